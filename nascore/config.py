@@ -1,0 +1,171 @@
+"""Everything a person may set about the science, in one place, without importing torch.
+
+Each class is one section of a configuration file. Values are checked when the section is made:
+unknown keys, wrong types and contradictory values are refused together (see
+`components.config.load`, which turns them into one message). Accuracies are fractions.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+# --- data -----------------------------------------------------------------------------------
+
+
+class DataConfig(Section):
+    """Where the images come from and how they are split."""
+
+    source: str = "digits"
+    """`digits`, `cifar10`, `cifar100`, `npz:PATH` or `imagefolder:PATH`."""
+    root: Path | None = None
+    """Folder with torchvision's own files of cifar10 / cifar100; downloaded there when missing."""
+    valid_fraction: Fraction = 0.15
+    """Share of the training images that selects architectures; the test split is never used."""
+    test_fraction: Fraction = 0.2
+    """Share cut off for the final test when the source brings no test split of its own."""
+    image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
+    """Resize to this height and width in pixels; needed when images differ in size."""
+    max_train: Positive | None = None
+    """Use at most this many images for train and valid together (a stratified sample)."""
+    memory_limit_mb: Positive = 4096
+    """An image folder that is larger than this when decoded is streamed from disk."""
+
+
+# --- search spaces --------------------------------------------------------------------------
+
+
+class ChainSpaceConfig(Section):
+    """The NASES chain: layers of four tokens (op, kernel, filters, skip)."""
+
+    name: Literal["chain"] = "chain"
+    num_layers: Annotated[int, Field(ge=1, le=64)] = 5
+    vocabulary: Annotated[int, Field(ge=4, le=64)] = 8
+    """Values a token can take; 29 in the paper. Thresholds keep the paper's proportions."""
+    channels_per_token: Positive = 2
+    """Output channels of a layer = this times its filters token (1-based); 10 in the paper."""
+    final_added_channels: Annotated[int, Field(ge=0)] = 8
+    """Added to every layer's channels in the final network; 150 in the paper."""
+    min_map_size: Positive = 2
+    """Pooling stops at this height and width: a 15-fold pooling of 32 pixels is a 1x1 map."""
+
+
+class Cell201SpaceConfig(Section):
+    """The NAS-Bench-201 cell: six edges, five operations, stacked in three stages."""
+
+    name: Literal["nasbench201"] = "nasbench201"
+    search_channels: Positive = 8
+    search_cells_per_stage: Positive = 1
+    final_channels: Positive = 16
+    final_cells_per_stage: Positive = 5
+
+
+SpaceConfig = Annotated[ChainSpaceConfig | Cell201SpaceConfig, Field(discriminator="name")]
+
+
+# --- training -------------------------------------------------------------------------------
+
+
+class TrainingConfig(Section):
+    """SGD with Nesterov momentum and one cosine cycle, as NASES trains children and winner."""
+
+    epochs: Positive = 8
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Batch normalisation needs at least two images."""
+    lr: Annotated[float, Field(gt=0)] = 0.05
+    min_lr: Annotated[float, Field(ge=0)] = 0.001
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the steps in which the rate rises linearly to `lr`; 0 as in the release."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    crop_padding: Annotated[int, Field(ge=0)] = 1
+    """Zero padding in pixels on each side before a random crop; 4 for 32x32 images."""
+    flip: bool = False
+    """Mirror half of the images; wrong for digits and letters."""
+    cutout: Annotated[int, Field(ge=0)] = 0
+    """Side in pixels of a square that is blanked out; 0 turns it off."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _rates_in_order(self) -> Self:
+        if self.min_lr > self.lr:
+            raise ValueError(
+                f"min_lr must be <= lr, got min_lr={self.min_lr} and lr={self.lr}; "
+                "lower min_lr or raise lr"
+            )
+        return self
+
+
+# --- search ---------------------------------------------------------------------------------
+
+
+class BudgetConfig(Section):
+    """What a search may spend; exactly one of the four."""
+
+    children: Positive | None = None
+    """Architectures trained."""
+    steps: Positive | None = None
+    """Weight updates, over all children or of one supernet."""
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    @property
+    def unit(self) -> str:
+        return next(name for name, value in self if value is not None)
+
+    @property
+    def amount(self) -> float:
+        return float(getattr(self, self.unit))
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [name for name, value in self if value is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "give exactly one of children, steps, seconds, gpu_hours; "
+                f"got {' and '.join(given) if given else 'none'}"
+            )
+        return self
+
+
+class SearchConfig(Section):
+    """How the architecture is found."""
+
+    space: SpaceConfig = ChainSpaceConfig()
+    budget: BudgetConfig = BudgetConfig(children=16)
+    control: bool = True
+    """Run random search at equal cost beside the method, sharing nothing with it."""
+    workers: Positive = 1
+    """Processes that train children at the same time, on one study."""
+    child: TrainingConfig = TrainingConfig(epochs=4)
+    """How a child is trained before it is judged."""
+    options: dict[str, Any] = {}
+    """Settings of the method; see `nascore/methods/options.py`."""
+
+
+# --- latency --------------------------------------------------------------------------------
+
+
+class LatencyConfig(Section):
+    """The protocol of the latency measurement; it travels with the number."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: Positive = 1
+    warmup_runs: Annotated[int, Field(ge=0)] = 20
+    runs: Annotated[int, Field(ge=20)] = 200
+    """At least 20: a 95th percentile of fewer runs says nothing."""
+    threads: Positive | None = None
+    """CPU threads; all that the process may use when not given."""
+    target_ms: Annotated[float, Field(gt=0)] | None = None
+    """Median latency that the model is held against; reported, not enforced."""

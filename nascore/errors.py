@@ -1,0 +1,48 @@
+"""Errors that somebody catches. Everything else is a plain ValueError or an assertion."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with what a person gave us.
+
+    Attributes:
+        key: where it is: a configuration key such as `search.budget.children`, or a file.
+        value: the value that was found there, as text; empty when nothing was there.
+        message: what is wrong with it and what to do.
+    """
+
+    key: str
+    value: str
+    message: str
+
+    def __str__(self) -> str:
+        shown = f" = {self.value}" if self.value else ""
+        return f"{self.key}{shown}: {self.message}"
+
+
+class InputError(Exception):
+    """The input is wrong; nothing was started. Lists every problem, not just the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        assert problems, "an InputError without a problem helps nobody"
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+    @classmethod
+    def of(cls, key: str, value: object, message: str) -> "InputError":
+        return cls([Problem(key, "" if value is None else str(value), message)])
+
+
+class GenotypeNotInSpace(ValueError):
+    """A genotype names another space, has the wrong length, or a token out of range."""
+
+
+class ChildFailed(Exception):
+    """A child could not be trained (loss not finite, out of memory); the search goes on."""
+
+
+class CheckpointError(Exception):
+    """A checkpoint is damaged, or was written by another space, method or version."""

@@ -1,0 +1,167 @@
+"""What a search leaves behind, as values that can be written to JSON and read back."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from nascore.genotype import Genotype
+
+VERSION = 1
+
+Report = Callable[[dict[str, float], int], None]
+"""`report(metrics, step)`: how nascore tells the outside; it knows no tracking server."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildScores:
+    """What the training of one child measured.
+
+    Attributes:
+        valid_accuracy: best over the epochs, fraction.
+        train_accuracy: best over the epochs, fraction, of the augmented training images.
+        num_steps: weight updates.
+        duration_s: wall seconds of building, training and judging.
+    """
+
+    valid_accuracy: float
+    train_accuracy: float
+    num_params: int
+    num_steps: int
+    duration_s: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.valid_accuracy) and math.isfinite(self.train_accuracy)):
+            raise ValueError(f"accuracies must be finite, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One architecture of a search, finished or failed.
+
+    Attributes:
+        number: 0-based position in the study.
+        scores: None when the child failed.
+        failure: why it failed, in words; empty when it did not.
+        started_s: seconds since the epoch.
+    """
+
+    number: int
+    genotype: Genotype
+    scores: ChildScores | None
+    failure: str = ""
+    started_s: float = 0.0
+
+    @property
+    def valid_accuracy(self) -> float | None:
+        return None if self.scores is None else self.scores.valid_accuracy
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "genotype": self.genotype.to_dict(),
+            "scores": None if self.scores is None else asdict(self.scores),
+            "failure": self.failure,
+            "started_s": self.started_s,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Child":
+        scores = data["scores"]
+        return cls(
+            number=int(data["number"]),
+            genotype=Genotype.from_dict(data["genotype"]),
+            scores=None if scores is None else ChildScores(**scores),
+            failure=data["failure"],
+            started_s=data["started_s"],
+        )
+
+
+def best_child(children: Sequence[Child]) -> Child | None:
+    """Highest validation accuracy; the earliest of equals. None when no child finished."""
+    finished = [child for child in children if child.scores is not None]
+    if not finished:
+        return None
+    return max(finished, key=lambda child: (child.valid_accuracy, -child.number))
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One search process: the method itself, or its control.
+
+    Attributes:
+        children: all children in the order of the study, failed ones included.
+        seconds: wall time of the arm, training of its own coder or controller included.
+    """
+
+    method: str
+    children: tuple[Child, ...]
+    seconds: float
+
+    @property
+    def best(self) -> Child | None:
+        return best_child(self.children)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "children": [child.to_dict() for child in self.children],
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "Arm":
+        children = tuple(Child.from_dict(child) for child in data["children"])
+        return cls(data["method"], children, data["seconds"])
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The end of a search: the chosen genotype and everything that led to it.
+
+    Attributes:
+        genotype: best valid architecture by validation accuracy.
+        valid_accuracy: of that child, as judged in the search; fraction.
+        control: random search at equal cost; None when it was turned off.
+        verdict: `nascore.verdict.Verdict.to_dict()`; None without a control.
+    """
+
+    method: str
+    seed: int
+    genotype: Genotype
+    valid_accuracy: float
+    arm: Arm
+    control: Arm | None
+    verdict: dict[str, Any] | None
+    versions: dict[str, str] = field(default_factory=dict)
+    version: int = VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "version": self.version,
+            "method": self.method,
+            "seed": self.seed,
+            "genotype": self.genotype.to_dict(),
+            "valid_accuracy": self.valid_accuracy,
+            "arm": self.arm.to_dict(),
+            "control": None if self.control is None else self.control.to_dict(),
+            "verdict": self.verdict,
+            "versions": self.versions,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "SearchResult":
+        if data.get("version") != VERSION:
+            raise ValueError(
+                f"search result version must be {VERSION}, got {data.get('version')!r}"
+            )
+        return cls(
+            method=data["method"],
+            seed=int(data["seed"]),
+            genotype=Genotype.from_dict(data["genotype"]),
+            valid_accuracy=data["valid_accuracy"],
+            arm=Arm.from_dict(data["arm"]),
+            control=None if data["control"] is None else Arm.from_dict(data["control"]),
+            verdict=data["verdict"],
+            versions=data["versions"],
+        )
