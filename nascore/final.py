@@ -1,0 +1,134 @@
+"""The final training: the winner from scratch, wider than in the search, judged once on test data."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nascore import checkpoint
+from nascore.counting import count
+from nascore.genotype import Genotype
+from nascore.results import SearchResult
+from nascore.search import build_network
+from nascore.spaces import ImageShape, SearchSpace
+from nascore.task import Task, device_of
+from nascore.training import evaluate, train
+
+VERSION = 1
+_KIND = "final-model"
+
+
+@dataclass(frozen=True, slots=True)
+class FinalModel:
+    """A trained network and what is known about it.
+
+    Attributes:
+        macs: multiply-adds of one image.
+        test_accuracy: of the weights after the last epoch; the test split was used for nothing else.
+    """
+
+    genotype: Genotype
+    shape: ImageShape
+    network: nn.Module
+    train_accuracy: float
+    valid_accuracy: float
+    test_accuracy: float
+    num_params: int
+    macs: int
+    num_steps: int
+    duration_s: float
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "genotype": self.genotype.to_dict(),
+            "shape": asdict(self.shape),
+            "train_accuracy": self.train_accuracy,
+            "valid_accuracy": self.valid_accuracy,
+            "test_accuracy": self.test_accuracy,
+            "num_params": self.num_params,
+            "macs": self.macs,
+            "num_steps": self.num_steps,
+            "duration_s": self.duration_s,
+        }
+
+    def save(self, folder: Path) -> None:
+        """Writes `model.json` and `weights.pt`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
+        checkpoint.save(folder / "weights.pt", weights, {"genotype": self.genotype.to_dict()}, _KIND)
+        temporary = folder / ".model.json"
+        temporary.write_text(json.dumps(self.summary(), indent=2))
+        os.replace(temporary, folder / "model.json")
+
+    @classmethod
+    def load(cls, folder: Path, space: SearchSpace) -> "FinalModel":
+        """Raises CheckpointError when the weights are damaged or of another network."""
+        summary = json.loads((folder / "model.json").read_text())
+        genotype = Genotype.from_dict(summary["genotype"])
+        shape = ImageShape(**summary["shape"])
+        network = build_network(space, genotype, shape, seed=0, final=True)
+        weights, _ = checkpoint.load(folder / "weights.pt", _KIND)
+        network.load_state_dict(weights)
+        values = {k: v for k, v in summary.items() if k not in ("version", "genotype", "shape")}
+        return cls(genotype=genotype, shape=shape, network=network.eval(), **values)
+
+
+def train_from_scratch(
+    task: Task,
+    result: SearchResult,
+    *,
+    on_epoch: Callable[[int, float | None], None] | None = None,
+) -> FinalModel:
+    """Trains the winner with its final width and judges it once on the test split.
+
+    The release keeps the epoch with the best *test* accuracy, which is optimistic; here it is the
+    last epoch, and the validation split stays held out.
+    """
+    config = task.final
+    network = build_network(
+        task.space,
+        result.genotype,
+        task.shape,
+        seed=task.seeds.integer("final", "weights"),
+        final=True,
+    ).to(device_of(config))
+
+    def report_epoch(epoch: int, accuracy: float | None) -> None:
+        if accuracy is not None:
+            task.report({"final/valid_accuracy": accuracy}, epoch)
+        if on_epoch is not None:
+            on_epoch(epoch, accuracy)
+
+    training = train(
+        network,
+        task.splits.train,
+        config,
+        generator=task.seeds.torch("final", "batches"),
+        valid=task.splits.valid,
+        on_epoch=report_epoch,
+        should_stop=task.should_stop,
+    )
+    cost = count(network, task.shape)
+    return FinalModel(
+        genotype=result.genotype,
+        shape=task.shape,
+        network=network.eval(),
+        train_accuracy=training.train_accuracy[-1],
+        valid_accuracy=training.valid_accuracy[-1],
+        test_accuracy=evaluate(network, task.splits.test),
+        num_params=cost.num_params,
+        macs=cost.macs,
+        num_steps=training.num_steps,
+        duration_s=training.duration_s,
+    )
+
+
+def device_summary() -> str:
+    """The name of the device that trainings with `device: auto` use."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,228 @@
+"""The loop of every method that proposes architectures to be trained one by one.
+
+A proposer sees only genotypes and results. Its state follows from the history alone, so a search
+that died goes on from its study as if nothing had happened.
+"""
+
+import dataclasses
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Protocol
+
+import torch
+
+from nascore.budget import Budget
+from nascore.counting import count
+from nascore.data.batches import Splits
+from nascore.errors import ChildFailed
+from nascore.genotype import Genotype
+from nascore.results import Arm, Child, ChildScores, SearchResult, best_child
+from nascore.seeding import Seeds
+from nascore.spaces import ImageShape, SearchSpace
+from nascore.study import Study, failed, finished
+from nascore.task import Task, device_of
+from nascore.training import Stopped, train
+from nascore.verdict import compare
+
+
+class Proposer(Protocol):
+    """What a proposing method is. Call order: `update` for every ended child, then `suggest`.
+
+    All randomness derives from the seed, the child's number and the updates so far: a proposer that
+    is given the history of another proposes what the other would have.
+    """
+
+    def suggest(self, number: int) -> Genotype:
+        """The architecture of child `number`, counted from 0."""
+        ...
+
+    def update(self, child: Child) -> None:
+        """Learns from an ended child; `child.scores` is None when it failed."""
+        ...
+
+
+class SearchFailed(Exception):
+    """No child finished, so there is no architecture to return."""
+
+
+def build_network(
+    space: SearchSpace, genotype: Genotype, shape: ImageShape, *, seed: int, final: bool = False
+) -> torch.nn.Module:
+    """A network with initial weights that depend on `seed` alone; the global generator is kept."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return space.build(genotype, shape, "final" if final else "search")
+
+
+def train_child(
+    task: Task,
+    genotype: Genotype,
+    *,
+    arm: str,
+    number: int,
+    splits: Splits,
+    should_stop: Callable[[], bool],
+) -> ChildScores:
+    """Builds, trains and judges one child from scratch; it shares nothing with any other.
+
+    Raises:
+        ChildFailed: see `nascore.training.train`.
+        Stopped: `should_stop` said so.
+    """
+    start = time.perf_counter()
+    seeds = task.seeds
+    network = build_network(
+        task.space, genotype, task.shape, seed=seeds.integer(arm, "weights", number)
+    )
+    network = network.to(device_of(task.search.child))
+    training = train(
+        network,
+        splits.train,
+        task.search.child,
+        generator=seeds.torch(arm, "batches", number),
+        valid=splits.valid,
+        should_stop=should_stop,
+    )
+    return ChildScores(
+        valid_accuracy=max(training.valid_accuracy),
+        train_accuracy=max(training.train_accuracy),
+        num_params=sum(parameter.numel() for parameter in network.parameters()),
+        num_steps=training.num_steps,
+        duration_s=time.perf_counter() - start,
+    )
+
+
+def run_arm(
+    task: Task, arm: str, proposer: Proposer, *, method: str, budget: Budget, charged_s: float = 0.0
+) -> Arm:
+    """Proposes, trains and records children until the budget is spent.
+
+    Args:
+        arm: `method` or `control`; names the study and every random stream.
+        charged_s: seconds that the arm has cost beside its children (its coder, say).
+    """
+    start = time.perf_counter()
+    study = Study(f"sqlite:///{task.state / 'study.db'}", arm, _identity(task, method))
+    children = study.children()
+    budget.resume(children)
+    for child in children:
+        proposer.update(child)
+    before_s = charged_s + sum(child.scores.duration_s for child in children if child.scores)
+
+    child_steps = task.search.child.epochs * task.splits.train.steps_per_epoch(task.search.child)
+    while not task.should_stop() and budget.allows(children, child_steps=child_steps):
+        number = study.start()
+        genotype = proposer.suggest(number)
+        started_s = study.propose(number, genotype)
+        try:
+            scores = train_child(
+                task,
+                genotype,
+                arm=arm,
+                number=number,
+                splits=task.splits,
+                should_stop=lambda: task.should_stop() or budget.is_overrun,
+            )
+            child = finished(number, genotype, scores, started_s)
+        except ChildFailed as error:
+            child = failed(number, genotype, str(error), started_s)
+        except Stopped:
+            break  # its trial stays open, and is trained again when the search goes on
+        study.finish(child)
+        proposer.update(child)
+        children.append(child)
+        task.on_child(arm, child)
+        _report(task, arm, children)
+    return Arm(method, tuple(children), before_s + time.perf_counter() - start)
+
+
+def search_by_proposing(
+    task: Task, proposer: Proposer, control: Proposer | None, *, charged_s: float = 0.0
+) -> SearchResult:
+    """The method's arm, then its control at equal cost, then the verdict.
+
+    With a budget of children or steps the control gets what the method has used; with one of time
+    it gets the same time, `charged_s` (what the method spent before its first child) included.
+
+    Raises:
+        SearchFailed: not a single child finished.
+    """
+    charge = charged_s if task.search.budget.unit in ("seconds", "gpu_hours") else 0.0
+    budget = Budget(task.search.budget, charged_s=charge)
+    arm = run_arm(
+        task, "method", proposer, method=task.method, budget=budget, charged_s=charged_s
+    )
+    best = best_child(arm.children)
+    if best is None or best.scores is None:
+        reasons = sorted({child.failure for child in arm.children if child.failure})
+        raise SearchFailed(
+            f"none of {len(arm.children)} children finished: {'; '.join(reasons) or 'stopped'}"
+        )
+    other = None
+    if control is not None:
+        other = run_arm(
+            task, "control", control, method="random", budget=_equal_budget(task, arm)
+        )
+    return SearchResult(
+        method=task.method,
+        seed=task.seeds.seed,
+        genotype=best.genotype,
+        valid_accuracy=best.scores.valid_accuracy,
+        arm=arm,
+        control=other,
+        verdict=None if other is None else _verdict(task.seeds, arm, other),
+        versions=versions(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on beside its configuration."""
+    return {
+        "nas-pipelines": version("nas-pipelines"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _verdict(seeds: Seeds, arm: Arm, control: Arm) -> dict[str, object]:
+    scores, others = (
+        [child.scores.valid_accuracy for child in one.children if child.scores]
+        for one in (arm, control)
+    )
+    return compare(scores, others, rng=seeds.numpy("verdict")).to_dict()
+
+
+def _equal_budget(task: Task, arm: Arm) -> Budget:
+    config = task.search.budget
+    if config.unit == "children":
+        config = config.model_copy(update={"children": len(arm.children)})
+    return Budget(config)
+
+
+def _identity(task: Task, method: str) -> dict[str, object]:
+    return {
+        "method": method,
+        "space": task.space.identifier,
+        "seed": task.seeds.seed,
+        "data": task.splits.info.data_sha256,
+        "child": task.search.child.model_dump(mode="json", exclude={"device"}),
+        "options": task.options.model_dump(mode="json") if method == task.method else {},
+    }
+
+
+def _report(task: Task, arm: str, children: list[Child]) -> None:
+    last, best = children[-1], best_child(children)
+    if last.scores is None or best is None or best.scores is None:
+        return
+    scores = dataclasses.asdict(last.scores)
+    metrics = {f"search/{arm}/{name}": float(value) for name, value in scores.items()}
+    metrics[f"search/{arm}/best_valid_accuracy"] = best.scores.valid_accuracy
+    task.report(metrics, last.number)
+
+
+def cost_of(space: SearchSpace, genotype: Genotype, shape: ImageShape) -> tuple[int, int]:
+    """Parameters and MACs of the final network of a genotype."""
+    cost = count(build_network(space, genotype, shape, seed=0, final=True), shape)
+    return cost.num_params, cost.macs

@@ -1,0 +1,59 @@
+"""What a method is given to work on: values and folders, no services."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nascore.config import SearchConfig, Section, TrainingConfig
+from nascore.data.batches import Splits
+from nascore.results import Child, Report
+from nascore.seeding import Seeds
+from nascore.spaces import ImageShape, SearchSpace
+
+
+def ignore_child(arm: str, child: Child) -> None:
+    """Nobody is watching."""
+
+
+def never_stop() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of one method.
+
+    Attributes:
+        splits: the data; a method never touches `splits.test`.
+        shape: of the images, as the networks see them.
+        search: how the architecture is found; `options` holds the method's own settings, checked.
+        final: how the winner is trained.
+        controller: folder where `pretrain` leaves its work for `search`.
+        state: folder that outlives the process; the study and checkpoints are kept there.
+        report: called with metrics and a step.
+        on_child: called with the arm (`method` or `control`) after each child.
+        should_stop: polled between weight updates; true asks for the best result so far.
+    """
+
+    method: str
+    seeds: Seeds
+    space: SearchSpace
+    splits: Splits
+    shape: ImageShape
+    search: SearchConfig
+    final: TrainingConfig
+    options: Section
+    controller: Path
+    state: Path
+    report: Report
+    on_child: Callable[[str, Child], None] = ignore_child
+    should_stop: Callable[[], bool] = never_stop
+
+
+def device_of(config: TrainingConfig) -> torch.device:
+    """The device a training runs on; `auto` takes a GPU when there is one."""
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(config.device)

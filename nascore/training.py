@@ -1,0 +1,153 @@
+"""Training one network on one split, and judging it on another.
+
+SGD with Nesterov momentum, weight decay on kernels only, and one cosine cycle of the learning rate
+(Loshchilov & Hutter 2017), as NASES trains its children and its final network (arXiv 1909.03615,
+released code). Batches come from the data as whole tensors on the device, so the loop does nothing
+but forward, backward and update.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (its usual name)
+
+from nascore.config import TrainingConfig
+from nascore.data.batches import Split
+from nascore.errors import ChildFailed
+
+_CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
+
+
+class Stopped(Exception):
+    """The caller asked for an end (budget spent, or the process is told to stop)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What one training measured.
+
+    Attributes:
+        train_accuracy: one entry an epoch, fraction of the augmented images seen in that epoch,
+            each judged just before it is learned from.
+        valid_accuracy: one entry an epoch, fraction; empty when no split was given.
+        num_steps: weight updates.
+        duration_s: wall seconds.
+    """
+
+    train_accuracy: tuple[float, ...]
+    valid_accuracy: tuple[float, ...]
+    num_steps: int
+    duration_s: float
+
+
+def train(
+    network: nn.Module,
+    split: Split,
+    config: TrainingConfig,
+    *,
+    generator: torch.Generator,
+    valid: Split | None = None,
+    on_epoch: Callable[[int, float | None], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Training:
+    """Trains `network` in place on `split` for `config.epochs` epochs.
+
+    Args:
+        network: on the device of the split; (B, C, H, W) -> logits (B, num_classes).
+        generator: order of the images and augmentation; nothing else in here is random.
+        valid: judged after every epoch.
+        on_epoch: called with the 0-based epoch and the validation accuracy.
+        should_stop: polled before every weight update.
+
+    Raises:
+        ChildFailed: the loss is not finite, or the network does not fit in memory.
+        Stopped: `should_stop` said so.
+    """
+    start = time.perf_counter()
+    optimizer = _optimizer(network, config)
+    num_steps = config.epochs * split.steps_per_epoch(config)
+    step = 0
+    train_accuracies: list[float] = []
+    valid_accuracies: list[float] = []
+    try:
+        for epoch in range(config.epochs):
+            network.train()
+            correct = torch.zeros((), dtype=torch.long, device=split.device)
+            seen = 0
+            for x_BCHW, y_B in split.train_batches(config, generator):
+                if should_stop is not None and should_stop():
+                    raise Stopped
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(config, step, num_steps)
+                logits_BK = network(x_BCHW)
+                loss = F.cross_entropy(logits_BK, y_B)
+                if step % _CHECK_EVERY == 0 and not math.isfinite(loss.item()):
+                    raise ChildFailed(f"loss is {loss.item()} at step {step}")
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                if config.max_grad_norm is not None:
+                    nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
+                optimizer.step()
+                correct += (logits_BK.detach().argmax(1) == y_B).sum()
+                seen += len(y_B)
+                step += 1
+            if not math.isfinite(loss.item()):
+                raise ChildFailed(f"loss is {loss.item()} after epoch {epoch}")
+            train_accuracies.append(int(correct) / seen)
+            accuracy = None if valid is None else evaluate(network, valid)
+            if accuracy is not None:
+                valid_accuracies.append(accuracy)
+            if on_epoch is not None:
+                on_epoch(epoch, accuracy)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise ChildFailed(f"does not fit in memory: {error}") from error
+    except RuntimeError as error:
+        # The CPU allocator reports its failure as a plain RuntimeError.
+        if "allocate memory" not in str(error):
+            raise
+        raise ChildFailed(f"does not fit in memory: {error}") from error
+    return Training(
+        tuple(train_accuracies), tuple(valid_accuracies), step, time.perf_counter() - start
+    )
+
+
+def learning_rate(config: TrainingConfig, step: int, num_steps: int) -> float:
+    """Linear warm-up, then half a cosine from `lr` to `min_lr`; `step` counts from 0."""
+    warmup = round(config.warmup_fraction * num_steps)
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    progress = (step - warmup) / max(1, num_steps - warmup)
+    return config.min_lr + 0.5 * (config.lr - config.min_lr) * (1 + math.cos(math.pi * progress))
+
+
+@torch.inference_mode()
+def predict(network: nn.Module, split: Split, *, batch_size: int = 512) -> Tensor:
+    """Logits (N, num_classes) of all images of a split, in its order, in evaluation mode."""
+    network.eval()
+    return torch.cat([network(x_BCHW) for x_BCHW, _ in split.eval_batches(batch_size)])
+
+
+def evaluate(network: nn.Module, split: Split, *, batch_size: int = 512) -> float:
+    """Accuracy on a split, as a fraction."""
+    predicted_N = predict(network, split, batch_size=batch_size).argmax(1)
+    return float((predicted_N == split.labels).double().mean())
+
+
+def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    kernels = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [
+        {"params": kernels, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},  # biases and batch norm: not decayed
+    ]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]],
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.momentum > 0,
+        fused=True,  # one kernel for all parameters: small children are bound by call overhead
+    )
