@@ -1,0 +1,47 @@
+# `make run` and `make test` need nothing but Python 3.11 to 3.13, make and pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+# An empty cache directory breaks nothing; two threads are what a laptop has to spare.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install run test lint type compile golden lock clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(STAMP)  ## make .venv from requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) from requirements.lock; the first time takes some minutes."
+	@$(BIN)/pip install --quiet --requirement requirements.lock
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(STAMP)  ## search, train, profile and register a network on real data (digits)
+	@$(BIN)/nas run $(ARGS)
+
+test: $(STAMP)  ## all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)  ## style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+type: $(STAMP)  ## types
+	@$(BIN)/mypy
+
+compile: $(STAMP)  ## the pipeline as KFP's IR YAML
+	@$(BIN)/nas compile --out search_pipeline.yaml
+
+golden: $(STAMP)  ## renew the golden files after a wanted change
+	@$(BIN)/python -m pytest tests/pipelines -k golden --renew-golden
+
+lock: $(STAMP)  ## write requirements.lock from what is installed
+	@$(BIN)/pip freeze --all --exclude-editable --exclude pip \
+	  | sed -E 's/^((nvidia|cuda)-[^=]+|triton)(==.*)$$/\1\3 ; platform_system == "Linux" and platform_machine == "x86_64"/' \
+	  > requirements.lock
+
+clean:  ## remove what was made, runs excepted
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
