@@ -1,0 +1,47 @@
+"""Parameters and multiply-adds of a network. FLOPs, as many papers count them, are 2 MACs."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nascore.spaces import ImageShape
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Size of a network; `macs` are multiply-adds for one image, in convolutions and linear
+    layers only, the bias of a linear layer included, as NAS-Bench-201 counts them."""
+
+    num_params: int
+    macs: int
+
+
+def count(network: nn.Module, shape: ImageShape) -> Cost:
+    """Counts by running one image through the network on its own device."""
+    macs = 0
+
+    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal macs
+        if isinstance(module, nn.Conv2d):
+            per_output = module.weight[0].numel()  # C_in / groups * kH * kW
+            macs += output[0].numel() * per_output
+        elif isinstance(module, nn.Linear):
+            macs += output[0].numel() * (module.in_features + (module.bias is not None))
+
+    hooks = [
+        module.register_forward_hook(add)
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
+    was_training = network.training
+    device = next(network.parameters()).device
+    try:
+        network.eval()  # batch norm refuses a batch of one pixel in training mode
+        with torch.inference_mode():
+            network(torch.zeros(1, shape.channels, shape.size, shape.size, device=device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        network.train(was_training)
+    return Cost(sum(parameter.numel() for parameter in network.parameters()), macs)

@@ -1,0 +1,132 @@
+"""Latency is measured, and its protocol travels with the number."""
+
+import platform
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nascore.config import LatencyConfig
+from nascore.errors import InputError
+from nascore.spaces import ImageShape
+
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyResult:
+    """Wall time of one forward pass of a batch, in milliseconds, and how it was measured.
+
+    Attributes:
+        device: name of the CPU or GPU.
+        threads: CPU threads of the process while it was measured.
+        date: ISO 8601, UTC.
+    """
+
+    p50_ms: float
+    p95_ms: float
+    mean_ms: float
+    std_ms: float
+    min_ms: float
+    batch_size: int
+    device: str
+    threads: int
+    warmup_runs: int
+    runs: int
+    torch_version: str
+    date: str
+    version: int = VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "LatencyResult":
+        if data.get("version") != VERSION:
+            raise ValueError(f"latency version must be {VERSION}, got {data.get('version')!r}")
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__})
+
+
+def measure(network: nn.Module, shape: ImageShape, config: LatencyConfig) -> LatencyResult:
+    """Times the forward pass of random images, one run after the other.
+
+    Warm-up runs come first and do not count. On a GPU the device is synchronised before the clock
+    starts and before it is read. Mode, device and number of threads are as before afterwards.
+
+    Raises:
+        InputError: `latency.device` is cuda and there is none.
+    """
+    device = _device(config)
+    was_training, home = network.training, next(network.parameters()).device
+    threads = torch.get_num_threads()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    try:
+        network.eval().to(device)
+        times_ms = np.array(_time(network, shape, config, device))
+        used_threads = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(threads)
+        network.to(home).train(was_training)
+    return LatencyResult(
+        p50_ms=float(np.percentile(times_ms, 50)),
+        p95_ms=float(np.percentile(times_ms, 95)),
+        mean_ms=float(times_ms.mean()),
+        std_ms=float(times_ms.std(ddof=1)),
+        min_ms=float(times_ms.min()),
+        batch_size=config.batch_size,
+        device=device_name(device),
+        threads=used_threads,
+        warmup_runs=config.warmup_runs,
+        runs=config.runs,
+        torch_version=torch.__version__,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """The model of the GPU or CPU, as the system calls it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _time(
+    network: nn.Module, shape: ImageShape, config: LatencyConfig, device: torch.device
+) -> list[float]:
+    generator = torch.Generator().manual_seed(0)  # the values do not matter, but let them be fixed
+    x_BCHW = torch.randn(
+        config.batch_size, shape.channels, shape.size, shape.size, generator=generator
+    ).to(device)
+    times_ms = []
+    with torch.inference_mode():
+        for run in range(config.warmup_runs + config.runs):
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            start = time.perf_counter_ns()
+            network(x_BCHW)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if run >= config.warmup_runs:
+                times_ms.append((time.perf_counter_ns() - start) / 1e6)
+    return times_ms
+
+
+def _device(config: LatencyConfig) -> torch.device:
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise InputError.of(
+            "latency.device", "cuda", "there is no CUDA device here; use cpu or auto"
+        )
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(config.device)

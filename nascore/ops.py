@@ -1,0 +1,85 @@
+"""Operations that networks are built from. Every one keeps height and width unless it has a stride.
+
+Tensors are (B, C, H, W). Convolutions before a batch norm have no bias. Blocks start with their
+activation (ReLU - convolution - batch norm), so that a sum or concatenation feeds them unactivated.
+"""
+
+from torch import Tensor, nn
+
+
+def conv(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+) -> nn.Conv2d:
+    """A convolution with odd `kernel` that keeps the size at stride 1; He-normal initial weights."""
+    layer = nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel,
+        stride=stride,
+        padding=kernel // 2,
+        groups=groups,
+        bias=False,
+    )
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return layer
+
+
+def relu_conv_bn(
+    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1
+) -> nn.Sequential:
+    return nn.Sequential(
+        nn.ReLU(),
+        conv(in_channels, out_channels, kernel, stride=stride),
+        nn.BatchNorm2d(out_channels),
+    )
+
+
+def separable(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
+    """Depthwise k x k, then pointwise 1 x 1."""
+    return nn.Sequential(
+        conv(in_channels, in_channels, kernel, groups=in_channels),
+        conv(in_channels, out_channels, 1),
+    )
+
+
+def conv_block(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
+    """NASES' convolution block: ReLU - 1x1 - BN - ReLU - k x k - BN."""
+    return nn.Sequential(
+        *relu_conv_bn(in_channels, out_channels, 1),
+        *relu_conv_bn(out_channels, out_channels, kernel),
+    )
+
+
+def separable_block(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
+    """NASES' separable block: twice ReLU - separable 1x1 - BN - ReLU - separable k x k - BN."""
+    layers: list[nn.Module] = []
+    channels = in_channels
+    for size in (1, kernel, 1, kernel):
+        layers += [nn.ReLU(), separable(channels, out_channels, size), nn.BatchNorm2d(out_channels)]
+        channels = out_channels
+    return nn.Sequential(*layers)
+
+
+class Zero(nn.Module):
+    """No connection: zeros of the input's shape."""
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return x_BCHW * 0.0
+
+
+class Sum(nn.Module):
+    """A residual connection: `body(x) + shortcut(x)`."""
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.shortcut = shortcut
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        out: Tensor = self.body(x_BCHW) + self.shortcut(x_BCHW)
+        return out

@@ -1,0 +1,168 @@
+"""The cell space of NAS-Bench-201 (Dong & Yang, ICLR 2020), for searches with real training.
+
+A cell has four nodes; node j sums one operation of each earlier node i < j. A genotype has one token
+an edge, in the order of the benchmark's architecture string: (1,0), (2,0), (2,1), (3,0), (3,1),
+(3,2). The network is a stem, three stages of cells with residual blocks between them that halve the
+size and double the channels, batch norm, ReLU, global average pooling and a linear layer.
+"""
+
+from functools import lru_cache
+
+from torch import Tensor, nn
+
+from nascore import ops
+from nascore.config import Cell201SpaceConfig
+from nascore.errors import GenotypeNotInSpace
+from nascore.genotype import Genotype
+from nascore.spaces import (
+    ArchitectureGraph,
+    GraphNode,
+    ImageShape,
+    Phase,
+    check,
+    make_genotype,
+)
+
+OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))  # (target, source)
+_NUM_STAGES = 3
+_ZERO = "#"
+
+
+class Cell201Space:
+    """`SearchSpace` of the benchmark's 5^6 = 15,625 cells."""
+
+    def __init__(self, config: Cell201SpaceConfig) -> None:
+        self.config = config
+        self.identifier = "nasbench201"
+        self.cardinalities = (len(OPS),) * len(EDGES)
+
+    def canonical(self, genotype: Genotype) -> str:
+        """The expression that the output node computes; isomorphic cells share it."""
+        check(self, genotype)
+        return _expression(genotype.tokens)
+
+    def describe(self, genotype: Genotype) -> str:
+        return self.to_arch_str(genotype)
+
+    def to_arch_str(self, genotype: Genotype) -> str:
+        """The benchmark's notation, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`."""
+        check(self, genotype)
+        nodes: dict[int, str] = {}
+        for (target, source), token in zip(EDGES, genotype.tokens, strict=True):
+            nodes[target] = nodes.get(target, "|") + f"{OPS[token]}~{source}|"
+        return "+".join(nodes[target] for target in sorted(nodes))
+
+    def from_arch_str(self, text: str) -> Genotype:
+        """Raises GenotypeNotInSpace when the text is not in the benchmark's notation."""
+        edges = [edge for node in text.strip().split("+") for edge in node.strip("|").split("|")]
+        names = [edge.rpartition("~")[0] for edge in edges]
+        if any(name not in OPS for name in names):
+            raise GenotypeNotInSpace(f"not an architecture of NAS-Bench-201: {text!r}")
+        genotype = make_genotype(self, [OPS.index(name) for name in names])
+        if self.to_arch_str(genotype) != text.strip():
+            raise GenotypeNotInSpace(f"not an architecture of NAS-Bench-201: {text!r}")
+        return genotype
+
+    def build(self, genotype: Genotype, shape: ImageShape, phase: Phase = "search") -> nn.Module:
+        check(self, genotype)
+        config = self.config
+        channels, cells = (
+            (config.final_channels, config.final_cells_per_stage)
+            if phase == "final"
+            else (config.search_channels, config.search_cells_per_stage)
+        )
+        layers: list[nn.Module] = [
+            nn.Sequential(ops.conv(shape.channels, channels, 3), nn.BatchNorm2d(channels))
+        ]
+        for stage in range(_NUM_STAGES):
+            if stage > 0:
+                layers.append(_reduction(channels, 2 * channels))
+                channels *= 2
+            layers += [Cell(genotype.tokens, channels) for _ in range(cells)]
+        head = [nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        return nn.Sequential(*layers, *head, nn.Linear(channels, shape.num_classes))
+
+    def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
+        check(self, genotype)
+        nodes = [GraphNode("n0", "cell input", "input")]
+        edges = []
+        labels = {
+            "skip_connect": ("identity", "skip"),
+            "nor_conv_1x1": ("conv 1×1", "conv"),
+            "nor_conv_3x3": ("conv 3×3", "conv"),
+            "avg_pool_3x3": ("avg pool 3×3", "pool"),
+        }
+        for (target, source), token in zip(EDGES, genotype.tokens, strict=True):
+            if OPS[token] == "none":
+                continue
+            label, kind = labels[OPS[token]]
+            name = f"e{target}{source}"
+            nodes.append(GraphNode(name, label, kind))
+            edges += [(f"n{source}", name, ""), (name, f"n{target}", "")]
+        nodes += [GraphNode(f"n{i}", f"sum {i}", "sum") for i in (1, 2)]
+        nodes.append(GraphNode("n3", "cell output", "output"))
+        return ArchitectureGraph(tuple(nodes), tuple(edges))
+
+
+class Cell(nn.Module):
+    """One cell: (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, tokens: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        self.edges = nn.ModuleList([_operation(OPS[token], channels) for token in tokens])
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        nodes = [x_BCHW]
+        sums: dict[int, Tensor] = {}
+        for (target, source), edge in zip(EDGES, self.edges, strict=True):
+            if target > len(nodes):
+                nodes.append(sums[target - 1])
+            out = edge(nodes[source])
+            sums[target] = sums[target] + out if target in sums else out
+        return sums[3]
+
+
+def _operation(name: str, channels: int) -> nn.Module:
+    if name == "none":
+        return ops.Zero()
+    if name == "skip_connect":
+        return nn.Identity()
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    return ops.relu_conv_bn(channels, channels, 1 if name == "nor_conv_1x1" else 3)
+
+
+def _reduction(in_channels: int, out_channels: int) -> nn.Module:
+    """The benchmark's residual block: two 3x3 convolutions beside a pooled 1x1."""
+    body = nn.Sequential(
+        *ops.relu_conv_bn(in_channels, out_channels, 3, stride=2),
+        *ops.relu_conv_bn(out_channels, out_channels, 3),
+    )
+    shortcut = nn.Sequential(
+        nn.AvgPool2d(2, stride=2, ceil_mode=True), ops.conv(in_channels, out_channels, 1)
+    )
+    return ops.Sum(body, shortcut)
+
+
+@lru_cache(maxsize=len(OPS) ** len(EDGES))
+def _expression(tokens: tuple[int, ...]) -> str:
+    """What the output node computes, as text: terms sorted, an identity stands for its source.
+
+    Equal texts are the 6,466 classes that the benchmark counts as distinct. It knows that an edge
+    is zero when its operation or its whole source is, but not that a sum of several zeros is zero.
+    """
+    nodes = ["0"]
+    for target in (1, 2, 3):
+        terms = []
+        for (to, source), token in zip(EDGES, tokens, strict=True):
+            if to != target:
+                continue
+            if OPS[token] == "none" or nodes[source] == _ZERO:
+                terms.append(_ZERO)
+            elif OPS[token] == "skip_connect":
+                terms.append(nodes[source])
+            else:
+                terms.append(f"({nodes[source]})@{OPS[token]}")  # the benchmark's order of terms
+        nodes.append("+".join(sorted(terms)))
+    return nodes[3]

@@ -1,0 +1,221 @@
+"""The chain space of NASES (arXiv 1909.03615, released code): layers of four tokens.
+
+Layer k is described by (op, kernel, filters, skip). The released code reads tokens 1..29; genotypes
+count from 0, so a token here is the paper's minus one. Another vocabulary is stretched onto 1..29
+(`paper = ceil(token * 29 / vocabulary)`, 1-based), which keeps the share of each operation.
+
+- op, ignored for layer 0 (always a plain convolution): 1-4 separable block, 5-19 convolution block,
+  20-24 max pooling, 25-29 average pooling (2x2, stride 2).
+- kernel: below 15 means 3x3, otherwise 5x5.
+- filters: output channels = `channels_per_token` * own 1-based token (+ an addition in the final
+  network).
+- skip: layer k receives a shortcut from every earlier layer n with |skip_n - skip_k| < 5, a
+  proximity code: connectivity varies smoothly with the token.
+
+A shortcut is a strided 1x1 convolution, BN and ReLU on the source's own output (not on what was
+concatenated to it), and is concatenated behind the layer's own output.
+
+Departure: pooling stops at `min_map_size` (the release can pool 15 times on 32 pixels); a pooling
+layer beyond that keeps the size.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nascore import ops
+from nascore.config import ChainSpaceConfig
+from nascore.genotype import Genotype
+from nascore.spaces import ArchitectureGraph, GraphNode, ImageShape, Phase, check
+
+_PAPER_VOCABULARY = 29
+_LAST_SEPARABLE, _LAST_CONV, _LAST_MAX_POOL = 4, 19, 24
+_FIRST_5X5 = 15
+_SKIP_REACH = 5
+TOKENS_PER_LAYER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer as its tokens mean it.
+
+    Attributes:
+        op: `conv` (plain, layer 0), `conv_block`, `separable`, `max_pool` or `avg_pool`.
+        kernel: 3 or 5; 0 for pooling.
+        filters: 1-based token; 0 for pooling, which keeps its channels.
+        sources: earlier layers that send a shortcut here.
+    """
+
+    op: str
+    kernel: int
+    filters: int
+    sources: tuple[int, ...]
+
+    @property
+    def is_pool(self) -> bool:
+        return self.op.endswith("pool")
+
+    def __str__(self) -> str:
+        name = self.op if self.is_pool else f"{self.op}{self.kernel}x{self.kernel}-f{self.filters}"
+        return name + (f"<{','.join(map(str, self.sources))}" if self.sources else "")
+
+
+class ChainSpace:
+    """`SearchSpace` of chains; see the module text."""
+
+    def __init__(self, config: ChainSpaceConfig) -> None:
+        self.config = config
+        self.identifier = (
+            f"chain-{config.num_layers}x{TOKENS_PER_LAYER}-v{config.vocabulary}"
+            f"-c{config.channels_per_token}-m{config.min_map_size}"
+        )
+        self.cardinalities = (config.vocabulary,) * (TOKENS_PER_LAYER * config.num_layers)
+
+    def layers(self, genotype: Genotype) -> tuple[Layer, ...]:
+        """Raises GenotypeNotInSpace."""
+        check(self, genotype)
+        paper = [self._paper_token(token) for token in genotype.tokens]
+        skips = paper[3::TOKENS_PER_LAYER]
+        layers = []
+        for k in range(self.config.num_layers):
+            start = TOKENS_PER_LAYER * k
+            op = "conv" if k == 0 else _op(paper[start])
+            pool = op.endswith("pool")
+            layers.append(
+                Layer(
+                    op=op,
+                    kernel=0 if pool else (3 if paper[start + 1] < _FIRST_5X5 else 5),
+                    filters=0 if pool else genotype.tokens[start + 2] + 1,
+                    sources=tuple(n for n in range(k) if abs(skips[n] - skips[k]) < _SKIP_REACH),
+                )
+            )
+        return tuple(layers)
+
+    def canonical(self, genotype: Genotype) -> str:
+        return self.describe(genotype)
+
+    def describe(self, genotype: Genotype) -> str:
+        return " ".join(str(layer) for layer in self.layers(genotype))
+
+    def build(self, genotype: Genotype, shape: ImageShape, phase: Phase = "search") -> nn.Module:
+        added = self.config.final_added_channels if phase == "final" else 0
+        return ChainNetwork(self.layers(genotype), shape, self.config, added_channels=added)
+
+    def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
+        nodes = [GraphNode("input", f"image {shape.size}×{shape.size}×{shape.channels}", "input")]
+        edges = []
+        size = shape.size
+        for k, layer in enumerate(self.layers(genotype)):
+            if layer.is_pool:
+                size = _pooled(size, self.config.min_map_size)
+                label, kind = layer.op.replace("_", " ") + " 2×2", "pool"
+            else:
+                names = {"conv": "conv", "conv_block": "conv block", "separable": "separable"}
+                label = f"{names[layer.op]} {layer.kernel}×{layer.kernel}"
+                kind = "separable" if layer.op == "separable" else "conv"
+            channels = self.config.channels_per_token * layer.filters
+            detail = f"{size}×{size}" + (f", {channels} channels" if channels else "")
+            nodes.append(GraphNode(str(k), label, kind, detail))
+            edges.append((str(k - 1) if k else "input", str(k), ""))
+            edges += [(str(source), str(k), "shortcut") for source in layer.sources]
+        nodes.append(GraphNode("output", f"pool, linear → {shape.num_classes}", "output"))
+        edges.append((str(self.config.num_layers - 1), "output", ""))
+        return ArchitectureGraph(tuple(nodes), tuple(edges))
+
+    def _paper_token(self, token: int) -> int:
+        return math.ceil((token + 1) * _PAPER_VOCABULARY / self.config.vocabulary)
+
+
+class ChainNetwork(nn.Module):
+    """A child model of the chain space: (B, C, H, W) -> logits (B, num_classes)."""
+
+    def __init__(
+        self,
+        layers: tuple[Layer, ...],
+        shape: ImageShape,
+        config: ChainSpaceConfig,
+        *,
+        added_channels: int,
+    ) -> None:
+        super().__init__()
+        per_token = config.channels_per_token
+        self.bodies = nn.ModuleList()
+        self.shortcuts = nn.ModuleList()
+        self.sources = [layer.sources for layer in layers]
+        outputs: list[tuple[int, int]] = []  # (channels, size) of each layer's own output
+        channels, size = shape.channels, shape.size
+        for layer in layers:
+            out_channels = per_token * layer.filters + added_channels
+            if layer.is_pool:
+                pooled = _pooled(size, config.min_map_size)
+                self.bodies.append(_pool(layer.op, size, pooled))
+                out_channels, size = channels, pooled
+            else:
+                self.bodies.append(_body(layer, channels, out_channels))
+            channels = out_channels
+            shortcuts = nn.ModuleList()
+            for source in layer.sources:
+                source_channels, source_size = outputs[source]
+                width = max(1, source_channels // per_token + added_channels // per_token)
+                shortcuts.append(
+                    nn.Sequential(
+                        ops.conv(source_channels, width, 1, stride=math.ceil(source_size / size)),
+                        nn.BatchNorm2d(width),
+                        nn.ReLU(),
+                    )
+                )
+                channels += width
+            self.shortcuts.append(shortcuts)
+            outputs.append((out_channels, size))
+        self.head = nn.Linear(channels, shape.num_classes)
+        nn.init.kaiming_normal_(self.head.weight, nonlinearity="linear")
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        outputs: list[Tensor] = []
+        x = x_BCHW
+        for body, shortcuts, sources in zip(
+            self.bodies, self.shortcuts, self.sources, strict=True
+        ):
+            own = body(x)
+            outputs.append(own)
+            parts = [own]
+            for shortcut, source in zip(shortcuts, sources, strict=True):  # type: ignore[arg-type]
+                parts.append(shortcut(outputs[source]))
+            x = torch.cat(parts, dim=1) if len(parts) > 1 else own
+        logits_BK: Tensor = self.head(x.mean(dim=(2, 3)))
+        return logits_BK
+
+
+def _op(paper_token: int) -> str:
+    if paper_token <= _LAST_SEPARABLE:
+        return "separable"
+    if paper_token <= _LAST_CONV:
+        return "conv_block"
+    return "max_pool" if paper_token <= _LAST_MAX_POOL else "avg_pool"
+
+
+def _body(layer: Layer, in_channels: int, out_channels: int) -> nn.Module:
+    if layer.op == "conv":
+        return nn.Sequential(
+            ops.conv(in_channels, out_channels, layer.kernel), nn.BatchNorm2d(out_channels)
+        )
+    block = ops.conv_block if layer.op == "conv_block" else ops.separable_block
+    return block(in_channels, out_channels, layer.kernel)
+
+
+def _pooled(size: int, min_size: int) -> int:
+    """Size after a 2x2 pooling with "same" padding, or the same size when it is small already."""
+    half = math.ceil(size / 2)
+    return half if half >= min_size else size
+
+
+def _pool(op: str, size: int, pooled: int) -> nn.Module:
+    if pooled == size:  # at the smallest size: pool without a stride
+        kernel, stride, padding = 3, 1, 1
+    else:
+        kernel, stride, padding = 2, 2, 0
+    if op == "max_pool":
+        return nn.MaxPool2d(kernel, stride, padding, ceil_mode=True)
+    return nn.AvgPool2d(kernel, stride, padding, ceil_mode=True, count_include_pad=False)
