@@ -1,0 +1,1 @@
+"""Images and their splits: read (`sources`), split (`splits`), stored (`store`), fed (`batches`)."""

@@ -1,0 +1,190 @@
+"""Batches made by whole-tensor operations on the device: no Python per image in the hot loop.
+
+B images, C channels, H = W pixels. Images stay uint8 until a batch is made; a batch is augmented as
+uint8, then normalised to float with the mean and deviation of the training split.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (its usual name)
+from torch.utils.data import DataLoader, Dataset
+
+from nascore.config import TrainingConfig
+from nascore.data.sources import decode_one
+from nascore.data.store import DatasetInfo
+
+_MIN_BATCH = 2  # batch norm has no variance over one image
+_STREAM_WORKERS = 2
+
+
+class Images(Protocol):
+    """Uint8 images by position: from memory, or decoded from files."""
+
+    def batches(self, positions: list[Tensor]) -> Iterator[Tensor]:
+        """One uint8 batch (B, C, H, W) on the device for each tensor of positions (B,)."""
+        ...
+
+
+class Split:
+    """One of train, valid, test.
+
+    Attributes:
+        labels: int64 (N,), on the device.
+    """
+
+    def __init__(
+        self, images: Images, labels: Tensor, *, info: DatasetInfo, device: torch.device
+    ) -> None:
+        self._images = images
+        self.labels = labels.to(device)
+        self.device = device
+        self.num_images = len(labels)
+        mean = torch.tensor(info.mean, device=device)
+        std = torch.tensor(info.std, device=device)
+        self._scale_C11 = (1 / (255 * std)).view(-1, 1, 1)
+        self._shift_C11 = (-mean / std).view(-1, 1, 1)
+
+    def steps_per_epoch(self, config: TrainingConfig) -> int:
+        full, rest = divmod(self.num_images, config.batch_size)
+        return max(1, full + (rest >= _MIN_BATCH))
+
+    def train_batches(
+        self, config: TrainingConfig, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """One epoch in random order: augmented x (B, C, H, W) float and labels y (B,).
+
+        The last batch may be smaller; it is left out when a single image remains.
+
+        Args:
+            generator: on the CPU; decides order and augmentation, whatever the device.
+        """
+        order = torch.randperm(self.num_images, generator=generator)
+        steps = self.steps_per_epoch(config)
+        positions = list(order.split(config.batch_size))[:steps]
+        for position, x_u8 in zip(positions, self._images.batches(positions), strict=True):
+            x_BCHW = self.normalise(augment(x_u8, config, generator))
+            if config.cutout:
+                cutout(x_BCHW, config.cutout, generator)
+            yield x_BCHW, self.labels[position.to(self.device)]
+
+    def eval_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images in order, without augmentation."""
+        positions = list(torch.arange(self.num_images).split(batch_size))
+        for position, x_u8 in zip(positions, self._images.batches(positions), strict=True):
+            yield self.normalise(x_u8), self.labels[position.to(self.device)]
+
+    def normalise(self, x_u8: Tensor) -> Tensor:
+        """(pixel / 255 - mean) / std, a channel at a time."""
+        return x_u8.float().mul_(self._scale_C11).add_(self._shift_C11)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three splits of a prepared data set, and what is known about it."""
+
+    info: DatasetInfo
+    train: Split
+    valid: Split
+    test: Split
+
+
+def load(folder: Path, device: torch.device) -> Splits:
+    """Opens a folder that `nascore.data.store.prepare` wrote.
+
+    Images in memory are mapped from the file and only a split's own are copied to the device.
+    """
+    info = DatasetInfo.load(folder)
+    labels = torch.from_numpy(np.load(folder / "labels.npy"))
+    splits = {}
+    with np.load(folder / "splits.npz") as indices:
+        for name in ("train", "valid", "test"):
+            index = indices[name]
+            images: Images
+            if info.streamed:
+                files = (folder / "files.txt").read_text().split("\n")
+                assert info.root is not None
+                paths = [Path(info.root) / files[i] for i in index]
+                images = StreamedImages(paths, size=info.size, channels=info.channels, device=device)
+            else:
+                mapped = np.load(folder / "images.npy", mmap_mode="r")
+                images = ImagesInMemory(torch.from_numpy(mapped[index]).to(device))
+            splits[name] = Split(images, labels[torch.from_numpy(index)], info=info, device=device)
+    return Splits(info, **splits)
+
+
+class ImagesInMemory:
+    """Uint8 (N, C, H, W) on the device."""
+
+    def __init__(self, images: Tensor) -> None:
+        self._images = images
+
+    def batches(self, positions: list[Tensor]) -> Iterator[Tensor]:
+        for position in positions:
+            yield self._images.index_select(0, position.to(self._images.device))
+
+
+class StreamedImages(Dataset[Tensor]):
+    """Files that are decoded by worker processes while the network trains; memory stays bounded."""
+
+    def __init__(
+        self, paths: list[Path], *, size: int, channels: int, device: torch.device
+    ) -> None:
+        self._paths, self._size, self._channels, self._device = paths, size, channels, device
+
+    def __getitem__(self, index: int) -> Tensor:
+        image = decode_one(self._paths[index], size=self._size, channels=self._channels)
+        return torch.from_numpy(image.transpose(2, 0, 1).copy())
+
+    def batches(self, positions: list[Tensor]) -> Iterator[Tensor]:
+        loader = DataLoader(
+            self,
+            batch_sampler=[position.tolist() for position in positions],
+            num_workers=_STREAM_WORKERS,
+            pin_memory=self._device.type == "cuda",
+            # Workers get no random numbers from us; a fixed generator keeps the global one as it is.
+            generator=torch.Generator().manual_seed(0),
+        )
+        for x_u8 in loader:
+            yield x_u8.to(self._device, non_blocking=True)
+
+
+def augment(x_u8: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
+    """Random crop after padding with black, and mirroring; uint8 (B, C, H, W) in and out.
+
+    Every image has an offset of its own: the windows of the padded batch are a view, and one index
+    operation copies the chosen ones.
+    """
+    batch, _, height, width = x_u8.shape
+    padding = config.crop_padding
+    if padding:
+        shifts = torch.randint(0, 2 * padding + 1, (2, batch), generator=generator)
+        dy_B, dx_B = shifts.to(x_u8.device)
+        padded = F.pad(x_u8, (padding,) * 4)
+        windows_BCYXHW = padded.unfold(2, height, 1).unfold(3, width, 1)
+        x_u8 = windows_BCYXHW[torch.arange(batch, device=x_u8.device), :, dy_B, dx_B]
+    if config.flip:
+        mirrored_B = torch.rand(batch, generator=generator).to(x_u8.device) < 0.5
+        x_u8 = torch.where(mirrored_B.view(-1, 1, 1, 1), x_u8.flip(3), x_u8)
+    return x_u8
+
+
+def cutout(x_BCHW: Tensor, side: int, generator: torch.Generator) -> None:
+    """Sets a square around a random pixel of each image to 0, the mean, in place (DeVries 2017).
+
+    The square is cut off at the border, so the mean area is smaller than `side` squared.
+    """
+    batch, _, height, width = x_BCHW.shape
+    device = x_BCHW.device
+    y_B = torch.randint(0, height, (batch,), generator=generator).to(device) - side // 2
+    x_B = torch.randint(0, width, (batch,), generator=generator).to(device) - side // 2
+    rows_H, columns_W = torch.arange(height, device=device), torch.arange(width, device=device)
+    in_y_BH = (rows_H >= y_B[:, None]) & (rows_H < y_B[:, None] + side)
+    in_x_BW = (columns_W >= x_B[:, None]) & (columns_W < x_B[:, None] + side)
+    hole_B1HW = (in_y_BH[:, :, None] & in_x_BW[:, None, :]).unsqueeze(1)
+    x_BCHW.masked_fill_(hole_B1HW, 0.0)
