@@ -66,6 +66,16 @@ def test_more_children_at_equal_cost_are_credited_to_the_control() -> None:
     assert compare(method, control, rng=rng(0)).outcome == "not better"
 
 
+def test_better_per_child_but_not_for_its_cost_is_not_called_better() -> None:
+    control = np.linspace(0.5, 0.9, 200)
+    verdict = compare([0.901] + [0.894] * 19, control, rng=rng(0))
+    assert verdict.p_value is not None
+    assert verdict.best_difference is not None
+    assert verdict.p_value < 0.01
+    assert verdict.best_difference > 0
+    assert verdict.outcome == "undecided"
+
+
 def test_equal_arms_are_not_better_and_a_small_lead_is_undecided() -> None:
     control = rng(0).normal(0.9, 0.02, 16)
     assert compare([0.7] * 16, [0.7] * 16, rng=rng(0)).outcome == "not better"
