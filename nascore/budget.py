@@ -1,7 +1,8 @@
 """A budget is a promise: what a search may spend, and whether one more child fits.
 
-Spent children, steps and seconds are read from the children themselves, so a search that is started
-again knows what it has used. A GPU-hour is an hour of one device; on a CPU the machine is the device.
+Spent children, steps and seconds are read from the children themselves, so a search that is
+started again knows what it has used. A GPU-hour is an hour of one device; on a CPU the machine is
+the device.
 """
 
 import time

@@ -1,8 +1,8 @@
 """Files of tensors that are whole or refused.
 
-A checkpoint is one file: a line of JSON (kind, version, metadata, SHA-256 and length of the rest), then
-what `torch.save` writes for a dictionary of tensors. Nothing of it is interpreted before the hash
-fits, and it is loaded with `weights_only`: no pickled object is ever made.
+A checkpoint is one file: a line of JSON (kind, version, metadata, SHA-256 and length of the
+rest), then what `torch.save` writes for a dictionary of tensors. Nothing of it is interpreted
+before the hash fits, and it is loaded with `weights_only`: no pickled object is ever made.
 """
 
 import hashlib
@@ -65,9 +65,7 @@ def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} holds {header['kind']!r} version {header['version']}, "
             f"expected {kind!r} version {VERSION}"
         )
-    tensors: dict[str, Tensor] = torch.load(
-        io.BytesIO(body), map_location="cpu", weights_only=True
-    )
+    tensors: dict[str, Tensor] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     return tensors, header["meta"]
 
 

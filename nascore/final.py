@@ -1,4 +1,4 @@
-"""The final training: the winner from scratch, wider than in the search, judged once on test data."""
+"""The final training: the winner from scratch, wider than in the search, tested once."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class FinalModel:
 
     Attributes:
         macs: multiply-adds of one image.
-        test_accuracy: of the weights after the last epoch; the test split was used for nothing else.
+        test_accuracy: of the weights after the last epoch; the test split serves nothing else.
     """
 
     genotype: Genotype
@@ -61,7 +61,9 @@ class FinalModel:
         """Writes `model.json` and `weights.pt`."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
-        checkpoint.save(folder / "weights.pt", weights, {"genotype": self.genotype.to_dict()}, _KIND)
+        checkpoint.save(
+            folder / "weights.pt", weights, {"genotype": self.genotype.to_dict()}, _KIND
+        )
         temporary = folder / ".model.json"
         temporary.write_text(json.dumps(self.summary(), indent=2))
         os.replace(temporary, folder / "model.json")

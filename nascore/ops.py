@@ -15,7 +15,7 @@ def conv(
     stride: int = 1,
     groups: int = 1,
 ) -> nn.Conv2d:
-    """A convolution with odd `kernel` that keeps the size at stride 1; He-normal initial weights."""
+    """A convolution, odd `kernel`, that keeps the size at stride 1; He-normal initial weights."""
     layer = nn.Conv2d(
         in_channels,
         out_channels,

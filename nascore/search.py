@@ -151,9 +151,7 @@ def search_by_proposing(
     """
     charge = charged_s if task.search.budget.unit in ("seconds", "gpu_hours") else 0.0
     budget = Budget(task.search.budget, charged_s=charge)
-    arm = run_arm(
-        task, "method", proposer, method=task.method, budget=budget, charged_s=charged_s
-    )
+    arm = run_arm(task, "method", proposer, method=task.method, budget=budget, charged_s=charged_s)
     best = best_child(arm.children)
     if best is None or best.scores is None:
         reasons = sorted({child.failure for child in arm.children if child.failure})
@@ -162,9 +160,7 @@ def search_by_proposing(
         )
     other = None
     if control is not None:
-        other = run_arm(
-            task, "control", control, method="random", budget=_equal_budget(task, arm)
-        )
+        other = run_arm(task, "control", control, method="random", budget=_equal_budget(task, arm))
     return SearchResult(
         method=task.method,
         seed=task.seeds.seed,

@@ -63,13 +63,13 @@ class Study:
 
     def finish(self, child: Child) -> None:
         """Writes the end of a child; doing it twice changes nothing."""
+        if self._trial(child.number).state.is_finished():
+            return
         self._set(child.number, "child", child.to_dict())
-        trial = self._trial(child.number)
-        if not trial.state.is_finished():
-            if child.scores is None:
-                self._study.tell(child.number, state=TrialState.FAIL)
-            else:
-                self._study.tell(child.number, child.scores.valid_accuracy)
+        if child.scores is None:
+            self._study.tell(child.number, state=TrialState.FAIL)
+        else:
+            self._study.tell(child.number, child.scores.valid_accuracy)
 
     def propose(self, number: int, genotype: Genotype) -> float:
         """Writes what child `number` is, before it is trained; returns the time, in seconds."""

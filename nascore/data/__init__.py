@@ -1,1 +1,1 @@
-"""Images and their splits: read (`sources`), split (`splits`), stored (`store`), fed (`batches`)."""
+"""Images: read (`sources`), split (`splits`), stored (`store`), fed to networks (`batches`)."""

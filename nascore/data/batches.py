@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 (its usual name)
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from nascore.config import TrainingConfig
@@ -110,7 +110,9 @@ def load(folder: Path, device: torch.device) -> Splits:
                 files = (folder / "files.txt").read_text().split("\n")
                 assert info.root is not None
                 paths = [Path(info.root) / files[i] for i in index]
-                images = StreamedImages(paths, size=info.size, channels=info.channels, device=device)
+                images = StreamedImages(
+                    paths, size=info.size, channels=info.channels, device=device
+                )
             else:
                 mapped = np.load(folder / "images.npy", mmap_mode="r")
                 images = ImagesInMemory(torch.from_numpy(mapped[index]).to(device))
@@ -147,7 +149,7 @@ class StreamedImages(Dataset[Tensor]):
             batch_sampler=[position.tolist() for position in positions],
             num_workers=_STREAM_WORKERS,
             pin_memory=self._device.type == "cuda",
-            # Workers get no random numbers from us; a fixed generator keeps the global one as it is.
+            # Workers draw nothing; without this the loader would use up the global generator.
             generator=torch.Generator().manual_seed(0),
         )
         for x_u8 in loader:

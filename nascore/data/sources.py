@@ -82,7 +82,11 @@ def _digits(config: DataConfig, rest: str) -> Raw:
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     return _from_arrays(
-        images, bunch.target.astype(np.int64), [str(d) for d in range(10)], num_test=0, config=config
+        images,
+        bunch.target.astype(np.int64),
+        [str(d) for d in range(10)],
+        num_test=0,
+        config=config,
     )
 
 
@@ -180,9 +184,13 @@ def _load_npz(path: Path, source: str) -> dict[str, NDArray[Any]]:
         raise InputError.of(_KEY, source, "may not be read; check its permissions") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
         raise InputError.of(
-            _KEY, source, f"cannot be read as npz ({error}); it is damaged, cut short or holds objects"
+            _KEY,
+            source,
+            f"cannot be read as npz ({error}); it is damaged, cut short or holds objects",
         ) from error
-    except Exception as error:  # zlib.error and struct.error of a damaged member have no common base
+    except (
+        Exception
+    ) as error:  # zlib.error and struct.error of a damaged member have no common base
         if type(error).__module__ not in ("zlib", "struct"):
             raise
         raise InputError.of(_KEY, source, f"is damaged ({error}); copy it again") from error
@@ -197,7 +205,8 @@ def _check_images(x: NDArray[Any], name: str, source: str) -> list[Problem]:
             )
         )
     if x.dtype.kind == "f":
-        bad = np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(axis=1)) if x.size else []
+        is_finite = np.isfinite(x.reshape(len(x), -1)).all(axis=1) if x.size else np.ones(1, bool)
+        bad = np.flatnonzero(~is_finite)
         if len(bad):
             problems.append(
                 Problem(
@@ -208,7 +217,9 @@ def _check_images(x: NDArray[Any], name: str, source: str) -> list[Problem]:
                 )
             )
         problems.append(
-            Problem(_KEY, source, f"{name} must be uint8 (0..255), got {x.dtype}; scale and convert it")
+            Problem(
+                _KEY, source, f"{name} must be uint8 (0..255), got {x.dtype}; scale and convert it"
+            )
         )
     elif x.dtype.kind not in "iu":
         problems.append(Problem(_KEY, source, f"{name} must be uint8 (0..255), got {x.dtype}"))
@@ -267,9 +278,7 @@ def _from_arrays(
 
 def _resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     planes = [
-        np.asarray(
-            Image.fromarray(image[..., c]).resize((size, size), Image.Resampling.BILINEAR)
-        )
+        np.asarray(Image.fromarray(image[..., c]).resize((size, size), Image.Resampling.BILINEAR))
         for c in range(image.shape[-1])
     ]
     return np.stack(planes, axis=-1)
@@ -301,9 +310,7 @@ def _imagefolder(config: DataConfig, rest: str) -> Raw:
     )
 
 
-def _list_files(
-    root: Path, source: str
-) -> tuple[list[str], NDArray[np.int64], list[str], int]:
+def _list_files(root: Path, source: str) -> tuple[list[str], NDArray[np.int64], list[str], int]:
     if not root.is_dir():
         raise InputError.of(_KEY, source, f"there is no folder {root}")
     parts = [part for part in ("train", "test") if (root / part).is_dir()]
@@ -344,7 +351,8 @@ def _list_files(
             Problem(
                 _KEY,
                 source,
-                f"test/ has classes that train/ does not have: {_few(sorted(class_sets[1] - class_sets[0]))}",
+                "test/ has classes that train/ does not have: "
+                + _few(sorted(class_sets[1] - class_sets[0])),
             )
         )
     if problems:
@@ -355,9 +363,7 @@ def _list_files(
     return files, labels, classes, counts[1] if len(counts) == 2 else 0
 
 
-def _headers(
-    root: Path, files: list[str], config: DataConfig
-) -> tuple[tuple[int, ...], set[str]]:
+def _headers(root: Path, files: list[str], config: DataConfig) -> tuple[tuple[int, ...], set[str]]:
     """Looks at every file's header: the common size, and the colour modes."""
 
     def header(name: str) -> tuple[tuple[int, int], str] | Problem:
@@ -370,7 +376,9 @@ def _headers(
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(header, files))
     problems = [item for item in found if isinstance(item, Problem)]
-    good = [(name, *item) for name, item in zip(files, found, strict=True) if isinstance(item, tuple)]
+    good = [
+        (name, *item) for name, item in zip(files, found, strict=True) if isinstance(item, tuple)
+    ]
     first: dict[tuple[int, int], str] = {}
     for name, size, _ in good:
         first.setdefault(size, name)

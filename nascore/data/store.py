@@ -147,9 +147,9 @@ def _statistics(raw: Raw, train: NDArray[np.int64]) -> tuple[NDArray[Any], NDArr
         step = max(1, len(train) // _STATISTICS_IMAGES)
         pixels = np.concatenate(
             [
-                decode_one(
-                    raw.root / raw.files[i], size=raw.size, channels=raw.channels
-                ).reshape(-1, raw.channels)
+                decode_one(raw.root / raw.files[i], size=raw.size, channels=raw.channels).reshape(
+                    -1, raw.channels
+                )
                 for i in train[::step]
             ]
         )
@@ -168,7 +168,7 @@ def _data_sha256(raw: Raw) -> str:
     digest = hashlib.sha256()
     if raw.images is not None:
         digest.update(str(raw.images.shape).encode())
-        digest.update(np.ascontiguousarray(raw.images))
+        digest.update(np.ascontiguousarray(raw.images).data)
     else:
         assert raw.root is not None
         for name in raw.files:
@@ -182,9 +182,7 @@ def _data_sha256(raw: Raw) -> str:
 
 def _write(folder: Path, raw: Raw, indices: SplitIndices, info: DatasetInfo) -> None:
     np.save(folder / "labels.npy", raw.labels)
-    np.savez(
-        folder / "splits.npz", train=indices.train, valid=indices.valid, test=indices.test
-    )
+    np.savez(folder / "splits.npz", train=indices.train, valid=indices.valid, test=indices.test)
     if raw.images is not None:
         np.save(folder / "images.npy", np.ascontiguousarray(raw.images.transpose(0, 3, 1, 2)))
     else:

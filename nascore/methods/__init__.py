@@ -1,4 +1,4 @@
-"""The methods, by name. Importing this does not import torch; a method's module is loaded when used.
+"""The methods, by name. Importing this does not import torch; a module is loaded when used.
 
 A method is one module that has a function for each pipeline step that depends on the method:
 

@@ -1,12 +1,12 @@
 """The cell space of NAS-Bench-201 (Dong & Yang, ICLR 2020), for searches with real training.
 
-A cell has four nodes; node j sums one operation of each earlier node i < j. A genotype has one token
-an edge, in the order of the benchmark's architecture string: (1,0), (2,0), (2,1), (3,0), (3,1),
-(3,2). The network is a stem, three stages of cells with residual blocks between them that halve the
+A cell has four nodes; node j sums one operation of each earlier node i < j. A genotype has one
+token an edge, in the order of the benchmark's architecture string: (1,0), (2,0), (2,1), (3,0),
+(3,1), (3,2). The network is a stem, three stages of cells with residual blocks between them that halve the
 size and double the channels, batch norm, ReLU, global average pooling and a linear layer.
 """
 
-from functools import lru_cache
+from functools import cache
 
 from torch import Tensor, nn
 
@@ -145,7 +145,7 @@ def _reduction(in_channels: int, out_channels: int) -> nn.Module:
     return ops.Sum(body, shortcut)
 
 
-@lru_cache(maxsize=len(OPS) ** len(EDGES))
+@cache
 def _expression(tokens: tuple[int, ...]) -> str:
     """What the output node computes, as text: terms sorted, an identity stands for its source.
 

@@ -128,6 +128,33 @@ class ChainSpace:
         return math.ceil((token + 1) * _PAPER_VOCABULARY / self.config.vocabulary)
 
 
+class ChainLayer(nn.Module):
+    """One layer with the shortcuts that arrive at it."""
+
+    def __init__(
+        self, body: nn.Module, shortcuts: list[nn.Module], sources: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.body = body
+        self.shortcuts = nn.ModuleList(shortcuts)
+        self.sources = sources
+
+    def forward(self, x_BCHW: Tensor, outputs: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The layer's own output, and what the next layer reads.
+
+        Args:
+            outputs: own outputs of all earlier layers.
+        """
+        own: Tensor = self.body(x_BCHW)
+        if not self.sources:
+            return own, own
+        arriving = [
+            shortcut(outputs[source])
+            for shortcut, source in zip(self.shortcuts, self.sources, strict=True)
+        ]
+        return own, torch.cat([own, *arriving], dim=1)
+
+
 class ChainNetwork(nn.Module):
     """A child model of the chain space: (B, C, H, W) -> logits (B, num_classes)."""
 
@@ -141,51 +168,46 @@ class ChainNetwork(nn.Module):
     ) -> None:
         super().__init__()
         per_token = config.channels_per_token
-        self.bodies = nn.ModuleList()
-        self.shortcuts = nn.ModuleList()
-        self.sources = [layer.sources for layer in layers]
+        self.layers = nn.ModuleList()
         outputs: list[tuple[int, int]] = []  # (channels, size) of each layer's own output
         channels, size = shape.channels, shape.size
         for layer in layers:
-            out_channels = per_token * layer.filters + added_channels
             if layer.is_pool:
-                pooled = _pooled(size, config.min_map_size)
-                self.bodies.append(_pool(layer.op, size, pooled))
-                out_channels, size = channels, pooled
+                own_channels, pooled = channels, _pooled(size, config.min_map_size)
+                body = _pool(layer.op, size, pooled)
+                size = pooled
             else:
-                self.bodies.append(_body(layer, channels, out_channels))
-            channels = out_channels
-            shortcuts = nn.ModuleList()
+                own_channels = per_token * layer.filters + added_channels
+                body = _body(layer, channels, own_channels)
+            shortcuts = []
+            channels = own_channels
             for source in layer.sources:
                 source_channels, source_size = outputs[source]
                 width = max(1, source_channels // per_token + added_channels // per_token)
-                shortcuts.append(
-                    nn.Sequential(
-                        ops.conv(source_channels, width, 1, stride=math.ceil(source_size / size)),
-                        nn.BatchNorm2d(width),
-                        nn.ReLU(),
-                    )
-                )
+                stride = math.ceil(source_size / size)
+                shortcuts.append(_shortcut(source_channels, width, stride))
                 channels += width
-            self.shortcuts.append(shortcuts)
-            outputs.append((out_channels, size))
+            self.layers.append(ChainLayer(body, shortcuts, layer.sources))
+            outputs.append((own_channels, size))
         self.head = nn.Linear(channels, shape.num_classes)
         nn.init.kaiming_normal_(self.head.weight, nonlinearity="linear")
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         outputs: list[Tensor] = []
         x = x_BCHW
-        for body, shortcuts, sources in zip(
-            self.bodies, self.shortcuts, self.sources, strict=True
-        ):
-            own = body(x)
+        for layer in self.layers:
+            own, x = layer(x, outputs)
             outputs.append(own)
-            parts = [own]
-            for shortcut, source in zip(shortcuts, sources, strict=True):  # type: ignore[arg-type]
-                parts.append(shortcut(outputs[source]))
-            x = torch.cat(parts, dim=1) if len(parts) > 1 else own
         logits_BK: Tensor = self.head(x.mean(dim=(2, 3)))
         return logits_BK
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    return nn.Sequential(
+        ops.conv(in_channels, out_channels, 1, stride=stride),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )
 
 
 def _op(paper_token: int) -> str:
