@@ -2,8 +2,8 @@
 
 A cell has four nodes; node j sums one operation of each earlier node i < j. A genotype has one
 token an edge, in the order of the benchmark's architecture string: (1,0), (2,0), (2,1), (3,0),
-(3,1), (3,2). The network is a stem, three stages of cells with residual blocks between them that halve the
-size and double the channels, batch norm, ReLU, global average pooling and a linear layer.
+(3,1), (3,2). The network is a stem, three stages of cells with residual blocks between them that
+halve the size and double the channels, batch norm, ReLU, global average pooling and a linear layer.
 """
 
 from functools import cache

@@ -1,0 +1,1 @@
+"""Pipeline steps on Kubeflow: signatures (`declared`), work (`steps`), tracking and registry."""

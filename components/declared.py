@@ -1,0 +1,231 @@
+"""The KFP signatures of the six steps. They do no work: one import, one call.
+
+Docstrings are what people read in the Kubeflow UI. The image holds everything (no pip at start).
+This module must not use `from __future__ import annotations`: kfp reads the annotations.
+"""
+
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def prepare_data(
+    config: str,
+    overrides: str,
+    job_name: str,
+    resolved_config: Output[Artifact],
+    dataset: Output[Dataset],
+    metrics: Output[Metrics],
+) -> NamedTuple("Prepared", [("run_key", str)]):  # type: ignore[valid-type]
+    """Settles the configuration, reads and checks the data, and splits it.
+
+    Args:
+        config: The whole configuration as JSON or YAML.
+        overrides: Settings laid over it, `key.path=value` separated by spaces; may be empty.
+        job_name: Name of this run in Kubeflow; becomes a tag of the tracked run.
+        resolved_config: The configuration that counts, as JSON.
+        dataset: Folder with images, labels, split indices and `dataset.json`.
+        metrics: Numbers of images and classes.
+
+    Returns:
+        run_key: Key by which all steps find the tracked run of this pipeline.
+    """
+    from pathlib import Path
+    from typing import NamedTuple
+
+    from components.steps import prepare_data as step
+
+    prepared = step.run(
+        config=config,
+        overrides=overrides,
+        job_name=job_name,
+        resolved_config=Path(resolved_config.path),
+        dataset=Path(dataset.path),
+    )
+    for name, value in prepared.metrics.items():
+        metrics.log_metric(name, value)
+    return NamedTuple("Prepared", [("run_key", str)])(prepared.run_key)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def pretrain_controller(
+    run_key: str,
+    config: Input[Artifact],
+    dataset: Input[Dataset],
+    controller: Output[Model],
+    metrics: Output[Metrics],
+):
+    """Trains what the method learns before any child is trained (NASES: encoder and decoder).
+
+    Args:
+        run_key: Key of the tracked run, from prepare_data.
+        config: The configuration, from prepare_data.
+        dataset: The data, from prepare_data.
+        controller: Folder that the search starts from.
+        metrics: The method's own figures, such as held-out reconstruction accuracy (fractions).
+    """
+    from pathlib import Path
+
+    from components.steps import pretrain_controller as step
+
+    values = step.run(
+        run_key=run_key,
+        config=Path(config.path),
+        dataset=Path(dataset.path),
+        controller=Path(controller.path),
+    )
+    for name, value in values.items():
+        metrics.log_metric(name, value)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def search(
+    run_key: str,
+    config: Input[Artifact],
+    dataset: Input[Dataset],
+    controller: Input[Model],
+    search_result: Output[Artifact],
+    metrics: Output[Metrics],
+):
+    """Searches within the budget, and runs random search at equal cost beside it.
+
+    Args:
+        run_key: Key of the tracked run, from prepare_data.
+        config: The configuration, from prepare_data.
+        dataset: The data, from prepare_data.
+        controller: What pretrain_controller learned.
+        search_result: Genotype, all children, control and verdict, as JSON.
+        metrics: Validation accuracy of the best child (fraction) and number of children.
+    """
+    from pathlib import Path
+
+    from components.steps import search as step
+
+    values = step.run(
+        run_key=run_key,
+        config=Path(config.path),
+        dataset=Path(dataset.path),
+        controller=Path(controller.path),
+        search_result=Path(search_result.path),
+    )
+    for name, value in values.items():
+        metrics.log_metric(name, value)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train_final(
+    run_key: str,
+    config: Input[Artifact],
+    dataset: Input[Dataset],
+    search_result: Input[Artifact],
+    model: Output[Model],
+    metrics: Output[Metrics],
+):
+    """Trains the winner and judges it once on the test split.
+
+    Args:
+        run_key: Key of the tracked run, from prepare_data.
+        config: The configuration, from prepare_data.
+        dataset: The data, from prepare_data.
+        search_result: The found architecture, from search.
+        model: Folder with the weights and `model.json`.
+        metrics: Accuracies (fractions), parameters, multiply-adds of one image.
+    """
+    from pathlib import Path
+
+    from components.steps import train_final as step
+
+    values = step.run(
+        run_key=run_key,
+        config=Path(config.path),
+        dataset=Path(dataset.path),
+        search_result=Path(search_result.path),
+        model=Path(model.path),
+    )
+    for name, value in values.items():
+        metrics.log_metric(name, value)
+        model.metadata[name] = value
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def profile_latency(
+    run_key: str,
+    config: Input[Artifact],
+    dataset: Input[Dataset],
+    model: Input[Model],
+    latency: Output[Artifact],
+    metrics: Output[Metrics],
+):
+    """Measures the latency of the trained network on this node.
+
+    Args:
+        run_key: Key of the tracked run, from prepare_data.
+        config: The configuration with the protocol, from prepare_data.
+        dataset: The data, from prepare_data.
+        model: The trained network, from train_final.
+        latency: Percentiles in milliseconds with device, batch size and protocol, as JSON.
+        metrics: Median and 95th percentile in milliseconds.
+    """
+    from pathlib import Path
+
+    from components.steps import profile_latency as step
+
+    values = step.run(
+        run_key=run_key,
+        config=Path(config.path),
+        dataset=Path(dataset.path),
+        model=Path(model.path),
+        latency=Path(latency.path),
+    )
+    for name, value in values.items():
+        metrics.log_metric(name, value)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def promote(
+    run_key: str,
+    config: Input[Artifact],
+    dataset: Input[Dataset],
+    controller: Input[Model],
+    search_result: Input[Artifact],
+    model: Input[Model],
+    latency: Input[Artifact],
+    result: Output[Artifact],
+    report: Output[HTML],
+    metrics: Output[Metrics],
+):
+    """Registers the model, makes it champion or challenger, and writes result and report.
+
+    Args:
+        run_key: Key of the tracked run, from prepare_data.
+        config: The configuration, from prepare_data.
+        dataset: The data, from prepare_data; the champion is compared on its test split.
+        controller: From pretrain_controller; only what it cost is read.
+        search_result: From search.
+        model: From train_final.
+        latency: From profile_latency.
+        result: The summary of the run, `result.json`.
+        report: One self-contained HTML page.
+        metrics: Test accuracy (fraction), latency (milliseconds), size of the promoted model.
+    """
+    from pathlib import Path
+
+    from components.steps import promote as step
+
+    values = step.run(
+        run_key=run_key,
+        config=Path(config.path),
+        dataset=Path(dataset.path),
+        controller=Path(controller.path),
+        search_result=Path(search_result.path),
+        model=Path(model.path),
+        latency=Path(latency.path),
+        result=Path(result.path),
+        report=Path(report.path),
+    )
+    for name, value in values.items():
+        metrics.log_metric(name, value)

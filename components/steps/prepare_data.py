@@ -1,0 +1,84 @@
+"""Step 1, cheap and first to find bad input: settle the configuration, check and split the data."""
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.config import Config, apply_overrides, parse
+from components.steps.running import Step, execute, read_json, state_folder, write_json
+from nascore.data.store import prepare
+
+_KEY = "run_key.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedData:
+    """The key by which tracking knows this pipeline run, and the step's scalars."""
+
+    run_key: str
+    metrics: dict[str, float]
+
+
+def run(
+    *, config: str, overrides: str, job_name: str, resolved_config: Path, dataset: Path
+) -> PreparedData:
+    """Prepares the data of a run.
+
+    Args:
+        config: the whole configuration as JSON.
+        overrides: further `key.path=value` settings, separated by white space.
+        job_name: name of the KFP run; becomes a tag.
+        resolved_config: where the configuration that counts is written.
+        dataset: folder that is written; see docs/architecture.md.
+
+    Raises:
+        InputError: settings or data are wrong; every problem is listed.
+    """
+    settings = _resolve(config, overrides)
+    key = _run_key()
+
+    def work(step: Step) -> dict[str, float]:
+        with step.busy("data"):
+            info = prepare(settings.data, settings.seed, dataset)
+        write_json(resolved_config, settings.model_dump(mode="json"))
+        step.parent.tags(
+            {
+                "nas.method": settings.method,
+                "nas.kfp_job": job_name,
+                "nas.data_sha256": info.data_sha256,
+            }
+        )
+        step.parent.params(settings.model_dump(mode="json"))
+        step.parent.artifact(resolved_config, "config")
+        step.tracked.artifact(dataset / "dataset.json")
+        write_json(dataset / "step.json", step.timing())
+        return {
+            "num_images": float(info.num_images),
+            "num_classes": float(len(info.classes)),
+        }
+
+    metrics = execute(
+        "prepare_data",
+        work,
+        run_key=key,
+        config=settings,
+        inputs={},
+        outputs={"config": resolved_config, "dataset": dataset},
+    )
+    return PreparedData(key, metrics)
+
+
+def _resolve(config: str, overrides: str) -> Config:
+    import yaml
+
+    return parse(apply_overrides(yaml.safe_load(config) or {}, overrides.split()))
+
+
+def _run_key() -> str:
+    """New for every pipeline run, and the same when that run is tried again."""
+    path = state_folder() / _KEY
+    if path.exists():
+        return str(read_json(path)["run_key"])
+    key = uuid.uuid4().hex
+    write_json(path, {"run_key": key})
+    return key

@@ -1,0 +1,289 @@
+"""What every step does around its work: resume, time, progress, tracking, and a clear end.
+
+def run(*, run_key: str, config: str, ..., model: str) -> dict[str, float]:
+    def work(step: Step) -> dict[str, float]: ...
+    return execute("train_final", work, run_key=run_key, config=config, outputs=...)
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from components.config import Config, loads
+from components.tracking import Tracker, follower
+from nascore.errors import InputError, Problem
+
+DONE = "done.json"
+STEPS = (
+    "prepare_data",
+    "pretrain_controller",
+    "search",
+    "train_final",
+    "profile_latency",
+    "promote",
+)
+
+
+class Step:
+    """What a step's work sees of its surroundings.
+
+    Attributes:
+        state: a folder of this step that outlives the process.
+        tracked: the step's run; writing to it never waits for a server.
+        parent: the run of the whole pipeline.
+        tracker: makes further runs, such as those of the best children.
+    """
+
+    def __init__(self, name: str, *, run_key: str, config: Config, tracker: Tracker) -> None:
+        self.name = name
+        self.config = config
+        self.run_key = run_key
+        self.state = state_folder() / name
+        self.tracker = tracker
+        self.parent = tracker.run(run_key, name=run_name(config))
+        self.tracked = tracker.run(f"{run_key}.{name}", name=name, parent=run_key)
+        self.busy_s: dict[str, float] = {}
+        self._start = time.perf_counter()
+        self._stop = threading.Event()
+
+    @contextlib.contextmanager
+    def busy(self, kind: str) -> Iterator[None]:
+        """Counts what happens inside as `data`, `training` or `profiling`; the rest is overhead."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.busy_s[kind] = self.busy_s.get(kind, 0.0) + time.perf_counter() - start
+
+    def progress(self, event: str, **fields: Any) -> None:
+        progress(self.name, event, **fields)
+
+    def timing(self) -> dict[str, Any]:
+        """What this step has cost so far; its artifacts carry it to the report."""
+        return {
+            "name": self.name,
+            "seconds": round(time.perf_counter() - self._start, 3),
+            "busy": {kind: round(seconds, 3) for kind, seconds in self.busy_s.items()},
+        }
+
+    def should_stop(self) -> bool:
+        return self._stop.is_set()
+
+    def stop(self, signum: int, frame: FrameType | None) -> None:
+        self._stop.set()
+
+
+def execute(
+    name: str,
+    work: Callable[[Step], dict[str, float]],
+    *,
+    run_key: str,
+    config: Config,
+    inputs: Mapping[str, Path],
+    outputs: Mapping[str, Path],
+) -> dict[str, float]:
+    """Does a step's work once, and hands back its outputs when it was done before.
+
+    Args:
+        inputs: artifacts that the step reads; their contents decide whether an earlier result fits.
+        outputs: where the artifacts of this step go. Work writes them; an exception leaves none.
+
+    Returns:
+        The step's scalar metrics.
+
+    Raises:
+        InputError: the input is wrong; recorded as progress, shown without a traceback.
+    """
+    sys.excepthook = _brief_excepthook
+    progress(name, "started")
+    fingerprint = _fingerprint(config, inputs)
+    done = _restore(name, fingerprint, outputs)
+    if done is not None:
+        progress(name, "finished", seconds=0.0, busy={}, restored=True)
+        return done
+    with _spool() as spool:
+        tracker = Tracker.open(
+            spool, uri=config.tracking.uri, experiment=config.tracking.experiment
+        )
+        step = Step(name, run_key=run_key, config=config, tracker=tracker)
+        step.state.mkdir(parents=True, exist_ok=True)
+        try:
+            with _terminate_gently(step):
+                metrics = work(step)
+        except BaseException as error:
+            for path in outputs.values():
+                _remove(path)
+            _record_failure(step, error)
+            tracker.close()
+            raise
+        _keep(name, fingerprint, outputs, metrics)
+        step.tracked.metrics(metrics)
+        step.tracked.metrics({"seconds": step.timing()["seconds"]})
+        step.tracked.end()
+        tracker.close()
+        progress(name, "finished", **{k: v for k, v in step.timing().items() if k != "name"})
+    return metrics
+
+
+def read_config(path: Path) -> Config:
+    return loads(path.read_text())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(path.read_text())
+    return data
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Writes under a temporary name first, so that a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(data, indent=2))
+    os.replace(temporary, path)
+
+
+def run_name(config: Config) -> str:
+    source = config.data.source.partition(":")
+    return f"{config.method} on {Path(source[2]).stem or source[0]}"
+
+
+def state_folder() -> Path:
+    """`NAS_STATE_DIR`, or a folder that goes with the process."""
+    given = os.environ.get("NAS_STATE_DIR")
+    return Path(given) if given else Path(tempfile.gettempdir()) / f"nas-state-{os.getpid()}"
+
+
+def progress(step: str, event: str, **fields: Any) -> None:
+    """Appends a line to `NAS_PROGRESS_FILE`; one write, so lines of several processes never mix."""
+    path = os.environ.get("NAS_PROGRESS_FILE")
+    if path:
+        line = json.dumps({"time": time.time(), "step": step, "event": event, **fields})
+        with open(path, "a") as file:
+            file.write(line + "\n")
+
+
+@contextlib.contextmanager
+def _spool() -> Iterator[Path]:
+    """The spool that somebody follows already, or one of our own with a follower."""
+    given = os.environ.get("NAS_SPOOL_DIR")
+    if given:
+        yield Path(given)
+        return
+    spool = state_folder() / "spool"
+    spool.mkdir(parents=True, exist_ok=True)
+    with follower(spool):
+        yield spool
+
+
+@contextlib.contextmanager
+def _terminate_gently(step: Step) -> Iterator[None]:
+    """SIGTERM asks the work for its best result so far instead of ending the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, step.stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _record_failure(step: Step, error: BaseException) -> None:
+    if isinstance(error, InputError):
+        problems = [_problem_to_dict(problem) for problem in error.problems]
+        step.progress("input_error", problems=problems)
+    else:
+        step.progress("failed", error=f"{type(error).__name__}: {error}")
+    step.tracked.tags({"nas.error": str(error)[:500]})
+    step.tracked.end("FAILED")
+    step.parent.end("FAILED")
+
+
+def _problem_to_dict(problem: Problem) -> dict[str, str]:
+    return {"key": problem.key, "value": problem.value, "message": problem.message}
+
+
+def _brief_excepthook(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if isinstance(error, InputError):
+        print(f"The input is wrong:\n{error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+# --- outputs that outlive the process -------------------------------------------------------
+
+
+def _fingerprint(config: Config, inputs: Mapping[str, Path]) -> str:
+    """SHA-256 over the configuration and what identifies each input."""
+    digest = hashlib.sha256(config.model_dump_json().encode())
+    for name in sorted(inputs):
+        path = inputs[name]
+        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        digest.update(name.encode())
+        for file in files:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _restore(name: str, fingerprint: str, outputs: Mapping[str, Path]) -> dict[str, float] | None:
+    kept = state_folder() / name / "outputs"
+    if not (kept / DONE).exists():
+        return None
+    done = read_json(kept / DONE)
+    if done["fingerprint"] != fingerprint:
+        return None
+    for output, path in outputs.items():
+        _copy(kept / output, path)
+    metrics: dict[str, float] = done["metrics"]
+    return metrics
+
+
+def _keep(
+    name: str, fingerprint: str, outputs: Mapping[str, Path], metrics: dict[str, float]
+) -> None:
+    if "NAS_STATE_DIR" not in os.environ:
+        return
+    kept = state_folder() / name / "outputs"
+    _remove(kept)
+    kept.mkdir(parents=True)
+    for output, path in outputs.items():
+        _copy(path, kept / output)
+    write_json(kept / DONE, {"fingerprint": fingerprint, "metrics": metrics})
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Hard links where the file system allows: a data set is not stored twice."""
+    _remove(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link_or_copy)
+    else:
+        _link_or_copy(str(source), str(target))
+
+
+def _link_or_copy(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

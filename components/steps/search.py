@@ -1,0 +1,115 @@
+"""Step 3: the search. Every child is kept at once; the step may be killed and started again."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from components.steps.running import Step, execute, read_config, read_json, write_json
+from components.steps.tasks import load_task
+from nascore.methods import METHODS
+from nascore.results import Arm, Child, SearchResult, best_child
+from nascore.task import Task
+
+_TOP = 3  # children that get a run of their own: thousands would make the page of a run slow
+
+
+def run(
+    *, run_key: str, config: Path, dataset: Path, controller: Path, search_result: Path
+) -> dict[str, float]:
+    """Writes the search result as JSON (`nascore.results.SearchResult`)."""
+    settings = read_config(config)
+
+    def work(step: Step) -> dict[str, float]:
+        task = load_task(
+            settings, step, dataset=dataset, controller=controller, on_child=_watcher(step)
+        )
+        pretraining = read_json(controller / "step.json")["seconds"]
+        with step.busy("training"):
+            result = METHODS[settings.method].load().search(task)
+        _track(step, task, result)
+        metrics = {
+            "valid_accuracy": result.valid_accuracy,
+            "num_children": float(len(result.arm.children)),
+            "seconds_with_pretraining": result.arm.seconds + pretraining,
+        }
+        write_json(search_result, {**result.to_dict(), "step": step.timing()})
+        return metrics
+
+    return execute(
+        "search",
+        work,
+        run_key=run_key,
+        config=settings,
+        inputs={"dataset": dataset, "controller": controller},
+        outputs={"search_result": search_result},
+    )
+
+
+def _watcher(step: Step) -> Any:
+    """Tells progress about each child, with the time that is left at the present pace."""
+    children: dict[str, list[Child]] = {"method": [], "control": []}
+    start = time.perf_counter()
+    budget = step.config.search.budget
+    of = budget.children
+    arms = 2 if step.config.search.control else 1
+
+    def on_child(arm: str, child: Child) -> None:
+        children[arm].append(child)
+        best = best_child(children[arm])
+        done = sum(len(one) for one in children.values())
+        left = None
+        if of is not None:
+            left = (time.perf_counter() - start) / done * max(0, arms * of - done)
+        step.progress(
+            "child",
+            arm=arm,
+            number=child.number,
+            of=of,
+            valid_accuracy=child.valid_accuracy,
+            best=None if best is None else best.valid_accuracy,
+            seconds_left=left,
+        )
+
+    return on_child
+
+
+def _track(step: Step, task: Task, result: SearchResult) -> None:
+    arms = [arm for arm in (result.arm, result.control) if arm is not None]
+    for arm, name in zip(arms, ("method", "control"), strict=False):
+        step.tracked.table([_row(task, child) for child in arm.children], f"{name}_children.json")
+    if result.verdict is not None:
+        step.tracked.tags({"nas.verdict": result.verdict["outcome"]})
+        step.parent.tags({"nas.verdict": result.verdict["outcome"]})
+    for rank, child in enumerate(_top(result.arm)):
+        tracked = step.tracker.run(
+            f"{step.run_key}.search.child-{child.number}",
+            name=f"child {child.number} (rank {rank + 1})",
+            parent=f"{step.run_key}.search",
+        )
+        tracked.params({"architecture": task.space.describe(child.genotype), "rank": rank + 1})
+        if child.scores is not None:
+            tracked.metrics({k: float(v) for k, v in asdict(child.scores).items()})
+        tracked.tags({"nas.genotype": child.genotype.hash})
+        tracked.end()
+
+
+def _top(arm: Arm) -> list[Child]:
+    done = [child for child in arm.children if child.scores is not None]
+    return sorted(done, key=lambda child: (-(child.valid_accuracy or 0), child.number))[:_TOP]
+
+
+def _row(task: Task, child: Child) -> dict[str, Any]:
+    scores = {} if child.scores is None else asdict(child.scores)
+    return {
+        "number": child.number,
+        "architecture": task.space.describe(child.genotype),
+        "genotype": child.genotype.short_hash,
+        "valid_accuracy": None,
+        "train_accuracy": None,
+        "num_params": None,
+        "num_steps": None,
+        "duration_s": None,
+        **scores,
+        "failure": child.failure,
+    }

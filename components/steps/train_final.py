@@ -1,0 +1,40 @@
+"""Step 4: train the winner."""
+
+from pathlib import Path
+
+from components.steps.running import Step, execute, read_config, read_json, write_json
+from components.steps.tasks import load_task
+from nascore.methods import METHODS
+from nascore.results import SearchResult
+
+
+def run(
+    *, run_key: str, config: Path, dataset: Path, search_result: Path, model: Path
+) -> dict[str, float]:
+    """Writes the model folder; the test split is judged here, once."""
+    settings = read_config(config)
+
+    def work(step: Step) -> dict[str, float]:
+        task = load_task(settings, step, dataset=dataset, controller=step.state)
+        result = SearchResult.from_dict(read_json(search_result))
+        with step.busy("training"):
+            final = METHODS[settings.method].load().train_final(task, result)
+        final.save(model)
+        step.tracked.artifact(model / "model.json")
+        write_json(model / "step.json", step.timing())
+        return {
+            "test_accuracy": final.test_accuracy,
+            "valid_accuracy": final.valid_accuracy,
+            "train_accuracy": final.train_accuracy,
+            "num_params": float(final.num_params),
+            "macs": float(final.macs),
+        }
+
+    return execute(
+        "train_final",
+        work,
+        run_key=run_key,
+        config=settings,
+        inputs={"dataset": dataset, "search_result": search_result},
+        outputs={"model": model},
+    )

@@ -1,0 +1,1 @@
+"""Wiring: the pipelines, their configurations, and the `nas` command."""
