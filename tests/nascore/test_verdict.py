@@ -1,7 +1,6 @@
 import csv
 import gzip
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,10 +67,10 @@ def test_more_children_at_equal_cost_are_credited_to_the_control() -> None:
 
 def test_better_per_child_but_not_for_its_cost_is_not_called_better() -> None:
     control = np.linspace(0.5, 0.9, 200)
-    verdict = compare([0.901] + [0.894] * 19, control, rng=rng(0))
+    verdict = compare([0.901] + [0.894] * 19, control, rng=rng(0), margin=0)
     assert verdict.p_value is not None
     assert verdict.best_difference is not None
-    assert verdict.p_value < 0.01
+    assert verdict.p_value < 0.025
     assert verdict.best_difference > 0
     assert verdict.outcome == "undecided"
 
@@ -201,14 +200,10 @@ def test_a_real_gain_is_found() -> None:
 
 
 @pytest.fixture(scope="module")
-def table() -> np.ndarray:
+def table(offline_data: Path) -> np.ndarray:
     """Validation accuracy in percent of every NAS-Bench-201 cell, indexed by its six operations."""
-    folder = os.environ.get("NAS_TEST_DATA")
-    if folder is None:
-        pytest.skip("NAS_TEST_DATA is not set")
     accuracies = np.zeros((len(OPS),) * 6)
-    path = Path(folder) / "nasbench201_cifar10.csv.gz"
-    with gzip.open(path, "rt", newline="") as file:
+    with gzip.open(offline_data / "nasbench201_cifar10.csv.gz", "rt", newline="") as file:
         for row in csv.DictReader(file):
             edges = [edge for edge in row["arch_str"].replace("+", "").split("|") if edge]
             cell = tuple(OPS.index(edge.split("~")[0]) for edge in edges)

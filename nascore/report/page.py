@@ -1,0 +1,312 @@
+"""What the page of a run says, put together from the run's own artifacts.
+
+Everything but the result and the search may be missing; the page then says so. All text is escaped
+by the template; the only markup that passes unescaped is drawn by `nascore.report.charts` and by
+`nascore.draw`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from nascore.genotype import Genotype
+from nascore.report import charts, words
+from nascore.results import Arm, Child, SearchResult
+
+NUM_BEST = 10
+_MAX_CLASSES = 30
+_BADGES = {"better": "Better", "not better": "Not better", "undecided": "Undecided"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything that the page of one run shows.
+
+    Attributes:
+        result: the content of `result.json`; accuracies are fractions. Absent keys are shown as
+            not available.
+        search: both arms with all their children.
+        describe: one line of text for a genotype, such as `space.describe`; or such lines by
+            `Genotype.hash`. Genotypes without a line are shown by their short hash.
+        architecture_svg: the drawing of the found architecture (`nascore.draw`), trusted markup.
+        config: the whole resolved configuration, values that YAML can show.
+        dataset: `nascore.data.store.DatasetInfo.to_dict()`.
+        latency: `nascore.latency.LatencyResult.to_dict()`; more keys do no harm.
+        step_seconds: wall seconds by step, in order.
+        step_busy: of the same steps, seconds by `data`, `training` and `profiling`.
+        command: what to type to get this run again; several lines are possible.
+    """
+
+    result: Mapping[str, Any]
+    search: SearchResult
+    describe: Callable[[Genotype], str] | Mapping[str, str] = field(default_factory=dict)
+    architecture_svg: str | None = None
+    config: Mapping[str, Any] | None = None
+    dataset: Mapping[str, Any] | None = None
+    latency: Mapping[str, Any] | None = None
+    step_seconds: Mapping[str, float] | None = None
+    step_busy: Mapping[str, Mapping[str, float]] | None = None
+    command: str | None = None
+
+
+def render(report: Report) -> str:
+    """The page as one HTML document: no script, and nothing is loaded from anywhere.
+
+    Raises:
+        ValueError: `architecture_svg` is not an SVG element.
+    """
+    environment = Environment(
+        loader=PackageLoader("nascore.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=words.percent,
+        points=words.points,
+        count=words.count,
+        duration=words.duration,
+        milliseconds=words.milliseconds,
+        p_value=words.p_value,
+    )
+    return environment.get_template("page.html.j2").render(
+        method=report.search.method,
+        data_name=_data_name(report),
+        result=report.result,
+        search=report.search,
+        genotype_line=_describe(report, report.search.genotype),
+        architecture=_architecture(report),
+        figures=_figures(report),
+        curve=Markup(charts.search_curve(*_arms(report), lambda child: _line_of(report, child))),
+        milestones=_milestones(report.search),
+        best_children=_best_children(report),
+        verdict=_verdict(report),
+        latency=report.latency,
+        latency_target=_latency_target(report),
+        cost=_cost(report),
+        dataset=_dataset(report),
+        command=report.command,
+        config=_yaml(report.config),
+        test_interval=_test_interval(report),
+    )
+
+
+# --- headline -------------------------------------------------------------------------------
+
+
+def _data_name(report: Report) -> str:
+    """`digits`, or the last part of a path without its suffix."""
+    if report.dataset is None:
+        return "unnamed data"
+    source = str(report.dataset.get("source", "unnamed data"))
+    _, _, path = source.partition(":")
+    return PurePath(path).stem if path else source
+
+
+def _figures(report: Report) -> list[dict[str, str]]:
+    """The tiles below the headline."""
+    result, latency = report.result, report.latency or {}
+    interval = _test_interval(report)
+    num_params, macs = result.get("num_params"), result.get("macs")
+    latency_note = f"median; p95 {words.milliseconds(latency.get('p95_ms'))}, batch of "
+    return [
+        _figure(
+            "Test accuracy",
+            words.percent(result.get("test_accuracy")),
+            "95% interval {} to {}".format(*(words.percent(end, 1) for end in interval))
+            if interval
+            else "of data used for nothing else",
+        ),
+        _figure(
+            "Validation accuracy",
+            words.percent(result.get("valid_accuracy")),
+            f"in the search: {words.percent(report.search.valid_accuracy)}",
+        ),
+        _figure(
+            "Parameters",
+            words.short_count(num_params),
+            f"{num_params:,} weights" if (num_params or 0) >= 1e6 else "of the final network",
+        ),
+        _figure(
+            "MACs",
+            words.short_count(macs),
+            f"{macs:,} for one image" if (macs or 0) >= 1e6 else "for one image",
+        ),
+        _figure(
+            "Latency",
+            words.milliseconds(latency.get("p50_ms")),
+            f"{latency_note}{latency.get('batch_size', 'unknown size')}",
+        ),
+    ]
+
+
+def _figure(label: str, value: str, note: str) -> dict[str, str]:
+    if value == words.MISSING:
+        value, note = "–", words.MISSING
+    return {"label": label, "value": value, "note": note}
+
+
+def _test_interval(report: Report) -> tuple[float, float] | None:
+    accuracy = report.result.get("test_accuracy")
+    num_test = (report.dataset or {}).get("num_test")
+    if accuracy is None or not num_test:
+        return None
+    return words.wilson_interval(accuracy, num_test)
+
+
+def _architecture(report: Report) -> Markup | None:
+    if report.architecture_svg is None:
+        return None
+    if not report.architecture_svg.lstrip().startswith("<svg"):
+        raise ValueError(
+            f"architecture_svg must be an <svg> element, got {report.architecture_svg[:40]!r}"
+        )
+    return Markup(report.architecture_svg)
+
+
+def _describe(report: Report, genotype: Genotype) -> str:
+    if callable(report.describe):
+        return report.describe(genotype)
+    return report.describe.get(genotype.hash, genotype.short_hash)
+
+
+def _line_of(report: Report, child: Child) -> str:
+    return _describe(report, child.genotype)
+
+
+# --- search and verdict ---------------------------------------------------------------------
+
+
+def _arms(report: Report) -> tuple[Arm, Arm | None]:
+    return report.search.arm, report.search.control
+
+
+def _milestones(search: SearchResult) -> list[dict[str, Any]]:
+    """Best so far of both arms after 1, 2, 5, 10, 20, 50, ... children and at the end."""
+    curve = charts.best_so_far(search.arm.children)
+    other = [] if search.control is None else charts.best_so_far(search.control.children)
+    end = max(len(curve), len(other))
+    rounds = [factor * 10**power for power in range(9) for factor in (1, 2, 5)]
+    return [
+        {
+            "children": number,
+            "method": curve[number - 1] if number <= len(curve) else None,
+            "control": other[number - 1] if number <= len(other) else None,
+        }
+        for number in [*(number for number in rounds if number < end), end]
+        if number > 0
+    ]
+
+
+def _best_children(report: Report) -> list[dict[str, Any]]:
+    finished = [child for child in report.search.arm.children if child.scores is not None]
+    finished.sort(key=lambda child: (-(child.valid_accuracy or 0.0), child.number))
+    return [
+        {
+            "number": child.number + 1,
+            "line": _line_of(report, child),
+            "hash": child.genotype.short_hash,
+            "scores": child.scores,
+            "is_winner": child.genotype == report.search.genotype,
+        }
+        for child in finished[:NUM_BEST]
+    ]
+
+
+def _verdict(report: Report) -> dict[str, Any] | None:
+    verdict = report.search.verdict
+    if verdict is None:
+        return None
+    chart = None
+    if verdict.get("interval") is not None and verdict.get("difference") is not None:
+        low, high = verdict["interval"]
+        chart = Markup(
+            charts.interval(
+                verdict["difference"],
+                low,
+                high,
+                margin=verdict.get("margin"),
+                outcome=verdict["outcome"],
+            )
+        )
+    return {
+        **dict.fromkeys(("difference", "interval", "p_value", "margin", "best_difference")),
+        **dict.fromkeys(("num_method_failed", "num_control_failed"), 0),
+        "confidence": 0.95,
+        "statistic": "",
+        **verdict,
+        "badge": _BADGES.get(verdict["outcome"], verdict["outcome"]),
+        "kind": str(verdict["outcome"]).replace(" ", "-"),
+        "chart": chart,
+    }
+
+
+# --- latency, cost, data --------------------------------------------------------------------
+
+
+def _latency_target(report: Report) -> dict[str, Any] | None:
+    target = ((report.config or {}).get("latency") or {}).get("target_ms")
+    if target is None or report.latency is None:
+        return None
+    return {"target_ms": target, "is_met": report.latency["p50_ms"] <= target}
+
+
+def _cost(report: Report) -> dict[str, Any] | None:
+    if not report.step_seconds:
+        return None
+    steps = [
+        charts.StepCost(name, seconds, (report.step_busy or {}).get(name))
+        for name, seconds in report.step_seconds.items()
+    ]
+    known = [step.overhead for step in steps if step.overhead is not None]
+    return {
+        "chart": Markup(charts.step_bars(steps)),
+        "steps": steps,
+        "total": sum(step.seconds for step in steps),
+        "overhead": sum(known) if len(known) == len(steps) else None,
+        "kinds": _kinds(steps),
+    }
+
+
+def _kinds(steps: Sequence[charts.StepCost]) -> list[str]:
+    used = {kind for step in steps for kind, seconds in (step.busy or {}).items() if seconds > 0}
+    kinds = [kind for kind in charts.BUSY if kind in used]
+    if any(step.busy is not None for step in steps):
+        kinds.append("overhead")
+    if any(step.busy is None for step in steps):
+        kinds.append("total")
+    return kinds
+
+
+def _dataset(report: Report) -> dict[str, Any] | None:
+    if report.dataset is None:
+        return None
+    names = [str(name) for name in report.dataset.get("classes") or ()]
+    keys = ("source", "channels", "size", "num_images", "num_train", "num_valid", "num_test")
+    more = ("data_sha256", "split_sha256", "seed", "mean", "std", "streamed")
+    counts = report.dataset.get("class_counts") or {}
+    return {
+        **{key: report.dataset.get(key) for key in (*keys, *more)},
+        "classes": names,
+        "shown_classes": names[:_MAX_CLASSES],
+        "counts": [
+            {"name": name, **{split: counts[split][index] for split in counts}}
+            for index, name in enumerate(names)
+        ]
+        if counts and len(names) <= 100
+        else [],
+        "splits": list(counts),
+    }
+
+
+def _yaml(config: Mapping[str, Any] | None) -> str | None:
+    if config is None:
+        return None
+    text: str = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+    return text

@@ -1,0 +1,61 @@
+"""Numbers as a person reads them. Nothing is hidden: what is missing is said to be missing."""
+
+import math
+
+_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+MISSING = "not available"
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+    return MISSING if fraction is None else f"{100 * fraction:.{digits}f}%"
+
+
+def points(fraction: float | None, digits: int = 2) -> str:
+    """A difference of accuracies, in percentage points and with its sign."""
+    return MISSING if fraction is None else f"{100 * fraction:+.{digits}f}"
+
+
+def count(number: float | None) -> str:
+    return MISSING if number is None else f"{int(number):,}"
+
+
+def short_count(number: float | None) -> str:
+    """Three digits and a unit from a million on: 3.42 M."""
+    if number is None:
+        return MISSING
+    for size, unit in _UNITS[:2]:
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return count(number)
+
+
+def milliseconds(value: float | None) -> str:
+    """Three digits: 0.812 ms, 12.0 ms, 340 ms."""
+    if value is None:
+        return MISSING
+    return f"{value:#.3g} ms" if value < 100 else f"{value:,.0f} ms"
+
+
+def duration(seconds: float | None) -> str:
+    """0.42 s, 12.3 s, 4 min 05 s, 3 h 20 min."""
+    if seconds is None:
+        return MISSING
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def p_value(p: float | None) -> str:
+    return MISSING if p is None else f"{p:.2g}"
+
+
+def wilson_interval(fraction: float, num: int, z: float = 1.96) -> tuple[float, float]:
+    """95% interval of a proportion seen in `num` independent images (Wilson 1927)."""
+    spread = z * math.sqrt(fraction * (1 - fraction) / num + z * z / (4 * num * num))
+    centre, scale = fraction + z * z / (2 * num), 1 + z * z / num
+    return (centre - spread) / scale, (centre + spread) / scale
