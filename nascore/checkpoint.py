@@ -1,14 +1,17 @@
 """Files of tensors that are whole or refused.
 
-A checkpoint is one file: a line of JSON (kind, version, metadata, SHA-256 and length of the
-rest), then what `torch.save` writes for a dictionary of tensors. Nothing of it is interpreted
-before the hash fits, and it is loaded with `weights_only`: no pickled object is ever made.
+A checkpoint is one file of three parts: a line with the SHA-256 of all that follows, a line of JSON
+(kind, version, metadata), then what `torch.save` writes for a dictionary of tensors. Nothing is
+interpreted before the hash fits, so damage in any byte is found; the tensors are read with
+`weights_only`, so no pickled object is ever made.
 """
 
+import contextlib
 import hashlib
 import io
 import json
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,17 +32,12 @@ def save(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], kin
         meta: values that JSON can hold.
         kind: what this is, such as `nases-coder`; asked for again when loading.
     """
+    header = json.dumps({"kind": kind, "version": VERSION, "meta": dict(meta)}, sort_keys=True)
     buffer = io.BytesIO()
     torch.save(dict(tensors), buffer)
-    body = buffer.getvalue()
-    header = {"kind": kind, "version": VERSION, "meta": dict(meta), "bytes": len(body)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(_signed(header, body))
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    content = header.encode() + b"\n" + buffer.getvalue()
+    digest = hashlib.sha256(content).hexdigest().encode()
+    _write_atomically(path, digest + b"\n" + content)
 
 
 def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -52,28 +50,47 @@ def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error}") from error
-    line, _, body = data.partition(b"\n")
-    try:
-        header = json.loads(line)
-        digest = header.pop("sha256")
-    except (ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged or not a checkpoint") from error
-    if digest != _digest(header, body):
+    digest, newline, content = data.partition(b"\n")
+    if not newline or digest != hashlib.sha256(content).hexdigest().encode():
         raise CheckpointError(f"{path} is damaged: its content does not fit its SHA-256")
-    if header["kind"] != kind or header["version"] != VERSION:
+    header_line, _, body = content.partition(b"\n")
+    header = _read_header(path, header_line)
+    if header.get("kind") != kind or header.get("version") != VERSION:
         raise CheckpointError(
-            f"{path} holds {header['kind']!r} version {header['version']}, "
+            f"{path} holds {header.get('kind')!r} version {header.get('version')!r}, "
             f"expected {kind!r} version {VERSION}"
         )
-    tensors: dict[str, Tensor] = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    try:
+        tensors = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"{path} holds no tensors that can be read: {error}") from error
     return tensors, header["meta"]
 
 
-def _digest(header: Mapping[str, Any], body: bytes) -> str:
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    digest.update(body)
-    return digest.hexdigest()
+def _read_header(path: Path, line: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(line)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not a checkpoint: {error}") from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path} is not a checkpoint: its header is no JSON object")
+    return header
 
 
-def _signed(header: dict[str, Any], body: bytes) -> bytes:
-    return json.dumps({**header, "sha256": _digest(header, body)}, sort_keys=True).encode() + b"\n"
+def _write_atomically(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:  # a full disk, an interrupt: leave no half of a file behind
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name itself survives a power failure only after this
+    finally:
+        os.close(folder)

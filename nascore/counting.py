@@ -5,20 +5,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from nascore.ops import evaluation_mode
 from nascore.spaces import ImageShape
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Size of a network; `macs` are multiply-adds for one image, in convolutions and linear
-    layers only, the bias of a linear layer included, as NAS-Bench-201 counts them."""
+    """Size of a network.
+
+    Attributes:
+        num_params: trainable numbers; running statistics are not among them.
+        macs: multiply-adds for one image, in convolutions and linear layers only; the bias of a
+            linear layer counts as one input more, as NAS-Bench-201 counts it.
+    """
 
     num_params: int
     macs: int
 
 
 def count(network: nn.Module, shape: ImageShape) -> Cost:
-    """Counts by running one image through the network on its own device."""
+    """Counts by running one image through the network, on the network's own device.
+
+    A module that runs twice counts twice in `macs` and once in `num_params`. The network is left as
+    it was: no hook stays, modes and running statistics do not change.
+    """
     macs = 0
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -34,14 +44,12 @@ def count(network: nn.Module, shape: ImageShape) -> Cost:
         for module in network.modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     ]
-    was_training = network.training
     device = next(network.parameters()).device
     try:
-        network.eval()  # batch norm refuses a batch of one pixel in training mode
-        with torch.inference_mode():
+        # In training mode batch norm refuses a batch of one pixel, and would learn from the zeros.
+        with evaluation_mode(network), torch.inference_mode():
             network(torch.zeros(1, shape.channels, shape.size, shape.size, device=device))
     finally:
         for hook in hooks:
             hook.remove()
-        network.train(was_training)
     return Cost(sum(parameter.numel() for parameter in network.parameters()), macs)

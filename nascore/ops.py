@@ -4,6 +4,9 @@ Tensors are (B, C, H, W). Convolutions before a batch norm have no bias. Blocks 
 activation (ReLU - convolution - batch norm), so that a sum or concatenation feeds them unactivated.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import Tensor, nn
 
 
@@ -65,13 +68,6 @@ def separable_block(in_channels: int, out_channels: int, kernel: int) -> nn.Sequ
     return nn.Sequential(*layers)
 
 
-class Zero(nn.Module):
-    """No connection: zeros of the input's shape."""
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return x_BCHW * 0.0
-
-
 class Sum(nn.Module):
     """A residual connection: `body(x) + shortcut(x)`."""
 
@@ -83,3 +79,15 @@ class Sum(nn.Module):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         out: Tensor = self.body(x_BCHW) + self.shortcut(x_BCHW)
         return out
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block; afterwards every module has its own mode again."""
+    was_training = {module: module.training for module in network.modules()}
+    try:
+        network.eval()
+        yield
+    finally:
+        for module, mode in was_training.items():
+            module.training = mode

@@ -6,8 +6,9 @@ token an edge, in the order of the benchmark's architecture string: (1,0), (2,0)
 halve the size and double the channels, batch norm, ReLU, global average pooling and a linear layer.
 """
 
-from functools import cache
+from functools import cache, reduce
 
+import torch
 from torch import Tensor, nn
 
 from nascore import ops
@@ -27,6 +28,12 @@ OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))  # (target, source)
 _NUM_STAGES = 3
 _ZERO = "#"
+_DRAWN = {  # label and kind of an operation's node
+    "skip_connect": ("identity", "skip"),
+    "nor_conv_1x1": ("conv 1×1", "conv"),
+    "nor_conv_3x3": ("conv 3×3", "conv"),
+    "avg_pool_3x3": ("avg pool 3×3", "pool"),
+}
 
 
 class Cell201Space:
@@ -65,6 +72,7 @@ class Cell201Space:
         return genotype
 
     def build(self, genotype: Genotype, shape: ImageShape, phase: Phase = "search") -> nn.Module:
+        """The benchmark's own network when the final phase has 16 channels and 5 cells a stage."""
         check(self, genotype)
         config = self.config
         channels, cells = (
@@ -84,48 +92,53 @@ class Cell201Space:
         return nn.Sequential(*layers, *head, nn.Linear(channels, shape.num_classes))
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
+        """The cell, with operations as nodes; what stands around it is in the details."""
         check(self, genotype)
-        nodes = [GraphNode("n0", "cell input", "input")]
-        edges = []
-        labels = {
-            "skip_connect": ("identity", "skip"),
-            "nor_conv_1x1": ("conv 1×1", "conv"),
-            "nor_conv_3x3": ("conv 3×3", "conv"),
-            "avg_pool_3x3": ("avg pool 3×3", "pool"),
-        }
+        config = self.config
+        stem = f"{shape.size}×{shape.size}×{shape.channels} image, 3×3 stem"
+        stack = f"{_NUM_STAGES}×{config.final_cells_per_stage} cells, then linear"
+        nodes = [GraphNode("n0", "cell input", "input", stem)]
+        edges: list[tuple[str, str, str]] = []
         for (target, source), token in zip(EDGES, genotype.tokens, strict=True):
-            if OPS[token] == "none":
-                continue
-            label, kind = labels[OPS[token]]
-            name = f"e{target}{source}"
-            nodes.append(GraphNode(name, label, kind))
-            edges += [(f"n{source}", name, ""), (name, f"n{target}", "")]
-        nodes += [GraphNode(f"n{i}", f"sum {i}", "sum") for i in (1, 2)]
-        nodes.append(GraphNode("n3", "cell output", "output"))
+            if OPS[token] in _DRAWN:
+                label, kind = _DRAWN[OPS[token]]
+                name = f"e{target}{source}"
+                nodes.append(GraphNode(name, label, kind))
+                edges += [(f"n{source}", name, ""), (name, f"n{target}", "")]
+        touched = {end for edge in edges for end in edge[:2]}
+        nodes += [
+            GraphNode(f"n{i}", f"node {i}", "sum", "sum") for i in (1, 2) if f"n{i}" in touched
+        ]
+        nodes.append(GraphNode("n3", "cell output", "output", stack))
         return ArchitectureGraph(tuple(nodes), tuple(edges))
 
 
 class Cell(nn.Module):
-    """One cell: (B, C, H, W) -> (B, C, H, W)."""
+    """One cell: (B, C, H, W) -> (B, C, H, W).
+
+    Edges whose operation is `none` are left out; a node that nothing reaches is zero.
+    """
 
     def __init__(self, tokens: tuple[int, ...], channels: int) -> None:
         super().__init__()
-        self.edges = nn.ModuleList([_operation(OPS[token], channels) for token in tokens])
+        kept = [pair for pair in zip(EDGES, tokens, strict=True) if OPS[pair[1]] != "none"]
+        self.operations = nn.ModuleList([_operation(OPS[token], channels) for _, token in kept])
+        # For nodes 1, 2, 3: (source node, position in `operations`) of each edge that arrives.
+        self.incoming = tuple(
+            tuple((edge[1], i) for i, (edge, _) in enumerate(kept) if edge[0] == target)
+            for target in (1, 2, 3)
+        )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         nodes = [x_BCHW]
-        sums: dict[int, Tensor] = {}
-        for (target, source), edge in zip(EDGES, self.edges, strict=True):
-            if target > len(nodes):
-                nodes.append(sums[target - 1])
-            out = edge(nodes[source])
-            sums[target] = sums[target] + out if target in sums else out
-        return sums[3]
+        for edges in self.incoming:
+            terms = [self.operations[i](nodes[source]) for source, i in edges]
+            # The product keeps the input in the graph: its gradient is zero instead of missing.
+            nodes.append(reduce(torch.add, terms) if terms else x_BCHW * 0.0)
+        return nodes[3]
 
 
 def _operation(name: str, channels: int) -> nn.Module:
-    if name == "none":
-        return ops.Zero()
     if name == "skip_connect":
         return nn.Identity()
     if name == "avg_pool_3x3":
@@ -163,6 +176,6 @@ def _expression(tokens: tuple[int, ...]) -> str:
             elif OPS[token] == "skip_connect":
                 terms.append(nodes[source])
             else:
-                terms.append(f"({nodes[source]})@{OPS[token]}")  # the benchmark's order of terms
+                terms.append(f"({nodes[source]})@{OPS[token]}")
         nodes.append("+".join(sorted(terms)))
     return nodes[3]

@@ -13,10 +13,13 @@ count from 0, so a token here is the paper's minus one. Another vocabulary is st
   proximity code: connectivity varies smoothly with the token.
 
 A shortcut is a strided 1x1 convolution, BN and ReLU on the source's own output (not on what was
-concatenated to it), and is concatenated behind the layer's own output.
+concatenated to it), and is concatenated behind the layer's own output. It has as many channels as
+the source has filter tokens: `channels(source) // channels_per_token + added //
+channels_per_token`, at least one. With 10 channels a token that is the release's rule; a fixed
+tenth would leave the narrow networks of a small machine shortcuts of one channel.
 
 Departure: pooling stops at `min_map_size` (the release can pool 15 times on 32 pixels); a pooling
-layer beyond that keeps the size.
+layer beyond that keeps the size and pools 3x3 with stride 1.
 """
 
 import math
@@ -35,6 +38,13 @@ _LAST_SEPARABLE, _LAST_CONV, _LAST_MAX_POOL = 4, 19, 24
 _FIRST_5X5 = 15
 _SKIP_REACH = 5
 TOKENS_PER_LAYER = 4
+_LABELS = {  # operation -> label and kind of its node in a drawing
+    "conv": ("conv", "conv"),
+    "conv_block": ("conv block", "conv"),
+    "separable": ("separable", "separable"),
+    "max_pool": ("max pool", "pool"),
+    "avg_pool": ("avg pool", "pool"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +114,27 @@ class ChainSpace:
         return ChainNetwork(self.layers(genotype), shape, self.config, added_channels=added)
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
-        nodes = [GraphNode("input", f"image {shape.size}×{shape.size}×{shape.channels}", "input")]
-        edges = []
+        """The network of the search phase; the final one is the same with more channels."""
+        nodes = [
+            GraphNode("input", "image", "input", f"{shape.size}×{shape.size}×{shape.channels}")
+        ]
+        edges: list[tuple[str, str, str]] = []
         size = shape.size
         for k, layer in enumerate(self.layers(genotype)):
+            label, kind = _LABELS[layer.op]
+            window = layer.kernel
             if layer.is_pool:
-                size = _pooled(size, self.config.min_map_size)
-                label, kind = layer.op.replace("_", " ") + " 2×2", "pool"
-            else:
-                names = {"conv": "conv", "conv_block": "conv block", "separable": "separable"}
-                label = f"{names[layer.op]} {layer.kernel}×{layer.kernel}"
-                kind = "separable" if layer.op == "separable" else "conv"
+                pooled = _pooled(size, self.config.min_map_size)
+                window = 3 if pooled == size else 2
+                size = pooled
             channels = self.config.channels_per_token * layer.filters
-            detail = f"{size}×{size}" + (f", {channels} channels" if channels else "")
-            nodes.append(GraphNode(str(k), label, kind, detail))
+            detail = f"{size}×{size}" + (f"×{channels}" if channels else "")
+            nodes.append(GraphNode(str(k), f"{label} {window}×{window}", kind, detail))
             edges.append((str(k - 1) if k else "input", str(k), ""))
             edges += [(str(source), str(k), "shortcut") for source in layer.sources]
-        nodes.append(GraphNode("output", f"pool, linear → {shape.num_classes}", "output"))
+        answer = GraphNode("output", "average, linear", "output", f"{shape.num_classes} classes")
         edges.append((str(self.config.num_layers - 1), "output", ""))
-        return ArchitectureGraph(tuple(nodes), tuple(edges))
+        return ArchitectureGraph((*nodes, answer), tuple(edges))
 
     def _paper_token(self, token: int) -> int:
         return math.ceil((token + 1) * _PAPER_VOCABULARY / self.config.vocabulary)
