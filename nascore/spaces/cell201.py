@@ -162,8 +162,9 @@ def _reduction(in_channels: int, out_channels: int) -> nn.Module:
 def _expression(tokens: tuple[int, ...]) -> str:
     """What the output node computes, as text: terms sorted, an identity stands for its source.
 
-    Equal texts are the 6,466 classes that the benchmark counts as distinct. It knows that an edge
-    is zero when its operation or its whole source is, but not that a sum of several zeros is zero.
+    Equal texts are the 6,466 classes that the benchmark counts as distinct. To it an edge is zero
+    when its operation or its whole source is (the batch norm of a convolution of zeros could still
+    learn a constant), and a sum of several zeros is not.
     """
     nodes = ["0"]
     for target in (1, 2, 3):

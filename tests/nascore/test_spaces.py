@@ -1,0 +1,422 @@
+"""The contract of every search space, then what is particular to each."""
+
+import collections
+import csv
+import gzip
+import itertools
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from nascore.config import Cell201SpaceConfig, ChainSpaceConfig
+from nascore.counting import count
+from nascore.errors import GenotypeNotInSpace
+from nascore.genotype import Genotype
+from nascore.spaces import (
+    SPACES,
+    ImageShape,
+    SearchSpace,
+    check,
+    make_genotype,
+    make_space,
+    mutate,
+    neighbours,
+    sample,
+)
+from nascore.spaces.cell201 import OPS, Cell201Space
+from nascore.spaces.chain import ChainNetwork, ChainSpace
+
+CONFIGS = {"chain": ChainSpaceConfig(), "nasbench201": Cell201SpaceConfig(search_channels=4)}
+GREY, COLOUR = ImageShape(1, 8, 10), ImageShape(3, 32, 5)
+PAPER = ChainSpaceConfig(
+    num_layers=15,
+    vocabulary=29,
+    channels_per_token=10,
+    final_added_channels=150,
+    min_map_size=1,
+)
+
+
+@pytest.fixture(params=sorted(SPACES))
+def space(request: pytest.FixtureRequest) -> SearchSpace:
+    return make_space(CONFIGS[request.param])
+
+
+def genotypes(space: SearchSpace, number: int, *, seed: int = 0) -> Iterator[Genotype]:
+    rng = np.random.default_rng(seed)
+    for _ in range(number):
+        yield sample(space, rng)
+
+
+def build(space: SearchSpace, genotype: Genotype, shape: ImageShape, *, seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return space.build(genotype, shape)
+
+
+def images(shape: ImageShape, number: int, *, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(number, shape.channels, shape.size, shape.size, generator=generator)
+
+
+# --- contract of every space ----------------------------------------------------------------
+
+
+def test_every_space_of_the_registry_is_tested() -> None:
+    assert CONFIGS.keys() == SPACES.keys()
+
+
+def test_samples_are_members_and_survive_json(space: SearchSpace) -> None:
+    for genotype in genotypes(space, 100):
+        check(space, genotype)
+        assert Genotype.from_json(genotype.to_json()) == genotype
+
+
+def test_samples_reach_every_value_of_every_token(space: SearchSpace) -> None:
+    seen = [set(column) for column in zip(*(g.tokens for g in genotypes(space, 300)), strict=True)]
+    assert [len(values) for values in seen] == list(space.cardinalities)
+
+
+def test_strangers_are_refused(space: SearchSpace) -> None:
+    genotype = next(genotypes(space, 1))
+    tokens = genotype.tokens
+    strangers = [
+        Genotype("another-space", tokens),
+        Genotype(space.identifier, tokens[:-1]),
+        Genotype(space.identifier, (*tokens[:-1], space.cardinalities[-1])),
+        Genotype(space.identifier, (-1, *tokens[1:])),
+    ]
+    for stranger in strangers:
+        for use in (space.canonical, space.describe):
+            with pytest.raises(GenotypeNotInSpace):
+                use(stranger)
+        with pytest.raises(GenotypeNotInSpace):
+            space.build(stranger, GREY)
+        with pytest.raises(GenotypeNotInSpace):
+            space.graph(stranger, GREY)
+
+
+def test_mutation_changes_one_token_and_stays_inside(space: SearchSpace) -> None:
+    rng = np.random.default_rng(1)
+    positions = set()
+    for genotype in genotypes(space, 200):
+        mutant = mutate(space, genotype, rng)
+        check(space, mutant)
+        changed = [
+            i
+            for i, pair in enumerate(zip(genotype.tokens, mutant.tokens, strict=True))
+            if len({*pair}) > 1
+        ]
+        assert len(changed) == 1
+        positions.update(changed)
+    assert positions == set(range(len(space.cardinalities)))
+
+
+def test_neighbours_are_all_that_differ_in_one_token(space: SearchSpace) -> None:
+    genotype = next(genotypes(space, 1))
+    found = list(neighbours(space, genotype))
+    assert len(set(found)) == len(found) == sum(size - 1 for size in space.cardinalities)
+    for other in found:
+        check(space, other)
+        assert sum(a != b for a, b in zip(genotype.tokens, other.tokens, strict=True)) == 1
+
+
+@pytest.mark.parametrize("shape", [GREY, COLOUR], ids=["8x8x1", "32x32x3"])
+def test_networks_answer_and_learn(space: SearchSpace, shape: ImageShape) -> None:
+    for genotype in genotypes(space, 8):
+        network = build(space, genotype, shape)
+        logits = network(images(shape, 4))
+        assert logits.shape == (4, shape.num_classes)
+        nn.functional.cross_entropy(logits, torch.arange(4)).backward()
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        assert gradients
+        assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_final_network_is_larger_and_runs(space: SearchSpace) -> None:
+    for genotype in genotypes(space, 3):
+        search, final = (space.build(genotype, GREY, phase) for phase in ("search", "final"))
+        assert final.eval()(images(GREY, 2)).shape == (2, 10)
+        assert count(final, GREY).num_params > count(search, GREY).num_params
+
+
+def test_initial_weights_follow_the_seed(space: SearchSpace) -> None:
+    genotype = next(genotypes(space, 1))
+    first, again, other = (
+        build(space, genotype, GREY, seed=seed).state_dict() for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_equal_keys_mean_equal_functions(space: SearchSpace) -> None:
+    """Weights that depend on the layer's shape alone: then the same network has the same logits."""
+    num_pairs = 0
+    for genotype in genotypes(space, 4, seed=5):
+        key = space.canonical(genotype)
+        expected = _logits_of_standard_weights(space, genotype)
+        for other in itertools.islice(neighbours(space, genotype), 40):
+            if space.canonical(other) == key:
+                num_pairs += 1
+                torch.testing.assert_close(_logits_of_standard_weights(space, other), expected)
+    assert num_pairs >= 5
+
+
+def _logits_of_standard_weights(space: SearchSpace, genotype: Genotype) -> torch.Tensor:
+    network = build(space, genotype, GREY).double().eval()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.dim() == 1:  # no offsets: for the benchmark zeros stay zeros
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+                continue
+            seed = zlib.crc32(repr(tuple(parameter.shape)).encode())
+            parameter.copy_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
+            )
+        return network(images(GREY, 3).double())
+
+
+def test_different_keys_are_described_differently(space: SearchSpace) -> None:
+    lines = {}
+    for genotype in genotypes(space, 300):
+        lines.setdefault(space.canonical(genotype), set()).add(space.describe(genotype))
+    for one, other in itertools.combinations(lines.values(), 2):
+        assert not one & other
+    assert all("\n" not in line for group in lines.values() for line in group)
+
+
+def test_graph_is_acyclic_and_names_its_nodes(space: SearchSpace) -> None:
+    for genotype in genotypes(space, 30):
+        graph = space.graph(genotype, COLOUR)
+        names = [node.id for node in graph.nodes]
+        assert len(set(names)) == len(names)
+        assert [node.kind for node in graph.nodes].count("input") == 1
+        assert [node.kind for node in graph.nodes].count("output") == 1
+        left = set(names)
+        while left:  # peel off the nodes that nothing left points to
+            targets = {target for source, target, _ in graph.edges if source in left}
+            assert left - targets, f"cycle among {left}"
+            left &= targets
+        assert {end for edge in graph.edges for end in edge[:2]} <= set(names)
+
+
+def test_networks_can_be_exported_with_any_batch(space: SearchSpace) -> None:
+    network = build(space, next(genotypes(space, 1, seed=3)), GREY).eval()
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    exported = torch.export.export(
+        network, (images(GREY, 2),), dynamic_shapes=({0: batch},)
+    ).module()
+    for number in (1, 7):
+        x_BCHW = images(GREY, number, seed=number)
+        torch.testing.assert_close(exported(x_BCHW), network(x_BCHW))
+
+
+# --- the chain ------------------------------------------------------------------------------
+
+
+def chain(tokens_by_layer: list[tuple[int, int, int, int]], config: ChainSpaceConfig) -> Genotype:
+    return make_genotype(
+        ChainSpace(config), [token for layer in tokens_by_layer for token in layer]
+    )
+
+
+def paper_layers(*paper_tokens: tuple[int, int, int, int]) -> tuple:
+    """Layers of a chain given in the paper's tokens 1..29."""
+    config = PAPER.model_copy(update={"num_layers": len(paper_tokens)})
+    genotype = chain([tuple(token - 1 for token in layer) for layer in paper_tokens], config)
+    return ChainSpace(config).layers(genotype)
+
+
+def test_chain_thresholds_are_those_of_the_paper() -> None:
+    first = (1, 1, 1, 1)
+    ops = [paper_layers(first, (token, 1, 1, 29))[1].op for token in range(1, 30)]
+    assert ops == ["separable"] * 4 + ["conv_block"] * 15 + ["max_pool"] * 5 + ["avg_pool"] * 5
+    kernels = [paper_layers((1, token, 1, 1))[0].kernel for token in range(1, 30)]
+    assert kernels == [3] * 14 + [5] * 15
+    assert all(paper_layers((token, 1, 1, 1))[0].op == "conv" for token in range(1, 30))
+
+
+def test_chain_shortcuts_join_layers_with_near_tokens() -> None:
+    layers = paper_layers((1, 1, 1, 10), (5, 1, 1, 14), (5, 1, 1, 15), (5, 1, 1, 10), (5, 1, 1, 5))
+    assert [layer.sources for layer in layers] == [(), (0,), (1,), (0, 1), ()]
+
+
+def test_chain_with_eight_values_keeps_the_shares_of_the_paper() -> None:
+    space = ChainSpace(ChainSpaceConfig(num_layers=2))
+    layers = [
+        space.layers(make_genotype(space, (0, token, 0, 0, token, 0, token, 7)))
+        for token in range(8)
+    ]
+    # ceil(t * 29 / 8) = 4, 8, 11, 15, 19, 22, 26, 29
+    assert [pair[1].op for pair in layers] == (
+        ["separable"] + ["conv_block"] * 4 + ["max_pool"] + ["avg_pool"] * 2
+    )
+    assert [pair[0].kernel for pair in layers] == [3, 3, 3, 5, 5, 5, 5, 5]
+    assert [pair[1].filters for pair in layers] == [1, 2, 3, 4, 5, 0, 0, 0]
+
+
+@pytest.mark.parametrize(("phase", "own", "shortcut"), [("search", 70, 7), ("final", 220, 37)])
+def test_chain_widths_are_those_of_the_paper(phase: str, own: int, shortcut: int) -> None:
+    config = PAPER.model_copy(update={"num_layers": 2})
+    genotype = chain([(0, 0, 6, 9), (9, 20, 6, 9)], config)
+    network = ChainSpace(config).build(genotype, ImageShape(3, 32, 10), phase)
+    assert isinstance(network, ChainNetwork)
+    assert network.layers[0].body[0].weight.shape == (own, 3, 3, 3)
+    assert network.layers[1].shortcuts[0][0].weight.shape == (shortcut, own, 1, 1)
+    # ReLU, 1x1, BN, ReLU, 5x5, BN; the first layer's shortcut-free output comes in
+    kinds = [type(module).__name__ for module in network.layers[1].body]
+    assert kinds == ["ReLU", "Conv2d", "BatchNorm2d"] * 2
+    assert network.layers[1].body[4].weight.shape == (own, own, 5, 5)
+    assert network.head.in_features == own + shortcut
+
+
+def test_chain_shortcut_reads_the_output_before_concatenation() -> None:
+    config = ChainSpaceConfig(num_layers=3)
+    genotype = chain([(0, 0, 3, 0), (1, 0, 5, 0), (1, 0, 1, 0)], config)
+    network = ChainSpace(config).build(genotype, GREY)
+    inputs = [shortcut[0].in_channels for shortcut in network.layers[2].shortcuts]
+    assert inputs == [2 * 4, 2 * 6]  # not 12 + the four channels that layer 1 received
+
+
+@pytest.mark.parametrize("size", [4, 5, 7, 8, 9, 13, 28, 32, 33])
+@pytest.mark.parametrize("min_map_size", [1, 2, 4])
+def test_chain_pooling_stops_and_shortcuts_fit(size: int, min_map_size: int) -> None:
+    """Every other layer pools, every layer is joined to every other one."""
+    config = ChainSpaceConfig(num_layers=10, min_map_size=min_map_size)
+    genotype = chain([(5 if k % 2 else 7, 0, 0, 0) for k in range(10)], config)
+    network = ChainSpace(config).build(genotype, ImageShape(1, size, 3)).eval()
+    sizes = []
+    for layer in network.layers:
+        layer.register_forward_hook(lambda _m, _i, out: sizes.append(out[0].shape[-1]))
+    assert network(images(ImageShape(1, size, 3), 2)).shape == (2, 3)
+    assert sizes == sorted(sizes, reverse=True)
+    assert min_map_size <= sizes[-1] <= max(2 * (min_map_size - 1), 1)
+
+
+def test_chain_ignores_tokens_without_an_effect() -> None:
+    space = ChainSpace(ChainSpaceConfig(num_layers=2))
+
+    def key(*tokens: int) -> str:
+        return space.canonical(make_genotype(space, tokens))
+
+    assert key(0, 0, 1, 0, 5, 0, 0, 7) == key(7, 2, 1, 0, 5, 7, 6, 6)  # first op; pool of one size
+    assert key(0, 0, 1, 0, 1, 0, 0, 7) == key(0, 0, 1, 0, 4, 2, 0, 7)  # same side of a threshold
+    assert key(0, 0, 1, 0, 5, 0, 0, 7) != key(0, 0, 1, 0, 6, 0, 0, 7)  # max and average
+    assert key(0, 0, 1, 0, 1, 0, 0, 7) != key(0, 0, 1, 0, 1, 0, 1, 7)  # channels
+    assert key(0, 0, 1, 0, 1, 0, 0, 7) != key(0, 0, 1, 0, 1, 3, 0, 7)  # kernel
+    assert key(0, 0, 1, 0, 1, 0, 0, 7) != key(0, 0, 1, 0, 1, 0, 0, 1)  # shortcut
+
+
+def test_chain_networks_with_one_key_have_the_same_tensors() -> None:
+    space = ChainSpace(ChainSpaceConfig())
+    groups = collections.defaultdict(list)
+    for genotype in genotypes(space, 5, seed=9):
+        for other in (genotype, *neighbours(space, genotype)):
+            groups[space.canonical(other)].append(other)
+    pairs = [group[:2] for group in groups.values() if len(group) > 1]
+    assert len(pairs) >= 5
+    for pair in pairs:
+        one, other = (space.build(genotype, GREY).state_dict() for genotype in pair)
+        assert {k: v.shape for k, v in one.items()} == {k: v.shape for k, v in other.items()}
+
+
+def test_chain_identifier_names_what_the_tokens_mean() -> None:
+    base = ChainSpaceConfig()
+    changes = {"num_layers": 6, "vocabulary": 9, "channels_per_token": 3, "min_map_size": 1}
+    names = {
+        ChainSpace(base.model_copy(update={key: value})).identifier
+        for key, value in changes.items()
+    }
+    assert len({*names, ChainSpace(base).identifier}) == len(changes) + 1
+    assert ChainSpace(base).identifier.startswith("chain-5x4-v8")
+
+
+def test_chain_convolutions_start_he_normal() -> None:
+    config = PAPER.model_copy(update={"num_layers": 2})
+    genotype = chain([(0, 0, 28, 0), (9, 20, 28, 28)], config)
+    network = build(ChainSpace(config), genotype, ImageShape(3, 8, 10))
+    weight = network.layers[1].body[4].weight  # (290, 290, 5, 5)
+    assert weight.std().item() == pytest.approx((2 / (290 * 25)) ** 0.5, rel=0.01)
+
+
+# --- the cell of NAS-Bench-201 --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def table(offline_data: Path) -> list[dict[str, str]]:
+    with gzip.open(offline_data / "nasbench201_cifar10.csv.gz", "rt", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_cell_keys_are_the_classes_of_the_benchmark(table: list[dict[str, str]]) -> None:
+    space = Cell201Space(Cell201SpaceConfig())
+    pairs = {
+        (space.canonical(space.from_arch_str(row["arch_str"])), row["iso_id"]) for row in table
+    }
+    assert len(table) == 5**6
+    assert len(pairs) == len({key for key, _ in pairs}) == len({iso for _, iso in pairs}) == 6466
+
+
+def test_cell_text_is_that_of_the_benchmark(table: list[dict[str, str]]) -> None:
+    space = Cell201Space(Cell201SpaceConfig())
+    genotypes_ = [space.from_arch_str(row["arch_str"]) for row in table]
+    assert len(set(genotypes_)) == len(table)
+    assert [space.to_arch_str(genotype) for genotype in genotypes_] == [
+        r["arch_str"] for r in table
+    ]
+
+
+def test_cell_size_is_that_of_the_benchmark(table: list[dict[str, str]]) -> None:
+    space, shape = Cell201Space(Cell201SpaceConfig()), ImageShape(3, 32, 10)
+    for index in (0, 1, *np.random.default_rng(0).choice(len(table), 8, replace=False)):
+        row = table[index]
+        with torch.device("meta"):  # shapes only: no weights are drawn, nothing is computed
+            cost = count(space.build(space.from_arch_str(row["arch_str"]), shape, "final"), shape)
+        assert cost.num_params / 1e6 == pytest.approx(float(row["params_m_formula"]), abs=1e-9)
+        assert cost.macs / 1e6 == pytest.approx(float(row["flops_m_formula"]), abs=1e-9)
+
+
+def test_cell_token_order_is_the_text_order() -> None:
+    space = Cell201Space(Cell201SpaceConfig())
+    text = "|none~0|+|skip_connect~0|nor_conv_1x1~1|+|nor_conv_3x3~0|avg_pool_3x3~1|none~2|"
+    assert OPS == ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+    assert space.from_arch_str(text).tokens == (0, 1, 2, 3, 4, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "|none~0|",
+        "|none~0|+|none~0|none~1|+|none~0|none~1|none~1|",
+        "|none~0|+|none~0|none~1|+|none~0|none~1|conv~2|",
+        "|none~0||none~0|none~1|+|none~0|none~1|none~2|",
+    ],
+)
+def test_cell_refuses_other_text(text: str) -> None:
+    with pytest.raises(GenotypeNotInSpace, match=r"NAS-Bench-201|tokens"):
+        Cell201Space(Cell201SpaceConfig()).from_arch_str(text)
+
+
+def test_cell_without_a_path_still_answers() -> None:
+    space = Cell201Space(Cell201SpaceConfig(search_channels=4))
+    network = build(space, make_genotype(space, (3, 0, 0, 0, 0, 0)), GREY)
+    logits = network(images(GREY, 3))
+    assert torch.equal(logits[0], logits[1])
+    nn.functional.cross_entropy(logits, torch.arange(3)).backward()
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+    assert network[-1].bias.grad.abs().sum() > 0
+
+
+def test_cell_computes_the_sum_of_its_edges() -> None:
+    """Node 3 = x + node 1 + node 2, node 1 = x, node 2 = 2 x: four times the input."""
+    space = Cell201Space(Cell201SpaceConfig(search_channels=4))
+    network = space.build(make_genotype(space, (1, 1, 1, 1, 1, 1)), GREY)
+    x_BCHW = torch.randn(2, 4, 5, 5)
+    torch.testing.assert_close(network[1](x_BCHW), 4 * x_BCHW)
