@@ -2,31 +2,36 @@
 
 B images, C channels, H = W pixels. Images stay uint8 until a batch is made; a batch is augmented as
 uint8, then normalised to float with the mean and deviation of the training split.
+
+Order and augmentation are drawn in the main process, whoever decodes: in memory or streamed, and
+with any number of workers, the same generator gives the same batches.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from nascore.config import TrainingConfig
-from nascore.data.sources import decode_one
+from nascore.data.decoding import decode_one
 from nascore.data.store import DatasetInfo
 
 _MIN_BATCH = 2  # batch norm has no variance over one image
-_STREAM_WORKERS = 2
+_MAX_STREAM_WORKERS = 8
 
 
 class Images(Protocol):
     """Uint8 images by position: from memory, or decoded from files."""
 
-    def batches(self, positions: list[Tensor]) -> Iterator[Tensor]:
+    def batches(self, positions: Sequence[Tensor]) -> Iterator[Tensor]:
         """One uint8 batch (B, C, H, W) on the device for each tensor of positions (B,)."""
         ...
 
@@ -51,6 +56,7 @@ class Split:
         self._shift_C11 = (-mean / std).view(-1, 1, 1)
 
     def steps_per_epoch(self, config: TrainingConfig) -> int:
+        """Batches that `train_batches` gives."""
         full, rest = divmod(self.num_images, config.batch_size)
         return max(1, full + (rest >= _MIN_BATCH))
 
@@ -62,6 +68,7 @@ class Split:
         The last batch may be smaller; it is left out when a single image remains.
 
         Args:
+            config: batch size and augmentation.
             generator: on the CPU; decides order and augmentation, whatever the device.
         """
         order = torch.randperm(self.num_images, generator=generator)
@@ -101,21 +108,16 @@ def load(folder: Path, device: torch.device) -> Splits:
     """
     info = DatasetInfo.load(folder)
     labels = torch.from_numpy(np.load(folder / "labels.npy"))
+    opened: _Opened = _FileNames.read(folder, info) if info.streamed else _mapped(folder)
     splits = {}
     with np.load(folder / "splits.npz") as indices:
         for name in ("train", "valid", "test"):
             index = indices[name]
             images: Images
-            if info.streamed:
-                files = (folder / "files.txt").read_text().split("\n")
-                assert info.root is not None
-                paths = [Path(info.root) / files[i] for i in index]
-                images = StreamedImages(
-                    paths, size=info.size, channels=info.channels, device=device
-                )
+            if isinstance(opened, _FileNames):
+                images = StreamedImages(opened, index, info=info, device=device)
             else:
-                mapped = np.load(folder / "images.npy", mmap_mode="r")
-                images = ImagesInMemory(torch.from_numpy(mapped[index]).to(device))
+                images = ImagesInMemory(torch.from_numpy(opened[index]).to(device))
             splits[name] = Split(images, labels[torch.from_numpy(index)], info=info, device=device)
     return Splits(info, **splits)
 
@@ -126,28 +128,78 @@ class ImagesInMemory:
     def __init__(self, images: Tensor) -> None:
         self._images = images
 
-    def batches(self, positions: list[Tensor]) -> Iterator[Tensor]:
+    def batches(self, positions: Sequence[Tensor]) -> Iterator[Tensor]:
         for position in positions:
             yield self._images.index_select(0, position.to(self._images.device))
 
 
+# --- streamed from files --------------------------------------------------------------------
+
+
+class _FileNames:
+    """Many file names in two arrays.
+
+    Worker processes share them with their parent; a list of strings would be copied into each
+    worker, page by page, as its reference counts change.
+    """
+
+    def __init__(self, root: Path, text: bytes) -> None:
+        self._root, self._text = root, text
+        breaks = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+        self._ends = np.append(breaks, len(text))
+
+    @classmethod
+    def read(cls, folder: Path, info: DatasetInfo) -> "_FileNames":
+        assert info.root is not None
+        return cls(Path(info.root), (folder / "files.txt").read_bytes())
+
+    def __getitem__(self, index: int) -> Path:
+        start = 0 if index == 0 else int(self._ends[index - 1]) + 1
+        return self._root / os.fsdecode(self._text[start : int(self._ends[index])])
+
+
+_Opened = _FileNames | NDArray[np.uint8]
+
+
+def _mapped(folder: Path) -> NDArray[np.uint8]:
+    images: NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r")
+    return images
+
+
 class StreamedImages(Dataset[Tensor]):
-    """Files that are decoded by worker processes while the network trains; memory stays bounded."""
+    """Files that are decoded by worker processes while the network trains; memory stays bounded.
+
+    Args:
+        index: (N,), places of the split's images in `names`.
+        num_workers: processes; all cores, at most eight, when not given. 0 decodes in this one.
+    """
 
     def __init__(
-        self, paths: list[Path], *, size: int, channels: int, device: torch.device
+        self,
+        names: _FileNames,
+        index: NDArray[np.int64],
+        *,
+        info: DatasetInfo,
+        device: torch.device,
+        num_workers: int | None = None,
     ) -> None:
-        self._paths, self._size, self._channels, self._device = paths, size, channels, device
+        self._names, self._index, self._device = names, index, device
+        self._size, self._channels = info.size, info.channels
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self._num_workers = (
+            min(cores or 1, _MAX_STREAM_WORKERS) if num_workers is None else num_workers
+        )
 
-    def __getitem__(self, index: int) -> Tensor:
-        image = decode_one(self._paths[index], size=self._size, channels=self._channels)
+    def __getitem__(self, position: int) -> Tensor:
+        path = self._names[int(self._index[position])]
+        image = decode_one(path, size=self._size, channels=self._channels)
         return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
-    def batches(self, positions: list[Tensor]) -> Iterator[Tensor]:
+    def batches(self, positions: Sequence[Tensor]) -> Iterator[Tensor]:
         loader = DataLoader(
             self,
-            batch_sampler=[position.tolist() for position in positions],
-            num_workers=_STREAM_WORKERS,
+            batch_sampler=_Lists(positions),
+            num_workers=self._num_workers,
             pin_memory=self._device.type == "cuda",
             # Workers draw nothing; without this the loader would use up the global generator.
             generator=torch.Generator().manual_seed(0),
@@ -156,11 +208,32 @@ class StreamedImages(Dataset[Tensor]):
             yield x_u8.to(self._device, non_blocking=True)
 
 
-def augment(x_u8: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
-    """Random crop after padding with black, and mirroring; uint8 (B, C, H, W) in and out.
+class _Lists:
+    """Tensors of positions as the lists of integers that a DataLoader wants, one at a time."""
 
+    def __init__(self, positions: Sequence[Tensor]) -> None:
+        self._positions = positions
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for position in self._positions:
+            yield position.tolist()
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+
+# --- augmentation ---------------------------------------------------------------------------
+
+
+def augment(x_u8: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
+    """Random crop after padding, and mirroring; uint8 (B, C, H, W) in and out, the input is kept.
+
+    Padding is black, value 0 before normalisation, as torchvision's RandomCrop on raw images does.
     Every image has an offset of its own: the windows of the padded batch are a view, and one index
     operation copies the chosen ones.
+
+    Args:
+        generator: on the CPU; draws 2B offsets when `crop_padding` > 0, then B numbers when `flip`.
     """
     batch, _, height, width = x_u8.shape
     padding = config.crop_padding

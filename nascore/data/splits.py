@@ -1,5 +1,6 @@
 """Train, valid and test: stratified, seeded, and recorded by index."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +32,9 @@ def split(
     """Cuts the images of each class in the same proportions.
 
     Args:
-        labels: (N,), 0..K-1; the last `num_test` are the source's own test split. When there is
-            none, `test_fraction` of every class is cut off first, at least one image.
+        labels: (N,), 0..K-1, at least three of each class outside the source's own test split.
+        num_test: the last `num_test` are the source's own test split. When it is 0,
+            `test_fraction` of every class is cut off first, at least one image.
         valid_fraction: share of what remains, at least one image a class.
         max_train: keep at most this many for train and valid together, in the classes' proportions.
 
@@ -42,31 +44,44 @@ def split(
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0x5B11,)))
     num_own = len(labels) - num_test
     num_classes = int(labels.max()) + 1
-    train: list[Indices] = []
-    valid: list[Indices] = []
-    test: list[Indices] = [np.arange(num_own, len(labels))] if num_test else []
-    for label in range(num_classes):
-        members = rng.permutation(np.flatnonzero(labels[:num_own] == label))
-        if not num_test:
-            cut = _share(len(members), test_fraction, keep=2)
-            test.append(members[:cut])
-            members = members[cut:]
-        if max_train is not None:
-            own = num_own if num_test else num_own * (1 - test_fraction)
-            members = members[: max(1, round(max_train * len(members) / own))]
-        if len(members) < 2:
-            raise InputError.of(
-                "data.max_train",
-                max_train,
-                f"leaves {len(members)} images of class {label}; train and valid need one each; "
-                "raise it",
-            )
-        cut = _share(len(members), valid_fraction, keep=1)
-        valid.append(members[:cut])
-        train.append(members[cut:])
+    members = [
+        rng.permutation(np.flatnonzero(labels[:num_own] == label)) for label in range(num_classes)
+    ]
+    test = [np.arange(num_own, len(labels))]
+    if not num_test:
+        cuts = [_share(len(own), test_fraction, keep=2) for own in members]
+        test = [own[:cut] for own, cut in zip(members, cuts, strict=True)]
+        members = [own[cut:] for own, cut in zip(members, cuts, strict=True)]
+    if max_train is not None:
+        quotas = _quotas([len(own) for own in members], max_train)
+        members = [own[:quota] for own, quota in zip(members, quotas, strict=True)]
+    cuts = [_share(len(own), valid_fraction, keep=1) for own in members]
+    valid = [own[:cut] for own, cut in zip(members, cuts, strict=True)]
+    train = [own[cut:] for own, cut in zip(members, cuts, strict=True)]
     return SplitIndices(*(np.sort(np.concatenate(part)) for part in (train, valid, test)))
 
 
 def _share(count: int, fraction: float, *, keep: int) -> int:
     """Rounded share, at least one, leaving at least `keep`."""
     return min(max(1, round(count * fraction)), count - keep)
+
+
+def _quotas(counts: list[int], total: int) -> list[int]:
+    """`total` images in proportion to `counts`, by largest remainders: each within 1 of exact."""
+    available = sum(counts)
+    if total >= available:
+        return counts
+    quotas = [count * total // available for count in counts]
+    remainders = [count * total % available for count in counts]
+    order = sorted(range(len(counts)), key=lambda label: (-remainders[label], label))
+    for label in order[: total - sum(quotas)]:
+        quotas[label] += 1
+    if min(quotas) < 2:
+        raise InputError.of(
+            "data.max_train",
+            total,
+            f"leaves {sum(quota < 2 for quota in quotas)} of {len(quotas)} classes with fewer than "
+            "2 images; train and valid need one each; use at least "
+            f"{math.ceil(2 * available / min(counts))}",
+        )
+    return quotas

@@ -1,14 +1,16 @@
 """Prepared data on disk: what `prepare_data` writes and every other step reads. Imports no torch.
 
 A folder with `dataset.json` (`DatasetInfo`), `labels.npy`, `splits.npz`, and `images.npy` as uint8
-(N, C, H, W), or `files.txt` when the images are streamed from where they are.
+(N, C, H, W), or `files.txt` when the images are streamed from where they are: POSIX paths relative
+to `DatasetInfo.root`, one a line, in the order of the labels.
 """
 
 import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
-from nascore.data.sources import Raw, decode_one, read
+from nascore.data.decoding import Scan, count_values, scan
+from nascore.data.raw import Raw
+from nascore.data.sources import read
 from nascore.data.splits import SplitIndices, split
 from nascore.errors import InputError
 
 VERSION = 1
 _SPARE_BYTES = 64 * 2**20  # what the later steps write: study, weights, report
-_STATISTICS_IMAGES = 2000  # streamed: mean and deviation are taken over this many training images
+_CHUNK = 4096  # images copied at a time: a second copy of all would double the memory
+_MIN_STD = 1e-3  # a channel that is constant is centred, and not divided by zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +36,14 @@ class DatasetInfo:
     """What is known about prepared data.
 
     Attributes:
+        source: `data.source` as it was given.
+        num_images: in the source; with `data.max_train` the splits hold fewer.
         mean, std: one value a channel of pixel / 255, over the training split only.
-        data_sha256: over shape, images and labels in order (of the files' bytes when streamed).
+        data_sha256: over shape, images, labels and class names in order; when streamed, over the
+            names and bytes of the files instead of the images.
         split_sha256: over the indices of the three splits.
         class_counts: images of each class, by split.
-        root: folder of the files when streamed.
+        root: folder of the files when streamed; every machine that trains must see it there.
     """
 
     source: str
@@ -60,23 +68,32 @@ class DatasetInfo:
         return asdict(self)
 
     @classmethod
-    def load(cls, folder: Path) -> "DatasetInfo":
-        data = json.loads((folder / "dataset.json").read_text())
+    def from_dict(cls, data: dict[str, Any]) -> "DatasetInfo":
+        """Raises ValueError when another version wrote it."""
         if data.get("version") != VERSION:
-            raise ValueError(
-                f"{folder}: data set version must be {VERSION}, got {data.get('version')!r}"
-            )
-        for name in ("classes", "mean", "std"):
-            data[name] = tuple(data[name])
-        return cls(**data)
+            raise ValueError(f"data set version must be {VERSION}, got {data.get('version')!r}")
+        tuples = {name: tuple(data[name]) for name in ("classes", "mean", "std")}
+        return cls(**{**data, **tuples})
+
+    @classmethod
+    def load(cls, folder: Path) -> "DatasetInfo":
+        return cls.from_dict(json.loads((folder / "dataset.json").read_text()))
 
 
-def prepare(config: DataConfig, seed: int, folder: Path) -> DatasetInfo:
+def prepare(
+    config: DataConfig, seed: int, folder: Path, *, min_free_bytes: int = _SPARE_BYTES
+) -> DatasetInfo:
     """Reads, checks, splits and writes the data; `folder` appears whole or not at all.
+
+    An earlier data set in `folder` is replaced, anything else there is left alone.
+
+    Args:
+        min_free_bytes: what must stay free on the disk, for the steps that follow.
 
     Raises:
         InputError: the source or the disk does not do; every problem is listed.
     """
+    _check_folder(folder)
     raw = read(config)
     indices = split(
         raw.labels,
@@ -86,18 +103,52 @@ def prepare(config: DataConfig, seed: int, folder: Path) -> DatasetInfo:
         max_train=config.max_train,
         seed=seed,
     )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    needed = (0 if raw.images is None else raw.images.nbytes) + raw.labels.nbytes + _SPARE_BYTES
-    free = shutil.disk_usage(folder.parent).free
+    _check_disk(raw, folder, min_free_bytes)
+    scanned = scan(raw, counted=indices.train, config=config) if raw.images is None else None
+    info = _describe(raw, indices, scanned, config=config, seed=seed)
+    try:
+        _write_whole(folder, raw, indices, info)
+    except OSError as error:
+        raise InputError.of(
+            "output folder", folder, f"cannot be written ({error}); choose another place"
+        ) from error
+    return info
+
+
+# --- where it is written --------------------------------------------------------------------
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_dir():
+        if (folder / "dataset.json").exists() or not any(folder.iterdir()):
+            return
+        message = "holds something other than a data set; it is left alone, choose an empty folder"
+    elif folder.exists():
+        message = "is a file; choose a folder"
+    else:
+        return
+    raise InputError.of("output folder", folder, message)
+
+
+def _check_disk(raw: Raw, folder: Path, min_free_bytes: int) -> None:
+    stored = sum(map(len, raw.files)) if raw.images is None else raw.images.nbytes
+    needed = stored + 2 * raw.labels.nbytes + min_free_bytes  # labels and indices
+    existing = next(parent for parent in folder.absolute().parents if parent.exists())
+    free = shutil.disk_usage(existing).free
     if free < needed:
         raise InputError.of(
             "output folder",
-            folder.parent,
-            f"the disk has {free / 2**20:.0f} MB free, the prepared data and results need "
-            f"{needed / 2**20:.0f} MB; free some, choose another disk, or set data.max_train",
+            folder,
+            f"the disk has {free / 2**20:.0f} MB free, the prepared data and the results need "
+            f"{needed / 2**20:.0f} MB; free some, choose another disk, or make the images smaller "
+            "(data.image_size)",
         )
-    info = _describe(raw, indices, config, seed)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+
+
+def _write_whole(folder: Path, raw: Raw, indices: SplitIndices, info: DatasetInfo) -> None:
+    """Under another name first: a reader never sees half a data set."""
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    temporary.mkdir(parents=True)
     try:
         _write(temporary, raw, indices, info)
         if folder.exists():
@@ -106,11 +157,36 @@ def prepare(config: DataConfig, seed: int, folder: Path) -> DatasetInfo:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return info
 
 
-def _describe(raw: Raw, indices: SplitIndices, config: DataConfig, seed: int) -> DatasetInfo:
-    mean, std = _statistics(raw, indices.train)
+def _write(folder: Path, raw: Raw, indices: SplitIndices, info: DatasetInfo) -> None:
+    np.save(folder / "labels.npy", raw.labels)
+    np.savez(folder / "splits.npz", train=indices.train, valid=indices.valid, test=indices.test)
+    if raw.images is None:
+        (folder / "files.txt").write_bytes(b"\n".join(map(os.fsencode, raw.files)))
+    else:
+        count, height, width, channels = raw.images.shape
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, channels, height, width)}
+        with open(folder / "images.npy", "wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for chunk in _chunks(raw.images):
+                file.write(np.ascontiguousarray(chunk.transpose(0, 3, 1, 2)).data)
+    (folder / "dataset.json").write_text(json.dumps(info.to_dict(), indent=2))
+
+
+def _chunks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
+
+
+# --- what is known about it -----------------------------------------------------------------
+
+
+def _describe(
+    raw: Raw, indices: SplitIndices, scanned: Scan | None, *, config: DataConfig, seed: int
+) -> DatasetInfo:
+    histogram = _histogram(raw, indices.train) if scanned is None else scanned.histogram
+    mean, std = _statistics(histogram)
     splits = {"train": indices.train, "valid": indices.valid, "test": indices.test}
     split_digest = hashlib.sha256()
     for part in splits.values():
@@ -124,67 +200,48 @@ def _describe(raw: Raw, indices: SplitIndices, config: DataConfig, seed: int) ->
         num_train=len(indices.train),
         num_valid=len(indices.valid),
         num_test=len(indices.test),
-        mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()),
-        data_sha256=_data_sha256(raw),
+        mean=mean,
+        std=std,
+        data_sha256=_data_sha256(raw, scanned),
         split_sha256=split_digest.hexdigest(),
         class_counts={
             name: np.bincount(raw.labels[part], minlength=len(raw.classes)).tolist()
             for name, part in splits.items()
         },
         seed=seed,
-        streamed=raw.images is None,
-        root=None if raw.images is not None else str(raw.root),
+        streamed=scanned is not None,
+        root=None if scanned is None else str(raw.root),
     )
 
 
-def _statistics(raw: Raw, train: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Mean and standard deviation a channel, of pixels scaled to 0..1."""
-    if raw.images is not None:
-        pixels = raw.images[train].reshape(-1, raw.channels)
-    else:
-        assert raw.root is not None
-        step = max(1, len(train) // _STATISTICS_IMAGES)
-        pixels = np.concatenate(
-            [
-                decode_one(raw.root / raw.files[i], size=raw.size, channels=raw.channels).reshape(
-                    -1, raw.channels
-                )
-                for i in train[::step]
-            ]
-        )
-    # Sums over a histogram: exact, and no floating-point copy of the whole data set.
+def _histogram(raw: Raw, train: NDArray[np.int64]) -> NDArray[np.int64]:
+    assert raw.images is not None
+    histogram = np.zeros((raw.channels, 256), np.int64)
+    for part in _chunks(train):
+        histogram += count_values(raw.images[part])
+    return histogram
+
+
+def _statistics(histogram: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of pixel / 255 a channel; exact whatever the number of images."""
     values = np.arange(256) / 255
-    means, stds = [], []
-    for channel in range(raw.channels):
-        share = np.bincount(pixels[:, channel], minlength=256) / len(pixels)
-        mean = float(share @ values)
-        means.append(mean)
-        stds.append(max(float(share @ (values - mean) ** 2) ** 0.5, 1e-3))  # a constant channel
-    return np.array(means), np.array(stds)
+    share = histogram / histogram.sum(axis=1, keepdims=True)
+    mean = share @ values
+    variance = (share * (values - mean[:, None]) ** 2).sum(axis=1)
+    return tuple(mean.tolist()), tuple(np.maximum(np.sqrt(variance), _MIN_STD).tolist())
 
 
-def _data_sha256(raw: Raw) -> str:
+def _data_sha256(raw: Raw, scanned: Scan | None) -> str:
     digest = hashlib.sha256()
-    if raw.images is not None:
+    if scanned is None:
+        assert raw.images is not None
         digest.update(str(raw.images.shape).encode())
-        digest.update(np.ascontiguousarray(raw.images).data)
+        for chunk in _chunks(raw.images):
+            digest.update(np.ascontiguousarray(chunk).data)
     else:
-        assert raw.root is not None
-        for name in raw.files:
-            digest.update(name.encode())
-            with open(raw.root / name, "rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        for name, file_digest in zip(raw.files, scanned.file_sha256, strict=True):
+            digest.update(os.fsencode(name))
+            digest.update(file_digest)
     digest.update(raw.labels.astype("<i8").tobytes())
     digest.update("\n".join(raw.classes).encode())
     return digest.hexdigest()
-
-
-def _write(folder: Path, raw: Raw, indices: SplitIndices, info: DatasetInfo) -> None:
-    np.save(folder / "labels.npy", raw.labels)
-    np.savez(folder / "splits.npz", train=indices.train, valid=indices.valid, test=indices.test)
-    if raw.images is not None:
-        np.save(folder / "images.npy", np.ascontiguousarray(raw.images.transpose(0, 3, 1, 2)))
-    else:
-        (folder / "files.txt").write_text("\n".join(raw.files))
-    (folder / "dataset.json").write_text(json.dumps(info.to_dict(), indent=2))

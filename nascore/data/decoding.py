@@ -1,0 +1,141 @@
+"""From image files to pixels, in threads; Pillow decodes outside the interpreter lock."""
+
+import hashlib
+import io
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nascore.config import DataConfig
+from nascore.data.raw import Raw, problem, refuse, shortened
+from nascore.errors import Problem
+
+_THREADS = 8  # more than cores: reading waits for the disk
+_CHUNK = 4096  # files in flight: millions of futures at once would fill the memory
+# What Pillow raises on files that are damaged, cut short or absurdly large.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    SyntaxError,
+    MemoryError,
+    zlib.error,
+    struct.error,
+    Image.DecompressionBombError,
+)
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def decode_one(source: Path | io.BytesIO, *, size: int, channels: int) -> NDArray[np.uint8]:
+    """One image as uint8 (size, size, channels); an OSError names the file that is damaged."""
+    try:
+        with Image.open(source) as image:
+            converted = image.convert("L" if channels == 1 else "RGB")
+    except UNREADABLE as error:
+        name = source if isinstance(source, Path) else "image"
+        raise OSError(f"cannot decode {name} ({error})") from error
+    if converted.size != (size, size):
+        converted = converted.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(converted, np.uint8).reshape(size, size, channels)
+
+
+def decode_all(
+    root: Path, files: Sequence[str], *, size: int, channels: int, config: DataConfig
+) -> NDArray[np.uint8]:
+    """All files as uint8 (N, size, size, channels).
+
+    Raises:
+        InputError: naming the files that cannot be decoded.
+    """
+    images = np.empty((len(files), size, size, channels), np.uint8)
+
+    def one(item: tuple[int, str]) -> Problem | None:
+        position, name = item
+        try:
+            images[position] = decode_one(root / name, size=size, channels=channels)
+        except OSError as error:
+            return problem(config, f"{error}; repair or remove it")
+        return None
+
+    problems = [found for found in in_threads(one, list(enumerate(files))) if found is not None]
+    refuse(shortened(problems, config))
+    return images
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What one pass over streamed files found.
+
+    Attributes:
+        histogram: int64 (channels, 256), pixel values of the counted images.
+        file_sha256: digest of the bytes of each file, in order.
+    """
+
+    histogram: NDArray[np.int64]
+    file_sha256: list[bytes]
+
+
+def scan(raw: Raw, *, counted: NDArray[np.int64], config: DataConfig) -> Scan:
+    """Decodes every file of a streamed source once, keeping nothing of it in memory.
+
+    It costs what one epoch's reading costs, finds damaged files before any training, and makes
+    the statistics exact.
+
+    Args:
+        counted: positions of the images whose pixels enter the histogram.
+
+    Raises:
+        InputError: naming the files that cannot be decoded.
+    """
+    assert raw.root is not None
+    root = raw.root
+    is_counted = np.zeros(len(raw.files), bool)
+    is_counted[counted] = True
+
+    def one(item: tuple[int, str]) -> tuple[bytes, NDArray[np.int64] | None] | Problem:
+        position, name = item
+        try:
+            content = (root / name).read_bytes()
+            image = decode_one(io.BytesIO(content), size=raw.size, channels=raw.channels)
+        except OSError as error:
+            return problem(config, f"{name}: {error}; repair or remove it")
+        values = count_values(image) if is_counted[position] else None
+        return hashlib.sha256(content).digest(), values
+
+    histogram = np.zeros((raw.channels, 256), np.int64)
+    digests: list[bytes] = []
+    problems: list[Problem] = []
+    for found in in_threads(one, list(enumerate(raw.files))):
+        if isinstance(found, Problem):
+            problems.append(found)
+            continue
+        digest, values = found
+        digests.append(digest)
+        if values is not None:
+            histogram += values
+    refuse(shortened(problems, config))
+    return Scan(histogram, digests)
+
+
+def count_values(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How often each value 0..255 occurs in each channel: (..., C) -> int64 (C, 256)."""
+    channels = images.shape[-1]
+    pixels = images.reshape(-1, channels)
+    return np.stack([np.bincount(pixels[:, c], minlength=256) for c in range(channels)])
+
+
+def in_threads(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
+    """Results in the order of the items."""
+    with ThreadPoolExecutor(min(_THREADS, 4 * (os.cpu_count() or 1))) as pool:
+        for start in range(0, len(items), _CHUNK):
+            yield from pool.map(function, items[start : start + _CHUNK])

@@ -1,0 +1,133 @@
+"""Labelled images as a source gives them, and the checks that hold for every source."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nascore.config import DataConfig
+from nascore.errors import InputError, Problem
+
+KEY = "data.source"
+_MAX_LISTED = 10  # problems of one kind in one message
+_MAX_VALUES = 5  # values named in one problem
+_MIN_PER_CLASS = 3  # train, valid and test need one each
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Labelled images as they were found.
+
+    Attributes:
+        images: uint8 (N, H, W, C), or None when they are streamed.
+        files: POSIX paths relative to `root`, in order, when streamed; else empty.
+        labels: int64 (N,), values 0..len(classes)-1.
+        classes: names, by label.
+        num_test: the last `num_test` images are the source's own test split; 0 when it has none.
+        channels: 1 or 3; any number for npz.
+        size: height and width in pixels.
+    """
+
+    images: NDArray[np.uint8] | None
+    files: tuple[str, ...]
+    root: Path | None
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    num_test: int
+    channels: int
+    size: int
+
+
+def problem(config: DataConfig, message: str) -> Problem:
+    """Something that is wrong with the source."""
+    return Problem(KEY, config.source, message)
+
+
+def refuse(problems: Sequence[Problem]) -> None:
+    """Raises InputError with all problems, if there are any."""
+    if problems:
+        raise InputError(problems)
+
+
+def from_arrays(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    *,
+    classes: Sequence[str],
+    num_test: int,
+    config: DataConfig,
+) -> Raw:
+    """Images (N, H, W, C) in memory, resized when `config.image_size` asks for it."""
+    size = config.image_size
+    if size is not None and images.shape[1:3] != (size, size):
+        images = np.stack([_resize(image, size) for image in images])
+    return Raw(
+        images=images,
+        files=(),
+        root=None,
+        labels=labels,
+        classes=tuple(classes),
+        num_test=num_test,
+        channels=images.shape[3],
+        size=images.shape[1],
+    )
+
+
+def _resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    # Plane by plane: Pillow has no mode for two channels, or for more than four.
+    planes = [
+        Image.fromarray(image[..., channel]).resize((size, size), Image.Resampling.BILINEAR)
+        for channel in range(image.shape[-1])
+    ]
+    return np.stack([np.asarray(plane) for plane in planes], axis=-1)
+
+
+def check_classes(
+    labels: NDArray[np.int64], classes: Sequence[str], *, num_test: int, config: DataConfig
+) -> list[Problem]:
+    """At least two classes, each with enough images to be in every split."""
+    problems = []
+    if len(classes) < 2:
+        problems.append(problem(config, f"needs at least 2 classes, got {list(classes)}"))
+    counts = np.bincount(labels[: len(labels) - num_test], minlength=len(classes))
+    small = [
+        problem(
+            config,
+            f"class {classes[label]!r} has {counts[label]} training images, needs at least "
+            f"{_MIN_PER_CLASS} (train, valid and test take one each); add images or leave the "
+            "class out",
+        )
+        for label in np.flatnonzero(counts < _MIN_PER_CLASS).tolist()
+    ]
+    return problems + shortened(small, config)
+
+
+def check_square(height: int, width: int, config: DataConfig) -> list[Problem]:
+    """Networks here read square images; others must be resized."""
+    if height == width or config.image_size is not None:
+        return []
+    return [
+        problem(
+            config,
+            f"images are {width} wide and {height} high, networks here read square ones; "
+            "set data.image_size to resize them",
+        )
+    ]
+
+
+def shortened(problems: list[Problem], config: DataConfig) -> list[Problem]:
+    """The first problems of one kind, and how many more there are."""
+    rest = len(problems) - _MAX_LISTED
+    if rest <= 0:
+        return problems
+    return [*problems[:_MAX_LISTED], problem(config, f"and {rest} more of this kind")]
+
+
+def few(values: Iterable[Any]) -> str:
+    """The first values as text."""
+    shown = [str(value) for value in values]
+    return ", ".join(shown[:_MAX_VALUES]) + (", ..." if len(shown) > _MAX_VALUES else "")
