@@ -62,7 +62,7 @@ def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         )
     try:
         tensors = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError) as error:
         raise CheckpointError(f"{path} holds no tensors that can be read: {error}") from error
     return tensors, header["meta"]
 
