@@ -1,27 +1,31 @@
 """The writing side: events are appended to a file of one's own and never wait for anything.
 
-A spool is a folder: `target.json` (store and experiment), `events/` with one JSON-lines file a writer,
-`files/` with what is to be uploaded, and `closed` once nobody writes any more. A run is known by a key
-that the writer chooses; its MLflow id is the follower's business.
+A spool is a folder: `target.json` (store and experiment), `events/` with one JSON-lines file a
+writer, `files/` with what is to be uploaded, and `closed` once nobody writes any more. A run is
+known by a key that the writer chooses; its MLflow id is the follower's business.
 """
 
-import contextlib
 import json
 import math
 import os
+import re
 import shutil
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from components.tracking.stores import redact
+from nascore.errors import InputError
+
 TARGET = "target.json"
 EVENTS = "events"
 FILES = "files"
 CLOSED = "closed"
+
+_SYNC_EVERY_S = 1.0
+_KEY = re.compile(r"[\w.:/-]{1,200}")
 
 
 class TrackedRun:
@@ -32,40 +36,51 @@ class TrackedRun:
         self.key = key
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Settings of the run; nested mappings are flattened with dots."""
+        """Settings of the run; nested mappings are flattened with dots, values become JSON."""
         flat = {name: _text(value) for name, value in _flatten(values)}
         self._tracker.append(self.key, "params", values=flat)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Numbers at a step. Infinite ones are left out: MLflow would store 1.8e308 instead."""
-        finite = {name: float(v) for name, v in values.items() if not math.isinf(v)}
-        self._tracker.append(self.key, "metrics", values=finite, step=step)
+        """Numbers at a step; NaN is kept.
+
+        MLflow would store infinity as 1.8e308, so it is left out and a tag
+        `nas.infinite.<name>` says so.
+        """
+        numbers = {name: float(value) for name, value in values.items()}
+        finite = {name: value for name, value in numbers.items() if not math.isinf(value)}
+        if finite:
+            self._tracker.append(self.key, "metrics", values=finite, step=int(step))
+        if len(finite) < len(numbers):
+            left_out = {name: numbers[name] for name in numbers if name not in finite}
+            self.tags({f"nas.infinite.{k}": f"{v} at step {step}" for k, v in left_out.items()})
 
     def tags(self, values: Mapping[str, str]) -> None:
-        self._tracker.append(self.key, "tags", values=dict(values))
+        self._tracker.append(self.key, "tags", values={k: str(v) for k, v in values.items()})
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """A file or a folder, as it is now: a copy goes into the spool."""
         self._tracker.append(self.key, "artifact", path=self._tracker.keep(path), folder=folder)
 
     def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
-        """Rows with equal keys, as a table that `mlflow.load_table` reads."""
-        columns = list(rows[0]) if rows else []
-        data = [[row[column] for column in columns] for row in rows]
+        """Rows as a table that `mlflow.load_table` reads; a missing or NaN cell is null."""
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        data = [[_cell(row.get(column)) for column in columns] for row in rows]
         path = self._tracker.keep_text(json.dumps({"columns": columns, "data": data}), name)
         self._tracker.append(self.key, "table", path=path)
 
     def end(self, status: Literal["FINISHED", "FAILED"] = "FINISHED") -> None:
+        """Ends the run, unless it was adopted; declaring it again opens it again."""
         self._tracker.append(self.key, "end", status=status)
 
 
 class Tracker:
-    """A writer of a spool; make one with `open`."""
+    """A writer of a spool; make one a process with `open`."""
 
     def __init__(self, spool: Path) -> None:
-        self._spool = spool
+        self.spool = spool
         name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
-        self._file = open(spool / EVENTS / name, "a", encoding="utf-8")  # noqa: SIM115
+        self._file = open(spool / EVENTS / name, "ab")  # noqa: SIM115
+        self._synced_s = time.monotonic()
 
     @classmethod
     def open(cls, spool: Path, *, uri: str, experiment: str) -> "Tracker":
@@ -74,14 +89,23 @@ class Tracker:
         Args:
             uri: MLflow store that the events are for.
             experiment: name of the MLflow experiment.
+
+        Raises:
+            InputError: the spool holds events for another store or experiment.
         """
         for folder in (EVENTS, FILES):
             (spool / folder).mkdir(parents=True, exist_ok=True)
-        target = spool / TARGET
-        if not target.exists():
-            temporary = spool / f".{TARGET}.{os.getpid()}"
-            temporary.write_text(json.dumps({"uri": uri, "experiment": experiment}))
-            os.replace(temporary, target)
+        target = {"uri": uri, "experiment": experiment}
+        if not (spool / TARGET).exists():
+            _write_private(spool / TARGET, json.dumps(target))
+        there = json.loads((spool / TARGET).read_text())
+        if there != target:
+            raise InputError.of(
+                "tracking",
+                f"{redact(uri)}, experiment {experiment}",
+                f"{spool} holds events for {redact(there['uri'])}, experiment "
+                f"{there['experiment']}; keep those settings or use another output folder",
+            )
         return cls(spool)
 
     def run(
@@ -94,19 +118,26 @@ class Tracker:
         adopt: str | None = None,
         adopt_parent_of: str | None = None,
     ) -> TrackedRun:
-        """Declares a run; whoever names the same key writes to the same run.
+        """Declares a run; whoever names the same key, in any process, writes to the same run.
+
+        A run that another system made (KFP's MLflow plugin) can be adopted: it is written to and
+        left for that system to end. An id that the store does not know, or that another key has
+        adopted, is not taken, and a run of our own is made.
 
         Args:
             parent: key of the run that this one hangs below; declare it first.
-            adopt: id of an MLflow run that somebody else made and will end (KFP's MLflow plugin).
-            adopt_parent_of: id of such a run, whose parent this is.
+            adopt: MLflow id of such a run.
+            adopt_parent_of: MLflow id of such a run; its parent is adopted, or the run itself when
+                it has none.
         """
+        if not _KEY.fullmatch(key):
+            raise ValueError(f"a run key is letters, digits and . : / _ -, got {key!r}")
         self.append(
             key,
             "run",
             name=name,
             parent=parent,
-            values=dict(tags or {}),
+            values={k: str(v) for k, v in (tags or {}).items()},
             adopt=adopt,
             adopt_parent_of=adopt_parent_of,
         )
@@ -115,52 +146,51 @@ class Tracker:
     def append(self, key: str, op: str, **fields: Any) -> None:
         """One event, one write: a process that dies leaves at most a torn last line."""
         event = {"run": key, "op": op, "time_ms": time.time_ns() // 1_000_000, **fields}
-        self._file.write(json.dumps(event) + "\n")
+        self._file.write(json.dumps(event).encode() + b"\n")
         self._file.flush()
+        # A killed process loses nothing that was flushed; a power cut at most a second's events.
+        if time.monotonic() - self._synced_s > _SYNC_EVERY_S:
+            self.sync()
+
+    def sync(self) -> None:
+        """Everything appended so far reaches the disk."""
+        os.fsync(self._file.fileno())
+        self._synced_s = time.monotonic()
 
     def keep(self, path: Path) -> str:
-        """Puts a file or folder into the spool (hard links where possible); its name there."""
-        folder = self._spool / FILES / uuid.uuid4().hex
-        folder.mkdir(parents=True)
+        """Copies a file or folder into the spool; its name there.
+
+        Not a hard link: that would change with a source that is later written in place.
+        """
+        folder = self._new_folder()
         if path.is_dir():
             shutil.copytree(path, folder / path.name)
         else:
             shutil.copy2(path, folder / path.name)
-        return str((folder / path.name).relative_to(self._spool))
+        return str((folder / path.name).relative_to(self.spool))
 
     def keep_text(self, text: str, name: str) -> str:
-        folder = self._spool / FILES / uuid.uuid4().hex
-        folder.mkdir(parents=True)
+        folder = self._new_folder()
         (folder / name).write_text(text, encoding="utf-8")
-        return str((folder / name).relative_to(self._spool))
+        return str((folder / name).relative_to(self.spool))
 
     def close(self) -> None:
-        """Everything written reaches the disk."""
         if not self._file.closed:
-            os.fsync(self._file.fileno())
+            self.sync()
             self._file.close()
 
+    def _new_folder(self) -> Path:
+        folder = self.spool / FILES / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        return folder
 
-@contextlib.contextmanager
-def follower(spool: Path, *, grace_s: float = 60.0) -> Iterator[None]:
-    """Replays the spool to MLflow in a process of its own while the block runs.
 
-    At the end the follower gets `grace_s` seconds for what is left; what it cannot send stays in the
-    spool, and it says how to send it later.
-    """
-    (spool / CLOSED).unlink(missing_ok=True)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "components.tracking.follow", "--spool", str(spool)]
-    )
-    try:
-        yield
-    finally:
-        (spool / CLOSED).touch()
-        try:
-            process.wait(timeout=grace_s)
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            process.wait()
+def _write_private(path: Path, text: str) -> None:
+    """Atomic, and for the owner's eyes: the address of a store may hold a password."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with open(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
+        file.write(text)
+    os.replace(temporary, path)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -173,3 +203,8 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _cell(value: Any) -> Any:
+    """JSON knows no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,39 +1,48 @@
 """Whether a tracking store can be used, found out quickly and without importing mlflow."""
 
+import base64
 import os
-import sqlite3
-import urllib.error
-import urllib.request
+import re
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from nascore.errors import Problem
+
+if TYPE_CHECKING:  # sqlite3 and urllib.request cost more time than all else here
+    import urllib.request
 
 _KEY = "tracking.uri"
 _SQLITE = "sqlite:///"
 _DATABASES = ("postgresql", "mysql", "mssql")
 _TIMEOUT_S = 5
+# user:password@, also within longer text; a password may hold @, : and /, but HOST:PORT/ is none.
+_PASSWORD = re.compile(r"(://[^:/@\s]*):(?!\d+/)\S*@")
+_TOKEN = re.compile(r"(https?://)[^:/@\s]+@")
+_QUERY = re.compile(r"(?i)([?&][^=&\s]*(?:password|passwd|pwd|token|secret)[^=&\s]*=)[^&\s]+")
 
 
-def redact(uri: str) -> str:
-    """The URI without its password, for messages and logs."""
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    host = parts.hostname or ""
-    port = f":{parts.port}" if parts.port else ""
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}{port}"))
+def redact(text: str) -> str:
+    """A URI, or a text with URIs in it, without passwords and tokens."""
+    text = _PASSWORD.sub(r"\1:***@", text)
+    text = _TOKEN.sub(r"\1***@", text)
+    return _QUERY.sub(r"\1***", text)
 
 
 def sqlite_path(uri: str) -> Path | None:
     """The database file of a `sqlite:///` URI; None for any other."""
-    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+    if not uri.startswith(_SQLITE):
+        return None
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0])
 
 
 def absolute(uri: str) -> str:
     """The URI with a relative SQLite path made absolute: steps run in other folders."""
     path = sqlite_path(uri)
-    return uri if path is None else f"{_SQLITE}{path.resolve()}"
+    if path is None or not path.name:
+        return uri
+    _, mark, options = uri.partition("?")
+    return f"{_SQLITE}{path.resolve()}{mark}{options}"
 
 
 def check_store(uri: str) -> tuple[list[Problem], list[str]]:
@@ -41,8 +50,11 @@ def check_store(uri: str) -> tuple[list[Problem], list[str]]:
     path = sqlite_path(uri)
     if path is not None:
         return _check_sqlite(uri, path), []
-    scheme = urlsplit(uri).scheme.partition("+")[0]
+    parts = urlsplit(uri)
+    scheme = parts.scheme.partition("+")[0]
     if scheme in ("http", "https"):
+        if not parts.hostname:
+            return [Problem(_KEY, redact(uri), "names no host; write http://HOST:PORT")], []
         return [], _check_server(uri)
     if scheme in _DATABASES:
         return [], []
@@ -53,36 +65,62 @@ def check_store(uri: str) -> tuple[list[Problem], list[str]]:
 
 
 def _check_sqlite(uri: str, path: Path) -> list[Problem]:
-    if path.is_dir():
-        return [Problem(_KEY, uri, "is a folder; name a file in it, such as mlflow.db")]
-    if not path.exists():
-        folder = path.parent
-        while not folder.exists():
-            folder = folder.parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK):
-            return [Problem(_KEY, uri, f"cannot be made: {folder} is not a writable folder")]
-        return []
+    message = _sqlite_folder_fault(path) or (_sqlite_file_fault(path) if path.exists() else None)
+    return [] if message is None else [Problem(_KEY, uri, message)]
+
+
+def _sqlite_folder_fault(path: Path) -> str | None:
+    if not path.name or path.is_dir():
+        return "is a folder; name a file in it, such as mlflow.db"
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    # SQLite writes its journal beside the file.
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        return f"cannot be written: {folder} is not a writable folder; choose another place"
+    return None
+
+
+def _sqlite_file_fault(path: Path) -> str | None:
+    import sqlite3
+
     if not os.access(path, os.R_OK | os.W_OK):
-        return [Problem(_KEY, uri, "may not be written; check its permissions")]
+        return "may not be written; check its permissions"
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_TIMEOUT_S)
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         try:
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
         finally:
             connection.close()
     except sqlite3.Error as error:
-        return [Problem(_KEY, uri, f"cannot be opened as an SQLite database ({error})")]
+        return f"cannot be opened as an SQLite database ({error}); name another file"
     if tables and "experiments" not in tables:
-        return [Problem(_KEY, uri, "is a database of something else than MLflow; use another file")]
-    return []
+        return "is a database of something else than MLflow; name another file"
+    return None
 
 
 def _check_server(uri: str) -> list[str]:
+    import http.client
+    import urllib.request
+
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_TIMEOUT_S):
+        with urllib.request.urlopen(_health_request(uri), timeout=_TIMEOUT_S):
             return []
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return [
-            f"the tracking server {redact(uri)} does not answer ({error}); "
+            f"the tracking server {redact(uri)} does not answer ({redact(str(error))}); "
             "the run goes on, and what it logs is kept until the server is back"
         ]
+
+
+def _health_request(uri: str) -> "urllib.request.Request":
+    import urllib.request
+
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    address = parts._replace(netloc=host, path=f"{parts.path.rstrip('/')}/health", query="")
+    request = urllib.request.Request(address.geturl())
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        request.add_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
+    return request

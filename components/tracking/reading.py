@@ -1,0 +1,125 @@
+"""The spool as the follower sees it: lines that are not sent yet, and what is known of the runs.
+
+`state.json` is written by the follower alone: how far each writer's file is sent, and the MLflow
+ids of the runs.
+"""
+
+import heapq
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.tracking.spool import EVENTS
+
+STATE = "state.json"
+_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A whole line of a writer's file.
+
+    Attributes:
+        end: the byte after it.
+        event: None when the line is not an event.
+    """
+
+    file: str
+    end: int
+    text: str
+    event: dict[str, Any] | None
+    time_ms: int
+
+
+@dataclass(slots=True)
+class RunInfo:
+    """What the follower knows of a run; an adopted run is never ended by us."""
+
+    id: str
+    experiment_id: str
+    adopted: bool = False
+
+
+@dataclass(slots=True)
+class State:
+    """How far a spool is sent."""
+
+    sent: dict[str, int] = field(default_factory=dict)
+    runs: dict[str, RunInfo] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, spool: Path) -> "State":
+        path = spool / STATE
+        if not path.exists():
+            return cls()
+        data = json.loads(path.read_text())
+        return cls(data["sent"], {key: RunInfo(**run) for key, run in data["runs"].items()})
+
+    def save(self, spool: Path) -> None:
+        temporary = spool / f".{STATE}"
+        temporary.write_text(json.dumps(asdict(self)))
+        os.replace(temporary, spool / STATE)
+
+
+def unsent_lines(spool: Path, state: State) -> Iterator[Line]:
+    """Lines of all writers by the time of their events; each writer's own order is kept.
+
+    A line without its end is not one yet: its writer is at it, or was killed.
+    """
+    with ExitStack() as files:
+        yield from heapq.merge(
+            *(
+                _lines(files.enter_context(open(path, "rb")), path.name, state.sent)
+                for path in sorted((spool / EVENTS).glob("*.jsonl"))
+                if path.stat().st_size > state.sent.get(path.name, 0)
+            ),
+            key=lambda line: line.time_ms,
+        )
+
+
+def num_unsent(spool: Path) -> int:
+    """Events that wait in a spool."""
+    return sum(1 for _ in unsent_lines(spool, State.load(spool)))
+
+
+def wait_for_run(spool: Path, key: str, *, timeout_s: float) -> str:
+    """The MLflow id of a run that was declared in a spool, as soon as the follower knows it.
+
+    Raises:
+        TimeoutError: the store did not answer in time, or nobody follows the spool.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        run = State.load(spool).runs.get(key)
+        if run is not None:
+            return run.id
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the tracking store has not received run {key} in {timeout_s:g} s")
+        time.sleep(_POLL_S)
+
+
+def _lines(file: Any, name: str, sent: dict[str, int]) -> Iterator[Line]:
+    end = sent.get(name, 0)
+    file.seek(end)
+    time_ms = 0
+    for line in file:
+        if not line.endswith(b"\n"):
+            return
+        end += len(line)
+        event = _event(line)
+        time_ms = time_ms if event is None else event["time_ms"]
+        yield Line(name, end, line.decode(errors="replace").rstrip(), event, time_ms)
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """A full disk may have cut a line in the middle of a file."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and {"run", "op", "time_ms"} <= event.keys() else None
