@@ -183,11 +183,8 @@ def versions() -> dict[str, str]:
 
 
 def _verdict(seeds: Seeds, arm: Arm, control: Arm) -> dict[str, object]:
-    scores, others = (
-        [child.scores.valid_accuracy for child in one.children if child.scores]
-        for one in (arm, control)
-    )
-    return compare(scores, others, rng=seeds.numpy("verdict")).to_dict()
+    scores, others = ([child.valid_accuracy for child in one.children] for one in (arm, control))
+    return compare(scores, others, rng=seeds.numpy("verdict"), name=arm.method).to_dict()
 
 
 def _equal_budget(task: Task, arm: Arm) -> Budget:

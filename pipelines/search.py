@@ -1,7 +1,7 @@
 """The search pipeline: prepare, pre-train, search, train, profile, promote."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from kfp import compiler, dsl
@@ -15,11 +15,16 @@ from pipelines import resources
 NAME = "nas-search"
 
 
+class Found(NamedTuple):
+    result: dsl.Artifact
+    report: dsl.HTML
+
+
 @dsl.pipeline(
     name=NAME,
     description="Finds, trains, profiles and registers a network for your data.",
 )
-def search_pipeline(config: str, overrides: str = "") -> None:
+def search_pipeline(config: str, overrides: str = "") -> Found:
     """Neural architecture search, end to end.
 
     Args:
@@ -48,6 +53,7 @@ def search_pipeline(config: str, overrides: str = "") -> None:
     tasks = (prepared, pretrained, found, trained, profiled, promoted)
     for task, step in zip(tasks, resources.RESOURCES, strict=True):
         resources.apply(task, step)
+    return Found(result=promoted.outputs["result"], report=promoted.outputs["report"])
 
 
 def compile_search(config: Config, path: Path, *, image: str = IMAGE) -> None:

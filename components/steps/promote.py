@@ -1,0 +1,259 @@
+"""Step 6: register the model, decide whether it is champion, and sum up the run."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components import registry
+from components.config import Config
+from components.steps.running import Step, execute, read_config, read_json, write_json
+from components.tracking import redact
+from nascore import draw
+from nascore.data.batches import Splits, load
+from nascore.data.store import DatasetInfo
+from nascore.final import FinalModel
+from nascore.report.page import Report, render
+from nascore.results import Arm, SearchResult
+from nascore.spaces import SearchSpace, make_space
+
+VERSION = 1
+_EXAMPLE_IMAGES = 2  # one image would be exported as a fixed batch size
+_RUN_TIMEOUT_S = 120.0
+
+
+class TrackingAway(Exception):
+    """The store did not answer in time: a model cannot be registered without it."""
+
+
+def run(
+    *,
+    run_key: str,
+    config: Path,
+    dataset: Path,
+    controller: Path,
+    search_result: Path,
+    model: Path,
+    latency: Path,
+    result: Path,
+    report: Path,
+) -> dict[str, float]:
+    """Writes `result` (JSON) and `report` (HTML); the registry holds the model afterwards."""
+    settings = read_config(config)
+
+    def work(step: Step) -> dict[str, float]:
+        space = make_space(settings.search.space)
+        final = FinalModel.load(model, space)
+        search = SearchResult.from_dict(read_json(search_result))
+        with step.busy("data"):
+            splits = load(dataset, torch.device("cpu"))
+        run_id = _wait_for_run(settings, run_key)
+        registered, decision = _register(settings, final, splits, run_id)
+        seconds = _seconds(dataset, controller, model, search_result, latency)
+        seconds["promote"] = step.timing()
+        summary = _summary(settings, search, final, splits.info, read_json(latency), seconds)
+        summary |= {"model_uri": registered.uri, "tracking_run_id": run_id}
+        summary["promotion"] = decision.to_dict()
+        write_json(result, summary)
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(
+            _page(
+                settings, summary, search, final, space, splits.info, read_json(latency), seconds
+            ),
+            encoding="utf-8",
+        )
+        metrics = {
+            "test_accuracy": final.test_accuracy,
+            "valid_accuracy": final.valid_accuracy,
+            "latency_p50_ms": summary["latency_ms"]["p50"],
+            "num_params": float(final.num_params),
+            "macs": float(final.macs),
+        }
+        _track(step, metrics, summary, result, report, decision)
+        return metrics
+
+    return execute(
+        "promote",
+        work,
+        run_key=run_key,
+        config=settings,
+        inputs={
+            "dataset": dataset,
+            "search_result": search_result,
+            "model": model,
+            "latency": latency,
+        },
+        outputs={"result": result, "report": report},
+    )
+
+
+def _wait_for_run(settings: Config, run_key: str) -> str:
+    """The id that the follower's store gave to the pipeline's run."""
+    deadline = time.monotonic() + _RUN_TIMEOUT_S
+    tracking = settings.tracking
+    while True:
+        try:
+            found = registry.find_run(tracking.uri, tracking.experiment, run_key)
+            reason = "it has not received this run yet"
+        except registry.MlflowException as error:
+            found, reason = None, str(error).splitlines()[0]
+        if found is not None:
+            return found
+        if time.monotonic() > deadline:
+            raise TrackingAway(
+                f"{redact(tracking.uri)} could not be used for {_RUN_TIMEOUT_S:.0f} s ({reason}); "
+                "the trained model is kept: bring the store back and run the step again"
+            )
+        time.sleep(0.5)
+
+
+def _register(
+    settings: Config, final: FinalModel, splits: Splits, run_id: str
+) -> tuple[registry.Registered, registry.Decision]:
+    batches = list(splits.test.eval_batches(512))
+    images = torch.cat([x_BCHW for x_BCHW, _ in batches])
+    uri, name = settings.tracking.uri, settings.promote.model_name
+    registered = registry.register(
+        final.network,
+        images[:_EXAMPLE_IMAGES].numpy(),
+        uri=uri,
+        run_id=run_id,
+        model_name=name,
+        tags={
+            "nas.method": settings.method,
+            "nas.genotype": final.genotype.hash,
+            "nas.data_sha256": splits.info.data_sha256,
+            "nas.test_accuracy": f"{final.test_accuracy:.6f}",
+        },
+    )
+    decision = registry.promote(
+        registered,
+        uri=uri,
+        accuracy=final.test_accuracy,
+        images=images,
+        labels=splits.test.labels,
+        min_gain=settings.promote.min_gain,
+    )
+    return registered, decision
+
+
+def _seconds(
+    dataset: Path, controller: Path, model: Path, search_result: Path, latency: Path
+) -> dict[str, Any]:
+    """What each earlier step said of its own cost, in the order of the pipeline."""
+    timings = [
+        read_json(dataset / "step.json"),
+        read_json(controller / "step.json"),
+        read_json(search_result)["step"],
+        read_json(model / "step.json"),
+        read_json(latency)["step"],
+    ]
+    return {timing["name"]: timing for timing in timings}
+
+
+def _summary(
+    settings: Config,
+    search: SearchResult,
+    final: FinalModel,
+    info: DatasetInfo,
+    latency: dict[str, Any],
+    seconds: dict[str, Any],
+) -> dict[str, Any]:
+    """The content of `result.json`; accuracies are fractions."""
+    return {
+        "version": VERSION,
+        "method": settings.method,
+        "genotype": final.genotype.to_dict(),
+        "test_accuracy": final.test_accuracy,
+        "valid_accuracy": final.valid_accuracy,
+        "search_valid_accuracy": search.valid_accuracy,
+        "num_children": len(search.arm.children),
+        "num_failed": _num_failed(search.arm),
+        "control": None if search.control is None else _control(search.control),
+        "verdict": search.verdict,
+        "num_params": final.num_params,
+        "macs": final.macs,
+        "latency_ms": {
+            "p50": latency["p50_ms"],
+            "p95": latency["p95_ms"],
+            "batch_size": latency["batch_size"],
+            "device": latency["device"],
+        },
+        "seconds": {name: timing["seconds"] for name, timing in seconds.items()},
+        "seed": settings.seed,
+        "data_sha256": info.data_sha256,
+        "versions": search.versions,
+    }
+
+
+def _num_failed(arm: Arm) -> int:
+    return sum(child.scores is None for child in arm.children)
+
+
+def _control(arm: Arm) -> dict[str, Any]:
+    best = arm.best
+    return {
+        "method": arm.method,
+        "num_children": len(arm.children),
+        "num_failed": _num_failed(arm),
+        "valid_accuracy": None if best is None else best.valid_accuracy,
+        "genotype": None if best is None else best.genotype.to_dict(),
+        "seconds": arm.seconds,
+    }
+
+
+def _page(
+    settings: Config,
+    summary: dict[str, Any],
+    search: SearchResult,
+    final: FinalModel,
+    space: SearchSpace,
+    info: DatasetInfo,
+    latency: dict[str, Any],
+    seconds: dict[str, Any],
+) -> str:
+    shown = settings.model_dump(mode="json")
+    shown["tracking"]["uri"] = redact(settings.tracking.uri)
+    return render(
+        Report(
+            result=summary,
+            search=search,
+            describe=space.describe,
+            architecture_svg=draw.to_svg(space.graph(final.genotype, final.shape)),
+            config=shown,
+            dataset=info.to_dict(),
+            latency=latency,
+            step_seconds={name: timing["seconds"] for name, timing in seconds.items()},
+            step_busy={name: timing["busy"] for name, timing in seconds.items()},
+            command="nas run config.yaml   # the configuration below, saved under this name",
+        )
+    )
+
+
+def _track(
+    step: Step,
+    metrics: dict[str, float],
+    summary: dict[str, Any],
+    result: Path,
+    report: Path,
+    decision: registry.Decision,
+) -> None:
+    step.parent.metrics(metrics)
+    step.parent.artifact(result, "result")
+    step.parent.artifact(report, "report")
+    step.parent.tags(
+        {
+            "nas.model_uri": summary["model_uri"],
+            "nas.genotype": _genotype_tag(summary),
+            "nas.alias": decision.alias,
+            "nas.decision": decision.reason,
+        }
+    )
+    step.parent.end()
+
+
+def _genotype_tag(summary: dict[str, Any]) -> str:
+    """The architecture as one word of a tag."""
+    tokens = "-".join(str(token) for token in summary["genotype"]["tokens"])
+    return f"{summary['genotype']['space']}:{tokens}"
