@@ -171,7 +171,6 @@ class StreamedImages(Dataset[Tensor]):
 
     Args:
         index: (N,), places of the split's images in `names`.
-        num_workers: processes; all cores, at most eight, when not given. 0 decodes in this one.
     """
 
     def __init__(
@@ -181,14 +180,9 @@ class StreamedImages(Dataset[Tensor]):
         *,
         info: DatasetInfo,
         device: torch.device,
-        num_workers: int | None = None,
     ) -> None:
         self._names, self._index, self._device = names, index, device
         self._size, self._channels = info.size, info.channels
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        self._num_workers = (
-            min(cores or 1, _MAX_STREAM_WORKERS) if num_workers is None else num_workers
-        )
 
     def __getitem__(self, position: int) -> Tensor:
         path = self._names[int(self._index[position])]
@@ -199,13 +193,19 @@ class StreamedImages(Dataset[Tensor]):
         loader = DataLoader(
             self,
             batch_sampler=_Lists(positions),
-            num_workers=self._num_workers,
+            num_workers=_stream_workers(),
             pin_memory=self._device.type == "cuda",
             # Workers draw nothing; without this the loader would use up the global generator.
             generator=torch.Generator().manual_seed(0),
         )
         for x_u8 in loader:
             yield x_u8.to(self._device, non_blocking=True)
+
+
+def _stream_workers() -> int:
+    """Processes that decode: all cores that this process may use, within reason."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, _MAX_STREAM_WORKERS)
 
 
 class _Lists:

@@ -87,7 +87,8 @@ def _load(path: Path, config: DataConfig) -> tuple[dict[str, NDArray[Any] | None
             raise _refusal(config, f"there is no file {str(path)!r}; give npz:PATH of an .npz file")
         if path.stat().st_size == 0:
             raise _refusal(config, "the file is empty; write it again")
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw:  # numpy leaves a file open that is no archive
+            file = np.load(raw, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise _refusal(config, "holds a single array; write it with numpy.savez")
             for name in (name for name in _ARRAYS if name in file.files):
