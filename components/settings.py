@@ -18,7 +18,7 @@ class TrackingConfig(Section):
 class PromoteConfig(Section):
     """When a model becomes the champion."""
 
-    model_name: Annotated[str, Field(min_length=1, pattern=r"^[^/:]+$")] = "nas-model"
+    model_name: Annotated[str, Field(min_length=1, pattern=r"^\w[\w. -]*$")] = "nas-model"
     """Name in the MLflow registry."""
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """A challenger must beat the champion's test accuracy by more than this fraction."""
+    """A challenger must beat the champion's test accuracy, and by at least this fraction."""

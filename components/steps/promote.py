@@ -1,6 +1,5 @@
 """Step 6: register the model, decide whether it is champion, and sum up the run."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from components import registry
 from components.config import Config
 from components.steps.running import Step, execute, read_config, read_json, write_json
-from components.tracking import redact
+from components.tracking import redact, wait_for_run
 from nascore import draw
 from nascore.data.batches import Splits, load
 from nascore.data.store import DatasetInfo
@@ -48,7 +47,7 @@ def run(
         search = SearchResult.from_dict(read_json(search_result))
         with step.busy("data"):
             splits = load(dataset, torch.device("cpu"))
-        run_id = _wait_for_run(settings, run_key)
+        run_id = _wait_for_run(step, settings)
         registered, decision = _register(settings, final, splits, run_id)
         seconds = _seconds(dataset, controller, model, search_result, latency)
         seconds["promote"] = step.timing()
@@ -88,24 +87,15 @@ def run(
     )
 
 
-def _wait_for_run(settings: Config, run_key: str) -> str:
+def _wait_for_run(step: Step, settings: Config) -> str:
     """The id that the follower's store gave to the pipeline's run."""
-    deadline = time.monotonic() + _RUN_TIMEOUT_S
-    tracking = settings.tracking
-    while True:
-        try:
-            found = registry.find_run(tracking.uri, tracking.experiment, run_key)
-            reason = "it has not received this run yet"
-        except registry.MlflowException as error:
-            found, reason = None, str(error).splitlines()[0]
-        if found is not None:
-            return found
-        if time.monotonic() > deadline:
-            raise TrackingAway(
-                f"{redact(tracking.uri)} could not be used for {_RUN_TIMEOUT_S:.0f} s ({reason}); "
-                "the trained model is kept: bring the store back and run the step again"
-            )
-        time.sleep(0.5)
+    try:
+        return wait_for_run(step.tracker.spool, step.run_key, timeout_s=_RUN_TIMEOUT_S)
+    except TimeoutError as error:
+        raise TrackingAway(
+            f"{error} at {redact(settings.tracking.uri)}; the trained model is kept: bring the "
+            "store back and run the step again"
+        ) from error
 
 
 def _register(

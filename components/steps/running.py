@@ -51,8 +51,10 @@ class Step:
         self.run_key = run_key
         self.state = state_folder() / name
         self.tracker = tracker
-        self.parent = tracker.run(run_key, name=run_name(config))
-        self.tracked = tracker.run(f"{run_key}.{name}", name=name, parent=run_key)
+        # Kubeflow's MLflow plugin has made a run for this task, below one for the pipeline.
+        given = os.environ.get("MLFLOW_RUN_ID")
+        self.parent = tracker.run(run_key, name=run_name(config), adopt_parent_of=given)
+        self.tracked = tracker.run(f"{run_key}.{name}", name=name, parent=run_key, adopt=given)
         self.busy_s: dict[str, float] = {}
         self._start = time.perf_counter()
         self._stop = threading.Event()
