@@ -112,6 +112,23 @@ def test_lines_join_their_boxes_downwards() -> None:
             assert y < to_y
 
 
+def test_lines_of_different_sources_run_in_lanes_of_their_own() -> None:
+    for graph in graphs():
+        root = ET.fromstring(to_svg(graph))
+        runs: list[tuple[str, float, float, float]] = []  # source, x, from y, to y
+        for (source, _, _), path in zip(
+            graph.edges,
+            (path.attrib["d"] for path in root.iter(f"{SVG}path") if "C" in path.attrib["d"]),
+            strict=True,
+        ):
+            if match := re.search(r"([-\d.]+) ([-\d.]+)V([-\d.]+)", path):
+                runs.append((source, *(float(number) for number in match.groups())))
+        for source, x, start, end in runs:
+            for other, other_x, other_start, other_end in runs:
+                if source != other and start < other_end and other_start < end:
+                    assert abs(x - other_x) > 5
+
+
 def test_boxes_do_not_overlap_and_all_is_on_the_canvas() -> None:
     for graph in graphs():
         root = ET.fromstring(to_svg(graph))
