@@ -7,18 +7,35 @@ A method is one module that has a function for each pipeline step that depends o
     train_final(task, result) -> FinalModel    from scratch, unless the method says otherwise
 
 and one line here. Nothing else in the repository knows a method by name.
+
+A method that proposes architectures one by one also makes its proposer without a task, for replays
+of tables and for other loops; its `pretrain` and `search` go through the same two functions:
+
+    prepare_proposer(options, space, seeds, controller) -> metrics
+    make_proposer(options, space, seeds, stream, controller=...) -> Proposer
 """
 
 import importlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from nascore.config import Section
-from nascore.methods.options import NasesOptions, NasesPaperOptions, RandomOptions
+from nascore.methods.options import (
+    LocalSearchOptions,
+    NasesOptions,
+    NasesPaperOptions,
+    RandomOptions,
+    RegularizedEvolutionOptions,
+    TpeOptions,
+)
 
 if TYPE_CHECKING:
     from nascore.final import FinalModel
     from nascore.results import SearchResult
+    from nascore.search import Proposer
+    from nascore.seeding import Seeds
+    from nascore.spaces import SearchSpace
     from nascore.task import Task
 
 
@@ -32,6 +49,38 @@ class MethodModule(Protocol):
     def train_final(self, task: "Task", result: "SearchResult") -> "FinalModel": ...
 
 
+class ProposingModule(MethodModule, Protocol):
+    """What the module of a proposing method offers beside."""
+
+    def prepare_proposer(
+        self, options: Section, space: "SearchSpace", seeds: "Seeds", controller: Path
+    ) -> dict[str, float]:
+        """Learns what can be learned before any child is trained, and leaves it in `controller`.
+
+        Returns:
+            Metrics of that learning; empty when there was nothing to learn.
+        """
+        ...
+
+    def make_proposer(
+        self,
+        options: Section,
+        space: "SearchSpace",
+        seeds: "Seeds",
+        stream: str,
+        *,
+        controller: Path,
+    ) -> "Proposer":
+        """A proposer without history.
+
+        Args:
+            stream: names its random streams, so that two of one seed share nothing.
+            controller: the folder that `prepare_proposer` has filled for these options and this
+                space, with whichever seeds; it is only read, so many proposers may share it.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """A registered method: its one-line summary, its settings, and where its code is."""
@@ -42,6 +91,11 @@ class Method:
 
     def load(self) -> MethodModule:
         return cast(MethodModule, importlib.import_module(self.module))
+
+    def load_proposing(self) -> ProposingModule | None:
+        """The module of a method that proposes architectures; None when it searches otherwise."""
+        module = self.load()
+        return cast(ProposingModule, module) if hasattr(module, "make_proposer") else None
 
 
 METHODS: dict[str, Method] = {
@@ -58,6 +112,21 @@ METHODS: dict[str, Method] = {
     "random": Method(
         "random search: the baseline that every method must beat",
         RandomOptions,
+        "nascore.methods.baselines",
+    ),
+    "regularized-evolution": Method(
+        "evolution in which the oldest dies, not the worst",
+        RegularizedEvolutionOptions,
+        "nascore.methods.baselines",
+    ),
+    "local-search": Method(
+        "hill climbing over neighbours, with random restarts",
+        LocalSearchOptions,
+        "nascore.methods.baselines",
+    ),
+    "tpe": Method(
+        "Optuna's tree-structured Parzen estimator",
+        TpeOptions,
         "nascore.methods.baselines",
     ),
 }

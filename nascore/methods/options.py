@@ -1,6 +1,10 @@
 """What a person may set about each method (`search.options` in a configuration)."""
 
-from nascore.config import Section
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from nascore.config import Positive, Section
 
 
 class NasesOptions(Section):
@@ -13,3 +17,36 @@ class NasesPaperOptions(NasesOptions):
 
 class RandomOptions(Section):
     """Random search has nothing to set."""
+
+
+class RegularizedEvolutionOptions(Section):
+    """Regularized evolution: sizes in children; 100 and 25 in the paper, for 20,000 children."""
+
+    population_size: Annotated[int, Field(ge=2)] = 10
+    sample_size: Positive = 3
+    """Members that compete to be the parent of the next child."""
+
+    @model_validator(mode="after")
+    def _sample_in_population(self) -> Self:
+        if self.sample_size > self.population_size:
+            raise ValueError(
+                f"sample_size must be <= population_size, got {self.sample_size} and "
+                f"{self.population_size}; lower sample_size or raise population_size"
+            )
+        return self
+
+
+class LocalSearchOptions(Section):
+    """Hill climbing with random restarts."""
+
+    improvement: Literal["best", "first"] = "best"
+    """Go on from the best of all neighbours, or from the first one that is better."""
+    isomorphism: bool = True
+    """Count architectures whose networks are the same as one."""
+
+
+class TpeOptions(Section):
+    """Optuna's multivariate TPE."""
+
+    startup_trials: Positive = 10
+    """Random children before the estimator is asked; Optuna's default."""

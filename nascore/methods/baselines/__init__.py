@@ -1,0 +1,78 @@
+"""The baselines that a method must beat: one module each, and what they share.
+
+Which baseline a task asks for follows from the type of its options.
+"""
+
+from pathlib import Path
+
+from nascore.config import Section
+from nascore.final import FinalModel, train_from_scratch
+from nascore.methods.baselines.evolution import RegularizedEvolution
+from nascore.methods.baselines.local_search import LocalSearch
+from nascore.methods.baselines.random_search import RandomSearch
+from nascore.methods.baselines.tpe import Tpe
+from nascore.methods.options import (
+    LocalSearchOptions,
+    RandomOptions,
+    RegularizedEvolutionOptions,
+    TpeOptions,
+)
+from nascore.results import SearchResult
+from nascore.search import Proposer, search_by_proposing
+from nascore.seeding import Seeds
+from nascore.spaces import SearchSpace
+from nascore.task import Task
+
+__all__ = [
+    "LocalSearch",
+    "RandomSearch",
+    "RegularizedEvolution",
+    "Tpe",
+    "make_proposer",
+    "prepare_proposer",
+    "pretrain",
+    "search",
+    "train_final",
+]
+
+
+def prepare_proposer(
+    options: Section, space: SearchSpace, seeds: Seeds, controller: Path
+) -> dict[str, float]:
+    """Nothing to learn beforehand."""
+    return {}
+
+
+def make_proposer(
+    options: Section, space: SearchSpace, seeds: Seeds, stream: str, *, controller: Path
+) -> Proposer:
+    """The baseline whose options these are; `controller` is not read."""
+    match options:
+        case RegularizedEvolutionOptions():
+            return RegularizedEvolution(options, space, seeds, stream)
+        case LocalSearchOptions():
+            return LocalSearch(options, space, seeds, stream)
+        case TpeOptions():
+            return Tpe(options, space, seeds, stream)
+        case RandomOptions():
+            return RandomSearch(space, seeds, stream)
+        case _:
+            raise TypeError(f"no baseline has options of type {type(options).__name__}")
+
+
+def pretrain(task: Task) -> dict[str, float]:
+    """Nothing to learn beforehand."""
+    return prepare_proposer(task.options, task.space, task.seeds, task.controller)
+
+
+def search(task: Task) -> SearchResult:
+    """Children by the baseline's proposals, beside a random search at equal cost."""
+    proposer = make_proposer(
+        task.options, task.space, task.seeds, "method", controller=task.controller
+    )
+    control = RandomSearch(task.space, task.seeds, "control") if task.search.control else None
+    return search_by_proposing(task, proposer, control)
+
+
+def train_final(task: Task, result: SearchResult) -> FinalModel:
+    return train_from_scratch(task, result)

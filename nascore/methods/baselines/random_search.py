@@ -1,0 +1,49 @@
+"""Random search without repetition."""
+
+from collections.abc import Callable, Container
+
+import numpy as np
+
+from nascore import spaces
+from nascore.genotype import Genotype
+from nascore.results import Child
+from nascore.seeding import Seeds
+from nascore.spaces import SearchSpace
+
+_TRIES = 100  # draws before an architecture that was seen is accepted: the space is exhausted
+
+
+def sample_unseen(
+    space: SearchSpace,
+    rng: np.random.Generator,
+    seen: Container[str],
+    *,
+    key: Callable[[Genotype], str],
+) -> Genotype:
+    """Uniform over the token strings whose `key` is not in `seen`.
+
+    One that was seen is returned when a hundred draws found no other.
+    """
+    for _ in range(_TRIES):
+        genotype = spaces.sample(space, rng)
+        if key(genotype) not in seen:
+            break
+    return genotype
+
+
+class RandomSearch:
+    """Uniform over token strings, without proposing the same network twice.
+
+    Not repeating makes it the stronger baseline: a repeated architecture would waste a training.
+    """
+
+    def __init__(self, space: SearchSpace, seeds: Seeds, stream: str) -> None:
+        self._space, self._seeds, self._stream = space, seeds, stream
+        self._seen: set[str] = set()
+
+    def suggest(self, number: int) -> Genotype:
+        rng = self._seeds.numpy(self._stream, "suggest", number)
+        return sample_unseen(self._space, rng, self._seen, key=self._space.canonical)
+
+    def update(self, child: Child) -> None:
+        self._seen.add(self._space.canonical(child.genotype))
