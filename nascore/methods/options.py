@@ -39,8 +39,8 @@ class RegularizedEvolutionOptions(Section):
 class LocalSearchOptions(Section):
     """Hill climbing with random restarts."""
 
-    improvement: Literal["best", "first"] = "best"
-    """Go on from the best of all neighbours, or from the first one that is better."""
+    improvement: Literal["first", "best"] = "first"
+    """Go on from the first neighbour that is better, or from the best of all neighbours."""
     isomorphism: bool = True
     """Count architectures whose networks are the same as one."""
 

@@ -1,9 +1,10 @@
 """Local search: climb from a random architecture over neighbours that differ in one token.
 
 Source: White et al., Exploring the Loss Landscape in Neural Architecture Search, UAI 2021, which
-found it hard to beat on small benchmarks. All neighbours are tried, the climb goes on from the best
-of them, and a summit is followed by a new random start. Departures, each a switch: isomorphic
-networks count as one, and a climb may go on from the first better neighbour.
+found it hard to beat on small benchmarks. There all neighbours are tried and the climb goes on from
+the best of them; a summit is followed by a new random start. Departures, each a switch: isomorphic
+networks count as one, and the climb goes on from the first better neighbour, which is the stronger
+baseline where a hundred children are all there is.
 """
 
 from nascore import spaces
