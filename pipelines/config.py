@@ -3,14 +3,13 @@
 Presets are `presets/<method>/<preset>.yaml`. A file overrides the preset, `--set` overrides both.
 """
 
-import difflib
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from components.config import Config, apply_overrides, merge, parse
+from components.config import DEFAULT_METHOD, Config, parse
+from components.explain import suggest
+from components.layers import layer_of, merge, read_mapping
 from nascore.errors import InputError, Problem
 from nascore.methods import METHODS
 
@@ -24,63 +23,47 @@ def resolve(file: Path | None, preset: str | None, settings: Iterable[str]) -> C
     Raises:
         InputError: listing every problem of the file, the settings and the values.
     """
-    own: dict[str, Any] = {} if file is None else read_yaml(file)
-    above = merge(own, apply_overrides({}, settings))
-    method = above.get("method", Config.model_fields["method"].default)
-    # An unknown method has no preset: the check of the whole tells it, with all else that is wrong.
-    known = method if method in METHODS else Config.model_fields["method"].default
-    below = read_yaml(preset_path(known, preset or DEFAULT_PRESET))
-    return parse({**merge(below, above), "method": method})
-
-
-def preset_path(method: str, preset: str) -> Path:
-    """Raises InputError when there is no such preset."""
-    path = PRESETS / method / f"{preset}.yaml"
-    if path.is_file():
-        return path
-    known = sorted(p.stem for p in (PRESETS / method).glob("*.yaml"))
-    close = difflib.get_close_matches(preset, known, n=1)
-    raise InputError.of(
-        "--preset",
-        preset,
-        f"{method} has {', '.join(known)}" + (f"; did you mean {close[0]!r}?" if close else ""),
-    )
+    own, problems = ({}, []) if file is None else _read(file)
+    layer, malformed = layer_of(settings)
+    above = merge(own, layer)
+    method = above.get("method", DEFAULT_METHOD)
+    # An unknown method has no presets: `parse` tells it, with all else that is wrong.
+    known = method if isinstance(method, str) and method in METHODS else DEFAULT_METHOD
+    below, unknown = _read_preset(known, preset or DEFAULT_PRESET)
+    data = {**merge(below, above), "method": method}
+    return parse(data, also=[*problems, *malformed, *unknown])
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A mapping from a YAML file; a key that stands there twice is an error.
+    """A mapping from a YAML file.
 
     Raises:
         InputError: the file is missing, unreadable, not YAML, or not a mapping.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # a SafeLoader
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise InputError.of("CONFIG", path, "there is no such file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError.of("CONFIG", path, f"cannot be read ({error})") from error
-    except yaml.YAMLError as error:
-        raise InputError.of("CONFIG", path, f"is not valid YAML: {error}") from error
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise InputError.of("CONFIG", path, "must hold keys and values, such as `seed: 1`")
-    return data
+    return read_mapping(text, "CONFIG", str(path))
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses a repeated key instead of keeping the last."""
+def _read(path: Path) -> tuple[dict[str, Any], list[Problem]]:
+    try:
+        return read_yaml(path), []
+    except InputError as error:
+        return {}, list(error.problems)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands here twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+
+def _read_preset(method: str, preset: str) -> tuple[dict[str, Any], list[Problem]]:
+    path = PRESETS / method / f"{preset}.yaml"
+    if path.is_file():
+        return read_yaml(path), []
+    known = sorted(file.stem for file in path.parent.glob("*.yaml"))
+    message = f"{method} has no such preset{suggest(preset, known)}"
+    default = read_yaml(path.with_name(f"{DEFAULT_PRESET}.yaml"))
+    return default, [Problem("--preset", preset, message)]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Problem]:

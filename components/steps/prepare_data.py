@@ -4,7 +4,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.config import Config, apply_overrides, parse
+from components.config import Config, parse
+from components.layers import apply_overrides, read_mapping
 from components.steps.running import Step, execute, read_json, state_folder, write_json
 from nascore.data.store import prepare
 
@@ -26,7 +27,7 @@ def run(
 
     Args:
         config: the whole configuration as JSON.
-        overrides: further `key.path=value` settings, separated by white space.
+        overrides: further `key.path=value` settings, separated by spaces, quoted as in a shell.
         job_name: name of the KFP run; becomes a tag.
         resolved_config: where the configuration that counts is written.
         dataset: folder that is written; see docs/architecture.md.
@@ -69,9 +70,7 @@ def run(
 
 
 def _resolve(config: str, overrides: str) -> Config:
-    import yaml
-
-    return parse(apply_overrides(yaml.safe_load(config) or {}, overrides.split()))
+    return parse(apply_overrides(read_mapping(config, "config"), overrides))
 
 
 def _run_key() -> str:

@@ -1,0 +1,135 @@
+"""From pydantic's errors to `Problem`s: the dotted key, the value found, and what to do."""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from nascore.errors import Problem
+
+_MAX_SHOWN = 80
+
+
+def problem_of(root: type[BaseModel], error: Any, prefix: tuple[str, ...] = ()) -> Problem:
+    """One of `ValidationError.errors()` in our words.
+
+    Args:
+        root: the model that was validated.
+        prefix: where that model stands in the whole configuration.
+    """
+    location = [str(part) for part in error["loc"]]
+    tags = _union_tags(root)
+    path = [*prefix, *(part for part in location if part not in tags)]
+    key, value, kind = ".".join(path), error.get("input"), error["type"]
+    if kind == "extra_forbidden":
+        return Problem(key, _short(value), "unknown key" + _suggest_key(root, location, path))
+    if kind == "missing":
+        return Problem(key, "", "is missing; give a value")
+    if kind == "union_tag_invalid":
+        return Problem(
+            f"{key}.name", error["ctx"]["tag"], f"must be one of {error['ctx']['expected_tags']}"
+        )
+    if kind == "union_tag_not_found":
+        return Problem(f"{key}.name", "", "is missing; name one")
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
+        return Problem(key, _short(value), "must be a group of keys")
+    if kind == "value_error":
+        return Problem(key, _short(value), str(error["ctx"]["error"]))
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return Problem(key, _short(value), message.replace("input should be", "must be"))
+
+
+def truths(root: type[BaseModel], data: object, prefix: tuple[str, ...] = ()) -> Iterator[Problem]:
+    """Yes or no where another value belongs: pydantic takes True for 1, so `yes` is one child."""
+    if not isinstance(data, Mapping):
+        return
+    for name, value in data.items():
+        field = root.model_fields.get(name)
+        if field is None:
+            continue
+        if isinstance(value, bool) and field.annotation is not bool:
+            shown = "true" if value else "false"
+            yield Problem(".".join((*prefix, name)), shown, "must not be yes or no; give a value")
+        models = _models(field.annotation)
+        named = [m for m in models if len(models) == 1 or _is_named(m, value)]
+        for model in named[:1]:
+            yield from truths(model, value, (*prefix, name))
+
+
+def _is_named(model: type[BaseModel], data: object) -> bool:
+    return isinstance(data, Mapping) and model.model_fields["name"].default == data.get("name")
+
+
+def suggest(word: object, known: Iterable[str]) -> str:
+    """How a message about an unknown word goes on: the nearest known one, or all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(str(word), known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known are {', '.join(known)}" if known else "; nothing can be set here"
+
+
+def _short(value: Any) -> str:
+    """A value as a message shows it; a whole group of keys says nothing."""
+    if isinstance(value, Mapping | BaseModel):
+        return ""
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
+
+
+def _suggest_key(root: type[BaseModel], location: list[str], path: list[str]) -> str:
+    """The nearest key at the same level, else keys elsewhere that bear the name."""
+    fields = list(_fields_at(root, location[:-1]))
+    close = difflib.get_close_matches(path[-1], fields, n=1)
+    if close:
+        return f"; did you mean {'.'.join([*path[:-1], close[0]])!r}?"
+    elsewhere = [key for key in _keys(root) if key.split(".")[-1] == path[-1]]
+    if elsewhere and len(path) == len(location):
+        return f"; did you mean {' or '.join(map(repr, elsewhere))}?"
+    return suggest(path[-1], fields)
+
+
+def _keys(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every dotted key below a model, once each."""
+    seen = set()
+    for name, field in root.model_fields.items():
+        seen.add(f"{prefix}{name}")
+        for model in _models(field.annotation):
+            seen.update(_keys(model, f"{prefix}{name}."))
+    yield from sorted(seen)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The section classes inside an annotation (unions, Annotated)."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+        return [model for part in typing.get_args(annotation) for model in _models(part)]
+    return []
+
+
+def _union_tags(root: type[BaseModel]) -> set[str]:
+    """Names that pydantic puts into a location for a member of a union; no part of the key."""
+    tags = set()
+    for field in root.model_fields.values():
+        models = _models(field.annotation)
+        if len(models) > 1:
+            tags |= {str(model.model_fields["name"].default) for model in models}
+        for model in models:
+            tags |= _union_tags(model)
+    return tags
+
+
+def _fields_at(root: type[BaseModel], location: list[str]) -> Iterator[str]:
+    models = [root]
+    for part in location:
+        named = [model for model in models if part in model.model_fields]
+        if named:
+            models = [x for m in named for x in _models(m.model_fields[part].annotation)]
+        else:  # a union's tag
+            models = [model for model in models if model.model_fields["name"].default == part]
+    for model in models:
+        yield from model.model_fields
