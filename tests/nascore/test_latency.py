@@ -62,7 +62,7 @@ def test_every_call_follows_the_protocol() -> None:
 
 
 def test_statistics_are_of_the_counted_runs() -> None:
-    """Slow warm-up runs, then 18 of 1 ms and 2 of 40 ms; upper bounds leave room for a busy host."""
+    """Slow warm-up runs, then 18 of 1 ms and 2 of 40 ms; bounds allow for a busy host."""
     durations_ms = (200.0,) * 3 + (1.0,) * 18 + (40.0,) * 2
     result = measure(Probe(durations_ms), SHAPE, config())
     assert 1.0 <= result.min_ms <= result.p50_ms < 40
