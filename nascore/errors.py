@@ -1,6 +1,7 @@
 """Errors that somebody catches. Everything else is a plain ValueError or an assertion."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -34,6 +35,15 @@ class InputError(Exception):
     @classmethod
     def of(cls, key: str, value: object, message: str) -> "InputError":
         return cls([Problem(key, "" if value is None else str(value), message)])
+
+
+@contextlib.contextmanager
+def collecting(problems: list[Problem]) -> Iterator[None]:
+    """Notes wrong input and goes on behind the block, to find what else is wrong."""
+    try:
+        yield
+    except InputError as error:
+        problems += error.problems
 
 
 class GenotypeNotInSpace(ValueError):

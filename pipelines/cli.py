@@ -3,21 +3,24 @@
 Exit status: 0 done, 1 the run failed, 2 the input is wrong (one message with every problem).
 """
 
-import contextlib
 import json
 import os
+import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nascore.errors import InputError, Problem
+from nascore.errors import InputError, Problem, collecting
+
+if TYPE_CHECKING:
+    from components.config import Config
+    from pipelines.output import Output
 
 FAILED = 1
 WRONG_INPUT = 2
@@ -92,30 +95,30 @@ def run(
     from rich.console import Console
 
     from components.tracking import check_store
-    from pipelines.config import resolve
-    from pipelines.output import Output, absolute_store, default_folder
+    from pipelines.launch import Interrupted, add_total, run_pipeline
 
-    if resume and out is None:
-        raise InputError.of(
-            "--resume", None, "needs --out with the folder of the run to go on with"
-        )
-    resolved = absolute_store(resolve(config, preset, settings))
+    resolved = _resolve_run(config, preset, settings, out=out, resume=resume)
     problems, warnings = check_store(resolved.tracking.uri)
-    if problems:
-        raise InputError(problems)
+    output = _claim(out, resolved, resume=resume, also=problems)
     console = Console(stderr=as_json, highlight=False)
     for warning in warnings:
-        console.print(f"warning: {warning}", soft_wrap=True)
-    output = Output(out or default_folder(), resolved, resume=resume)
-    _make_store_folder(resolved.tracking.uri)
-    console.print(f"Running {resolved.method} on {resolved.data.source}; output in {output.folder}")
-    failure = _run_pipeline(output.folder, console)
-    if failure is not None and failure.get("event") == "input_error":
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    console.print(
+        f"Running {resolved.method} on {resolved.data.source}; output in {output.folder}",
+        markup=False,
+        soft_wrap=True,
+    )
+    try:
+        failure = run_pipeline(output.folder, output.lock, console)
+    except Interrupted as stop:
+        click.echo(f"Stopped. Go on with: {_resume_command(output.folder)}", err=True)
+        sys.exit(INTERRUPTED if stop.signum == signal.SIGINT else FAILED)
+    if failure is not None and failure["event"] == "input_error":
         output.undo()
         raise InputError([Problem(**problem) for problem in failure["problems"]])
     if failure is not None:
         _fail(output.folder, failure)
-    result = _finish(output.folder, time.monotonic() - start)
+    result = add_total(output.folder, time.monotonic() - start)
     _say_result(result, output.folder, console, resolved.tracking.uri)
     if as_json:
         click.echo(json.dumps(result))
@@ -200,53 +203,48 @@ def doctor(
 # --- the parts of `nas run` -----------------------------------------------------------------
 
 
-def _run_pipeline(out: Path, console: Any) -> dict[str, Any] | None:
-    """Runs the pipeline in a process group of its own; returns what failed, or None."""
-    from pipelines.local import LOG, PROGRESS
-    from pipelines.progress import Display, follow
+def _resolve_run(
+    config: Path | None,
+    preset: str | None,
+    settings: tuple[str, ...],
+    *,
+    out: Path | None,
+    resume: bool,
+) -> "Config":
+    """The configuration of a run; one that is resumed without any knows its own."""
+    from pipelines.config import resolve
+    from pipelines.output import absolute_store, check_fresh, saved_config
 
-    with open(out / LOG, "ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.local", "--out", str(out)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
+    if resume and out is None:
+        raise InputError.of(
+            "--resume", None, "needs --out with the folder of the run to go on with"
         )
-    signal.signal(signal.SIGTERM, _interrupt)
-    with Display(console) as display:
-        try:
-            follow(out / PROGRESS, display, lambda: process.poll() is None)
-        except KeyboardInterrupt:
-            _stop(process)
-            click.echo(
-                f"\nStopped. Go on with: nas run --resume --out {out} (same settings)", err=True
-            )
-            sys.exit(INTERRUPTED)
-    if display.failure is not None:
-        return display.failure
-    if process.returncode != 0:
-        return {"event": "failed", "step": "pipeline", "error": _last_line(out / LOG)}
-    return None
+    if resume and out is not None and config is None and preset is None and not settings:
+        return saved_config(out)
+    problems: list[Problem] = []
+    with collecting(problems):
+        resolved = absolute_store(resolve(config, preset, settings))
+    if problems:
+        raise InputError(problems + (check_fresh(out) if out and not resume else []))
+    return resolved
 
 
-def _interrupt(signum: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+def _claim(out: Path | None, resolved: "Config", *, resume: bool, also: list[Problem]) -> "Output":
+    """The output folder; problems found elsewhere are told with its own."""
+    from pipelines.output import Output, default_folder
+
+    problems = list(also)
+    with collecting(problems):
+        output = Output(out or default_folder(), resolved, resume=resume)
+        if also:
+            output.undo()
+    if problems:
+        raise InputError(problems)
+    return output
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends the whole process group: first politely, so that steps can save, then not."""
-    os.killpg(process.pid, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=10)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"
+def _resume_command(out: Path) -> str:
+    return f"nas run --resume --out {shlex.quote(str(out))}"
 
 
 def _fail(out: Path, failure: dict[str, Any]) -> None:
@@ -255,33 +253,10 @@ def _fail(out: Path, failure: dict[str, Any]) -> None:
     click.echo(
         f"The step {failure['step']} failed: {failure['error']}\n"
         f"  log:    {out / LOG}\n"
-        f"  resume: nas run --resume --out {out} (same settings; finished work is kept)",
+        f"  resume: {_resume_command(out)}   (finished work is kept)",
         err=True,
     )
     sys.exit(FAILED)
-
-
-def _finish(out: Path, total_s: float) -> dict[str, Any]:
-    """Adds the time of the whole command to `result.json`.
-
-    Overhead is what was neither data loading nor training nor profiling.
-    """
-    from pipelines.local import PROGRESS, RESULT
-    from pipelines.progress import ProgressFile
-
-    path = out / RESULT
-    result: dict[str, Any] = json.loads(path.read_text())
-    busy = 0.0
-    for event in ProgressFile(out / PROGRESS).new():
-        if event["event"] == "finished":
-            busy += sum(event["busy"].values())
-            if not event.get("restored"):
-                result["seconds"][event["step"]] = event["seconds"]
-    result["seconds"] |= {"total": round(total_s, 3), "overhead": round(total_s - busy, 3)}
-    temporary = out / f".{RESULT}"
-    temporary.write_text(json.dumps(result, indent=2))
-    os.replace(temporary, path)
-    return result
 
 
 def _say_result(result: dict[str, Any], out: Path, console: Any, uri: str) -> None:
@@ -297,14 +272,6 @@ def _say_result(result: dict[str, Any], out: Path, console: Any, uri: str) -> No
         ("nas run --set data.source=imagefolder:DIR", "the same on your own images"),
     ):
         console.print(f"  {command:<58} {why}", soft_wrap=True)
-
-
-def _make_store_folder(uri: str) -> None:
-    from components.tracking.stores import sqlite_path
-
-    path = sqlite_path(uri)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 if __name__ == "__main__":

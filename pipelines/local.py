@@ -3,20 +3,28 @@
     python -m pipelines.local --out FOLDER
 
 A child process of `nas run`. FOLDER holds `config.json`; the pipeline is compiled from it to
-`pipeline.yaml`, and that file is what runs. The tracking spool is followed for the whole run.
+`pipeline.yaml`, and that file is what runs. Everything it prints is the run's log. SIGTERM asks
+the step under way to save what it has, and ends the run.
 """
 
 import argparse
+import contextlib
 import os
 import shutil
+import signal
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import yaml
 
 from components.config import loads
 from components.tracking import follower
+from pipelines.events import ProgressFile
 
 CONFIG = "config.json"
 PIPELINE = "pipeline.yaml"
@@ -24,6 +32,9 @@ PROGRESS = "progress.jsonl"
 LOG = "pipeline.log"
 RESULT = "result.json"
 REPORT = "report.html"
+
+_SAVE_S = 15.0  # what a step gets for saving; a checkpoint of a small network takes a second
+_POLL_S = 0.1
 
 
 def environment(out: Path) -> dict[str, str]:
@@ -41,16 +52,18 @@ def run(out: Path) -> None:
     Raises:
         RuntimeError: a step failed (kfp's own error; the step's is in the log).
     """
+    from pipelines.search import compile_search
+
+    compile_search(loads((out / CONFIG).read_text()), out / PIPELINE)
+    run_compiled(out)
+
+
+def run_compiled(out: Path) -> None:
+    """Runs `pipeline.yaml` in `out` and collects its outputs `result` and `report`."""
+    from kfp import components, local
+
     os.environ.update(environment(out))
-    spool = out / "spool"
-    spool.mkdir(parents=True, exist_ok=True)
-    config = loads((out / CONFIG).read_text())
-    with follower(spool):
-        from kfp import components, local
-
-        from pipelines.search import compile_search
-
-        compile_search(config, out / PIPELINE)
+    with _tracked(out):
         # The image's name does not matter here: steps run in this environment.
         local.init(
             local.SubprocessRunner(use_venv=False),
@@ -58,8 +71,7 @@ def run(out: Path) -> None:
             raise_on_error=True,
         )
         pipeline = components.load_component_from_text(_without_retries(out / PIPELINE))
-        outputs = pipeline().outputs
-        _collect(out, outputs)
+        _collect(out, pipeline().outputs)
 
 
 def _without_retries(path: Path) -> str:
@@ -78,10 +90,87 @@ def _collect(out: Path, outputs: dict[str, Any]) -> None:
         os.replace(temporary, out / target)
 
 
+# --- tracking -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _tracked(out: Path) -> Iterator[None]:
+    """Follows the tracking spool, from the moment that the data was found good.
+
+    A run whose input is wrong leaves nothing behind, in the tracking store either.
+    """
+    ended = threading.Event()
+    thread = threading.Thread(target=_follow, args=(out, ended), name="tracking")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _follow(out: Path, ended: threading.Event) -> None:
+    events = ProgressFile(out / PROGRESS)
+    prepared = False
+    while not prepared:
+        last = ended.wait(_POLL_S)
+        for event in events.new():
+            if event["event"] == "input_error":
+                return
+            prepared |= event["event"] == "finished"
+        if last:
+            break
+    if (out / "spool").is_dir():
+        with follower(out / "spool"):
+            ended.wait()
+
+
+# --- the end before its time ----------------------------------------------------------------
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    """Asks the step under way to save, and leaves; kfp cannot start another one meanwhile."""
+    import psutil
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("asked to stop: the step under way saves what it has", flush=True)
+    steps = [process for process in psutil.Process().children(recursive=True) if _is_step(process)]
+    for process in steps:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, late = psutil.wait_procs(steps, timeout=_SAVE_S)
+    for process in late:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    sys.exit(1)
+
+
+def _is_step(process: Any) -> bool:
+    """The shell around a step ends with it, and the follower at the end."""
+    import psutil
+
+    try:
+        return process.name() != "sh" and "components.tracking.follow" not in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _stop_with(parent: int) -> None:
+    """Nobody would read the result of a run whose command was killed."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    run(parser.parse_args().out)
+    parser = argparse.ArgumentParser(prog="python -m pipelines.local")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--parent", type=int, help="stop when this process is no more the parent")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, _stop)
+    if arguments.parent is not None:
+        threading.Thread(target=_stop_with, args=(arguments.parent,), daemon=True).start()
+    run(arguments.out)
     return 0
 
 

@@ -1,66 +1,135 @@
 """The output folder of a run: claimed, resumed, and left as it was when the input is wrong."""
 
+import contextlib
+import fcntl
 import json
 import os
+import shlex
 import shutil
-import tempfile
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from components.config import Config, dumps
+from components.config import Config, dumps, loads
 from components.tracking.stores import absolute
 from nascore.errors import InputError, Problem
 from pipelines.config import differences
-from pipelines.local import CONFIG, PROGRESS
+from pipelines.events import busy_seconds
+from pipelines.local import CONFIG, PROGRESS, RESULT
 
 _KEY = "--out"
+_LOCK = ".lock"
 _NEEDED_BYTES = 256 * 2**20  # prepared data, study, weights, report and log of a small run
 
 
 def default_folder() -> Path:
-    return Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    """`runs/<time>`; a second run within the second gets a number."""
+    folder = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in range(2, 1000))
+    return folder if not folder.exists() else next(path for path in numbered if not path.exists())
 
 
-def absolute_store(config: Config) -> Config:
+def with_absolute_store(config: Config) -> Config:
     """The configuration with an SQLite store named by its full path, which all steps can open."""
     uri = absolute(config.tracking.uri)
     return config.model_copy(update={"tracking": config.tracking.model_copy(update={"uri": uri})})
 
 
-class Output:
-    """Claims a folder for one run.
-
-    Args:
-        folder: must be empty or absent, unless `resume`.
-        resume: go on with what is there; the configuration must be the one it was begun with.
+def saved_config(folder: Path) -> Config:
+    """The configuration that a run was begun with.
 
     Raises:
-        InputError: the folder cannot be used.
+        InputError: there is none, or it is not one of this version.
+    """
+    path = folder / CONFIG
+    try:
+        return loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError.of(
+            "--resume", folder, f"holds no run (no {CONFIG}); name its folder with --out"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError.of("--resume", path, f"cannot be read ({error})") from error
+
+
+def problems_with(folder: Path, config: Config, *, resume: bool) -> list[Problem]:
+    """Why a run cannot be written to a folder; touches nothing.
+
+    Args:
+        resume: go on with what is there; the configuration must be the one it was begun with.
+    """
+    if resume:
+        try:
+            begun_with = saved_config(folder)
+        except InputError as error:
+            return list(error.problems)
+        problems = differences(json.loads(dumps(begun_with)), json.loads(dumps(config)))
+    else:
+        problems = _fresh_problems(folder.absolute())
+    return problems or _disk_problems(folder.absolute())
+
+
+def _fresh_problems(folder: Path) -> list[Problem]:
+    if folder.is_dir() and any(folder.iterdir()):
+        message = (
+            "is not empty, and nothing is overwritten: choose another folder, or go on with the "
+            f"run in it by nas run --resume --out {shlex.quote(str(folder))}"
+        )
+        return [Problem(_KEY, str(folder), message)]
+    if folder.exists() and not folder.is_dir():
+        return [Problem(_KEY, str(folder), "is a file; name a folder")]
+    return []
+
+
+def _disk_problems(folder: Path) -> list[Problem]:
+    existing = _nearest_existing(folder)
+    if not existing.is_dir():
+        return [Problem(_KEY, str(folder), f"cannot be made: {existing} is a file")]
+    if not os.access(existing, os.W_OK | os.X_OK):
+        message = f"cannot be written: {existing} is not writable; choose another folder"
+        return [Problem(_KEY, str(folder), message)]
+    free = shutil.disk_usage(existing).free
+    if free < _NEEDED_BYTES:
+        message = (
+            f"the disk has {free / 2**20:.0f} MB free and a run needs at least "
+            f"{_NEEDED_BYTES / 2**20:.0f} MB; free some or choose another disk"
+        )
+        return [Problem(_KEY, str(folder), message)]
+    return []
+
+
+def _nearest_existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+class Output:
+    """A folder that belongs to one run at a time.
+
+    Attributes:
+        folder: its full path.
+        lock: a file descriptor; the folder is locked as long as any process holds it open.
+
+    Raises:
+        InputError: another process runs in it, or it cannot be written after all.
     """
 
     def __init__(self, folder: Path, config: Config, *, resume: bool) -> None:
         self.folder = folder.absolute()
-        problems = self._resume_problems(config) if resume else self._fresh_problems()
-        if problems:
-            raise InputError(problems)
-        self._made = [p for p in (self.folder, *self.folder.parents) if not p.exists()]
+        self._made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
         self._resumed = resume
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
+            self.lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            self.undo()
+            self._remove_made()
             raise InputError.of(_KEY, folder, f"cannot be written ({error.strerror})") from error
-        free = shutil.disk_usage(self.folder).free
-        if free < _NEEDED_BYTES:
-            self.undo()
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self.lock)
             raise InputError.of(
-                _KEY,
-                folder,
-                f"the disk has {free / 2**20:.0f} MB free, a run needs at least "
-                f"{_NEEDED_BYTES / 2**20:.0f} MB; free some or choose another disk",
-            )
+                _KEY, folder, "another process runs in it; wait for its end, or stop it"
+            ) from error
         (self.folder / PROGRESS).unlink(missing_ok=True)
         (self.folder / CONFIG).write_text(dumps(config))
 
@@ -68,38 +137,25 @@ class Output:
         """Takes back what this run has made: nothing is left of a run whose input was wrong."""
         if self._resumed:
             return
-        if self.folder.exists():
-            for path in self.folder.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in self.folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self._remove_made()
+
+    def _remove_made(self) -> None:
         for path in self._made:
-            if path.exists() and not any(path.iterdir()):
+            with contextlib.suppress(OSError):  # somebody else uses it by now
                 path.rmdir()
 
-    def _fresh_problems(self) -> list[Problem]:
-        if self.folder.is_dir() and any(self.folder.iterdir()):
-            return [
-                Problem(
-                    _KEY,
-                    str(self.folder),
-                    "is not empty; nothing is overwritten: choose another folder, or add --resume "
-                    "to go on with this run",
-                )
-            ]
-        if self.folder.exists() and not self.folder.is_dir():
-            return [Problem(_KEY, str(self.folder), "is a file; name a folder")]
-        existing = next(p for p in self.folder.parents if p.exists())
-        if not self.folder.exists() and not os.access(existing, os.W_OK | os.X_OK):
-            return [Problem(_KEY, str(self.folder), f"cannot be made: {existing} is not writable")]
-        return []
+    def finish(self, total_s: float) -> dict[str, Any]:
+        """Adds the time of the whole command to `result.json` and returns its content.
 
-    def _resume_problems(self, config: Config) -> list[Problem]:
-        path = self.folder / CONFIG
-        if not path.is_file():
-            return [
-                Problem(
-                    "--resume",
-                    str(self.folder),
-                    "holds no run (no config.json); name its folder with --out",
-                )
-            ]
-        return differences(json.loads(path.read_text()), json.loads(dumps(config)))
+        `overhead` is what was neither data loading nor training nor profiling.
+        """
+        path = self.folder / RESULT
+        result: dict[str, Any] = json.loads(path.read_text())
+        overhead = total_s - busy_seconds(self.folder / PROGRESS)
+        result["seconds"] |= {"total": round(total_s, 3), "overhead": round(overhead, 3)}
+        temporary = self.folder / f".{RESULT}"
+        temporary.write_text(json.dumps(result, indent=2))
+        os.replace(temporary, path)
+        return result

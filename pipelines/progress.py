@@ -5,7 +5,7 @@ In a terminal one line lives at the bottom; elsewhere each thing worth saying is
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from pipelines.local import REPORT
 
 STEPS = (
     "prepare_data",
@@ -47,15 +49,14 @@ class Display:
     """Turns events into a live line or plain lines.
 
     Attributes:
-        busy_s: seconds by step that were data, training or profiling.
+        step: the last step that has started.
         failure: the last `failed` or `input_error` event.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._line = ""
         self._live = Live(console=console, refresh_per_second=8, transient=True)
-        self.busy_s: dict[str, float] = {}
+        self.step: str | None = None
         self.failure: dict[str, Any] | None = None
 
     def __enter__(self) -> "Display":
@@ -69,21 +70,30 @@ class Display:
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Takes one event of the progress file."""
-        kind, step = event["event"], event["step"]
+        kind = event["event"]
         if kind in ("failed", "input_error"):
             self.failure = dict(event)
             return
-        if kind == "finished":
-            self.busy_s[step] = sum(event["busy"].values())
+        if kind == "started":
+            self.step = event["step"]
         text = describe(event)
         if text is None:
             return
         if not self._console.is_terminal:
-            self._console.print(text, highlight=False, soft_wrap=True)
+            if is_worth_a_line(event):
+                self._console.print(Text(text), soft_wrap=True)
         elif kind == "finished" or kind == "note":
-            self._live.console.print(text, highlight=False)
+            self._live.console.print(Text(text))
         else:
             self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+
+
+def is_worth_a_line(event: Mapping[str, Any]) -> bool:
+    """Of the epochs every tenth part; a long training would fill the page."""
+    if event["event"] != "epoch":
+        return True
+    number, of = event["epoch"] + 1, event["of"]
+    return bool(number == of or number % max(1, of // 10) == 0)
 
 
 def describe(event: Mapping[str, Any]) -> str | None:
@@ -128,7 +138,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def follow(path: Path, display: Display, is_running: Any) -> None:
+def follow(path: Path, display: Display, is_running: Callable[[], bool]) -> None:
     """Shows events until `is_running()` is false and the file is read to its end."""
     events = ProgressFile(path)
     while True:
@@ -160,7 +170,7 @@ def summary(result: Mapping[str, Any], out: Path) -> Table:
             f"{duration(result['seconds']['total'])}, of it overhead "
             f"{result['seconds']['overhead']:.1f} s",
         ),
-        ("report", str(out / "report.html")),
+        ("report", str(out / REPORT)),
     ]
     for name, value in rows:
         table.add_row(name, Text(value))
