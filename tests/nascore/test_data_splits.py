@@ -88,6 +88,12 @@ def test_max_train_is_exact_and_keeps_proportions(max_train: int, num_test: int)
     assert np.array_equal(parts.test, everything.test)
 
 
+def test_max_train_rounds_up_where_most_is_missing() -> None:
+    labels = np.repeat([0, 1, 2, 0, 1, 2], [50, 26, 24, 1, 1, 1])
+    parts = cut(labels, num_test=3, max_train=10)  # 5, 2.6 and 2.4 are due
+    assert counts(labels, np.concatenate([parts.train, parts.valid])).tolist() == [5, 3, 2]
+
+
 def test_max_train_above_what_there_is_changes_nothing() -> None:
     assert np.array_equal(cut(max_train=10**6).train, cut().train)
 
