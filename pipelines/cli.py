@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nascore.errors import InputError, Problem, collecting
+from pipelines.bench import bench
 
 if TYPE_CHECKING:
     from components.config import Config
@@ -272,6 +273,9 @@ def _say_result(result: dict[str, Any], out: Path, console: Any, uri: str) -> No
         ("nas run --set data.source=imagefolder:DIR", "the same on your own images"),
     ):
         console.print(f"  {command:<58} {why}", soft_wrap=True)
+
+
+main.command()(one_message(bench))
 
 
 if __name__ == "__main__":

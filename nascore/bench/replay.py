@@ -9,7 +9,11 @@ of the space a table holds is in the result.
 
 import math
 import multiprocessing
+import multiprocessing.process
+import os
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -295,8 +299,18 @@ _work: tuple[Plan, list[Path]] | None = None  # of a worker process, sent once a
 
 def _start_worker(plan: Plan, controllers: list[Path]) -> None:
     global _work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that gave the work
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(1)
     _work = plan, controllers
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent.join()
+    os._exit(1)
 
 
 def _prepare_in_worker(index: int) -> float:

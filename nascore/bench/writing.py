@@ -64,17 +64,17 @@ def write(folder: Path, result: dict[str, Any], outcomes: Sequence[Outcome]) -> 
 
 def markdown(result: dict[str, Any]) -> str:
     """Two tables: the figures of each method, and the tests."""
-    table = result["table"]
+    table, digits = result["table"], _digits(result)
     points = list(result["results"][0]["curve"])
     header = ["method", *(f"at {point}" for point in points), "95 % interval", "median", "std"]
     header += ["ms per suggestion", "s pre-training"]
     rows = [
         [
             one["method"],
-            *(_figure(one["curve"][point]) for point in points),
-            _range(one["ci95"]),
-            _figure(one["median"]),
-            _figure(one["std"]),
+            *(_figure(one["curve"][point], digits) for point in points),
+            _range(one["ci95"], digits),
+            _figure(one["median"], digits),
+            _figure(one["std"], digits),
             f"{1000 * one['seconds_per_suggestion']:.2f}",
             f"{one['pretrain_seconds']:.1f}",
         ]
@@ -83,7 +83,7 @@ def markdown(result: dict[str, Any]) -> str:
     parts = [
         f"{table['report_metric']} of the best architecture by {table['search_metric']}, after so "
         f"many architectures of {table['name']} ({table['rows']:,} architectures, "
-        f"{table['coverage']:.4g} of the space; the best has {_figure(table['best'])}). Means over "
+        f"{table['coverage']:.3%} of the space; the best has {_figure(table['best'])}). Means over "
         f"{result['seeds']} seeds; interval, median and std are those after {result['queries']}.",
         _grid(header, rows),
     ]
@@ -92,8 +92,8 @@ def markdown(result: dict[str, Any]) -> str:
             [
                 test["method"],
                 test["against"],
-                f"{test['difference']:+.3f}",
-                _range(test["ci95"], sign="+"),
+                _figure(test["difference"], digits + 1, "+"),
+                _range(test["ci95"], digits + 1, "+"),
                 _probability(test["p"]),
                 _probability(test["p_corrected"]),
             ]
@@ -114,15 +114,17 @@ def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _figure(value: float | None, sign: str = "") -> str:
-    """Two decimals for percents; four digits for what is smaller."""
-    if value is None:
-        return "–"
-    return f"{value:{sign}.2f}" if abs(value) >= 10 else f"{value:{sign}.4g}"
+def _figure(value: float | None, digits: int, sign: str = "") -> str:
+    return "–" if value is None else f"{value:{sign}.{digits}f}"
 
 
-def _range(bounds: Sequence[float] | None, sign: str = "") -> str:
-    return "–" if bounds is None else " to ".join(_figure(bound, sign) for bound in bounds)
+def _range(bounds: Sequence[float] | None, digits: int, sign: str = "") -> str:
+    return "–" if bounds is None else " to ".join(_figure(b, digits, sign) for b in bounds)
+
+
+def _digits(result: dict[str, Any]) -> int:
+    """Two decimals for percents, four for fractions."""
+    return 2 if abs(result["table"]["best"]) > 1 else 4
 
 
 def _probability(p: float) -> str:
@@ -134,6 +136,7 @@ def _probability(p: float) -> str:
 
 def figure(result: dict[str, Any], outcomes: Sequence[Outcome]) -> str:
     """Best so far over queries as SVG: mean over seeds, with the 95 % interval of the mean."""
+    digits = _digits(result)
     means = [outcome.curves.mean(axis=0) for outcome in outcomes]
     num_queries = len(means[0])
     # The first few queries lie far below all that matters and would flatten the rest.
@@ -143,8 +146,8 @@ def figure(result: dict[str, Any], outcomes: Sequence[Outcome]) -> str:
     y = (low - 0.02 * span, high + 0.04 * span)
     body = [element("style", _STYLE), _clip(), *_axes(result, num_queries, y)]
     for index, (outcome, mean) in enumerate(zip(outcomes, means, strict=True)):
-        body += _method(index, outcome, mean, y)
-    text = "; ".join(f"{one['method']} {_figure(one['mean'])}" for one in result["results"])
+        body += _method(index, outcome, y, digits)
+    text = "; ".join(f"{one['method']} {_figure(one['mean'], digits)}" for one in result["results"])
     return element(
         "svg",
         "".join(body),
@@ -186,7 +189,8 @@ def _axes(result: dict[str, Any], num_queries: int, y: tuple[float, float]) -> l
     return [*parts, element("text", title, x=_LEFT, y=18)]
 
 
-def _method(index: int, outcome: Outcome, mean: Any, y: tuple[float, float]) -> list[str]:
+def _method(index: int, outcome: Outcome, y: tuple[float, float], digits: int) -> list[str]:
+    mean = outcome.curves.mean(axis=0)
     colour = _COLOURS[index % len(_COLOURS)]
     dash = _DASHES[index // len(_COLOURS) % len(_DASHES)]
     num_queries = len(mean)
@@ -211,7 +215,7 @@ def _method(index: int, outcome: Outcome, mean: Any, y: tuple[float, float]) -> 
         ),
     ]
     at, start = _TOP + 10 + 20 * index, _RIGHT + 14
-    name = f"{outcome.entry.label} {_figure(float(mean[-1]))}"
+    name = f"{outcome.entry.label} {_figure(float(mean[-1]), digits)}"
     parts += [
         element(
             "line",
