@@ -6,7 +6,15 @@ from pathlib import Path
 
 from components.config import Config, parse
 from components.layers import apply_overrides, read_mapping
-from components.steps.running import Step, execute, read_json, state_folder, write_json
+from components.steps.running import (
+    Step,
+    execute,
+    read_json,
+    state_folder,
+    telling_input_errors,
+    write_json,
+)
+from components.tracking import redact
 from nascore.data.store import prepare
 
 _KEY = "run_key.json"
@@ -35,7 +43,8 @@ def run(
     Raises:
         InputError: settings or data are wrong; every problem is listed.
     """
-    settings = _resolve(config, overrides)
+    with telling_input_errors("prepare_data"):
+        settings = _resolve(config, overrides)
     key = _run_key()
 
     def work(step: Step) -> dict[str, float]:
@@ -49,8 +58,7 @@ def run(
                 "nas.data_sha256": info.data_sha256,
             }
         )
-        step.parent.params(settings.model_dump(mode="json"))
-        step.parent.artifact(resolved_config, "config")
+        _track_config(step, settings)
         step.tracked.artifact(dataset / "dataset.json")
         write_json(dataset / "step.json", step.timing())
         return {
@@ -71,6 +79,16 @@ def run(
 
 def _resolve(config: str, overrides: str) -> Config:
     return parse(apply_overrides(read_mapping(config, "config"), overrides))
+
+
+def _track_config(step: Step, settings: Config) -> None:
+    """What everybody who can read the run may see: the store's address without its password."""
+    shown = settings.model_dump(mode="json")
+    shown["tracking"]["uri"] = redact(settings.tracking.uri)
+    step.parent.params(shown)
+    path = step.state / "config.json"
+    write_json(path, shown)
+    step.parent.artifact(path, "config")
 
 
 def _run_key() -> str:

@@ -16,23 +16,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 from components.config import Config, loads
-from components.tracking import Tracker, follower
-from nascore.errors import InputError, Problem
+from components.tracking import Tracker, follower, redact
+from nascore.errors import InputError
 
 DONE = "done.json"
-STEPS = (
-    "prepare_data",
-    "pretrain_controller",
-    "search",
-    "train_final",
-    "profile_latency",
-    "promote",
-)
 
 
 class Step:
@@ -97,6 +90,8 @@ def execute(
 ) -> dict[str, float]:
     """Does a step's work once, and hands back its outputs when it was done before.
 
+    Work that was asked to stop hands on the best it has, but is not done: a new try goes on.
+
     Args:
         inputs: artifacts that the step reads; their contents decide whether an earlier result fits.
         outputs: where the artifacts of this step go. Work writes them; an exception leaves none.
@@ -107,35 +102,68 @@ def execute(
     Raises:
         InputError: the input is wrong; recorded as progress, shown without a traceback.
     """
-    sys.excepthook = _brief_excepthook
     progress(name, "started")
-    fingerprint = _fingerprint(config, inputs)
-    done = _restore(name, fingerprint, outputs)
-    if done is not None:
-        progress(name, "finished", seconds=0.0, busy={}, restored=True)
-        return done
-    with _spool() as spool:
-        tracker = Tracker.open(
-            spool, uri=config.tracking.uri, experiment=config.tracking.experiment
-        )
-        step = Step(name, run_key=run_key, config=config, tracker=tracker)
-        step.state.mkdir(parents=True, exist_ok=True)
-        try:
-            with _terminate_gently(step):
-                metrics = work(step)
-        except BaseException as error:
-            for path in outputs.values():
-                _remove(path)
-            _record_failure(step, error)
-            tracker.close()
-            raise
-        _keep(name, fingerprint, outputs, metrics)
-        step.tracked.metrics(metrics)
-        step.tracked.metrics({"seconds": step.timing()["seconds"]})
-        step.tracked.end()
-        tracker.close()
-        progress(name, "finished", **{k: v for k, v in step.timing().items() if k != "name"})
+    with telling_input_errors(name):
+        fingerprint = _fingerprint(config, inputs)
+        done = _restore(name, fingerprint, outputs)
+        if done is not None:
+            progress(name, "finished", seconds=0.0, busy={}, restored=True)
+            return done
+        with _spool() as spool:
+            tracker = Tracker.open(
+                spool, uri=config.tracking.uri, experiment=config.tracking.experiment
+            )
+            with contextlib.closing(tracker):
+                step = Step(name, run_key=run_key, config=config, tracker=tracker)
+                step.state.mkdir(parents=True, exist_ok=True)
+                metrics = _work(step, work, outputs)
+                if not step.should_stop():
+                    _keep(name, fingerprint, outputs, metrics)
+                _conclude(step, metrics)
     return metrics
+
+
+def _work(
+    step: Step, work: Callable[[Step], dict[str, float]], outputs: Mapping[str, Path]
+) -> dict[str, float]:
+    try:
+        with _terminate_gently(step):
+            return work(step)
+    except BaseException as error:
+        for path in outputs.values():
+            _remove(path)
+        if not isinstance(error, InputError):
+            step.progress("failed", error=f"{type(error).__name__}: {error}")
+        step.tracked.tags({"nas.error": redact(str(error))[:500]})
+        _fail(step)
+        raise
+
+
+def _conclude(step: Step, metrics: dict[str, float]) -> None:
+    timing = step.timing()
+    step.tracked.metrics({**metrics, "seconds": timing["seconds"]})
+    if step.should_stop():
+        _fail(step)
+    else:
+        step.tracked.end()
+    step.progress("finished", seconds=timing["seconds"], busy=timing["busy"])
+
+
+def _fail(step: Step) -> None:
+    """Ends the step's run and the whole one; a step that is tried again opens both again."""
+    step.tracked.end("FAILED")
+    step.parent.end("FAILED")
+
+
+@contextlib.contextmanager
+def telling_input_errors(name: str) -> Iterator[None]:
+    """Wrong input in the block becomes progress, and one message without a traceback."""
+    sys.excepthook = _brief_excepthook
+    try:
+        yield
+    except InputError as error:
+        progress(name, "input_error", problems=[asdict(problem) for problem in error.problems])
+        raise
 
 
 def read_config(path: Path) -> Config:
@@ -199,21 +227,6 @@ def _terminate_gently(step: Step) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _record_failure(step: Step, error: BaseException) -> None:
-    if isinstance(error, InputError):
-        problems = [_problem_to_dict(problem) for problem in error.problems]
-        step.progress("input_error", problems=problems)
-    else:
-        step.progress("failed", error=f"{type(error).__name__}: {error}")
-    step.tracked.tags({"nas.error": str(error)[:500]})
-    step.tracked.end("FAILED")
-    step.parent.end("FAILED")
-
-
-def _problem_to_dict(problem: Problem) -> dict[str, str]:
-    return {"key": problem.key, "value": problem.value, "message": problem.message}
 
 
 def _brief_excepthook(

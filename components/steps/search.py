@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.steps.running import Step, execute, read_config, read_json, write_json
-from components.steps.tasks import load_task
+from components.steps.tasks import OnChild, load_task
 from nascore.methods import METHODS
 from nascore.results import Arm, Child, SearchResult, best_child
 from nascore.task import Task
@@ -46,7 +46,7 @@ def run(
     )
 
 
-def _watcher(step: Step) -> Any:
+def _watcher(step: Step) -> OnChild:
     """Tells progress about each child, with the time that is left at the present pace."""
     children: dict[str, list[Child]] = {"method": [], "control": []}
     start = time.perf_counter()

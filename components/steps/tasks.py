@@ -1,5 +1,6 @@
 """From a step's artifacts to the task that a method works on."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from components.config import Config
@@ -11,6 +12,8 @@ from nascore.seeding import Seeds
 from nascore.spaces import ImageShape, make_space
 from nascore.task import Task, device_of, ignore_child
 
+OnChild = Callable[[str, Child], None]
+
 
 def load_task(
     config: Config,
@@ -18,9 +21,14 @@ def load_task(
     *,
     dataset: Path,
     controller: Path,
-    on_child: object = None,
+    report: Report | None = None,
+    on_child: OnChild = ignore_child,
 ) -> Task:
-    """Loads the data and puts together what the method needs; counts as loading data."""
+    """Loads the data and puts together what the method needs; counts as loading data.
+
+    Args:
+        report: takes the method's metrics; the step's run when not given.
+    """
     with step.busy("data"):
         splits = load(dataset, device_of(config.search.child))
     info = splits.info
@@ -35,17 +43,7 @@ def load_task(
         options=METHODS[config.method].options.model_validate(config.search.options),
         controller=controller,
         state=step.state,
-        report=batching_report(step),
-        on_child=ignore_child if on_child is None else on_child,  # type: ignore[arg-type]
+        report=step.tracked.metrics if report is None else report,
+        on_child=on_child,
         should_stop=step.should_stop,
     )
-
-
-def batching_report(step: Step) -> Report:
-    def report(metrics: dict[str, float], number: int) -> None:
-        step.tracked.metrics(metrics, number)
-
-    return report
-
-
-__all__ = ["Child", "load_task"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from components.steps.running import Step, execute, read_config, read_json, write_json
 from components.steps.tasks import load_task
 from nascore.methods import METHODS
-from nascore.results import SearchResult
+from nascore.results import Report, SearchResult
 
 
 def run(
@@ -15,7 +15,9 @@ def run(
     settings = read_config(config)
 
     def work(step: Step) -> dict[str, float]:
-        task = load_task(settings, step, dataset=dataset, controller=step.state)
+        task = load_task(
+            settings, step, dataset=dataset, controller=step.state, report=_reporter(step)
+        )
         result = SearchResult.from_dict(read_json(search_result))
         with step.busy("training"):
             final = METHODS[settings.method].load().train_final(task, result)
@@ -38,3 +40,16 @@ def run(
         inputs={"dataset": dataset, "search_result": search_result},
         outputs={"model": model},
     )
+
+
+def _reporter(step: Step) -> Report:
+    """Metrics go to the step's run; the accuracy after an epoch is progress as well."""
+
+    def report(metrics: dict[str, float], number: int) -> None:
+        step.tracked.metrics(metrics, number)
+        accuracy = metrics.get("final/valid_accuracy")
+        if accuracy is not None:
+            of = step.config.train.epochs
+            step.progress("epoch", epoch=number, of=of, valid_accuracy=accuracy)
+
+    return report
