@@ -80,10 +80,11 @@ def markdown(result: dict[str, Any]) -> str:
         ]
         for one in result["results"]
     ]
+    best = _figure(table["best"], digits)
     parts = [
         f"{table['report_metric']} of the best architecture by {table['search_metric']}, after so "
         f"many architectures of {table['name']} ({table['rows']:,} architectures, "
-        f"{table['coverage']:.3%} of the space; the best has {_figure(table['best'])}). Means over "
+        f"{table['coverage']:.3%} of the space; the best has {best}). Means over "
         f"{result['seeds']} seeds; interval, median and std are those after {result['queries']}.",
         _grid(header, rows),
     ]
@@ -145,7 +146,7 @@ def figure(result: dict[str, Any], outcomes: Sequence[Outcome]) -> str:
     span = (high - low) or 1.0
     y = (low - 0.02 * span, high + 0.04 * span)
     body = [element("style", _STYLE), _clip(), *_axes(result, num_queries, y)]
-    for index, (outcome, mean) in enumerate(zip(outcomes, means, strict=True)):
+    for index, outcome in enumerate(outcomes):
         body += _method(index, outcome, y, digits)
     text = "; ".join(f"{one['method']} {_figure(one['mean'], digits)}" for one in result["results"])
     return element(
