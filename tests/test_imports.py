@@ -1,0 +1,201 @@
+"""Who may import whom. Read from the source: what a library loads by itself is no concern here."""
+
+import ast
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# The third-party packages that each of ours imports: no more (a new one is a decision, and a
+# dependency to declare) and no fewer (what nobody needs should not be installed).
+THIRD_PARTY = {
+    "nascore": {
+        "PIL",
+        "jinja2",
+        "markupsafe",
+        "numpy",
+        "optuna",
+        "pydantic",
+        "scipy",
+        "sklearn",
+        "torch",
+        "torchvision",
+        "yaml",
+    },
+    "components": {"kfp", "mlflow", "numpy", "pydantic", "torch", "yaml"},
+    "pipelines": {"click", "kfp", "psutil", "rich", "yaml"},
+}
+OURS = {
+    "nascore": {"nascore"},
+    "components": {"components", "nascore"},
+    "pipelines": {"components", "nascore", "pipelines"},
+}
+# The modules that name a heavy or optional package, wherever in the module that is.
+ONLY_IN = {
+    "mlflow": {
+        "components.registry",
+        "components.tracking.follow",
+        "components.tracking.sender",
+    },
+    "kfp": {
+        "components.declared",
+        "pipelines.local",
+        "pipelines.resources",
+        "pipelines.search",
+    },
+}
+# Loaded without torch, mlflow or kfp (docs/architecture.md); a whole run starts through them.
+LIGHT = [
+    "nascore.config",
+    "nascore.data.store",
+    "nascore.errors",
+    "nascore.methods",
+    "nascore.methods.options",
+    "components.config",
+    "components.image",
+    "components.steps.prepare_data",
+    "components.tracking",
+]
+DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+BROUGHT_ALONG = {"markupsafe"}  # by jinja2, whose public types it holds
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def modules(package: str) -> dict[str, ast.Module]:
+    return {name_of(p): ast.parse(p.read_text()) for p in sorted((ROOT / package).rglob("*.py"))}
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of all imports, those inside functions included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide who imports whom"
+            assert node.module is not None
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def roots(tree: ast.AST) -> set[str]:
+    found = {name.partition(".")[0] for name in imported(tree)}
+    return found - sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("package", THIRD_PARTY)
+def test_each_package_imports_what_it_may_and_nothing_else(package: str) -> None:
+    found = set().union(*(roots(tree) for tree in modules(package).values()))
+    assert found - set(OURS) == THIRD_PARTY[package]
+    assert found & set(OURS) <= OURS[package]
+
+
+def test_the_rule_sees_imports_inside_functions() -> None:
+    tree = ast.parse("def f():\n    import kfp.dsl\n    from pipelines import cli\n    import os")
+    assert roots(tree) == {"kfp", "pipelines"}
+
+
+@pytest.mark.parametrize("package", ONLY_IN)
+def test_a_heavy_package_is_named_by_few_modules(package: str) -> None:
+    named = {
+        name
+        for ours in THIRD_PARTY
+        for name, tree in modules(ours).items()
+        if package in roots(tree)
+    }
+    assert named == ONLY_IN[package]
+
+
+def test_every_third_party_package_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    core = {_distribution(line) for line in project["dependencies"]}
+    pipeline = {_distribution(line) for line in project["optional-dependencies"]["pipeline"]}
+    needed = {
+        package: {DISTRIBUTIONS.get(name, name) for name in names - BROUGHT_ALONG}
+        for package, names in THIRD_PARTY.items()
+    }
+    assert needed["nascore"] <= core
+    assert needed["components"] | needed["pipelines"] <= core | pipeline
+
+
+def _distribution(requirement: str) -> str:
+    name = requirement
+    for mark in "[=<>~!;":
+        name = name.partition(mark)[0]
+    return name.strip().lower()
+
+
+def test_methods_stay_apart_and_nothing_below_knows_them() -> None:
+    for name, tree in modules("nascore").items():
+        below = name.split(".")[1:2]
+        if below in (["bench"], ["methods"]):
+            continue
+        used = {i for i in imported(tree) if i.startswith("nascore.methods")}
+        assert all(i.startswith("nascore.methods.options") for i in used), name  # mere settings
+    families = {name.split(".")[2] for name in modules("nascore") if name.count(".") >= 2}
+    for name, tree in modules("nascore").items():
+        if name.startswith("nascore.methods."):
+            own = name.split(".")[2]
+            used = {i.split(".")[2] for i in imported(tree) if i.startswith("nascore.methods.")}
+            # The baselines hold random search, the control of every method.
+            assert used & families <= {own, "options", "baselines"}, name
+
+
+def test_declarations_do_no_work() -> None:
+    """kfp takes the body of a component alone: what the module imports is not there then."""
+    tree = modules("components")["components.declared"]
+    top = ast.Module([node for node in tree.body if not isinstance(node, ast.FunctionDef)], [])
+    assert roots(top) == {"kfp", "components"}
+    assert {i for i in imported(top) if i.startswith("components")} == {
+        "components.image",
+        "components.image.IMAGE",
+    }
+    assert not any("__future__" in name for name in imported(tree))
+
+
+_PROBE = """
+import importlib, json, sys
+seen, report = set(), {}
+for name in json.loads(sys.argv[1]):
+    importlib.import_module(name)
+    loaded = {"torch", "mlflow", "kfp", "torchvision"} & sys.modules.keys()
+    report[name] = sorted(loaded - seen)
+    seen |= loaded
+print(json.dumps(report))
+"""
+
+
+def _loaded_by(names: list[str]) -> dict[str, list[str]]:
+    """What each module loads of the heavy packages, imported one after the other."""
+    command = [sys.executable, "-c", _PROBE, json.dumps(names)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    report: dict[str, list[str]] = json.loads(done.stdout)
+    return report
+
+
+def test_what_starts_a_run_loads_neither_torch_nor_mlflow_nor_kfp() -> None:
+    light = [name for name in modules("pipelines") if name not in ONLY_IN["kfp"]]
+    wiring = ["pipelines.local"]  # imports kfp when it runs, not when it is loaded
+    report = _loaded_by([*LIGHT, *light, *wiring])
+    assert {name: loaded for name, loaded in report.items() if loaded} == {}
+    assert "pipelines.cli" in report
+
+
+def test_the_compiler_loads_kfp_alone() -> None:
+    report = _loaded_by(["components.declared", "pipelines.search"])
+    assert report == {"components.declared": ["kfp"], "pipelines.search": []}
+
+
+def test_the_probe_sees_torch() -> None:
+    assert "torch" in _loaded_by(["nascore.ops"])["nascore.ops"]
