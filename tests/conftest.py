@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Before anything imports torch: tensors are small here, and several tests run at once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -1,18 +1,91 @@
-"""What a person may set about each method (`search.options` in a configuration)."""
+"""What a person may set about each method (`search.options` in a configuration). No torch here."""
 
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nascore.config import Positive, Section
+from nascore.config import Fraction, Positive, Section
+
+
+class CoderOptions(Section):
+    """Encoder and decoder of NASES, and how they are trained (stage A)."""
+
+    kind: Literal["categorical", "mse"] = "categorical"
+    """`mse` is the release's: raw integers and squared error."""
+    embedding_size: Positive | None = None
+    """Dimensions; when not given, from the bits of the space (categorical) or length / 3 (mse)."""
+    bits_per_dimension: Annotated[float, Field(gt=0)] = 1.5
+    """Of the categorical coder; at 1.5 the round trip is exact."""
+    hidden_size: Positive = 128
+    noise: Annotated[float, Field(ge=0)] = 0.05
+    """Deviation of the noise on embeddings in training; spreads the codes, so that neighbours in
+    the embedding are neighbours in tokens."""
+    steps: Positive = 1200
+    batch_size: Positive = 256
+    lr: Annotated[float, Field(gt=0)] = 1e-2
+    num_strings: Positive = 50_000
+    balanced_strings: bool = False
+    """Draw strings as the release does: no value more than four times."""
+    rounding: Literal["round", "ceil"] = "round"
+    """Of the mse coder's output; `ceil` is the release's."""
+    mse_wide_factor: Positive = 90
+    """Widest hidden layer of the mse coder, in multiples of the length."""
+    mse_narrow_factor: Positive = 30
 
 
 class NasesOptions(Section):
-    """Settings of NASES; the defaults are those that hold on every space tried."""
+    """Settings of NASES. Everything that goes beyond the paper can be switched off here."""
+
+    coder: CoderOptions = CoderOptions()
+    num_random: Positive = 10
+    """Uniform architectures before the policy acts (the release explores for about 10 episodes)."""
+    cycle: Positive = 30
+    """Children between re-initialisations of the controller from the encoder."""
+    random_state: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of candidates whose state is a random architecture, as in the release."""
+    sigma: Annotated[float, Field(gt=0, le=1)] = 0.3
+    """Deviation of the Gaussian policy on a coordinate that moves."""
+    move_fraction: Fraction = 0.25
+    """Proximity moves: share of the coordinates that move in a candidate, on average."""
+    num_elites: Positive = 5
+    """Replay of good states: the policy starts from this many best architectures."""
+    controller_lr: Annotated[float, Field(gt=0)] = 1e-3
+    controller_steps: Annotated[int, Field(ge=0)] = 2
+    """Policy-gradient steps after a child; 0 leaves the controller as the encoder."""
+    controller_batch: Positive = 16
+    critic: bool = True
+    """Score candidates by a critic in the embedding; off, the first new candidate is taken."""
+    num_candidates: Positive = 256
+    critic_memory: Annotated[int, Field(ge=10)] = 300
+    """Children that the critic is fitted to: the best and the latest."""
+    gap_penalty: bool = True
+    """Reward (2 valid - train)^3; off, the validation accuracy itself."""
+    no_repeats: bool = True
+    """Never propose a network that was proposed before (isomorphic ones count as the same)."""
 
 
-class NasesPaperOptions(NasesOptions):
-    """NASES as released."""
+class NasesPaperOptions(Section):
+    """NASES as released; each switch of a defect is named after it."""
+
+    coder: CoderOptions = CoderOptions(
+        kind="mse",
+        balanced_strings=True,
+        rounding="ceil",
+        lr=1e-5,
+        num_strings=300_000,
+        steps=20_000,
+        batch_size=64,
+    )
+    cycle: Positive = 30
+    controller_lr: Annotated[float, Field(gt=0)] = 1e-5
+    controller_batch: Positive = 4
+    l2: Annotated[float, Field(ge=0)] = 0.002
+    random_state: Annotated[float, Field(ge=0, le=1)] = 0.1
+    best_state: Annotated[float, Field(ge=0, le=1)] = 0.1
+    legacy_double_sigmoid: bool = True
+    """Pass the controller's sigmoid output as a logit."""
+    legacy_late_reward: bool = True
+    """Pair the newest state and action with the previous episode's reward."""
 
 
 class RandomOptions(Section):
