@@ -12,20 +12,21 @@ import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from nascore.errors import InputError, Problem, collecting
+from nascore.errors import InputError, Problem
 from pipelines.bench import bench
 
 if TYPE_CHECKING:
     from components.config import Config
-    from pipelines.output import Output
+    from pipelines.process import Failure
 
 FAILED = 1
 WRONG_INPUT = 2
 INTERRUPTED = 130
+STORE = "sqlite:///runs/mlflow.db"  # as tracking.uri by default
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -67,7 +68,7 @@ def configuration(command: Callable[..., None]) -> Callable[..., None]:
             help="Change one setting; may be given many times and wins over file and preset.",
         ),
         click.option("--preset", help="quick (minutes on two cores, the default) or paper."),
-        click.argument("config", required=False, type=click.Path(dir_okay=False, path_type=Path)),
+        click.argument("config", required=False, type=click.Path(path_type=Path)),
     ):
         command = option(command)
     return command
@@ -96,30 +97,36 @@ def run(
     from rich.console import Console
 
     from components.tracking import check_store
-    from pipelines.launch import Interrupted, add_total, run_pipeline
+    from pipelines.output import Output, default_folder, problems_with
+    from pipelines.process import Stopped, run_pipeline
 
-    resolved = _resolve_run(config, preset, settings, out=out, resume=resume)
+    if resume and out is None:
+        raise InputError.of("--resume", None, "needs --out with the folder of the run")
+    folder = out or default_folder()
+    resolved = _resolve_run(config, preset, settings, out=folder, resume=resume)
     problems, warnings = check_store(resolved.tracking.uri)
-    output = _claim(out, resolved, resume=resume, also=problems)
-    console = Console(stderr=as_json, highlight=False)
+    problems += problems_with(folder, resolved, resume=resume)
+    if problems:
+        raise InputError(problems)
+    output = Output(folder, resolved, resume=resume)
+    console = Console(stderr=as_json, highlight=False, markup=False, emoji=False)
     for warning in warnings:
-        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
+        console.print(f"warning: {warning}", soft_wrap=True)
+    source = resolved.data.source
     console.print(
-        f"Running {resolved.method} on {resolved.data.source}; output in {output.folder}",
-        markup=False,
-        soft_wrap=True,
+        f"Running {resolved.method} on {source}; output in {output.folder}", soft_wrap=True
     )
     try:
-        failure = run_pipeline(output.folder, output.lock, console)
-    except Interrupted as stop:
+        failure = run_pipeline(output, console)
+    except Stopped as stop:
         click.echo(f"Stopped. Go on with: {_resume_command(output.folder)}", err=True)
         sys.exit(INTERRUPTED if stop.signum == signal.SIGINT else FAILED)
-    if failure is not None and failure["event"] == "input_error":
+    if failure is not None and failure.problems:
         output.undo()
-        raise InputError([Problem(**problem) for problem in failure["problems"]])
+        raise InputError(failure.problems)
     if failure is not None:
         _fail(output.folder, failure)
-    result = add_total(output.folder, time.monotonic() - start)
+    result = output.finish(time.monotonic() - start)
     _say_result(result, output.folder, console, resolved.tracking.uri)
     if as_json:
         click.echo(json.dumps(result))
@@ -158,7 +165,7 @@ def compile_command(
 
 
 @main.command()
-@click.option("--uri", default="sqlite:///runs/mlflow.db", show_default=True, help="MLflow store.")
+@click.option("--uri", default=STORE, show_default=True, help="MLflow store.")
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
 @one_message
 def ui(uri: str, port: int) -> None:
@@ -209,50 +216,30 @@ def _resolve_run(
     preset: str | None,
     settings: tuple[str, ...],
     *,
-    out: Path | None,
+    out: Path,
     resume: bool,
 ) -> "Config":
     """The configuration of a run; one that is resumed without any knows its own."""
     from pipelines.config import resolve
-    from pipelines.output import absolute_store, check_fresh, saved_config
+    from pipelines.output import check_fresh, saved_config, with_absolute_store
 
-    if resume and out is None:
-        raise InputError.of(
-            "--resume", None, "needs --out with the folder of the run to go on with"
-        )
-    if resume and out is not None and config is None and preset is None and not settings:
+    if resume and config is None and preset is None and not settings:
         return saved_config(out)
-    problems: list[Problem] = []
-    with collecting(problems):
-        resolved = absolute_store(resolve(config, preset, settings))
-    if problems:
-        raise InputError(problems + (check_fresh(out) if out and not resume else []))
-    return resolved
-
-
-def _claim(out: Path | None, resolved: "Config", *, resume: bool, also: list[Problem]) -> "Output":
-    """The output folder; problems found elsewhere are told with its own."""
-    from pipelines.output import Output, default_folder
-
-    problems = list(also)
-    with collecting(problems):
-        output = Output(out or default_folder(), resolved, resume=resume)
-        if also:
-            output.undo()
-    if problems:
-        raise InputError(problems)
-    return output
+    try:
+        return with_absolute_store(resolve(config, preset, settings))
+    except InputError as error:
+        raise InputError([*error.problems, *([] if resume else check_fresh(out))]) from error
 
 
 def _resume_command(out: Path) -> str:
     return f"nas run --resume --out {shlex.quote(str(out))}"
 
 
-def _fail(out: Path, failure: dict[str, Any]) -> None:
+def _fail(out: Path, failure: "Failure") -> NoReturn:
     from pipelines.local import LOG
 
     click.echo(
-        f"The step {failure['step']} failed: {failure['error']}\n"
+        f"The step {failure.step} failed: {failure.error}\n"
         f"  log:    {out / LOG}\n"
         f"  resume: {_resume_command(out)}   (finished work is kept)",
         err=True,
@@ -261,18 +248,26 @@ def _fail(out: Path, failure: dict[str, Any]) -> None:
 
 
 def _say_result(result: dict[str, Any], out: Path, console: Any, uri: str) -> None:
-    from components.tracking import redact
     from pipelines.progress import summary
 
-    console.print()
-    console.print(summary(result, out))
-    console.print("\nNext:")
+    console.print("\n".join(["", *summary(result, out), "", "Next:"]), soft_wrap=True)
     for command, why in (
-        (f"nas ui --uri {redact(uri)}", "the run in the MLflow UI"),
-        (f"nas compile {out / 'config.json'}", "the same pipeline for Kubeflow"),
+        _view_command(uri),
+        (f"nas compile {shlex.quote(str(out / 'config.json'))}", "the same pipeline for Kubeflow"),
         ("nas run --set data.source=imagefolder:DIR", "the same on your own images"),
     ):
         console.print(f"  {command:<58} {why}", soft_wrap=True)
+
+
+def _view_command(uri: str) -> tuple[str, str]:
+    """How to see the run in MLflow; short when the store is where `nas ui` looks anyway."""
+    from components.tracking import redact
+    from components.tracking.stores import absolute, sqlite_path
+
+    why = "the run in the MLflow UI"
+    if sqlite_path(uri) is None:
+        return f"open {redact(uri)}", why
+    return ("nas ui" if uri == absolute(STORE) else f"nas ui --uri {shlex.quote(uri)}"), why
 
 
 main.command()(one_message(bench))

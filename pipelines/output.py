@@ -65,11 +65,12 @@ def problems_with(folder: Path, config: Config, *, resume: bool) -> list[Problem
             return list(error.problems)
         problems = differences(json.loads(dumps(begun_with)), json.loads(dumps(config)))
     else:
-        problems = _fresh_problems(folder.absolute())
+        problems = check_fresh(folder.absolute())
     return problems or _disk_problems(folder.absolute())
 
 
-def _fresh_problems(folder: Path) -> list[Problem]:
+def check_fresh(folder: Path) -> list[Problem]:
+    """Why a new run cannot go into a folder: it is in use."""
     if folder.is_dir() and any(folder.iterdir()):
         message = (
             "is not empty, and nothing is overwritten: choose another folder, or go on with the "

@@ -3,61 +3,41 @@
 In a terminal one line lives at the bottom; elsewhere each thing worth saying is a plain line.
 """
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from pipelines.events import STEPS, ProgressFile
 from pipelines.local import REPORT
 
-STEPS = (
-    "prepare_data",
-    "pretrain_controller",
-    "search",
-    "train_final",
-    "profile_latency",
-    "promote",
-)
-
-
-class ProgressFile:
-    """Reads whole lines that were added since the last look."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._position = 0
-
-    def new(self) -> Iterator[dict[str, Any]]:
-        if not self._path.exists():
-            return
-        with open(self._path, "rb") as file:
-            file.seek(self._position)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                self._position += len(line)
-                yield json.loads(line)
+_POLL_S = 0.1
+_SAY_EVERY_S = 10.0
+_FRAMES, _ASCII_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 
 
 class Display:
     """Turns events into a live line or plain lines.
 
     Attributes:
-        step: the last step that has started.
+        step: the step that has started last.
         failure: the last `failed` or `input_error` event.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, refresh_per_second=8, transient=True)
+        self._text = ""
+        self._start_s = time.monotonic()
+        self._said_s = float("-inf")
         self.step: str | None = None
         self.failure: dict[str, Any] | None = None
+        self._live = Live(
+            console=console, refresh_per_second=8, transient=True, get_renderable=self._line
+        )
 
     def __enter__(self) -> "Display":
         if self._console.is_terminal:
@@ -79,21 +59,42 @@ class Display:
         text = describe(event)
         if text is None:
             return
-        if not self._console.is_terminal:
-            if is_worth_a_line(event):
-                self._console.print(Text(text), soft_wrap=True)
-        elif kind == "finished" or kind == "note":
-            self._live.console.print(Text(text))
+        passing = kind in ("started", "child", "epoch")
+        if self._console.is_terminal and passing:
+            self._text = text
+        elif not passing or self._is_worth_a_line(event):
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    def _is_worth_a_line(self, event: Mapping[str, Any]) -> bool:
+        """Thousands of children and hundreds of epochs are no reading: news, and a sign of life."""
+        if event["event"] == "started" or _is_news(event):
+            worth = True
         else:
-            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+            worth = event["time"] - self._said_s >= _SAY_EVERY_S
+        if worth:
+            self._said_s = event["time"]
+        return worth
+
+    def _line(self) -> Text:
+        """The live line; the wheel turns as long as this process lives."""
+        seconds = time.monotonic() - self._start_s
+        frames = _ASCII_FRAMES if self._console.options.ascii_only else _FRAMES
+        frame = frames[int(seconds * 8) % len(frames)]
+        line = f"{frame} {self._text or 'starting ...'}  ({duration(seconds)})"
+        return Text(line, no_wrap=True, overflow="ellipsis")
 
 
-def is_worth_a_line(event: Mapping[str, Any]) -> bool:
-    """Of the epochs every tenth part; a long training would fill the page."""
-    if event["event"] != "epoch":
-        return True
-    number, of = event["epoch"] + 1, event["of"]
-    return bool(number == of or number % max(1, of // 10) == 0)
+def _is_news(event: Mapping[str, Any]) -> bool:
+    """A child that is the best so far or failed, and the last child or epoch."""
+    if event["event"] == "epoch":
+        return bool(event["epoch"] + 1 == event["of"])
+    accuracy = event["valid_accuracy"]
+    last = event["of"] is not None and event["number"] + 1 == event["of"]
+    return bool(accuracy is None or accuracy == event["best"] or last)
 
 
 def describe(event: Mapping[str, Any]) -> str | None:
@@ -130,7 +131,7 @@ def _child(event: Mapping[str, Any]) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds as a person says them."""
-    if seconds < 60:
+    if round(seconds) < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
@@ -138,7 +139,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def follow(path: Path, display: Display, is_running: Callable[[], bool]) -> None:
+def follow(path: Path, display: Display, *, is_running: Callable[[], bool]) -> None:
     """Shows events until `is_running()` is false and the file is read to its end."""
     events = ProgressFile(path)
     while True:
@@ -147,17 +148,18 @@ def follow(path: Path, display: Display, is_running: Callable[[], bool]) -> None
             display.show(event)
         if not running:
             return
-        time.sleep(0.1)
+        time.sleep(_POLL_S)
 
 
-def summary(result: Mapping[str, Any], out: Path) -> Table:
-    """The short table at the end of a run."""
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    latency = result["latency_ms"]
-    rows = [
+def summary(result: Mapping[str, Any], out: Path) -> list[str]:
+    """The short table at the end of a run, line by line."""
+    latency, seconds = result["latency_ms"], result["seconds"]
+    verdict = result["verdict"]
+    steps = ", ".join(f"{step} {duration(seconds[step])}" for step in STEPS if step in seconds)
+    rows = (
         ("test accuracy", f"{result['test_accuracy']:.4f}"),
         ("valid accuracy", f"{result['valid_accuracy']:.4f}"),
-        ("verdict", (result["verdict"] or {}).get("statement", "no control was run")),
+        ("verdict", "no control was run" if verdict is None else verdict["statement"]),
         ("size", f"{result['num_params']:,} parameters, {result['macs'] / 1e6:.2f} M MACs"),
         (
             "latency",
@@ -165,13 +167,8 @@ def summary(result: Mapping[str, Any], out: Path) -> Table:
             f"(batch {latency['batch_size']}, {latency['device']})",
         ),
         ("model", f"{result['model_uri']} ({result['promotion']['alias']})"),
-        (
-            "time",
-            f"{duration(result['seconds']['total'])}, of it overhead "
-            f"{result['seconds']['overhead']:.1f} s",
-        ),
+        ("time", f"{duration(seconds['total'])}, of it overhead {seconds['overhead']:.1f} s"),
+        ("by step", steps),
         ("report", str(out / REPORT)),
-    ]
-    for name, value in rows:
-        table.add_row(name, Text(value))
-    return table
+    )
+    return [f"{name:<16}{value}" for name, value in rows]

@@ -1,0 +1,53 @@
+"""The progress file of a run (docs/architecture.md): what the steps say of themselves."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+STEPS = (
+    "prepare_data",
+    "pretrain_controller",
+    "search",
+    "train_final",
+    "profile_latency",
+    "promote",
+)
+
+
+class ProgressFile:
+    """Reads the whole lines that were added since the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._position = 0
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """Events in the order of the file; a line that a killed process tore is told as a note."""
+        if not self._path.exists():
+            return
+        with open(self._path, "rb") as file:
+            file.seek(self._position)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._position += len(line)
+                yield _event(line)
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    if isinstance(event, dict) and {"step", "event", "time"} <= event.keys():
+        return event
+    shown = line.decode(errors="replace").strip()[:60]
+    text = f"unreadable line in the progress file: {shown}"
+    return {"time": 0.0, "step": "progress", "event": "note", "text": text}
+
+
+def busy_seconds(path: Path) -> float:
+    """Seconds that the finished steps spent on data, training and profiling."""
+    finished = [event for event in ProgressFile(path).new() if event["event"] == "finished"]
+    return sum(sum(event["busy"].values()) for event in finished)
