@@ -1,0 +1,185 @@
+"""Stage B: the proposer (papers' properties 3, 6, 7, 8), on a synthetic reward and real spaces."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nascore.config import ChainSpaceConfig
+from nascore.genotype import Genotype
+from nascore.methods import nases
+from nascore.methods.options import CoderOptions, NasesOptions, NasesPaperOptions
+from nascore.results import Child, ChildScores
+from nascore.search import Proposer
+from nascore.seeding import Seeds
+from nascore.spaces import SearchSpace, make_space, sample
+
+SPACE = make_space(ChainSpaceConfig(num_layers=3))
+OPTIONS = NasesOptions(coder=CoderOptions(steps=500))
+PAPER = NasesPaperOptions(
+    coder=CoderOptions(
+        kind="mse", rounding="ceil", lr=1e-3, steps=300, mse_wide_factor=6, mse_narrow_factor=4
+    ),
+    controller_lr=1e-4,
+)
+TARGET = np.array([2, 5, 1, 7] * 3)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("nases")
+    nases.pretrain_coder(OPTIONS.coder, SPACE, Seeds(0), made / "ours")
+    nases.pretrain_coder(PAPER.coder, SPACE, Seeds(0), made / "paper")
+    return made
+
+
+def score(genotype: Genotype) -> ChildScores:
+    """A synthetic accuracy: how close the tokens are to a target."""
+    accuracy = 1 - float(np.abs(np.array(genotype.tokens) - TARGET).mean()) / 7
+    return ChildScores(accuracy, accuracy, num_params=1, num_steps=1, duration_s=1.0)
+
+
+def make(folder: Path, seed: int, *, paper: bool = False, **changes: object) -> Proposer:
+    if paper:
+        return nases.ReleasedNases.load(folder / "paper", PAPER, SPACE, Seeds(seed))
+    options = OPTIONS.model_copy(update=changes)
+    return nases.NasesProposer.load(folder / "ours", options, SPACE, Seeds(seed))
+
+
+def play(proposer: Proposer, count: int, history: tuple[Child, ...] = ()) -> list[Child]:
+    children = list(history)
+    for number in range(len(history), count):
+        genotype = proposer.suggest(number)
+        # A few fail, as they do in real searches.
+        scores = None if number % 11 == 7 else score(genotype)
+        child = Child(number, genotype, scores, failure="" if scores else "loss is nan")
+        proposer.update(child)
+        children.append(child)
+    return children
+
+
+def genotypes(children: list[Child]) -> list[Genotype]:
+    return [child.genotype for child in children]
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_same_seed_same_proposals_other_seed_other(folder: Path, paper: bool) -> None:
+    one, two, other = (genotypes(play(make(folder, seed, paper=paper), 35)) for seed in (0, 0, 1))
+    assert one == two != other
+
+
+def test_same_proposals_in_a_new_process(folder: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path\n"
+        "from test_nases import genotypes, make, play\n"
+        "print(genotypes(play(make(Path(sys.argv[1]), 0), 20)))"
+    )
+    command = [sys.executable, "-c", code, str(folder), str(Path(__file__).parent)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert out.strip() == str(genotypes(play(make(folder, 0), 20)))
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_rebuilt_from_history_it_proposes_what_the_old_one_would_have(
+    folder: Path, paper: bool
+) -> None:
+    whole = play(make(folder, 3, paper=paper), 40)
+    for cut in (1, 9, 10, 11, 29, 30, 31, 37):
+        rebuilt = make(folder, 3, paper=paper)
+        for child in whole[:cut]:
+            rebuilt.update(child)
+        assert genotypes(play(rebuilt, min(cut + 4, 40), tuple(whole[:cut]))) == genotypes(
+            whole[: min(cut + 4, 40)]
+        ), f"rebuilt after {cut} children"
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_the_decoder_is_frozen_in_the_search(folder: Path, paper: bool) -> None:
+    proposer = make(folder, 0, paper=paper)
+    coder: torch.nn.Module = proposer._coder  # type: ignore[attr-defined]
+    before = {name: value.clone() for name, value in coder.state_dict().items()}
+    play(proposer, 40)
+    for name, value in coder.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_the_controller_moves_and_restarts_as_the_encoder_every_cycle(folder: Path) -> None:
+    proposer = make(folder, 0)
+    assert isinstance(proposer, nases.NasesProposer)
+    tokens = torch.tensor([list(TARGET)])
+
+    def drift() -> float:
+        with torch.no_grad():
+            moved = proposer._controller(tokens) - proposer._coder.encode(tokens)  # type: ignore[operator]
+        return float(moved.abs().max())
+
+    children = play(proposer, 25)
+    assert drift() > 1e-4
+    finished = sum(child.scores is not None for child in children)
+    while finished < OPTIONS.cycle:
+        (child,) = play(proposer, len(children) + 1, tuple(children))[len(children) :]
+        children.append(child)
+        finished += child.scores is not None
+    proposer.suggest(len(children))
+    assert drift() < 1e-6
+
+
+def test_no_network_is_proposed_twice(folder: Path) -> None:
+    keys = [SPACE.canonical(g) for g in genotypes(play(make(folder, 0), 80))]
+    assert len(set(keys)) == len(keys)
+
+
+def last_twenty(folder: Path, seed: int, **changes: object) -> float:
+    children = play(make(folder, seed, **changes), 60)[-20:]
+    return float(np.mean([score(child.genotype).valid_accuracy for child in children]))
+
+
+def test_search_beats_random_strings_and_pretraining_beats_random_weights(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Median over 5 seeds of the mean reward of the last 20 of 60 episodes (papers' property 6)."""
+    untrained = CoderOptions(steps=1)
+    nases.pretrain_coder(untrained, SPACE, Seeds(0), tmp_path / "ours")
+    seeds = range(5)
+    ours = [last_twenty(folder, seed) for seed in seeds]
+    without = [last_twenty(tmp_path, seed, coder=untrained) for seed in seeds]
+    rng = np.random.default_rng(0)
+    random = [
+        float(np.mean([score(sample(SPACE, rng)).valid_accuracy for _ in range(20)])) for _ in seeds
+    ]
+    assert min(ours) > max(random)
+    assert np.median(ours) > np.median(without) + 0.01
+
+
+def test_the_controller_alone_learns_without_the_critic(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    random = np.mean([score(sample(SPACE, rng)).valid_accuracy for _ in range(200)])
+    alone = [last_twenty(folder, seed, critic=False) for seed in range(5)]
+    assert np.median(alone) > random + 0.03
+
+
+class FewNetworks:
+    """A space of 27 architectures, to be exhausted."""
+
+    identifier = "few"
+    cardinalities = (3, 3, 3)
+
+    def canonical(self, genotype: Genotype) -> str:
+        return "".join(map(str, sorted(genotype.tokens)))  # 10 different networks
+
+
+def test_an_exhausted_space_still_gets_proposals(tmp_path: Path) -> None:
+    space: SearchSpace = FewNetworks()  # type: ignore[assignment]
+    options = NasesOptions(coder=CoderOptions(steps=200), num_random=4)
+    nases.pretrain_coder(options.coder, space, Seeds(0), tmp_path)
+    proposer = nases.NasesProposer.load(tmp_path, options, space, Seeds(0))
+    proposed = []
+    for number in range(14):
+        genotype = proposer.suggest(number)
+        proposed.append(space.canonical(genotype))
+        value = sum(genotype.tokens) / 6
+        proposer.update(Child(number, genotype, ChildScores(value, value, 1, 1, 1.0)))
+    assert len(set(proposed[:10])) == 10
