@@ -75,10 +75,20 @@ def _sqlite_folder_fault(path: Path) -> str | None:
     folder = path.parent
     while not folder.exists():
         folder = folder.parent
-    # SQLite writes its journal beside the file.
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+    if not _is_writable(folder):
         return f"cannot be written: {folder} is not a writable folder; choose another place"
     return None
+
+
+def _is_writable(folder: Path) -> bool:
+    """Tried out, since permissions say nothing of what root may do, or of a read-only mount."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # as SQLite puts its journal beside the file
+            return True
+    except OSError:
+        return False
 
 
 def _sqlite_file_fault(path: Path) -> str | None:
