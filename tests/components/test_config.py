@@ -1,0 +1,265 @@
+import json
+from typing import Any
+
+import pytest
+
+from components.config import dumps, loads, parse
+from components.layers import apply_overrides, layer_of, merge, read_mapping
+from nascore.errors import InputError, Problem
+from nascore.methods import METHODS
+
+
+def problems(data: dict[str, Any]) -> dict[str, str]:
+    """Messages by key."""
+    with pytest.raises(InputError) as caught:
+        parse(data)
+    return {problem.key: problem.message for problem in caught.value.problems}
+
+
+def only_problem(data: dict[str, Any]) -> Problem:
+    with pytest.raises(InputError) as caught:
+        parse(data)
+    (problem,) = caught.value.problems
+    return problem
+
+
+# --- a configuration that is right ----------------------------------------------------------
+
+
+def test_nothing_given_is_a_complete_configuration() -> None:
+    config = parse({})
+    assert config.method == "nases"
+    assert config.search.options == METHODS["nases"].options().model_dump(mode="json")
+
+
+def test_what_is_written_is_what_is_read() -> None:
+    config = parse(
+        {
+            "seed": 2**63 - 1,
+            "data": {"source": "npz:a b.npz", "root": "x/y"},
+            "search": {"space": {"name": "nasbench201"}, "budget": {"gpu_hours": 0.5}},
+            "train": {"weight_decay": 1e-7},
+        }
+    )
+    assert loads(dumps(config)) == config
+
+
+def test_values_that_json_or_yaml_1_1_give_another_type_are_taken() -> None:
+    config = parse({"seed": 3.0, "train": {"epochs": 4.0, "lr": "1e-1"}})  # kfp makes floats
+    assert (config.seed, config.train.epochs, config.train.lr) == (3, 4, 0.1)
+
+
+# --- what is wrong, told together -----------------------------------------------------------
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    found = problems(
+        {
+            "method": "nasses",
+            "sed": 1,
+            "data": {"valid_fraction": 2},
+            "search": {"budget": {"children": 4, "seconds": 60}, "child": {"lr": "fast"}},
+            "train": 7,
+            "latency": {"runs": 3},
+        }
+    )
+    assert found.keys() == {
+        "method",
+        "sed",
+        "data.valid_fraction",
+        "search.budget",
+        "search.child.lr",
+        "train",
+        "latency.runs",
+    }
+    assert found["method"] == "unknown method; did you mean 'nases'?"
+    assert found["sed"] == "unknown key; did you mean 'seed'?"
+    assert found["data.valid_fraction"] == "must be less than 1"
+    assert found["train"] == "must be a group of keys"
+    assert "exactly one of children, steps, seconds, gpu_hours" in found["search.budget"]
+    assert "children and seconds" in found["search.budget"]
+
+
+def test_problems_of_options_and_those_found_before_are_in_the_same_message() -> None:
+    data = {"seed": -1, "search": {"options": {"no_such_option": 1}}}
+    with pytest.raises(InputError) as caught:
+        parse(data, also=[Problem("--set", "x", "write key.path=value")])
+    assert [problem.key for problem in caught.value.problems] == [
+        "--set",
+        "seed",
+        "search.options.no_such_option",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "key", "suggestion"),
+    [
+        ({"search": {"budget": {"childern": 4}}}, "search.budget.childern", "children"),
+        ({"search": {"space": {"name": "chain", "num_layer": 3}}}, "search.space.num_layer", None),
+        ({"search": {"option": {}}}, "search.option", "search.options"),
+        ({"data": {"sorce": "digits"}}, "data.sorce", "data.source"),
+        ({"batch_size": 4}, "batch_size", "'search.child.batch_size' or 'train.batch_size'"),
+        ({"children": 4}, "children", "'search.budget.children'"),
+    ],
+)
+def test_an_unknown_key_names_the_one_that_was_meant(
+    data: dict[str, Any], key: str, suggestion: str | None
+) -> None:
+    message = problems(data)[key]
+    assert "did you mean" in message
+    assert (suggestion or "search.space.num_layers") in message
+
+
+def test_a_key_that_resembles_nothing_lists_what_there_is() -> None:
+    problem = only_problem({"promote": {"xyz": 1}})
+    assert problem.key == "promote.xyz"
+    assert "known are model_name, min_gain" in problem.message
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_options_of_each_method_are_checked(method: str) -> None:
+    data = {"method": method, "search": {"options": {"no_such_option": 1}}}
+    assert only_problem(data).key == "search.options.no_such_option"
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        ({"search": {"space": {"name": "chian"}}}, "search.space.name"),
+        ({"search": {"space": {"num_layers": 3}}}, "search.space.name"),
+        ({"search": {"space": {"name": "chain", "vocabulary": 3}}}, "search.space.vocabulary"),
+        ({"search": [1]}, "search"),
+        ({"search": {"options": 3}}, "search.options"),
+        ({"search": {"budget": None}}, "search.budget"),
+        ({"method": ["nases"]}, "method"),
+        ({"method": None}, "method"),
+        ({"seed": "one"}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"train": {"lr": float("inf")}}, "train.lr"),
+        ({"train": {"lr": float("nan")}}, "train.lr"),
+        ({"train": {"min_lr": 1.0}}, "train"),
+        ({"promote": {"model_name": ""}}, "promote.model_name"),
+    ],
+)
+def test_a_wrong_value_is_told_once_under_its_own_key(data: dict[str, Any], key: str) -> None:
+    assert only_problem(data).key == key
+
+
+def test_a_long_value_is_cut() -> None:
+    assert len(only_problem({"latency": {"device": "x" * 500}}).value) == 80
+
+
+def test_yes_is_no_number_of_children() -> None:
+    """pydantic alone takes True for 1."""
+    problem = only_problem({"search": {"budget": {"children": True}}})
+    assert (problem.key, problem.value) == ("search.budget.children", "true")
+    space = {"name": "chain", "num_layers": True}
+    assert only_problem({"search": {"space": space}}).key == "search.space.num_layers"
+    assert not parse({"search": {"control": False}}).search.control
+
+
+@pytest.mark.parametrize("section", ["search.child", "train"])
+def test_sections_that_contradict_each_other(section: str) -> None:
+    training = {"flip": True, "crop_padding": 8, "cutout": 8}
+    data: dict[str, Any] = {"data": {"image_size": 8}}
+    data |= {"train": training} if section == "train" else {"search": {"child": training}}
+    found = problems(data)
+    assert found.keys() == {f"{section}.{key}" for key in training}
+    assert "mirrored digits" in found[f"{section}.flip"]
+
+
+# --- layers ---------------------------------------------------------------------------------
+
+
+def test_settings_are_yaml_and_the_last_one_wins() -> None:
+    layer, wrong = layer_of(["a.b=1", "a.c=[x, 2]", "a.b=no", "d=npz:some file.npz"])
+    assert wrong == []
+    assert layer == {"a": {"b": False, "c": ["x", 2]}, "d": "npz:some file.npz"}
+
+
+@pytest.mark.parametrize("setting", ["seed", "=1", "a..b=1", ".a=1", "a=[1", "a={b: 1, b: 2}"])
+def test_a_malformed_setting_is_told_and_does_not_hide_the_others(setting: str) -> None:
+    layer, (problem,) = layer_of([setting, "seed=1"])
+    assert layer == {"seed": 1}
+    assert problem.key == "--set" or problem.value == setting.partition("=")[2]
+
+
+def test_a_setting_below_a_plain_value_is_told() -> None:
+    _, (problem,) = layer_of(["train=3", "train.epochs=4"])
+    assert problem.key == "train.epochs"
+
+
+def test_another_budget_replaces_the_one_below() -> None:
+    preset = {"search": {"budget": {"children": 16}}, "seed": 1}
+    merged = merge(preset, {"search": {"budget": {"seconds": 60}}})
+    assert merged == {"search": {"budget": {"seconds": 60}}, "seed": 1}
+    assert preset == {"search": {"budget": {"children": 16}}, "seed": 1}
+
+
+def test_two_budgets_in_one_layer_stay_two() -> None:
+    layer, _ = layer_of(["search.budget.children=4", "search.budget.seconds=60"])
+    assert problems(merge({"search": {"budget": {"steps": 9}}}, layer)).keys() == {"search.budget"}
+
+
+def test_another_space_keeps_nothing_of_the_one_below() -> None:
+    below = {"search": {"space": {"name": "chain", "num_layers": 5, "vocabulary": 8}}}
+    same = merge(below, {"search": {"space": {"name": "chain", "vocabulary": 9}}})
+    assert same["search"]["space"] == {"name": "chain", "num_layers": 5, "vocabulary": 9}
+    other = merge(below, {"search": {"space": {"name": "nasbench201"}}})
+    assert other["search"]["space"] == {"name": "nasbench201"}
+
+
+def test_another_method_drops_the_options_of_the_one_below() -> None:
+    """What was compiled in for one method must not refuse another in Kubeflow's form."""
+    compiled = json.loads(dumps(parse({"method": "nases"})))
+    assert compiled["search"]["options"]
+    config = parse(apply_overrides(compiled, "method=random seed=4"))
+    assert (config.method, config.seed) == ("random", 4)
+    assert config.search.options == METHODS["random"].options().model_dump(mode="json")
+    kept = merge(compiled, {"seed": 4})
+    assert kept["search"]["options"] == compiled["search"]["options"]
+
+
+def test_overrides_in_one_text_are_quoted_as_in_a_shell() -> None:
+    data = apply_overrides({"seed": 1}, "  data.source='npz:my images.npz' \n seed=2 ")
+    assert data == {"seed": 2, "data": {"source": "npz:my images.npz"}}
+    assert apply_overrides({"seed": 1}, "") == {"seed": 1}
+
+
+@pytest.mark.parametrize("text", ["seed", "a='b", "a=[1 seed"])
+def test_overrides_that_cannot_be_read_are_wrong_input(text: str) -> None:
+    with pytest.raises(InputError):
+        apply_overrides({}, text)
+
+
+# --- text -----------------------------------------------------------------------------------
+
+
+def test_an_empty_text_gives_no_settings() -> None:
+    assert read_mapping("# nothing\n", "CONFIG") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 1\nb: [1, 2\n", "line 3"),
+        ("a:\n\tb: 1\n", "line 2"),
+        ("a: 1\nb: 2\na: 3\n", "key 'a' stands here twice, in line 3"),
+        ("x: {a: 1, a: 1}\n", "stands here twice, in line 1"),
+        ("- 1\n- 2\n", "must hold keys and values"),
+        ("!!python/object/apply:os.system [ls]\n", "could not determine a constructor"),
+        ("? [a]\n: b\n", "unhashable key"),
+        ("a: b: c\n", "line 1"),
+    ],
+)
+def test_text_that_is_no_configuration_is_told_with_its_line(text: str, told: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_mapping(text, "CONFIG", "my.yaml")
+    (problem,) = caught.value.problems
+    assert (problem.key, problem.value) == ("CONFIG", "my.yaml")
+    assert told in problem.message
+
+
+def test_anchors_and_merge_keys_work() -> None:
+    text = "base: &b {lr: 0.1, epochs: 3}\ntrain:\n  <<: *b\n  epochs: 4\n"
+    assert read_mapping(text, "CONFIG")["train"] == {"lr": 0.1, "epochs": 4}
