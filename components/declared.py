@@ -1,7 +1,8 @@
 """The KFP signatures of the six steps. They do no work: one import, one call.
 
-Docstrings are what people read in the Kubeflow UI. The image holds everything (no pip at start).
-This module must not use `from __future__ import annotations`: kfp reads the annotations.
+Docstrings are what people read in the Kubeflow UI; kfp looks for outputs under "Returns", artifacts
+included. The image holds everything (no pip at start). This module must not use
+`from __future__ import annotations`: kfp reads the annotations.
 """
 
 from typing import NamedTuple
@@ -27,11 +28,11 @@ def prepare_data(
         config: The whole configuration as JSON or YAML.
         overrides: Settings laid over it, `key.path=value` separated by spaces; may be empty.
         job_name: Name of this run in Kubeflow; becomes a tag of the tracked run.
+
+    Returns:
         resolved_config: The configuration that counts, as JSON.
         dataset: Folder with images, labels, split indices and `dataset.json`.
         metrics: Numbers of images and classes.
-
-    Returns:
         run_key: Key by which all steps find the tracked run of this pipeline.
     """
     from pathlib import Path
@@ -48,7 +49,7 @@ def prepare_data(
     )
     for name, value in prepared.metrics.items():
         metrics.log_metric(name, value)
-    return NamedTuple("Prepared", [("run_key", str)])(prepared.run_key)
+    return NamedTuple("Prepared", [("run_key", str)])(prepared.run_key)  # type: ignore[operator]
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -58,13 +59,15 @@ def pretrain_controller(
     dataset: Input[Dataset],
     controller: Output[Model],
     metrics: Output[Metrics],
-):
+) -> None:
     """Trains what the method learns before any child is trained (NASES: encoder and decoder).
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
         config: The configuration, from prepare_data.
         dataset: The data, from prepare_data.
+
+    Returns:
         controller: Folder that the search starts from.
         metrics: The method's own figures, such as held-out reconstruction accuracy (fractions).
     """
@@ -90,7 +93,7 @@ def search(
     controller: Input[Model],
     search_result: Output[Artifact],
     metrics: Output[Metrics],
-):
+) -> None:
     """Searches within the budget, and runs random search at equal cost beside it.
 
     Args:
@@ -98,6 +101,8 @@ def search(
         config: The configuration, from prepare_data.
         dataset: The data, from prepare_data.
         controller: What pretrain_controller learned.
+
+    Returns:
         search_result: Genotype, all children, control and verdict, as JSON.
         metrics: Validation accuracy of the best child (fraction) and number of children.
     """
@@ -124,7 +129,7 @@ def train_final(
     search_result: Input[Artifact],
     model: Output[Model],
     metrics: Output[Metrics],
-):
+) -> None:
     """Trains the winner and judges it once on the test split.
 
     Args:
@@ -132,6 +137,8 @@ def train_final(
         config: The configuration, from prepare_data.
         dataset: The data, from prepare_data.
         search_result: The found architecture, from search.
+
+    Returns:
         model: Folder with the weights and `model.json`.
         metrics: Accuracies (fractions), parameters, multiply-adds of one image.
     """
@@ -159,7 +166,7 @@ def profile_latency(
     model: Input[Model],
     latency: Output[Artifact],
     metrics: Output[Metrics],
-):
+) -> None:
     """Measures the latency of the trained network on this node.
 
     Args:
@@ -167,6 +174,8 @@ def profile_latency(
         config: The configuration with the protocol, from prepare_data.
         dataset: The data, from prepare_data.
         model: The trained network, from train_final.
+
+    Returns:
         latency: Percentiles in milliseconds with device, batch size and protocol, as JSON.
         metrics: Median and 95th percentile in milliseconds.
     """
@@ -197,7 +206,7 @@ def promote(
     result: Output[Artifact],
     report: Output[HTML],
     metrics: Output[Metrics],
-):
+) -> None:
     """Registers the model, makes it champion or challenger, and writes result and report.
 
     Args:
@@ -208,6 +217,8 @@ def promote(
         search_result: From search.
         model: From train_final.
         latency: From profile_latency.
+
+    Returns:
         result: The summary of the run, `result.json`.
         report: One self-contained HTML page.
         metrics: Test accuracy (fraction), latency (milliseconds), size of the promoted model.

@@ -1,5 +1,6 @@
 """The search pipeline: prepare, pre-train, search, train, profile, promote."""
 
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,16 +60,17 @@ def search_pipeline(config: str, overrides: str = "") -> Found:
 def compile_search(config: Config, path: Path, *, image: str = IMAGE) -> None:
     """Writes the pipeline's IR YAML with `config` as the default of its parameter.
 
+    The same configuration and image give the same bytes.
+
     Raises:
         InputError: the image has no tag or a moving one.
     """
     check_image(image)
-    temporary = path.with_name(f".{path.stem}.compiling.yaml")
-    compiler.Compiler().compile(
-        search_pipeline, str(temporary), pipeline_parameters={"config": dumps(config)}
-    )
-    documents = list(yaml.safe_load_all(temporary.read_text()))
-    temporary.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = Path(folder) / "pipeline.yaml"
+        parameters = {"config": dumps(config)}
+        compiler.Compiler().compile(search_pipeline, str(compiled), pipeline_parameters=parameters)
+        documents = list(yaml.safe_load_all(compiled.read_text()))
     for executor in documents[0]["deploymentSpec"]["executors"].values():
         executor["container"]["image"] = image
     path.write_text(yaml.safe_dump_all(documents, sort_keys=True))

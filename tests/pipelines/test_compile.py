@@ -1,0 +1,190 @@
+"""The compiled pipeline: equal to its golden file, and what Kubeflow makes of it."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.config import Config, dumps, loads, parse
+from components.image import IMAGE
+from nascore.errors import InputError
+from pipelines.resources import RESOURCES
+from pipelines.search import compile_search
+
+ROOT = Path(__file__).parent.parent.parent
+GOLDEN = ROOT / "tests" / "golden" / "search_pipeline.yaml"
+DIGEST = f"ghcr.io/team/nas@sha256:{'0123456789abcdef' * 4}"
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return parse({"method": "random", "seed": 3})
+
+
+@pytest.fixture(scope="module")
+def compiled(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
+    compile_search(config, path, image=DIGEST)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pipeline(compiled: Path) -> dict[str, Any]:
+    (document,) = yaml.safe_load_all(compiled.read_text())
+    return document
+
+
+def normalised(path: Path) -> list[Any]:
+    """All of it but the version of the SDK that wrote it."""
+    documents = list(yaml.safe_load_all(path.read_text()))
+    for document in documents:
+        document["sdkVersion"] = "any"
+    return documents
+
+
+def test_golden_pipeline(compiled: Path, request: pytest.FixtureRequest) -> None:
+    """`make golden` renews the file; read the difference before committing it."""
+    if request.config.getoption("--renew-golden"):
+        text = "# Compiled by tests/pipelines/test_compile.py; renew with `make golden`.\n"
+        GOLDEN.write_text(text + yaml.safe_dump_all(normalised(compiled), sort_keys=True))
+    assert normalised(compiled) == list(yaml.safe_load_all(GOLDEN.read_text()))
+
+
+def test_another_process_compiles_the_same_bytes(tmp_path: Path) -> None:
+    outputs = []
+    for seed in "12":
+        path = tmp_path / f"{seed}.yaml"
+        command = [sys.executable, "-m", "pipelines.cli", "compile", "-o", str(path)]
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run(command, check=True, cwd=ROOT, env=environment, capture_output=True)
+        outputs.append(path.read_bytes())
+    assert outputs[0] == outputs[1]
+
+
+def test_compiling_leaves_nothing_but_the_file(config: Config, tmp_path: Path) -> None:
+    compile_search(config, tmp_path / "p.yaml")
+    assert [path.name for path in tmp_path.iterdir()] == ["p.yaml"]
+
+
+def test_the_configuration_is_the_default_of_its_parameter(
+    pipeline: dict[str, Any], config: Config
+) -> None:
+    parameters = pipeline["root"]["inputDefinitions"]["parameters"]
+    assert loads(parameters["config"]["defaultValue"]) == config
+    assert parameters["config"]["defaultValue"] == dumps(config)
+    assert parameters["overrides"]["defaultValue"] == ""
+
+
+def test_every_step_runs_on_the_one_image_and_installs_nothing(pipeline: dict[str, Any]) -> None:
+    executors = pipeline["deploymentSpec"]["executors"]
+    assert len(executors) == 6
+    for executor in executors.values():
+        container = executor["container"]
+        assert container["image"] == DIGEST
+        assert "pip install" not in " ".join(container["command"])
+
+
+def test_the_image_has_a_tag_that_is_the_version() -> None:
+    from importlib.metadata import version
+
+    name, _, tag = IMAGE.rpartition(":")
+    assert tag == version("nas-pipelines")
+    assert "python" in name  # or kfp's local runner warns at every step
+
+
+@pytest.mark.parametrize("image", ["team/nas:latest", "team/nas", "localhost:5000/nas", "nas:"])
+def test_a_moving_image_is_refused_before_anything_is_written(
+    image: str, config: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="digest"):
+        compile_search(config, tmp_path / "p.yaml", image=image)
+    assert list(tmp_path.iterdir()) == []
+
+
+def tasks(pipeline: dict[str, Any]) -> dict[str, Any]:
+    found = pipeline["root"]["dag"]["tasks"]
+    return {name.replace("-", "_"): task for name, task in found.items()}
+
+
+def test_no_step_is_cached_and_each_has_a_readable_name(pipeline: dict[str, Any]) -> None:
+    for name, task in tasks(pipeline).items():
+        assert not task.get("cachingOptions", {}).get("enableCache", False), name
+        assert task["taskInfo"]["name"] == name.replace("_", " ")
+
+
+def test_bad_input_is_not_tried_again_and_the_rest_is(pipeline: dict[str, Any]) -> None:
+    for name, task in tasks(pipeline).items():
+        retries = task.get("retryPolicy", {}).get("maxRetryCount", 0)
+        assert retries == RESOURCES[name].retries, name
+    assert RESOURCES["prepare_data"].retries == 0
+    assert all(one.retries > 0 for name, one in RESOURCES.items() if name != "prepare_data")
+
+
+def test_steps_that_compute_ask_for_a_gpu_and_the_others_do_not(pipeline: dict[str, Any]) -> None:
+    executors = pipeline["deploymentSpec"]["executors"]
+    with_gpu = set()
+    for name, executor in executors.items():
+        resources = executor["container"]["resources"]
+        assert resources["resourceMemoryLimit"] == resources["resourceMemoryRequest"], name
+        if "accelerator" in resources:
+            assert resources["accelerator"]["resourceType"] == "nvidia.com/gpu"
+            with_gpu.add(name.removeprefix("exec-").replace("-", "_"))
+    assert with_gpu == {"pretrain_controller", "search", "train_final", "profile_latency"}
+
+
+def test_what_the_ui_shows_is_explained(pipeline: dict[str, Any]) -> None:
+    """Descriptions come from the docstrings; an undocumented input has none."""
+    parameters = pipeline["root"]["inputDefinitions"]["parameters"]
+    assert all(parameter["description"] for parameter in parameters.values())
+    for name, component in pipeline["components"].items():
+        inputs = component["inputDefinitions"]
+        for kind in ("parameters", "artifacts"):
+            for key, definition in inputs.get(kind, {}).items():
+                assert definition.get("description"), f"{name}: {key}"
+        for key, definition in component["outputDefinitions"].get("artifacts", {}).items():
+            assert definition.get("description"), f"{name}: {key}"
+
+
+def test_artifacts_have_types_that_the_ui_knows(pipeline: dict[str, Any]) -> None:
+    types = {
+        key: definition["artifactType"]["schemaTitle"].removeprefix("system.")
+        for component in pipeline["components"].values()
+        for key, definition in component["outputDefinitions"].get("artifacts", {}).items()
+    }
+    assert types == {
+        "resolved_config": "Artifact",
+        "dataset": "Dataset",
+        "controller": "Model",
+        "search_result": "Artifact",
+        "model": "Model",
+        "latency": "Artifact",
+        "result": "Artifact",
+        "report": "HTML",
+        "metrics": "Metrics",
+    }
+    outputs = pipeline["root"]["outputDefinitions"]["artifacts"]
+    assert outputs.keys() == {"result", "report"}
+
+
+def test_each_declaration_calls_its_step_with_just_what_it_takes() -> None:
+    """Compared in the source: kfp would tell it only when the step runs."""
+    tree = ast.parse((ROOT / "components" / "declared.py").read_text())
+    declared = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    assert [function.name for function in declared] == list(RESOURCES)
+    for function in declared:
+        (call,) = (
+            node
+            for node in ast.walk(function)
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "step.run"
+        )
+        step = ast.parse((ROOT / "components" / "steps" / f"{function.name}.py").read_text())
+        (run,) = (n for n in step.body if isinstance(n, ast.FunctionDef) and n.name == "run")
+        given = [keyword.arg for keyword in call.keywords]
+        assert given == [argument.arg for argument in run.args.kwonlyargs], function.name
+        own = {argument.arg for argument in function.args.args} - {"metrics"}
+        assert set(given) == own, function.name
