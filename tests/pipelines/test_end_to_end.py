@@ -1,0 +1,415 @@
+"""`nas run` as a person starts it, on real digits: what it leaves, what MLflow holds, what a kill
+costs. One small run, made once, serves most of the tests."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+SETTINGS = {
+    "method": "random",
+    "seed": 3,
+    "data.max_train": 300,
+    "search.space.num_layers": 3,
+    "search.budget.children": 2,
+    "search.child.epochs": 1,
+    "train.epochs": 4,
+    "latency.runs": 20,
+    "latency.warmup_runs": 2,
+    "promote.model_name": "tiny",
+}
+STEPS = [
+    "prepare_data",
+    "pretrain_controller",
+    "search",
+    "train_final",
+    "profile_latency",
+    "promote",
+]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that ended well: what it printed and what it left."""
+
+    folder: Path
+    stdout: str
+    stderr: str
+    result: dict[str, Any]
+
+    @property
+    def store(self) -> str:
+        return f"sqlite:///{self.folder.parent}/runs/mlflow.db"
+
+
+def command(out: Path, *more: str) -> list[str]:
+    settings = [f"--set={key}={value}" for key, value in SETTINGS.items()]
+    return [sys.executable, "-m", "pipelines.cli", "run", *settings, "--out", str(out), *more]
+
+
+def environment() -> dict[str, str]:
+    """One thread: the same sums in the same order, and no fight for the cores of a busy machine."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    home = tmp_path_factory.mktemp("home")
+    ended = subprocess.run(
+        command(home / "out", "--json"),
+        cwd=home,  # the store is made below it
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert ended.returncode == 0, ended.stderr
+    result = json.loads((home / "out" / "result.json").read_text())
+    return Finished(home / "out", ended.stdout, ended.stderr, result)
+
+
+# --- what is left in the folder -------------------------------------------------------------
+
+
+def test_the_result_holds_every_promised_field(finished: Finished) -> None:
+    result = finished.result
+    assert result["version"] == 1
+    assert result["method"] == "random"
+    assert result["seed"] == 3
+    assert result["num_children"] == result["control"]["num_children"] == 2
+    assert result["genotype"]["space"].startswith("chain-3x4")
+    assert len(result["genotype"]["tokens"]) == 12
+    assert 0.1 < result["test_accuracy"] <= 1
+    assert 0.1 < result["valid_accuracy"] <= 1
+    assert result["verdict"]["outcome"] == "undecided"  # two children prove nothing
+    assert result["num_params"] > 1000
+    assert result["macs"] > 1000
+    latency = result["latency_ms"]
+    assert 0 < latency["p50"] <= latency["p95"]
+    assert latency["batch_size"] == 1
+    assert latency["device"]
+    assert result["model_uri"] == "models:/tiny/1"
+    assert result["promotion"]["alias"] == "champion"
+    assert len(result["data_sha256"]) == 64
+    assert result["tracking_run_id"]
+
+
+def test_the_time_of_every_step_and_the_overhead_are_told(finished: Finished) -> None:
+    seconds = finished.result["seconds"]
+    assert list(seconds) == [*STEPS, "total", "overhead"]
+    assert all(value >= 0 for value in seconds.values())
+    assert sum(seconds[step] for step in STEPS) <= seconds["total"]
+    assert 0 < seconds["overhead"] < seconds["total"]
+
+
+def test_only_the_result_goes_to_standard_output(finished: Finished) -> None:
+    assert json.loads(finished.stdout) == finished.result
+    assert finished.stdout.count("\n") == 1
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(finished: Finished) -> None:
+    assert "\x1b" not in finished.stderr
+    for number, step in enumerate(STEPS, start=1):
+        assert f"[{number}/6] {step} done" in finished.stderr
+    assert "child 2 of 2" in finished.stderr
+    assert "random control 2 of 2" in finished.stderr
+    assert "epoch 4 of 4" in finished.stderr
+    assert f"{finished.result['test_accuracy']:.4f}" in finished.stderr
+    assert "overhead" in finished.stderr
+    for following in ("nas ui", "nas compile", "imagefolder:DIR"):
+        assert following in finished.stderr
+
+
+def test_the_report_tells_the_result_and_needs_no_network(finished: Finished) -> None:
+    page = (finished.folder / "report.html").read_text(encoding="utf-8")
+    assert f"{100 * finished.result['test_accuracy']:.2f}" in page
+    assert finished.result["model_uri"] in page
+    assert "<svg" in page
+    addresses = set(re.findall(r"https?://[^\s\"<]+", page))
+    assert addresses <= {"http://www.w3.org/2000/svg"}
+
+
+def test_the_compiled_pipeline_is_what_ran(finished: Finished) -> None:
+    from pipelines.search import load
+
+    compiled = load(finished.folder / "pipeline.yaml")
+    assert len(compiled["deploymentSpec"]["executors"]) == len(STEPS)
+    log = (finished.folder / "pipeline.log").read_text()
+    assert "nas-search" in log
+
+
+# --- what MLflow holds ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def client(finished: Finished) -> Any:
+    import mlflow
+
+    mlflow.set_tracking_uri(finished.store)
+    mlflow.set_registry_uri(finished.store)
+    return mlflow.MlflowClient(finished.store)
+
+
+@pytest.fixture(scope="module")
+def runs(client: Any) -> dict[str, Any]:
+    """All runs of the experiment by name."""
+    experiment = client.get_experiment_by_name("nas")
+    return {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_one_run_stands_for_the_pipeline(finished: Finished, runs: dict[str, Any]) -> None:
+    parent = runs["random on digits"]
+    assert parent.info.run_id == finished.result["tracking_run_id"]
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["search.budget.children"] == "2"
+    assert parent.data.metrics["test_accuracy"] == pytest.approx(finished.result["test_accuracy"])
+    assert parent.data.tags["nas.data_sha256"] == finished.result["data_sha256"]
+    assert parent.data.tags["nas.alias"] == "champion"
+
+
+def test_every_step_is_a_run_below_it(finished: Finished, runs: dict[str, Any]) -> None:
+    for step in STEPS:
+        run = runs[step]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"] == finished.result["tracking_run_id"]
+        assert run.data.metrics["seconds"] > 0
+
+
+def test_the_search_curve_is_a_metric_with_a_history(client: Any, runs: dict[str, Any]) -> None:
+    run_id = runs["search"].info.run_id
+    for arm in ("method", "control"):
+        best = client.get_metric_history(run_id, f"search/{arm}/best_valid_accuracy")
+        each = client.get_metric_history(run_id, f"search/{arm}/valid_accuracy")
+        assert [point.step for point in best] == [0, 1]
+        assert best[1].value == max(point.value for point in each)
+
+
+def test_the_children_are_a_table_and_the_best_have_runs(
+    finished: Finished, client: Any, runs: dict[str, Any]
+) -> None:
+    search = runs["search"].info.run_id
+    for arm in ("method", "control"):
+        table = client.load_table(
+            runs["search"].info.experiment_id, f"{arm}_children.json", run_ids=[search]
+        )
+        assert table["number"].tolist() == [0, 1]
+    best = [run for name, run in runs.items() if name.startswith("child ")]
+    assert {run.data.tags["mlflow.parentRunId"] for run in best} == {search}
+    assert max(run.data.metrics["valid_accuracy"] for run in best) == pytest.approx(
+        finished.result["search_valid_accuracy"]
+    )
+
+
+def test_result_and_report_are_artifacts(finished: Finished, client: Any, tmp_path: Path) -> None:
+    run_id = finished.result["tracking_run_id"]
+    for folder in ("config", "result", "report"):
+        assert len(client.list_artifacts(run_id, folder)) == 1
+    (report,) = client.list_artifacts(run_id, "report")
+    local = client.download_artifacts(run_id, report.path, str(tmp_path))
+    assert Path(local).read_bytes() == (finished.folder / "report.html").read_bytes()
+
+
+def test_the_registered_model_predicts_what_the_saved_weights_do(
+    finished: Finished, client: Any
+) -> None:
+    import mlflow
+    import torch
+
+    from components.config import loads
+    from nascore.data.batches import load
+    from nascore.final import FinalModel
+    from nascore.spaces import make_space
+
+    version = client.get_model_version_by_alias("tiny", "champion")
+    assert str(version.version) == "1"
+    assert version.run_id == finished.result["tracking_run_id"]
+    registered = mlflow.pytorch.load_model("models:/tiny@champion")
+    config = loads((finished.folder / "config.json").read_text())
+    kept = finished.folder / "state"
+    saved = FinalModel.load(
+        kept / "train_final" / "outputs" / "model", make_space(config.search.space)
+    )
+    splits = load(kept / "prepare_data" / "outputs" / "dataset", torch.device("cpu"))
+    correct = total = 0
+    with torch.inference_mode():
+        for x_BCHW, y_B in splits.test.eval_batches(64):
+            logits = registered(x_BCHW)
+            torch.testing.assert_close(logits, saved.network(x_BCHW), atol=1e-4, rtol=1e-4)
+            correct += int((logits.argmax(1) == y_B).sum())
+            total += len(y_B)
+    assert correct / total == pytest.approx(finished.result["test_accuracy"])
+    signature = mlflow.models.get_model_info("models:/tiny@champion").signature
+    assert signature.inputs.inputs[0].shape == (-1, 1, 8, 8)
+
+
+# --- going on -------------------------------------------------------------------------------
+
+
+def wait_until(is_true: Callable[[], bool], *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def children_done(out: Path) -> int:
+    path = out / "progress.jsonl"
+    return path.read_text().count('"event": "child"') if path.exists() else 0
+
+
+def comparable(result: dict[str, Any]) -> dict[str, Any]:
+    """What follows from seed and data alone."""
+    control = {k: v for k, v in result["control"].items() if k != "seconds"}
+    keys = ("genotype", "test_accuracy", "valid_accuracy", "search_valid_accuracy", "num_children")
+    return {**{key: result[key] for key in keys}, "control": control, "sha": result["data_sha256"]}
+
+
+def test_a_search_that_was_killed_goes_on_and_ends_as_if_nothing_had_happened(
+    finished: Finished, tmp_path: Path
+) -> None:
+    import psutil
+
+    out = tmp_path / "out"
+    with subprocess.Popen(
+        command(out),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        wait_until(lambda: children_done(out) >= 1, seconds=300)
+        everything = psutil.Process(process.pid).children(recursive=True)
+        for one in (process, *everything):
+            one.kill()
+    psutil.wait_procs(everything, timeout=10)
+    before = children_done(out)
+    assert before < 4, "it was too quick to be killed"
+    assert not (out / "result.json").exists()
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "run", "--resume", "--out", str(out), "--json"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert comparable(json.loads(ended.stdout)) == comparable(finished.result)
+    assert "prepare_data was done before" in ended.stderr
+    assert 1 <= children_done(out) <= 4 - before  # no child that was finished is trained again
+
+
+def test_a_finished_run_that_is_resumed_does_nothing_again(finished: Finished) -> None:
+    before = comparable(finished.result)
+    changed = subprocess.run(
+        command(finished.folder, "--resume", "--set=seed=4", "--set=train.epochs=5"),
+        cwd=finished.folder.parent,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert changed.returncode == 2
+    assert "seed = 4: was 3" in changed.stderr
+    assert "train.epochs = 5: was 4" in changed.stderr
+    assert comparable(json.loads((finished.folder / "result.json").read_text())) == before
+
+
+# --- in a real browser ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def ui(finished: Finished) -> Iterator[str]:
+    """The MLflow UI on the store of the run, as `nas ui` opens it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", "ui", "--uri", finished.store, f"--port={port}"],
+        cwd=finished.folder.parent,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            wait_until(lambda: answers(f"{address}/health"), seconds=120)
+            yield address
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(timeout=10)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Any]:
+    driver_path, chromium = shutil.which("chromedriver"), shutil.which("chromium")
+    if driver_path is None or chromium is None:
+        pytest.skip("chromium and chromedriver are not installed")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--window-size=1400,1000",
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=Service(driver_path))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.mark.browser
+def test_the_mlflow_ui_shows_the_run_and_the_champion(
+    finished: Finished, runs: dict[str, Any], browser: Any, ui: str
+) -> None:
+    from selenium.webdriver.common.by import By
+
+    def shows(*texts: str) -> bool:
+        seen = browser.find_element(By.TAG_NAME, "body").text
+        return all(text in seen for text in texts)
+
+    parent = runs["random on digits"].info
+    browser.get(f"{ui}/#/experiments/{parent.experiment_id}/runs/{parent.run_id}")
+    wait_until(lambda: shows("random on digits", "test_accuracy", "nas.verdict"), seconds=60)
+    browser.get(f"{ui}/#/models/tiny")
+    wait_until(lambda: shows("tiny", "Version 1", "@ champion"), seconds=60)
