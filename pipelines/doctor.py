@@ -1,5 +1,6 @@
 """`nas doctor`: what is wrong with this machine or image, and what to do about it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,7 +16,6 @@ from components.tracking import check_store, redact
 
 _MIN_DISK_GB = 1.0
 _MIN_MEMORY_GB = 4.0
-_TORCH_RANGE = ("2.9", "2.15")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,37 +50,45 @@ def _python(config: Config) -> Finding:
 
 
 def _packages(config: Config) -> Finding:
-    missing = []
-    for name in ("torch", "torchvision", "optuna", "kfp", "mlflow", "boto3", "pydantic"):
-        try:
-            metadata.version(name)
-        except metadata.PackageNotFoundError:
-            missing.append(name)
-    if missing:
-        return Finding(
-            "packages",
-            "problem",
-            f"missing: {', '.join(missing)}",
-            "install with: pip install -r requirements.lock",
-        )
+    """Everything that is asked for is there, in a version that was asked for."""
+    unmet = [*_unmet("nas-pipelines", "pipeline"), *_unmet("kfp")]
+    if unmet:
+        advice = "install with: pip install -r requirements.lock"
+        return Finding("packages", "problem", "; ".join(unmet), advice)
     shown = ", ".join(f"{name} {metadata.version(name)}" for name in ("kfp", "mlflow", "optuna"))
     return Finding("packages", "ok", shown)
 
 
+def _unmet(distribution: str, extra: str = "") -> Iterator[str]:
+    from packaging.requirements import Requirement
+
+    for line in metadata.requires(distribution) or []:
+        wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": extra}):
+            continue
+        try:
+            found = metadata.version(wanted.name)
+        except metadata.PackageNotFoundError:
+            yield f"{wanted.name} is missing"
+            continue
+        if not wanted.specifier.contains(found, prereleases=True):
+            yield f"{wanted.name} is {found}, {distribution} wants {wanted.specifier}"
+
+
 _TORCH_PROBE = """
-import torch
+import json, torch
 x = torch.ones(4, 4)
 assert (x @ x)[0, 0] == 4
 gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 if gpus:
     y = torch.ones(4, 4, device="cuda")
     assert (y @ y)[0, 0].item() == 4
-print(torch.__version__, "|", torch.get_num_threads(), "|", ", ".join(gpus))
+print(json.dumps([torch.__version__, torch.get_num_threads(), gpus]))
 """
 
 
 def _torch(config: Config) -> Finding:
-    """In a process of its own: a broken driver can take a process down."""
+    """Computes in a process of its own: a broken driver can take a process down."""
     probe = subprocess.run(
         [sys.executable, "-c", _TORCH_PROBE], capture_output=True, text=True, timeout=120
     )
@@ -92,13 +100,17 @@ def _torch(config: Config) -> Finding:
             lines[-1] if lines else f"exit status {probe.returncode}",
             "reinstall torch for this machine; on a GPU node check `nvidia-smi` and the driver",
         )
-    version, threads, gpus = (part.strip() for part in probe.stdout.split("|"))
-    number = tuple(int(part) for part in version.split("+")[0].split(".")[:2])
-    low, high = (tuple(int(p) for p in bound.split(".")) for bound in _TORCH_RANGE)
-    if not low <= number < high:
-        return Finding("torch", "warning", version, "tested with torch 2.9 to 2.14")
-    where = f"GPU {gpus}" if gpus else f"no GPU, {threads} CPU threads"
-    return Finding("torch", "ok", f"{version}, {where}")
+    version, threads, gpus = json.loads(probe.stdout.splitlines()[-1])
+    seen = f"{version}, GPU {', '.join(gpus)}" if gpus else f"{version}, {threads} CPU threads"
+    if gpus:
+        return Finding("torch", "ok", seen)
+    if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists():
+        advice = "there is an NVIDIA driver that torch cannot use: install a CUDA build of torch, "
+        return Finding("torch", "warning", seen, advice + "and compare its version with nvidia-smi")
+    if "cuda" in (config.train.device, config.search.child.device, config.latency.device):
+        advice = "the configuration asks for cuda; set device: auto, or use a machine with a GPU"
+        return Finding("torch", "problem", f"{seen}, no GPU", advice)
+    return Finding("torch", "ok", f"{seen}, no GPU")
 
 
 def _memory(config: Config) -> Finding:
@@ -108,10 +120,21 @@ def _memory(config: Config) -> Finding:
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.exists() and limit.read_text().strip().isdigit():
         free = min(free, int(limit.read_text()) / 2**30)
-    seen = f"{free:.1f} GB free, {os.cpu_count()} CPUs"
+    seen = f"{free:.1f} GB free, {_num_cpus():g} CPUs"
     if free < _MIN_MEMORY_GB:
         return Finding("memory", "warning", seen, "a step needs up to 2.5 GB; close something")
     return Finding("memory", "ok", seen)
+
+
+def _num_cpus() -> float:
+    """What this process may use: a container sees all CPUs of its node."""
+    available = float(len(os.sched_getaffinity(0)))
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.exists():
+        limit, period = quota.read_text().split()
+        if limit != "max":
+            available = min(available, int(limit) / int(period))
+    return available
 
 
 def _disk(config: Config) -> Finding:
@@ -144,10 +167,18 @@ def _tracking(config: Config) -> Finding:
 
 
 def _data(config: Config) -> Finding:
+    """Whether the source is there; reading it is the first step of a run."""
+    from nascore.data.sources import misnamed
+
     source = config.data.source
+    message = misnamed(source)
+    if message:
+        return Finding("data", "problem", source, message)
     kind, _, path = source.partition(":")
-    if path and not Path(path).expanduser().exists():
-        return Finding("data", "problem", source, f"{path} is not there")
+    if kind == "npz" and not Path(path).expanduser().is_file():
+        return Finding("data", "problem", source, f"there is no file {path}; correct data.source")
+    if kind == "imagefolder" and not Path(path).expanduser().is_dir():
+        return Finding("data", "problem", source, f"there is no folder {path}; correct data.source")
     if kind.startswith("cifar") and config.data.root is None:
         return Finding(
             "data", "warning", source, "will be downloaded; set data.root to use files at hand"

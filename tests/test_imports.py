@@ -30,7 +30,7 @@ THIRD_PARTY = {
         "yaml",
     },
     "components": {"kfp", "mlflow", "numpy", "pydantic", "torch", "yaml"},
-    "pipelines": {"click", "kfp", "psutil", "rich", "yaml"},
+    "pipelines": {"click", "kfp", "packaging", "psutil", "rich", "yaml"},
 }
 OURS = {
     "nascore": {"nascore"},

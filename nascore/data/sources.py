@@ -26,15 +26,16 @@ def read(config: DataConfig) -> Raw:
     Raises:
         InputError: with every problem that was found.
     """
-    name, _, path = config.source.partition(":")
-    message = _misnamed(config.source, name, path)
+    message = misnamed(config.source)
     if message:
         raise InputError.of(KEY, config.source, message)
+    name, _, path = config.source.partition(":")
     return SOURCES[name](config, path)
 
 
-def _misnamed(source: str, name: str, path: str) -> str:
-    """What is wrong with the name of the source; empty when nothing is."""
+def misnamed(source: str) -> str:
+    """What is wrong with the name of a source; empty when nothing is. Reads nothing."""
+    name, _, path = source.partition(":")
     if source.startswith("s3://") or path.startswith("s3://"):
         return (
             "this build reads local sources only; copy the data to a local path and set "

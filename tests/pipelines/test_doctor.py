@@ -1,0 +1,187 @@
+"""`nas doctor` on machines that are not well; its exit status is tested with the other commands."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.config import Config, parse
+from pipelines import doctor
+from pipelines.doctor import Finding, examine
+
+
+@pytest.fixture
+def config() -> Config:
+    return parse({})
+
+
+def findings(config: Config) -> dict[str, Finding]:
+    return {finding.name: finding for finding in examine(config)}
+
+
+def test_every_check_reports_once_and_a_problem_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = {"data": {"source": "npz:no.npz"}, "tracking": {"uri": "mlruns"}}
+    found = findings(parse(data))
+    assert list(found) == [
+        "python",
+        "packages",
+        "torch",
+        "memory",
+        "disk",
+        "output",
+        "tracking",
+        "data",
+    ]
+    assert {name for name, one in found.items() if one.state == "problem"} == {"tracking", "data"}
+    assert all(one.advice for one in found.values() if one.state != "ok")
+    assert list(tmp_path.iterdir()) == [], "an examination leaves nothing behind"
+
+
+def test_a_check_that_breaks_is_a_problem_and_the_others_go_on(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def _disk(config: Config) -> Finding:
+        raise OSError("the disk has gone")
+
+    monkeypatch.setattr(doctor, "CHECKS", (_disk, doctor._data))
+    broken, good = examine(config)
+    assert (broken.name, broken.state) == ("disk", "problem")
+    assert "the disk has gone" in broken.seen
+    assert good.state == "ok"
+
+
+@pytest.mark.parametrize(("version", "state"), [((3, 10), "problem"), ((3, 12), "ok")])
+def test_python_versions(
+    config: Config, monkeypatch: pytest.MonkeyPatch, version: tuple[int, int], state: str
+) -> None:
+    monkeypatch.setattr(sys, "version_info", (*version, 0, "final", 0))
+    assert doctor._python(config).state == state
+
+
+def test_packages_that_are_missing_or_of_another_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A distribution as pip leaves it, with wishes that this environment does not fulfil."""
+    folder = tmp_path / "wishes-1.0.dist-info"
+    folder.mkdir()
+    lines = (
+        "Metadata-Version: 2.1",
+        "Name: wishes",
+        "Version: 1.0",
+        "Requires-Dist: numpy>=999",
+        "Requires-Dist: no-such-package-at-all",
+        "Requires-Dist: pyyaml>=6",
+        "Requires-Dist: another-missing; python_version < '3'",
+        "Requires-Dist: a-third; extra == 'more'",
+    )
+    (folder / "METADATA").write_text("\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    told = list(doctor._unmet("wishes"))
+    assert len(told) == 2
+    assert told[0].startswith("numpy is ")
+    assert told[0].endswith("wishes wants >=999")
+    assert told[1] == "no-such-package-at-all is missing"
+    assert "a-third is missing" in list(doctor._unmet("wishes", "more"))
+
+
+def probe(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    monkeypatch.setattr(doctor, "_TORCH_PROBE", code)
+
+
+def test_a_torch_that_does_not_load(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe(monkeypatch, "import os; raise OSError('libcudart.so: cannot open')")
+    finding = doctor._torch(config)
+    assert finding.state == "problem"
+    assert finding.seen == "OSError: libcudart.so: cannot open"
+
+
+def test_a_torch_that_takes_the_process_down(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    finding = doctor._torch(config)
+    assert (finding.state, finding.seen) == ("problem", "exit status -11")
+
+
+NO_GPU = "print('a warning of a library'); print('[\"2.14.1+cpu\", 2, []]')"
+
+
+def test_a_gpu_that_is_asked_for_but_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    probe(monkeypatch, NO_GPU)
+    monkeypatch.setenv("PATH", "/nowhere")
+    if Path("/proc/driver/nvidia/version").exists():
+        pytest.skip("this machine has a GPU")
+    assert doctor._torch(parse({})).state == "ok"
+    assert doctor._torch(parse({"train": {"device": "cuda"}})).state == "problem"
+
+
+def test_a_driver_that_torch_cannot_use(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    probe(monkeypatch, NO_GPU)
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    finding = doctor._torch(config)
+    assert finding.state == "warning"
+    assert "install a CUDA build" in finding.advice
+
+
+def test_a_gpu_that_works(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe(monkeypatch, 'print(\'["2.14.1", 16, ["NVIDIA H100"]]\')')
+    finding = doctor._torch(config)
+    assert (finding.state, finding.seen) == ("ok", "2.14.1, GPU NVIDIA H100")
+
+
+def test_little_disk_and_memory(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_MIN_DISK_GB", 1e9)
+    monkeypatch.setattr(doctor, "_MIN_MEMORY_GB", 1e9)
+    assert doctor._disk(config).state == "problem"
+    assert doctor._memory(config).state == "warning"
+
+
+def test_the_cpus_are_those_that_this_process_may_use() -> None:
+    command = [sys.executable, "-c", "from pipelines import doctor; print(doctor._num_cpus())"]
+    only = min(os.sched_getaffinity(0))
+    done = subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {only}),
+    )
+    assert float(done.stdout) <= 1
+
+
+@pytest.mark.parametrize(
+    ("source", "state"),
+    [
+        ("digits", "ok"),
+        ("cifar10", "warning"),
+        ("imagenet", "problem"),
+        ("npz:", "problem"),
+        ("npz:here.npz", "ok"),
+        ("npz:folder", "problem"),
+        ("imagefolder:folder", "ok"),
+        ("imagefolder:here.npz", "problem"),
+    ],
+)
+def test_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, state: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.npz").touch()
+    (tmp_path / "folder").mkdir()
+    finding = doctor._data(parse({"data": {"source": source}}))
+    assert (finding.state, finding.seen) == (state, source)
+
+
+def test_a_password_is_not_shown() -> None:
+    uri = "http://someone:secret@127.0.0.1:9"
+    finding: Any = doctor._tracking(parse({"tracking": {"uri": uri}}))
+    assert finding.state == "warning"
+    assert "secret" not in str(finding)
