@@ -37,10 +37,11 @@ from torch import Tensor
 
 from nascore import checkpoint, rl, spaces
 from nascore.coder import Controller, make_coder, train_coder
+from nascore.config import Section
 from nascore.errors import CheckpointError
 from nascore.final import FinalModel, train_from_scratch
 from nascore.genotype import Genotype
-from nascore.gp import GaussianProcess
+from nascore.gp import Features, GaussianProcess, Kernel, choose_kernel
 from nascore.methods.baselines import RandomSearch
 from nascore.methods.options import CoderOptions, NasesOptions, NasesPaperOptions
 from nascore.results import Child, SearchResult
@@ -53,6 +54,8 @@ VERSION = 1
 _KIND = "nases-coder"
 _CODER = "coder.pt"
 _CARD = "controller.json"
+_ROOM = 256  # children; grows by doubling
+_KERNEL_CHILDREN = 100  # that the kernel is chosen by
 _ROUNDS = 20  # rounds of candidates before the neighbourhood counts as exhausted
 
 Floats = NDArray[np.float64]
@@ -95,56 +98,68 @@ def load_coder(folder: Path, options: CoderOptions, space: SearchSpace) -> torch
 class _History:
     """Ended children that have a score, in order; and the keys of every network proposed."""
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, *, gap_penalty: bool) -> None:
         self._space = space
-        self.children: list[Child] = []
+        self._gap_penalty = gap_penalty
         self.seen: set[str] = set()
-        self._tokens: list[tuple[int, ...]] = []
+        self._count = 0
+        self._tokens = torch.empty(_ROOM, len(space.cardinalities), dtype=torch.long)
+        self._rewards: Floats = np.empty(_ROOM)
 
     def add(self, child: Child) -> None:
         self.seen.add(self._space.canonical(child.genotype))
-        if child.scores is not None:
-            self.children.append(child)
-            self._tokens.append(child.genotype.tokens)
+        if child.scores is None:
+            return
+        if self._count == len(self._rewards):
+            self._tokens = torch.cat([self._tokens, torch.empty_like(self._tokens)])
+            self._rewards = np.concatenate([self._rewards, np.empty_like(self._rewards)])
+        valid, train = child.scores.valid_accuracy, child.scores.train_accuracy
+        self._tokens[self._count] = torch.tensor(child.genotype.tokens)
+        self._rewards[self._count] = rl.gap_reward(valid, train) if self._gap_penalty else valid
+        self._count += 1
 
     def __len__(self) -> int:
-        return len(self.children)
+        return self._count
 
-    def tokens(self, indices: NDArray[np.int64] | slice = slice(None)) -> Tensor:
-        picked = (
-            self._tokens[indices]
-            if isinstance(indices, slice)
-            else [self._tokens[i] for i in indices]
-        )
-        return torch.tensor(picked, dtype=torch.long)
+    @property
+    def rewards(self) -> Floats:
+        return self._rewards[: self._count]
 
-    def rewards(self, *, gap_penalty: bool) -> Floats:
-        scores = [child.scores for child in self.children if child.scores is not None]
-        if not gap_penalty:
-            return np.array([s.valid_accuracy for s in scores])
-        return np.array([rl.gap_reward(s.valid_accuracy, s.train_accuracy) for s in scores])
+    def tokens(self, indices: NDArray[np.int64]) -> Tensor:
+        return self._tokens[torch.from_numpy(indices)]
 
 
 class NasesProposer:
     """NASES with its departures; see the module."""
 
     def __init__(
-        self, coder: torch.nn.Module, options: NasesOptions, space: SearchSpace, seeds: Seeds
+        self,
+        coder: torch.nn.Module,
+        options: NasesOptions,
+        space: SearchSpace,
+        seeds: Seeds,
+        stream: str = "method",
     ) -> None:
         self._coder = coder
         self._options = options
         self._space = space
-        self._seeds = seeds
-        self._history = _History(space)
+        self._seeds, self._stream = seeds, stream
+        self._history = _History(space, gap_penalty=options.gap_penalty)
         self._controller: Controller = self._new_controller()
         self._num_learned = 0
+        self._kernel: tuple[int, Kernel] | None = None
 
     @classmethod
     def load(
-        cls, folder: Path, options: NasesOptions, space: SearchSpace, seeds: Seeds
+        cls,
+        folder: Path,
+        options: NasesOptions,
+        space: SearchSpace,
+        seeds: Seeds,
+        stream: str = "method",
     ) -> "NasesProposer":
         """Raises CheckpointError when `folder` holds the coder of another space."""
-        return cls(load_coder(folder, options.coder, space), options, space, seeds)
+        return cls(load_coder(folder, options.coder, space), options, space, seeds, stream)
 
     def update(self, child: Child) -> None:
         self._history.add(child)
@@ -155,14 +170,14 @@ class NasesProposer:
         When every candidate in reach was proposed before, a random architecture that was not; when
         the space is exhausted, a random one.
         """
-        rng = self._seeds.numpy("nases", "suggest", number)
+        rng = self._seeds.numpy(self._stream, "suggest", number)
         if len(self._history) < self._options.num_random:
             return self._random(rng)
         self._learn()
         for _ in range(_ROUNDS):
             candidates = self._candidates(rng)
             if candidates:
-                return self._choose(candidates, rng)
+                return self._choose(candidates)
         return self._random(rng)
 
     # The policy and its learning.
@@ -180,7 +195,7 @@ class NasesProposer:
             self._num_learned = start
         if self._options.controller_steps == 0:
             return
-        rewards = self._history.rewards(gap_penalty=self._options.gap_penalty)
+        rewards = self._history.rewards
         while self._num_learned < count:
             self._num_learned += 1
             self._controller_steps(rewards[: self._num_learned])
@@ -190,7 +205,7 @@ class NasesProposer:
         embedding of its own tokens."""
         count = len(rewards)
         advantages = rl.standardise(rewards)
-        rng = self._seeds.numpy("nases", "replay", count)
+        rng = self._seeds.numpy(self._stream, "replay", count)
         for _ in range(self._options.controller_steps):
             size = min(self._options.controller_batch, count)
             picked = rng.choice(count, size=size, replace=False)
@@ -208,19 +223,12 @@ class NasesProposer:
     def _candidates(self, rng: np.random.Generator) -> list[Genotype]:
         """New architectures decoded from policy samples, without repeats, in order of drawing."""
         options = self._options
-        rewards = self._history.rewards(gap_penalty=options.gap_penalty)
-        elites = np.argsort(-rewards, kind="stable")[: options.num_elites]
         count = options.num_candidates if options.critic else 16
-        is_random = rng.random(count) < options.random_state
-        state_BL = self._history.tokens(elites[rng.integers(len(elites), size=count)])
-        random_BL = torch.from_numpy(rng.integers(self._space.cardinalities, size=state_BL.shape))
-        state_BL[torch.from_numpy(is_random)] = random_BL[torch.from_numpy(is_random)]
         with torch.no_grad():
-            mean_BE = self._controller(state_BL)
-            moves = rng.random(mean_BE.shape) < options.move_fraction
-            noise = rng.standard_normal(mean_BE.shape) * options.sigma * moves
-            z_BE = (mean_BE + torch.from_numpy(noise).float()).clamp(0, 1)
-            tokens_BL = self._decode(z_BE)
+            mean_BE = self._controller(self._states(count, rng))
+        moves = rng.random(mean_BE.shape) < options.num_moves / mean_BE.shape[1]
+        noise = rng.standard_normal(mean_BE.shape) * options.sigma * moves
+        tokens_BL = self._decode((mean_BE + torch.from_numpy(noise).float()).clamp(0, 1))
         found: dict[str, Genotype] = {}
         for tokens in tokens_BL.tolist():
             genotype = Genotype(self._space.identifier, tuple(tokens))
@@ -229,23 +237,51 @@ class NasesProposer:
                 found.setdefault(key, genotype)
         return list(found.values())
 
+    def _states(self, count: int, rng: np.random.Generator) -> Tensor:
+        """Good architectures with some tokens redrawn, and a few random ones, (count, L)."""
+        options = self._options
+        elites = np.argsort(-self._history.rewards, kind="stable")[: options.num_elites]
+        # A third of the elites is drawn two times out of three.
+        ranks = rng.exponential(options.num_elites / 3, size=count).astype(np.int64)
+        elite_BL = self._history.tokens(elites[ranks % len(elites)])
+        random_BL = torch.from_numpy(rng.integers(self._space.cardinalities, size=elite_BL.shape))
+        length = elite_BL.shape[1]
+        changes = np.zeros(count, dtype=np.int64)
+        if options.state_changes > 0:
+            changes = rng.geometric(1 / max(1.0, options.state_changes), size=count)
+        changes[rng.random(count) < options.random_state] = length
+        order = rng.random(elite_BL.shape).argsort(axis=1)
+        return torch.where(torch.from_numpy(order < changes[:, None]), random_BL, elite_BL)
+
     # The critic.
 
-    def _choose(self, candidates: list[Genotype], rng: np.random.Generator) -> Genotype:
-        """The candidate that one draw from the critic's posterior likes best."""
+    def _choose(self, candidates: list[Genotype]) -> Genotype:
+        """The candidate with the critic's highest upper confidence bound."""
         if not self._options.critic:
             return candidates[0]
-        critic = self._fit_critic()
-        tokens_BL = torch.tensor([candidate.tokens for candidate in candidates])
-        return candidates[
-            critic.best_expected_improvement(self._encode(tokens_BL).double().numpy())
-        ]
+        kept = _best_and_latest(self._history.rewards, self._options.critic_memory)
+        critic = GaussianProcess(
+            self._features(self._history.tokens(kept)),
+            _targets(self._history.rewards[kept]),
+            self._chosen_kernel(),
+        )
+        mean_M, std_M = critic.predict(self._features(torch.tensor([c.tokens for c in candidates])))
+        return candidates[int((mean_M + self._options.exploration * std_M).argmax())]
 
-    def _fit_critic(self) -> GaussianProcess:
-        rewards = self._history.rewards(gap_penalty=self._options.gap_penalty)
-        kept = _best_and_latest(rewards, self._options.critic_memory)
-        z_NE = self._encode(self._history.tokens(kept)).double().numpy()
-        return GaussianProcess.fit(z_NE, rl.rank_to_normal(rewards[kept]))
+    def _chosen_kernel(self) -> Kernel:
+        """Chosen anew whenever the children have grown by a tenth; depends on their number alone,
+        so that a rebuilt proposer has the same."""
+        count = _last_milestone(len(self._history))
+        if self._kernel is None or self._kernel[0] != count:
+            rewards = self._history.rewards[:count]
+            kept = _best_and_latest(rewards, _KERNEL_CHILDREN)
+            features = self._features(self._history.tokens(kept))
+            metrics = self._options.critic_metrics
+            self._kernel = (count, choose_kernel(features, _targets(rewards[kept]), metrics))
+        return self._kernel[1]
+
+    def _features(self, tokens_NL: Tensor) -> Features:
+        return Features(tokens_NL, self._encode(tokens_NL), self._space.cardinalities)
 
     # Small things.
 
@@ -283,12 +319,17 @@ class ReleasedNases:
     """
 
     def __init__(
-        self, coder: torch.nn.Module, options: NasesPaperOptions, space: SearchSpace, seeds: Seeds
+        self,
+        coder: torch.nn.Module,
+        options: NasesPaperOptions,
+        space: SearchSpace,
+        seeds: Seeds,
+        stream: str = "method",
     ) -> None:
         self._coder = coder
         self._options = options
         self._space = space
-        self._seeds = seeds
+        self._seeds, self._stream = seeds, stream
         self._children: list[Child] = []
         self._episodes: list[_Episode] = []
         self._decoded: list[tuple[int, ...]] = []
@@ -296,9 +337,14 @@ class ReleasedNases:
 
     @classmethod
     def load(
-        cls, folder: Path, options: NasesPaperOptions, space: SearchSpace, seeds: Seeds
+        cls,
+        folder: Path,
+        options: NasesPaperOptions,
+        space: SearchSpace,
+        seeds: Seeds,
+        stream: str = "method",
     ) -> "ReleasedNases":
-        return cls(load_coder(folder, options.coder, space), options, space, seeds)
+        return cls(load_coder(folder, options.coder, space), options, space, seeds, stream)
 
     def update(self, child: Child) -> None:
         if len(self._decoded) == len(self._children):
@@ -314,7 +360,7 @@ class ReleasedNases:
         """One pass of papers' stage B: state, action, controller updates, new architecture."""
         i = len(self._decoded)
         options = self._options
-        rng = self._seeds.numpy("nases-paper", "episode", i)
+        rng = self._seeds.numpy(self._stream, "episode", i)
         counter = options.cycle - 1 - i % options.cycle
         if i % options.cycle == 0:
             self._controller = cast(Controller, self._coder.new_controller())  # type: ignore[operator]
@@ -392,6 +438,18 @@ def _best_and_latest(rewards: Floats, limit: int) -> NDArray[np.int64]:
     return np.union1d(best, np.arange(count - (limit - limit // 2), count))
 
 
+def _last_milestone(count: int) -> int:
+    """The largest number up to `count` of a sequence that grows by a tenth."""
+    milestone = 1
+    while (following := max(milestone + 1, milestone * 11 // 10)) <= count:
+        milestone = following
+    return milestone
+
+
+def _targets(rewards: Floats) -> Tensor:
+    return torch.from_numpy(rl.rank_to_normal(rewards))
+
+
 def _unseen(space: SearchSpace, seen: set[str], rng: np.random.Generator) -> Genotype:
     for _ in range(100):
         genotype = spaces.sample(space, rng)
@@ -403,29 +461,44 @@ def _unseen(space: SearchSpace, seen: set[str], rng: np.random.Generator) -> Gen
 # --- the pipeline's steps ---------------------------------------------------------------------
 
 
-def pretrain(task: Task) -> dict[str, float]:
-    options = task.options
+def prepare_proposer(
+    options: Section, space: SearchSpace, seeds: Seeds, controller: Path
+) -> dict[str, float]:
+    """Stage A; leaves the coder in `controller`."""
     assert isinstance(options, NasesOptions | NasesPaperOptions)
-    return pretrain_coder(options.coder, task.space, task.seeds, task.controller)
+    return pretrain_coder(options.coder, space, seeds, controller)
+
+
+def make_proposer(
+    options: Section, space: SearchSpace, seeds: Seeds, stream: str, *, controller: Path
+) -> Proposer:
+    """Stage B, ours or the release's, with the coder that `prepare_proposer` left.
+
+    Raises:
+        CheckpointError: the coder is of another space or was made with other options.
+    """
+    if isinstance(options, NasesPaperOptions):
+        return ReleasedNases.load(controller, options, space, seeds, stream)
+    assert isinstance(options, NasesOptions)
+    return NasesProposer.load(controller, options, space, seeds, stream)
+
+
+def pretrain(task: Task) -> dict[str, float]:
+    return prepare_proposer(task.options, task.space, task.seeds, task.controller)
 
 
 def search(task: Task) -> SearchResult:
+    """Children by NASES, the time of stage A charged, beside a random search at equal cost."""
+    proposer = make_proposer(
+        task.options, task.space, task.seeds, "method", controller=task.controller
+    )
     control = RandomSearch(task.space, task.seeds, "control") if task.search.control else None
-    proposer = make_proposer(task)
     return search_by_proposing(task, proposer, control, charged_s=_coder_seconds(task.controller))
 
 
 def _coder_seconds(controller: Path) -> float:
     """What stage A has cost, by its own clock."""
     return float(json.loads((controller / _CARD).read_text())["metrics"]["seconds"])
-
-
-def make_proposer(task: Task) -> Proposer:
-    options = task.options
-    if isinstance(options, NasesPaperOptions):
-        return ReleasedNases.load(task.controller, options, task.space, task.seeds)
-    assert isinstance(options, NasesOptions)
-    return NasesProposer.load(task.controller, options, task.space, task.seeds)
 
 
 def train_final(task: Task, result: SearchResult) -> FinalModel:

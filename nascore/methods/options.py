@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nascore.config import Fraction, Positive, Section
+from nascore.config import Positive, Section
 
 
 class CoderOptions(Section):
@@ -43,18 +43,30 @@ class NasesOptions(Section):
     """Children between re-initialisations of the controller from the encoder."""
     random_state: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of candidates whose state is a random architecture, as in the release."""
+    num_elites: Positive = 10
+    """Replay of good states: the policy starts from this many best architectures, the better the
+    more often."""
+    state_changes: Annotated[float, Field(ge=0)] = 2.0
+    """Tokens that are redrawn in a replayed state, on average; 0 leaves it as it was trained. In
+    the release, too, exploration comes from the choice of the state."""
     sigma: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Deviation of the Gaussian policy on a coordinate that moves."""
-    move_fraction: Fraction = 0.25
-    """Proximity moves: share of the coordinates that move in a candidate, on average."""
-    num_elites: Positive = 5
-    """Replay of good states: the policy starts from this many best architectures."""
+    num_moves: Annotated[float, Field(ge=0)] = 1.0
+    """Proximity moves: coordinates of the embedding that move in a candidate, on average."""
     controller_lr: Annotated[float, Field(gt=0)] = 1e-3
     controller_steps: Annotated[int, Field(ge=0)] = 2
     """Policy-gradient steps after a child; 0 leaves the controller as the encoder."""
     controller_batch: Positive = 16
     critic: bool = True
     """Score candidates by a critic in the embedding; off, the first new candidate is taken."""
+    critic_metrics: tuple[Literal["values", "order", "embedding"], ...] = (
+        "values",
+        "order",
+        "embedding",
+    )
+    """By what the critic may tell architectures apart; the evidence chooses one, or a pair."""
+    exploration: Annotated[float, Field(ge=0)] = 1.0
+    """Standard deviations that the critic adds to its mean (upper confidence bound)."""
     num_candidates: Positive = 256
     critic_memory: Annotated[int, Field(ge=10)] = 300
     """Children that the critic is fitted to: the best and the latest."""

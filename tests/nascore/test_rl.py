@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from nascore import rl
-from nascore.gp import GaussianProcess
 
 
 def test_reward_by_hand_and_its_gap_penalty() -> None:
@@ -53,19 +52,3 @@ def test_double_sigmoid_cannot_reach_targets_below_a_half() -> None:
     legacy = rl.bernoulli_loss(output, target, one, double_sigmoid=True)
     assert float(plain) == pytest.approx(0, abs=1e-6)
     assert float(legacy) == pytest.approx(math.log(2))
-
-
-def test_gaussian_process_follows_its_data_and_knows_what_it_does_not_know() -> None:
-    z = np.linspace(0, 1, 12)[:, None]
-    y = np.sin(6 * z[:, 0])
-    process = GaussianProcess.fit(z, y)
-    mean, std = process.predict(np.array([[0.5], [3.0]]))
-    assert mean[0] == pytest.approx(math.sin(3), abs=0.15)
-    assert std[1] > 3 * std[0]
-    assert abs(mean[1]) < 0.5, "far from data it returns to the prior mean"
-
-
-def test_expected_improvement_prefers_the_promising_candidate() -> None:
-    z = np.linspace(0, 1, 12)[:, None]
-    process = GaussianProcess.fit(z, z[:, 0] * 2 - 1)
-    assert process.best_expected_improvement(np.array([[0.1], [0.5], [1.02]])) == 2
