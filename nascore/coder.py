@@ -15,8 +15,10 @@ with 10,000); decoded tokens are rounded (`rounding: ceil` is the release's, whi
 token up by half a step) and clipped at V, which the release forgets.
 """
 
+import contextlib
 import copy
 import math
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
@@ -108,19 +110,26 @@ class CategoricalCoder(nn.Module):
         self.encoder = _shortcut_mlp(self.read.width, width, self.embedding_size)
         self.decoder = _shortcut_mlp(self.embedding_size, width, self.read.width)
         self.noise = options.noise
+        self._one_vocabulary = len(set(cardinalities)) == 1
 
     def encode(self, tokens_BL: Tensor) -> Tensor:
         return torch.sigmoid(self.encoder(self.read(tokens_BL)))
 
     def decode(self, z_BE: Tensor) -> Tensor:
-        parts = self._logits(z_BE).split(self.cardinalities, dim=1)
+        logits_BV = self._logits(z_BE)
+        if self._one_vocabulary:  # one call instead of one a token
+            return logits_BV.view(-1, len(self.cardinalities), self.cardinalities[0]).argmax(dim=2)
+        parts = logits_BV.split(self.cardinalities, dim=1)
         return torch.stack([part.argmax(dim=1) for part in parts], dim=1)
 
     def loss(self, tokens_BL: Tensor, generator: torch.Generator) -> Tensor:
         """Mean cross-entropy a token, in nats; noise on the embedding spreads the codes out."""
         z_BE = self.encode(tokens_BL)
         z_BE = z_BE + self.noise * torch.randn(z_BE.shape, generator=generator)
-        parts = self._logits(z_BE).split(self.cardinalities, dim=1)
+        logits_BV = self._logits(z_BE)
+        if self._one_vocabulary:
+            return F.cross_entropy(logits_BV.view(-1, self.cardinalities[0]), tokens_BL.flatten())
+        parts = logits_BV.split(self.cardinalities, dim=1)
         losses = [
             F.cross_entropy(part, tokens_BL[:, position]) for position, part in enumerate(parts)
         ]
@@ -130,8 +139,8 @@ class CategoricalCoder(nn.Module):
         return Controller(self.read, self.encoder)
 
     def _logits(self, z_BE: Tensor) -> Tensor:
-        logits: Tensor = self.decoder(2 * z_BE - 1)
-        return logits
+        logits_BV: Tensor = self.decoder(2 * z_BE - 1)
+        return logits_BV
 
 
 class MseCoder(nn.Module):
@@ -239,6 +248,16 @@ def train_coder(
     Returns:
         Held-out figures: `token_accuracy`, `exact_round_trip` (fractions) and `loss`.
     """
+    with _one_thread():
+        return _train_coder(coder, cardinalities, options, generator)
+
+
+def _train_coder(
+    coder: nn.Module,
+    cardinalities: tuple[int, ...],
+    options: CoderOptions,
+    generator: torch.Generator,
+) -> dict[str, float]:
     strings = simulate(
         cardinalities, options.num_strings, generator, balanced=options.balanced_strings
     )
@@ -264,3 +283,14 @@ def train_coder(
             "exact_round_trip": float(equal.all(dim=1).float().mean()),
             "loss": float(coder.loss(held_out, generator)),  # type: ignore[operator]
         }
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """These matrices are too small to share: two threads would mostly wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
