@@ -1,18 +1,20 @@
 """The whole configuration of a run, checked, with every problem told at once."""
 
+import copy
 import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from components.explain import problem_of, suggest, truths
+from components.explain import locate, problem_of, suggest, truths
 from components.settings import PromoteConfig, TrackingConfig
 from nascore.config import DataConfig, LatencyConfig, SearchConfig, Section, TrainingConfig
 from nascore.errors import InputError, Problem
 from nascore.methods import METHODS
 
 _SectionT = TypeVar("_SectionT", bound=Section)
+_Path = tuple[str, ...]
 
 DEFAULT_METHOD = "nases"
 _NOT_TO_MIRROR = ("digits", "omniglot")
@@ -44,10 +46,14 @@ def parse(data: Mapping[str, Any], *, also: Iterable[Problem] = ()) -> Config:
         InputError: listing every problem of every section, those of `search.options` included.
     """
     problems = list(also)
-    config = _validate(Config, data, problems)
+    if not isinstance(data, Mapping):
+        raise InputError(
+            [*problems, Problem("configuration", str(data), "must be a group of keys")]
+        )
+    config, refused = _validate(Config, data, problems)
     options = _options(data, problems)
     if config is not None:
-        problems += _contradictions(config)
+        problems += _contradictions(config, refused)
     if problems or config is None:
         raise InputError(problems)
     search = config.search.model_copy(update={"options": options})
@@ -70,17 +76,51 @@ def loads(text: str) -> Config:
 
 def _validate(
     section: type[_SectionT], data: object, problems: list[Problem], *prefix: str
-) -> _SectionT | None:
-    """The section, or None and its problems."""
-    found = []
-    try:
-        result = section.model_validate(data)
-    except ValidationError as error:
-        found = [problem_of(section, item, prefix) for item in error.errors()]
+) -> tuple[_SectionT | None, set[_Path]]:
+    """The section made of what is right, and the paths of the values that are not.
+
+    pydantic does not compare the values of a section when one of them is wrong. So what is refused
+    is left out and the rest is checked again, until nothing more comes to light.
+    """
+    rest = copy.deepcopy(data)
+    found: list[Problem] = []
+    refused: set[_Path] = set()
+    result: _SectionT | None = None
+    while True:
+        try:
+            result = section.model_validate(rest)
+            break
+        except ValidationError as error:
+            items = [(locate(section, item["loc"])[0], item) for item in error.errors()]
+        found += [
+            problem_of(section, item, prefix)
+            for path, item in items
+            if not _follows(item, path, refused)
+        ]
+        refused |= {path for path, item in items if item["type"] != "extra_forbidden"}
+        if not any([_take_out(rest, path) for path, _ in items]):
+            break
     told = {problem.key for problem in found}
     found += [problem for problem in truths(section, data, prefix) if problem.key not in told]
     problems += found
-    return None if found else result
+    return result, refused
+
+
+def _follows(error: Any, path: _Path, refused: set[_Path]) -> bool:
+    """A comparison that fails for want of a value that was refused says nothing new."""
+    missed = [other[-1] for other in refused if other[:-1] == path]
+    return error["type"] == "value_error" and any(name in error["msg"] for name in missed)
+
+
+def _take_out(data: Any, path: _Path) -> bool:
+    for part in path[:-1]:
+        data = data.get(part) if isinstance(data, dict) else None
+    if not path or not isinstance(data, dict):
+        return False
+    keys = [key for key in data if str(key) == path[-1]]  # a key may be a number
+    for key in keys:
+        del data[key]
+    return bool(keys)
 
 
 def _options(data: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
@@ -97,14 +137,15 @@ def _options(data: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]
     given = search.get("options", {}) if isinstance(search, Mapping) else {}
     if not isinstance(given, Mapping):
         return {}
-    options = _validate(METHODS[method].options, given, problems, "search", "options")
+    options, _ = _validate(METHODS[method].options, given, problems, "search", "options")
     return {} if options is None else options.model_dump(mode="json")
 
 
-def _contradictions(config: Config) -> list[Problem]:
-    """What no single section can see."""
+def _contradictions(config: Config, refused: set[_Path]) -> list[Problem]:
+    """What no single section can see; what rests on a refused value is left for the next try."""
     problems = []
     size, source = config.data.image_size, config.data.source
+    is_given = not refused & {("data",), ("data", "source")}
     for key, training in (("search.child", config.search.child), ("train", config.train)):
         if size is not None and training.crop_padding >= size:
             problems.append(
@@ -122,7 +163,7 @@ def _contradictions(config: Config) -> list[Problem]:
                     f"must be smaller than data.image_size={size}, or nothing of an image is left",
                 )
             )
-        if training.flip and source in _NOT_TO_MIRROR:
+        if training.flip and is_given and source in _NOT_TO_MIRROR:
             problems.append(
                 Problem(f"{key}.flip", "true", f"mirrored {source} are wrong; set it to false")
             )

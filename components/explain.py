@@ -20,12 +20,12 @@ def problem_of(root: type[BaseModel], error: Any, prefix: tuple[str, ...] = ()) 
         root: the model that was validated.
         prefix: where that model stands in the whole configuration.
     """
-    location = [str(part) for part in error["loc"]]
-    tags = _union_tags(root)
-    path = [*prefix, *(part for part in location if part not in tags)]
+    own, known = locate(root, error["loc"])
+    path = (*prefix, *own)
     key, value, kind = ".".join(path), error.get("input"), error["type"]
     if kind == "extra_forbidden":
-        return Problem(key, _short(value), "unknown key" + _suggest_key(root, location, path))
+        elsewhere = list(_keys(root)) if len(path) == len(own) else []
+        return Problem(key, _short(value), "unknown key" + _suggest_key(path, known, elsewhere))
     if kind == "missing":
         return Problem(key, "", "is missing; give a value")
     if kind == "union_tag_invalid":
@@ -80,16 +80,33 @@ def _short(value: Any) -> str:
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
 
 
-def _suggest_key(root: type[BaseModel], location: list[str], path: list[str]) -> str:
+def locate(root: type[BaseModel], location: Iterable[Any]) -> tuple[tuple[str, ...], list[str]]:
+    """The path of keys, and the keys that are known at its end.
+
+    pydantic's location holds the names of union members as well, which are no keys.
+    """
+    path: list[str] = []
+    models, known = [root], list(root.model_fields)
+    for part in location:
+        if len(models) > 1:
+            models = [model for model in models if model.model_fields["name"].default == part]
+            continue
+        known = [name for model in models for name in model.model_fields]
+        field = models[0].model_fields.get(part) if models else None
+        models = [] if field is None else _models(field.annotation)
+        path.append(str(part))
+    return tuple(path), known
+
+
+def _suggest_key(path: tuple[str, ...], known: list[str], elsewhere: list[str]) -> str:
     """The nearest key at the same level, else keys elsewhere that bear the name."""
-    fields = list(_fields_at(root, location[:-1]))
-    close = difflib.get_close_matches(path[-1], fields, n=1)
+    close = difflib.get_close_matches(path[-1], known, n=1)
     if close:
         return f"; did you mean {'.'.join([*path[:-1], close[0]])!r}?"
-    elsewhere = [key for key in _keys(root) if key.split(".")[-1] == path[-1]]
-    if elsewhere and len(path) == len(location):
-        return f"; did you mean {' or '.join(map(repr, elsewhere))}?"
-    return suggest(path[-1], fields)
+    namesakes = [key for key in elsewhere if key.split(".")[-1] == path[-1]]
+    if namesakes:
+        return f"; did you mean {' or '.join(map(repr, namesakes))}?"
+    return suggest(path[-1], known)
 
 
 def _keys(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -109,27 +126,3 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
         return [model for part in typing.get_args(annotation) for model in _models(part)]
     return []
-
-
-def _union_tags(root: type[BaseModel]) -> set[str]:
-    """Names that pydantic puts into a location for a member of a union; no part of the key."""
-    tags = set()
-    for field in root.model_fields.values():
-        models = _models(field.annotation)
-        if len(models) > 1:
-            tags |= {str(model.model_fields["name"].default) for model in models}
-        for model in models:
-            tags |= _union_tags(model)
-    return tags
-
-
-def _fields_at(root: type[BaseModel], location: list[str]) -> Iterator[str]:
-    models = [root]
-    for part in location:
-        named = [model for model in models if part in model.model_fields]
-        if named:
-            models = [x for m in named for x in _models(m.model_fields[part].annotation)]
-        else:  # a union's tag
-            models = [model for model in models if model.model_fields["name"].default == part]
-    for model in models:
-        yield from model.model_fields

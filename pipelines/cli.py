@@ -183,6 +183,7 @@ def ui(uri: str, port: int) -> None:
     if problems:
         raise InputError(problems)
     arguments = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port)]
+    arguments += ["--workers", "1"]  # one person looks; four take four times as long to start
     os.execv(sys.executable, [sys.executable, *arguments])
 
 

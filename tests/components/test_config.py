@@ -2,6 +2,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from components.config import dumps, loads, parse
 from components.layers import apply_overrides, layer_of, merge, read_mapping
@@ -78,6 +80,72 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
     assert found["train"] == "must be a group of keys"
     assert "exactly one of children, steps, seconds, gpu_hours" in found["search.budget"]
     assert "children and seconds" in found["search.budget"]
+
+
+def test_a_wrong_value_does_not_hide_a_contradiction_beside_it() -> None:
+    found = problems(
+        {
+            "seed": "x",
+            "search": {"budget": {"children": 4, "seconds": 60, "chldren": 5}},
+            "train": {"lr": 0.001, "min_lr": 0.1, "epochs": "many", "flip": True},
+            "latency": {"rums": 4},
+        }
+    )
+    assert found.keys() == {
+        "seed",
+        "search.budget.chldren",
+        "search.budget",
+        "train.epochs",
+        "train",
+        "latency.rums",
+    }
+    flipped = problems({"seed": "x", "train": {"flip": True}})
+    assert flipped.keys() == {"seed", "train.flip"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"search": {"budget": {"children": "many"}}},
+        {"train": {"lr": "fast", "min_lr": 0.09}},
+        {"data": {"source": 3}, "train": {"flip": True}},
+        {"data": 3, "train": {"flip": True}},
+        {"search": {"chain": 1}},
+    ],
+)
+def test_a_wrong_value_is_one_problem(data: dict[str, Any]) -> None:
+    only_problem(data)
+
+
+_ATOMS: Any = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 5),
+    st.floats(),
+    st.sampled_from(["", "x", "chain", "random", "digits", "1e-3"]),
+)
+_SOME_KEYS = """
+    method seed data search train latency budget children seconds space name num_layers options
+    child lr min_lr flip source chain tracking uri
+"""
+_KEYS: Any = st.one_of(st.sampled_from(_SOME_KEYS.split()), st.integers(0, 2))
+_SHAPES: Any = st.recursive(
+    _ATOMS,
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(_KEYS, inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(_SHAPES)
+def test_any_shape_of_input_is_taken_or_explained(data: Any) -> None:
+    try:
+        config = parse(data)
+    except InputError as error:
+        keys = [str(problem) for problem in error.problems]
+        assert len(keys) == len(set(keys))
+    else:
+        assert parse(json.loads(dumps(config))) == config
 
 
 def test_problems_of_options_and_those_found_before_are_in_the_same_message() -> None:
