@@ -92,7 +92,7 @@ def register(
 
     Args:
         network: in evaluation mode, on the CPU.
-        example: at least two images (B, C, H, W), normalised; B = 1 would be exported as fixed.
+        example: at least two images (B, C, H, W); B = 1 would be exported as fixed.
 
     Raises:
         ModelDiffers: the loaded model predicts something else; nothing is registered.
@@ -137,7 +137,7 @@ def promote(
 
     Args:
         accuracy: test accuracy of the new version on `images`, a fraction.
-        images: normalised test images (N, C, H, W).
+        images: test images (N, C, H, W), as both models read them.
         labels: (N,).
         min_gain: the gain must be at least this fraction, and above 0.
     """

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nascore import checkpoint
 from nascore.counting import count
+from nascore.data.batches import normalisation
+from nascore.data.store import DatasetInfo
 from nascore.genotype import Genotype
 from nascore.results import SearchResult
 from nascore.search import build_network
@@ -79,6 +81,28 @@ class FinalModel:
         network.load_state_dict(weights)
         values = {k: v for k, v in summary.items() if k not in ("version", "genotype", "shape")}
         return cls(genotype=genotype, shape=shape, network=network.eval(), **values)
+
+
+class Predictor(nn.Module):
+    """The network as it is deployed, with the normalisation of its training data inside.
+
+    Pixels as they are stored, float (B, C, H, W) of 0..255 -> logits (B, num_classes). Whoever
+    loads the model needs to know nothing about its data set.
+    """
+
+    scale_C11: Tensor
+    shift_C11: Tensor
+
+    def __init__(self, network: nn.Module, info: DatasetInfo) -> None:
+        super().__init__()
+        self.network = network
+        scale_C11, shift_C11 = normalisation(info)
+        self.register_buffer("scale_C11", scale_C11)
+        self.register_buffer("shift_C11", shift_C11)
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        logits_BK: Tensor = self.network(pixels_BCHW * self.scale_C11 + self.shift_C11)
+        return logits_BK
 
 
 def train_from_scratch(

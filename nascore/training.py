@@ -6,9 +6,10 @@ released code). Batches come from the data as whole tensors on the device, so th
 but forward, backward and update.
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from nascore.config import TrainingConfig
 from nascore.data.batches import Split
 from nascore.errors import ChildFailed
 
+_SMALL_BATCH = 2**15  # pixels; below it a second CPU thread costs more than it saves
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
 
 
@@ -67,6 +69,28 @@ def train(
         ChildFailed: the loss is not finite, or the network does not fit in memory.
         Stopped: `should_stop` said so.
     """
+    with _fitting_threads(split, config):
+        return _train(
+            network,
+            split,
+            config,
+            generator=generator,
+            valid=valid,
+            on_epoch=on_epoch,
+            should_stop=should_stop,
+        )
+
+
+def _train(
+    network: nn.Module,
+    split: Split,
+    config: TrainingConfig,
+    *,
+    generator: torch.Generator,
+    valid: Split | None,
+    on_epoch: Callable[[int, float | None], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> Training:
     start = time.perf_counter()
     optimizer = _optimizer(network, config)
     num_steps = config.epochs * split.steps_per_epoch(config)
@@ -135,6 +159,20 @@ def evaluate(network: nn.Module, split: Split, *, batch_size: int = 512) -> floa
     """Accuracy on a split, as a fraction."""
     predicted_N = predict(network, split, batch_size=batch_size).argmax(1)
     return float((predicted_N == split.labels).double().mean())
+
+
+@contextlib.contextmanager
+def _fitting_threads(split: Split, config: TrainingConfig) -> Iterator[None]:
+    """One CPU thread for batches of few pixels: threads that share little work wait for each other,
+    and on a machine that has other work they wait long. The rule looks at sizes alone, since the
+    number of threads changes the last bits of a sum and a result must repeat."""
+    threads = torch.get_num_threads()
+    if split.device.type == "cpu" and config.batch_size * split.size**2 < _SMALL_BATCH:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:

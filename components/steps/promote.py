@@ -12,7 +12,7 @@ from components.tracking import redact, wait_for_run
 from nascore import draw
 from nascore.data.batches import Splits, load
 from nascore.data.store import DatasetInfo
-from nascore.final import FinalModel
+from nascore.final import FinalModel, Predictor
 from nascore.report.page import Report, render
 from nascore.results import Arm, SearchResult
 from nascore.spaces import SearchSpace, make_space
@@ -101,12 +101,11 @@ def _wait_for_run(step: Step, settings: Config) -> str:
 def _register(
     settings: Config, final: FinalModel, splits: Splits, run_id: str
 ) -> tuple[registry.Registered, registry.Decision]:
-    batches = list(splits.test.eval_batches(512))
-    images = torch.cat([x_BCHW for x_BCHW, _ in batches])
+    pixels = torch.cat(list(splits.test.pixel_batches(512))).float()
     uri, name = settings.tracking.uri, settings.promote.model_name
     registered = registry.register(
-        final.network,
-        images[:_EXAMPLE_IMAGES].numpy(),
+        Predictor(final.network, splits.info).eval(),
+        pixels[:_EXAMPLE_IMAGES].numpy(),
         uri=uri,
         run_id=run_id,
         model_name=name,
@@ -121,7 +120,7 @@ def _register(
         registered,
         uri=uri,
         accuracy=final.test_accuracy,
-        images=images,
+        images=pixels,
         labels=splits.test.labels,
         min_gain=settings.promote.min_gain,
     )

@@ -41,6 +41,7 @@ class Split:
 
     Attributes:
         labels: int64 (N,), on the device.
+        size: height and width in pixels.
     """
 
     def __init__(
@@ -50,10 +51,8 @@ class Split:
         self.labels = labels.to(device)
         self.device = device
         self.num_images = len(labels)
-        mean = torch.tensor(info.mean, device=device)
-        std = torch.tensor(info.std, device=device)
-        self._scale_C11 = (1 / (255 * std)).view(-1, 1, 1)
-        self._shift_C11 = (-mean / std).view(-1, 1, 1)
+        self.size = info.size
+        self._scale_C11, self._shift_C11 = (part.to(device) for part in normalisation(info))
 
     def steps_per_epoch(self, config: TrainingConfig) -> int:
         """Batches that `train_batches` gives."""
@@ -86,9 +85,19 @@ class Split:
         for position, x_u8 in zip(positions, self._images.batches(positions), strict=True):
             yield self.normalise(x_u8), self.labels[position.to(self.device)]
 
+    def pixel_batches(self, batch_size: int) -> Iterator[Tensor]:
+        """All images in order as they are stored, uint8 (B, C, H, W)."""
+        return self._images.batches(list(torch.arange(self.num_images).split(batch_size)))
+
     def normalise(self, x_u8: Tensor) -> Tensor:
         """(pixel / 255 - mean) / std, a channel at a time."""
         return x_u8.float().mul_(self._scale_C11).add_(self._shift_C11)
+
+
+def normalisation(info: DatasetInfo) -> tuple[Tensor, Tensor]:
+    """Scale and shift, (C, 1, 1) each: pixel * scale + shift = (pixel / 255 - mean) / std."""
+    mean, std = torch.tensor(info.mean), torch.tensor(info.std)
+    return (1 / (255 * std)).view(-1, 1, 1), (-mean / std).view(-1, 1, 1)
 
 
 @dataclass(frozen=True)

@@ -247,8 +247,10 @@ def test_the_registered_model_predicts_what_the_saved_weights_do(
     splits = load(kept / "prepare_data" / "outputs" / "dataset", torch.device("cpu"))
     correct = total = 0
     with torch.inference_mode():
-        for x_BCHW, y_B in splits.test.eval_batches(64):
-            logits = registered(x_BCHW)
+        for (x_BCHW, y_B), pixels in zip(
+            splits.test.eval_batches(64), splits.test.pixel_batches(64), strict=True
+        ):
+            logits = registered(pixels.float())  # the model normalises by itself
             torch.testing.assert_close(logits, saved.network(x_BCHW), atol=1e-4, rtol=1e-4)
             correct += int((logits.argmax(1) == y_B).sum())
             total += len(y_B)
