@@ -60,6 +60,8 @@ def run_pipeline(output: Output, console: Console) -> Failure | None:
             display.say("Stopping: the step under way saves what it has (ctrl-C again to not wait)")
             _stop(process)
             raise
+    if process.returncode < 0:  # killed: its step lives on, and would work beside a resumed run
+        _end_orphans(process.pid)
     return None if process.returncode == 0 else _failure(display, output.folder / LOG)
 
 
@@ -103,6 +105,26 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def _end_orphans(group: int) -> None:
+    """Ends what is left of a process group: politely, so that the step can save, then not."""
+    import psutil
+
+    orphans = [process for process in psutil.process_iter() if _is_member(process.pid, group)]
+    for process in orphans:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(orphans, timeout=_STOP_S)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _is_member(pid: int, group: int) -> bool:
+    try:
+        return os.getpgid(pid) == group
+    except OSError:  # gone, or somebody else's
+        return False
 
 
 def _failure(display: Display, log: Path) -> Failure:

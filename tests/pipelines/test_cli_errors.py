@@ -320,12 +320,9 @@ def test_the_version_is_told_quickly(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("signum", "status", "begun"),
-    [(signal.SIGINT, 130, "progress.jsonl"), (signal.SIGTERM, 1, "pipeline.log")],
-)
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])
 def test_a_run_that_is_stopped_ends_all_its_processes_and_says_how_to_go_on(
-    tmp_path: Path, signum: signal.Signals, status: int, begun: str
+    tmp_path: Path, signum: signal.Signals, status: int
 ) -> None:
     import psutil
 
@@ -337,7 +334,7 @@ def test_a_run_that_is_stopped_ends_all_its_processes_and_says_how_to_go_on(
         text=True,
     ) as process:
         deadline = time.monotonic() + 60
-        while not (tmp_path / "out" / begun).exists():
+        while not (tmp_path / "out" / "pipeline.log").exists():
             assert time.monotonic() < deadline
             time.sleep(0.05)
         started = psutil.Process(process.pid).children(recursive=True)
@@ -348,6 +345,32 @@ def test_a_run_that_is_stopped_ends_all_its_processes_and_says_how_to_go_on(
     assert "Traceback" not in stderr + stdout
     assert len(started) >= 1
     assert psutil.wait_procs(started, timeout=5)[1] == []
+
+
+@pytest.mark.slow
+def test_when_the_runner_is_killed_its_step_does_not_live_on(tmp_path: Path) -> None:
+    import psutil
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", "run", "--set=method=random", "--out=out"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "out" / "progress.jsonl").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        started = psutil.Process(process.pid).children(recursive=True)
+        (runner,) = psutil.Process(process.pid).children()
+        runner.kill()
+        _, stderr = process.communicate(timeout=90)
+    assert process.returncode == 1, stderr
+    assert "nas run --resume" in stderr
+    assert "Traceback" not in stderr
+    assert len(started) > 1
+    assert psutil.wait_procs(started, timeout=0)[1] == []
 
 
 def test_two_processes_cannot_go_on_with_the_same_run(tmp_path: Path) -> None:
