@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nascore.errors import InputError
 from nascore.methods.options import CoderOptions
 
 
@@ -149,7 +150,11 @@ class MseCoder(nn.Module):
     def __init__(self, cardinalities: tuple[int, ...], options: CoderOptions) -> None:
         super().__init__()
         if len(set(cardinalities)) != 1:
-            raise ValueError("the mse coder needs one vocabulary for all tokens; use categorical")
+            raise InputError.of(
+                "search.options.coder.kind",
+                options.kind,
+                "needs a space whose tokens all have the same number of values; use categorical",
+            )
         length = len(cardinalities)
         self.vocabulary = cardinalities[0]
         self.embedding_size = options.embedding_size or max(2, length // 3)
@@ -232,7 +237,12 @@ def simulate(
     if not balanced:
         return (torch.rand(count, len(sizes), generator=generator) * sizes).long()
     if len(set(cardinalities)) != 1 or 4 * cardinalities[0] < len(cardinalities):
-        raise ValueError("balanced strings need one vocabulary of at least a quarter of the length")
+        raise InputError.of(
+            "search.options.coder.balanced_strings",
+            True,
+            "needs a space whose tokens have one number of values, at least a quarter of their "
+            "count; use false",
+        )
     order = torch.rand(count, 4 * cardinalities[0], generator=generator).argsort(dim=1)
     return order[:, : len(cardinalities)] // 4
 

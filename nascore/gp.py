@@ -13,6 +13,7 @@ caller keeps N to a few hundred.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -127,7 +128,8 @@ class GaussianProcess:
         matrix_NN.diagonal().add_(kernel.noise + _JITTER)
         self._factor_NN = torch.linalg.cholesky(matrix_NN)
         self._solved_N1 = torch.linalg.solve_triangular(self._factor_NN, y_N[:, None], upper=False)
-        self._scale = float(self._solved_N1.square().mean())
+        # Equal targets say nothing of the signal; any scale lets the uncertain win.
+        self._scale = max(float(self._solved_N1.square().mean()), 1e-9)
 
     def predict(self, features: Features) -> tuple[Tensor, Tensor]:
         """Posterior mean and standard deviation of the noise-free value, (M,) each."""
@@ -136,6 +138,14 @@ class GaussianProcess:
         mean_M = (solved_NM.T @ self._solved_N1)[:, 0]
         variance_M = 1 - solved_NM.square().sum(dim=0)
         return mean_M, (variance_M.clamp(min=1e-9) * self._scale).sqrt()
+
+    def expected_improvement(self, features: Features, best: float) -> Tensor:
+        """E[max(0, f - best)] of each candidate, (M,)."""
+        mean_M, std_M = self.predict(features)
+        gain_M = (mean_M - best) / std_M
+        density_M = torch.exp(-0.5 * gain_M**2) / math.sqrt(2 * math.pi)
+        expected_M: Tensor = std_M * (gain_M * torch.special.ndtr(gain_M) + density_M)
+        return expected_M
 
 
 def _squared_distances(a_ND: Tensor, b_MD: Tensor) -> Tensor:

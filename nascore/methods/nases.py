@@ -11,20 +11,22 @@ encoder.
 each departure a switch in `NasesOptions`:
 
 - categorical coder instead of squared error on raw integers (`coder.kind`);
-- a Gaussian policy N(controller(s), sigma^2) with REINFORCE instead of a deterministic action with
-  a Bernoulli-style loss;
-- proximity moves: only a share of the coordinates moves (`move_fraction`), since decoding is local;
-- replay of good states: the policy starts from the best architectures so far (`num_elites`), not
-  from the last one;
-- a critic in the embedding picks the most promising of many policy samples (`critic`): a Gaussian
-  process on the embeddings of what was trained;
+- replay of good states: the policy starts from the best architectures so far (`num_elites`), with
+  a few of their tokens redrawn (`state_changes`), not from the last architecture;
+- a Gaussian policy around controller(s) in the embedding with REINFORCE, instead of a
+  deterministic action with a Bernoulli-style loss; only some coordinates move (`num_moves`,
+  `sigma`), since decoding is local;
+- a critic picks the most promising of many policy samples (`critic`): a Gaussian process that reads
+  what the frozen decoder makes of an action (`critic_metrics`), on the ranks of the rewards;
 - no network is proposed twice (`no_repeats`).
 
 A proposer's state follows from the children alone (`update`), and randomness from the seed and the
 child's number: one that is rebuilt from a study's history proposes what the old one would have.
 """
 
+import itertools
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +58,7 @@ _CODER = "coder.pt"
 _CARD = "controller.json"
 _ROOM = 256  # children; grows by doubling
 _KERNEL_CHILDREN = 100  # that the kernel is chosen by
+_LISTED = 20_000  # token strings of a space that is small enough to be gone through
 _ROUNDS = 20  # rounds of candidates before the neighbourhood counts as exhausted
 
 Floats = NDArray[np.float64]
@@ -168,7 +171,7 @@ class NasesProposer:
         """The architecture of child `number`.
 
         When every candidate in reach was proposed before, a random architecture that was not; when
-        the space is exhausted, a random one.
+        the space is exhausted, a random one: a search with a larger budget repeats itself.
         """
         rng = self._seeds.numpy(self._stream, "suggest", number)
         if len(self._history) < self._options.num_random:
@@ -256,17 +259,16 @@ class NasesProposer:
     # The critic.
 
     def _choose(self, candidates: list[Genotype]) -> Genotype:
-        """The candidate with the critic's highest upper confidence bound."""
+        """The candidate of which the critic expects the largest improvement."""
         if not self._options.critic:
             return candidates[0]
         kept = _best_and_latest(self._history.rewards, self._options.critic_memory)
-        critic = GaussianProcess(
-            self._features(self._history.tokens(kept)),
-            _targets(self._history.rewards[kept]),
-            self._chosen_kernel(),
-        )
-        mean_M, std_M = critic.predict(self._features(torch.tensor([c.tokens for c in candidates])))
-        return candidates[int((mean_M + self._options.exploration * std_M).argmax())]
+        target_N = _targets(self._history.rewards[kept])
+        seen = self._features(self._history.tokens(kept))
+        critic = GaussianProcess(seen, target_N, self._chosen_kernel())
+        tokens_ML = torch.tensor([candidate.tokens for candidate in candidates])
+        gain_M = critic.expected_improvement(self._features(tokens_ML), float(target_N.max()))
+        return candidates[int(gain_M.argmax())]
 
     def _chosen_kernel(self) -> Kernel:
         """Chosen anew whenever the children have grown by a tenth; depends on their number alone,
@@ -451,10 +453,16 @@ def _targets(rewards: Floats) -> Tensor:
 
 
 def _unseen(space: SearchSpace, seen: set[str], rng: np.random.Generator) -> Genotype:
+    """A random network that is new. A small space is gone through before a repeat is accepted."""
     for _ in range(100):
         genotype = spaces.sample(space, rng)
         if space.canonical(genotype) not in seen:
-            break
+            return genotype
+    if math.prod(space.cardinalities) <= _LISTED:
+        for tokens in itertools.product(*map(range, space.cardinalities)):
+            listed = Genotype(space.identifier, tokens)
+            if space.canonical(listed) not in seen:
+                return listed
     return genotype
 
 

@@ -37,8 +37,8 @@ class NasesOptions(Section):
     """Settings of NASES. Everything that goes beyond the paper can be switched off here."""
 
     coder: CoderOptions = CoderOptions()
-    num_random: Positive = 10
-    """Uniform architectures before the policy acts (the release explores for about 10 episodes)."""
+    num_random: Positive = 5
+    """Uniform architectures before the policy acts; the release explores for about 10 episodes."""
     cycle: Positive = 30
     """Children between re-initialisations of the controller from the encoder."""
     random_state: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -59,14 +59,12 @@ class NasesOptions(Section):
     controller_batch: Positive = 16
     critic: bool = True
     """Score candidates by a critic in the embedding; off, the first new candidate is taken."""
-    critic_metrics: tuple[Literal["values", "order", "embedding"], ...] = (
-        "values",
-        "order",
-        "embedding",
-    )
-    """By what the critic may tell architectures apart; the evidence chooses one, or a pair."""
-    exploration: Annotated[float, Field(ge=0)] = 1.0
-    """Standard deviations that the critic adds to its mean (upper confidence bound)."""
+    critic_metrics: Annotated[
+        tuple[Literal["values", "order", "embedding"], ...], Field(min_length=1)
+    ] = ("values", "order")
+    """By what the critic may tell the architectures apart that points of the embedding decode to:
+    unequal tokens, how far tokens are apart, how far their embeddings are. The evidence of the
+    children chooses one of those named, or the mean of two."""
     num_candidates: Positive = 256
     critic_memory: Annotated[int, Field(ge=10)] = 300
     """Children that the critic is fitted to: the best and the latest."""
@@ -76,18 +74,23 @@ class NasesOptions(Section):
     """Never propose a network that was proposed before (isomorphic ones count as the same)."""
 
 
+class PaperCoderOptions(CoderOptions):
+    """The released coder. The release trains it longer: 200,000 updates with batches of 64, then
+    100,000 of 128 and 50,000 of 256."""
+
+    kind: Literal["categorical", "mse"] = "mse"
+    lr: Annotated[float, Field(gt=0)] = 1e-5
+    num_strings: Positive = 300_000
+    steps: Positive = 20_000
+    batch_size: Positive = 64
+    balanced_strings: bool = True
+    rounding: Literal["round", "ceil"] = "ceil"
+
+
 class NasesPaperOptions(Section):
     """NASES as released; each switch of a defect is named after it."""
 
-    coder: CoderOptions = CoderOptions(
-        kind="mse",
-        balanced_strings=True,
-        rounding="ceil",
-        lr=1e-5,
-        num_strings=300_000,
-        steps=20_000,
-        batch_size=64,
-    )
+    coder: PaperCoderOptions = PaperCoderOptions()
     cycle: Positive = 30
     controller_lr: Annotated[float, Field(gt=0)] = 1e-5
     controller_batch: Positive = 4

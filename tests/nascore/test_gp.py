@@ -101,3 +101,19 @@ def test_equal_observations_do_not_break_it() -> None:
     mean, std = process.predict(features(ALL))
     assert bool(mean.isfinite().all())
     assert bool(std.isfinite().all())
+    gain = process.expected_improvement(features(ALL), 0.0)
+    assert bool(gain.isfinite().all())
+    assert int(gain.argmax()) >= 5, "what was not seen promises more than what was"
+
+
+def test_expected_improvement_against_sampling_and_with_nothing_to_gain() -> None:
+    near = ALL[(ALL <= 1).all(1)]
+    targets = standard(by_order(near))
+    process = GaussianProcess(features(near), targets, Kernel(("values",), 1.0, 0.0, 1e-2))
+    mean, std = process.predict(features(ALL))
+    best = float(targets.max())
+    draws = torch.randn(20_000, 1, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    sampled = (mean + std * draws - best).clamp(min=0).mean(0)
+    gain = process.expected_improvement(features(ALL), best)
+    torch.testing.assert_close(gain, sampled, atol=0.01, rtol=0.05)
+    assert float(process.expected_improvement(features(ALL), 100.0).max()) < 1e-9

@@ -9,19 +9,25 @@ import pytest
 import torch
 
 from nascore.config import ChainSpaceConfig
+from nascore.errors import CheckpointError
 from nascore.genotype import Genotype
 from nascore.methods import nases
-from nascore.methods.options import CoderOptions, NasesOptions, NasesPaperOptions
+from nascore.methods.options import (
+    CoderOptions,
+    NasesOptions,
+    NasesPaperOptions,
+    PaperCoderOptions,
+)
 from nascore.results import Child, ChildScores
 from nascore.search import Proposer
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace, make_space, sample
 
 SPACE = make_space(ChainSpaceConfig(num_layers=3))
-OPTIONS = NasesOptions(coder=CoderOptions(steps=500))
+OPTIONS = NasesOptions(coder=CoderOptions(steps=500), num_random=10)
 PAPER = NasesPaperOptions(
-    coder=CoderOptions(
-        kind="mse", rounding="ceil", lr=1e-3, steps=300, mse_wide_factor=6, mse_narrow_factor=4
+    coder=PaperCoderOptions(
+        lr=1e-3, steps=300, num_strings=5000, mse_wide_factor=6, mse_narrow_factor=4
     ),
     controller_lr=1e-4,
 )
@@ -159,6 +165,82 @@ def test_the_controller_alone_learns_without_the_critic(folder: Path) -> None:
     random = np.mean([score(sample(SPACE, rng)).valid_accuracy for _ in range(200)])
     alone = [last_twenty(folder, seed, critic=False) for seed in range(5)]
     assert np.median(alone) > random + 0.03
+
+
+def test_two_streams_of_one_seed_share_nothing(folder: Path) -> None:
+    one, other = (
+        nases.make_proposer(OPTIONS, SPACE, Seeds(0), stream, controller=folder / "ours")
+        for stream in ("method", "other")
+    )
+    assert not set(genotypes(play(one, 12))) & set(genotypes(play(other, 12)))
+
+
+def test_a_coder_is_prepared_once_and_refused_for_other_options(folder: Path) -> None:
+    other = OPTIONS.model_copy(update={"coder": CoderOptions(steps=501)})
+    with pytest.raises(CheckpointError, match="coder is"):
+        nases.make_proposer(other, SPACE, Seeds(0), "method", controller=folder / "ours")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"critic": False},
+        {"state_changes": 0.0},
+        {"num_moves": 0.0, "controller_steps": 0},
+        {"critic_metrics": ("embedding",)},
+        {"critic_memory": 12},
+        {"gap_penalty": False, "no_repeats": False},
+    ],
+    ids=str,
+)
+def test_every_departure_can_be_switched(folder: Path, changes: dict[str, object]) -> None:
+    usual = genotypes(play(make(folder, 0), 30))
+    changed = genotypes(play(make(folder, 0, **changes), 30))
+    assert usual[: OPTIONS.num_random] == changed[: OPTIONS.num_random]
+    assert usual != changed
+    assert changed == genotypes(play(make(folder, 0, **changes), 30))
+
+
+def test_options_of_the_released_coder_stay_the_releases_when_one_is_set() -> None:
+    options = NasesPaperOptions.model_validate({"coder": {"steps": 7}})
+    assert (options.coder.kind, options.coder.rounding, options.coder.steps) == ("mse", "ceil", 7)
+
+
+def test_children_that_all_fail_or_all_score_the_same_do_not_stop_it(folder: Path) -> None:
+    for scores in (None, ChildScores(0.5, 0.5, 1, 1, 1.0)):
+        proposer = make(folder, 0)
+        proposed = set()
+        for number in range(25):
+            genotype = proposer.suggest(number)
+            proposed.add(genotype)
+            proposer.update(Child(number, genotype, scores, failure="" if scores else "no memory"))
+        assert len(proposed) == 25
+
+
+class MixedTokens:
+    """Tokens with different numbers of values, one of them without a choice."""
+
+    identifier = "mixed"
+    cardinalities = (2, 7, 1, 4)
+
+    def canonical(self, genotype: Genotype) -> str:
+        return str(genotype.tokens)
+
+
+def test_tokens_may_have_different_numbers_of_values(tmp_path: Path) -> None:
+    space: SearchSpace = MixedTokens()  # type: ignore[assignment]
+    options = NasesOptions(coder=CoderOptions(steps=200))
+    nases.pretrain_coder(options.coder, space, Seeds(0), tmp_path)
+    proposer = nases.NasesProposer.load(tmp_path, options, space, Seeds(0))
+    best = 0.0
+    for number in range(20):
+        tokens = proposer.suggest(number).tokens
+        assert all(0 <= t < size for t, size in zip(tokens, space.cardinalities, strict=True))
+        value = (tokens[1] + 7 * (tokens[0] == 1) + 3 * (tokens[3] == 2)) / 16
+        best = max(best, value)
+        child = Child(number, Genotype("mixed", tokens), ChildScores(value, value, 1, 1, 1.0))
+        proposer.update(child)
+    assert best == 1.0, "the best of 56 within 20"
 
 
 class FewNetworks:
