@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-# An empty cache directory breaks nothing; two threads are what a laptop has to spare.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help install run test lint type compile golden lock clean
@@ -24,7 +23,7 @@ run: $(STAMP)  ## search, train, profile and register a network on real data (di
 	@$(BIN)/nas run $(ARGS)
 
 test: $(STAMP)  ## all tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(STAMP)  ## style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

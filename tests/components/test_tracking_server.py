@@ -158,7 +158,7 @@ def test_a_model_is_registered_through_the_server(server: Server):
     from components import registry
 
     server.start()
-    client = MlflowClient(server.uri)
+    client = MlflowClient(server.uri, server.uri)  # tests before may have set another registry
     run_id = client.create_run(client.create_experiment("models")).info.run_id
     made = registry.register(
         nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval(),
