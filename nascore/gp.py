@@ -39,17 +39,14 @@ class Features:
 
     def __init__(self, tokens_NL: Tensor, z_NE: Tensor, cardinalities: Sequence[int]) -> None:
         self.length = len(cardinalities)
-        parts = [
-            torch.nn.functional.one_hot(tokens_NL[:, i], size)
-            for i, size in enumerate(cardinalities)
-        ]
-        self.values_NV = torch.cat(parts, dim=1).double()
+        sizes_L = torch.tensor(cardinalities)
+        token_V = torch.repeat_interleave(torch.arange(self.length), sizes_L)
+        value_V = torch.arange(len(token_V)) - (sizes_L.cumsum(0) - sizes_L)[token_V]
+        tokens_NV = tokens_NL[:, token_V]
+        self.values_NV = (tokens_NV == value_V).double()
         # Thermometer code: two tokens differ in as many places as they are apart.
-        steps = [
-            (tokens_NL[:, i, None] > torch.arange(size - 1)) / max(1, size - 1) ** 0.5
-            for i, size in enumerate(cardinalities)
-        ]
-        self.order_NV = torch.cat(steps, dim=1).double()
+        widths_L = (sizes_L - 1).clamp(min=1).double().sqrt()
+        self.order_NV = (tokens_NV > value_V) / widths_L[token_V]
         self.z_NE = z_NE.double()
 
     def distances(self, other: "Features", metric: Metric) -> tuple[Tensor, Tensor]:

@@ -59,7 +59,7 @@ _CARD = "controller.json"
 _ROOM = 256  # children; grows by doubling
 _KERNEL_CHILDREN = 100  # that the kernel is chosen by
 _LISTED = 20_000  # token strings of a space that is small enough to be gone through
-_ROUNDS = 20  # rounds of candidates before the neighbourhood counts as exhausted
+_ROUNDS = 3  # rounds of candidates before the neighbourhood counts as exhausted
 
 Floats = NDArray[np.float64]
 
@@ -151,6 +151,7 @@ class NasesProposer:
         self._controller: Controller = self._new_controller()
         self._num_learned = 0
         self._kernel: tuple[int, Kernel] | None = None
+        self._is_exhausted = False
 
     @classmethod
     def load(
@@ -173,15 +174,27 @@ class NasesProposer:
         When every candidate in reach was proposed before, a random architecture that was not; when
         the space is exhausted, a random one: a search with a larger budget repeats itself.
         """
-        rng = self._seeds.numpy(self._stream, "suggest", number)
+        genotype = None if self._is_exhausted else self._propose(number)
+        if genotype is None:
+            # What was proposed stays proposed: no need to look again.
+            self._is_exhausted = True
+            genotype = spaces.sample(self._space, self._rng("repeat", number))
+        return genotype
+
+    def _propose(self, number: int) -> Genotype | None:
+        """None when no network is left."""
+        rng = self._rng("suggest", number)
         if len(self._history) < self._options.num_random:
-            return self._random(rng)
+            return _unseen(self._space, self._history.seen, rng)
         self._learn()
         for _ in range(_ROUNDS):
             candidates = self._candidates(rng)
             if candidates:
                 return self._choose(candidates)
-        return self._random(rng)
+        return _unseen(self._space, self._history.seen, rng)
+
+    def _rng(self, purpose: str, number: int) -> np.random.Generator:
+        return self._seeds.numpy(self._stream, purpose, number)
 
     # The policy and its learning.
 
@@ -208,7 +221,7 @@ class NasesProposer:
         embedding of its own tokens."""
         count = len(rewards)
         advantages = rl.standardise(rewards)
-        rng = self._seeds.numpy(self._stream, "replay", count)
+        rng = self._rng("replay", count)
         for _ in range(self._options.controller_steps):
             size = min(self._options.controller_batch, count)
             picked = rng.choice(count, size=size, replace=False)
@@ -233,8 +246,8 @@ class NasesProposer:
         noise = rng.standard_normal(mean_BE.shape) * options.sigma * moves
         tokens_BL = self._decode((mean_BE + torch.from_numpy(noise).float()).clamp(0, 1))
         found: dict[str, Genotype] = {}
-        for tokens in tokens_BL.tolist():
-            genotype = Genotype(self._space.identifier, tuple(tokens))
+        for tokens in dict.fromkeys(map(tuple, tokens_BL.tolist())):
+            genotype = Genotype(self._space.identifier, tokens)
             key = self._space.canonical(genotype)
             if key not in self._history.seen or not options.no_repeats:
                 found.setdefault(key, genotype)
@@ -300,9 +313,6 @@ class NasesProposer:
 
     def _decode(self, z_BE: Tensor) -> Tensor:
         return cast(Tensor, self._coder.decode(z_BE))  # type: ignore[operator]
-
-    def _random(self, rng: np.random.Generator) -> Genotype:
-        return _unseen(self._space, self._history.seen, rng)
 
 
 @dataclass(frozen=True)
@@ -452,18 +462,19 @@ def _targets(rewards: Floats) -> Tensor:
     return torch.from_numpy(rl.rank_to_normal(rewards))
 
 
-def _unseen(space: SearchSpace, seen: set[str], rng: np.random.Generator) -> Genotype:
-    """A random network that is new. A small space is gone through before a repeat is accepted."""
+def _unseen(space: SearchSpace, seen: set[str], rng: np.random.Generator) -> Genotype | None:
+    """A random network that is new. A small space is gone through, and None says that nothing is
+    left; in a large one a repeat is accepted after a while."""
     for _ in range(100):
         genotype = spaces.sample(space, rng)
         if space.canonical(genotype) not in seen:
             return genotype
-    if math.prod(space.cardinalities) <= _LISTED:
-        for tokens in itertools.product(*map(range, space.cardinalities)):
-            listed = Genotype(space.identifier, tokens)
-            if space.canonical(listed) not in seen:
-                return listed
-    return genotype
+    if math.prod(space.cardinalities) > _LISTED:
+        return genotype
+    listed = (
+        Genotype(space.identifier, t) for t in itertools.product(*map(range, space.cardinalities))
+    )
+    return next((new for new in listed if space.canonical(new) not in seen), None)
 
 
 # --- the pipeline's steps ---------------------------------------------------------------------

@@ -66,7 +66,7 @@ class NasesOptions(Section):
     unequal tokens, how far tokens are apart, how far their embeddings are. The evidence of the
     children chooses one of those named, or the mean of two."""
     num_candidates: Positive = 256
-    critic_memory: Annotated[int, Field(ge=10)] = 300
+    critic_memory: Annotated[int, Field(ge=10)] = 200
     """Children that the critic is fitted to: the best and the latest."""
     gap_penalty: bool = True
     """Reward (2 valid - train)^3; off, the validation accuracy itself."""

@@ -253,15 +253,25 @@ class FewNetworks:
         return "".join(map(str, sorted(genotype.tokens)))  # 10 different networks
 
 
-def test_an_exhausted_space_still_gets_proposals(tmp_path: Path) -> None:
+def test_a_space_is_exhausted_and_then_repeats(tmp_path: Path) -> None:
     space: SearchSpace = FewNetworks()  # type: ignore[assignment]
     options = NasesOptions(coder=CoderOptions(steps=200), num_random=4)
     nases.pretrain_coder(options.coder, space, Seeds(0), tmp_path)
-    proposer = nases.NasesProposer.load(tmp_path, options, space, Seeds(0))
-    proposed = []
+
+    def new() -> nases.NasesProposer:
+        return nases.NasesProposer.load(tmp_path, options, space, Seeds(0))
+
+    proposer, proposed = new(), []
+    children: list[Child] = []
     for number in range(14):
         genotype = proposer.suggest(number)
         proposed.append(space.canonical(genotype))
         value = sum(genotype.tokens) / 6
-        proposer.update(Child(number, genotype, ChildScores(value, value, 1, 1, 1.0)))
+        children.append(Child(number, genotype, ChildScores(value, value, 1, 1, 1.0)))
+        proposer.update(children[-1])
     assert len(set(proposed[:10])) == 10
+    for cut in (9, 10, 12):
+        rebuilt = new()
+        for child in children[:cut]:
+            rebuilt.update(child)
+        assert rebuilt.suggest(cut) == children[cut].genotype
