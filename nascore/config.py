@@ -82,6 +82,8 @@ class TrainingConfig(Section):
     """SGD with Nesterov momentum and one cosine cycle, as NASES trains children and winner."""
 
     epochs: Positive = 8
+    max_steps: Positive | None = None
+    """At most this many weight updates, whatever the epochs: bounds the cost on larger data."""
     batch_size: Annotated[int, Field(ge=2)] = 64
     """Batch normalisation needs at least two images."""
     lr: Annotated[float, Field(gt=0)] = 0.05

@@ -5,9 +5,12 @@ that died goes on from its study as if nothing had happened.
 """
 
 import dataclasses
+import os
 import platform
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Protocol
 
@@ -23,7 +26,7 @@ from nascore.seeding import Seeds
 from nascore.spaces import ImageShape, SearchSpace
 from nascore.study import Study, failed, finished
 from nascore.task import Task, device_of
-from nascore.training import Stopped, train
+from nascore.training import Stopped, planned_steps, train, uses_one_thread
 from nascore.verdict import compare
 
 
@@ -43,6 +46,10 @@ class Proposer(Protocol):
         ...
 
 
+# Both arms may build a network at once, and initial weights come from torch's global generator.
+_GLOBAL_GENERATOR = threading.Lock()
+
+
 class SearchFailed(Exception):
     """No child finished, so there is no architecture to return."""
 
@@ -51,7 +58,7 @@ def build_network(
     space: SearchSpace, genotype: Genotype, shape: ImageShape, *, seed: int, final: bool = False
 ) -> torch.nn.Module:
     """A network with initial weights that depend on `seed` alone; the global generator is kept."""
-    with torch.random.fork_rng(devices=[]):
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return space.build(genotype, shape, "final" if final else "search")
 
@@ -95,23 +102,29 @@ def train_child(
 
 
 def run_arm(
-    task: Task, arm: str, proposer: Proposer, *, method: str, budget: Budget, charged_s: float = 0.0
+    task: Task,
+    arm: str,
+    proposer: Proposer,
+    *,
+    study: Study,
+    budget: Budget,
+    charged_s: float = 0.0,
 ) -> Arm:
     """Proposes, trains and records children until the budget is spent.
 
     Args:
-        arm: `method` or `control`; names the study and every random stream.
+        arm: `method` or `control`; names every random stream.
+        study: keeps the children; those of earlier processes are taken over.
         charged_s: seconds that the arm has cost beside its children (its coder, say).
     """
     start = time.perf_counter()
-    study = Study(f"sqlite:///{task.state / 'study.db'}", arm, _identity(task, method))
     children = study.children()
     budget.resume(children)
     for child in children:
         proposer.update(child)
     before_s = charged_s + sum(child.scores.duration_s for child in children if child.scores)
 
-    child_steps = task.search.child.epochs * task.splits.train.steps_per_epoch(task.search.child)
+    child_steps = planned_steps(task.splits.train, task.search.child)
     while not task.should_stop() and budget.allows(children, child_steps=child_steps):
         number = study.start()
         genotype = proposer.suggest(number)
@@ -135,32 +148,48 @@ def run_arm(
         children.append(child)
         task.on_child(arm, child)
         _report(task, arm, children)
-    return Arm(method, tuple(children), before_s + time.perf_counter() - start)
+    return Arm(study.method, tuple(children), before_s + time.perf_counter() - start)
 
 
 def search_by_proposing(
     task: Task, proposer: Proposer, control: Proposer | None, *, charged_s: float = 0.0
 ) -> SearchResult:
-    """The method's arm, then its control at equal cost, then the verdict.
+    """The method's arm beside its control at equal cost, and the verdict.
 
-    With a budget of children or steps the control gets what the method has used; with one of time
-    it gets the same time, `charged_s` (what the method spent before its first child) included.
+    Both arms have the same budget, in the same unit. With one of time, `charged_s` (what the method
+    spent before its first child) is part of the method's. Arms whose trainings use one thread each
+    run at the same time where there are cores for both, else one after the other.
 
     Raises:
-        SearchFailed: not a single child finished.
+        SearchFailed: not a single child of the method finished.
     """
+    # Opened here, one after the other: making the tables of a new file is not for two at once.
+    study = Study(_study_url(task), "method", _identity(task, task.method))
+    control_study = Study(_study_url(task), "control", _identity(task, "random"))
     charge = charged_s if task.search.budget.unit in ("seconds", "gpu_hours") else 0.0
-    budget = Budget(task.search.budget, charged_s=charge)
-    arm = run_arm(task, "method", proposer, method=task.method, budget=budget, charged_s=charged_s)
+
+    def run_method() -> Arm:
+        budget = Budget(task.search.budget, charged_s=charge)
+        return run_arm(task, "method", proposer, study=study, budget=budget, charged_s=charged_s)
+
+    def run_control() -> Arm | None:
+        if control is None:
+            return None
+        budget = Budget(task.search.budget)
+        return run_arm(task, "control", control, study=control_study, budget=budget)
+
+    if uses_one_thread(task.splits.train, task.search.child) and (os.cpu_count() or 1) > 1:
+        with ThreadPoolExecutor(2) as pool:
+            first, second = pool.submit(run_method), pool.submit(run_control)
+            arm, other = first.result(), second.result()
+    else:
+        arm, other = run_method(), run_control()
     best = best_child(arm.children)
     if best is None or best.scores is None:
         reasons = sorted({child.failure for child in arm.children if child.failure})
         raise SearchFailed(
             f"none of {len(arm.children)} children finished: {'; '.join(reasons) or 'stopped'}"
         )
-    other = None
-    if control is not None:
-        other = run_arm(task, "control", control, method="random", budget=_equal_budget(task, arm))
     return SearchResult(
         method=task.method,
         seed=task.seeds.seed,
@@ -187,11 +216,8 @@ def _verdict(seeds: Seeds, arm: Arm, control: Arm) -> dict[str, object]:
     return compare(scores, others, rng=seeds.numpy("verdict"), name=arm.method).to_dict()
 
 
-def _equal_budget(task: Task, arm: Arm) -> Budget:
-    config = task.search.budget
-    if config.unit == "children":
-        config = config.model_copy(update={"children": len(arm.children)})
-    return Budget(config)
+def _study_url(task: Task) -> str:
+    return f"sqlite:///{task.state / 'study.db'}"
 
 
 def _identity(task: Task, method: str) -> dict[str, object]:

@@ -36,6 +36,7 @@ class Study:
         self._study = optuna.create_study(
             storage=url, study_name=name, direction="maximize", load_if_exists=True
         )
+        self.method = str(identity["method"])
         identity = {"version": VERSION, **identity}
         found = self._study.user_attrs.get("identity")
         if found is None:

@@ -7,6 +7,7 @@ but forward, backward and update.
 """
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from nascore.config import TrainingConfig
 from nascore.data.batches import Split
 from nascore.errors import ChildFailed
 
-_SMALL_BATCH = 2**15  # pixels; below it a second CPU thread costs more than it saves
+_SMALL_BATCH = 2**17  # pixels; below it a second CPU thread costs more than it saves
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
 
 
@@ -93,16 +94,18 @@ def _train(
 ) -> Training:
     start = time.perf_counter()
     optimizer = _optimizer(network, config)
-    num_steps = config.epochs * split.steps_per_epoch(config)
+    num_steps = planned_steps(split, config)
+    num_epochs = math.ceil(num_steps / split.steps_per_epoch(config))
     step = 0
     train_accuracies: list[float] = []
     valid_accuracies: list[float] = []
     try:
-        for epoch in range(config.epochs):
+        for epoch in range(num_epochs):
             network.train()
             correct = torch.zeros((), dtype=torch.long, device=split.device)
             seen = 0
-            for x_BCHW, y_B in split.train_batches(config, generator):
+            batches = split.train_batches(config, generator)
+            for x_BCHW, y_B in itertools.islice(batches, num_steps - step):
                 if should_stop is not None and should_stop():
                     raise Stopped
                 for group in optimizer.param_groups:
@@ -161,13 +164,24 @@ def evaluate(network: nn.Module, split: Split, *, batch_size: int = 512) -> floa
     return float((predicted_N == split.labels).double().mean())
 
 
+def planned_steps(split: Split, config: TrainingConfig) -> int:
+    """Weight updates that a training takes: its epochs, or `max_steps` when that is less."""
+    steps = config.epochs * split.steps_per_epoch(config)
+    return steps if config.max_steps is None else min(steps, config.max_steps)
+
+
+def uses_one_thread(split: Split, config: TrainingConfig) -> bool:
+    """Whether batches are so small that one CPU thread trains as fast as all."""
+    return split.device.type == "cpu" and config.batch_size * split.size**2 < _SMALL_BATCH
+
+
 @contextlib.contextmanager
 def _fitting_threads(split: Split, config: TrainingConfig) -> Iterator[None]:
     """One CPU thread for batches of few pixels: threads that share little work wait for each other,
     and on a machine that has other work they wait long. The rule looks at sizes alone, since the
     number of threads changes the last bits of a sum and a result must repeat."""
     threads = torch.get_num_threads()
-    if split.device.type == "cpu" and config.batch_size * split.size**2 < _SMALL_BATCH:
+    if uses_one_thread(split, config):
         torch.set_num_threads(1)
     try:
         yield

@@ -70,7 +70,7 @@ def test_search_returns_its_best_child_with_a_control_of_equal_cost(
     best = max(child.valid_accuracy or 0 for child in result.arm.children)
     assert result.valid_accuracy == best
     assert result.verdict is not None
-    assert [arm for arm, _ in seen] == ["method"] * 4 + ["control"] * 4
+    assert sorted(arm for arm, _ in seen) == ["control"] * 4 + ["method"] * 4
     assert not {c.genotype for c in result.arm.children} & {
         c.genotype for c in result.control.children
     }, "the control shares nothing with the method, not even its random numbers"
@@ -115,7 +115,7 @@ def test_a_search_that_was_killed_goes_on_exactly(tmp_path: Path, digits_folder:
 
         def on_child(arm: str, child: Child) -> None:
             left[0] -= 1
-            if left[0] == 0:
+            if left[0] <= 0:  # in either arm: a process dies as a whole
                 raise Killed
 
         return on_child
@@ -174,6 +174,7 @@ def test_told_to_stop_it_returns_what_it_has(tmp_path: Path, digits_folder: Path
         on_child=lambda arm, child: children.append(child),
         should_stop=lambda: len(children) >= 2,
     )
+    task = dataclasses.replace(task, search=task.search.model_copy(update={"control": False}))
     result = search(task)
     assert len(result.arm.children) == 2
     assert result.genotype in {child.genotype for child in children}
