@@ -260,7 +260,7 @@ def test_a_start_that_failed_is_followed_by_another_start() -> None:
 
 
 def test_tpe_starts_at_random_and_then_comes_back_to_what_is_good() -> None:
-    options = TpeOptions(startup_trials=12)
+    options = TpeOptions(startup_trials=14)
     best = Genotype(SPACE.identifier, (2, 2, 2, 2))
     history = [
         ended(n, Genotype(SPACE.identifier, tokens), separable(Genotype("", tokens)))
@@ -277,7 +277,7 @@ def test_tpe_starts_at_random_and_then_comes_back_to_what_is_good() -> None:
             found.append(proposer.suggest(number).tokens.count(2) / 4)
         return sum(found) / len(found)
 
-    assert near(11) == pytest.approx(1 / 3, abs=0.12)  # random: deviation 0.037
+    assert near(13) == pytest.approx(1 / 3, abs=0.12)  # random: deviation 0.037
     assert near(14) > 0.5
 
 
