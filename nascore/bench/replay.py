@@ -37,7 +37,7 @@ from nascore.seeding import Seeds
 _STREAM = "bench"  # the same for all methods: equal seeds start from equal random numbers
 _PROPOSALS_PER_QUERY = 20  # then a seed has run dry: its method keeps coming back to what it knows
 _LOWEST_COVERAGE = 0.01  # below it, more proposals do not make a table worth searching
-_SEEDS_AT_ONCE = 5  # that a process takes; small, so that the last one does not keep all waiting
+_SEEDS_AT_ONCE = 2  # that a process takes; small, since whoever stops the bench waits for them
 
 Progress = Callable[[str, int], None]
 """Called with a label and how many more of its seeds are done."""
