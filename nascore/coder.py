@@ -258,7 +258,7 @@ def train_coder(
     Returns:
         Held-out figures: `token_accuracy`, `exact_round_trip` (fractions) and `loss`.
     """
-    with _one_thread():
+    with one_thread():
         return _train_coder(coder, cardinalities, options, generator)
 
 
@@ -296,8 +296,9 @@ def _train_coder(
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """These matrices are too small to share: two threads would mostly wait for each other."""
+def one_thread() -> Iterator[None]:
+    """These matrices are too small to share: two threads would mostly wait for each other. It also
+    keeps the results independent of how many threads a machine has."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -179,9 +179,7 @@ def search_by_proposing(
         return run_arm(task, "control", control, study=control_study, budget=budget)
 
     if uses_one_thread(task.splits.train, task.search.child) and (os.cpu_count() or 1) > 1:
-        with ThreadPoolExecutor(2) as pool:
-            first, second = pool.submit(run_method), pool.submit(run_control)
-            arm, other = first.result(), second.result()
+        arm, other = _side_by_side(run_method, run_control)
     else:
         arm, other = run_method(), run_control()
     best = best_child(arm.children)
@@ -200,6 +198,20 @@ def search_by_proposing(
         verdict=None if other is None else _verdict(task.seeds, arm, other),
         versions=versions(),
     )
+
+
+def _side_by_side(
+    run_method: Callable[[], Arm], run_control: Callable[[], Arm | None]
+) -> tuple[Arm, Arm | None]:
+    """Both arms at once, each on one thread from its beginning: part of torch's setting is global,
+    and an arm must not change the other's in the middle of a sum."""
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            first, second = pool.submit(run_method), pool.submit(run_control)
+            return first.result(), second.result()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def versions() -> dict[str, str]:

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nascore import checkpoint, rl, spaces
-from nascore.coder import Controller, make_coder, train_coder
+from nascore.coder import Controller, make_coder, one_thread, train_coder
 from nascore.config import Section
 from nascore.errors import CheckpointError
 from nascore.final import FinalModel, train_from_scratch
@@ -174,7 +174,8 @@ class NasesProposer:
         When every candidate in reach was proposed before, a random architecture that was not; when
         the space is exhausted, a random one: a search with a larger budget repeats itself.
         """
-        genotype = None if self._is_exhausted else self._propose(number)
+        with one_thread():
+            genotype = None if self._is_exhausted else self._propose(number)
         if genotype is None:
             # What was proposed stays proposed: no need to look again.
             self._is_exhausted = True
@@ -368,6 +369,7 @@ class ReleasedNases:
             self._episode()
         return Genotype(self._space.identifier, self._decoded[len(self._children)])
 
+    @one_thread()
     def _episode(self) -> None:
         """One pass of papers' stage B: state, action, controller updates, new architecture."""
         i = len(self._decoded)
