@@ -150,8 +150,6 @@ class SearchConfig(Section):
     budget: BudgetConfig = BudgetConfig(children=16)
     control: bool = True
     """Run random search at equal cost beside the method, sharing nothing with it."""
-    workers: Positive = 1
-    """Processes that train children at the same time, on one study."""
     child: TrainingConfig = TrainingConfig(epochs=4)
     """How a child is trained before it is judged."""
     options: dict[str, Any] = {}

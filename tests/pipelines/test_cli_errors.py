@@ -85,7 +85,7 @@ def test_every_problem_of_file_preset_and_settings_is_told_at_once(tmp_path: Pat
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("serch.workers=2", "serch: unknown key; did you mean 'search'?"),
+        ("serch.control=false", "serch: unknown key; did you mean 'search'?"),
         ("method=nasse", "method = 'nasse': unknown method; did you mean 'nases'?"),
         ("search.child.epochs=0", "search.child.epochs = 0: must be greater than or equal to 1"),
         ("search.space.name=chains", "search.space.name = chains: must be one of 'chain'"),
