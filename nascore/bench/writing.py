@@ -124,8 +124,8 @@ def _range(bounds: Sequence[float] | None, digits: int, sign: str = "") -> str:
 
 
 def _digits(result: dict[str, Any]) -> int:
-    """Two decimals for percents, four for fractions."""
-    return 2 if abs(result["table"]["best"]) > 1 else 4
+    """Two decimals for percents, four for smaller units."""
+    return 2 if abs(result["table"]["best"]) >= 10 else 4
 
 
 def _probability(p: float) -> str:
