@@ -120,7 +120,7 @@ class GaussianProcess:
     """Zero mean; targets should be about standard normal."""
 
     def __init__(self, features: Features, y_N: Tensor, kernel: Kernel) -> None:
-        self._features, self._kernel = features, kernel
+        self._features, self.kernel = features, kernel
         matrix_NN = kernel(features, features)
         matrix_NN.diagonal().add_(kernel.noise + _JITTER)
         self._factor_NN = torch.linalg.cholesky(matrix_NN)
@@ -130,7 +130,7 @@ class GaussianProcess:
 
     def predict(self, features: Features) -> tuple[Tensor, Tensor]:
         """Posterior mean and standard deviation of the noise-free value, (M,) each."""
-        kernel_NM = self._kernel(self._features, features)
+        kernel_NM = self.kernel(self._features, features)
         solved_NM = torch.linalg.solve_triangular(self._factor_NN, kernel_NM, upper=False)
         mean_M = (solved_NM.T @ self._solved_N1)[:, 0]
         variance_M = 1 - solved_NM.square().sum(dim=0)

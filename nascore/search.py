@@ -9,9 +9,10 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -29,6 +30,9 @@ from nascore.task import Task, device_of
 from nascore.training import Stopped, planned_steps, train, uses_one_thread
 from nascore.verdict import compare
 
+Pending = Mapping[int, Genotype]
+NONE_PENDING: Pending = MappingProxyType({})
+
 
 class Proposer(Protocol):
     """What a proposing method is. Call order: `update` for every ended child, then `suggest`.
@@ -37,8 +41,12 @@ class Proposer(Protocol):
     is given the history of another proposes what the other would have.
     """
 
-    def suggest(self, number: int) -> Genotype:
-        """The architecture of child `number`, counted from 0."""
+    def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
+        """The architecture of child `number`, counted from 0.
+
+        Args:
+            pending: children that other workers are training now, by number.
+        """
         ...
 
     def update(self, child: Child) -> None:

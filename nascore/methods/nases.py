@@ -28,6 +28,7 @@ import itertools
 import json
 import math
 import time
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -47,7 +48,7 @@ from nascore.gp import Features, GaussianProcess, Kernel, choose_kernel
 from nascore.methods.baselines import RandomSearch
 from nascore.methods.options import CoderOptions, NasesOptions, NasesPaperOptions
 from nascore.results import Child, SearchResult
-from nascore.search import Proposer, search_by_proposing
+from nascore.search import NONE_PENDING, Pending, Proposer, search_by_proposing
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 from nascore.task import Task
@@ -168,31 +169,33 @@ class NasesProposer:
     def update(self, child: Child) -> None:
         self._history.add(child)
 
-    def suggest(self, number: int) -> Genotype:
-        """The architecture of child `number`.
+    def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
+        """The architecture of child `number`, which differs from all in `pending`.
 
         When every candidate in reach was proposed before, a random architecture that was not; when
         the space is exhausted, a random one: a search with a larger budget repeats itself.
         """
         with one_thread():
-            genotype = None if self._is_exhausted else self._propose(number)
+            genotype = None if self._is_exhausted else self._propose(number, pending)
         if genotype is None:
             # What was proposed stays proposed: no need to look again.
-            self._is_exhausted = True
+            self._is_exhausted = not pending
             genotype = spaces.sample(self._space, self._rng("repeat", number))
         return genotype
 
-    def _propose(self, number: int) -> Genotype | None:
+    def _propose(self, number: int, pending: Pending) -> Genotype | None:
         """None when no network is left."""
         rng = self._rng("suggest", number)
+        under_way = list(pending.values())
+        seen = self._history.seen | {self._space.canonical(genotype) for genotype in under_way}
         if len(self._history) < self._options.num_random:
-            return _unseen(self._space, self._history.seen, rng)
+            return _unseen(self._space, seen, rng)
         self._learn()
         for _ in range(_ROUNDS):
-            candidates = self._candidates(rng)
+            candidates = self._candidates(rng, seen)
             if candidates:
-                return self._choose(candidates)
-        return _unseen(self._space, self._history.seen, rng)
+                return self._choose(candidates, under_way)
+        return _unseen(self._space, seen, rng)
 
     def _rng(self, purpose: str, number: int) -> np.random.Generator:
         return self._seeds.numpy(self._stream, purpose, number)
@@ -237,8 +240,8 @@ class NasesProposer:
             loss.backward()
             self._optimizer.step()
 
-    def _candidates(self, rng: np.random.Generator) -> list[Genotype]:
-        """New architectures decoded from policy samples, without repeats, in order of drawing."""
+    def _candidates(self, rng: np.random.Generator, seen: Container[str]) -> list[Genotype]:
+        """Architectures not in `seen`, decoded from policy samples, in order of drawing."""
         options = self._options
         count = options.num_candidates if options.critic else 16
         with torch.no_grad():
@@ -250,7 +253,7 @@ class NasesProposer:
         for tokens in dict.fromkeys(map(tuple, tokens_BL.tolist())):
             genotype = Genotype(self._space.identifier, tokens)
             key = self._space.canonical(genotype)
-            if key not in self._history.seen or not options.no_repeats:
+            if key not in seen or not options.no_repeats:
                 found.setdefault(key, genotype)
         return list(found.values())
 
@@ -272,14 +275,24 @@ class NasesProposer:
 
     # The critic.
 
-    def _choose(self, candidates: list[Genotype]) -> Genotype:
-        """The candidate of which the critic expects the largest improvement."""
+    def _choose(self, candidates: list[Genotype], pending: list[Genotype]) -> Genotype:
+        """The candidate of which the critic expects the largest improvement.
+
+        What is being trained counts as observed with the value that the critic expects, so that it
+        is only less sure there (Desautels et al., Parallelizing Exploration-Exploitation Tradeoffs
+        with Gaussian Process Bandits, ICML 2012).
+        """
         if not self._options.critic:
             return candidates[0]
         kept = _best_and_latest(self._history.rewards, self._options.critic_memory)
         target_N = _targets(self._history.rewards[kept])
         seen = self._features(self._history.tokens(kept))
         critic = GaussianProcess(seen, target_N, self._chosen_kernel())
+        if pending:
+            pending_PL = torch.tensor([genotype.tokens for genotype in pending])
+            expected_P, _ = critic.predict(self._features(pending_PL))
+            seen = self._features(torch.cat([self._history.tokens(kept), pending_PL]))
+            critic = GaussianProcess(seen, torch.cat([target_N, expected_P]), critic.kernel)
         tokens_ML = torch.tensor([candidate.tokens for candidate in candidates])
         gain_M = critic.expected_improvement(self._features(tokens_ML), float(target_N.max()))
         return candidates[int(gain_M.argmax())]
@@ -364,7 +377,7 @@ class ReleasedNases:
             self._episode()  # the history of another process: go through the same episode
         self._children.append(child)
 
-    def suggest(self, number: int) -> Genotype:
+    def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
         if len(self._decoded) == len(self._children):
             self._episode()
         return Genotype(self._space.identifier, self._decoded[len(self._children)])

@@ -115,6 +115,49 @@ def test_a_suggestion_that_was_lost_with_its_process_is_made_again(method: str) 
     assert rebuilt.suggest(15) == lost
 
 
+@pytest.mark.parametrize("method", BASELINES)
+def test_workers_that_know_of_each_other_propose_apart(method: str) -> None:
+    """Eight workers that ask before any of them has ended."""
+    history = propose(make(method), 12, separable)
+    pending: dict[int, Genotype] = {}
+    for number in range(12, 20):
+        worker = make(method)
+        propose(worker, 12, separable, history=history)
+        pending[number] = worker.suggest(number, dict(pending))
+        spaces.check(SPACE, pending[number])
+    if method in ("random", "local-search"):
+        assert len({SPACE.canonical(genotype) for genotype in pending.values()}) == 8
+
+
+def test_tpe_shies_away_from_what_is_being_trained() -> None:
+    """A constant liar: eight suggestions in a row, none told, are more spread than without."""
+
+    def spread(*, told: bool) -> int:
+        worker = make("tpe")
+        propose(worker, 30, separable)
+        pending: dict[int, Genotype] = {}
+        for number in range(30, 60):
+            if told:
+                pending[number] = worker.suggest(number, dict(pending))
+            else:
+                fresh = make("tpe")
+                propose(fresh, 30, separable)
+                pending[number] = fresh.suggest(number)
+        return len({genotype.tokens for genotype in pending.values()})
+
+    assert spread(told=True) > spread(told=False)
+
+
+def test_tpe_forgets_a_child_that_was_given_up() -> None:
+    worker, history = make("tpe"), propose(make("tpe"), 20, separable)
+    propose(worker, 20, separable, history=history)
+    lost = worker.suggest(20)
+    assert worker.suggest(20) == lost
+    rebuilt = make("tpe")
+    propose(rebuilt, 20, separable, history=history)
+    assert rebuilt.suggest(20) == lost
+
+
 def test_a_new_process_proposes_the_same() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"

@@ -22,6 +22,7 @@ from nascore.genotype import Genotype
 from nascore.methods import METHODS
 from nascore.methods.options import RandomOptions
 from nascore.results import Child
+from nascore.search import NONE_PENDING, Pending
 from nascore.spaces import ImageShape
 
 NB201 = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"
@@ -202,7 +203,7 @@ class Script:
         self.genotypes = [space.parse(text) for text in texts]
         self.heard: list[Child] = []
 
-    def suggest(self, number: int) -> Genotype:
+    def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
         return self.genotypes[number % len(self.genotypes)]
 
     def update(self, child: Child) -> None:

@@ -253,6 +253,21 @@ class FewNetworks:
         return "".join(map(str, sorted(genotype.tokens)))  # 10 different networks
 
 
+def test_workers_that_know_of_each_other_propose_apart(folder: Path) -> None:
+    """Six workers that ask before any of them has ended: six networks, none far from promising."""
+    history = play(make(folder, 0), 20)
+    pending: dict[int, Genotype] = {}
+    for number in range(20, 26):
+        worker = make(folder, 0)
+        for child in history:
+            worker.update(child)
+        pending[number] = worker.suggest(number, dict(pending))
+    seen = {SPACE.canonical(child.genotype) for child in history}
+    keys = {SPACE.canonical(genotype) for genotype in pending.values()}
+    assert len(keys) == 6
+    assert not keys & seen
+
+
 def test_a_space_is_exhausted_and_then_repeats(tmp_path: Path) -> None:
     space: SearchSpace = FewNetworks()  # type: ignore[assignment]
     options = NasesOptions(coder=CoderOptions(steps=200), num_random=4)

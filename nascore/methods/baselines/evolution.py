@@ -13,6 +13,7 @@ from nascore import spaces
 from nascore.genotype import Genotype
 from nascore.methods.options import RegularizedEvolutionOptions
 from nascore.results import Child
+from nascore.search import NONE_PENDING, Pending
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 
@@ -21,7 +22,8 @@ class RegularizedEvolution:
     """As published, an architecture may come again; it is then trained again.
 
     The population is the last `population_size` children that finished, in the order in which they
-    ended, so the history alone rebuilds it. Failed children never enter it.
+    ended, so the history alone rebuilds it. Failed children never enter it, and those that other
+    workers are training do not yet, as in the paper's parallel version.
     """
 
     def __init__(
@@ -30,7 +32,7 @@ class RegularizedEvolution:
         self._options, self._space, self._seeds, self._stream = options, space, seeds, stream
         self._population: deque[tuple[float, Genotype]] = deque(maxlen=options.population_size)
 
-    def suggest(self, number: int) -> Genotype:
+    def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
         rng = self._seeds.numpy(self._stream, "suggest", number)
         if len(self._population) < self._options.population_size:
             return spaces.sample(self._space, rng)

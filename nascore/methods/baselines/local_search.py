@@ -12,6 +12,7 @@ from nascore.genotype import Genotype
 from nascore.methods.baselines.random_search import sample_unseen
 from nascore.methods.options import LocalSearchOptions
 from nascore.results import Child
+from nascore.search import NONE_PENDING, Pending
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 
@@ -36,11 +37,14 @@ class LocalSearch:
         self._untried: dict[str, Genotype] = {}
         self._best_neighbour: tuple[float, Genotype] | None = None
 
-    def suggest(self, number: int) -> Genotype:
+    def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
+        """A neighbour that nobody has tried or is trying; a new start when there is none."""
         rng = self._seeds.numpy(self._stream, "suggest", number)
-        if self._untried:
-            return list(self._untried.values())[int(rng.integers(len(self._untried)))]
-        return sample_unseen(self._space, rng, self._accuracy, key=self._key)
+        under_way = {self._key(genotype) for genotype in pending.values()}
+        untried = [new for key, new in self._untried.items() if key not in under_way]
+        if untried:
+            return untried[int(rng.integers(len(untried)))]
+        return sample_unseen(self._space, rng, self._accuracy.keys() | under_way, key=self._key)
 
     def update(self, child: Child) -> None:
         accuracy = _FAILED if child.valid_accuracy is None else child.valid_accuracy

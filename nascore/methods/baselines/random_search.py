@@ -7,6 +7,7 @@ import numpy as np
 from nascore import spaces
 from nascore.genotype import Genotype
 from nascore.results import Child
+from nascore.search import NONE_PENDING, Pending
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 
@@ -41,9 +42,10 @@ class RandomSearch:
         self._space, self._seeds, self._stream = space, seeds, stream
         self._seen: set[str] = set()
 
-    def suggest(self, number: int) -> Genotype:
+    def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
         rng = self._seeds.numpy(self._stream, "suggest", number)
-        return sample_unseen(self._space, rng, self._seen, key=self._space.canonical)
+        seen = self._seen | {self._space.canonical(genotype) for genotype in pending.values()}
+        return sample_unseen(self._space, rng, seen, key=self._space.canonical)
 
     def update(self, child: Child) -> None:
         self._seen.add(self._space.canonical(child.genotype))

@@ -8,12 +8,13 @@ import warnings
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.trial import Trial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from nascore import spaces
 from nascore.genotype import Genotype
 from nascore.methods.options import TpeOptions
 from nascore.results import Child
+from nascore.search import NONE_PENDING, Pending
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 
@@ -22,8 +23,8 @@ class Tpe:
     """Optuna's sampler on a study in memory that the history rebuilds.
 
     Every suggestion has a sampler of its own, seeded by its number: the sampler's hidden random
-    state would otherwise be lost with the process. Children that are still being trained are known
-    to the proposer that suggested them only, which is what Optuna calls a constant liar.
+    state would otherwise be lost with the process. Children that other workers are training count
+    as bad ones until they end, which is what Optuna calls a constant liar.
     """
 
     def __init__(self, options: TpeOptions, space: SearchSpace, seeds: Seeds, stream: str) -> None:
@@ -34,34 +35,40 @@ class Tpe:
             for i, size in enumerate(space.cardinalities)
         }
         self._study = optuna.create_study(direction="maximize")
-        self._open: dict[int, Trial] = {}
+        self._open: dict[int, int] = {}  # child to trial in the study
 
-    def suggest(self, number: int) -> Genotype:
-        self._study.sampler = self._sampler(number)
+    def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
+        for other in self._open.keys() - pending.keys():  # given up: its worker died, say
+            self._study.tell(self._open.pop(other), state=TrialState.FAIL)
+        for other in sorted(pending.keys() - self._open.keys()):
+            self._open[other] = self._add(pending[other], TrialState.RUNNING)
+        self._study.sampler = self._sampler(number, with_pending=bool(pending))
         trial = self._study.ask(self._distributions)
-        self._open[number] = trial
+        self._open[number] = trial.number
         return spaces.make_genotype(self._space, [trial.params[n] for n in self._distributions])
 
     def update(self, child: Child) -> None:
-        trial = self._open.pop(child.number, None)
         state = TrialState.FAIL if child.valid_accuracy is None else TrialState.COMPLETE
-        if trial is not None:
-            self._study.tell(trial, child.valid_accuracy, state)
-            return
-        params = dict(zip(self._distributions, child.genotype.tokens, strict=True))
-        self._study.add_trial(
-            create_trial(
-                state=state,
-                value=child.valid_accuracy,
-                params=params,
-                distributions=self._distributions,
-            )
-        )
+        opened = self._open.pop(child.number, None)
+        if opened is None:
+            self._add(child.genotype, state, child.valid_accuracy)
+        else:
+            self._study.tell(opened, child.valid_accuracy, state)
 
-    def _sampler(self, number: int) -> optuna.samplers.TPESampler:
+    def _add(self, genotype: Genotype, state: TrialState, value: float | None = None) -> int:
+        params = dict(zip(self._distributions, genotype.tokens, strict=True))
+        self._study.add_trial(
+            create_trial(state=state, value=value, params=params, distributions=self._distributions)
+        )
+        return len(self._study.get_trials(deepcopy=False)) - 1
+
+    def _sampler(self, number: int, *, with_pending: bool) -> optuna.samplers.TPESampler:
         seed = self._seeds.integer(self._stream, "suggest", number) % 2**32
         with warnings.catch_warnings():  # `multivariate` is experimental in some versions
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.TPESampler(
-                n_startup_trials=self._options.startup_trials, multivariate=True, seed=seed
+                n_startup_trials=self._options.startup_trials,
+                multivariate=True,
+                constant_liar=with_pending,
+                seed=seed,
             )
