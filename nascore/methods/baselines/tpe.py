@@ -4,7 +4,9 @@ Source: Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 20
 multivariate form, which models the tokens together. An architecture may come again.
 """
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -19,6 +21,17 @@ from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's news of a study that nobody has asked for."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
 class Tpe:
     """Optuna's sampler on a study in memory that the history rebuilds.
 
@@ -28,32 +41,27 @@ class Tpe:
     """
 
     def __init__(self, options: TpeOptions, space: SearchSpace, seeds: Seeds, stream: str) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._options, self._space, self._seeds, self._stream = options, space, seeds, stream
         self._distributions: dict[str, BaseDistribution] = {
             f"token{i}": CategoricalDistribution(tuple(range(size)))
             for i, size in enumerate(space.cardinalities)
         }
-        self._study = optuna.create_study(direction="maximize")
-        self._open: dict[int, int] = {}  # child to trial in the study
+        with _quiet():
+            self._study = optuna.create_study(direction="maximize")
 
     def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
-        for other in self._open.keys() - pending.keys():  # given up: its worker died, say
-            self._study.tell(self._open.pop(other), state=TrialState.FAIL)
-        for other in sorted(pending.keys() - self._open.keys()):
-            self._open[other] = self._add(pending[other], TrialState.RUNNING)
+        """What is under way is in the study for this suggestion alone: the order of its trials
+        counts, and it has to be the order in which the children ended."""
+        passing = [self._add(pending[other], TrialState.RUNNING) for other in sorted(pending)]
         self._study.sampler = self._sampler(number, with_pending=bool(pending))
         trial = self._study.ask(self._distributions)
-        self._open[number] = trial.number
+        for other in (*passing, trial.number):
+            self._study.tell(other, state=TrialState.FAIL)
         return spaces.make_genotype(self._space, [trial.params[n] for n in self._distributions])
 
     def update(self, child: Child) -> None:
         state = TrialState.FAIL if child.valid_accuracy is None else TrialState.COMPLETE
-        opened = self._open.pop(child.number, None)
-        if opened is None:
-            self._add(child.genotype, state, child.valid_accuracy)
-        else:
-            self._study.tell(opened, child.valid_accuracy, state)
+        self._add(child.genotype, state, child.valid_accuracy)
 
     def _add(self, genotype: Genotype, state: TrialState, value: float | None = None) -> int:
         params = dict(zip(self._distributions, genotype.tokens, strict=True))
