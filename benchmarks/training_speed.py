@@ -20,11 +20,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from nascore import spaces
+from nascore.child import build_network
 from nascore.config import ChainSpaceConfig, DataConfig, TrainingConfig
 from nascore.data.batches import Split, load
 from nascore.data.store import prepare
 from nascore.latency import device_name
-from nascore.search import build_network
 from nascore.seeding import Seeds
 from nascore.spaces import ImageShape
 from nascore.training import train

@@ -51,7 +51,15 @@ class GenotypeNotInSpace(ValueError):
 
 
 class ChildFailed(Exception):
-    """A child could not be trained (loss not finite, out of memory); the search goes on."""
+    """A child could not be trained (loss not finite, out of memory); the search goes on.
+
+    Attributes:
+        num_steps: weight updates that were made in vain.
+    """
+
+    def __init__(self, reason: str, *, num_steps: int = 0) -> None:
+        super().__init__(reason)
+        self.num_steps = num_steps
 
 
 class CheckpointError(Exception):

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from nascore import checkpoint
+from nascore.child import build_network
 from nascore.counting import count
 from nascore.data.batches import normalisation
 from nascore.data.store import DatasetInfo
 from nascore.genotype import Genotype
 from nascore.results import SearchResult
-from nascore.search import build_network
 from nascore.spaces import ImageShape, SearchSpace
 from nascore.task import Task, device_of
 from nascore.training import evaluate, train

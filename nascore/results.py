@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from nascore.genotype import Genotype
 
-VERSION = 1
+VERSION = 2
 
+Status = Literal["finished", "failed", "pruned", "rejected"]
 Report = Callable[[dict[str, float], int], None]
 """`report(metrics, step)`: how nascore tells the outside; it knows no tracking server."""
 
@@ -22,6 +23,7 @@ class ChildScores:
         train_accuracy: best over the epochs, fraction, of the augmented training images.
         num_steps: weight updates.
         duration_s: wall seconds of building, training and judging.
+        cost: of the final network, in the metric of `search.cost`; None without one.
     """
 
     valid_accuracy: float
@@ -29,6 +31,7 @@ class ChildScores:
     num_params: int
     num_steps: int
     duration_s: float
+    cost: float | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.valid_accuracy) and math.isfinite(self.train_accuracy)):
@@ -43,7 +46,9 @@ class Child:
         number: 0-based position in the study.
         scores: None when the child failed.
         failure: why it failed, in words; empty when it did not.
-        started_s: seconds since the epoch.
+        started_s: seconds since the epoch, as `ended_s`.
+        num_steps: weight updates that it has cost, whether it failed or not.
+        status: `rejected` when its network was over a limit and was not trained.
     """
 
     number: int
@@ -51,6 +56,18 @@ class Child:
     scores: ChildScores | None
     failure: str = ""
     started_s: float = 0.0
+    ended_s: float = 0.0
+    num_steps: int = 0
+    status: Status = "finished"
+
+    @property
+    def is_rejected(self) -> bool:
+        return self.status == "rejected"
+
+    @property
+    def duration_s(self) -> float:
+        """Wall seconds that it has cost."""
+        return max(0.0, self.ended_s - self.started_s)
 
     @property
     def valid_accuracy(self) -> float | None:
@@ -63,6 +80,9 @@ class Child:
             "scores": None if self.scores is None else asdict(self.scores),
             "failure": self.failure,
             "started_s": self.started_s,
+            "ended_s": self.ended_s,
+            "num_steps": self.num_steps,
+            "status": self.status,
         }
 
     @classmethod
@@ -74,15 +94,44 @@ class Child:
             scores=None if scores is None else ChildScores(**scores),
             failure=data["failure"],
             started_s=data["started_s"],
+            ended_s=data["ended_s"],
+            num_steps=int(data["num_steps"]),
+            status=data["status"],
         )
 
 
-def best_child(children: Sequence[Child]) -> Child | None:
-    """Highest validation accuracy; the earliest of equals. None when no child finished."""
+def best_child(
+    children: Sequence[Child],
+    *,
+    value: Callable[[Child], float | None] = lambda child: child.valid_accuracy,
+) -> Child | None:
+    """Highest value, or validation accuracy; the earliest of equals. None when none finished."""
     finished = [child for child in children if child.scores is not None]
     if not finished:
         return None
-    return max(finished, key=lambda child: (child.valid_accuracy, -child.number))
+    return max(finished, key=lambda child: (value(child), -child.number))
+
+
+def pareto_front(children: Sequence[Child]) -> tuple[int, ...]:
+    """Numbers of the children that none beats in accuracy and cost, the cheapest first.
+
+    Children without a cost of the final network are compared by the parameters of their own.
+    """
+    finished = [child for child in children if child.scores is not None]
+    front: list[int] = []
+    best = -math.inf
+    for child in sorted(finished, key=_cheapest_first):
+        assert child.scores is not None
+        if child.scores.valid_accuracy > best:
+            best = child.scores.valid_accuracy
+            front.append(child.number)
+    return tuple(front)
+
+
+def _cheapest_first(child: Child) -> tuple[float, float, int]:
+    assert child.scores is not None
+    cost = child.scores.num_params if child.scores.cost is None else child.scores.cost
+    return cost, -child.scores.valid_accuracy, child.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +139,7 @@ class Arm:
     """One search process: the method itself, or its control.
 
     Attributes:
-        children: all children in the order of the study, failed ones included.
+        children: all children in the order in which they ended, failed ones included.
         seconds: wall time of the arm, training of its own coder or controller included.
     """
 
@@ -124,6 +173,8 @@ class SearchResult:
         valid_accuracy: of that child, as judged in the search; fraction.
         control: random search at equal cost; None when it was turned off.
         verdict: `nascore.verdict.Verdict.to_dict()`; None without a control.
+        cost_metric: what the costs of `pareto` are measured in.
+        pareto: numbers of the children of the Pareto front of accuracy and cost.
     """
 
     method: str
@@ -133,6 +184,8 @@ class SearchResult:
     arm: Arm
     control: Arm | None
     verdict: dict[str, Any] | None
+    cost_metric: str = "num_params"
+    pareto: tuple[int, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
 
@@ -146,6 +199,8 @@ class SearchResult:
             "arm": self.arm.to_dict(),
             "control": None if self.control is None else self.control.to_dict(),
             "verdict": self.verdict,
+            "cost_metric": self.cost_metric,
+            "pareto": list(self.pareto),
             "versions": self.versions,
         }
 
@@ -163,5 +218,7 @@ class SearchResult:
             arm=Arm.from_dict(data["arm"]),
             control=None if data["control"] is None else Arm.from_dict(data["control"]),
             verdict=data["verdict"],
+            cost_metric=data["cost_metric"],
+            pareto=tuple(data["pareto"]),
             versions=data["versions"],
         )

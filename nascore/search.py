@@ -1,15 +1,15 @@
 """The loop of every method that proposes architectures to be trained one by one.
 
 A proposer sees only genotypes and results. Its state follows from the history alone, so a search
-that died goes on from its study as if nothing had happened.
+that died goes on from its study as if nothing had happened, and any number of workers may run this
+loop on one study.
 """
 
 import dataclasses
 import os
 import platform
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from types import MappingProxyType
@@ -18,17 +18,19 @@ from typing import Protocol
 import torch
 
 from nascore.budget import Budget
-from nascore.counting import count
-from nascore.data.batches import Splits
+from nascore.child import cost_of, train_child
 from nascore.errors import ChildFailed
 from nascore.genotype import Genotype
-from nascore.results import Arm, Child, ChildScores, SearchResult, best_child
-from nascore.seeding import Seeds
-from nascore.spaces import ImageShape, SearchSpace
-from nascore.study import Study, failed, finished
-from nascore.task import Task, device_of
-from nascore.training import Stopped, planned_steps, train, uses_one_thread
+from nascore.pruning import make_pruner
+from nascore.results import Arm, Child, SearchResult, Status, best_child, pareto_front
+from nascore.storage import Storage, StorageAway, resolve_url
+from nascore.study import Attempt, OpenChild, Study
+from nascore.task import Task
+from nascore.training import Stopped, planned_steps, uses_one_thread
 from nascore.verdict import compare
+
+_WAIT_S = 0.5  # between looks at the children that other workers are training
+_MOST_REJECTED = 500  # in a row; then what is left of the space is over the limit
 
 Pending = Mapping[int, Genotype]
 NONE_PENDING: Pending = MappingProxyType({})
@@ -54,109 +56,143 @@ class Proposer(Protocol):
         ...
 
 
-# Both arms may build a network at once, and initial weights come from torch's global generator.
-_GLOBAL_GENERATOR = threading.Lock()
-
-
 class SearchFailed(Exception):
     """No child finished, so there is no architecture to return."""
 
 
-def build_network(
-    space: SearchSpace, genotype: Genotype, shape: ImageShape, *, seed: int, final: bool = False
-) -> torch.nn.Module:
-    """A network with initial weights that depend on `seed` alone; the global generator is kept."""
-    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return space.build(genotype, shape, "final" if final else "search")
+class _Pruned(Exception):
+    """The pruner thinks that the rest of a training would be in vain."""
 
 
-def train_child(
-    task: Task,
-    genotype: Genotype,
-    *,
-    arm: str,
-    number: int,
-    splits: Splits,
-    should_stop: Callable[[], bool],
-) -> ChildScores:
-    """Builds, trains and judges one child from scratch; it shares nothing with any other.
-
-    Raises:
-        ChildFailed: see `nascore.training.train`.
-        Stopped: `should_stop` said so.
-    """
-    start = time.perf_counter()
-    seeds = task.seeds
-    network = build_network(
-        task.space, genotype, task.shape, seed=seeds.integer(arm, "weights", number)
-    )
-    network = network.to(device_of(task.search.child))
-    training = train(
-        network,
-        splits.train,
-        task.search.child,
-        generator=seeds.torch(arm, "batches", number),
-        valid=splits.valid,
-        should_stop=should_stop,
-    )
-    return ChildScores(
-        valid_accuracy=max(training.valid_accuracy),
-        train_accuracy=max(training.train_accuracy),
-        num_params=sum(parameter.numel() for parameter in network.parameters()),
-        num_steps=training.num_steps,
-        duration_s=time.perf_counter() - start,
-    )
-
-
-def run_arm(
-    task: Task,
-    arm: str,
-    proposer: Proposer,
-    *,
-    study: Study,
-    budget: Budget,
-    charged_s: float = 0.0,
-) -> Arm:
-    """Proposes, trains and records children until the budget is spent.
+class Worker:
+    """Proposes, trains and records the children of one arm until its budget is spent.
 
     Args:
         arm: `method` or `control`; names every random stream.
-        study: keeps the children; those of earlier processes are taken over.
+        study: keeps the children, those of earlier processes and of other workers too.
         charged_s: seconds that the arm has cost beside its children (its coder, say).
+        charge_budget: whether they are part of the budget.
     """
-    start = time.perf_counter()
-    children = study.children()
-    budget.resume(children)
-    for child in children:
-        proposer.update(child)
-    before_s = charged_s + sum(child.scores.duration_s for child in children if child.scores)
 
-    child_steps = planned_steps(task.splits.train, task.search.child)
-    while not task.should_stop() and budget.allows(children, child_steps=child_steps):
-        number = study.start()
-        genotype = proposer.suggest(number)
-        started_s = study.propose(number, genotype)
+    def __init__(
+        self,
+        task: Task,
+        arm: str,
+        proposer: Proposer,
+        *,
+        study: Study,
+        charged_s: float = 0.0,
+        charge_budget: bool = False,
+    ) -> None:
+        self._task, self._arm, self._proposer, self._study = task, arm, proposer, study
+        self._charged_s = charged_s
+        self._budget = Budget(task.search.budget, charged_s=charged_s if charge_budget else 0.0)
+        self._child_steps = planned_steps(task.splits.train, task.search.child)
+
+    def run(self) -> Arm:
+        start, known = time.perf_counter(), self._study.children()
+        self._budget.resume(known)
+        before_s = self._budget.before_s
+        self._told = {child.number for child in known}
+        try:
+            while not self._task.should_stop() and not self._is_dry():
+                self._learn()
+                attempt = self._study.start(self._fits)
+                if attempt is not None:
+                    self._try(attempt)
+                elif self._task.is_helper or not self._study.open_children():
+                    break
+                else:  # the last one out waits: a worker may die, and its child is left
+                    time.sleep(_WAIT_S)
+            self._learn()
+        except StorageAway:
+            if not self._task.should_stop():
+                raise
+        spent_s = self._charged_s + before_s + time.perf_counter() - start
+        return Arm(self._study.method, tuple(self._study.known_children()), spent_s)
+
+    def _fits(self, children: Sequence[Child], ahead: Sequence[OpenChild]) -> bool:
+        return self._budget.fits(children, ahead, child_steps=self._child_steps)
+
+    def _is_dry(self) -> bool:
+        """Whether the proposals are over the limit only, for a long time now."""
+        latest = self._study.known_children()[-_MOST_REJECTED:]
+        return len(latest) == _MOST_REJECTED and all(child.is_rejected for child in latest)
+
+    def _learn(self) -> None:
+        """Takes in what has ended, this worker's children and those of others."""
+        for child in self._study.news():
+            self._proposer.update(_with_cost(child, self._task))
+            if child.number not in self._told:
+                self._told.add(child.number)
+                self._task.on_child(self._arm, child)
+                _report(self._task, self._arm, child, self._study.known_children())
+
+    def _try(self, attempt: Attempt) -> None:
+        """One child, from its proposal to its end."""
+        pending = {
+            other.number: other.genotype
+            for other in self._study.open_children()
+            if other.genotype is not None and other.number != attempt.number
+        }
+        genotype = attempt.genotype or self._proposer.suggest(attempt.number, pending)
+        self._study.propose(attempt, genotype)
+        child = Child(attempt.number, genotype, None, started_s=time.time())
+        if attempt.tries > self._task.search.max_tries:
+            reason = f"given up: {attempt.tries - 1} workers died while they trained it"
+            self._study.finish(attempt, _ended(child, failure=reason))
+            return
+        try:
+            child = self._judge(attempt, child)
+        except Stopped:
+            self._study.withdraw(attempt)  # it is tried again when the search goes on
+        else:
+            self._study.finish(attempt, child)
+
+    def _judge(self, attempt: Attempt, child: Child) -> Child:
+        """Trains the child, or finds out why not; raises Stopped when it is time to go."""
+        task = self._task
+        cost = None
+        if task.search.cost is not None:
+            cost = cost_of(task, child.genotype, task.search.cost)
+            limit = task.search.cost.limit
+            if limit is not None and cost > limit:
+                reason = f"not trained: {task.search.cost.metric} {cost:.6g} > limit {limit:.6g}"
+                return _ended(child, failure=reason, status="rejected")
+        left_s = self._budget.cut_off_s(self._study.known_children(), self._study.open_children())
+        end = None if left_s is None else time.monotonic() + left_s
+        steps_per_epoch = task.splits.train.steps_per_epoch(task.search.child)
+        num_steps = 0
+
+        def on_epoch(epoch: int, accuracy: float | None) -> None:
+            nonlocal num_steps
+            num_steps = min((epoch + 1) * steps_per_epoch, self._child_steps)
+            if accuracy is None or num_steps == self._child_steps:
+                return
+            if self._study.is_hopeless(attempt, epoch + 1, accuracy):
+                raise _Pruned(f"pruned after epoch {epoch + 1}, accuracy {accuracy:.4f}")
+
         try:
             scores = train_child(
                 task,
-                genotype,
-                arm=arm,
-                number=number,
-                splits=task.splits,
-                should_stop=lambda: task.should_stop() or budget.is_overrun,
+                child.genotype,
+                arm=self._arm,
+                number=child.number,
+                cost=cost,
+                on_epoch=on_epoch,
+                should_stop=lambda: task.should_stop() or _is_past(end),
             )
-            child = finished(number, genotype, scores, started_s)
         except ChildFailed as error:
-            child = failed(number, genotype, str(error), started_s)
+            return _ended(child, failure=str(error), num_steps=error.num_steps)
+        except _Pruned as reason:
+            return _ended(child, failure=str(reason), num_steps=num_steps, status="pruned")
         except Stopped:
-            break  # its trial stays open, and is trained again when the search goes on
-        study.finish(child)
-        proposer.update(child)
-        children.append(child)
-        task.on_child(arm, child)
-        _report(task, arm, children)
-    return Arm(study.method, tuple(children), before_s + time.perf_counter() - start)
+            if task.should_stop():
+                raise
+            budget = f"{task.search.budget.unit}={task.search.budget.amount:g}"
+            return _ended(child, failure=f"cut off: the budget {budget} was spent")
+        child = dataclasses.replace(child, scores=scores)
+        return _ended(child, num_steps=scores.num_steps, status="finished")
 
 
 def search_by_proposing(
@@ -165,36 +201,61 @@ def search_by_proposing(
     """The method's arm beside its control at equal cost, and the verdict.
 
     Both arms have the same budget, in the same unit. With one of time, `charged_s` (what the method
-    spent before its first child) is part of the method's. Arms whose trainings use one thread each
-    run at the same time where there are cores for both, else one after the other.
+    spent before its first child) is part of the method's. Arms of a single worker whose trainings
+    use one thread each run at the same time where there are cores for both, else one after the
+    other.
 
     Raises:
         SearchFailed: not a single child of the method finished.
+        StorageAway: the database of the study was away for too long.
     """
+    search = task.search
     # Opened here, one after the other: making the tables of a new file is not for two at once.
-    study = Study(_study_url(task), "method", _identity(task, task.method))
-    control_study = Study(_study_url(task), "control", _identity(task, "random"))
-    charge = charged_s if task.search.budget.unit in ("seconds", "gpu_hours") else 0.0
+    storage = Storage(
+        f"sqlite:///{task.state / 'study.db'}"
+        if search.storage is None
+        else resolve_url(search.storage),
+        worker_timeout_s=search.worker_timeout_s,
+        should_stop=task.should_stop,
+    )
+    pruner = make_pruner(search.pruner, search.child.epochs)
+    name = search.study or task.run_key
+    studies = {
+        arm: Study(storage, f"{name}/{arm}", _identity(task, method), pruner=pruner)
+        for arm, method in (("method", task.method), ("control", "random"))
+    }
+    is_timed = search.budget.unit in ("seconds", "gpu_hours")
 
     def run_method() -> Arm:
-        budget = Budget(task.search.budget, charged_s=charge)
-        return run_arm(task, "method", proposer, study=study, budget=budget, charged_s=charged_s)
+        return Worker(
+            task,
+            "method",
+            proposer,
+            study=studies["method"],
+            charged_s=charged_s,
+            charge_budget=is_timed,
+        ).run()
 
     def run_control() -> Arm | None:
         if control is None:
             return None
-        budget = Budget(task.search.budget)
-        return run_arm(task, "control", control, study=control_study, budget=budget)
+        return Worker(task, "control", control, study=studies["control"]).run()
 
-    if uses_one_thread(task.splits.train, task.search.child) and (os.cpu_count() or 1) > 1:
+    is_small = uses_one_thread(task.splits.train, search.child)
+    if is_small and search.workers == 1 and (os.cpu_count() or 1) > 1:
         arm, other = _side_by_side(run_method, run_control)
     else:
         arm, other = run_method(), run_control()
-    best = best_child(arm.children)
+    return _result(task, arm, other)
+
+
+def _result(task: Task, arm: Arm, control: Arm | None) -> SearchResult:
+    best = best_child(arm.children, value=lambda child: _value(child, task))
     if best is None or best.scores is None:
         reasons = sorted({child.failure for child in arm.children if child.failure})
+        told = "; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" * (len(reasons) > 3))
         raise SearchFailed(
-            f"none of {len(arm.children)} children finished: {'; '.join(reasons) or 'stopped'}"
+            f"none of {len(arm.children)} children finished: {told or 'stopped before the first'}"
         )
     return SearchResult(
         method=task.method,
@@ -202,8 +263,10 @@ def search_by_proposing(
         genotype=best.genotype,
         valid_accuracy=best.scores.valid_accuracy,
         arm=arm,
-        control=other,
-        verdict=None if other is None else _verdict(task.seeds, arm, other),
+        control=control,
+        verdict=None if control is None else _verdict(task, arm, control),
+        cost_metric="num_params" if task.search.cost is None else task.search.cost.metric,
+        pareto=pareto_front(arm.children),
         versions=versions(),
     )
 
@@ -231,16 +294,35 @@ def versions() -> dict[str, str]:
     }
 
 
-def _verdict(seeds: Seeds, arm: Arm, control: Arm) -> dict[str, object]:
-    scores, others = ([child.valid_accuracy for child in one.children] for one in (arm, control))
-    return compare(scores, others, rng=seeds.numpy("verdict"), name=arm.method).to_dict()
+def _verdict(task: Task, arm: Arm, control: Arm) -> dict[str, object]:
+    scores, others = ([_value(child, task) for child in one.children] for one in (arm, control))
+    return compare(scores, others, rng=task.seeds.numpy("verdict"), name=arm.method).to_dict()
 
 
-def _study_url(task: Task) -> str:
-    return f"sqlite:///{task.state / 'study.db'}"
+def _value(child: Child, task: Task) -> float | None:
+    """What the search maximises: the accuracy, weighed by the cost where that is an objective."""
+    return _with_cost(child, task).valid_accuracy
+
+
+def _with_cost(child: Child, task: Task) -> Child:
+    """The child as a proposer sees it: accuracy * (cost / target)^-weight, when there is a target.
+
+    Source: Tan et al., MnasNet, CVPR 2019, equation 2, whose soft form has the weight 0.07.
+    """
+    config = task.search.cost
+    if child.scores is None or child.scores.cost is None or config is None or not config.target:
+        return child
+    factor = (child.scores.cost / config.target) ** -config.weight
+    scores = dataclasses.replace(
+        child.scores,
+        valid_accuracy=child.scores.valid_accuracy * factor,
+        train_accuracy=child.scores.train_accuracy * factor,
+    )
+    return dataclasses.replace(child, scores=scores)
 
 
 def _identity(task: Task, method: str) -> dict[str, object]:
+    cost = task.search.cost
     return {
         "method": method,
         "space": task.space.identifier,
@@ -248,20 +330,30 @@ def _identity(task: Task, method: str) -> dict[str, object]:
         "data": task.splits.info.data_sha256,
         "child": task.search.child.model_dump(mode="json", exclude={"device"}),
         "options": task.options.model_dump(mode="json") if method == task.method else {},
+        "cost": None if cost is None else cost.model_dump(mode="json"),
+        "pruner": task.search.pruner,
     }
 
 
-def _report(task: Task, arm: str, children: list[Child]) -> None:
-    last, best = children[-1], best_child(children)
-    if last.scores is None or best is None or best.scores is None:
+def _ended(
+    child: Child, *, failure: str = "", status: Status = "failed", num_steps: int = 0
+) -> Child:
+    return dataclasses.replace(
+        child, failure=failure, status=status, num_steps=num_steps, ended_s=time.time()
+    )
+
+
+def _is_past(end: float | None) -> bool:
+    return end is not None and time.monotonic() > end
+
+
+def _report(task: Task, arm: str, child: Child, children: Sequence[Child]) -> None:
+    best = best_child(children)
+    if child.scores is None or best is None or best.scores is None:
         return
-    scores = dataclasses.asdict(last.scores)
+    scores = {
+        name: value for name, value in dataclasses.asdict(child.scores).items() if value is not None
+    }
     metrics = {f"search/{arm}/{name}": float(value) for name, value in scores.items()}
     metrics[f"search/{arm}/best_valid_accuracy"] = best.scores.valid_accuracy
-    task.report(metrics, last.number)
-
-
-def cost_of(space: SearchSpace, genotype: Genotype, shape: ImageShape) -> tuple[int, int]:
-    """Parameters and MACs of the final network of a genotype."""
-    cost = count(build_network(space, genotype, shape, seed=0, final=True), shape)
-    return cost.num_params, cost.macs
+    task.report(metrics, child.number)

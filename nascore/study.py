@@ -1,111 +1,355 @@
 """The children of a search, kept in an Optuna study: the only state a search has.
 
-A child is a trial. Its genotype is written before the training starts and its scores before the
-trial is closed, each in one transaction, so a process may die anywhere: a child whose scores are
-there is finished and never trained twice, one without is trained again under the same number.
+Any number of workers share a study. A child is tried by one worker at a time; a try is a trial:
+
+- A worker announces a try before it proposes or trains anything, and names itself in the same
+  transaction. The database numbers trials, so no two tries are one, and the first try of a child
+  gives the child its number.
+- Genotype and outcome follow, the outcome before the trial is closed. A process may die anywhere: a
+  child whose outcome is there has ended and is never trained again; one without, whose worker is
+  gone or silent, is tried again by whoever comes first, under the same number.
+- Two workers that come at once both announce their try; the one with the higher trial number sees
+  the other and withdraws. Limits of the budget are kept in the same way.
 """
 
+import bisect
+import contextlib
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.pruners import BasePruner, NopPruner
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nascore.errors import InputError
 from nascore.genotype import Genotype
-from nascore.results import Child, ChildScores
+from nascore.results import Child
+from nascore.storage import Storage, Worker
 
-VERSION = 1
+VERSION = 2
+
+# User attributes of a trial.
+_WORKER = "worker"
+_RETRY = "retry of child"  # not on a first try
+_GENOTYPE = "genotype"
+_CHILD = "child"
+_WITHDRAWN = "withdrawn"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a child, to be made by this process.
+
+    Attributes:
+        number: of the child.
+        tries: of this child so far, this one included; withdrawn ones do not count.
+        genotype: what an earlier try has proposed.
+    """
+
+    trial_id: int
+    number: int
+    tries: int = 1
+    genotype: Genotype | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenChild:
+    """A child that some worker is training."""
+
+    number: int
+    genotype: Genotype | None
+    started_s: float
+
+
+Fits = Callable[[Sequence[Child], Sequence[OpenChild]], bool]
+"""`fits(ended, ahead)`: whether one more child fits beside those ended and those under way."""
+
+
+@dataclass(slots=True)
+class _Try:
+    """What is known of a trial; `number` is the child's."""
+
+    number: int
+    trial: FrozenTrial
+    is_dead: bool = False
+
+    @property
+    def id(self) -> int:
+        trial_id: int = self.trial._trial_id
+        return trial_id
+
+    @property
+    def child(self) -> dict[str, Any] | None:
+        return self.trial.user_attrs.get(_CHILD)
+
+    @property
+    def genotype(self) -> Genotype | None:
+        found = self.trial.user_attrs.get(_GENOTYPE)
+        return None if found is None else Genotype.from_dict(found)
+
+    @property
+    def is_withdrawn(self) -> bool:
+        return _WITHDRAWN in self.trial.user_attrs
+
+    @property
+    def is_open(self) -> bool:
+        return not (self.trial.state.is_finished() or self.is_dead or self.child)
 
 
 class Study:
-    """One arm of a search in an Optuna storage.
+    """One arm of a search.
 
     Args:
-        url: any URL of SQLAlchemy, such as `sqlite:///FILE`; None keeps the study in memory.
+        storage: where it is kept.
         name: of the study; arms of one search differ in it.
         identity: what the children depend on (method, space, seed, training); a study that was
             made with another identity is refused.
+        pruner: of Optuna; none prunes nothing.
 
     Raises:
-        InputError: the study belongs to another search.
+        InputError: the study belongs to another search, or to another version of this one.
     """
 
-    def __init__(self, url: str | None, name: str, identity: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        name: str,
+        identity: dict[str, Any],
+        *,
+        pruner: BasePruner | None = None,
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._study = optuna.create_study(
-            storage=url, study_name=name, direction="maximize", load_if_exists=True
+        self._shared = storage
+        self._study = storage.patiently(
+            optuna.create_study,
+            storage=storage.optuna,
+            study_name=name,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=pruner or NopPruner(),
         )
+        self.name = name
         self.method = str(identity["method"])
-        identity = {"version": VERSION, **identity}
-        found = self._study.user_attrs.get("identity")
+        self._storage: BaseStorage = self._study._storage
+        self._id = self._study._study_id
+        self._check_identity({"version": VERSION, **identity})
+        self._mine: set[int] = set()  # ids of trials that this process is working on
+        self._num_read = self._num_retries = 0
+        self._unsettled: dict[int, _Try] = {}  # trials that may still change, by their number
+        self._tries: dict[int, list[_Try]] = {}  # of children that have not ended, oldest first
+        self._ended: set[int] = set()
+        self._children: list[Child] = []  # those that have ended, in that order
+        self._news: list[Child] = []
+
+    def _check_identity(self, identity: dict[str, Any]) -> None:
+        attributes = self._shared.patiently(self._storage.get_study_user_attrs, self._id)
+        found = attributes.get("identity")
         if found is None:
-            self._study.set_user_attr("identity", identity)
+            self._shared.patiently(
+                self._storage.set_study_user_attr, self._id, "identity", identity
+            )
         elif found != identity:
             different = sorted(
                 key for key in identity.keys() | found.keys() if found.get(key) != identity.get(key)
             )
             raise InputError.of(
                 "study",
-                name,
+                self.name,
                 f"was made by another search: {', '.join(different)} differ "
                 f"({', '.join(f'{k} was {found.get(k)!r}' for k in different)}); "
-                "use another output folder or the old configuration",
+                "use another output folder or study, or the old configuration",
             )
-        self._unfinished = [
-            trial.number for trial in self._study.get_trials(False, (TrialState.RUNNING,))
-        ]
 
-    def start(self) -> int:
-        """The number of the next child: one that was left unfinished, or a new one."""
-        if self._unfinished:
-            return self._unfinished.pop(0)
-        return self._study.ask().number
-
-    def finish(self, child: Child) -> None:
-        """Writes the end of a child; doing it twice changes nothing."""
-        if self._trial(child.number).state.is_finished():
-            return
-        self._set(child.number, "child", child.to_dict())
-        if child.scores is None:
-            self._study.tell(child.number, state=TrialState.FAIL)
-        else:
-            self._study.tell(child.number, child.scores.valid_accuracy)
-
-    def propose(self, number: int, genotype: Genotype) -> float:
-        """Writes what child `number` is, before it is trained; returns the time, in seconds."""
-        started_s = time.time()
-        self._set(number, "genotype", genotype.to_dict())
-        return started_s
+    # --- reading.
 
     def children(self) -> list[Child]:
-        """All ended children, by number; closes those whose scores came before their end."""
-        children = []
-        for trial in self._study.get_trials(deepcopy=False):
-            if "child" not in trial.user_attrs:
-                continue
-            child = Child.from_dict(trial.user_attrs["child"])
-            if not trial.state.is_finished():
-                self.finish(child)
-                self._unfinished = [n for n in self._unfinished if n != child.number]
-            children.append(child)
-        return children
+        """All ended children, in the order in which they ended."""
+        self._read()
+        return self.known_children()
 
-    def _trial(self, number: int) -> FrozenTrial:
-        storage = self._study._storage
-        return storage.get_trial(
-            storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+    def known_children(self) -> list[Child]:
+        """The ended children as of the last reading; the database is not asked."""
+        return list(self._children)
+
+    def news(self) -> list[Child]:
+        """The children that ended since the last call, in that order; at first, all."""
+        self._read()
+        news, self._news = sorted(self._news, key=_end), []
+        return news
+
+    def open_children(self) -> list[OpenChild]:
+        """Children that are being trained, by number, as of the last reading."""
+        found = []
+        for number, tries in sorted(self._tries.items()):
+            under_way = next((one for one in tries if one.is_open), None)
+            if under_way is not None:
+                started_s = _started(under_way.trial)
+                found.append(OpenChild(number, under_way.genotype, started_s))
+        return found
+
+    def _read(self) -> None:
+        """Takes in what has changed, and finds out whose workers are gone."""
+        trials = self._shared.patiently(
+            self._storage.get_all_trials, self._id, deepcopy=False, states=None
         )
+        for trial in trials[self._num_read :]:
+            retry_of = trial.user_attrs.get(_RETRY)
+            self._num_retries += retry_of is not None
+            # Children are numbered by their first tries.
+            number = trial.number - self._num_retries if retry_of is None else int(retry_of)
+            one = self._unsettled[trial.number] = _Try(number, trial)
+            if number not in self._ended:
+                self._tries.setdefault(number, []).append(one)
+        self._num_read = len(trials)
+        for trial_number, one in list(self._unsettled.items()):
+            one.trial = trials[trial_number]
+            if one.child is not None:
+                self._take(Child.from_dict(one.child))
+            if one.trial.state.is_finished():
+                del self._unsettled[trial_number]
+        self._bury()
 
-    def _set(self, number: int, key: str, value: Any) -> None:
-        storage = self._study._storage
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
-        storage.set_trial_user_attr(trial_id, key, value)
+    def _take(self, child: Child) -> None:
+        """The first outcome of a child counts; a second one comes of a worker thought dead."""
+        if child.number not in self._ended:
+            self._ended.add(child.number)
+            self._tries.pop(child.number, None)
+            bisect.insort(self._children, child, key=_end)
+            self._news.append(child)
+
+    def _bury(self) -> None:
+        """Closes the trials that nobody works on any more."""
+        others = [one for one in self._unsettled.values() if one.id not in self._mine]
+        silent = self._shared.silent_trials(self._id) if others else set()
+        for one in others:
+            if one.child is not None or self._is_dead(one.trial, silent):
+                one.is_dead = True
+                self._close(one.id, one.child)
+
+    def _is_dead(self, trial: FrozenTrial, silent: set[int]) -> bool:
+        worker = Worker(**trial.user_attrs[_WORKER])
+        if worker.id == self._shared.worker.id or worker.is_gone() or trial._trial_id in silent:
+            return True
+        # Without a genotype there may be no sign of life yet, so no silence either.
+        never_began = _GENOTYPE not in trial.user_attrs
+        return never_began and time.time() - _started(trial) > 2 * self._shared.worker_timeout_s
+
+    # --- working.
+
+    def start(self, fits: Fits) -> Attempt | None:
+        """A child to work on: one that was left by its worker, or a new one; None when none fits.
+
+        Call `propose` next, then `finish` or `withdraw`.
+        """
+        self._read()
+        for number in [*sorted(self._tries), None]:
+            if not fits(self._children, self.open_children()):
+                return None
+            if number is None or self._is_left(number):
+                attempt = self._announce(number, fits)
+                if attempt is not None:
+                    return attempt
+        return None
+
+    def _is_left(self, number: int) -> bool:
+        """Whether the child has not ended and nobody is at it, as of the last reading."""
+        tries = self._tries.get(number)
+        return tries is not None and not any(one.is_open for one in tries)
+
+    def _announce(self, child: int | None, fits: Fits) -> Attempt | None:
+        """A try at `child`, or at a new one; None when somebody was first or it is too much."""
+        attributes: dict[str, Any] = {_WORKER: self._shared.worker.to_dict()}
+        if child is not None:
+            attributes[_RETRY] = child
+        template = create_trial(state=TrialState.RUNNING, user_attrs=attributes)
+        trial_id = self._shared.patiently(self._storage.create_new_trial, self._id, template)
+        self._mine.add(trial_id)
+        self._read()
+        number = next(one.number for one in self._unsettled.values() if one.id == trial_id)
+        tries = self._tries.get(number, [])
+        attempt = Attempt(
+            trial_id,
+            number,
+            tries=sum(not one.is_withdrawn for one in tries),
+            genotype=next((one.genotype for one in tries if one.genotype is not None), None),
+        )
+        is_taken = any(one.is_open and one.id != trial_id for one in tries)
+        ahead = [one for one in self.open_children() if one.number < number]
+        if number in self._ended or is_taken or not fits(self._children, ahead):
+            self.withdraw(attempt)
+            return None
+        self._shared.keep_alive(trial_id)
+        return attempt
+
+    def propose(self, attempt: Attempt, genotype: Genotype) -> None:
+        """Writes what a child is, before it is trained."""
+        self._set(attempt.trial_id, _GENOTYPE, genotype.to_dict())
+
+    def finish(self, attempt: Attempt, child: Child) -> None:
+        """Writes the end of a child; doing it twice changes nothing."""
+        try:
+            self._set(attempt.trial_id, _CHILD, child.to_dict())
+        except UpdateFinishedTrialError:
+            self._finish_late(child)
+        else:
+            self._close(attempt.trial_id, child.to_dict())
+        self._leave(attempt)
+
+    def _finish_late(self, child: Child) -> None:
+        """This worker was thought dead. What it found counts, unless the child has another try."""
+        attempt = self._announce(child.number, lambda ended, ahead: True)
+        if attempt is not None:
+            self.propose(attempt, child.genotype)
+            self.finish(attempt, child)
+
+    def is_hopeless(self, attempt: Attempt, epoch: int, accuracy: float) -> bool:
+        """Whether the pruner would end the training after `epoch`, counted from 1."""
+        if isinstance(self._study.pruner, NopPruner):
+            return False
+        trial_id = attempt.trial_id
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self._shared.patiently(
+                self._storage.set_trial_intermediate_value, trial_id, epoch, accuracy
+            )
+            trial = self._shared.patiently(self._storage.get_trial, trial_id)
+            return self._shared.patiently(self._study.pruner.prune, self._study, trial)
+        return False  # somebody thought this worker dead; the end of the training will tell
+
+    def withdraw(self, attempt: Attempt) -> None:
+        """Gives a try up without an outcome; it does not count as one."""
+        # Somebody who thought this worker dead may have closed it.
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self._set(attempt.trial_id, _WITHDRAWN, True)
+            self._close(attempt.trial_id, None)
+        self._leave(attempt)
+
+    def _leave(self, attempt: Attempt) -> None:
+        self._shared.rest(attempt.trial_id)
+        self._mine.discard(attempt.trial_id)
+
+    # --- small things.
+
+    def _set(self, trial_id: int, key: str, value: Any) -> None:
+        self._shared.patiently(self._storage.set_trial_user_attr, trial_id, key, value)
+
+    def _close(self, trial_id: int, child: dict[str, Any] | None) -> None:
+        """Ends a trial; one that is ended stays as it is."""
+        state, values = TrialState.FAIL, None
+        if child is not None and child["scores"] is not None:
+            state, values = TrialState.COMPLETE, [child["scores"]["valid_accuracy"]]
+        elif child is not None and child["status"] == "pruned":
+            state = TrialState.PRUNED
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self._shared.patiently(self._storage.set_trial_state_values, trial_id, state, values)
 
 
-def failed(number: int, genotype: Genotype, reason: str, started_s: float) -> Child:
-    return Child(number, genotype, None, failure=reason, started_s=started_s)
+def _end(child: Child) -> tuple[float, int]:
+    return child.ended_s, child.number
 
 
-def finished(number: int, genotype: Genotype, scores: ChildScores, started_s: float) -> Child:
-    return Child(number, genotype, scores, started_s=started_s)
+def _started(trial: FrozenTrial) -> float:
+    return 0.0 if trial.datetime_start is None else trial.datetime_start.timestamp()

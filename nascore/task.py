@@ -35,6 +35,8 @@ class Task:
         report: called with metrics and a step.
         on_child: called with the arm (`method` or `control`) after each child.
         should_stop: polled between weight updates; true asks for the best result so far.
+        run_key: names the study of this run where many runs share a database.
+        is_helper: another process runs the same task and waits for the end of every child.
     """
 
     method: str
@@ -50,6 +52,8 @@ class Task:
     report: Report
     on_child: Callable[[str, Child], None] = ignore_child
     should_stop: Callable[[], bool] = never_stop
+    run_key: str = "search"
+    is_helper: bool = False
 
 
 def device_of(config: TrainingConfig) -> torch.device:

@@ -25,6 +25,10 @@ _SMALL_BATCH = 2**17  # pixels; below it a second CPU thread costs more than it 
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
 
 
+OnEpoch = Callable[[int, float | None], None]
+"""Called with the 0-based epoch and the validation accuracy, a fraction."""
+
+
 class Stopped(Exception):
     """The caller asked for an end (budget spent, or the process is told to stop)."""
 
@@ -54,7 +58,7 @@ def train(
     *,
     generator: torch.Generator,
     valid: Split | None = None,
-    on_epoch: Callable[[int, float | None], None] | None = None,
+    on_epoch: OnEpoch | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Training:
     """Trains `network` in place on `split` for `config.epochs` epochs.
@@ -89,7 +93,7 @@ def _train(
     *,
     generator: torch.Generator,
     valid: Split | None,
-    on_epoch: Callable[[int, float | None], None] | None,
+    on_epoch: OnEpoch | None,
     should_stop: Callable[[], bool] | None,
 ) -> Training:
     start = time.perf_counter()
@@ -113,7 +117,7 @@ def _train(
                 logits_BK = network(x_BCHW)
                 loss = F.cross_entropy(logits_BK, y_B)
                 if step % _CHECK_EVERY == 0 and not math.isfinite(loss.item()):
-                    raise ChildFailed(f"loss is {loss.item()} at step {step}")
+                    raise ChildFailed(f"loss is {loss.item()} at step {step}", num_steps=step)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 if config.max_grad_norm is not None:
@@ -123,7 +127,7 @@ def _train(
                 seen += len(y_B)
                 step += 1
             if not math.isfinite(loss.item()):
-                raise ChildFailed(f"loss is {loss.item()} after epoch {epoch}")
+                raise ChildFailed(f"loss is {loss.item()} after epoch {epoch}", num_steps=step)
             train_accuracies.append(int(correct) / seen)
             accuracy = None if valid is None else evaluate(network, valid)
             if accuracy is not None:
@@ -131,12 +135,12 @@ def _train(
             if on_epoch is not None:
                 on_epoch(epoch, accuracy)
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise ChildFailed(f"does not fit in memory: {error}") from error
+        raise ChildFailed(f"does not fit in memory: {error}", num_steps=step) from error
     except RuntimeError as error:
         # The CPU allocator reports its failure as a plain RuntimeError.
         if "allocate memory" not in str(error):
             raise
-        raise ChildFailed(f"does not fit in memory: {error}") from error
+        raise ChildFailed(f"does not fit in memory: {error}", num_steps=step) from error
     return Training(
         tuple(train_accuracies), tuple(valid_accuracies), step, time.perf_counter() - start
     )

@@ -46,4 +46,5 @@ def load_task(
         report=step.tracked.metrics if report is None else report,
         on_child=on_child,
         should_stop=step.should_stop,
+        run_key=step.run_key,
     )

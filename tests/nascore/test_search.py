@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from nascore.child import build_network
 from nascore.config import BudgetConfig, ChainSpaceConfig, SearchConfig, TrainingConfig
 from nascore.data.batches import load
 from nascore.errors import ChildFailed
 from nascore.methods import METHODS
 from nascore.methods.options import RandomOptions
 from nascore.results import Child, SearchResult
-from nascore.search import SearchFailed, build_network
+from nascore.search import SearchFailed
 from nascore.seeding import Seeds
 from nascore.spaces import ImageShape, make_space
 from nascore.task import Task

@@ -1,0 +1,83 @@
+"""One child: its network, what it costs, and its training from scratch."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import torch
+
+from nascore import latency
+from nascore.config import CostConfig, LatencyConfig
+from nascore.counting import count
+from nascore.genotype import Genotype
+from nascore.results import ChildScores
+from nascore.spaces import ImageShape, SearchSpace
+from nascore.task import Task, device_of
+from nascore.training import OnEpoch, train
+
+# Several arms may build a network at once, and initial weights come from torch's global generator.
+_GLOBAL_GENERATOR = threading.Lock()
+_LATENCY_RUNS = 30  # of an untrained network, per child; the final model is measured with care
+
+
+def build_network(
+    space: SearchSpace, genotype: Genotype, shape: ImageShape, *, seed: int, final: bool = False
+) -> torch.nn.Module:
+    """A network with initial weights that depend on `seed` alone; the global generator is kept."""
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return space.build(genotype, shape, "final" if final else "search")
+
+
+def cost_of(task: Task, genotype: Genotype, config: CostConfig) -> float:
+    """Parameters, multiply-adds or milliseconds of the *final* network of a genotype, untrained."""
+    network = build_network(task.space, genotype, task.shape, seed=0, final=True)
+    if config.metric == "latency_ms":
+        protocol = LatencyConfig(device=task.search.child.device, runs=_LATENCY_RUNS)
+        return latency.measure(network, task.shape, protocol).p50_ms
+    return float(getattr(count(network, task.shape), config.metric))
+
+
+def train_child(
+    task: Task,
+    genotype: Genotype,
+    *,
+    arm: str,
+    number: int,
+    cost: float | None = None,
+    on_epoch: OnEpoch | None = None,
+    should_stop: Callable[[], bool],
+) -> ChildScores:
+    """Builds, trains and judges one child from scratch; it shares nothing with any other.
+
+    Args:
+        cost: of its final network; is part of the scores.
+        on_epoch: see `nascore.training.train`; may end the training by an exception.
+
+    Raises:
+        ChildFailed: see `nascore.training.train`.
+        Stopped: `should_stop` said so.
+    """
+    start = time.perf_counter()
+    seeds = task.seeds
+    network = build_network(
+        task.space, genotype, task.shape, seed=seeds.integer(arm, "weights", number)
+    )
+    network = network.to(device_of(task.search.child))
+    training = train(
+        network,
+        task.splits.train,
+        task.search.child,
+        generator=seeds.torch(arm, "batches", number),
+        valid=task.splits.valid,
+        on_epoch=on_epoch,
+        should_stop=should_stop,
+    )
+    return ChildScores(
+        valid_accuracy=max(training.valid_accuracy),
+        train_accuracy=max(training.train_accuracy),
+        num_params=sum(parameter.numel() for parameter in network.parameters()),
+        num_steps=training.num_steps,
+        duration_s=time.perf_counter() - start,
+        cost=cost,
+    )

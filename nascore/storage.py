@@ -1,0 +1,302 @@
+"""The database that holds studies: opening it, outliving its absence, and who is still alive.
+
+Any database of SQLAlchemy will do. SQLite serves one machine; PostgreSQL serves many.
+"""
+
+import contextlib
+import functools
+import logging
+import math
+import os
+import random
+import socket
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import optuna
+import psutil
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._heartbeat import BaseHeartbeat
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from nascore.errors import InputError
+
+log = logging.getLogger(__name__)
+
+KEY = "search.storage"
+_FROM_ENVIRONMENT = "env:"
+_OPEN_S = 10.0  # a database that is away at the start is most likely a wrong address
+_CONNECT_S = 5
+_SQLITE_LOCK_S = 60
+_LONGEST_PAUSE_S = 2.0
+_BEATS_PER_TIMEOUT = 6
+
+T = TypeVar("T")
+
+
+class StorageAway(Exception):
+    """The database did not answer for longer than a search waits for it."""
+
+
+# --- who is at work -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process that trains children.
+
+    Attributes:
+        id: unique for ever.
+        host: machine, and the name space that `pid` is a number of; equal hosts see each other.
+        pid: process number.
+        born_s: when the process started, seconds since the epoch: numbers are used again.
+    """
+
+    id: str
+    host: str
+    pid: int
+    born_s: float
+
+    @classmethod
+    def here(cls) -> Self:
+        """This process; another one after a fork."""
+        return cls(uuid.uuid4().hex, _host(), os.getpid(), psutil.Process().create_time())
+
+    def is_gone(self) -> bool:
+        """Whether the process is known to have ended; of other hosts nothing is known."""
+        if self.host != _host():
+            return False
+        try:
+            process = psutil.Process(self.pid)
+            ended: bool = process.status() == psutil.STATUS_ZOMBIE
+            return ended or abs(process.create_time() - self.born_s) > 1
+        except psutil.NoSuchProcess:
+            return True
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@functools.cache
+def _host() -> str:
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # no Linux: the name of the machine has to do
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return "/".join(parts)
+
+
+# --- the database ---------------------------------------------------------------------------
+
+
+def resolve_url(url: str, *, key: str = KEY) -> str:
+    """The URL itself, or what the environment variable NAME of `env:NAME` holds.
+
+    Raises:
+        InputError: the variable is not set, or the text is no URL of a database.
+    """
+    name = url.removeprefix(_FROM_ENVIRONMENT)
+    if name != url:
+        if not os.environ.get(name):
+            raise InputError.of(key, url, f"the environment variable {name} is not set; set it")
+        url = os.environ[name]
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise InputError.of(
+            key, None, "is no URL of a database; write postgresql://USER:PASSWORD@HOST/NAME"
+        ) from error
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return parsed.render_as_string(hide_password=False)
+
+
+def without_password(url: str) -> str:
+    return make_url(url).render_as_string(hide_password=True)
+
+
+class Storage:
+    """An Optuna storage that lives through the times in which its database is away.
+
+    Args:
+        url: as `resolve_url` gives it; None keeps everything in memory.
+        worker_timeout_s: a worker that gives no sign of life for so long counts as dead.
+        patience_s: how long an operation is tried again while the database is away.
+        should_stop: ends the waiting early.
+
+    Raises:
+        InputError: the database cannot be reached, or refuses us; within 15 seconds.
+    """
+
+    def __init__(
+        self,
+        url: str | None,
+        *,
+        worker_timeout_s: int = 60,
+        patience_s: float = 600.0,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.worker = Worker.here()
+        self.worker_timeout_s = worker_timeout_s
+        self._patience_s = patience_s
+        self._should_stop = should_stop
+        self._trouble_s = -math.inf  # when the database was last away, by the monotonic clock
+        self._listened_s: dict[int, float] = {}  # when each study was last asked for silent trials
+        self._heart = _Heart(self, max(1, worker_timeout_s // _BEATS_PER_TIMEOUT))
+        self.optuna: BaseStorage | None = None if url is None else self._open(url)
+
+    def _open(self, url: str) -> RDBStorage:
+        # SQLAlchemy tells of a connection that died in the pool by an error at its next use.
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        connect: dict[str, Any] = {}
+        if make_url(url).get_backend_name() == "sqlite":
+            connect["timeout"] = _SQLITE_LOCK_S
+        elif make_url(url).get_backend_name() == "postgresql":
+            connect["connect_timeout"] = _CONNECT_S
+        end = time.monotonic() + _OPEN_S
+        while True:
+            try:
+                with warnings.catch_warnings():  # heartbeats are experimental to Optuna
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    return RDBStorage(
+                        url,
+                        engine_kwargs={**options, "connect_args": connect},
+                        heartbeat_interval=self._heart.interval_s,
+                        grace_period=self.worker_timeout_s,
+                    )
+            except ImportError as error:
+                raise InputError.of(
+                    KEY, without_password(url), f"needs a driver that is not installed ({error})"
+                ) from error
+            except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
+                # Two processes that make the tables at once also meet here; the second try works.
+                if _is_final(error) or self._should_stop() or time.monotonic() > end - _CONNECT_S:
+                    raise InputError.of(
+                        KEY, without_password(url), f"cannot be used: {_first_line(error)}"
+                    ) from error
+                time.sleep(random.uniform(0.2, 0.6))
+
+    def patiently(self, operation: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Calls `operation` until the database answers.
+
+        It may have been done although the answer was lost, so it must be harmless to do it twice.
+
+        Raises:
+            StorageAway: it did not answer for `patience_s`, or it is time to stop.
+        """
+        start = time.monotonic()
+        pause_s = 0.05
+        while True:
+            try:
+                return operation(*args, **kwargs)
+            except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+                if not _is_outage(error):
+                    raise
+                self._trouble_s = now = time.monotonic()
+                if self._should_stop() or now - start > self._patience_s:
+                    raise StorageAway(
+                        f"the database of {KEY} did not answer for {now - start:.0f} s: "
+                        f"{_first_line(error)}"
+                    ) from error
+                if pause_s == _LONGEST_PAUSE_S:
+                    log.warning("the database of the study is away; trying again")
+            time.sleep(random.uniform(0.5, 1.0) * pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    # --- signs of life.
+
+    def keep_alive(self, trial_id: int) -> None:
+        """Gives signs of life for a trial, from now until `rest`."""
+        if isinstance(self.optuna, BaseHeartbeat):
+            self._heart.add(trial_id)
+
+    def rest(self, trial_id: int) -> None:
+        self._heart.remove(trial_id)
+
+    def beat(self, trial_id: int) -> None:
+        assert isinstance(self.optuna, BaseHeartbeat)
+        self.patiently(self.optuna.record_heartbeat, trial_id)
+
+    def silent_trials(self, study_id: int) -> set[int]:
+        """Ids of running trials whose worker has been silent for too long; asked now and then.
+
+        Just after the database was away nobody counts as silent: nobody could give a sign.
+        """
+        now = time.monotonic()
+        is_settled = now - self._trouble_s > 2 * self._heart.interval_s + _LONGEST_PAUSE_S
+        is_new = now - self._listened_s.get(study_id, -math.inf) > self._heart.interval_s
+        if not (isinstance(self.optuna, BaseHeartbeat) and is_settled and is_new):
+            return set()
+        self._listened_s[study_id] = now
+        return set(self.patiently(self.optuna._get_stale_trial_ids, study_id))
+
+
+class _Heart:
+    """A thread that gives signs of life; they go on while the search waits for a long training."""
+
+    def __init__(self, storage: Storage, interval_s: int) -> None:
+        self.interval_s = interval_s
+        self._storage = storage
+        self._trials: set[int] = set()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def add(self, trial_id: int) -> None:
+        self._storage.beat(trial_id)
+        with self._lock:
+            self._trials.add(trial_id)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+                self._thread.start()
+
+    def remove(self, trial_id: int) -> None:
+        with self._lock:
+            self._trials.discard(trial_id)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(self.interval_s)
+            with self._lock:
+                trials = list(self._trials)
+            for trial_id in trials:
+                try:
+                    self._storage.beat(trial_id)
+                except StorageAway as error:  # the search itself will say so and end
+                    log.warning("%s", error)
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether it may go away by itself: no connection, a server that shuts down, a lock."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DBAPIError):
+        cause = cause.__cause__
+    if cause is None:
+        return False
+    return cause.connection_invalidated or type(cause).__name__ in (
+        "OperationalError",
+        "InterfaceError",
+        "InternalError",
+    )
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether trying again is of no use: a wrong password, a schema that is not ours."""
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) or any(
+        sign in text for sign in ("password authentication", "does not exist", "unable to open")
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    """The database's own words, which are those of the innermost error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(getattr(error, "orig", None) or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
