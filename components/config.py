@@ -144,6 +144,14 @@ def _options(data: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]
 def _contradictions(config: Config, refused: set[_Path]) -> list[Problem]:
     """What no single section can see; what rests on a refused value is left for the next try."""
     problems = []
+    if METHODS[config.method].is_serial and config.search.workers > 1:
+        problems.append(
+            Problem(
+                "search.workers",
+                str(config.search.workers),
+                f"each proposal of {config.method} needs the result of the one before; set it to 1",
+            )
+        )
     size, source = config.data.image_size, config.data.source
     is_given = not refused & {("data",), ("data", "source")}
     for key, training in (("search.child", config.search.child), ("train", config.train)):

@@ -91,6 +91,7 @@ def search(
     config: Input[Artifact],
     dataset: Input[Dataset],
     controller: Input[Model],
+    workers_here: int,
     search_result: Output[Artifact],
     metrics: Output[Metrics],
 ) -> None:
@@ -101,6 +102,7 @@ def search(
         config: The configuration, from prepare_data.
         dataset: The data, from prepare_data.
         controller: What pretrain_controller learned.
+        workers_here: Processes that train children in this task; more may work in other tasks.
 
     Returns:
         search_result: Genotype, all children, control and verdict, as JSON.
@@ -115,10 +117,41 @@ def search(
         config=Path(config.path),
         dataset=Path(dataset.path),
         controller=Path(controller.path),
+        workers_here=workers_here,
         search_result=Path(search_result.path),
     )
     for name, value in values.items():
         metrics.log_metric(name, value)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def search_worker(
+    run_key: str,
+    config: Input[Artifact],
+    dataset: Input[Dataset],
+    controller: Input[Model],
+    place: int,
+) -> None:
+    """Trains children of the study that the search task collects, until the budget is spent.
+
+    Args:
+        run_key: Key of the tracked run, from prepare_data; names the study.
+        config: The configuration with the database of the study, from prepare_data.
+        dataset: The data, from prepare_data.
+        controller: What pretrain_controller learned.
+        place: Number of this worker, from 1.
+    """
+    from pathlib import Path
+
+    from components.steps import search_worker as step
+
+    step.run(
+        run_key=run_key,
+        config=Path(config.path),
+        dataset=Path(dataset.path),
+        controller=Path(controller.path),
+        place=place,
+    )
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

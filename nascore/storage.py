@@ -183,6 +183,11 @@ class Storage:
                     ) from error
                 time.sleep(random.uniform(0.2, 0.6))
 
+    def close(self) -> None:
+        """Lets go of the connections."""
+        if isinstance(self.optuna, RDBStorage):
+            self.optuna.engine.dispose()
+
     def patiently(self, operation: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Calls `operation` until the database answers.
 

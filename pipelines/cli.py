@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from nascore.errors import InputError, Problem
+from nascore.errors import InputError, Problem, collecting
 from pipelines.bench import bench
 
 if TYPE_CHECKING:
@@ -154,10 +154,16 @@ def compile_command(
     """Write the pipeline as KFP's IR YAML, ready to upload to Kubeflow."""
     from components.image import IMAGE
     from pipelines.config import resolve
-    from pipelines.search import check_image, compile_search
+    from pipelines.search import check_image, check_storage, compile_search
 
     resolved = resolve(config, preset, settings)
-    check_image(image or IMAGE)
+    problems: list[Problem] = []
+    with collecting(problems):
+        check_image(image or IMAGE)
+    with collecting(problems):
+        check_storage(resolved)
+    if problems:
+        raise InputError(problems)
     if not out.absolute().parent.is_dir():
         raise InputError.of("--out", out, "its folder does not exist; make it first")
     compile_search(resolved, out, image=image or IMAGE)
@@ -222,12 +228,12 @@ def _resolve_run(
 ) -> "Config":
     """The configuration of a run; one that is resumed without any knows its own."""
     from pipelines.config import resolve
-    from pipelines.output import check_fresh, saved_config, with_absolute_store
+    from pipelines.output import check_fresh, saved_config, settle_stores
 
     if resume and config is None and preset is None and not settings:
         return saved_config(out)
     try:
-        return with_absolute_store(resolve(config, preset, settings))
+        return settle_stores(resolve(config, preset, settings))
     except InputError as error:
         raise InputError([*error.problems, *([] if resume else check_fresh(out))]) from error
 

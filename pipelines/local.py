@@ -54,7 +54,8 @@ def run(out: Path) -> None:
     """
     from pipelines.search import compile_search
 
-    compile_search(loads((out / CONFIG).read_text()), out / PIPELINE)
+    config = loads((out / CONFIG).read_text())
+    compile_search(config, out / PIPELINE, for_cluster=False)
     run_compiled(out)
 
 

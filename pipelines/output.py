@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.config import Config, dumps, loads
-from components.tracking.stores import absolute
+from components.tracking.stores import absolute, redact
 from nascore.errors import InputError, Problem
 from pipelines.config import differences
 from pipelines.events import busy_seconds
@@ -19,6 +19,7 @@ from pipelines.local import CONFIG, PROGRESS, RESULT
 
 _KEY = "--out"
 _LOCK = ".lock"
+STUDY_VARIABLE = "NAS_STUDY_URL"
 _NEEDED_BYTES = 256 * 2**20  # prepared data, study, weights, report and log of a small run
 
 
@@ -29,10 +30,21 @@ def default_folder() -> Path:
     return folder if not folder.exists() else next(path for path in numbered if not path.exists())
 
 
-def with_absolute_store(config: Config) -> Config:
-    """The configuration with an SQLite store named by its full path, which all steps can open."""
-    uri = absolute(config.tracking.uri)
-    return config.model_copy(update={"tracking": config.tracking.model_copy(update={"uri": uri})})
+def settle_stores(config: Config) -> Config:
+    """The configuration as all steps can use it and everybody may read it.
+
+    SQLite files are named by their full paths. The address of the study's database goes into an
+    environment variable of the steps when it holds a password, and is not written down.
+    """
+    tracking = config.tracking.model_copy(update={"uri": absolute(config.tracking.uri)})
+    storage = config.search.storage
+    if storage is not None and redact(storage) != storage:
+        os.environ[STUDY_VARIABLE] = storage
+        storage = f"env:{STUDY_VARIABLE}"
+    elif storage is not None:
+        storage = absolute(storage)
+    search = config.search.model_copy(update={"storage": storage})
+    return config.model_copy(update={"tracking": tracking, "search": search})
 
 
 def saved_config(folder: Path) -> Config:

@@ -22,11 +22,20 @@ class Resources:
     retries: int = 0
 
 
+STEPS = (
+    "prepare_data",
+    "pretrain_controller",
+    "search",
+    "train_final",
+    "profile_latency",
+    "promote",
+)
 RESOURCES = {
     # Bad input is found here and must not be tried again.
     "prepare_data": Resources(cpu="2", memory="8G"),
     "pretrain_controller": Resources(cpu="4", memory="16G", gpus=1, retries=2),
     "search": Resources(cpu="4", memory="16G", gpus=1, retries=3),
+    "search_worker": Resources(cpu="4", memory="16G", gpus=1, retries=3),
     "train_final": Resources(cpu="4", memory="16G", gpus=1, retries=3),
     "profile_latency": Resources(cpu="4", memory="8G", gpus=1, retries=2),
     "promote": Resources(cpu="2", memory="8G", retries=3),

@@ -45,6 +45,8 @@ def run(
     """
     with telling_input_errors("prepare_data"):
         settings = _resolve(config, overrides)
+        if settings.search.storage is not None:
+            _check_storage(settings.search.storage)
     key = _run_key()
 
     def work(step: Step) -> dict[str, float]:
@@ -85,10 +87,18 @@ def _track_config(step: Step, settings: Config) -> None:
     """What everybody who can read the run may see: the store's address without its password."""
     shown = settings.model_dump(mode="json")
     shown["tracking"]["uri"] = redact(settings.tracking.uri)
+    shown["search"]["storage"] = redact(settings.search.storage or "") or None
     step.parent.params(shown)
     path = step.state / "config.json"
     write_json(path, shown)
     step.parent.artifact(path, "config")
+
+
+def _check_storage(url: str) -> None:
+    """Raises InputError when the database of the study cannot be used."""
+    from nascore.storage import Storage, resolve_url
+
+    Storage(resolve_url(url)).close()
 
 
 def _run_key() -> str:

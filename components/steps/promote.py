@@ -161,6 +161,7 @@ def _summary(
         "num_failed": _num_failed(search.arm),
         "control": None if search.control is None else _control(search.control),
         "verdict": search.verdict,
+        "pareto": _pareto(search),
         "num_params": final.num_params,
         "macs": final.macs,
         "latency_ms": {
@@ -177,7 +178,25 @@ def _summary(
 
 
 def _num_failed(arm: Arm) -> int:
-    return sum(child.scores is None for child in arm.children)
+    return sum(child.status == "failed" for child in arm.children)
+
+
+def _pareto(search: SearchResult) -> dict[str, Any]:
+    """The children that none beats in accuracy and cost, the cheapest first."""
+    by_number = {child.number: child for child in search.arm.children}
+    front = []
+    for number in search.pareto:
+        scores = by_number[number].scores
+        assert scores is not None
+        front.append(
+            {
+                "number": number,
+                "valid_accuracy": scores.valid_accuracy,
+                "cost": scores.num_params if scores.cost is None else scores.cost,
+                "genotype": by_number[number].genotype.to_dict(),
+            }
+        )
+    return {"cost_metric": search.cost_metric, "front": front}
 
 
 def _control(arm: Arm) -> dict[str, Any]:
@@ -204,6 +223,7 @@ def _page(
 ) -> str:
     shown = settings.model_dump(mode="json")
     shown["tracking"]["uri"] = redact(settings.tracking.uri)
+    shown["search"]["storage"] = redact(settings.search.storage or "") or None
     return render(
         Report(
             result=summary,

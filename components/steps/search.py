@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from components.steps.crew import Inputs, crew
 from components.steps.running import Step, execute, read_config, read_json, write_json
 from components.steps.tasks import OnChild, load_task
 from nascore.methods import METHODS
@@ -15,9 +16,20 @@ _TOP = 3  # children that get a run of their own: thousands would make the page 
 
 
 def run(
-    *, run_key: str, config: Path, dataset: Path, controller: Path, search_result: Path
+    *,
+    run_key: str,
+    config: Path,
+    dataset: Path,
+    controller: Path,
+    workers_here: int = 1,
+    search_result: Path,
 ) -> dict[str, float]:
-    """Writes the search result as JSON (`nascore.results.SearchResult`)."""
+    """Writes the search result as JSON (`nascore.results.SearchResult`).
+
+    Args:
+        workers_here: processes that train children in this step, this one included; others may
+            work on the study elsewhere.
+    """
     settings = read_config(config)
 
     def work(step: Step) -> dict[str, float]:
@@ -25,7 +37,8 @@ def run(
             settings, step, dataset=dataset, controller=controller, on_child=_watcher(step)
         )
         pretraining = read_json(controller / "step.json")["seconds"]
-        with step.busy("training"):
+        others = Inputs(config, dataset, controller)
+        with step.busy("training"), crew(step, others, workers_here - 1):
             result = METHODS[settings.method].load().search(task)
         _track(step, task, result)
         metrics = {
@@ -89,7 +102,7 @@ def _track(step: Step, task: Task, result: SearchResult) -> None:
         )
         tracked.params({"architecture": task.space.describe(child.genotype), "rank": rank + 1})
         if child.scores is not None:
-            tracked.metrics({k: float(v) for k, v in asdict(child.scores).items()})
+            tracked.metrics({k: float(v) for k, v in asdict(child.scores).items() if v is not None})
         tracked.tags({"nas.genotype": child.genotype.hash})
         tracked.end()
 
@@ -108,8 +121,9 @@ def _row(task: Task, child: Child) -> dict[str, Any]:
         "valid_accuracy": None,
         "train_accuracy": None,
         "num_params": None,
-        "num_steps": None,
-        "duration_s": None,
         **scores,
+        "num_steps": child.num_steps,
+        "duration_s": child.duration_s,
+        "status": child.status,
         "failure": child.failure,
     }

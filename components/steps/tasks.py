@@ -10,7 +10,7 @@ from nascore.methods import METHODS
 from nascore.results import Child, Report
 from nascore.seeding import Seeds
 from nascore.spaces import ImageShape, make_space
-from nascore.task import Task, device_of, ignore_child
+from nascore.task import Task, device_of, ignore_child, ignore_metrics, never_stop
 
 OnChild = Callable[[str, Child], None]
 
@@ -24,13 +24,38 @@ def load_task(
     report: Report | None = None,
     on_child: OnChild = ignore_child,
 ) -> Task:
-    """Loads the data and puts together what the method needs; counts as loading data.
+    """The task of a step; reading the data counts as loading data.
 
     Args:
         report: takes the method's metrics; the step's run when not given.
     """
     with step.busy("data"):
-        splits = load(dataset, device_of(config.search.child))
+        return build_task(
+            config,
+            dataset=dataset,
+            controller=controller,
+            state=step.state,
+            run_key=step.run_key,
+            report=step.tracked.metrics if report is None else report,
+            on_child=on_child,
+            should_stop=step.should_stop,
+        )
+
+
+def build_task(
+    config: Config,
+    *,
+    dataset: Path,
+    controller: Path,
+    state: Path,
+    run_key: str,
+    report: Report = ignore_metrics,
+    on_child: OnChild = ignore_child,
+    should_stop: Callable[[], bool] = never_stop,
+    is_helper: bool = False,
+) -> Task:
+    """Loads the data and puts together what the method needs; see `nascore.task.Task`."""
+    splits = load(dataset, device_of(config.search.child))
     info = splits.info
     return Task(
         method=config.method,
@@ -42,9 +67,10 @@ def load_task(
         final=config.train,
         options=METHODS[config.method].options.model_validate(config.search.options),
         controller=controller,
-        state=step.state,
-        report=step.tracked.metrics if report is None else report,
+        state=state,
+        report=report,
         on_child=on_child,
-        should_stop=step.should_stop,
-        run_key=step.run_key,
+        should_stop=should_stop,
+        run_key=run_key,
+        is_helper=is_helper,
     )

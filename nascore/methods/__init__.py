@@ -83,11 +83,17 @@ class ProposingModule(MethodModule, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A registered method: its one-line summary, its settings, and where its code is."""
+    """A registered method: its one-line summary, its settings, and where its code is.
+
+    Attributes:
+        is_serial: each proposal needs the end of the child before it, so one worker is all it can
+            use.
+    """
 
     summary: str
     options: type[Section]
     module: str
+    is_serial: bool = False
 
     def load(self) -> MethodModule:
         return cast(MethodModule, importlib.import_module(self.module))
@@ -108,6 +114,7 @@ METHODS: dict[str, Method] = {
         "NASES exactly as released, with its known defects as switches",
         NasesPaperOptions,
         "nascore.methods.nases",
+        is_serial=True,
     ),
     "random": Method(
         "random search: the baseline that every method must beat",

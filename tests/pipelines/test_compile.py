@@ -13,7 +13,7 @@ import yaml
 from components.config import Config, dumps, loads, parse
 from components.image import IMAGE
 from nascore.errors import InputError
-from pipelines.resources import RESOURCES
+from pipelines.resources import RESOURCES, STEPS
 from pipelines.search import compile_search
 
 ROOT = Path(__file__).parent.parent.parent
@@ -188,3 +188,49 @@ def test_each_declaration_calls_its_step_with_just_what_it_takes() -> None:
         assert given == [argument.arg for argument in run.args.kwonlyargs], function.name
         own = {argument.arg for argument in function.args.args} - {"metrics"}
         assert set(given) == own, function.name
+
+
+# --- workers --------------------------------------------------------------------------------
+
+
+WORKERS = {"workers": 4, "storage": "env:NAS_STUDY_URL"}
+
+
+def test_workers_on_a_cluster_are_tasks_beside_the_search(tmp_path: Path) -> None:
+    config = parse({"method": "random", "search": WORKERS})
+    compile_search(config, tmp_path / "p.yaml")
+    (pipeline,) = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
+    (loop,) = (task for name, task in tasks(pipeline).items() if name.startswith("for_loop"))
+    assert loop["parameterIterator"]["items"]["raw"] == "[1, 2, 3]"
+    assert loop["iteratorPolicy"]["parallelismLimit"] == 3
+    assert loop["dependentTasks"] == ["prepare-data", "pretrain-controller"]
+    worker = pipeline["deploymentSpec"]["executors"]["exec-search-worker"]["container"]
+    search = pipeline["deploymentSpec"]["executors"]["exec-search"]["container"]
+    assert worker["resources"] == search["resources"], "a GPU each"
+    here = tasks(pipeline)["search"]["inputs"]["parameters"]["workers_here"]
+    assert here["runtimeValue"]["constant"] == 1
+
+
+def test_workers_on_one_machine_are_processes_of_the_search(tmp_path: Path) -> None:
+    config = parse({"method": "random", "search": {"workers": 4}})
+    compile_search(config, tmp_path / "p.yaml", for_cluster=False)
+    (pipeline,) = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
+    assert list(tasks(pipeline)) == sorted(STEPS)
+    here = tasks(pipeline)["search"]["inputs"]["parameters"]["workers_here"]
+    assert here["runtimeValue"]["constant"] == 4
+
+
+@pytest.mark.parametrize(
+    ("search", "problem"),
+    [
+        ({"workers": 4}, "share a database"),
+        ({"storage": "postgresql://nas:hunter2@db/nas"}, "put the URL into a secret"),
+    ],
+)
+def test_workers_without_a_database_in_common_or_with_an_open_password_are_refused(
+    search: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=problem) as refused:
+        compile_search(parse({"method": "random", "search": search}), tmp_path / "p.yaml")
+    assert "hunter2" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []

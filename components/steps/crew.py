@@ -1,0 +1,158 @@
+"""Further worker processes of a search on this machine: started, watched, ended.
+
+    python -m components.steps.crew --config FILE --dataset DIR --controller DIR --state DIR ...
+
+is one of them. It shares nothing with the step but files and the study.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from components.steps.running import Step, read_config
+from components.steps.tasks import build_task
+from nascore.methods import METHODS
+
+_LOOK_S = 0.5
+_END_S = 4.0  # a worker that is told to stop ends within a weight update
+_MOST_STARTS = 20  # of one place in the crew; something is wrong with more
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a worker reads."""
+
+    config: Path
+    dataset: Path
+    controller: Path
+
+
+@contextlib.contextmanager
+def crew(step: Step, inputs: Inputs, count: int) -> Iterator[None]:
+    """`count` workers beside this process; one that dies is replaced, all end with the block."""
+    over = threading.Event()
+    watchers = [
+        threading.Thread(target=_keep_going, args=(step, inputs, place, count + 1, over))
+        for place in range(1, count + 1)
+    ]
+    for watcher in watchers:
+        watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for watcher in watchers:
+            watcher.join()
+
+
+def _keep_going(step: Step, inputs: Inputs, place: int, size: int, over: threading.Event) -> None:
+    """Runs the worker of one place until its work is done or the block ends."""
+    for _ in range(_MOST_STARTS):
+        process = subprocess.Popen(_command(step, inputs), env=_environment(place, size))
+        while process.poll() is None and not over.wait(_LOOK_S):
+            if step.should_stop():
+                break
+        if process.poll() is None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_END_S)
+            process.kill()
+            process.wait()
+        if process.returncode == 0 or over.is_set() or step.should_stop():
+            return
+        step.progress("note", text=f"worker {place} ended ({process.returncode}); starting anew")
+    step.progress("note", text=f"worker {place} has died {_MOST_STARTS} times; going on without")
+
+
+def _command(step: Step, inputs: Inputs) -> list[str]:
+    return [
+        *(sys.executable, "-m", __name__),
+        *("--config", str(inputs.config.absolute())),
+        *("--dataset", str(inputs.dataset.absolute())),
+        *("--controller", str(inputs.controller.absolute())),
+        *("--state", str(step.state)),
+        *("--run-key", step.run_key),
+        *("--parent", str(os.getpid())),
+    ]
+
+
+def _environment(place: int, size: int) -> dict[str, str]:
+    """Cores are shared out, and so are GPUs when there are several."""
+    environment = dict(os.environ)
+    threads = max(1, len(os.sched_getaffinity(0)) // size)
+    environment["OMP_NUM_THREADS"] = str(threads)
+    gpus = _gpus()
+    if len(gpus) > 1:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
+    return environment
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name]
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+# --- the process of a worker ------------------------------------------------------------------
+
+
+def work(inputs: Inputs, *, state: Path, run_key: str, stop: threading.Event) -> None:
+    """Trains children of the study until the budget is spent or `stop` is set."""
+    from nascore.search import SearchFailed
+
+    settings = read_config(inputs.config)
+    task = build_task(
+        settings,
+        dataset=inputs.dataset,
+        controller=inputs.controller,
+        state=state,
+        run_key=run_key,
+        should_stop=stop.is_set,
+        is_helper=True,
+    )
+    # The other workers may have finished none either; the step itself will tell.
+    with contextlib.suppress(SearchFailed):
+        METHODS[settings.method].load().search(task)
+
+
+def _end_with(parent: int, stop: threading.Event) -> None:
+    """Nobody would collect what is trained after the step was killed."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    stop.set()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m components.steps.crew")
+    for name in ("config", "dataset", "controller", "state"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--run-key", required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    arguments = parser.parse_args()
+    stop = threading.Event()
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for the step, which tells its crew
+    threading.Thread(target=_end_with, args=(arguments.parent, stop), daemon=True).start()
+    inputs = Inputs(arguments.config, arguments.dataset, arguments.controller)
+    work(inputs, state=arguments.state, run_key=arguments.run_key, stop=stop)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

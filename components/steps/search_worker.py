@@ -1,0 +1,36 @@
+"""Step 3 in another pod: one more worker on the study that the search step collects."""
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+from components.steps.crew import Inputs, work
+from components.steps.running import progress, state_folder, telling_input_errors
+
+_PREEMPTED = 128 + signal.SIGTERM
+
+
+def run(*, run_key: str, config: Path, dataset: Path, controller: Path, place: int) -> None:
+    """Trains children until the budget is spent.
+
+    A worker that is told to stop gives its child back at once and fails, so that it is started
+    again; what it has finished is in the study.
+    """
+    name, stop = f"search_worker {place}", threading.Event()
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        progress(name, "started")
+        with telling_input_errors(name):
+            inputs = Inputs(config, dataset, controller)
+            work(inputs, state=state_folder() / name, run_key=run_key, stop=stop)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if stop.is_set():
+        sys.exit(_PREEMPTED)
+    progress(name, "finished", seconds=0.0, busy={})
