@@ -119,7 +119,7 @@ def run(
     try:
         failure = run_pipeline(output, console)
     except Stopped as stop:
-        click.echo(f"Stopped. Go on with: {_resume_command(output.folder)}", err=True)
+        _say_stopped(output.folder)
         sys.exit(INTERRUPTED if stop.signum == signal.SIGINT else FAILED)
     if failure is not None and failure.problems:
         output.undo()
@@ -236,6 +236,22 @@ def _resolve_run(
         return settle_stores(resolve(config, preset, settings))
     except InputError as error:
         raise InputError([*error.problems, *([] if resume else check_fresh(out))]) from error
+
+
+def _say_stopped(out: Path) -> None:
+    from pipelines.local import SEARCH_RESULT
+
+    path = out / SEARCH_RESULT
+    if path.exists():
+        found = json.loads(path.read_text())
+        click.echo(
+            f"Stopped. Best of {len(found['arm']['children'])} children: validation accuracy "
+            f"{found['valid_accuracy']:.4f}; the architecture is in {path}",
+            err=True,
+        )
+    else:
+        click.echo("Stopped before a child was trained.", err=True)
+    click.echo(f"Go on with: {_resume_command(out)}", err=True)
 
 
 def _resume_command(out: Path) -> str:

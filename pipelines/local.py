@@ -31,10 +31,13 @@ PIPELINE = "pipeline.yaml"
 PROGRESS = "progress.jsonl"
 LOG = "pipeline.log"
 RESULT = "result.json"
+SEARCH_RESULT = "search_result.json"
 REPORT = "report.html"
 
 _SAVE_S = 15.0  # what a step gets for saving; a checkpoint of a small network takes a second
 _POLL_S = 0.1
+_LAST_WORDS = ("finished", "failed", "input_error")
+_stopped = threading.Event()  # somebody asked for the end and waits
 
 
 def environment(out: Path) -> dict[str, str]:
@@ -64,7 +67,7 @@ def run_compiled(out: Path) -> None:
     from kfp import components, local
 
     os.environ.update(environment(out))
-    with _tracked(out):
+    with _tracked(out), _search_collected(out):
         # The image's name does not matter here: steps run in this environment.
         local.init(
             local.SubprocessRunner(use_venv=False),
@@ -89,6 +92,19 @@ def _collect(out: Path, outputs: dict[str, Any]) -> None:
         temporary = out / f".{target}"
         shutil.copyfile(outputs[name].path, temporary)
         os.replace(temporary, out / target)
+
+
+@contextlib.contextmanager
+def _search_collected(out: Path) -> Iterator[None]:
+    """Hands the search's result on, also when the run is stopped or fails later."""
+    try:
+        yield
+    finally:
+        found = out / "state" / "search" / SEARCH_RESULT
+        if found.exists():
+            temporary = out / f".{SEARCH_RESULT}"
+            shutil.copyfile(found, temporary)
+            os.replace(temporary, out / SEARCH_RESULT)
 
 
 # --- tracking -------------------------------------------------------------------------------
@@ -122,7 +138,7 @@ def _follow(out: Path, ended: threading.Event) -> None:
         if last:
             break
     if (out / "spool").is_dir():
-        with follower(out / "spool"):
+        with follower(out / "spool", is_hurried=_stopped.is_set):
             ended.wait()
 
 
@@ -134,12 +150,20 @@ def _stop(signum: int, frame: FrameType | None) -> None:
     import psutil
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _stopped.set()
     print("asked to stop: the step under way saves what it has", flush=True)
     steps = [process for process in psutil.Process().children(recursive=True) if _is_step(process)]
+    events = ProgressFile(Path(os.environ["NAS_PROGRESS_FILE"]))
+    list(events.new())  # what was said before
     for process in steps:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, late = psutil.wait_procs(steps, timeout=_SAVE_S)
+    end = time.monotonic() + _SAVE_S
+    late = steps
+    while late and time.monotonic() < end:
+        _, late = psutil.wait_procs(late, timeout=_POLL_S)
+        if any(event["event"] in _LAST_WORDS for event in events.new()):
+            break  # all is written; taking torch apart takes another second or two
     for process in late:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()

@@ -22,14 +22,6 @@ class Resources:
     retries: int = 0
 
 
-STEPS = (
-    "prepare_data",
-    "pretrain_controller",
-    "search",
-    "train_final",
-    "profile_latency",
-    "promote",
-)
 RESOURCES = {
     # Bad input is found here and must not be tried again.
     "prepare_data": Resources(cpu="2", memory="8G"),

@@ -14,6 +14,7 @@ from components.image import IMAGE
 from components.tracking import redact
 from nascore.errors import InputError
 from pipelines import resources
+from pipelines.events import STEPS
 
 NAME = "nas-search"
 
@@ -74,7 +75,7 @@ def _wire(config: Any, overrides: Any, workers_here: int, workers_elsewhere: int
         latency=profiled.outputs["latency"],
     )
     tasks = (prepared, pretrained, found, trained, profiled, promoted)
-    for task, step in zip(tasks, resources.STEPS, strict=True):
+    for task, step in zip(tasks, STEPS, strict=True):
         resources.apply(task, step)
     return Found(result=promoted.outputs["result"], report=promoted.outputs["report"])
 

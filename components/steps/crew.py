@@ -151,6 +151,8 @@ def main() -> int:
     threading.Thread(target=_end_with, args=(arguments.parent, stop), daemon=True).start()
     inputs = Inputs(arguments.config, arguments.dataset, arguments.controller)
     work(inputs, state=arguments.state, run_key=arguments.run_key, stop=stop)
+    if stop.is_set():
+        os._exit(0)  # taking torch apart takes a second, and somebody waits
     return 0
 
 

@@ -26,6 +26,7 @@ from components.tracking import Tracker, follower, redact
 from nascore.errors import InputError
 
 DONE = "done.json"
+TERMINATED = 128 + signal.SIGTERM
 
 
 class Step:
@@ -90,7 +91,8 @@ def execute(
 ) -> dict[str, float]:
     """Does a step's work once, and hands back its outputs when it was done before.
 
-    Work that was asked to stop hands on the best it has, but is not done: a new try goes on.
+    Work that was asked to stop writes the best it has, but is not done: the process ends with the
+    status of a terminated one, so that whoever watches it tries again, and a new try goes on.
 
     Args:
         inputs: artifacts that the step reads; their contents decide whether an earlier result fits.
@@ -101,6 +103,7 @@ def execute(
 
     Raises:
         InputError: the input is wrong; recorded as progress, shown without a traceback.
+        SystemExit: the work was asked to stop.
     """
     progress(name, "started")
     with telling_input_errors(name):
@@ -119,7 +122,11 @@ def execute(
                 metrics = _work(step, work, outputs)
                 if not step.should_stop():
                     _keep(name, fingerprint, outputs, metrics)
-                _conclude(step, metrics)
+                timing = _conclude(step, metrics)
+    # Said last: whoever waits for the end of a stopped step waits no longer than for this.
+    step.progress("finished", seconds=timing["seconds"], busy=timing["busy"])
+    if step.should_stop():
+        sys.exit(TERMINATED)
     return metrics
 
 
@@ -132,21 +139,21 @@ def _work(
     except BaseException as error:
         for path in outputs.values():
             _remove(path)
-        if not isinstance(error, InputError):
-            step.progress("failed", error=f"{type(error).__name__}: {error}")
         step.tracked.tags({"nas.error": redact(str(error))[:500]})
         _fail(step)
+        if not isinstance(error, InputError):
+            step.progress("failed", error=f"{type(error).__name__}: {error}")
         raise
 
 
-def _conclude(step: Step, metrics: dict[str, float]) -> None:
+def _conclude(step: Step, metrics: dict[str, float]) -> dict[str, Any]:
     timing = step.timing()
     step.tracked.metrics({**metrics, "seconds": timing["seconds"]})
     if step.should_stop():
         _fail(step)
     else:
         step.tracked.end()
-    step.progress("finished", seconds=timing["seconds"], busy=timing["busy"])
+    return timing
 
 
 def _fail(step: Step) -> None:

@@ -12,6 +12,7 @@ from nascore.methods import METHODS
 from nascore.results import Arm, Child, SearchResult, best_child
 from nascore.task import Task
 
+RESULT = "search_result.json"  # in the step's state; there also when the step was stopped
 _TOP = 3  # children that get a run of their own: thousands would make the page of a run slow
 
 
@@ -46,7 +47,9 @@ def run(
             "num_children": float(len(result.arm.children)),
             "seconds_with_pretraining": result.arm.seconds + pretraining,
         }
-        write_json(search_result, {**result.to_dict(), "step": step.timing()})
+        outcome = {**result.to_dict(), "step": step.timing()}
+        write_json(step.state / RESULT, outcome)
+        write_json(search_result, outcome)
         return metrics
 
     return execute(

@@ -7,9 +7,7 @@ from pathlib import Path
 from types import FrameType
 
 from components.steps.crew import Inputs, work
-from components.steps.running import progress, state_folder, telling_input_errors
-
-_PREEMPTED = 128 + signal.SIGTERM
+from components.steps.running import TERMINATED, progress, state_folder, telling_input_errors
 
 
 def run(*, run_key: str, config: Path, dataset: Path, controller: Path, place: int) -> None:
@@ -32,5 +30,5 @@ def run(*, run_key: str, config: Path, dataset: Path, controller: Path, place: i
     finally:
         signal.signal(signal.SIGTERM, before)
     if stop.is_set():
-        sys.exit(_PREEMPTED)
+        sys.exit(TERMINATED)
     progress(name, "finished", seconds=0.0, busy={})

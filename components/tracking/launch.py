@@ -4,20 +4,29 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from components.tracking.spool import CLOSED
 
 _END_S = 10.0
+_HASTE_S = 1.5  # for sending, and half a second more for the goodbye
+_GOODBYE_S = 0.5
+
+
+def in_no_hurry() -> bool:
+    return False
 
 
 @contextlib.contextmanager
-def follower(spool: Path, *, grace_s: float = 60.0) -> Iterator[None]:
+def follower(
+    spool: Path, *, grace_s: float = 60.0, is_hurried: Callable[[], bool] = in_no_hurry
+) -> Iterator[None]:
     """Replays the spool to MLflow in a process of its own while the block runs.
 
-    At the end the follower gets `grace_s` seconds for what is left; what it cannot send stays in
-    the spool, and it says how to send it later. A follower that died is started once more.
+    At the end the follower gets `grace_s` seconds for what is left, or two when it is hurried; what
+    it cannot send stays in the spool, and it says how to send it later. A follower that died is
+    started once more.
     """
     spool.mkdir(parents=True, exist_ok=True)
     (spool / CLOSED).unlink(missing_ok=True)
@@ -26,9 +35,9 @@ def follower(spool: Path, *, grace_s: float = 60.0) -> Iterator[None]:
         yield
     finally:
         (spool / CLOSED).touch()
-        if process.poll() is not None:
+        if process.poll() is not None and not is_hurried():
             process = _start(spool)
-        _finish(process, grace_s)
+        _finish(process, *((_HASTE_S, _GOODBYE_S) if is_hurried() else (grace_s, _END_S)))
 
 
 def _start(spool: Path) -> subprocess.Popen[bytes]:
@@ -36,8 +45,8 @@ def _start(spool: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*command, "--until-closed", "--parent", str(os.getpid())])
 
 
-def _finish(process: subprocess.Popen[bytes], grace_s: float) -> None:
-    for end, seconds in ((None, grace_s), (process.terminate, _END_S), (process.kill, None)):
+def _finish(process: subprocess.Popen[bytes], grace_s: float, end_s: float) -> None:
+    for end, seconds in ((None, grace_s), (process.terminate, end_s), (process.kill, None)):
         if end is not None:
             end()
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -146,8 +146,11 @@ def test_work_that_was_asked_to_stop_hands_on_its_best_and_is_not_done(tmp_path:
         return writing(tmp_path, "best so far")(step)
 
     before = signal.getsignal(signal.SIGTERM)
-    assert run_step(tmp_path, work) == {"length": 11.0}
+    with pytest.raises(SystemExit) as ended:
+        run_step(tmp_path, work)
+    assert ended.value.code == 128 + signal.SIGTERM, "Kubeflow tries such a task again"
     assert (tmp_path / "output").read_text() == "best so far"
+    assert progress(tmp_path)[-1]["event"] == "finished"
     assert signal.getsignal(signal.SIGTERM) is before
     assert run_step(tmp_path, writing(tmp_path, "all")) == {"length": 3.0}
 

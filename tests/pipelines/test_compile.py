@@ -13,7 +13,8 @@ import yaml
 from components.config import Config, dumps, loads, parse
 from components.image import IMAGE
 from nascore.errors import InputError
-from pipelines.resources import RESOURCES, STEPS
+from pipelines.events import STEPS
+from pipelines.resources import RESOURCES
 from pipelines.search import compile_search
 
 ROOT = Path(__file__).parent.parent.parent

@@ -316,6 +316,49 @@ def test_a_search_that_was_killed_goes_on_and_ends_as_if_nothing_had_happened(
     assert 1 <= children_done(out) <= 4 - before  # no child that was finished is trained again
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_told_to_stop_it_ends_within_seconds_with_the_best_so_far(
+    workers: int, tmp_path: Path
+) -> None:
+    from nascore.results import SearchResult
+
+    out = tmp_path / "out"
+    many = ("--set=search.budget.children=400", f"--set=search.workers={workers}")
+    with subprocess.Popen(
+        command(out, *many),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait_until(lambda: children_done(out) >= 6, seconds=300)
+        start = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+        seconds = time.monotonic() - start
+    assert process.returncode == 1
+    assert seconds < 5
+    assert not running_in(out), "nothing works on behind the back of the command"
+    result = SearchResult.from_dict(json.loads((out / "search_result.json").read_text()))
+    accuracies = [child.valid_accuracy for child in result.arm.children]
+    assert 1 <= len(accuracies) < 400
+    assert result.valid_accuracy == max(accuracy for accuracy in accuracies if accuracy is not None)
+    assert f"{result.valid_accuracy:.4f}" in said
+    assert "nas run --resume" in said
+
+
+def running_in(out: Path) -> list[str]:
+    import psutil
+
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or ())
+        if str(out) in line:
+            found.append(line)
+    return found
+
+
 def test_a_finished_run_that_is_resumed_does_nothing_again(finished: Finished) -> None:
     before = comparable(finished.result)
     changed = subprocess.run(
