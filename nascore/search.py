@@ -5,6 +5,7 @@ that died goes on from its study as if nothing had happened, and any number of w
 loop on one study.
 """
 
+import contextlib
 import dataclasses
 import os
 import platform
@@ -95,8 +96,10 @@ class Worker:
         before_s = self._budget.before_s
         self._told = {child.number for child in known}
         try:
-            while not self._task.should_stop() and not self._is_dry():
+            while not self._task.should_stop():
                 self._learn()
+                if self._is_dry():
+                    break
                 attempt = self._study.start(self._fits)
                 if attempt is not None:
                     self._try(attempt)
@@ -209,17 +212,29 @@ def search_by_proposing(
         SearchFailed: not a single child of the method finished.
         StorageAway: the database of the study was away for too long.
     """
+    with contextlib.closing(_open_storage(task)) as storage:
+        arm, other = _run_arms(task, proposer, control, storage, charged_s)
+    return _result(task, arm, other)
+
+
+def _open_storage(task: Task) -> Storage:
     search = task.search
-    # Opened here, one after the other: making the tables of a new file is not for two at once.
-    storage = Storage(
+    return Storage(
         f"sqlite:///{task.state / 'study.db'}"
         if search.storage is None
         else resolve_url(search.storage),
         worker_timeout_s=search.worker_timeout_s,
         should_stop=task.should_stop,
     )
-    pruner = make_pruner(search.pruner, search.child.epochs)
+
+
+def _run_arms(
+    task: Task, proposer: Proposer, control: Proposer | None, storage: Storage, charged_s: float
+) -> tuple[Arm, Arm | None]:
+    search = task.search
     name = search.study or task.run_key
+    pruner = make_pruner(search.pruner, search.child.epochs)
+    # Opened here, one after the other: making the tables of a new file is not for two at once.
     studies = {
         arm: Study(storage, f"{name}/{arm}", _identity(task, method), pruner=pruner)
         for arm, method in (("method", task.method), ("control", "random"))
@@ -243,10 +258,8 @@ def search_by_proposing(
 
     is_small = uses_one_thread(task.splits.train, search.child)
     if is_small and search.workers == 1 and (os.cpu_count() or 1) > 1:
-        arm, other = _side_by_side(run_method, run_control)
-    else:
-        arm, other = run_method(), run_control()
-    return _result(task, arm, other)
+        return _side_by_side(run_method, run_control)
+    return run_method(), run_control()
 
 
 def _result(task: Task, arm: Arm, control: Arm | None) -> SearchResult:

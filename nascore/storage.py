@@ -40,6 +40,8 @@ _BEATS_PER_TIMEOUT = 6
 
 T = TypeVar("T")
 
+_at_work: set[str] = set()  # ids of the workers of this process
+
 
 class StorageAway(Exception):
     """The database did not answer for longer than a search waits for it."""
@@ -66,13 +68,21 @@ class Worker:
 
     @classmethod
     def here(cls) -> Self:
-        """This process; another one after a fork."""
-        return cls(uuid.uuid4().hex, _host(), os.getpid(), psutil.Process().create_time())
+        """A worker in this process, until it ends or `retire` is called."""
+        worker = cls(uuid.uuid4().hex, _host(), os.getpid(), psutil.Process().create_time())
+        _at_work.add(worker.id)
+        return worker
+
+    def retire(self) -> None:
+        """The process lives on, but nobody works in this worker's name any more."""
+        _at_work.discard(self.id)
 
     def is_gone(self) -> bool:
         """Whether the process is known to have ended; of other hosts nothing is known."""
         if self.host != _host():
             return False
+        if self.pid == os.getpid():
+            return self.id not in _at_work
         try:
             process = psutil.Process(self.pid)
             ended: bool = process.status() == psutil.STATUS_ZOMBIE
@@ -184,7 +194,9 @@ class Storage:
                 time.sleep(random.uniform(0.2, 0.6))
 
     def close(self) -> None:
-        """Lets go of the connections."""
+        """Gives no further sign of life, and lets go of the connections."""
+        self._heart.stop()
+        self.worker.retire()
         if isinstance(self.optuna, RDBStorage):
             self.optuna.engine.dispose()
 
@@ -251,6 +263,7 @@ class _Heart:
         self._storage = storage
         self._trials: set[int] = set()
         self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
         self._lock = threading.Lock()
 
     def add(self, trial_id: int) -> None:
@@ -265,9 +278,13 @@ class _Heart:
         with self._lock:
             self._trials.discard(trial_id)
 
+    def stop(self) -> None:
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+
     def _run(self) -> None:
-        while True:
-            time.sleep(self.interval_s)
+        while not self._stopped.wait(self.interval_s):
             with self._lock:
                 trials = list(self._trials)
             for trial_id in trials:

@@ -11,7 +11,13 @@ import pytest
 import torch
 
 from nascore.child import build_network
-from nascore.config import BudgetConfig, ChainSpaceConfig, SearchConfig, TrainingConfig
+from nascore.config import (
+    BudgetConfig,
+    ChainSpaceConfig,
+    CostConfig,
+    SearchConfig,
+    TrainingConfig,
+)
 from nascore.data.batches import load
 from nascore.errors import ChildFailed
 from nascore.methods import METHODS
@@ -179,3 +185,171 @@ def test_told_to_stop_it_returns_what_it_has(tmp_path: Path, digits_folder: Path
     result = search(task)
     assert len(result.arm.children) == 2
     assert result.genotype in {child.genotype for child in children}
+
+
+# --- budgets --------------------------------------------------------------------------------
+
+
+def changed(task: Task, **search: object) -> Task:
+    return dataclasses.replace(task, search=task.search.model_copy(update=search))
+
+
+def test_a_budget_of_time_ends_in_time(tmp_path: Path, digits_folder: Path) -> None:
+    """Within 2 % or one child's time, whichever is larger; both arms, side by side."""
+    task = changed(random_task(tmp_path, digits_folder), budget=BudgetConfig(seconds=3))
+    result = search(task)
+    finished = [child for child in result.arm.children if child.scores is not None]
+    assert len(finished) >= 3
+    late = max(0.02 * 3, min(child.duration_s for child in finished))
+    assert result.arm.seconds < 3 + late + 0.3  # opening the study is not training
+    assert result.arm.seconds > 2
+
+
+def test_a_child_under_way_at_the_end_of_the_time_is_cut_off(
+    tmp_path: Path, digits_folder: Path
+) -> None:
+    """The first children are quick and the last would take minutes: nobody could know that."""
+    from nascore import search as module
+
+    task = random_task(tmp_path, digits_folder)
+    task = changed(task, budget=BudgetConfig(seconds=2), control=False)
+    real, slow = module.train_child, TrainingConfig(epochs=10_000)
+
+    def slower_and_slower(task: Task, genotype: object, **kwargs: object) -> object:
+        child = slow if kwargs["number"] == 2 else task.search.child
+        return real(changed(task, child=child), genotype, **kwargs)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "train_child", slower_and_slower)
+        result = search(task)
+    assert result.arm.seconds < 2 * 1.02 + 0.5
+    assert result.arm.children[-1].failure == "cut off: the budget seconds=2 was spent"
+    assert result.genotype in {child.genotype for child in result.arm.children[:2]}
+
+
+def test_steps_are_counted_over_children(tmp_path: Path, digits_folder: Path) -> None:
+    task = random_task(tmp_path, digits_folder)
+    steps = task.splits.train.steps_per_epoch(task.search.child)
+    result = search(changed(task, budget=BudgetConfig(steps=3 * steps + 1)))
+    assert len(result.arm.children) == 3
+    assert sum(child.num_steps for child in result.arm.children) == 3 * steps
+
+
+# --- cost as limit or objective -----------------------------------------------------------------
+
+
+def test_what_is_over_the_limit_is_not_trained_and_not_paid(
+    tmp_path: Path, digits_folder: Path
+) -> None:
+    task = changed(
+        random_task(tmp_path, digits_folder), cost=CostConfig(metric="num_params", limit=4000)
+    )
+    result = search(task)
+    for arm in (result.arm, result.control):
+        assert arm is not None
+        trained = [child for child in arm.children if not child.is_rejected]
+        assert len(trained) == 4, "the budget"
+        assert len(arm.children) > 4, "some were too large, or this shows nothing"
+        for child in trained:
+            assert child.scores is not None
+            assert child.scores.cost is not None
+            assert child.scores.cost <= 4000
+        for child in arm.children:
+            if child.is_rejected:
+                assert child.num_steps == 0
+                assert "num_params" in child.failure
+                assert "> limit 4000" in child.failure
+    final = build_network(task.space, result.genotype, SHAPE, seed=0, final=True)
+    assert sum(p.numel() for p in final.parameters()) <= 4000
+
+
+def test_a_limit_that_nothing_keeps_ends_the_search_in_words(
+    tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nascore.search._MOST_REJECTED", 12)
+    task = changed(random_task(tmp_path, digits_folder), cost=CostConfig(metric="macs", limit=1))
+    with pytest.raises(SearchFailed, match="none of 12 children finished: not trained: macs"):
+        search(task)
+
+
+def test_a_target_makes_the_cost_a_second_objective(tmp_path: Path, digits_folder: Path) -> None:
+    """A weight that leaves no doubt: the smallest network wins, and proposers see why."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    plain = search(random_task(tmp_path / "a", digits_folder, children=6))
+    cost = CostConfig(metric="num_params", target=1000, weight=1)
+    weighed = search(changed(random_task(tmp_path / "b", digits_folder, children=6), cost=cost))
+    assert [c.genotype for c in weighed.arm.children] == [c.genotype for c in plain.arm.children]
+
+    def value(child: Child) -> float:
+        assert child.scores is not None
+        assert child.scores.cost is not None
+        return child.scores.valid_accuracy * 1000 / child.scores.cost
+
+    best = max(weighed.arm.children, key=value)
+    assert weighed.genotype == best.genotype
+    assert weighed.valid_accuracy == best.valid_accuracy
+    assert weighed.cost_metric == "num_params"
+
+
+def test_latency_is_measured_on_the_spot(tmp_path: Path, digits_folder: Path) -> None:
+    cost = CostConfig(metric="latency_ms", target=1)
+    result = search(changed(random_task(tmp_path, digits_folder, children=2), cost=cost))
+    costs = [child.scores.cost for child in result.arm.children if child.scores]
+    assert all(cost is not None and 0.01 < cost < 1000 for cost in costs)
+
+
+def test_the_pareto_front_is_in_the_result(tmp_path: Path, digits_folder: Path) -> None:
+    result = search(random_task(tmp_path, digits_folder, children=6))
+    front = [child for child in result.arm.children if child.number in result.pareto]
+    points = [(c.scores.num_params, c.scores.valid_accuracy) for c in front if c.scores]
+    for child in result.arm.children:
+        assert child.scores is not None
+        here = (child.scores.num_params, child.scores.valid_accuracy)
+        beaten = any(
+            cost <= here[0] and accuracy >= here[1] and (cost, accuracy) != here
+            for cost, accuracy in points
+        )
+        assert beaten == (child.number not in result.pareto)
+
+
+# --- pruning, and children that kill their workers ------------------------------------------------
+
+
+def test_hopeless_children_are_pruned_and_their_steps_are_paid(
+    tmp_path: Path, digits_folder: Path
+) -> None:
+    task = random_task(tmp_path, digits_folder, children=12)
+    child = TrainingConfig(epochs=6)
+    result = search(changed(task, child=child, pruner="successive-halving", control=False))
+    pruned = [child for child in result.arm.children if child.status == "pruned"]
+    assert 2 <= len(pruned) < 12
+    assert all("pruned after epoch" in child.failure for child in pruned)
+    whole = 6 * task.splits.train.steps_per_epoch(child)
+    assert all(0 < child.num_steps < whole for child in pruned)
+    assert result.genotype not in {child.genotype for child in pruned}
+
+
+def test_a_child_whose_workers_keep_dying_counts_as_failed(
+    tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nascore import search as module
+
+    real = module.train_child
+
+    class Killed(BaseException):
+        pass
+
+    def deadly(task: Task, genotype: object, **kwargs: object) -> object:
+        if kwargs["number"] == 1:
+            raise Killed
+        return real(task, genotype, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "train_child", deadly)
+    task = changed(random_task(tmp_path, digits_folder), control=False, max_tries=2)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            search(task)
+    result = search(task)
+    assert [child.number for child in result.arm.children] == [0, 1, 2, 3]
+    assert result.arm.children[1].failure == "given up: 2 workers died while they trained it"
