@@ -189,7 +189,10 @@ class Storage:
                 # Two processes that make the tables at once also meet here; the second try works.
                 if _is_final(error) or self._should_stop() or time.monotonic() > end - _CONNECT_S:
                     raise InputError.of(
-                        KEY, without_password(url), f"cannot be used: {_first_line(error)}"
+                        KEY,
+                        without_password(url),
+                        f"cannot be used ({_first_line(error)}); check the address, the account "
+                        "and that the server is up",
                     ) from error
                 time.sleep(random.uniform(0.2, 0.6))
 

@@ -46,6 +46,37 @@ def tree(folder: Path) -> dict[str, bytes | None]:
     }
 
 
+# --- the database of the study --------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://nas:hunter2@127.0.0.1:1/nas", "Connection refused"),
+        ("nas:hunter2 at db", "no URL"),
+        ("env:NOT_SET_ANYWHERE", "NOT_SET_ANYWHERE is not set"),
+        ("sqlite:////not/there/study.db", "unable to open"),
+    ],
+)
+def test_a_study_that_cannot_be_reached_is_told_soon_and_without_its_password(
+    tmp_path: Path, url: str, told: str
+) -> None:
+    start = time.monotonic()
+    message = refused("run", f"--set=search.storage={url}", "--out=out", cwd=tmp_path)
+    assert time.monotonic() - start < 15
+    assert told in message
+    assert "search.storage" in message
+    assert "hunter2" not in message
+
+
+def test_a_method_that_needs_one_worker_is_not_given_more(tmp_path: Path) -> None:
+    message = refused(
+        "run", "--set=method=nases-paper", "--set=search.workers=2", "--out=out", cwd=tmp_path
+    )
+    assert "search.workers = 2: each proposal of nases-paper needs the result" in message
+
+
 # --- settings -------------------------------------------------------------------------------
 
 
