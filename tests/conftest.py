@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres import Postgres, programs
 
 # Before anything imports torch: tensors are small here, and several tests run at once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,6 +37,19 @@ def offline_data() -> Path:
     if not given:
         pytest.skip("NAS_TEST_DATA names no folder with offline data")
     return Path(given)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL; a test that stops it starts it again."""
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    server = Postgres()
+    try:
+        server.create()
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture
