@@ -16,8 +16,13 @@ each departure a switch in `NasesOptions`:
 - a Gaussian policy around controller(s) in the embedding with REINFORCE, instead of a
   deterministic action with a Bernoulli-style loss; only some coordinates move (`num_moves`,
   `sigma`), since decoding is local;
-- a critic picks the most promising of many policy samples (`critic`): a Gaussian process that reads
-  what the frozen decoder makes of an action (`critic_metrics`), on the ranks of the rewards;
+- a critic picks the most promising of many policy samples (`critic`): Gaussian processes that read
+  what the frozen decoder makes of an action (`critic_metrics`), on the ranks of the rewards, and
+  learn which tokens matter (`critic_relevance`);
+- beside the policy's samples the critic sees all that is one token from the best
+  (`num_surrounded`), and walks on from its choice by single tokens (`num_steps`);
+- random states only at the start of a climb, not of every cycle; the next climb starts when nothing
+  better has come for a while (`patience`);
 - no network is proposed twice (`no_repeats`).
 
 A proposer's state follows from the children alone (`update`), and randomness from the seed and the
@@ -28,8 +33,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Container
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -44,8 +48,9 @@ from nascore.config import Section
 from nascore.errors import CheckpointError
 from nascore.final import FinalModel, train_from_scratch
 from nascore.genotype import Genotype
-from nascore.gp import Features, GaussianProcess, Kernel, choose_kernel
+from nascore.gp import Features, GaussianProcesses, Kernels, fit_kernels
 from nascore.methods.baselines import RandomSearch
+from nascore.methods.nases_released import ReleasedNases
 from nascore.methods.options import CoderOptions, NasesOptions, NasesPaperOptions
 from nascore.results import Child, SearchResult
 from nascore.search import NONE_PENDING, Pending, Proposer, search_by_proposing
@@ -61,6 +66,7 @@ _ROOM = 256  # children; grows by doubling
 _KERNEL_CHILDREN = 100  # that the kernel is chosen by
 _LISTED = 20_000  # token strings of a space that is small enough to be gone through
 _ROUNDS = 3  # rounds of candidates before the neighbourhood counts as exhausted
+_UNGUIDED = 16  # candidates when there is no critic to choose
 
 Floats = NDArray[np.float64]
 
@@ -102,13 +108,15 @@ def load_coder(folder: Path, options: CoderOptions, space: SearchSpace) -> torch
 class _History:
     """Ended children that have a score, in order; and the keys of every network proposed."""
 
-    def __init__(self, space: SearchSpace, *, gap_penalty: bool) -> None:
+    def __init__(self, space: SearchSpace, options: NasesOptions) -> None:
         self._space = space
-        self._gap_penalty = gap_penalty
+        self._options = options
         self.seen: set[str] = set()
         self._count = 0
         self._tokens = torch.empty(_ROOM, len(space.cardinalities), dtype=torch.long)
         self._rewards: Floats = np.empty(_ROOM)
+        self.climb = 0  # the first child of the present climb
+        self._summit = 0  # its best one
 
     def add(self, child: Child) -> None:
         self.seen.add(self._space.canonical(child.genotype))
@@ -119,8 +127,27 @@ class _History:
             self._rewards = np.concatenate([self._rewards, np.empty_like(self._rewards)])
         valid, train = child.scores.valid_accuracy, child.scores.train_accuracy
         self._tokens[self._count] = torch.tensor(child.genotype.tokens)
-        self._rewards[self._count] = rl.gap_reward(valid, train) if self._gap_penalty else valid
+        self._rewards[self._count] = (
+            rl.gap_reward(valid, train) if self._options.gap_penalty else valid
+        )
+        self._follow_climb(self._count)
         self._count += 1
+
+    def random_start(self) -> int:
+        """The child with which the random start of the present climb is over."""
+        first = self.climb == 0
+        return self.climb + (
+            self._options.num_random if first else self._options.num_restart_random
+        )
+
+    def _follow_climb(self, newest: int) -> None:
+        """A climb ends when its best child was followed by `patience` that were not better, its
+        random start not counted."""
+        if newest == self.climb or self._rewards[newest] > self._rewards[self._summit]:
+            self._summit = newest
+        waited = newest - max(self._summit, self.random_start() - 1)
+        if self._options.patience and waited >= self._options.patience:
+            self.climb = newest + 1
 
     def __len__(self) -> int:
         return self._count
@@ -131,6 +158,11 @@ class _History:
 
     def tokens(self, indices: NDArray[np.int64]) -> Tensor:
         return self._tokens[torch.from_numpy(indices)]
+
+    def elites(self, count: int) -> NDArray[np.int64]:
+        """At most `count` children of the present climb, the best first."""
+        best = np.argsort(-self.rewards[self.climb :], kind="stable")[:count]
+        return best + self.climb
 
 
 class NasesProposer:
@@ -148,10 +180,10 @@ class NasesProposer:
         self._options = options
         self._space = space
         self._seeds, self._stream = seeds, stream
-        self._history = _History(space, gap_penalty=options.gap_penalty)
+        self._history = _History(space, options)
         self._controller: Controller = self._new_controller()
         self._num_learned = 0
-        self._kernel: tuple[int, Kernel] | None = None
+        self._kernels: tuple[int, Kernels] | None = None
         self._is_exhausted = False
 
     @classmethod
@@ -188,13 +220,14 @@ class NasesProposer:
         rng = self._rng("suggest", number)
         under_way = list(pending.values())
         seen = self._history.seen | {self._space.canonical(genotype) for genotype in under_way}
-        if len(self._history) < self._options.num_random:
+        if len(self._history) < self._history.random_start():
             return _unseen(self._space, seen, rng)
         self._learn()
+        known = seen if self._options.no_repeats else set()
         for _ in range(_ROUNDS):
-            candidates = self._candidates(rng, seen)
-            if candidates:
-                return self._choose(candidates, under_way)
+            genotype = self._choose(self._candidates(rng), known, under_way)
+            if genotype is not None:
+                return genotype
         return _unseen(self._space, seen, rng)
 
     def _rng(self, purpose: str, number: int) -> np.random.Generator:
@@ -240,27 +273,36 @@ class NasesProposer:
             loss.backward()
             self._optimizer.step()
 
-    def _candidates(self, rng: np.random.Generator, seen: Container[str]) -> list[Genotype]:
-        """Architectures not in `seen`, decoded from policy samples, in order of drawing."""
+    def _candidates(self, rng: np.random.Generator) -> Tensor:
+        """Policy samples, decoded, and what is one token from the best children, (B, L)."""
         options = self._options
-        count = options.num_candidates if options.critic else 16
+        count = options.num_candidates if options.critic else _UNGUIDED
         with torch.no_grad():
             mean_BE = self._controller(self._states(count, rng))
         moves = rng.random(mean_BE.shape) < options.num_moves / mean_BE.shape[1]
         noise = rng.standard_normal(mean_BE.shape) * options.sigma * moves
-        tokens_BL = self._decode((mean_BE + torch.from_numpy(noise).float()).clamp(0, 1))
-        found: dict[str, Genotype] = {}
-        for tokens in dict.fromkeys(map(tuple, tokens_BL.tolist())):
-            genotype = Genotype(self._space.identifier, tokens)
-            key = self._space.canonical(genotype)
-            if key not in seen or not options.no_repeats:
-                found.setdefault(key, genotype)
-        return list(found.values())
+        decoded_BL = self._decode((mean_BE + torch.from_numpy(noise).float()).clamp(0, 1))
+        if not options.critic:
+            return decoded_BL
+        best_BL = self._history.tokens(self._history.elites(options.num_surrounded))
+        return torch.cat([decoded_BL, self._one_token_apart(best_BL)])
+
+    def _one_token_apart(self, tokens_BL: Tensor) -> Tensor:
+        """All strings that differ from one of these in one token."""
+        sizes = self._space.cardinalities
+        changes = [(i, shift) for i, size in enumerate(sizes) for shift in range(1, size)]
+        if not changes or not len(tokens_BL):
+            return tokens_BL[:0]
+        place_C, shift_C = torch.tensor(changes).T
+        apart_BCL = tokens_BL[:, None].repeat(1, len(changes), 1)
+        changed_BC = (tokens_BL[:, place_C] + shift_C) % torch.tensor(sizes)[place_C]
+        apart_BCL[:, torch.arange(len(changes)), place_C] = changed_BC
+        return apart_BCL.flatten(0, 1)
 
     def _states(self, count: int, rng: np.random.Generator) -> Tensor:
         """Good architectures with some tokens redrawn, and a few random ones, (count, L)."""
         options = self._options
-        elites = np.argsort(-self._history.rewards, kind="stable")[: options.num_elites]
+        elites = self._history.elites(options.num_elites)
         # A third of the elites is drawn two times out of three.
         ranks = rng.exponential(options.num_elites / 3, size=count).astype(np.int64)
         elite_BL = self._history.tokens(elites[ranks % len(elites)])
@@ -275,42 +317,83 @@ class NasesProposer:
 
     # The critic.
 
-    def _choose(self, candidates: list[Genotype], pending: list[Genotype]) -> Genotype:
-        """The candidate of which the critic expects the largest improvement.
+    def _choose(
+        self, candidates_ML: Tensor, known: Container[str], pending: list[Genotype]
+    ) -> Genotype | None:
+        """The network, not in `known`, of which the critic expects the largest improvement.
+
+        The critic then walks from it by single tokens as long as it expects more: the samples need
+        not hold the summit of what it expects.
+        """
+        new = self._new_networks(candidates_ML, known)
+        if not new or not self._options.critic:
+            return new[0] if new else None
+        expects = self._critic(pending)
+        gain, chosen = _best_of(new, expects)
+        for _ in range(self._options.num_steps):
+            nearby = self._new_networks(self._one_token_apart(torch.tensor([chosen.tokens])), known)
+            if not nearby or (step := _best_of(nearby, expects))[0] <= gain:
+                break
+            gain, chosen = step
+        return chosen
+
+    def _new_networks(self, tokens_ML: Tensor, known: Container[str]) -> list[Genotype]:
+        """Those not in `known`, each once, as it is written first: of several ways to write it the
+        critic would choose the one it knows least about."""
+        found: dict[str, Genotype] = {}
+        for tokens in dict.fromkeys(map(tuple, tokens_ML.tolist())):
+            genotype = Genotype(self._space.identifier, tokens)
+            key = self._space.canonical(genotype)
+            if key not in known:
+                found.setdefault(key, genotype)
+        return list(found.values())
+
+    def _critic(self, pending: Sequence[Genotype]) -> Callable[[Tensor], Tensor]:
+        """Expected improvement of token strings, (M, L) -> (M,), over the best of the climb.
+
+        It knows this climb's children alone: after the last one it was too sure of what it had not
+        seen, or it would not have ended.
 
         What is being trained counts as observed with the value that the critic expects, so that it
         is only less sure there (Desautels et al., Parallelizing Exploration-Exploitation Tradeoffs
         with Gaussian Process Bandits, ICML 2012).
         """
-        if not self._options.critic:
-            return candidates[0]
-        kept = _best_and_latest(self._history.rewards, self._options.critic_memory)
+        start = self._history.climb
+        kept = start + _best_and_latest(self._history.rewards[start:], self._options.critic_memory)
         target_N = _targets(self._history.rewards[kept])
-        seen = self._features(self._history.tokens(kept))
-        critic = GaussianProcess(seen, target_N, self._chosen_kernel())
+        seen_NL = self._history.tokens(kept)
+        seen = self._features(seen_NL)
+        processes = GaussianProcesses(seen, target_N, self._fitted_kernels())
         if pending:
             pending_PL = torch.tensor([genotype.tokens for genotype in pending])
-            expected_P, _ = critic.predict(self._features(pending_PL))
-            seen = self._features(torch.cat([self._history.tokens(kept), pending_PL]))
-            critic = GaussianProcess(seen, torch.cat([target_N, expected_P]), critic.kernel)
-        tokens_ML = torch.tensor([candidate.tokens for candidate in candidates])
-        gain_M = critic.expected_improvement(self._features(tokens_ML), float(target_N.max()))
-        return candidates[int(gain_M.argmax())]
+            expected_P = processes.mean(self._features(pending_PL))
+            processes = GaussianProcesses(
+                self._features(torch.cat([seen_NL, pending_PL])),
+                torch.cat([target_N, expected_P]),
+                processes.kernels,
+            )
+        return lambda tokens_ML: processes.expected_improvement(self._features(tokens_ML), seen)
 
-    def _chosen_kernel(self) -> Kernel:
-        """Chosen anew whenever the children have grown by a tenth; depends on their number alone,
+    def _fitted_kernels(self) -> Kernels:
+        """Fitted anew whenever the children have grown by a tenth; depends on their number alone,
         so that a rebuilt proposer has the same."""
         count = _last_milestone(len(self._history))
-        if self._kernel is None or self._kernel[0] != count:
+        if self._kernels is None or self._kernels[0] != count:
             rewards = self._history.rewards[:count]
             kept = _best_and_latest(rewards, _KERNEL_CHILDREN)
-            features = self._features(self._history.tokens(kept))
-            metrics = self._options.critic_metrics
-            self._kernel = (count, choose_kernel(features, _targets(rewards[kept]), metrics))
-        return self._kernel[1]
+            self._kernels = (
+                count,
+                fit_kernels(
+                    self._features(self._history.tokens(kept)),
+                    _targets(rewards[kept]),
+                    self._options.critic_metrics,
+                    relevance=self._options.critic_relevance,
+                ),
+            )
+        return self._kernels[1]
 
     def _features(self, tokens_NL: Tensor) -> Features:
-        return Features(tokens_NL, self._encode(tokens_NL), self._space.cardinalities)
+        return Features(tokens_NL, self._space.cardinalities)
 
     # Small things.
 
@@ -329,133 +412,6 @@ class NasesProposer:
         return cast(Tensor, self._coder.decode(z_BE))  # type: ignore[operator]
 
 
-@dataclass(frozen=True)
-class _Episode:
-    """What the release appends to its buffers: a state and the action for it."""
-
-    state: tuple[int, ...]
-    action_E: Tensor
-
-
-class ReleasedNases:
-    """Stage B exactly as released (papers' code, train.py); `NasesPaperOptions` holds its defects.
-
-    One search is one chain of episodes: episode i needs the architecture that episode i - 1 decoded
-    and the rewards of all before it, so this proposer is not for several workers.
-    """
-
-    def __init__(
-        self,
-        coder: torch.nn.Module,
-        options: NasesPaperOptions,
-        space: SearchSpace,
-        seeds: Seeds,
-        stream: str = "method",
-    ) -> None:
-        self._coder = coder
-        self._options = options
-        self._space = space
-        self._seeds, self._stream = seeds, stream
-        self._children: list[Child] = []
-        self._episodes: list[_Episode] = []
-        self._decoded: list[tuple[int, ...]] = []
-        self._controller: Controller
-
-    @classmethod
-    def load(
-        cls,
-        folder: Path,
-        options: NasesPaperOptions,
-        space: SearchSpace,
-        seeds: Seeds,
-        stream: str = "method",
-    ) -> "ReleasedNases":
-        return cls(load_coder(folder, options.coder, space), options, space, seeds, stream)
-
-    def update(self, child: Child) -> None:
-        if len(self._decoded) == len(self._children):
-            self._episode()  # the history of another process: go through the same episode
-        self._children.append(child)
-
-    def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
-        if len(self._decoded) == len(self._children):
-            self._episode()
-        return Genotype(self._space.identifier, self._decoded[len(self._children)])
-
-    @one_thread()
-    def _episode(self) -> None:
-        """One pass of papers' stage B: state, action, controller updates, new architecture."""
-        i = len(self._decoded)
-        options = self._options
-        rng = self._seeds.numpy(self._stream, "episode", i)
-        counter = options.cycle - 1 - i % options.cycle
-        if i % options.cycle == 0:
-            self._controller = cast(Controller, self._coder.new_controller())  # type: ignore[operator]
-            self._optimizer = torch.optim.Adam(
-                self._controller.body.parameters(), lr=options.controller_lr
-            )
-        state = self._state(i, counter, rng)
-        state_1L = torch.tensor([state])
-        with torch.no_grad():
-            self._episodes.append(_Episode(state, self._controller(state_1L)[0]))
-        if counter < 2 * options.cycle // 3 and i > 0:
-            for step in range(i // 10):
-                self._controller_step(rng, force_newest=step == 0)
-        if i == 0:
-            self._decoded.append(state)
-            return
-        with torch.no_grad():
-            tokens_1L = self._coder.decode(self._controller(state_1L))  # type: ignore[operator]
-        self._decoded.append(tuple(tokens_1L[0].tolist()))
-
-    def _state(self, i: int, counter: int, rng: np.random.Generator) -> tuple[int, ...]:
-        """Random for the first third of a cycle; then mostly the last decoded architecture."""
-        draw = rng.random(2)
-        uniform = tuple(int(token) for token in rng.integers(self._space.cardinalities))
-        if i == 0 or counter > 2 * self._options.cycle // 3 or draw[0] < self._options.random_state:
-            return uniform
-        finished = [child for child in self._children if child.scores is not None]
-        if finished and draw[1] < self._options.best_state:
-            return max(finished, key=lambda child: child.valid_accuracy or 0.0).genotype.tokens
-        return self._decoded[i - 1]
-
-    def _controller_step(self, rng: np.random.Generator, *, force_newest: bool) -> None:
-        """One Adam step on a few stored pairs, weighted by standardised rewards.
-
-        A failed child counts as the worst reward so far. The newest pair has no reward yet: the
-        release pairs it with the previous one's (`legacy_late_reward`), else it is left out.
-        """
-        options = self._options
-        rewards = self._rewards()
-        advantages = rl.standardise(rewards)
-        picked = rng.integers(len(rewards), size=options.controller_batch)
-        pairs = [(self._episodes[i], advantages[i]) for i in picked]
-        if force_newest and options.legacy_late_reward:
-            pairs[0] = (self._episodes[-1], advantages[-1])
-        states_BL = torch.tensor([episode.state for episode, _ in pairs])
-        actions_BE = torch.stack([episode.action_E for episode, _ in pairs])
-        advantage_B = torch.tensor([float(advantage) for _, advantage in pairs])
-        logits_BE = self._controller.logits(states_BL)
-        loss = rl.bernoulli_loss(
-            logits_BE, actions_BE, advantage_B, double_sigmoid=options.legacy_double_sigmoid
-        )
-        squares = sum((weight**2).sum() for weight in self._controller.body.parameters())
-        loss = loss + options.l2 * 0.5 * squares
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self._optimizer.step()
-
-    def _rewards(self) -> Floats:
-        rewards = [
-            None
-            if c.scores is None
-            else rl.gap_reward(c.scores.valid_accuracy, c.scores.train_accuracy)
-            for c in self._children
-        ]
-        worst = min((reward for reward in rewards if reward is not None), default=0.0)
-        return np.array([worst if reward is None else reward for reward in rewards])
-
-
 def _best_and_latest(rewards: Floats, limit: int) -> NDArray[np.int64]:
     """Sorted indices of at most `limit` children: half the best, half the latest."""
     count = len(rewards)
@@ -471,6 +427,14 @@ def _last_milestone(count: int) -> int:
     while (following := max(milestone + 1, milestone * 11 // 10)) <= count:
         milestone = following
     return milestone
+
+
+def _best_of(
+    genotypes: Sequence[Genotype], expects: Callable[[Tensor], Tensor]
+) -> tuple[float, Genotype]:
+    gain_M = expects(torch.tensor([genotype.tokens for genotype in genotypes]))
+    best = int(gain_M.argmax())
+    return float(gain_M[best]), genotypes[best]
 
 
 def _targets(rewards: Floats) -> Tensor:
@@ -512,7 +476,8 @@ def make_proposer(
         CheckpointError: the coder is of another space or was made with other options.
     """
     if isinstance(options, NasesPaperOptions):
-        return ReleasedNases.load(controller, options, space, seeds, stream)
+        coder = load_coder(controller, options.coder, space)
+        return ReleasedNases(coder, options, space, seeds, stream)
     assert isinstance(options, NasesOptions)
     return NasesProposer.load(controller, options, space, seeds, stream)
 

@@ -59,12 +59,26 @@ class NasesOptions(Section):
     controller_batch: Positive = 16
     critic: bool = True
     """Score candidates by a critic in the embedding; off, the first new candidate is taken."""
-    critic_metrics: Annotated[
-        tuple[Literal["values", "order", "embedding"], ...], Field(min_length=1)
-    ] = ("values", "order")
-    """By what the critic may tell the architectures apart that points of the embedding decode to:
-    unequal tokens, how far tokens are apart, how far their embeddings are. The evidence of the
-    children chooses one of those named, or the mean of two."""
+    critic_metrics: Annotated[tuple[Literal["values", "order"], ...], Field(min_length=1)] = (
+        "values",
+        "order",
+    )
+    """How the critic tells tokens apart: unequal ones, or how far their values are from each other.
+    Of those named and their mean, each has a say by the evidence of the children."""
+    critic_relevance: bool = True
+    """The critic learns how much each token matters; off, all matter the same."""
+    num_surrounded: Annotated[int, Field(ge=0)] = 3
+    """Best architectures of which the critic sees all that differ in one token, since the policy
+    may not sample the neighbour that is missing; 0 leaves it the policy's samples."""
+    num_steps: Annotated[int, Field(ge=0)] = 2
+    """Single tokens by which the critic improves on the best candidate before it is trained, since
+    in a large space no sample is the best it knows of."""
+    patience: Annotated[int, Field(ge=0)] = 12
+    """Children without improvement after which the search climbs from elsewhere; 0 never does. The
+    critic is too sure of regions it has not seen, and the release, too, starts every cycle at
+    random."""
+    num_restart_random: Positive = 3
+    """Uniform architectures at the start of every later climb."""
     num_candidates: Positive = 256
     critic_memory: Annotated[int, Field(ge=10)] = 200
     """Children that the critic is fitted to: the best and the latest."""

@@ -50,7 +50,7 @@ def score(genotype: Genotype) -> ChildScores:
 
 def make(folder: Path, seed: int, *, paper: bool = False, **changes: object) -> Proposer:
     if paper:
-        return nases.ReleasedNases.load(folder / "paper", PAPER, SPACE, Seeds(seed))
+        return nases.make_proposer(PAPER, SPACE, Seeds(seed), "method", controller=folder / "paper")
     options = OPTIONS.model_copy(update=changes)
     return nases.NasesProposer.load(folder / "ours", options, SPACE, Seeds(seed))
 
@@ -133,6 +133,22 @@ def test_the_controller_moves_and_restarts_as_the_encoder_every_cycle(folder: Pa
     assert drift() < 1e-6
 
 
+def test_a_search_that_no_longer_improves_climbs_from_elsewhere(folder: Path) -> None:
+    """A child with the best possible accuracy ends all improvement: `patience` children later come
+    random ones, that depend on nothing before them, and the next climb ends the same way."""
+    proposer, proposed = make(folder, 0, patience=4, num_restart_random=2), []
+    for number in range(26):
+        proposed.append(proposer.suggest(number))
+        accuracy = 1.0 if number == 0 else 0.5
+        proposer.update(Child(number, proposed[-1], ChildScores(accuracy, accuracy, 1, 1, 1.0)))
+    rng = [Seeds(0).numpy("method", "suggest", number) for number in range(26)]
+    uniform = [sample(SPACE, one) for one in rng]
+    is_random = [a == b for a, b in zip(proposed, uniform, strict=True)]
+    # The first climb is its random start of 10 and 4 in vain; a later one is 2 and 4.
+    starts = [number for number in range(26) if is_random[number]]
+    assert starts == [*range(10), 14, 15, 20, 21]
+
+
 def test_no_network_is_proposed_twice(folder: Path) -> None:
     keys = [SPACE.canonical(g) for g in genotypes(play(make(folder, 0), 80))]
     assert len(set(keys)) == len(keys)
@@ -187,7 +203,11 @@ def test_a_coder_is_prepared_once_and_refused_for_other_options(folder: Path) ->
         {"critic": False},
         {"state_changes": 0.0},
         {"num_moves": 0.0, "controller_steps": 0},
-        {"critic_metrics": ("embedding",)},
+        {"critic_metrics": ("order",)},
+        {"critic_relevance": False},
+        {"num_surrounded": 0},
+        {"num_steps": 0},
+        {"patience": 3},
         {"critic_memory": 12},
         {"gap_penalty": False, "no_repeats": False},
     ],
