@@ -21,8 +21,7 @@ from typing import Any, Self, TypeVar
 
 import optuna
 import psutil
-from optuna.storages import BaseStorage, RDBStorage
-from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.storages import RDBStorage
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
@@ -136,7 +135,7 @@ class Storage:
     """An Optuna storage that lives through the times in which its database is away.
 
     Args:
-        url: as `resolve_url` gives it; None keeps everything in memory.
+        url: as `resolve_url` gives it.
         worker_timeout_s: a worker that gives no sign of life for so long counts as dead.
         patience_s: how long an operation is tried again while the database is away.
         should_stop: ends the waiting early.
@@ -147,7 +146,7 @@ class Storage:
 
     def __init__(
         self,
-        url: str | None,
+        url: str,
         *,
         worker_timeout_s: int = 60,
         patience_s: float = 600.0,
@@ -160,7 +159,7 @@ class Storage:
         self._trouble_s = -math.inf  # when the database was last away, by the monotonic clock
         self._listened_s: dict[int, float] = {}  # when each study was last asked for silent trials
         self._heart = _Heart(self, max(1, worker_timeout_s // _BEATS_PER_TIMEOUT))
-        self.optuna: BaseStorage | None = None if url is None else self._open(url)
+        self.optuna = self._open(url)
 
     def _open(self, url: str) -> RDBStorage:
         # SQLAlchemy tells of a connection that died in the pool by an error at its next use.
@@ -200,8 +199,7 @@ class Storage:
         """Gives no further sign of life, and lets go of the connections."""
         self._heart.stop()
         self.worker.retire()
-        if isinstance(self.optuna, RDBStorage):
-            self.optuna.engine.dispose()
+        self.optuna.engine.dispose()
 
     def patiently(self, operation: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Calls `operation` until the database answers.
@@ -234,14 +232,12 @@ class Storage:
 
     def keep_alive(self, trial_id: int) -> None:
         """Gives signs of life for a trial, from now until `rest`."""
-        if isinstance(self.optuna, BaseHeartbeat):
-            self._heart.add(trial_id)
+        self._heart.add(trial_id)
 
     def rest(self, trial_id: int) -> None:
         self._heart.remove(trial_id)
 
     def beat(self, trial_id: int) -> None:
-        assert isinstance(self.optuna, BaseHeartbeat)
         self.patiently(self.optuna.record_heartbeat, trial_id)
 
     def silent_trials(self, study_id: int) -> set[int]:
@@ -252,7 +248,7 @@ class Storage:
         now = time.monotonic()
         is_settled = now - self._trouble_s > 2 * self._heart.interval_s + _LONGEST_PAUSE_S
         is_new = now - self._listened_s.get(study_id, -math.inf) > self._heart.interval_s
-        if not (isinstance(self.optuna, BaseHeartbeat) and is_settled and is_new):
+        if not (is_settled and is_new):
             return set()
         self._listened_s[study_id] = now
         return set(self.patiently(self.optuna._get_stale_trial_ids, study_id))

@@ -22,13 +22,13 @@ from typing import Any
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, NopPruner
-from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from nascore.errors import InputError
 from nascore.genotype import Genotype
 from nascore.results import Child
 from nascore.storage import Storage, Worker
+from nascore.trials import Trial, read
 
 VERSION = 2
 
@@ -38,6 +38,7 @@ _RETRY = "retry of child"  # not on a first try
 _GENOTYPE = "genotype"
 _CHILD = "child"
 _WITHDRAWN = "withdrawn"
+_KEYS = (_WORKER, _RETRY, _GENOTYPE, _CHILD, _WITHDRAWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +75,25 @@ class _Try:
     """What is known of a trial; `number` is the child's."""
 
     number: int
-    trial: FrozenTrial
+    trial: Trial
     is_dead: bool = False
 
     @property
     def id(self) -> int:
-        trial_id: int = self.trial._trial_id
-        return trial_id
+        return self.trial.id
 
     @property
     def child(self) -> dict[str, Any] | None:
-        return self.trial.user_attrs.get(_CHILD)
+        return self.trial.attributes.get(_CHILD)
 
     @property
     def genotype(self) -> Genotype | None:
-        found = self.trial.user_attrs.get(_GENOTYPE)
+        found = self.trial.attributes.get(_GENOTYPE)
         return None if found is None else Genotype.from_dict(found)
 
     @property
     def is_withdrawn(self) -> bool:
-        return _WITHDRAWN in self.trial.user_attrs
+        return _WITHDRAWN in self.trial.attributes
 
     @property
     def is_open(self) -> bool:
@@ -134,12 +134,12 @@ class Study:
         )
         self.name = name
         self.method = str(identity["method"])
-        self._storage: BaseStorage = self._study._storage
+        self._storage = storage.optuna
         self._id = self._study._study_id
         self._check_identity({"version": VERSION, **identity})
         self._mine: set[int] = set()  # ids of trials that this process is working on
-        self._num_read = self._num_retries = 0
-        self._unsettled: dict[int, _Try] = {}  # trials that may still change, by their number
+        self._last_id, self._num_retries = -1, 0  # of the trials read so far
+        self._unsettled: dict[int, _Try] = {}  # trials that may still change, by their id
         self._tries: dict[int, list[_Try]] = {}  # of children that have not ended, oldest first
         self._ended: set[int] = set()
         self._children: list[Child] = []  # those that have ended, in that order
@@ -169,11 +169,11 @@ class Study:
     def children(self) -> list[Child]:
         """All ended children, in the order in which they ended."""
         self._read()
-        return self.known_children()
-
-    def known_children(self) -> list[Child]:
-        """The ended children as of the last reading; the database is not asked."""
         return list(self._children)
+
+    def known_children(self) -> Sequence[Child]:
+        """The ended children as of the last reading, as a view; the database is not asked."""
+        return self._children
 
     def news(self) -> list[Child]:
         """The children that ended since the last call, in that order; at first, all."""
@@ -187,31 +187,36 @@ class Study:
         for number, tries in sorted(self._tries.items()):
             under_way = next((one for one in tries if one.is_open), None)
             if under_way is not None:
-                started_s = _started(under_way.trial)
-                found.append(OpenChild(number, under_way.genotype, started_s))
+                found.append(OpenChild(number, under_way.genotype, under_way.trial.started_s))
         return found
 
     def _read(self) -> None:
         """Takes in what has changed, and finds out whose workers are gone."""
-        trials = self._shared.patiently(
-            self._storage.get_all_trials, self._id, deepcopy=False, states=None
-        )
-        for trial in trials[self._num_read :]:
-            retry_of = trial.user_attrs.get(_RETRY)
+        self._shared.patiently(self._read_changes)
+        self._bury()
+
+    def _read_changes(self) -> None:
+        """New trials and those that may have changed, by number; goes on where it was cut off."""
+        among = list(self._unsettled)
+        for trial in read(self._storage, self._id, after=self._last_id, among=among, keys=_KEYS):
+            self._note(trial)
+
+    def _note(self, trial: Trial) -> None:
+        one = self._unsettled.get(trial.id)
+        if one is None:
+            retry_of = trial.attributes.get(_RETRY)
             self._num_retries += retry_of is not None
             # Children are numbered by their first tries.
             number = trial.number - self._num_retries if retry_of is None else int(retry_of)
-            one = self._unsettled[trial.number] = _Try(number, trial)
+            one = self._unsettled[trial.id] = _Try(number, trial)
+            self._last_id = max(self._last_id, trial.id)
             if number not in self._ended:
                 self._tries.setdefault(number, []).append(one)
-        self._num_read = len(trials)
-        for trial_number, one in list(self._unsettled.items()):
-            one.trial = trials[trial_number]
-            if one.child is not None:
-                self._take(Child.from_dict(one.child))
-            if one.trial.state.is_finished():
-                del self._unsettled[trial_number]
-        self._bury()
+        one.trial = trial
+        if one.child is not None:
+            self._take(Child.from_dict(one.child))
+        if trial.state.is_finished():
+            del self._unsettled[trial.id]
 
     def _take(self, child: Child) -> None:
         """The first outcome of a child counts; a second one comes of a worker thought dead."""
@@ -230,13 +235,13 @@ class Study:
                 one.is_dead = True
                 self._close(one.id, one.child)
 
-    def _is_dead(self, trial: FrozenTrial, silent: set[int]) -> bool:
-        worker = Worker(**trial.user_attrs[_WORKER])
-        if worker.id == self._shared.worker.id or worker.is_gone() or trial._trial_id in silent:
+    def _is_dead(self, trial: Trial, silent: set[int]) -> bool:
+        worker = Worker(**trial.attributes[_WORKER])
+        if worker.id == self._shared.worker.id or worker.is_gone() or trial.id in silent:
             return True
         # Without a genotype there may be no sign of life yet, so no silence either.
-        never_began = _GENOTYPE not in trial.user_attrs
-        return never_began and time.time() - _started(trial) > 2 * self._shared.worker_timeout_s
+        never_began = _GENOTYPE not in trial.attributes
+        return never_began and time.time() - trial.started_s > 2 * self._shared.worker_timeout_s
 
     # --- working.
 
@@ -349,7 +354,3 @@ class Study:
 
 def _end(child: Child) -> tuple[float, int]:
     return child.ended_s, child.number
-
-
-def _started(trial: FrozenTrial) -> float:
-    return 0.0 if trial.datetime_start is None else trial.datetime_start.timestamp()

@@ -1,0 +1,81 @@
+"""Reading the trials of a study, quickly and in little memory.
+
+Optuna's own reading makes a full object of every trial and keeps it: 2 GB and 150 ms a suggestion
+at 100,000 trials. Here one query streams what changed. Writing is all Optuna's.
+"""
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from optuna.storages import RDBStorage
+from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
+from optuna.trial import TrialState
+from sqlalchemy import and_, or_, select
+
+_ROWS_AT_ONCE = 5000
+
+
+@dataclass(slots=True)
+class Trial:
+    """A trial as it was when it was read.
+
+    Attributes:
+        number: in the study, from 0.
+        started_s: seconds since the epoch.
+        attributes: the user attributes that were asked for.
+    """
+
+    id: int
+    number: int
+    state: TrialState
+    started_s: float
+    attributes: dict[str, Any]
+
+
+def read(
+    storage: RDBStorage,
+    study_id: int,
+    *,
+    after: int,
+    among: Collection[int],
+    keys: Collection[str],
+) -> Iterator[Trial]:
+    """The trials of a study whose id is greater than `after` or one of `among`, by number.
+
+    Trials are made under a lock of the study, so ids grow with the numbers and none comes late.
+    """
+    trials, attributes = TrialModel.__table__.c, TrialUserAttributeModel.__table__.c
+    joined = TrialModel.__table__.outerjoin(
+        TrialUserAttributeModel.__table__,
+        and_(attributes.trial_id == trials.trial_id, attributes.key.in_(keys)),
+    )
+    query = (
+        select(
+            trials.trial_id,
+            trials.number,
+            trials.state,
+            trials.datetime_start,
+            attributes.key,
+            attributes.value_json,
+        )
+        .select_from(joined)
+        .where(
+            trials.study_id == study_id,
+            or_(trials.trial_id > after, trials.trial_id.in_(among)),
+        )
+        .order_by(trials.trial_id)
+    )
+    with storage.engine.connect() as connection:
+        rows = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
+        for _, group in groupby(rows, key=lambda row: row.trial_id):
+            first = next(group)
+            found = {
+                row.key: json.loads(row.value_json)
+                for row in (first, *group)
+                if row.key is not None
+            }
+            started_s = 0.0 if first.datetime_start is None else first.datetime_start.timestamp()
+            yield Trial(first.trial_id, first.number, first.state, started_s, found)
