@@ -40,6 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Outcome = Literal["better", "not better", "undecided"]
+OUTCOMES: tuple[Outcome, ...] = ("better", "not better", "undecided")
 
 MIN_CHILDREN = 5
 """Fewer finished children in an arm decide nothing."""

@@ -67,6 +67,11 @@ _METHODS = "random,regularized-evolution,local-search,tpe"
 @click.option("--first-seed", default=0, show_default=True, type=int)
 @click.option("--jobs", type=int, help="Processes, of one thread each [all cores].")
 @click.option(
+    "--verdicts",
+    is_flag=True,
+    help="Also judge every search against a random one of its own, as nas run does.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -85,6 +90,7 @@ def bench(
     seeds: int,
     first_seed: int,
     jobs: int | None,
+    verdicts: bool,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -114,7 +120,9 @@ def bench(
             arch_column=arch_column,
         )
     if table is not None:
-        plan = replay.Plan(table, tuple(entries), queries, range(first_seed, first_seed + seeds))
+        plan = replay.Plan(
+            table, tuple(entries), queries, range(first_seed, first_seed + seeds), verdicts
+        )
         told = {problem.key for problem in problems}
         problems += [problem for problem in replay.check(plan) if problem.key not in told]
     if problems:

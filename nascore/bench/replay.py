@@ -7,6 +7,7 @@ child and costs nothing either, since the table cannot say what it would have be
 of the space a table holds is in the result.
 """
 
+import dataclasses
 import math
 import multiprocessing
 import multiprocessing.process
@@ -30,11 +31,14 @@ from nascore.config import Section
 from nascore.errors import InputError, Problem
 from nascore.genotype import Genotype
 from nascore.methods import METHODS, ProposingModule
+from nascore.methods.baselines import RandomSearch
 from nascore.results import Child, ChildScores
 from nascore.search import Proposer
 from nascore.seeding import Seeds
+from nascore.verdict import compare
 
 _STREAM = "bench"  # the same for all methods: equal seeds start from equal random numbers
+_CONTROL_STREAM = "bench control"
 _PROPOSALS_PER_QUERY = 20  # then a seed has run dry: its method keeps coming back to what it knows
 _LOWEST_COVERAGE = 0.01  # below it, more proposals do not make a table worth searching
 _SEEDS_AT_ONCE = 2  # that a process takes; small, since whoever stops the bench waits for them
@@ -59,12 +63,15 @@ class Plan:
     Attributes:
         queries: different architectures that a search may ask for.
         seeds: root seeds; every entry runs all of them, so that results are paired.
+        with_verdicts: also judge every search as `nas run` would, against a random search of as
+            many queries that shares no random number with it.
     """
 
     table: Table
     entries: tuple[Entry, ...]
     queries: int
     seeds: range
+    with_verdicts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +84,16 @@ class Replay:
         num_queries: different architectures asked for.
         num_proposals: architectures asked for, repetitions and missing ones included.
         seconds: wall time of `suggest` and `update`, all proposals together.
+        searched: search metric of each architecture asked for, as a method is told it.
+        verdict: outcome of `nascore.verdict.compare`; None unless the plan asks for it.
     """
 
     curve: NDArray[np.float64]
     num_queries: int
     num_proposals: int
     seconds: float
+    searched: tuple[float, ...] = ()
+    verdict: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +177,7 @@ def run(plan: Plan, *, jobs: int, progress: Progress = lambda label, done: None)
 def replay(proposer: Proposer, table: Table, *, queries: int, most_proposals: int) -> Replay:
     """One search on a table, until `queries` different architectures are known."""
     asked: set[tuple[int, ...]] = set()
-    best, curve = (-math.inf, math.nan), []
+    best, curve, searched = (-math.inf, math.nan), [], []
     number, seconds = 0, 0.0
     while len(asked) < queries and number < most_proposals:
         start = time.perf_counter()
@@ -177,13 +188,14 @@ def replay(proposer: Proposer, table: Table, *, queries: int, most_proposals: in
             asked.add(genotype.tokens)
             best = row if row[0] > best[0] else best  # the earliest of equals stays
             curve.append(best[1])
+            searched.append(row[0] * table.scale)
         child = _child(number, genotype, row, table.scale)
         start = time.perf_counter()
         proposer.update(child)
         seconds += time.perf_counter() - start
         number += 1
     full = np.array(curve + [best[1]] * (queries - len(curve)))
-    return Replay(full, len(asked), number, seconds)
+    return Replay(full, len(asked), number, seconds, tuple(searched))
 
 
 def _child(number: int, genotype: Genotype, row: tuple[float, float] | None, scale: float) -> Child:
@@ -222,13 +234,20 @@ def _replay_seeds(
     plan: Plan, controllers: Sequence[Path], index: int, seeds: range
 ) -> Iterator[Replay]:
     entry = plan.entries[index]
+    limits = {"queries": plan.queries, "most_proposals": _most_proposals(plan)}
     for seed in seeds:
         proposer = _module(entry).make_proposer(
             entry.options, plan.table.space, Seeds(seed), _STREAM, controller=controllers[index]
         )
-        yield replay(
-            proposer, plan.table, queries=plan.queries, most_proposals=_most_proposals(plan)
-        )
+        found = replay(proposer, plan.table, **limits)
+        if plan.with_verdicts:
+            control = replay(
+                RandomSearch(plan.table.space, Seeds(seed), _CONTROL_STREAM), plan.table, **limits
+            )
+            rng = Seeds(seed).numpy(_CONTROL_STREAM, "verdict")
+            verdict = compare(found.searched, control.searched, rng=rng).outcome
+            found = dataclasses.replace(found, verdict=verdict)
+        yield found
 
 
 def _run_here(plan: Plan, controllers: Sequence[Path], progress: Progress) -> list[Outcome]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from nascore.bench.replay import Outcome
+from nascore.verdict import OUTCOMES
 
 BASELINES = ("random", "regularized-evolution", "local-search", "tpe")
 CURVE_AT = (25, 50, 100, 200)
@@ -36,6 +37,8 @@ def summary(outcome: Outcome) -> dict[str, Any]:
     num_queries = curves.shape[1]
     points = sorted({point for point in CURVE_AT if point < num_queries} | {num_queries})
     proposals = sum(replay.num_proposals for replay in outcome.replays)
+    verdicts = [replay.verdict for replay in outcome.replays if replay.verdict is not None]
+    shares = {name: verdicts.count(name) / len(verdicts) for name in OUTCOMES if verdicts}
     return {
         "method": outcome.entry.label,
         "mean": float(final.mean()),
@@ -48,6 +51,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
         "queries": float(np.mean([replay.num_queries for replay in outcome.replays])),
         "proposals": proposals / len(outcome.replays),
         "options": outcome.entry.options.model_dump(mode="json"),
+        **({"verdicts": shares} if shares else {}),
         "values": [float(value) for value in final],
     }
 

@@ -68,6 +68,8 @@ def markdown(result: dict[str, Any]) -> str:
     points = list(result["results"][0]["curve"])
     header = ["method", *(f"at {point}" for point in points), "95 % interval", "median", "std"]
     header += ["ms per suggestion", "s pre-training"]
+    with_verdicts = "verdicts" in result["results"][0]
+    header += ["called better"] * with_verdicts
     rows = [
         [
             one["method"],
@@ -77,6 +79,7 @@ def markdown(result: dict[str, Any]) -> str:
             _figure(one["std"], digits),
             f"{1000 * one['seconds_per_suggestion']:.2f}",
             f"{one['pretrain_seconds']:.1f}",
+            *([f"{one['verdicts']['better']:.1%}"] if with_verdicts else []),
         ]
         for one in result["results"]
     ]

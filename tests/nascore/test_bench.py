@@ -271,6 +271,23 @@ def test_other_seeds_are_other_searches(table: Table) -> None:
     assert np.array_equal(first[2:], second[:2])
 
 
+def test_verdicts_are_those_of_a_run_and_chance_is_seldom_called_better(tmp_path: Path) -> None:
+    """Random search against random search, 100 times: at most 5 % by design, here 2 of 100."""
+    rows = [
+        ("".join(letters), 50 + sum("abc".index(one) * (i + 2) for i, one in enumerate(letters)), 0)
+        for letters in itertools.product("abc", repeat=6)
+    ]
+    table = read(write_csv(tmp_path / "rows.csv", rows))
+    plan = Plan(table, entries("random", "local-search"), 30, range(100), with_verdicts=True)
+    chance, climber = (summary(outcome)["verdicts"] for outcome in replay.run(plan, jobs=1))
+    assert sum(chance.values()) == pytest.approx(1)
+    assert chance["better"] <= 0.05
+    assert climber["better"] > 0.3
+    assert "called better" in writing.markdown(writing.document(plan, replay.run(plan, jobs=1)[:1]))
+    without = replay.run(Plan(table, entries("random"), 30, range(2)), jobs=1)
+    assert "verdicts" not in summary(without[0])
+
+
 def test_more_queries_than_architectures_are_refused(table: Table) -> None:
     with pytest.raises(InputError, match="--queries = 28: must be 1 to 27"):
         replay.run(Plan(table, entries("random"), 28, range(2)), jobs=1)
