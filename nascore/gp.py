@@ -164,6 +164,8 @@ class GaussianProcesses:
         )
         # Equal targets say nothing of the signal; the prior lets the uncertain win.
         self._scale_K = _signal(self._solved_KN1)
+        # Without the luck of a noisy observation.
+        self._best_K1 = self.predict(features)[0].max(dim=1, keepdim=True).values
 
     def predict(self, features: Features) -> tuple[Tensor, Tensor]:
         """Posterior mean and standard deviation of the noise-free value, (K, M) each."""
@@ -177,16 +179,11 @@ class GaussianProcesses:
         mean_M: Tensor = self.kernels.probability_K @ self.predict(features)[0]
         return mean_M
 
-    def expected_improvement(self, features: Features, over: Features) -> Tensor:
-        """E[max(0, f - best)] of each candidate, averaged over the kernels, (M,).
-
-        Args:
-            over: the best expected of these is to be improved on: what was observed, say, the luck
-                of a noisy observation left out.
-        """
+    def expected_improvement(self, features: Features) -> Tensor:
+        """E[max(0, f - best)] of each candidate, averaged over the kernels, (M,); the best is the
+        best expected of those observed."""
         mean_KM, std_KM = self.predict(features)
-        best_K1 = self.predict(over)[0].max(dim=1, keepdim=True).values
-        gain_KM = (mean_KM - best_K1) / std_KM
+        gain_KM = (mean_KM - self._best_K1) / std_KM
         density_KM = torch.exp(-0.5 * gain_KM**2) / math.sqrt(2 * math.pi)
         expected_KM = std_KM * (gain_KM * torch.special.ndtr(gain_KM) + density_KM)
         expected_M: Tensor = self.kernels.probability_K @ expected_KM

@@ -285,7 +285,9 @@ class NasesProposer:
         if not options.critic:
             return decoded_BL
         best_BL = self._history.tokens(self._history.elites(options.num_surrounded))
-        return torch.cat([decoded_BL, self._one_token_apart(best_BL)])
+        apart_BL = self._one_token_apart(best_BL)
+        some = rng.permutation(len(apart_BL))[: count // 2]  # of a long string there are many
+        return torch.cat([decoded_BL, apart_BL[torch.from_numpy(np.sort(some))]])
 
     def _one_token_apart(self, tokens_BL: Tensor) -> Tensor:
         """All strings that differ from one of these in one token."""
@@ -329,12 +331,16 @@ class NasesProposer:
         if not new or not self._options.critic:
             return new[0] if new else None
         expects = self._critic(pending)
-        gain, chosen = _best_of(new, expects)
+        gain_M = expects(torch.tensor([genotype.tokens for genotype in new]))
+        chosen, gain = new[int(gain_M.argmax())], float(gain_M.max())
         for _ in range(self._options.num_steps):
-            nearby = self._new_networks(self._one_token_apart(torch.tensor([chosen.tokens])), known)
-            if not nearby or (step := _best_of(nearby, expects))[0] <= gain:
+            nearby_ML = self._one_token_apart(torch.tensor([chosen.tokens]))
+            gain_M = expects(nearby_ML)
+            better = self._new_networks(nearby_ML[gain_M > gain], known)
+            if not better:
                 break
-            gain, chosen = step
+            gain_M = expects(torch.tensor([genotype.tokens for genotype in better]))
+            chosen, gain = better[int(gain_M.argmax())], float(gain_M.max())
         return chosen
 
     def _new_networks(self, tokens_ML: Tensor, known: Container[str]) -> list[Genotype]:
@@ -362,8 +368,7 @@ class NasesProposer:
         kept = start + _best_and_latest(self._history.rewards[start:], self._options.critic_memory)
         target_N = _targets(self._history.rewards[kept])
         seen_NL = self._history.tokens(kept)
-        seen = self._features(seen_NL)
-        processes = GaussianProcesses(seen, target_N, self._fitted_kernels())
+        processes = GaussianProcesses(self._features(seen_NL), target_N, self._fitted_kernels())
         if pending:
             pending_PL = torch.tensor([genotype.tokens for genotype in pending])
             expected_P = processes.mean(self._features(pending_PL))
@@ -372,7 +377,7 @@ class NasesProposer:
                 torch.cat([target_N, expected_P]),
                 processes.kernels,
             )
-        return lambda tokens_ML: processes.expected_improvement(self._features(tokens_ML), seen)
+        return lambda tokens_ML: processes.expected_improvement(self._features(tokens_ML))
 
     def _fitted_kernels(self) -> Kernels:
         """Fitted anew whenever the children have grown by a tenth; depends on their number alone,
@@ -427,14 +432,6 @@ def _last_milestone(count: int) -> int:
     while (following := max(milestone + 1, milestone * 11 // 10)) <= count:
         milestone = following
     return milestone
-
-
-def _best_of(
-    genotypes: Sequence[Genotype], expects: Callable[[Tensor], Tensor]
-) -> tuple[float, Genotype]:
-    gain_M = expects(torch.tensor([genotype.tokens for genotype in genotypes]))
-    best = int(gain_M.argmax())
-    return float(gain_M[best]), genotypes[best]
 
 
 def _targets(rewards: Floats) -> Tensor:

@@ -108,7 +108,7 @@ def test_equal_observations_do_not_break_it() -> None:
     tokens, zeros = ALL[:5].repeat(2, 1), torch.zeros(10, dtype=torch.double)
     kernels = fit_kernels(features(tokens), zeros, METRICS)
     processes = GaussianProcesses(features(tokens), zeros, kernels)
-    gain = processes.expected_improvement(features(ALL), features(tokens))
+    gain = processes.expected_improvement(features(ALL))
     assert bool(gain.isfinite().all())
     assert int(gain.argmax()) >= 5, "what was not seen promises more than what was"
 
@@ -121,7 +121,7 @@ def test_expected_improvement_against_sampling_and_with_nothing_to_gain() -> Non
     best = processes.mean(features(near)).max()
     draws = torch.randn(20_000, 1, dtype=torch.double, generator=torch.Generator().manual_seed(0))
     sampled = (mean + std * draws - best).clamp(min=0).mean(0)
-    gain = processes.expected_improvement(features(ALL), features(near))
+    gain = processes.expected_improvement(features(ALL))
     torch.testing.assert_close(gain, sampled, atol=0.01, rtol=0.05)
 
 
@@ -137,7 +137,7 @@ def test_kernels_are_averaged_by_their_probability() -> None:
         torch.tensor([0.25, 0.75], dtype=torch.double),
     )
     gains = [
-        GaussianProcesses(near, targets, kernels).expected_improvement(features(ALL), near)
+        GaussianProcesses(near, targets, kernels).expected_improvement(features(ALL))
         for kernels in (one, other, both)
     ]
     torch.testing.assert_close(gains[2], 0.25 * gains[0] + 0.75 * gains[1])
