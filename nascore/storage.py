@@ -240,15 +240,19 @@ class Storage:
     def beat(self, trial_id: int) -> None:
         self.patiently(self.optuna.record_heartbeat, trial_id)
 
+    def is_settled(self) -> bool:
+        """Whether the database has been there for so long that all who live have given a sign."""
+        settling_s = 2 * self._heart.interval_s + _LONGEST_PAUSE_S
+        return time.monotonic() - self._trouble_s > settling_s
+
     def silent_trials(self, study_id: int) -> set[int]:
         """Ids of running trials whose worker has been silent for too long; asked now and then.
 
         Just after the database was away nobody counts as silent: nobody could give a sign.
         """
         now = time.monotonic()
-        is_settled = now - self._trouble_s > 2 * self._heart.interval_s + _LONGEST_PAUSE_S
         is_new = now - self._listened_s.get(study_id, -math.inf) > self._heart.interval_s
-        if not (is_settled and is_new):
+        if not (is_new and self.is_settled()):
             return set()
         self._listened_s[study_id] = now
         return set(self.patiently(self.optuna._get_stale_trial_ids, study_id))

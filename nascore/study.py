@@ -215,7 +215,8 @@ class Study:
         one.trial = trial
         if one.child is not None:
             self._take(Child.from_dict(one.child))
-        if trial.state.is_finished():
+        # Somebody who thinks this worker dead may close a trial that it is working on.
+        if trial.state.is_finished() and trial.id not in self._mine:
             del self._unsettled[trial.id]
 
     def _take(self, child: Child) -> None:
@@ -240,7 +241,7 @@ class Study:
         if worker.id == self._shared.worker.id or worker.is_gone() or trial.id in silent:
             return True
         # Without a genotype there may be no sign of life yet, so no silence either.
-        never_began = _GENOTYPE not in trial.attributes
+        never_began = _GENOTYPE not in trial.attributes and self._shared.is_settled()
         return never_began and time.time() - trial.started_s > 2 * self._shared.worker_timeout_s
 
     # --- working.
@@ -251,19 +252,16 @@ class Study:
         Call `propose` next, then `finish` or `withdraw`.
         """
         self._read()
-        for number in [*sorted(self._tries), None]:
-            if not fits(self._children, self.open_children()):
-                return None
-            if number is None or self._is_left(number):
-                attempt = self._announce(number, fits)
-                if attempt is not None:
-                    return attempt
+        while fits(self._children, self.open_children()):
+            attempt = self._announce(self._first_left(), fits)
+            if attempt is not None:
+                return attempt
         return None
 
-    def _is_left(self, number: int) -> bool:
-        """Whether the child has not ended and nobody is at it, as of the last reading."""
-        tries = self._tries.get(number)
-        return tries is not None and not any(one.is_open for one in tries)
+    def _first_left(self) -> int | None:
+        """The first child that has not ended and that nobody is at, as of the last reading."""
+        left = (n for n, tries in self._tries.items() if not any(one.is_open for one in tries))
+        return min(left, default=None)
 
     def _announce(self, child: int | None, fits: Fits) -> Attempt | None:
         """A try at `child`, or at a new one; None when somebody was first or it is too much."""
@@ -274,7 +272,7 @@ class Study:
         trial_id = self._shared.patiently(self._storage.create_new_trial, self._id, template)
         self._mine.add(trial_id)
         self._read()
-        number = next(one.number for one in self._unsettled.values() if one.id == trial_id)
+        number = self._unsettled[trial_id].number
         tries = self._tries.get(number, [])
         attempt = Attempt(
             trial_id,
@@ -283,16 +281,28 @@ class Study:
             genotype=next((one.genotype for one in tries if one.genotype is not None), None),
         )
         is_taken = any(one.is_open and one.id != trial_id for one in tries)
-        ahead = [one for one in self.open_children() if one.number < number]
-        if number in self._ended or is_taken or not fits(self._children, ahead):
+        if number in self._ended or is_taken or not fits(self._children, self._ahead_of(number)):
             self.withdraw(attempt)
             return None
         self._shared.keep_alive(trial_id)
         return attempt
 
+    def _ahead_of(self, number: int) -> list[OpenChild]:
+        """The children that come first: those under way, and those whose worker has just died.
+
+        Without the latter a new child would take the place of one that was begun before it.
+        """
+        ahead = {one.number: one for one in self.open_children() if one.number < number}
+        for other, tries in self._tries.items():
+            if other < number and other not in ahead:
+                ahead[other] = OpenChild(other, tries[0].genotype, time.time())
+        return list(ahead.values())
+
     def propose(self, attempt: Attempt, genotype: Genotype) -> None:
         """Writes what a child is, before it is trained."""
-        self._set(attempt.trial_id, _GENOTYPE, genotype.to_dict())
+        # Somebody who thought this worker dead may have closed the trial; `finish` sees to that.
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self._set(attempt.trial_id, _GENOTYPE, genotype.to_dict())
 
     def finish(self, attempt: Attempt, child: Child) -> None:
         """Writes the end of a child; doing it twice changes nothing."""
@@ -330,6 +340,7 @@ class Study:
         with contextlib.suppress(UpdateFinishedTrialError):
             self._set(attempt.trial_id, _WITHDRAWN, True)
             self._close(attempt.trial_id, None)
+        self._unsettled[attempt.trial_id].is_dead = True
         self._leave(attempt)
 
     def _leave(self, attempt: Attempt) -> None:

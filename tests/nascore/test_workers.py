@@ -1,0 +1,247 @@
+"""Searches whose workers are real processes that die, on databases that go away."""
+
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from postgres import Postgres
+from worker_process import ForkServer
+
+from nascore.results import Child
+
+KILLED = -9
+OUTAGE_S = 20.0
+MAX_TRIES = 20
+Search = Callable[..., "Crew"]
+
+
+class Crew:
+    """The workers of one search.
+
+    Args:
+        storage: URL; the SQLite file in `folder` when None.
+    """
+
+    def __init__(self, folder: Path, data: Path, *, storage: str | None, **settings: Any) -> None:
+        self.url = storage or f"sqlite:///{folder / 'study.db'}"
+        self.log = folder / "log.jsonl"
+        self.budget: int = settings["budget"]
+        self.num_killed = 0
+        self._workers: list[int] = []
+        self._server = ForkServer(
+            folder,
+            **{
+                "data": str(data),
+                "state": str(folder),
+                "log": str(self.log),
+                "storage": storage,
+                "method": "regularized-evolution",
+                "seed": 0,
+                "control": True,
+                "epochs": 2,
+                "workers": 3,
+                "max_tries": MAX_TRIES,
+                "worker_timeout_s": 6,
+                "is_helper": True,
+                "run_key": "search",
+                **settings,
+            },
+        )
+
+    def start(self, count: int) -> None:
+        self._workers += [self._server.start() for _ in range(count)]
+
+    def kill(self, index: int, *, replace: bool = True) -> None:
+        """Kills the worker of one place, and starts another there."""
+        status = self._server.kill(self._workers.pop(index))
+        self.num_killed += status == KILLED
+        assert status in (0, KILLED), self._server.errors()
+        if replace:
+            self.start(1)
+
+    def kill_all(self) -> None:
+        for pid in self._workers:
+            self.num_killed += self._server.kill(pid) == KILLED
+        self._workers = []
+
+    def is_done(self) -> bool:
+        return any(self._server.poll(pid) == 0 for pid in self._workers)
+
+    def wait_for(self, count: int) -> None:
+        """Until so many more children have ended, or the work is done."""
+        goal = self.num_finished() + count
+        end = time.monotonic() + 60
+        while self.num_finished() < goal and not self.is_done():
+            assert time.monotonic() < end, self._server.errors()
+            time.sleep(0.02)
+
+    def num_finished(self) -> int:
+        return len(self.log.read_text().splitlines()) if self.log.exists() else 0
+
+    def end(self) -> None:
+        """Lets the workers end, the last of them being one that waits for the others."""
+        self._workers.append(self._server.start(is_helper=False))
+        for pid in self._workers:
+            assert self._server.wait(pid) == 0, self._server.errors()
+
+    def run(self, **settings: Any) -> int:
+        """The exit status of one worker that works alone."""
+        return self._server.wait(
+            self._server.start(**{"workers": 1, "is_helper": False} | settings)
+        )
+
+    def errors(self) -> str:
+        return self._server.errors()
+
+    def close(self) -> None:
+        self._server.close()
+
+    # --- what the study says, read without the code that is tested.
+
+    def trials(self, arm: str) -> list[optuna.trial.FrozenTrial]:
+        url = self.url.replace("postgresql://", "postgresql+psycopg://")
+        storage = optuna.storages.RDBStorage(url)
+        try:
+            return optuna.load_study(study_name=f"search/{arm}", storage=storage).get_trials()
+        finally:
+            storage.engine.dispose()
+
+    def children(self, arm: str) -> list[Child]:
+        """One of each number; that no two differ is checked."""
+        found: dict[int, Child] = {}
+        for trial in self.trials(arm):
+            if "child" in trial.user_attrs:
+                child = Child.from_dict(trial.user_attrs["child"])
+                assert outcome(found.setdefault(child.number, child)) == outcome(child)
+        return [found[number] for number in sorted(found)]
+
+
+def outcome(child: Child) -> tuple[object, ...]:
+    """What must repeat: everything but the clock."""
+    return child.number, child.genotype, child.valid_accuracy, child.failure
+
+
+def check(crew: Crew, arms: tuple[str, ...] = ("method", "control")) -> None:
+    """Nothing is lost, nothing is counted twice, and all that was begun has ended."""
+    for arm in arms:
+        trials, children = crew.trials(arm), crew.children(arm)
+        assert [child.number for child in children] == list(range(crew.budget))
+        assert all(trial.state.is_finished() for trial in trials)
+        assert all(child.scores is not None for child in children), "none was given up"
+        ended = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
+        assert len(ended) == crew.budget
+        tries = Counter(
+            trial.user_attrs["child"]["number"] for trial in trials if "child" in trial.user_attrs
+        )
+        assert set(tries.values()) == {1}, "no child is trained to its end twice"
+    by_number = {
+        (arm, child.number): outcome(child) for arm in arms for child in crew.children(arm)
+    }
+    for line in crew.log.read_text().splitlines():
+        note = json.loads(line)
+        child = Child.from_dict(note["child"])
+        arm = note["study"].split("/")[1]
+        assert by_number[arm, child.number] == outcome(child), "a finished child was lost"
+
+
+@pytest.fixture
+def search(tmp_path: Path, digits_folder: Path) -> Iterator[Search]:
+    crews: list[Crew] = []
+
+    def start(*, storage: str | None = None, **settings: Any) -> Crew:
+        folder = tmp_path / str(len(crews))
+        crews.append(Crew(folder, digits_folder, storage=storage, **settings))
+        return crews[-1]
+
+    yield start
+    for crew in crews:
+        crew.close()
+
+
+# --- many workers -------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_nothing_is_lost_when_workers_are_killed(
+    search: Search, database: str, request: pytest.FixtureRequest
+) -> None:
+    rng = random.Random(database)
+    storage = None
+    if database == "postgresql":
+        storage = request.getfixturevalue("postgres").new_database()
+    crew = search(storage=storage, budget=40)
+    crew.start(3)
+    while not crew.is_done():
+        crew.wait_for(rng.randint(0, 3))
+        time.sleep(rng.uniform(0, 0.1))
+        crew.kill(rng.randrange(3))
+    crew.end()
+    check(crew)
+    assert crew.num_killed >= 25
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_nothing_is_lost_when_all_workers_are_killed_at_once(
+    search: Search, database: str, request: pytest.FixtureRequest
+) -> None:
+    storage = None
+    if database == "postgresql":
+        storage = request.getfixturevalue("postgres").new_database()
+    crew = search(storage=storage, budget=10)
+    for _ in range(3):
+        crew.start(3)
+        crew.wait_for(4)
+        crew.kill_all()
+    crew.end()
+    check(crew)
+    assert crew.num_killed == 9
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_when_the_database_goes_away(search: Search, postgres: Postgres) -> None:
+    """For longer than a worker may be silent; one of three is killed meanwhile."""
+    crew = search(storage=postgres.new_database(), budget=20, worker_timeout_s=6)
+    crew.start(3)
+    crew.wait_for(8)
+    postgres.stop()
+    try:
+        time.sleep(10)
+        crew.kill(0, replace=False)
+        time.sleep(OUTAGE_S - 10)
+        before = crew.num_finished()
+    finally:
+        postgres.start()
+    crew.end()
+    check(crew)
+    assert before < 2 * crew.budget, "it was over before the database went away"
+
+
+# --- one worker after the other -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["random", "regularized-evolution", "local-search"])
+def test_one_worker_killed_at_ten_points_and_resumed_repeats_the_history(
+    search: Search, method: str
+) -> None:
+    """Before and after each kind of operation on the study; in the middle of trainings too."""
+    settings = {"method": method, "budget": 14, "control": False, "epochs": 1}
+    whole, parts = search(**settings), search(**settings)
+    assert whole.run() == 0, whole.errors()
+    for point in range(10):
+        # Opening the study takes 7 operations, a child 9: every place of the protocol comes up.
+        status = parts.run(die_at=8 + point, after=point % 2 == 0)
+        assert status == KILLED, parts.errors()
+    assert parts.run() == 0, parts.errors()
+    expected = [outcome(child) for child in whole.children("method")]
+    assert len(expected) == 14
+    assert [outcome(child) for child in parts.children("method")] == expected
+    by_end = sorted(parts.children("method"), key=lambda child: child.ended_s)
+    assert [outcome(child) for child in by_end] == expected
+    check(parts, ("method",))

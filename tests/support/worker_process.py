@@ -1,0 +1,233 @@
+"""Workers as real processes that start in milliseconds: forked from one that has torch loaded.
+
+    python worker_process.py SPEC.json
+
+reads a command a line and answers with a line each. `start JSON` forks a worker whose settings are
+those of the file and of the line together, and answers its process number; `kill PID` kills it;
+`poll PID` and `wait PID` answer its exit status: -9 when killed, `None` while it runs.
+"""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class ForkServer:
+    """The parent's side.
+
+    Args:
+        settings: of all workers: `data`, `log`, and what `make_task` reads.
+    """
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        folder.mkdir(exist_ok=True)
+        spec = folder / "worker.json"
+        spec.write_text(json.dumps(settings))
+        self._errors = folder / "errors.txt"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        with self._errors.open("a") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(spec)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=environment,
+            )
+
+    def start(self, **settings: Any) -> int:
+        return int(self._ask(f"start {json.dumps(settings)}"))
+
+    def kill(self, pid: int) -> int:
+        """Its exit status: -9 unless it had ended before."""
+        return int(self._ask(f"kill {pid}"))
+
+    def poll(self, pid: int) -> int | None:
+        answer = self._ask(f"poll {pid}")
+        return None if answer == "None" else int(answer)
+
+    def wait(self, pid: int) -> int:
+        return int(self._ask(f"wait {pid}"))
+
+    def errors(self) -> str:
+        """What the workers have written to stderr."""
+        return self._errors.read_text()
+
+    def close(self) -> None:
+        """Kills what still runs."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=30)
+        self._process.stdout.close()
+
+    def _ask(self, command: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline().strip()
+        assert answer, f"the fork server died: {self.errors()}"
+        return answer
+
+
+# --- the server ---------------------------------------------------------------------------------
+
+
+def serve(settings: dict[str, Any]) -> None:
+    import torch
+
+    from nascore.data.batches import load
+    from nascore.storage import Storage
+
+    torch.set_num_threads(1)
+    splits = load(Path(settings["data"]), torch.device("cpu"))
+    # All that a worker would otherwise load when it comes to it; no thread may run before a fork.
+    for module in ("nascore.methods.baselines", "psycopg", "torch._dynamo"):
+        importlib.import_module(module)
+    Storage("sqlite://").close()
+    running: set[int] = set()
+    ended: dict[int, int] = {}
+
+    def status_of(pid: int, options: int = 0) -> int | None:
+        if pid not in ended:
+            found, status = os.waitpid(pid, options)
+            if found == 0:
+                return None
+            running.discard(pid)
+            ended[pid] = os.waitstatus_to_exitcode(status)
+        return ended[pid]
+
+    for line in sys.stdin:
+        command, argument = line.strip().split(" ", 1)
+        if command == "start":
+            pid = os.fork()
+            if pid == 0:
+                _be_worker({**settings, **json.loads(argument), "splits": splits})
+            running.add(pid)
+            answer: int | None = pid
+        elif command == "kill":
+            answer = status_of(int(argument), os.WNOHANG)
+            if answer is None:
+                os.kill(int(argument), signal.SIGKILL)
+                answer = status_of(int(argument))
+        else:
+            answer = status_of(int(argument), os.WNOHANG if command == "poll" else 0)
+        print(answer, flush=True)
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
+
+
+# --- a worker -----------------------------------------------------------------------------------
+
+
+def _be_worker(settings: dict[str, Any]) -> None:
+    """Never returns: the loop of the server is not for the child."""
+    status = 1
+    try:
+        os.close(0)
+        os.dup2(2, 1)  # stdout is for the answers of the server
+        work(settings)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def work(settings: dict[str, Any]) -> None:
+    """One worker of a search; `die_at` is the number of the storage operation that kills it."""
+    from nascore.methods import METHODS
+    from nascore.search import SearchFailed
+    from nascore.storage import Storage
+    from nascore.study import Attempt, Study
+
+    finish = Study.finish
+
+    def logging_finish(study: Study, attempt: Attempt, child: Any) -> None:
+        finish(study, attempt, child)
+        note = {"study": study.name, "pid": os.getpid(), "child": child.to_dict()}
+        _append(Path(settings["log"]), note)
+
+    Study.finish = logging_finish  # type: ignore[method-assign]
+    if "die_at" in settings:
+        _die_at(Storage, settings["die_at"], after=settings["after"])
+    task = make_task(settings)
+    try:
+        METHODS[task.method].load().search(task)
+    except SearchFailed:
+        if not task.is_helper:
+            raise
+
+
+def _append(log: Path, note: dict[str, Any]) -> None:
+    """One line in one write, on the disk when this returns."""
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(file, (json.dumps(note) + "\n").encode())
+    os.fsync(file)
+    os.close(file)
+
+
+def _die_at(storage: Any, count: int, *, after: bool) -> None:
+    """Kills the process before or after its `count`-th operation on the study."""
+    real, left = storage.patiently, [count]
+
+    def patiently(self: Any, operation: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0 and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(self, operation, *args, **kwargs)
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    storage.patiently = patiently
+
+
+def make_task(settings: dict[str, Any]) -> Any:
+    """A search over two or three layers, whose children take a fraction of a second."""
+    from nascore.config import BudgetConfig, ChainSpaceConfig, SearchConfig, TrainingConfig
+    from nascore.methods import METHODS
+    from nascore.seeding import Seeds
+    from nascore.spaces import ImageShape, make_space
+    from nascore.task import Task
+
+    space = ChainSpaceConfig(num_layers=2)
+    folder = Path(settings["state"])
+    method = settings["method"]
+    return Task(
+        method=method,
+        seeds=Seeds(settings["seed"]),
+        space=make_space(space),
+        splits=settings["splits"],
+        shape=ImageShape(1, 8, 10),
+        search=SearchConfig(
+            space=space,
+            budget=BudgetConfig(children=settings["budget"]),
+            child=TrainingConfig(epochs=settings["epochs"], batch_size=64),
+            control=settings["control"],
+            storage=settings["storage"],
+            workers=settings["workers"],
+            worker_timeout_s=settings["worker_timeout_s"],
+            max_tries=settings["max_tries"],
+        ),
+        final=TrainingConfig(epochs=1),
+        options=METHODS[method].options(),
+        controller=folder,
+        state=folder,
+        report=lambda metrics, step: None,
+        is_helper=settings["is_helper"],
+        run_key=settings["run_key"],
+    )
+
+
+if __name__ == "__main__":
+    serve(json.loads(Path(sys.argv[1]).read_text()))
