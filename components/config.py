@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, ValidationError
 
 from components.explain import locate, problem_of, suggest, truths
-from components.settings import PromoteConfig, TrackingConfig
+from components.settings import ClusterConfig, PromoteConfig, TrackingConfig
 from nascore.config import DataConfig, LatencyConfig, SearchConfig, Section, TrainingConfig
 from nascore.errors import InputError, Problem
 from nascore.methods import METHODS
@@ -34,6 +34,7 @@ class Config(Section):
     latency: LatencyConfig = LatencyConfig()
     promote: PromoteConfig = PromoteConfig()
     tracking: TrackingConfig = TrackingConfig()
+    cluster: ClusterConfig = ClusterConfig()
 
 
 def parse(data: Mapping[str, Any], *, also: Iterable[Problem] = ()) -> Config:
@@ -144,7 +145,8 @@ def _options(data: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]
 def _contradictions(config: Config, refused: set[_Path]) -> list[Problem]:
     """What no single section can see; what rests on a refused value is left for the next try."""
     problems = []
-    if METHODS[config.method].is_serial and config.search.workers > 1:
+    method = METHODS.get(config.method)  # None is told elsewhere
+    if method is not None and method.is_serial and config.search.workers > 1:
         problems.append(
             Problem(
                 "search.workers",

@@ -1,10 +1,16 @@
-"""What a person may set about tracking and promotion. Imports neither torch nor mlflow."""
+"""What a person may set about tracking, promotion and the cluster. No torch, mlflow or kfp here."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nascore.config import Section
+from nascore.config import Positive, Section
+
+Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|[EPTGMk]i?)?$")]
+"""A Kubernetes quantity, such as `500m`, `4` or `16Gi`."""
+Reference = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9._-]+$")]
+"""NAME/KEY of a Secret or ConfigMap."""
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class TrackingConfig(Section):
@@ -22,3 +28,68 @@ class PromoteConfig(Section):
     """Name in the MLflow registry."""
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """A challenger must beat the champion's test accuracy, and by at least this fraction."""
+
+
+# --- the cluster ----------------------------------------------------------------------------
+
+
+class TolerationConfig(Section):
+    """A taint that a pod puts up with."""
+
+    key: str | None = None
+    """Every taint, when not given."""
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class StepConfig(Section):
+    """What one step asks of the cluster; the rest is as `pipelines/resources.py` has it."""
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+    """Request and limit."""
+    gpus: Annotated[int, Field(ge=0)] | None = None
+    retries: Annotated[int, Field(ge=0, le=100)] | None = None
+    """New tries after a failure; prepare_data, which finds bad input, has none."""
+    timeout_s: Positive | None = None
+    """The pod is ended after so many seconds."""
+
+
+StepName = Literal[
+    "prepare_data",
+    "pretrain_controller",
+    "search",
+    "search_worker",
+    "train_final",
+    "profile_latency",
+    "promote",
+]
+
+
+class ClusterConfig(Section):
+    """How the compiled pipeline runs on Kubernetes; nothing of it matters to `nas run`."""
+
+    gpu_type: str = "nvidia.com/gpu"
+    """Name of the GPU resource."""
+    gpu_node_selector: dict[str, str] = Field(default={})
+    """Node labels for steps with a GPU, such as `nvidia.com/gpu.product: NVIDIA-A100-SXM4-80GB`."""
+    gpu_tolerations: tuple[TolerationConfig, ...] = (
+        TolerationConfig(key="nvidia.com/gpu", effect="NoSchedule"),
+    )
+    node_selector: dict[str, str] = Field(default={})
+    """Node labels for all steps."""
+    tolerations: tuple[TolerationConfig, ...] = ()
+    shared_memory: Quantity | None = "2Gi"
+    """Size of /dev/shm in steps with a GPU; it counts against the memory limit."""
+    state_volume: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] | None = None
+    """A PersistentVolumeClaim where every run keeps its state, so that a step that is tried again
+    goes on from its checkpoint; without one it starts anew (a search in a database does not)."""
+    secrets: dict[Variable, Reference] = Field(default={})
+    """Environment variables from Secrets, `VARIABLE: NAME/KEY`; the values are written nowhere."""
+    config_maps: dict[Variable, Reference] = Field(default={})
+    """Environment variables from ConfigMaps."""
+    image_pull_secrets: tuple[str, ...] = ()
+    backoff_s: Positive = 60
+    """Pause before the first new try; it doubles, up to an hour."""
+    steps: dict[StepName, StepConfig] = Field(default={})

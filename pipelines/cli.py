@@ -153,20 +153,27 @@ def compile_command(
 ) -> None:
     """Write the pipeline as KFP's IR YAML, ready to upload to Kubeflow."""
     from components.image import IMAGE
+    from components.tracking.stores import sqlite_path
     from pipelines.config import resolve
-    from pipelines.search import check_image, check_storage, compile_search
+    from pipelines.search import check_cluster, check_image, compile_search
 
     resolved = resolve(config, preset, settings)
     problems: list[Problem] = []
     with collecting(problems):
         check_image(image or IMAGE)
     with collecting(problems):
-        check_storage(resolved)
+        check_cluster(resolved)
     if problems:
         raise InputError(problems)
     if not out.absolute().parent.is_dir():
         raise InputError.of("--out", out, "its folder does not exist; make it first")
     compile_search(resolved, out, image=image or IMAGE)
+    if sqlite_path(resolved.tracking.uri) is not None:
+        click.echo(
+            "warning: tracking.uri is a SQLite file, which is gone with its pod; give the address "
+            "of an MLflow server",
+            err=True,
+        )
     click.echo(f"Wrote {out}. Upload it in the Kubeflow UI, or with kfp pipeline create.")
 
 

@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass
 
-from kfp import dsl
+from kfp import dsl, kubernetes
+
+from components.settings import ClusterConfig, StepConfig
+
+STATE_FOLDER = "/var/lib/nas"
+_BACKOFF_FACTOR = 2.0
+_MOST_BACKOFF = "3600s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,12 +20,19 @@ class Resources:
         gpus: whole GPUs.
         retries: new tries after a failure that is not the input's fault; a step resumes from its
             own state.
+        timeout_s: after which the pod is ended; None for never.
     """
 
     cpu: str
     memory: str
     gpus: int = 0
     retries: int = 0
+    timeout_s: int | None = None
+
+    def changed(self, config: StepConfig) -> "Resources":
+        """With what the configuration gives."""
+        given = config.model_dump(exclude_none=True)
+        return Resources(**{name: given.get(name, getattr(self, name)) for name in self.__slots__})
 
 
 RESOURCES = {
@@ -34,21 +47,58 @@ RESOURCES = {
 }
 
 
-def apply(task: dsl.PipelineTask, step: str) -> None:
-    """Sets requests, retries and caching of a task; a step that computes is never cached."""
-    wanted = RESOURCES[step]
+def apply(task: dsl.PipelineTask, step: str, cluster: ClusterConfig) -> None:
+    """Sets all of it on a task; a step that computes is never cached."""
+    wanted = RESOURCES[step].changed(cluster.steps.get(step, StepConfig()))  # type: ignore[call-overload]
     task.set_cpu_request(wanted.cpu)
     task.set_memory_request(wanted.memory)
     task.set_memory_limit(wanted.memory)
-    if wanted.gpus:
-        task.set_accelerator_type("nvidia.com/gpu")
-        task.set_accelerator_limit(wanted.gpus)
     if wanted.retries:
         task.set_retry(
             wanted.retries,
-            backoff_duration="60s",
-            backoff_factor=2.0,
-            backoff_max_duration="3600s",
+            backoff_duration=f"{cluster.backoff_s}s",
+            backoff_factor=_BACKOFF_FACTOR,
+            backoff_max_duration=_MOST_BACKOFF,
         )
+    if wanted.timeout_s is not None:
+        kubernetes.set_timeout(task, wanted.timeout_s)
     task.set_caching_options(False)
     task.set_display_name(step.replace("_", " "))
+    _place(task, cluster, with_gpu=wanted.gpus > 0)
+    if wanted.gpus:
+        task.set_accelerator_type(cluster.gpu_type)
+        task.set_accelerator_limit(wanted.gpus)
+        if cluster.shared_memory is not None:
+            # Loaders of several processes hand tensors over in it; the default is 64 MB.
+            kubernetes.empty_dir_mount(
+                task, "dshm", "/dev/shm", medium="Memory", size_limit=cluster.shared_memory
+            )
+    _surround(task, cluster)
+
+
+def _place(task: dsl.PipelineTask, cluster: ClusterConfig, *, with_gpu: bool) -> None:
+    """On which nodes it may run."""
+    labels = cluster.node_selector | (cluster.gpu_node_selector if with_gpu else {})
+    for label, value in labels.items():
+        kubernetes.add_node_selector(task, label, value)
+    for one in cluster.tolerations + (cluster.gpu_tolerations if with_gpu else ()):
+        kubernetes.add_toleration(
+            task, key=one.key, operator=one.operator, value=one.value, effect=one.effect
+        )
+
+
+def _surround(task: dsl.PipelineTask, cluster: ClusterConfig) -> None:
+    """Environment and volumes."""
+    for variable, reference in cluster.secrets.items():
+        name, _, key = reference.partition("/")
+        kubernetes.use_secret_as_env(task, name, {key: variable})
+    for variable, reference in cluster.config_maps.items():
+        name, _, key = reference.partition("/")
+        kubernetes.use_config_map_as_env(task, name, {key: variable})
+    if cluster.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(cluster.image_pull_secrets))
+    if cluster.state_volume is not None:
+        kubernetes.mount_pvc(task, cluster.state_volume, STATE_FOLDER)
+        task.set_env_variable("NAS_STATE_ROOT", STATE_FOLDER)
+        # Runs share the volume; all steps of one run, and all tries, have one folder.
+        kubernetes.use_field_path_as_env(task, "NAS_RUN_ID", "metadata.labels['pipeline/runid']")

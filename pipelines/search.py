@@ -11,12 +11,14 @@ from kfp.dsl.base_component import BaseComponent
 from components import declared
 from components.config import Config, dumps
 from components.image import IMAGE
+from components.settings import ClusterConfig
 from components.tracking import redact
-from nascore.errors import InputError
+from nascore.errors import InputError, Problem
 from pipelines import resources
 from pipelines.events import STEPS
 
 NAME = "nas-search"
+_OPEN = "anybody who can read the pipeline could read the password"
 
 
 class Found(NamedTuple):
@@ -24,10 +26,13 @@ class Found(NamedTuple):
     report: dsl.HTML
 
 
-def make_pipeline(*, workers_here: int, workers_elsewhere: int) -> BaseComponent:
+def make_pipeline(
+    cluster: ClusterConfig, *, workers_here: int, workers_elsewhere: int
+) -> BaseComponent:
     """The pipeline.
 
     Args:
+        cluster: what the tasks ask of it.
         workers_here: processes that train children within the search task.
         workers_elsewhere: tasks beside it that train children of the same study.
     """
@@ -43,12 +48,14 @@ def make_pipeline(*, workers_here: int, workers_elsewhere: int) -> BaseComponent
             config: The whole configuration as JSON; the default is what was compiled in.
             overrides: Settings laid over it, such as `seed=1 search.budget.children=32`.
         """
-        return _wire(config, overrides, workers_here, workers_elsewhere)
+        return _wire(config, overrides, cluster, workers_here, workers_elsewhere)
 
     return search_pipeline
 
 
-def _wire(config: Any, overrides: Any, workers_here: int, workers_elsewhere: int) -> Found:
+def _wire(
+    config: Any, overrides: Any, cluster: ClusterConfig, workers_here: int, workers_elsewhere: int
+) -> Found:
     prepared = declared.prepare_data(
         config=config, overrides=overrides, job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER
     )
@@ -63,7 +70,7 @@ def _wire(config: Any, overrides: Any, workers_here: int, workers_elsewhere: int
         places = list(range(1, workers_elsewhere + 1))
         with dsl.ParallelFor(items=places, parallelism=workers_elsewhere, name="workers") as place:
             worker = declared.search_worker(**common, **learned, place=place)
-            resources.apply(worker, "search_worker")
+            resources.apply(worker, "search_worker", cluster)
     found = declared.search(**common, **learned, workers_here=workers_here)
     trained = declared.train_final(**common, search_result=found.outputs["search_result"])
     profiled = declared.profile_latency(**common, model=trained.outputs["model"])
@@ -76,7 +83,7 @@ def _wire(config: Any, overrides: Any, workers_here: int, workers_elsewhere: int
     )
     tasks = (prepared, pretrained, found, trained, profiled, promoted)
     for task, step in zip(tasks, STEPS, strict=True):
-        resources.apply(task, step)
+        resources.apply(task, step, cluster)
     return Found(result=promoted.outputs["result"], report=promoted.outputs["report"])
 
 
@@ -98,8 +105,9 @@ def compile_search(
     check_image(image)
     workers = config.search.workers
     if for_cluster:
-        check_storage(config)
+        check_cluster(config)
     pipeline = make_pipeline(
+        config.cluster,
         workers_here=1 if for_cluster else workers,
         workers_elsewhere=workers - 1 if for_cluster else 0,
     )
@@ -113,23 +121,27 @@ def compile_search(
     path.write_text(yaml.safe_dump_all(documents, sort_keys=True))
 
 
-def check_storage(config: Config) -> None:
+def check_cluster(config: Config) -> None:
     """Raises InputError unless the workers can share the study and no password is written down."""
-    storage = config.search.storage
+    problems = []
+    storage, uri = config.search.storage, config.tracking.uri
     if storage is None and config.search.workers > 1:
-        raise InputError.of(
-            "search.storage",
-            None,
-            "workers on a cluster share a database; give the URL of a PostgreSQL server, or "
-            "env:NAME of a variable that holds it",
+        problems.append(
+            Problem(
+                "search.storage",
+                "",
+                "workers on a cluster share a database; give the URL of a PostgreSQL server, or "
+                "env:NAME of a variable that holds it",
+            )
         )
     if storage is not None and redact(storage) != storage:
-        raise InputError.of(
-            "search.storage",
-            redact(storage),
-            "anybody who can read the pipeline could read the password; put the URL into a secret "
-            "and write env:NAME of the variable that will hold it",
-        )
+        message = "put the URL into a Secret, name it in cluster.secrets, and write env:NAME here"
+        problems.append(Problem("search.storage", redact(storage), f"{_OPEN}; {message}"))
+    if redact(uri) != uri:
+        message = "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD by cluster.secrets"
+        problems.append(Problem("tracking.uri", redact(uri), f"{_OPEN}; {message}"))
+    if problems:
+        raise InputError(problems)
 
 
 def check_image(image: str) -> None:

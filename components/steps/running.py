@@ -196,8 +196,11 @@ def run_name(config: Config) -> str:
 
 
 def state_folder() -> Path:
-    """`NAS_STATE_DIR`, or a folder that goes with the process."""
+    """`NAS_STATE_DIR`, the run's own folder on a volume, or one that goes with the process."""
     given = os.environ.get("NAS_STATE_DIR")
+    root, run_id = os.environ.get("NAS_STATE_ROOT"), os.environ.get("NAS_RUN_ID")
+    if not given and root and run_id:
+        return Path(root) / run_id
     return Path(given) if given else Path(tempfile.gettempdir()) / f"nas-state-{os.getpid()}"
 
 
@@ -250,7 +253,7 @@ def _brief_excepthook(
 
 def _fingerprint(config: Config, inputs: Mapping[str, Path]) -> str:
     """SHA-256 over the configuration and what identifies each input."""
-    digest = hashlib.sha256(config.model_dump_json().encode())
+    digest = hashlib.sha256(config.model_dump_json(exclude={"cluster"}).encode())
     for name in sorted(inputs):
         path = inputs[name]
         files = sorted(path.glob("*.json")) if path.is_dir() else [path]
@@ -276,7 +279,7 @@ def _restore(name: str, fingerprint: str, outputs: Mapping[str, Path]) -> dict[s
 def _keep(
     name: str, fingerprint: str, outputs: Mapping[str, Path], metrics: dict[str, float]
 ) -> None:
-    if "NAS_STATE_DIR" not in os.environ:
+    if not {"NAS_STATE_DIR", "NAS_STATE_ROOT"} & os.environ.keys():
         return
     kept = state_folder() / name / "outputs"
     _remove(kept)

@@ -15,7 +15,7 @@ from components.image import IMAGE
 from nascore.errors import InputError
 from pipelines.events import STEPS
 from pipelines.resources import RESOURCES
-from pipelines.search import compile_search
+from pipelines.search import compile_search, load
 
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "search_pipeline.yaml"
@@ -36,15 +36,13 @@ def compiled(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pipeline(compiled: Path) -> dict[str, Any]:
-    (document,) = yaml.safe_load_all(compiled.read_text())
-    return document
+    return load(compiled)
 
 
 def normalised(path: Path) -> list[Any]:
     """All of it but the version of the SDK that wrote it."""
     documents = list(yaml.safe_load_all(path.read_text()))
-    for document in documents:
-        document["sdkVersion"] = "any"
+    documents[0]["sdkVersion"] = "any"
     return documents
 
 
@@ -200,7 +198,7 @@ WORKERS = {"workers": 4, "storage": "env:NAS_STUDY_URL"}
 def test_workers_on_a_cluster_are_tasks_beside_the_search(tmp_path: Path) -> None:
     config = parse({"method": "random", "search": WORKERS})
     compile_search(config, tmp_path / "p.yaml")
-    (pipeline,) = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
+    pipeline = load(tmp_path / "p.yaml")
     (loop,) = (task for name, task in tasks(pipeline).items() if name.startswith("for_loop"))
     assert loop["parameterIterator"]["items"]["raw"] == "[1, 2, 3]"
     assert loop["iteratorPolicy"]["parallelismLimit"] == 3
@@ -215,7 +213,7 @@ def test_workers_on_a_cluster_are_tasks_beside_the_search(tmp_path: Path) -> Non
 def test_workers_on_one_machine_are_processes_of_the_search(tmp_path: Path) -> None:
     config = parse({"method": "random", "search": {"workers": 4}})
     compile_search(config, tmp_path / "p.yaml", for_cluster=False)
-    (pipeline,) = yaml.safe_load_all((tmp_path / "p.yaml").read_text())
+    pipeline = load(tmp_path / "p.yaml")
     assert list(tasks(pipeline)) == sorted(STEPS)
     here = tasks(pipeline)["search"]["inputs"]["parameters"]["workers_here"]
     assert here["runtimeValue"]["constant"] == 4
@@ -225,7 +223,7 @@ def test_workers_on_one_machine_are_processes_of_the_search(tmp_path: Path) -> N
     ("search", "problem"),
     [
         ({"workers": 4}, "share a database"),
-        ({"storage": "postgresql://nas:hunter2@db/nas"}, "put the URL into a secret"),
+        ({"storage": "postgresql://nas:hunter2@db/nas"}, "put the URL into a Secret"),
     ],
 )
 def test_workers_without_a_database_in_common_or_with_an_open_password_are_refused(
@@ -235,3 +233,97 @@ def test_workers_without_a_database_in_common_or_with_an_open_password_are_refus
         compile_search(parse({"method": "random", "search": search}), tmp_path / "p.yaml")
     assert "hunter2" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
+
+
+# --- what the configuration says of the cluster ---------------------------------------------
+
+
+CLUSTER = {
+    "gpu_node_selector": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"},
+    "node_selector": {"pool": "nas"},
+    "tolerations": [{"key": "team", "operator": "Equal", "value": "nas"}],
+    "shared_memory": "8Gi",
+    "state_volume": "nas-state",
+    "secrets": {
+        "NAS_STUDY_URL": "nas-study/url",
+        "MLFLOW_TRACKING_PASSWORD": "nas-mlflow/password",
+    },
+    "config_maps": {"AWS_ENDPOINT_URL": "nas-services/s3"},
+    "image_pull_secrets": ["registry"],
+    "backoff_s": 30,
+    "steps": {
+        "search": {"cpu": "8", "memory": "32Gi", "gpus": 2, "retries": 10, "timeout_s": 86400},
+        "promote": {"gpus": 0},
+    },
+}
+CLUSTER_GOLDEN = GOLDEN.with_name("cluster_pipeline.yaml")
+
+
+@pytest.fixture(scope="module")
+def on_cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cluster") / "pipeline.yaml"
+    config = {"method": "random", "search": WORKERS, "cluster": CLUSTER}
+    compile_search(parse(config), path, image=DIGEST)
+    return path
+
+
+def test_golden_pipeline_for_a_cluster(on_cluster: Path, request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--renew-golden"):
+        text = "# Compiled by tests/pipelines/test_compile.py; renew with `make golden`.\n"
+        CLUSTER_GOLDEN.write_text(text + yaml.safe_dump_all(normalised(on_cluster), sort_keys=True))
+    assert normalised(on_cluster) == list(yaml.safe_load_all(CLUSTER_GOLDEN.read_text()))
+
+
+def test_every_setting_of_the_cluster_arrives(on_cluster: Path) -> None:
+    pipeline, platform = yaml.safe_load_all(on_cluster.read_text())
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert len(executors) == 7
+    for name, one in executors.items():
+        labels = one["nodeSelector"]["labels"]
+        assert labels["pool"] == "nas"
+        has_gpu = name not in ("exec-prepare-data", "exec-promote")
+        assert ("nvidia.com/gpu.product" in labels) == has_gpu
+        assert ("emptyDirMounts" in one) == has_gpu
+        assert len(one["tolerations"]) == 1 + has_gpu
+        names = {secret["secretName"] for secret in one["secretAsEnv"]}
+        assert names == {"nas-study", "nas-mlflow"}
+        assert one["pvcMount"][0]["mountPath"] == "/var/lib/nas"
+        assert one["fieldPathAsEnv"][0]["name"] == "NAS_RUN_ID"
+        assert one["imagePullSecret"]
+    assert executors["exec-search"]["activeDeadlineSeconds"] == "86400"
+    search = pipeline["deploymentSpec"]["executors"]["exec-search"]["container"]["resources"]
+    assert search["accelerator"]["resourceCount"] == "2"
+    assert search["resourceMemoryLimit"] == "32Gi"
+    retry = tasks(pipeline)["search"]["retryPolicy"]
+    assert (retry["maxRetryCount"], retry["backoffDuration"]) == (10, "30s")
+
+
+def test_a_run_has_one_state_folder_whichever_pod_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from components.steps.running import state_folder
+
+    monkeypatch.delenv("NAS_STATE_DIR", raising=False)
+    monkeypatch.setenv("NAS_STATE_ROOT", "/var/lib/nas")
+    monkeypatch.setenv("NAS_RUN_ID", "4f2c")
+    assert state_folder() == Path("/var/lib/nas/4f2c")
+
+
+def test_the_pipeline_stays_small_with_many_workers(tmp_path: Path) -> None:
+    """Parts of Kubeflow keep it in places of 256 KB."""
+    search = {**WORKERS, "workers": 64}
+    compile_search(parse({"search": search, "cluster": CLUSTER}), tmp_path / "p.yaml", image=DIGEST)
+    assert (tmp_path / "p.yaml").stat().st_size < 100_000
+
+
+@pytest.mark.parametrize(
+    ("cluster", "key"),
+    [
+        ({"steps": {"serach": {}}}, "cluster.steps.serach"),
+        ({"steps": {"search": {"memory": "lots"}}}, "cluster.steps.search.memory"),
+        ({"secrets": {"URL": "no-key"}}, "cluster.secrets.URL"),
+        ({"shared_memory": "2 GB"}, "cluster.shared_memory"),
+    ],
+)
+def test_settings_of_the_cluster_are_checked(cluster: dict[str, Any], key: str) -> None:
+    with pytest.raises(InputError) as refused:
+        parse({"cluster": cluster})
+    assert key in str(refused.value)
