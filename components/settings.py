@@ -28,6 +28,13 @@ class PromoteConfig(Section):
     """Name in the MLflow registry."""
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """A challenger must beat the champion's test accuracy, and by at least this fraction."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = 0.95
+    """The interval of the gain (paired bootstrap over the test images) must lie above 0; null turns
+    this off."""
+    max_params: Positive | None = None
+    """A model with more parameters is not promoted."""
+    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    """Nor one that is slower at the median, as `latency` measures it."""
 
 
 # --- the cluster ----------------------------------------------------------------------------

@@ -7,6 +7,8 @@ import torch
 
 from components import registry
 from components.config import Config
+from components.promotion import Candidate, Decision, correct, promote
+from components.registry import Registered
 from components.steps.running import Step, execute, read_config, read_json, write_json
 from components.tracking import redact, wait_for_run
 from nascore import draw
@@ -15,6 +17,7 @@ from nascore.data.store import DatasetInfo
 from nascore.final import FinalModel, Predictor
 from nascore.report.page import Report, render
 from nascore.results import Arm, SearchResult
+from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace, make_space
 
 VERSION = 1
@@ -48,18 +51,17 @@ def run(
         with step.busy("data"):
             splits = load(dataset, torch.device("cpu"))
         run_id = _wait_for_run(step, settings)
-        registered, decision = _register(settings, final, splits, run_id)
+        profiled = read_json(latency)
+        registered, decision = _register(settings, final, splits, run_id, profiled["p50_ms"])
         seconds = _seconds(dataset, controller, model, search_result, latency)
         seconds["promote"] = step.timing()
-        summary = _summary(settings, search, final, splits.info, read_json(latency), seconds)
+        summary = _summary(settings, search, final, splits.info, profiled, seconds)
         summary |= {"model_uri": registered.uri, "tracking_run_id": run_id}
         summary["promotion"] = decision.to_dict()
         write_json(result, summary)
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(
-            _page(
-                settings, summary, search, final, space, splits.info, read_json(latency), seconds
-            ),
+            _page(settings, summary, search, final, space, splits.info, profiled, seconds),
             encoding="utf-8",
         )
         metrics = {
@@ -99,12 +101,13 @@ def _wait_for_run(step: Step, settings: Config) -> str:
 
 
 def _register(
-    settings: Config, final: FinalModel, splits: Splits, run_id: str
-) -> tuple[registry.Registered, registry.Decision]:
+    settings: Config, final: FinalModel, splits: Splits, run_id: str, latency_ms: float
+) -> tuple[Registered, Decision]:
     pixels = torch.cat(list(splits.test.pixel_batches(512))).float()
     uri, name = settings.tracking.uri, settings.promote.model_name
+    network = Predictor(final.network, splits.info).eval()
     registered = registry.register(
-        Predictor(final.network, splits.info).eval(),
+        network,
         pixels[:_EXAMPLE_IMAGES].numpy(),
         uri=uri,
         run_id=run_id,
@@ -116,13 +119,17 @@ def _register(
             "nas.test_accuracy": f"{final.test_accuracy:.6f}",
         },
     )
-    decision = registry.promote(
-        registered,
+    labels = splits.test.labels
+    candidate = Candidate(
+        registered, correct(network, pixels, labels), final.num_params, latency_ms
+    )
+    decision = promote(
+        candidate,
         uri=uri,
-        accuracy=final.test_accuracy,
         images=pixels,
-        labels=splits.test.labels,
-        min_gain=settings.promote.min_gain,
+        labels=labels,
+        config=settings.promote,
+        rng=Seeds(settings.seed).numpy("promote"),
     )
     return registered, decision
 
@@ -246,7 +253,7 @@ def _track(
     summary: dict[str, Any],
     result: Path,
     report: Path,
-    decision: registry.Decision,
+    decision: Decision,
 ) -> None:
     step.parent.metrics(metrics)
     step.parent.artifact(result, "result")

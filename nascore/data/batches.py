@@ -85,9 +85,9 @@ class Split:
         for position, x_u8 in zip(positions, self._images.batches(positions), strict=True):
             yield self.normalise(x_u8), self.labels[position.to(self.device)]
 
-    def pixel_batches(self, batch_size: int) -> Iterator[Tensor]:
-        """All images in order as they are stored, uint8 (B, C, H, W)."""
-        return self._images.batches(list(torch.arange(self.num_images).split(batch_size)))
+    def pixel_batches(self, batch_size: int, *, every: int = 1) -> Iterator[Tensor]:
+        """All images in order as they are stored, or each `every`-th; uint8 (B, C, H, W)."""
+        return self._images.batches(list(torch.arange(0, self.num_images, every).split(batch_size)))
 
     def normalise(self, x_u8: Tensor) -> Tensor:
         """(pixel / 255 - mean) / std, a channel at a time."""

@@ -1,4 +1,4 @@
-"""Registry on a real SQLite store: what is logged, who becomes champion, and what is refused."""
+"""Registry on a real SQLite store: what is logged, and what is refused."""
 
 import os
 from pathlib import Path
@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from components import registry
-
-IMAGES = 40
 
 
 class Constant(nn.Module):
@@ -45,28 +43,6 @@ def register(network: nn.Module, example: NDArray[np.float32], store: str, run_i
     return registry.register(
         network.eval(), example, uri=store, run_id=run_id, model_name="net", tags={"nas.seed": "0"}
     )
-
-
-def promote(new: registry.Registered, store: str, accuracy: float, **settings: float):
-    """On images of which 24, 8 and 8 belong to the classes 0, 1 and 2."""
-    labels = torch.tensor([0] * 24 + [1] * 8 + [2] * 8)
-    return registry.promote(
-        new,
-        uri=store,
-        accuracy=accuracy,
-        images=torch.zeros(IMAGES, 1, 8, 8),
-        labels=labels,
-        min_gain=settings.get("min_gain", 0.0),
-    )
-
-
-def another_run(store: str) -> str:
-    client = MlflowClient(store)
-    return client.create_run(client.get_experiment_by_name("nas").experiment_id).info.run_id
-
-
-def champion(store: str) -> str:
-    return str(MlflowClient(store).get_model_version_by_alias("net", "champion").version)
 
 
 def test_a_registered_model_predicts_what_the_network_did(
@@ -139,72 +115,10 @@ def test_one_image_is_no_example(store: str, run_id: str, example: NDArray[np.fl
         register(Constant(0), example[:1], store, run_id)
 
 
-def test_a_retried_step_gets_its_version_back_and_stays_champion(
+def test_a_retried_step_gets_its_version_back(
     store: str, run_id: str, example: NDArray[np.float32]
 ):
     first = register(Constant(0), example, store, run_id)
-    assert promote(first, store, 0.6).alias == registry.CHAMPION
-    again = register(Constant(0), example, store, run_id)
-    assert again == first
-    assert promote(again, store, 0.6).alias == registry.CHAMPION
+    assert register(Constant(0), example, store, run_id) == first
     other = register(Constant(1), example, store, run_id)  # trained anew: another network
     assert other.version != first.version
-
-
-def test_champion_and_challenger_by_accuracy_on_the_same_images(
-    store: str, run_id: str, example: NDArray[np.float32]
-):
-    first = register(Constant(1), example, store, run_id)
-    decision = promote(first, store, 0.2)
-    assert (decision.alias, decision.champion_accuracy) == (registry.CHAMPION, None)
-    equal = register(Constant(2), example, store, another_run(store))
-    decision = promote(equal, store, 0.2)
-    assert decision.alias == registry.CHALLENGER
-    assert decision.champion_accuracy == 0.2
-    assert champion(store) == first.version
-    better = register(Constant(0), example, store, another_run(store))
-    # 0.6 - 0.2 is 0.39999999999999997 in floating point.
-    assert promote(better, store, 0.6, min_gain=0.41).alias == registry.CHALLENGER
-    decision = promote(better, store, 0.6, min_gain=0.4)
-    assert decision.alias == registry.CHAMPION
-    assert "0.6000 against 0.2000" in decision.reason
-    assert champion(store) == better.version
-    client = MlflowClient(store)
-    assert client.get_model_version("net", better.version).tags["nas.decision"] == decision.reason
-
-
-def test_models_of_other_shapes_are_not_compared(
-    store: str, run_id: str, example: NDArray[np.float32]
-):
-    first = register(Constant(0), example, store, run_id)
-    promote(first, store, 0.6)
-    classes = register(Constant(0, num_classes=9), example, store, another_run(store))
-    decision = promote(classes, store, 0.9)
-    assert decision.alias == registry.CHALLENGER
-    assert "answers with logits of shape (-1, 4)" in decision.reason
-    assert "promote.model_name" in decision.reason
-    colour = np.zeros((2, 3, 8, 8), np.float32)
-    decision = promote(register(Constant(0), colour, store, another_run(store)), store, 0.9)
-    assert "reads images of shape (-1, 1, 8, 8)" in decision.reason
-    assert champion(store) == first.version
-
-
-def test_a_pickled_champion_is_not_loaded(
-    store: str, run_id: str, example: NDArray[np.float32], tmp_path: Path
-):
-    sprung = tmp_path / "sprung"
-
-    class Trap(Constant):
-        def __reduce__(self):
-            return (open, (str(sprung), "w"))
-
-    promote(register(Constant(0), example, store, run_id), store, 0.6)
-    (archive,) = (tmp_path / "mlartifacts").rglob("model.pt2")
-    torch.save(Trap(0), archive)
-    new = register(Constant(0), example, store, another_run(store))
-    decision = promote(new, store, 0.9)
-    assert decision.alias == registry.CHALLENGER
-    assert "cannot be loaded" in decision.reason
-    assert not sprung.exists()
-    torch.load(archive, weights_only=False)  # it is a trap indeed
-    assert sprung.exists()

@@ -1,0 +1,303 @@
+"""Who is champion: gates that a new model must pass, the alias, its history, and the way back."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import mlflow
+import numpy as np
+import torch
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import get_model_info
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from components import registry
+from components.registry import Registered
+from components.settings import PromoteConfig
+from components.tracking import redact
+from nascore.comparison import PairedComparison, compare_paired
+from nascore.errors import InputError
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+_HISTORY = "nas.champions"  # tag of the registered model: versions that were champion, in order
+_DECISION = "nas.decision"  # tag of a version: why it is what it is
+_BATCH_SIZE = 256
+_ROUNDING = 1e-9  # 0.3 - 0.2 is a gain of 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A registered model that asks to be champion, and what was measured of it.
+
+    Attributes:
+        correct: whether it classifies each test image right, (N,).
+        latency_ms: median of the profile.
+    """
+
+    registered: Registered
+    correct: NDArray[np.bool_]
+    num_params: int
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One condition; all must hold."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of a new version.
+
+    Attributes:
+        alias: the alias that points to it now.
+        reason: why, in words.
+        champion_accuracy: test accuracy of the old champion on the same images; None without one.
+        champion_version: of the old champion; None without one.
+    """
+
+    alias: str
+    reason: str
+    champion_accuracy: float | None = None
+    champion_version: str | None = None
+    gates: tuple[Gate, ...] = ()
+    comparison: PairedComparison | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def promote(
+    candidate: Candidate,
+    *,
+    uri: str,
+    images: Tensor,
+    labels: Tensor,
+    config: PromoteConfig,
+    rng: np.random.Generator,
+) -> Decision:
+    """Makes a version champion when all gates hold, else challenger.
+
+    The champion is judged here on the same test images, so that two models trained at different
+    times are compared on equal terms. Without a champion only the limits of size and latency count.
+
+    Args:
+        images: test images (N, C, H, W), as both models read them.
+        labels: (N,).
+        rng: of the bootstrap.
+    """
+    registry.use(uri)
+    client = MlflowClient(tracking_uri=uri)
+    new = candidate.registered
+    decision = _decide(client, candidate, images, labels, config, rng)
+    if decision.alias == CHAMPION:
+        _crown(client, new.name, new.version)
+    else:
+        client.set_registered_model_alias(new.name, decision.alias, new.version)
+    client.set_model_version_tag(new.name, new.version, _DECISION, decision.reason)
+    return decision
+
+
+def roll_back(model_name: str, *, uri: str, to: str | None = None) -> tuple[str | None, str]:
+    """Makes the champion before the present one champion again, or the version `to`.
+
+    Returns:
+        The version that was champion, and the one that is now.
+
+    Raises:
+        InputError: there is no such model or version, or none to go back to.
+    """
+    registry.use(uri)
+    client = MlflowClient(tracking_uri=uri)
+    try:
+        model = client.get_registered_model(model_name)
+    except MlflowException as error:
+        raise InputError.of(
+            "promote.model_name", model_name, f"is not in the registry at {redact(uri)}"
+        ) from error
+    present = model.aliases.get(CHAMPION)
+    present = None if present is None else str(present)
+    history = _history(model)
+    earlier = [version for version in history if version != present]
+    version = to or (earlier[-1] if earlier else None)
+    if version is None:
+        raise InputError.of(
+            "promote.model_name",
+            model_name,
+            f"version {present} is the first champion; name another version with --to",
+        )
+    _check_version(client, model_name, version)
+    client.set_registered_model_alias(model_name, CHAMPION, version)
+    kept = history[: history.index(version)] if to is None else history
+    client.set_registered_model_tag(model_name, _HISTORY, ",".join([*kept, version]))
+    reason = "rolled back to by hand" + (f" from version {present}" if present else "")
+    client.set_model_version_tag(model_name, version, _DECISION, reason)
+    return present, version
+
+
+def champion_of(model_name: str, *, uri: str) -> Any | None:
+    """MLflow's version of the champion; None when there is none yet."""
+    registry.use(uri)
+    client = MlflowClient(tracking_uri=uri)
+    try:
+        return client.get_model_version_by_alias(model_name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+# --- the decision ---------------------------------------------------------------------------
+
+
+def _decide(
+    client: MlflowClient,
+    candidate: Candidate,
+    images: Tensor,
+    labels: Tensor,
+    config: PromoteConfig,
+    rng: np.random.Generator,
+) -> Decision:
+    new = candidate.registered
+    version = client.get_registered_model(new.name).aliases.get(CHAMPION)
+    limits = _limits(candidate, config)
+    if version is None:
+        return _verdict("there was no champion", limits)
+    if str(version) == new.version:
+        return Decision(CHAMPION, "it is the champion already")
+    champion = registry.registered(new.name, version)
+    fault = _why_incomparable(champion, new)
+    if fault is None:
+        try:
+            before = correct(mlflow.pytorch.load_model(champion.uri), images, labels)
+        except MlflowException as error:  # pickled, damaged, or gone
+            fault = f"cannot be loaded: {redact(str(error)).splitlines()[0][:200]}"
+    if fault is not None:
+        return Decision(
+            CHALLENGER,
+            f"the champion (version {version}) {fault}; set promote.model_name to another name, "
+            "or move the alias by hand",
+            champion_version=str(version),
+        )
+    paired = compare_paired(
+        candidate.correct, before, rng=rng, confidence=config.confidence or 0.95
+    )
+    reason = (
+        f"test accuracy {paired.new_accuracy:.4f} against {paired.old_accuracy:.4f} of the "
+        f"champion (version {version}) on the same images"
+    )
+    return _verdict(reason, [*_gains(paired, config), *limits], paired=paired, version=str(version))
+
+
+def _verdict(
+    reason: str,
+    gates: Sequence[Gate],
+    *,
+    paired: PairedComparison | None = None,
+    version: str | None = None,
+) -> Decision:
+    failed = [gate for gate in gates if not gate.passed]
+    told = "; ".join(gate.detail for gate in failed or gates)
+    return Decision(
+        CHALLENGER if failed else CHAMPION,
+        f"{reason}: {told}" if told else reason,
+        champion_accuracy=None if paired is None else paired.old_accuracy,
+        champion_version=version,
+        gates=tuple(gates),
+        comparison=paired,
+    )
+
+
+def _gains(paired: PairedComparison, config: PromoteConfig) -> list[Gate]:
+    gain = paired.difference
+    needed = f"{config.min_gain:g} is needed" if config.min_gain > 0 else "any gain is enough"
+    gates = [
+        Gate(
+            "gain",
+            gain > 0 and gain >= config.min_gain - _ROUNDING,
+            f"a gain of {gain:.4f}, where {needed}",
+        )
+    ]
+    if config.confidence is not None:
+        gates.append(
+            Gate(
+                "certainty",
+                paired.lower > 0,
+                f"the {config.confidence:.0%} interval of the gain is {paired.lower:+.4f} to "
+                f"{paired.upper:+.4f} on {paired.num_images} images, where all of it must be above "
+                "0",
+            )
+        )
+    return gates
+
+
+def _limits(candidate: Candidate, config: PromoteConfig) -> list[Gate]:
+    gates = []
+    for name, value, limit, unit in (
+        ("size", candidate.num_params, config.max_params, "parameters"),
+        ("latency", candidate.latency_ms, config.max_latency_ms, "ms at the median"),
+    ):
+        if limit is not None:
+            detail = f"{value:,.6g} {unit}, where {limit:,.6g} are allowed"
+            gates.append(Gate(name, value <= limit, detail))
+    return gates
+
+
+def _why_incomparable(champion: Registered, new: Registered) -> str | None:
+    """Models are comparable when they read images and give logits of the same shapes."""
+    theirs, ours = get_model_info(champion.uri), get_model_info(new.uri)
+    if "pytorch" not in theirs.flavors:
+        return "is not a PyTorch model"
+    for what, is_output in (("reads images", False), ("answers with logits", True)):
+        shapes = [_shapes(info.signature, is_output) for info in (theirs, ours)]
+        if shapes[0] != shapes[1]:
+            return f"{what} of shape {shapes[0]}, the new model of shape {shapes[1]}"
+    return None
+
+
+def _shapes(signature: Any, is_output: bool) -> Any:
+    schema = None if signature is None else signature.outputs if is_output else signature.inputs
+    if schema is None or not schema.is_tensor_spec():
+        return "unknown"
+    return tuple(schema.inputs[0].shape)
+
+
+def correct(model: nn.Module, images: Tensor, labels: Tensor) -> NDArray[np.bool_]:
+    """Which images are classified right, in batches that bound the memory."""
+    with torch.inference_mode():
+        parts = [
+            model(x_BCHW).argmax(1) == y_B
+            for x_BCHW, y_B in zip(
+                images.split(_BATCH_SIZE), labels.split(_BATCH_SIZE), strict=True
+            )
+        ]
+    return np.asarray(torch.cat(parts).cpu().numpy())
+
+
+# --- the alias and its history --------------------------------------------------------------
+
+
+def _history(model: Any) -> list[str]:
+    return [version for version in model.tags.get(_HISTORY, "").split(",") if version]
+
+
+def _crown(client: MlflowClient, name: str, version: str) -> None:
+    """The history is written first: an alias that was moved can always be moved back."""
+    history = _history(client.get_registered_model(name))
+    if history[-1:] != [version]:
+        client.set_registered_model_tag(name, _HISTORY, ",".join([*history, version]))
+    client.set_registered_model_alias(name, CHAMPION, version)
+
+
+def _check_version(client: MlflowClient, name: str, version: str) -> None:
+    try:
+        client.get_model_version(name, version)
+    except MlflowException as error:
+        raise InputError.of("--to", version, f"{name} has no such version") from error
