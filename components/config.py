@@ -8,7 +8,12 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, ValidationError
 
 from components.explain import locate, problem_of, suggest, truths
-from components.settings import ClusterConfig, PromoteConfig, TrackingConfig
+from components.settings import (
+    ClusterConfig,
+    PromoteConfig,
+    RetrainConfig,
+    TrackingConfig,
+)
 from nascore.config import DataConfig, LatencyConfig, SearchConfig, Section, TrainingConfig
 from nascore.errors import InputError, Problem
 from nascore.methods import METHODS
@@ -33,6 +38,7 @@ class Config(Section):
     """How the winner is trained; `search.child` is how it was found."""
     latency: LatencyConfig = LatencyConfig()
     promote: PromoteConfig = PromoteConfig()
+    retrain: RetrainConfig = RetrainConfig()
     tracking: TrackingConfig = TrackingConfig()
     cluster: ClusterConfig = ClusterConfig()
 

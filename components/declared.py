@@ -53,6 +53,78 @@ def prepare_data(
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
+def review(
+    run_key: str,
+    config: Input[Artifact],
+    dataset: Input[Dataset],
+    review: Output[Artifact],
+    metrics: Output[Metrics],
+) -> NamedTuple("Reviewed", [("plan", str)]):  # type: ignore[valid-type]
+    """Compares new data with the champion's, and decides whether an architecture is searched anew.
+
+    Args:
+        run_key: Key of the tracked run, from prepare_data.
+        config: The configuration, from prepare_data.
+        dataset: The new data, from prepare_data.
+
+    Returns:
+        review: The plan and its reason, the drift, and the search that found the champion, as JSON.
+        metrics: Drift of class shares and of pixel values (population stability index).
+        plan: `search` or `reuse`.
+    """
+    from pathlib import Path
+    from typing import NamedTuple
+
+    from components.steps import review as step
+
+    reviewed = step.run(
+        run_key=run_key,
+        config=Path(config.path),
+        dataset=Path(dataset.path),
+        review=Path(review.path),
+    )
+    for name, value in reviewed.metrics.items():
+        metrics.log_metric(name, value)
+    return NamedTuple("Reviewed", [("plan", str)])(reviewed.plan)  # type: ignore[operator]
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def reuse(
+    run_key: str,
+    config: Input[Artifact],
+    review: Input[Artifact],
+    controller: Output[Model],
+    search_result: Output[Artifact],
+    metrics: Output[Metrics],
+) -> None:
+    """Hands on the architecture of the champion, where no search is needed.
+
+    Args:
+        run_key: Key of the tracked run, from prepare_data.
+        config: The configuration, from prepare_data.
+        review: From review.
+
+    Returns:
+        controller: An empty folder; nothing is learned before a search that does not take place.
+        search_result: The search that found the champion, as JSON.
+        metrics: Validation accuracy of the architecture in that search (fraction).
+    """
+    from pathlib import Path
+
+    from components.steps import reuse as step
+
+    values = step.run(
+        run_key=run_key,
+        config=Path(config.path),
+        review=Path(review.path),
+        controller=Path(controller.path),
+        search_result=Path(search_result.path),
+    )
+    for name, value in values.items():
+        metrics.log_metric(name, value)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def pretrain_controller(
     run_key: str,
     config: Input[Artifact],

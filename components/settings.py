@@ -37,6 +37,16 @@ class PromoteConfig(Section):
     """Nor one that is slower at the median, as `latency` measures it."""
 
 
+class RetrainConfig(Section):
+    """When retraining searches anew instead of training the champion's architecture."""
+
+    max_drift: Annotated[float, Field(gt=0)] = 0.25
+    """Population stability index of class shares or pixel values, the larger of the two, against
+    the data of the champion; 0.1 is commonly read as no change, 0.25 as a large one."""
+    max_age_days: Annotated[float, Field(gt=0)] | None = None
+    """Of the champion."""
+
+
 # --- the cluster ----------------------------------------------------------------------------
 
 
@@ -65,6 +75,8 @@ class StepConfig(Section):
 
 StepName = Literal[
     "prepare_data",
+    "review",
+    "reuse",
     "pretrain_controller",
     "search",
     "search_worker",

@@ -21,6 +21,7 @@ from pipelines.bench import bench
 
 if TYPE_CHECKING:
     from components.config import Config
+    from pipelines.events import Kind
     from pipelines.process import Failure
 
 FAILED = 1
@@ -74,13 +75,45 @@ def configuration(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def output_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments of the commands that run a pipeline on this machine."""
+    for option in (
+        click.option("--out", type=click.Path(path_type=Path), help="Output folder [runs/<time>]."),
+        click.option("--resume", is_flag=True, help="Go on with the run in --out."),
+        click.option("--json", "as_json", is_flag=True, help="Print only the result, as JSON."),
+    ):
+        command = option(command)
+    return command
+
+
 @main.command()
 @configuration
-@click.option("--out", type=click.Path(path_type=Path), help="Output folder [runs/<time>].")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else.")
+@output_options
 @one_message
-def run(
+def run(**arguments: Any) -> None:
+    """Search, train, profile and register a network on this machine.
+
+    CONFIG is a YAML file; without one the preset is used as it is. Runs the same compiled pipeline
+    as Kubeflow would, in local processes.
+    """
+    _run("search", **arguments)
+
+
+@main.command()
+@configuration
+@output_options
+@one_message
+def retrain(**arguments: Any) -> None:
+    """Train the champion's architecture on new data; promote it if it is better.
+
+    Searches anew when there is no champion yet, it is too old, or the data drifted too far
+    (`retrain` in the configuration). `promote` holds the gates.
+    """
+    _run("retrain", **arguments)
+
+
+def _run(
+    kind: "Kind",
     config: Path | None,
     preset: str | None,
     settings: tuple[str, ...],
@@ -88,11 +121,6 @@ def run(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Search, train, profile and register a network on this machine.
-
-    CONFIG is a YAML file; without one the preset is used as it is. Runs the same compiled pipeline
-    as Kubeflow would, in local processes.
-    """
     start = time.monotonic()
     from rich.console import Console
 
@@ -117,15 +145,15 @@ def run(
         f"Running {resolved.method} on {source}; output in {output.folder}", soft_wrap=True
     )
     try:
-        failure = run_pipeline(output, console)
+        failure = run_pipeline(output, console, kind)
     except Stopped as stop:
-        _say_stopped(output.folder)
+        _say_stopped(output.folder, kind)
         sys.exit(INTERRUPTED if stop.signum == signal.SIGINT else FAILED)
     if failure is not None and failure.problems:
         output.undo()
         raise InputError(failure.problems)
     if failure is not None:
-        _fail(output.folder, failure)
+        _fail(output.folder, failure, kind)
     result = output.finish(time.monotonic() - start)
     _say_result(result, output.folder, console, resolved.tracking.uri)
     if as_json:
@@ -138,9 +166,14 @@ def run(
     "--out",
     "-o",
     type=click.Path(dir_okay=False, path_type=Path),
-    default=Path("search_pipeline.yaml"),
+    help="File to write [search_pipeline.yaml or retrain_pipeline.yaml].",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["search", "retrain"]),
+    default="search",
     show_default=True,
-    help="File to write.",
+    help="Which pipeline.",
 )
 @click.option("--image", help="Image of all steps, by digest or by a tag that never moves.")
 @one_message
@@ -148,15 +181,19 @@ def compile_command(
     config: Path | None,
     preset: str | None,
     settings: tuple[str, ...],
-    out: Path,
+    out: Path | None,
+    kind: "Kind",
     image: str | None,
 ) -> None:
     """Write the pipeline as KFP's IR YAML, ready to upload to Kubeflow."""
     from components.image import IMAGE
     from components.tracking.stores import sqlite_path
+    from pipelines.compiling import check_cluster, check_image
     from pipelines.config import resolve
-    from pipelines.search import check_cluster, check_image, compile_search
+    from pipelines.retrain import compile_retrain
+    from pipelines.search import compile_search
 
+    out = out or Path(f"{kind}_pipeline.yaml")
     resolved = resolve(config, preset, settings)
     problems: list[Problem] = []
     with collecting(problems):
@@ -167,7 +204,8 @@ def compile_command(
         raise InputError(problems)
     if not out.absolute().parent.is_dir():
         raise InputError.of("--out", out, "its folder does not exist; make it first")
-    compile_search(resolved, out, image=image or IMAGE)
+    compile_pipeline = compile_retrain if kind == "retrain" else compile_search
+    compile_pipeline(resolved, out, image=image or IMAGE)
     if sqlite_path(resolved.tracking.uri) is not None:
         click.echo(
             "warning: tracking.uri is a SQLite file, which is gone with its pod; give the address "
@@ -175,6 +213,31 @@ def compile_command(
             err=True,
         )
     click.echo(f"Wrote {out}. Upload it in the Kubeflow UI, or with kfp pipeline create.")
+
+
+@main.command()
+@configuration
+@click.option("--to", metavar="VERSION", help="Which version [the champion before this one].")
+@one_message
+def rollback(
+    config: Path | None, preset: str | None, settings: tuple[str, ...], to: str | None
+) -> None:
+    """Make the champion before the present one champion again.
+
+    Reads `promote.model_name` and `tracking.uri` of the configuration.
+    """
+    from components.tracking import check_store
+    from pipelines.config import resolve
+
+    resolved = resolve(config, preset, settings)
+    problems, _ = check_store(resolved.tracking.uri)
+    if problems:
+        raise InputError(problems)
+    from components.promotion import roll_back
+
+    name = resolved.promote.model_name
+    before, now = roll_back(name, uri=resolved.tracking.uri, to=to)
+    click.echo(f"champion of {name}: version {now} (was {before or 'none'})")
 
 
 @main.command()
@@ -245,7 +308,7 @@ def _resolve_run(
         raise InputError([*error.problems, *([] if resume else check_fresh(out))]) from error
 
 
-def _say_stopped(out: Path) -> None:
+def _say_stopped(out: Path, kind: "Kind") -> None:
     from pipelines.local import SEARCH_RESULT
 
     path = out / SEARCH_RESULT
@@ -258,20 +321,21 @@ def _say_stopped(out: Path) -> None:
         )
     else:
         click.echo("Stopped before a child was trained.", err=True)
-    click.echo(f"Go on with: {_resume_command(out)}", err=True)
+    click.echo(f"Go on with: {_resume_command(out, kind)}", err=True)
 
 
-def _resume_command(out: Path) -> str:
-    return f"nas run --resume --out {shlex.quote(str(out))}"
+def _resume_command(out: Path, kind: "Kind") -> str:
+    command = "retrain" if kind == "retrain" else "run"
+    return f"nas {command} --resume --out {shlex.quote(str(out))}"
 
 
-def _fail(out: Path, failure: "Failure") -> NoReturn:
+def _fail(out: Path, failure: "Failure", kind: "Kind") -> NoReturn:
     from pipelines.local import LOG
 
     click.echo(
         f"The step {failure.step} failed: {failure.error}\n"
         f"  log:    {out / LOG}\n"
-        f"  resume: {_resume_command(out)}   (finished work is kept)",
+        f"  resume: {_resume_command(out, kind)}   (finished work is kept)",
         err=True,
     )
     sys.exit(FAILED)

@@ -3,7 +3,10 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+Kind = Literal["search", "retrain"]
+KINDS: tuple[Kind, ...] = ("search", "retrain")
 
 STEPS = (
     "prepare_data",
@@ -13,6 +16,18 @@ STEPS = (
     "profile_latency",
     "promote",
 )
+# Of pretrain_controller, search and reuse only those that the review asks for take place.
+RETRAIN_STEPS = (
+    "prepare_data",
+    "review",
+    "pretrain_controller",
+    "search",
+    "reuse",
+    "train_final",
+    "profile_latency",
+    "promote",
+)
+STEPS_OF: dict[Kind, tuple[str, ...]] = {"search": STEPS, "retrain": RETRAIN_STEPS}
 
 
 class ProgressFile:

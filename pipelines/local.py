@@ -1,10 +1,10 @@
 """Runs a compiled pipeline on this machine, in local processes: the same file as on Kubeflow.
 
-    python -m pipelines.local --out FOLDER
+    python -m pipelines.local --out FOLDER --kind search|retrain
 
-A child process of `nas run`. FOLDER holds `config.json`; the pipeline is compiled from it to
-`pipeline.yaml`, and that file is what runs. Everything it prints is the run's log. SIGTERM asks
-the step under way to save what it has, and ends the run.
+A child process of `nas run` and `nas retrain`. FOLDER holds `config.json`; the pipeline is compiled
+from it to `pipeline.yaml`, and that file is what runs. Everything it prints is the run's log.
+SIGTERM asks the step under way to save what it has, and ends the run.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import yaml
 
 from components.config import loads
 from components.tracking import follower
-from pipelines.events import ProgressFile
+from pipelines.events import KINDS, Kind, ProgressFile
 
 CONFIG = "config.json"
 PIPELINE = "pipeline.yaml"
@@ -33,6 +33,7 @@ LOG = "pipeline.log"
 RESULT = "result.json"
 SEARCH_RESULT = "search_result.json"
 REPORT = "report.html"
+REVIEW = "review.json"
 
 _SAVE_S = 15.0  # what a step gets for saving; a checkpoint of a small network takes a second
 _POLL_S = 0.1
@@ -49,21 +50,26 @@ def environment(out: Path) -> dict[str, str]:
     }
 
 
-def run(out: Path) -> None:
+def run(out: Path, kind: Kind) -> None:
     """Compiles and runs; `result.json` and `report.html` lie in `out` afterwards.
 
     Raises:
         RuntimeError: a step failed (kfp's own error; the step's is in the log).
     """
-    from pipelines.search import compile_search
-
     config = loads((out / CONFIG).read_text())
-    compile_search(config, out / PIPELINE, for_cluster=False)
+    if kind == "retrain":
+        from pipelines.retrain import compile_retrain
+
+        compile_retrain(config, out / PIPELINE, for_cluster=False)
+    else:
+        from pipelines.search import compile_search
+
+        compile_search(config, out / PIPELINE, for_cluster=False)
     run_compiled(out)
 
 
 def run_compiled(out: Path) -> None:
-    """Runs `pipeline.yaml` in `out` and collects its outputs `result` and `report`."""
+    """Runs `pipeline.yaml` in `out` and collects its outputs: result, report and review."""
     from kfp import components, local
 
     os.environ.update(environment(out))
@@ -88,10 +94,22 @@ def _without_retries(path: Path) -> str:
 
 
 def _collect(out: Path, outputs: dict[str, Any]) -> None:
-    for name, target in (("result", RESULT), ("report", REPORT)):
-        temporary = out / f".{target}"
-        shutil.copyfile(outputs[name].path, temporary)
-        os.replace(temporary, out / target)
+    """Pipeline outputs, or what the steps have kept: a pipeline with branches has none of these."""
+    for step, name, target in (
+        ("review", "review", REVIEW),
+        ("promote", "report", REPORT),
+        ("promote", "result", RESULT),
+    ):
+        kept = out / "state" / step / "outputs" / name
+        found = Path(outputs[name].path) if name in outputs else kept
+        if found.exists():
+            _copy(found, out / target)
+
+
+def _copy(path: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}")
+    shutil.copyfile(path, temporary)
+    os.replace(temporary, target)
 
 
 @contextlib.contextmanager
@@ -102,9 +120,7 @@ def _search_collected(out: Path) -> Iterator[None]:
     finally:
         found = out / "state" / "search" / SEARCH_RESULT
         if found.exists():
-            temporary = out / f".{SEARCH_RESULT}"
-            shutil.copyfile(found, temporary)
-            os.replace(temporary, out / SEARCH_RESULT)
+            _copy(found, out / SEARCH_RESULT)
 
 
 # --- tracking -------------------------------------------------------------------------------
@@ -190,12 +206,13 @@ def _stop_with(parent: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines.local")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--kind", choices=KINDS, default="search", help="which pipeline")
     parser.add_argument("--parent", type=int, help="stop when this process is no more the parent")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     if arguments.parent is not None:
         threading.Thread(target=_stop_with, args=(arguments.parent,), daemon=True).start()
-    run(arguments.out)
+    run(arguments.out, arguments.kind)
     return 0
 
 

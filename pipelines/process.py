@@ -14,6 +14,7 @@ from types import FrameType
 from rich.console import Console
 
 from nascore.errors import Problem
+from pipelines.events import Kind
 from pipelines.local import LOG, PROGRESS
 from pipelines.output import Output
 from pipelines.progress import Display, follow
@@ -46,14 +47,14 @@ class Stopped(Exception):
         self.signum = signum
 
 
-def run_pipeline(output: Output, console: Console) -> Failure | None:
+def run_pipeline(output: Output, console: Console, kind: Kind = "search") -> Failure | None:
     """Runs the pipeline in a process group of its own; returns why it failed, or None.
 
     Raises:
         Stopped: ctrl-C or SIGTERM; every process of the run has ended, and finished work is kept.
     """
-    with _signals_raise(), Display(console) as display:
-        process = _start(output)
+    with _signals_raise(), Display(console, kind) as display:
+        process = _start(output, kind)
         try:
             follow(output.folder / PROGRESS, display, is_running=lambda: process.poll() is None)
         except Stopped:
@@ -65,8 +66,9 @@ def run_pipeline(output: Output, console: Console) -> Failure | None:
     return None if process.returncode == 0 else _failure(display, output.folder / LOG)
 
 
-def _start(output: Output) -> subprocess.Popen[bytes]:
+def _start(output: Output, kind: Kind) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "pipelines.local", "--out", str(output.folder)]
+    command += ["--kind", kind]
     with open(output.folder / LOG, "ab") as log:
         return subprocess.Popen(
             [*command, "--parent", str(os.getpid())],

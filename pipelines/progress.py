@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from pipelines.events import STEPS, ProgressFile
+from pipelines.events import STEPS, Kind, ProgressFile
 from pipelines.local import REPORT
 
 _POLL_S = 0.1
@@ -28,8 +28,9 @@ class Display:
         failure: the last `failed` or `input_error` event.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, kind: Kind = "search") -> None:
         self._console = console
+        self._kind = kind
         self._text = ""
         self._start_s = time.monotonic()
         self._said_s = float("-inf")
@@ -56,7 +57,7 @@ class Display:
             return
         if kind == "started":
             self.step = event["step"]
-        text = describe(event)
+        text = describe(event, self._kind)
         if text is None:
             return
         passing = kind in ("started", "child", "epoch")
@@ -97,10 +98,12 @@ def _is_news(event: Mapping[str, Any]) -> bool:
     return bool(accuracy is None or accuracy == event["best"] or last)
 
 
-def describe(event: Mapping[str, Any]) -> str | None:
+def describe(event: Mapping[str, Any], pipeline: Kind = "search") -> str | None:
     """One event as a line; None when it says nothing to a person."""
     kind, step = event["event"], event["step"]
-    label = f"[{STEPS.index(step) + 1}/{len(STEPS)}] {step}" if step in STEPS else step
+    label = step
+    if pipeline == "search" and step in STEPS:  # a retraining leaves steps out: no numbers
+        label = f"[{STEPS.index(step) + 1}/{len(STEPS)}] {step}"
     if kind == "started":
         return f"{label} ..."
     if kind == "finished":

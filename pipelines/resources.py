@@ -38,6 +38,8 @@ class Resources:
 RESOURCES = {
     # Bad input is found here and must not be tried again.
     "prepare_data": Resources(cpu="2", memory="8G"),
+    "review": Resources(cpu="2", memory="8G", retries=2),
+    "reuse": Resources(cpu="1", memory="2G", retries=2),
     "pretrain_controller": Resources(cpu="4", memory="16G", gpus=1, retries=2),
     "search": Resources(cpu="4", memory="16G", gpus=1, retries=3),
     "search_worker": Resources(cpu="4", memory="16G", gpus=1, retries=3),

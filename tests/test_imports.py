@@ -44,13 +44,16 @@ ONLY_IN = {
     "mlflow": {
         "components.promotion",
         "components.registry",
+        "components.steps.review",
         "components.tracking.follow",
         "components.tracking.sender",
     },
     "kfp": {
         "components.declared",
+        "pipelines.compiling",
         "pipelines.local",
         "pipelines.resources",
+        "pipelines.retrain",
         "pipelines.search",
     },
 }

@@ -13,6 +13,7 @@ from components.steps.running import Step, execute, read_config, read_json, writ
 from components.tracking import redact, wait_for_run
 from nascore import draw
 from nascore.data.batches import Splits, load
+from nascore.data.profile import profile
 from nascore.data.store import DatasetInfo
 from nascore.final import FinalModel, Predictor
 from nascore.report.page import Report, render
@@ -21,6 +22,8 @@ from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace, make_space
 
 VERSION = 1
+PROFILE = "profile.json"
+SEARCH_RESULT = "search_result.json"
 _EXAMPLE_IMAGES = 2  # one image would be exported as a fixed batch size
 _RUN_TIMEOUT_S = 120.0
 
@@ -72,6 +75,7 @@ def run(
             "macs": float(final.macs),
         }
         _track(step, metrics, summary, result, report, decision)
+        _keep_for_retraining(step, search, splits)
         return metrics
 
     return execute(
@@ -245,6 +249,17 @@ def _page(
             command="nas run config.yaml   # the configuration below, saved under this name",
         )
     )
+
+
+def _keep_for_retraining(step: Step, search: SearchResult, splits: Splits) -> None:
+    """What a later retraining asks of the champion's run."""
+    for folder, name, content in (
+        ("result", SEARCH_RESULT, search.to_dict()),
+        ("data", PROFILE, profile(splits).to_dict()),
+    ):
+        path = step.state / name
+        write_json(path, content)
+        step.parent.artifact(path, folder)
 
 
 def _track(

@@ -279,7 +279,7 @@ def test_truncated_data_leaves_no_trace(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("image", ["repo/nas:latest", "repo/nas", "localhost:5000/nas", "nas:"])
 def test_an_image_that_may_move_is_refused(image: str) -> None:
-    from pipelines.search import check_image
+    from pipelines.compiling import check_image
 
     with pytest.raises(InputError, match="a tag that never moves"):
         check_image(image)
@@ -287,7 +287,7 @@ def test_an_image_that_may_move_is_refused(image: str) -> None:
 
 @pytest.mark.parametrize("image", ["repo/nas:1.2", "localhost:5000/nas:x", "nas@sha256:abc"])
 def test_an_image_that_stays_is_taken(image: str) -> None:
-    from pipelines.search import check_image
+    from pipelines.compiling import check_image
 
     check_image(image)
 

@@ -13,9 +13,11 @@ import yaml
 from components.config import Config, dumps, loads, parse
 from components.image import IMAGE
 from nascore.errors import InputError
+from pipelines.compiling import load
 from pipelines.events import STEPS
 from pipelines.resources import RESOURCES
-from pipelines.search import compile_search, load
+from pipelines.retrain import compile_retrain
+from pipelines.search import compile_search
 
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "search_pipeline.yaml"
@@ -327,3 +329,29 @@ def test_settings_of_the_cluster_are_checked(cluster: dict[str, Any], key: str) 
     with pytest.raises(InputError) as refused:
         parse({"cluster": cluster})
     assert key in str(refused.value)
+
+
+# --- retraining -----------------------------------------------------------------------------
+
+
+def test_golden_retraining_pipeline(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    golden = GOLDEN.with_name("retrain_pipeline.yaml")
+    compile_retrain(parse({"method": "random", "seed": 3}), tmp_path / "p.yaml", image=DIGEST)
+    if request.config.getoption("--renew-golden"):
+        text = "# Compiled by tests/pipelines/test_compile.py; renew with `make golden`.\n"
+        documents = normalised(tmp_path / "p.yaml")
+        golden.write_text(text + yaml.safe_dump_all(documents, sort_keys=True))
+    assert normalised(tmp_path / "p.yaml") == list(yaml.safe_load_all(golden.read_text()))
+
+
+def test_a_search_takes_place_on_one_branch_only(tmp_path: Path) -> None:
+    compile_retrain(parse({"method": "random"}), tmp_path / "p.yaml", image=DIGEST)
+    pipeline = load(tmp_path / "p.yaml")
+    branches = {
+        name: set(component["dag"]["tasks"])
+        for name, component in pipeline["components"].items()
+        if "dag" in component
+    }
+    assert sum("search" in tasks for tasks in branches.values()) == 1
+    assert sum("reuse" in tasks for tasks in branches.values()) == 1
+    assert sum("promote" in tasks or "promote-2" in tasks for tasks in branches.values()) == 2

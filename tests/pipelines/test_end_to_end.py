@@ -144,7 +144,7 @@ def test_the_report_tells_the_result_and_needs_no_network(finished: Finished) ->
 
 
 def test_the_compiled_pipeline_is_what_ran(finished: Finished) -> None:
-    from pipelines.search import load
+    from pipelines.compiling import load
 
     compiled = load(finished.folder / "pipeline.yaml")
     assert len(compiled["deploymentSpec"]["executors"]) == len(STEPS)

@@ -1,0 +1,29 @@
+"""Retraining without a search: the champion's architecture goes to the final training."""
+
+from pathlib import Path
+
+from components.steps.running import Step, execute, read_config, read_json, write_json
+
+
+def run(
+    *, run_key: str, config: Path, review: Path, controller: Path, search_result: Path
+) -> dict[str, float]:
+    """Writes the search that found the champion as `search_result`, and an empty `controller`."""
+    settings = read_config(config)
+
+    def work(step: Step) -> dict[str, float]:
+        search = read_json(review)["search"]
+        timing = {**step.timing(), "name": "search"}
+        write_json(search_result, {**search, "step": timing})
+        controller.mkdir(parents=True, exist_ok=True)
+        write_json(controller / "step.json", {**timing, "name": "pretrain_controller"})
+        return {"valid_accuracy": search["valid_accuracy"]}
+
+    return execute(
+        "reuse",
+        work,
+        run_key=run_key,
+        config=settings,
+        inputs={"review": review},
+        outputs={"controller": controller, "search_result": search_result},
+    )

@@ -1,0 +1,76 @@
+"""From a pipeline in `kfp.dsl` to the file that Kubeflow takes, and what must not be in it."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import compiler
+from kfp.dsl.base_component import BaseComponent
+
+from components.config import Config, dumps
+from components.tracking import redact
+from nascore.errors import InputError, Problem
+
+_OPEN = "anybody who can read the pipeline could read the password"
+
+
+def write(pipeline: BaseComponent, config: Config, path: Path, *, image: str) -> None:
+    """Writes a pipeline's IR YAML with `config` as the default of its parameter of that name.
+
+    The same pipeline, configuration and image give the same bytes.
+
+    Raises:
+        InputError: the image has no tag or a moving one.
+    """
+    check_image(image)
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = Path(folder) / "pipeline.yaml"
+        parameters = {"config": dumps(config)}
+        compiler.Compiler().compile(pipeline, str(compiled), pipeline_parameters=parameters)
+        documents = list(yaml.safe_load_all(compiled.read_text()))
+    for executor in documents[0]["deploymentSpec"]["executors"].values():
+        executor["container"]["image"] = image
+    path.write_text(yaml.safe_dump_all(documents, sort_keys=True))
+
+
+def check_cluster(config: Config) -> None:
+    """Raises InputError unless the workers can share the study and no password is written down."""
+    problems = []
+    storage, uri = config.search.storage, config.tracking.uri
+    if storage is None and config.search.workers > 1:
+        problems.append(
+            Problem(
+                "search.storage",
+                "",
+                "workers on a cluster share a database; give the URL of a PostgreSQL server, or "
+                "env:NAME of a variable that holds it",
+            )
+        )
+    if storage is not None and redact(storage) != storage:
+        message = "put the URL into a Secret, name it in cluster.secrets, and write env:NAME here"
+        problems.append(Problem("search.storage", redact(storage), f"{_OPEN}; {message}"))
+    if redact(uri) != uri:
+        message = "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD by cluster.secrets"
+        problems.append(Problem("tracking.uri", redact(uri), f"{_OPEN}; {message}"))
+    if problems:
+        raise InputError(problems)
+
+
+def check_image(image: str) -> None:
+    """Raises InputError unless the image is named by digest or by a tag that stays."""
+    name = image.rpartition("/")[2]
+    tag = name.partition(":")[2]
+    if "@sha256:" in image or (tag and tag != "latest"):
+        return
+    raise InputError.of(
+        "--image",
+        image,
+        "name a digest or a tag that never moves (not latest): KFP caches by this name",
+    )
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The first document of a compiled pipeline."""
+    document: dict[str, Any] = next(iter(yaml.safe_load_all(path.read_text())))
+    return document
