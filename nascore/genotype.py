@@ -25,7 +25,7 @@ class Genotype:
 
     def __post_init__(self) -> None:
         # numpy integers would make two equal genotypes print and hash as different JSON.
-        object.__setattr__(self, "tokens", tuple(int(token) for token in self.tokens))
+        object.__setattr__(self, "tokens", tuple(map(int, self.tokens)))
 
     def to_dict(self) -> dict[str, Any]:
         return {"version": VERSION, "space": self.space, "tokens": list(self.tokens)}

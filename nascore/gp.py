@@ -15,6 +15,7 @@ N observations, M candidates, L tokens, C columns of the code, K kernels. Infere
 caller keeps N to a few hundred.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -38,6 +39,15 @@ _JITTER = 1e-6
 _NEGLIGIBLE = 1e-3  # probability of a kernel that is left out
 
 
+@functools.cache
+def _columns(cardinalities: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each value of each token: the token, the value, and the root of the widest distance."""
+    sizes_L = torch.tensor(cardinalities)
+    token_V = torch.repeat_interleave(torch.arange(len(sizes_L)), sizes_L)
+    value_V = torch.arange(len(token_V)) - (sizes_L.cumsum(0) - sizes_L)[token_V]
+    return token_V, value_V, (sizes_L - 1).clamp(min=1).double()[token_V].sqrt()
+
+
 class Features:
     """What the critic reads of N architectures.
 
@@ -50,13 +60,10 @@ class Features:
 
     def __init__(self, tokens_NL: Tensor, cardinalities: Sequence[int]) -> None:
         self.length = len(cardinalities)
-        sizes_L = torch.tensor(cardinalities)
-        self.token_V = torch.repeat_interleave(torch.arange(self.length), sizes_L)
-        value_V = torch.arange(len(self.token_V)) - (sizes_L.cumsum(0) - sizes_L)[self.token_V]
+        self.token_V, value_V, width_V = _columns(tuple(cardinalities))
         tokens_NV = tokens_NL[:, self.token_V]
-        widths_V = (sizes_L - 1).clamp(min=1).double()[self.token_V]
         indicator_NV = (tokens_NV == value_V).double() / math.sqrt(2)
-        above_NV = (tokens_NV > value_V) / widths_V.sqrt()
+        above_NV = (tokens_NV > value_V) / width_V
         self.code_NC = torch.cat([indicator_NV, above_NV], dim=1)
 
     def __len__(self) -> int:

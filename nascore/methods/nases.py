@@ -68,7 +68,10 @@ _LISTED = 20_000  # token strings of a space that is small enough to be gone thr
 _ROUNDS = 3  # rounds of candidates before the neighbourhood counts as exhausted
 _UNGUIDED = 16  # candidates when there is no critic to choose
 
+_NUM_KEYS = 50_000  # names of networks that are kept
+
 Floats = NDArray[np.float64]
+Tokens = tuple[int, ...]
 
 
 # --- stage A ---------------------------------------------------------------------------------
@@ -184,6 +187,7 @@ class NasesProposer:
         self._controller: Controller = self._new_controller()
         self._num_learned = 0
         self._kernels: tuple[int, Kernels] | None = None
+        self._keys: dict[Tokens, str] = {}
         self._is_exhausted = False
 
     @classmethod
@@ -329,30 +333,41 @@ class NasesProposer:
         """
         new = self._new_networks(candidates_ML, known)
         if not new or not self._options.critic:
-            return new[0] if new else None
+            return self._genotype(new[0]) if new else None
         expects = self._critic(pending)
-        gain_M = expects(torch.tensor([genotype.tokens for genotype in new]))
+        gain_M = expects(torch.tensor(new))
         chosen, gain = new[int(gain_M.argmax())], float(gain_M.max())
         for _ in range(self._options.num_steps):
-            nearby_ML = self._one_token_apart(torch.tensor([chosen.tokens]))
+            nearby_ML = self._one_token_apart(torch.tensor([chosen]))
             gain_M = expects(nearby_ML)
             better = self._new_networks(nearby_ML[gain_M > gain], known)
             if not better:
                 break
-            gain_M = expects(torch.tensor([genotype.tokens for genotype in better]))
+            gain_M = expects(torch.tensor(better))
             chosen, gain = better[int(gain_M.argmax())], float(gain_M.max())
-        return chosen
+        return self._genotype(chosen)
 
-    def _new_networks(self, tokens_ML: Tensor, known: Container[str]) -> list[Genotype]:
+    def _new_networks(self, tokens_ML: Tensor, known: Container[str]) -> list[Tokens]:
         """Those not in `known`, each once, as it is written first: of several ways to write it the
         critic would choose the one it knows least about."""
-        found: dict[str, Genotype] = {}
+        found: dict[str, Tokens] = {}
         for tokens in dict.fromkeys(map(tuple, tokens_ML.tolist())):
-            genotype = Genotype(self._space.identifier, tokens)
-            key = self._space.canonical(genotype)
+            key = self._key(tokens)
             if key not in known:
-                found.setdefault(key, genotype)
+                found.setdefault(key, tokens)
         return list(found.values())
+
+    def _key(self, tokens: Tokens) -> str:
+        """What names the network; kept, since the same strings come again and again."""
+        key = self._keys.get(tokens)
+        if key is None:
+            if len(self._keys) >= _NUM_KEYS:
+                self._keys.clear()
+            key = self._keys[tokens] = self._space.canonical(self._genotype(tokens))
+        return key
+
+    def _genotype(self, tokens: Tokens) -> Genotype:
+        return Genotype(self._space.identifier, tokens)
 
     def _critic(self, pending: Sequence[Genotype]) -> Callable[[Tensor], Tensor]:
         """Expected improvement of token strings, (M, L) -> (M,), over the best of the climb.

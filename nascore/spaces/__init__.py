@@ -6,6 +6,7 @@ space works with every method that proposes token strings. One module a space, o
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import lt
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -98,6 +99,8 @@ def check(space: SearchSpace, genotype: Genotype) -> None:
         raise GenotypeNotInSpace(
             f"{space.identifier} has {len(space.cardinalities)} tokens, got {len(genotype.tokens)}"
         )
+    if all(map(lt, genotype.tokens, space.cardinalities)) and min(genotype.tokens) >= 0:
+        return
     for position, (token, size) in enumerate(
         zip(genotype.tokens, space.cardinalities, strict=True)
     ):
