@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install run test lint type compile golden lock clean
+.PHONY: help install run test lint type compile golden lock manifests-audit clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -42,5 +42,13 @@ lock: $(STAMP)  ## write requirements.lock from what is installed
 	  | sed -E 's/^((nvidia|cuda)-[^=]+|triton)(==.*)$$/\1\3 ; platform_system == "Linux" and platform_machine == "x86_64"/' \
 	  > requirements.lock
 
+# checkov is large and pins much, hence an environment of its own.
+manifests-audit: $(STAMP)  ## what checkov says of the manifests
+	@test -x $(VENV)-audit/bin/checkov \
+	  || { $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet checkov==3.3.30; }
+	@$(BIN)/kubectl kustomize manifests/overlays/prod > $(VENV)-audit/prod.yaml
+	@$(VENV)-audit/bin/checkov --framework kubernetes --file $(VENV)-audit/prod.yaml \
+	  --skip-download --compact --quiet
+
 clean:  ## remove what was made, runs excepted
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-audit build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
