@@ -34,6 +34,13 @@ _FROM_ENVIRONMENT = "env:"
 _OPEN_S = 10.0  # a database that is away at the start is most likely a wrong address
 _CONNECT_S = 5
 _SQLITE_LOCK_S = 60
+_LIBPQ = {  # a server whose machine has gone is noticed within half a minute, not after hours
+    "connect_timeout": _CONNECT_S,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # ms
+}
 _LONGEST_PAUSE_S = 2.0
 _BEATS_PER_TIMEOUT = 6
 
@@ -118,17 +125,26 @@ def resolve_url(url: str, *, key: str = KEY) -> str:
         url = os.environ[name]
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+        parsed.get_dialect()
+        if "@" in (parsed.host or "") or (parsed.host and "@" in (parsed.database or "")):
+            raise ValueError("the password goes on where the address should be")
+    except (ArgumentError, ValueError):  # whose words may contain a part of the password
         raise InputError.of(
-            key, None, "is no URL of a database; write postgresql://USER:PASSWORD@HOST/NAME"
-        ) from error
+            key,
+            None,
+            "is no URL of a database; write postgresql://USER:PASSWORD@HOST/NAME, "
+            "with %40, %2F and the like for special characters in the password",
+        ) from None
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     return parsed.render_as_string(hide_password=False)
 
 
 def without_password(url: str) -> str:
-    return make_url(url).render_as_string(hide_password=True)
+    """The URL as it may be shown; a password may stand in its query, too."""
+    parsed = make_url(url)
+    secret = [key for key in parsed.query if "pass" in key.lower()]
+    return parsed.difference_update_query(secret).render_as_string(hide_password=True)
 
 
 class Storage:
@@ -167,15 +183,15 @@ class Storage:
         connect: dict[str, Any] = {}
         if make_url(url).get_backend_name() == "sqlite":
             connect["timeout"] = _SQLITE_LOCK_S
-        elif make_url(url).get_backend_name() == "postgresql":
-            connect["connect_timeout"] = _CONNECT_S
+        elif make_url(url).drivername in ("postgresql+psycopg", "postgresql+psycopg2"):
+            connect |= _LIBPQ
         end = time.monotonic() + _OPEN_S
         while True:
             try:
                 with warnings.catch_warnings():  # heartbeats are experimental to Optuna
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     return RDBStorage(
-                        url,
+                        url.replace("{", "{{").replace("}", "}}"),  # Optuna's is a template
                         engine_kwargs={**options, "connect_args": connect},
                         heartbeat_interval=self._heart.interval_s,
                         grace_period=self.worker_timeout_s,
@@ -301,7 +317,8 @@ def _is_outage(error: Exception) -> bool:
     """Whether it may go away by itself: no connection, a server that shuts down, a lock."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DBAPIError):
-        cause = cause.__cause__
+        # One that came while another was dealt with, as in a session that is out of order.
+        cause = cause.__cause__ or cause.__context__
     if cause is None:
         return False
     return cause.connection_invalidated or type(cause).__name__ in (
@@ -314,7 +331,7 @@ def _is_outage(error: Exception) -> bool:
 def _is_final(error: Exception) -> bool:
     """Whether trying again is of no use: a wrong password, a schema that is not ours."""
     text = str(error).lower()
-    return isinstance(error, RuntimeError) or any(
+    return isinstance(error, (RuntimeError, ArgumentError)) or any(
         sign in text for sign in ("password authentication", "does not exist", "unable to open")
     )
 

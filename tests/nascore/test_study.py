@@ -8,6 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from nascore.errors import InputError
 from nascore.genotype import Genotype
@@ -271,3 +272,63 @@ def test_a_hopeless_child_is_pruned_and_a_good_one_is_not(tmp_path: Path, name: 
     study.finish(bad, child)
     assert trials(study)[-1].state == TrialState.PRUNED
     assert open_study(tmp_path).children()[-1] == child
+
+
+# --- a worker that is thought dead --------------------------------------------------------------
+
+
+def test_a_worker_whose_try_was_closed_before_it_proposed_goes_on(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    attempt = study.start(always)
+    assert attempt is not None
+    study._study._storage.set_trial_state_values(attempt.trial_id, TrialState.FAIL)
+    study.propose(attempt, genotype(0))
+    study.finish(attempt, ended(0))
+    assert [child.number for child in open_study(tmp_path).children()] == [0]
+
+
+def test_nobody_is_buried_before_the_database_has_been_back_for_a_while(tmp_path: Path) -> None:
+    far = open_study(tmp_path, timeout_s=6)
+    far._shared.worker = Worker("far", "another host", 1, 0.0)
+    attempt = far.start(always)
+    assert attempt is not None
+    near = open_study(tmp_path, timeout_s=6)
+    near._shared._trouble_s = time.monotonic()
+    later = time.time() + 60
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nascore.study.time.time", lambda: later)
+        near.children()
+        assert [child.number for child in near.open_children()] == [0]
+        near._shared._trouble_s = -1e9
+        near.children()
+        assert near.open_children() == []
+
+
+def test_no_new_child_takes_the_place_of_one_whose_worker_has_just_died(tmp_path: Path) -> None:
+    """Of a budget of two, child 0 is left while a worker announces what turns out as child 2."""
+    dead, other, late = (open_study(tmp_path) for _ in range(3))
+    begin(dead)
+    begin(other)
+    dead._shared.worker.retire()
+    assert late._announce(None, at_most(2)) is None
+    again = late.start(at_most(2))
+    assert again is not None
+    assert again.number == 0
+
+
+def test_an_announcement_whose_answer_was_lost_leaves_no_hole(tmp_path: Path) -> None:
+    """The outage swallows the answer, so it is announced again; the first one is tried first."""
+    study = open_study(tmp_path)
+    real, calls = study._storage.create_new_trial, []
+
+    def loses_the_first_answer(*args: object) -> int:
+        trial_id: int = real(*args)  # type: ignore[arg-type]
+        calls.append(trial_id)
+        if len(calls) == 1:
+            raise OperationalError("INSERT", {}, Exception("server closed the connection"))
+        return trial_id
+
+    study._storage.create_new_trial = loses_the_first_answer  # type: ignore[method-assign]
+    attempt = study.start(at_most(1))
+    assert attempt is not None
+    assert attempt.number == 0

@@ -226,7 +226,7 @@ def test_nothing_is_lost_when_the_database_goes_away(search: Search, postgres: P
 # --- one worker after the other -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["random", "regularized-evolution", "local-search"])
+@pytest.mark.parametrize("method", ["regularized-evolution", "local-search"])
 def test_one_worker_killed_at_ten_points_and_resumed_repeats_the_history(
     search: Search, method: str
 ) -> None:
