@@ -13,9 +13,13 @@ from typing import Literal
 
 from components.config import Config
 from components.tracking import check_store, redact
+from nascore.errors import InputError
 
 _MIN_DISK_GB = 1.0
 _MIN_MEMORY_GB = 4.0
+_MIN_SHARED_GB = 1.0
+_CACHES = ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+_CONNECT_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,91 @@ def _output(config: Config) -> Finding:
     return Finding("output", "ok", f"{folder.resolve()} is writable")
 
 
+def _scratch(config: Config) -> Finding:
+    """What libraries write to besides the output: a container's root may be read-only."""
+    wanted = [_temporary(), Path.home(), *(Path(os.environ[n]) for n in _CACHES if n in os.environ)]
+    refused = sorted({str(folder) for folder in wanted if not _is_writable(folder)})
+    if refused:
+        advice = "mount a writable volume there (in Kubernetes an emptyDir), or set TMPDIR and HOME"
+        return Finding("scratch", "problem", f"not writable: {', '.join(refused)}", advice)
+    return Finding("scratch", "ok", f"{wanted[0]} and {wanted[1]} are writable")
+
+
+def _temporary() -> Path:
+    import tempfile
+
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:
+        return Path(os.environ.get("TMPDIR", "/tmp"))
+
+
+def _is_writable(folder: Path) -> bool:
+    """Tried out in the nearest folder that exists: permissions do not tell of read-only mounts."""
+    import tempfile
+
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _shm(config: Config) -> Finding:
+    """/dev/shm, in which loaders of several processes hand images over; in a container 64 MB."""
+    folder = Path("/dev/shm")
+    if not folder.is_dir():
+        return Finding("shm", "ok", "there is no /dev/shm")
+    size = shutil.disk_usage(folder).total / 2**30
+    seen = f"/dev/shm of {size:.1f} GB"
+    if size < _MIN_SHARED_GB and config.data.source.startswith("imagefolder:"):
+        advice = "a large image folder may not be read; set cluster.shared_memory, or --shm-size"
+        return Finding("shm", "warning", seen, advice)
+    return Finding("shm", "ok", seen)
+
+
+def _study(config: Config) -> Finding:
+    """Whether the database of the study can be reached; nothing is made in it."""
+    from nascore.storage import resolve_url, without_password
+
+    storage = config.search.storage
+    if storage is None:
+        return Finding("study", "ok", "a file in the folder of the run")
+    try:
+        url = resolve_url(storage)
+    except InputError as error:
+        return Finding("study", "problem", redact(storage), error.problems[0].message)
+    fault = _connection_fault(url)
+    if fault is not None:
+        advice = "check search.storage, the account, and that the server can be reached from here"
+        return Finding("study", "problem", f"{without_password(url)}: {fault}", advice)
+    return Finding("study", "ok", without_password(url))
+
+
+def _connection_fault(url: str) -> str | None:
+    """What a database says to us; of SQLite, which would make a file, whether it could."""
+    from sqlalchemy import create_engine, make_url, text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        folder = Path(parsed.database or "").resolve().parent
+        return None if folder.is_dir() and _is_writable(folder) else f"{folder} is not writable"
+    timed = parsed.drivername.startswith("postgresql+psycopg")
+    try:
+        engine = create_engine(url, connect_args={"connect_timeout": _CONNECT_S} if timed else {})
+        try:
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, ImportError) as error:  # no driver
+        return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    return None
+
+
 def _tracking(config: Config) -> Finding:
     problems, warnings = check_store(config.tracking.uri)
     shown = redact(config.tracking.uri)
@@ -163,7 +252,44 @@ def _tracking(config: Config) -> Finding:
         return Finding("tracking", "problem", shown, problems[0].message)
     if warnings:
         return Finding("tracking", "warning", shown, warnings[0])
+    if config.tracking.uri.startswith(("http:", "https:")):
+        refusal = _refusal(config.tracking.uri)
+        if refusal is not None:
+            return Finding("tracking", "problem", f"{shown} answers {refusal[0]}", refusal[1])
     return Finding("tracking", "ok", shown)
+
+
+_REFUSALS = {
+    401: "give the account as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    403: "let the server allow this host name (--allowed-hosts), or this account the experiments",
+    404: "this is no MLflow server, or its path is missing in tracking.uri",
+}
+
+
+def _refusal(uri: str) -> tuple[int, str] | None:
+    """Status and advice when the server is well but takes nothing from us: /health hides that."""
+    import base64
+    import urllib.error
+    import urllib.request
+    from urllib.parse import unquote, urlsplit
+
+    parts = urlsplit(uri)
+    path = f"{parts.path.rstrip('/')}/api/2.0/mlflow/experiments/search"
+    host = parts.netloc.rpartition("@")[2]
+    address = parts._replace(netloc=host, path=path, query="max_results=1")
+    request = urllib.request.Request(address.geturl())
+    user = unquote(parts.username or os.environ.get("MLFLOW_TRACKING_USERNAME", ""))
+    password = unquote(parts.password or "") or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+    if user:
+        pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {pair}")
+    elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=_CONNECT_S):
+            return None
+    except urllib.error.HTTPError as error:
+        return error.code, _REFUSALS.get(error.code, "look into the log of the server")
 
 
 def _data(config: Config) -> Finding:
@@ -193,6 +319,9 @@ CHECKS: tuple[Callable[[Config], Finding], ...] = (
     _memory,
     _disk,
     _output,
+    _scratch,
+    _shm,
+    _study,
     _tracking,
     _data,
 )

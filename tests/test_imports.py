@@ -32,7 +32,7 @@ THIRD_PARTY = {
         "yaml",
     },
     "components": {"kfp", "mlflow", "numpy", "pydantic", "torch", "yaml"},
-    "pipelines": {"click", "kfp", "packaging", "psutil", "rich", "yaml"},
+    "pipelines": {"click", "kfp", "packaging", "psutil", "rich", "sqlalchemy", "yaml"},
 }
 OURS = {
     "nascore": {"nascore"},

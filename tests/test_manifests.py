@@ -25,6 +25,7 @@ from postgres import PASSWORD, USER, Postgres, free_port, programs
 
 from components.config import parse
 from components.image import IMAGE
+from pipelines import doctor
 
 ROOT = Path(__file__).parent.parent
 MANIFESTS = ROOT / "manifests"
@@ -291,7 +292,8 @@ def mlflow_server(
 
     def here(text: str) -> str:
         text = text.replace("nas-postgres:5432", f"127.0.0.1:{databases.port}")
-        return text.replace("=0.0.0.0", "=127.0.0.1").replace("--port=5000", f"--port={port}")
+        text = text.replace("=0.0.0.0", "=127.0.0.1").replace("--port=5000", f"--port={port}")
+        return text.replace("localhost:5000", f"localhost:{port}")
 
     auth = folder / "basic_auth.ini"
     auth.write_text(here((MANIFESTS / "base/basic_auth.ini").read_text()))
@@ -353,3 +355,31 @@ def test_the_mlflow_server_as_deployed(mlflow_server: tuple[int, Path]) -> None:
     assert _ask(port, experiments, host) == 401
     assert _ask(port, experiments, "elsewhere:5000", "admin:a long password") == 403
     assert [path for path in home.rglob("*.db")] == [], "all it keeps lies in PostgreSQL"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("host", "account", "seen", "advice"),
+    [
+        ("localhost", "admin:a long password", None, ""),
+        ("localhost", "admin:wrong", "401", "MLFLOW_TRACKING_PASSWORD"),
+        ("localhost", "", "401", "MLFLOW_TRACKING_USERNAME"),
+        ("127.0.0.1", "admin:a long password", "403", "--allowed-hosts"),
+    ],
+)
+def test_doctor_sees_what_the_health_of_the_server_hides(
+    mlflow_server: tuple[int, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    account: str,
+    seen: str | None,
+    advice: str,
+) -> None:
+    user, _, password = account.partition(":")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+    uri = f"http://{host}:{mlflow_server[0]}"
+    finding = doctor._tracking(parse({"tracking": {"uri": uri}}))
+    assert finding.state == ("problem" if seen else "ok")
+    assert finding.seen == (f"{uri} answers {seen}" if seen else uri)
+    assert advice in finding.advice

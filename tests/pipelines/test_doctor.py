@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from postgres import PASSWORD, Postgres, free_port
 
 from components.config import Config, parse
 from pipelines import doctor
@@ -35,6 +38,9 @@ def test_every_check_reports_once_and_a_problem_says_what_to_do(
         "memory",
         "disk",
         "output",
+        "scratch",
+        "shm",
+        "study",
         "tracking",
         "data",
     ]
@@ -157,6 +163,72 @@ def test_the_cpus_are_those_that_this_process_may_use() -> None:
         preexec_fn=lambda: os.sched_setaffinity(0, {only}),
     )
     assert float(done.stdout) <= 1
+
+
+def test_scratch_that_cannot_be_written(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert doctor._scratch(config).state == "ok"
+    monkeypatch.setenv("HOME", "/proc/nothing")  # nobody writes there, root included
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/sys/triton/cache")
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "is" / "made" / "when" / "needed"))
+    finding = doctor._scratch(config)
+    assert finding.state == "problem"
+    assert finding.seen == "not writable: /proc/nothing, /sys/triton/cache"
+
+
+def test_no_place_for_temporary_files(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    monkeypatch.setenv("TMPDIR", "/proc/tmp")
+    finding = doctor._scratch(config)
+    assert (finding.state, finding.seen) == ("problem", "not writable: /proc/tmp")
+
+
+def test_little_shared_memory_matters_to_image_folders(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_MIN_SHARED_GB", 1e9)
+    assert doctor._shm(config).state == "ok"
+    folder = parse({"data": {"source": "imagefolder:here"}})
+    assert doctor._shm(folder).state == "warning"
+
+
+def study(storage: str) -> Finding:
+    return doctor._study(parse({"search": {"storage": storage}}))
+
+
+def test_the_database_of_the_study(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = postgres.new_database()
+    monkeypatch.setenv("NAS_STUDY_URL", url)
+    assert study("env:NAS_STUDY_URL").state == "ok"
+    assert study(url).state == "ok"
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        made = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+        assert made.fetchone() == (0,), "an examination leaves nothing behind"
+    wrong = [postgres.url("nowhere"), postgres.url("postgres", password="wrong-secret")]
+    for finding in map(study, wrong):
+        assert finding.state == "problem"
+        assert PASSWORD not in str(finding)
+        assert "wrong-secret" not in str(finding)
+    assert 'database "nowhere" does not exist' in study(wrong[0]).seen
+    assert "password authentication failed" in study(wrong[1]).seen
+
+
+def test_a_study_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("NAS_STUDY_URL", raising=False)
+    unset = study("env:NAS_STUDY_URL")
+    assert (unset.state, unset.seen) == ("problem", "env:NAS_STUDY_URL")
+    assert "NAS_STUDY_URL is not set" in unset.advice
+    away = study(f"postgresql://nas:secret@127.0.0.1:{free_port()}/studies")
+    assert away.state == "problem"
+    assert "refused" in away.seen
+    assert "secret" not in str(away)
+    assert study(f"sqlite:///{tmp_path}/study.db").state == "ok"
+    assert study("sqlite:////proc/study.db").state == "problem"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
