@@ -29,7 +29,7 @@ class DataConfig(Section):
     """Where the images come from and how they are split."""
 
     source: str = "digits"
-    """`digits`, `cifar10`, `cifar100`, `npz:PATH` or `imagefolder:PATH`."""
+    """`digits`, `cifar10`, `cifar100`, `npz:PATH` or `imagefolder:PATH`, local or s3://."""
     root: Path | None = None
     """Folder with torchvision's own files of cifar10 / cifar100; downloaded there when missing."""
     valid_fraction: Fraction = 0.15
@@ -41,7 +41,9 @@ class DataConfig(Section):
     max_train: Positive | None = None
     """Use at most this many images for train and valid together (a stratified sample)."""
     memory_limit_mb: Positive = 4096
-    """An image folder that is larger than this when decoded is streamed from disk."""
+    """An image folder that is larger than this when decoded is streamed from where it is."""
+    cache_mb: Annotated[int, Field(ge=0)] = 10_240
+    """Disk space for copies of images that are streamed from S3; the least used make room."""
 
 
 # --- search spaces --------------------------------------------------------------------------

@@ -31,7 +31,7 @@ THIRD_PARTY = {
         "torchvision",
         "yaml",
     },
-    "components": {"kfp", "mlflow", "numpy", "pydantic", "torch", "yaml"},
+    "components": {"boto3", "botocore", "kfp", "mlflow", "numpy", "pydantic", "torch", "yaml"},
     "pipelines": {"click", "kfp", "packaging", "psutil", "rich", "sqlalchemy", "yaml"},
 }
 OURS = {
@@ -41,6 +41,8 @@ OURS = {
 }
 # The modules that name a heavy or optional package, wherever in the module that is.
 ONLY_IN = {
+    "boto3": {"components.storage.client"},
+    "botocore": {"components.storage.client"},
     "mlflow": {
         "components.promotion",
         "components.registry",
@@ -70,7 +72,7 @@ LIGHT = [
     "components.tracking",
 ]
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
-BROUGHT_ALONG = {"markupsafe"}  # by jinja2, whose public types it holds
+BROUGHT_ALONG = {"botocore", "markupsafe"}  # by boto3, by jinja2, whose public types they hold
 
 
 def name_of(path: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from components.config import Config, parse
 from components.layers import apply_overrides, read_mapping
+from components.steps.remote import open_remote
 from components.steps.running import (
     Step,
     execute,
@@ -51,7 +52,8 @@ def run(
 
     def work(step: Step) -> dict[str, float]:
         with step.busy("data"):
-            info = prepare(settings.data, settings.seed, dataset)
+            remote = open_remote(settings.data)
+            info = prepare(settings.data, settings.seed, dataset, remote=remote)
         write_json(resolved_config, settings.model_dump(mode="json"))
         step.parent.tags(
             {
@@ -60,6 +62,10 @@ def run(
                 "nas.data_sha256": info.data_sha256,
             }
         )
+        if remote is not None:
+            step.parent.tags({"nas.source_sha256": remote.fingerprint().sha256})
+            if not info.streamed:
+                remote.remove_copies()
         _track_config(step, settings)
         step.tracked.artifact(dataset / "dataset.json")
         write_json(dataset / "step.json", step.timing())

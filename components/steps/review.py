@@ -14,6 +14,7 @@ from components.config import Config
 from components.promotion import champion_of
 from components.settings import RetrainConfig
 from components.steps.promote import PROFILE, SEARCH_RESULT
+from components.steps.remote import open_remote
 from components.steps.running import Step, execute, read_config, read_json, write_json
 from components.tracking import redact
 from nascore.data.batches import load
@@ -62,7 +63,8 @@ def run(*, run_key: str, config: Path, dataset: Path, review: Path) -> Reviewed:
 
     def work(step: Step) -> dict[str, float]:
         with step.busy("data"):
-            now = profile(load(dataset, torch.device("cpu")))
+            remote = open_remote(settings.data, trusted=True)
+            now = profile(load(dataset, torch.device("cpu"), remote))
         champion = _champion(settings)
         moved = None
         if champion is not None and champion.profile is not None:

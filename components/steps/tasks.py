@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from components.config import Config
+from components.steps.remote import open_remote
 from components.steps.running import Step
 from nascore.data.batches import load
 from nascore.methods import METHODS
@@ -55,7 +56,8 @@ def build_task(
     is_helper: bool = False,
 ) -> Task:
     """Loads the data and puts together what the method needs; see `nascore.task.Task`."""
-    splits = load(dataset, device_of(config.search.child))
+    remote = open_remote(config.data, trusted=True)
+    splits = load(dataset, device_of(config.search.child), remote)
     info = splits.info
     return Task(
         method=config.method,

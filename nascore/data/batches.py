@@ -21,8 +21,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from nascore.config import TrainingConfig
-from nascore.data.decoding import decode_one
+from nascore.data.decoding import decode_one, in_threads
+from nascore.data.files import S3, Entry, Files, LocalFiles, Remote
+from nascore.data.raw import KEY
 from nascore.data.store import DatasetInfo
+from nascore.errors import InputError, Problem
 
 _MIN_BATCH = 2  # batch norm has no variance over one image
 _MAX_STREAM_WORKERS = 8
@@ -110,14 +113,20 @@ class Splits:
     test: Split
 
 
-def load(folder: Path, device: torch.device) -> Splits:
+def load(folder: Path, device: torch.device, remote: Remote | None = None) -> Splits:
     """Opens a folder that `nascore.data.store.prepare` wrote.
 
     Images in memory are mapped from the file and only a split's own are copied to the device.
+
+    Args:
+        remote: opens the files of a data set that is streamed from S3.
+
+    Raises:
+        InputError: from the batches of a streamed split: a file is away, damaged, or has changed.
     """
     info = DatasetInfo.load(folder)
     labels = torch.from_numpy(np.load(folder / "labels.npy"))
-    opened: _Opened = _FileNames.read(folder, info) if info.streamed else _mapped(folder)
+    opened: _Opened = _FileNames.read(folder, info, remote) if info.streamed else _mapped(folder)
     splits = {}
     with np.load(folder / "splits.npz") as indices:
         for name in ("train", "valid", "test"):
@@ -152,19 +161,28 @@ class _FileNames:
     worker, page by page, as its reference counts change.
     """
 
-    def __init__(self, root: Path, text: bytes) -> None:
-        self._root, self._text = root, text
+    def __init__(self, files: Files, text: bytes) -> None:
+        self.files, self._text = files, text
         breaks = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
         self._ends = np.append(breaks, len(text))
 
     @classmethod
-    def read(cls, folder: Path, info: DatasetInfo) -> "_FileNames":
+    def read(cls, folder: Path, info: DatasetInfo, remote: Remote | None) -> "_FileNames":
         assert info.root is not None
-        return cls(Path(info.root), (folder / "files.txt").read_bytes())
+        files: Files = LocalFiles(Path(info.root))
+        if info.root.startswith(S3):
+            if remote is None:
+                raise InputError.of(
+                    KEY, info.source, "is streamed from S3; nobody here can read it"
+                )
+            files = remote.folder(info.root)
+        return cls(files, (folder / "files.txt").read_bytes())
 
-    def __getitem__(self, index: int) -> Path:
+    def __getitem__(self, index: int) -> Entry:
         start = 0 if index == 0 else int(self._ends[index - 1]) + 1
-        return self._root / os.fsdecode(self._text[start : int(self._ends[index])])
+        line = os.fsdecode(self._text[start : int(self._ends[index])])
+        name, _, version = line.partition("\t")
+        return Entry(name, version)
 
 
 _Opened = _FileNames | NDArray[np.uint8]
@@ -191,24 +209,46 @@ class StreamedImages(Dataset[Tensor]):
         device: torch.device,
     ) -> None:
         self._names, self._index, self._device = names, index, device
+        self._source = info.source
         self._size, self._channels = info.size, info.channels
 
     def __getitem__(self, position: int) -> Tensor:
-        path = self._names[int(self._index[position])]
-        image = decode_one(path, size=self._size, channels=self._channels)
+        entry = self._names[int(self._index[position])]
+        try:
+            with self._names.files.open(entry) as file:
+                image = decode_one(file, size=self._size, channels=self._channels)
+        except OSError as error:
+            raise InputError.of(KEY, self._source, f"{entry.name}: {error}; repair it") from error
         return torch.from_numpy(image.transpose(2, 0, 1).copy())
+
+    def __getitems__(self, positions: list[int]) -> list[Tensor] | InputError:
+        """A batch. An error is handed over: raised in a worker it would lose its problems."""
+        threads = self._names.files.num_threads
+        try:
+            if threads == 1:
+                return [self[position] for position in positions]
+            return list(in_threads(self.__getitem__, positions, threads=threads))
+        except InputError as error:
+            return error
 
     def batches(self, positions: Sequence[Tensor]) -> Iterator[Tensor]:
         loader = DataLoader(
             self,
             batch_sampler=_Lists(positions),
             num_workers=_stream_workers(),
+            collate_fn=_stacked,
             pin_memory=self._device.type == "cuda",
             # Workers draw nothing; without this the loader would use up the global generator.
             generator=torch.Generator().manual_seed(0),
         )
         for x_u8 in loader:
+            if not isinstance(x_u8, Tensor):
+                raise InputError(x_u8)
             yield x_u8.to(self._device, non_blocking=True)
+
+
+def _stacked(images: list[Tensor] | InputError) -> Tensor | list[Problem]:
+    return list(images.problems) if isinstance(images, InputError) else torch.stack(images)
 
 
 def _stream_workers() -> int:

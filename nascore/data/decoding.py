@@ -8,14 +8,14 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from nascore.config import DataConfig
+from nascore.data.files import Entry, Files
 from nascore.data.raw import Raw, problem, refuse, shortened
 from nascore.errors import Problem
 
@@ -36,38 +36,39 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-def decode_one(source: Path | io.BytesIO, *, size: int, channels: int) -> NDArray[np.uint8]:
-    """One image as uint8 (size, size, channels); an OSError names the file that is damaged."""
+def decode_one(source: BinaryIO, *, size: int, channels: int) -> NDArray[np.uint8]:
+    """One image as uint8 (size, size, channels). Raises OSError when it is damaged."""
     try:
         with Image.open(source) as image:
             converted = image.convert("L" if channels == 1 else "RGB")
     except UNREADABLE as error:
-        name = source if isinstance(source, Path) else "image"
-        raise OSError(f"cannot decode {name} ({error})") from error
+        raise OSError(f"cannot decode image ({error})") from error
     if converted.size != (size, size):
         converted = converted.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(converted, np.uint8).reshape(size, size, channels)
 
 
 def decode_all(
-    root: Path, files: Sequence[str], *, size: int, channels: int, config: DataConfig
+    files: Files, entries: Sequence[Entry], *, size: int, channels: int, config: DataConfig
 ) -> NDArray[np.uint8]:
     """All files as uint8 (N, size, size, channels).
 
     Raises:
         InputError: naming the files that cannot be decoded.
     """
-    images = np.empty((len(files), size, size, channels), np.uint8)
+    images = np.empty((len(entries), size, size, channels), np.uint8)
 
-    def one(item: tuple[int, str]) -> Problem | None:
-        position, name = item
+    def one(item: tuple[int, Entry]) -> Problem | None:
+        position, entry = item
         try:
-            images[position] = decode_one(root / name, size=size, channels=channels)
+            with files.open(entry) as file:
+                images[position] = decode_one(file, size=size, channels=channels)
         except OSError as error:
-            return problem(config, f"{error}; repair or remove it")
+            return problem(config, f"{entry.name}: {error}; repair or remove it")
         return None
 
-    problems = [found for found in in_threads(one, list(enumerate(files))) if found is not None]
+    found = in_threads(one, list(enumerate(entries)), threads=files.num_threads)
+    problems = [each for each in found if each is not None]
     refuse(shortened(problems, config))
     return images
 
@@ -97,25 +98,26 @@ def scan(raw: Raw, *, counted: NDArray[np.int64], config: DataConfig) -> Scan:
     Raises:
         InputError: naming the files that cannot be decoded.
     """
-    assert raw.root is not None
-    root = raw.root
-    is_counted = np.zeros(len(raw.files), bool)
+    files = raw.files
+    assert files is not None
+    is_counted = np.zeros(len(raw.entries), bool)
     is_counted[counted] = True
 
-    def one(item: tuple[int, str]) -> tuple[bytes, NDArray[np.int64] | None] | Problem:
-        position, name = item
+    def one(item: tuple[int, Entry]) -> tuple[bytes, NDArray[np.int64] | None] | Problem:
+        position, entry = item
         try:
-            content = (root / name).read_bytes()
+            with files.open(entry) as file:
+                content = file.read()
             image = decode_one(io.BytesIO(content), size=raw.size, channels=raw.channels)
         except OSError as error:
-            return problem(config, f"{name}: {error}; repair or remove it")
+            return problem(config, f"{entry.name}: {error}; repair or remove it")
         values = count_values(image) if is_counted[position] else None
         return hashlib.sha256(content).digest(), values
 
     histogram = np.zeros((raw.channels, 256), np.int64)
     digests: list[bytes] = []
     problems: list[Problem] = []
-    for found in in_threads(one, list(enumerate(raw.files))):
+    for found in in_threads(one, list(enumerate(raw.entries)), threads=files.num_threads):
         if isinstance(found, Problem):
             problems.append(found)
             continue
@@ -134,8 +136,14 @@ def count_values(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.stack([np.bincount(pixels[:, c], minlength=256) for c in range(channels)])
 
 
-def in_threads(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
-    """Results in the order of the items."""
-    with ThreadPoolExecutor(min(_THREADS, 4 * (os.cpu_count() or 1))) as pool:
+def in_threads(
+    function: Callable[[_Item], _Result], items: Sequence[_Item], *, threads: int = 1
+) -> Iterator[_Result]:
+    """Results in the order of the items.
+
+    Args:
+        threads: at least this many; more than for a disk are worth it when a network is waited for.
+    """
+    with ThreadPoolExecutor(max(threads, min(_THREADS, 4 * (os.cpu_count() or 1)))) as pool:
         for start in range(0, len(items), _CHUNK):
             yield from pool.map(function, items[start : start + _CHUNK])

@@ -6,7 +6,7 @@ into memory or, when the folder is larger than `memory_limit_mb` allows, once th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from PIL import Image
 
 from nascore.config import DataConfig
 from nascore.data.decoding import UNREADABLE, decode_all, in_threads
+from nascore.data.files import Entry, Files, LocalFiles
 from nascore.data.raw import Raw, check_classes, check_square, few, problem, refuse, shortened
 from nascore.errors import InputError, Problem
 
@@ -32,23 +33,34 @@ def read_folder(config: DataConfig, path: str) -> Raw:
         InputError: with every problem of the folder.
     """
     root = Path(path).expanduser()
+    if not root.is_dir():
+        raise InputError([problem(config, f"there is no folder {str(root)!r}")])
+    return read_files(config, LocalFiles(root.resolve()))
+
+
+def read_files(config: DataConfig, files: Files) -> Raw:
+    """The same for files that lie anywhere.
+
+    Raises:
+        InputError: with every problem that was found.
+    """
     try:
-        listing, problems = _list(root, config)
+        listing, problems = _list(files, config)
     except OSError as error:
         raise InputError([problem(config, f"cannot be listed ({error})")]) from error
     problems += check_classes(
         listing.labels, listing.classes, num_test=listing.num_test, config=config
     )
-    size, channels, header_problems = _look_at_headers(root, listing.files, config)
+    size, channels, header_problems = _look_at_headers(files, listing.entries, config)
     refuse(problems + header_problems)
-    decoded_bytes = len(listing.files) * size * size * channels
+    decoded_bytes = len(listing.entries) * size * size * channels
     images = None
     if decoded_bytes <= config.memory_limit_mb * 2**20:
-        images = decode_all(root, listing.files, size=size, channels=channels, config=config)
+        images = decode_all(files, listing.entries, size=size, channels=channels, config=config)
     return Raw(
         images=images,
-        files=() if images is not None else tuple(listing.files),
-        root=root.resolve(),
+        entries=() if images is not None else tuple(listing.entries),
+        files=None if images is not None else files,
         labels=listing.labels,
         classes=tuple(listing.classes),
         num_test=listing.num_test,
@@ -62,76 +74,105 @@ def read_folder(config: DataConfig, path: str) -> Raw:
 
 @dataclass(frozen=True)
 class _Listing:
-    """POSIX paths relative to the root, in order: train before test, classes by name."""
+    """Images in order: train before test, classes by name."""
 
-    files: list[str]
+    entries: list[Entry]
     labels: NDArray[np.int64]
     classes: list[str]
     num_test: int
 
 
-def _list(root: Path, config: DataConfig) -> tuple[_Listing, list[Problem]]:
+class _Tree:
+    """Names below the root, sorted: the folders of each folder, and the images in and below it."""
+
+    def __init__(self, files: Files) -> None:
+        self.folders: dict[str, set[str]] = {"": set()}
+        self.has_images: set[str] = set()
+        self.images: dict[str, list[Entry]] = {}
+        for entry in files.entries():
+            self._add(entry)
+
+    def _add(self, entry: Entry) -> None:
+        *parents, last = entry.name.split("/")
+        parent = ""
+        # Parts and classes: nothing needs the names of folders that lie deeper.
+        for name in parents[:2]:
+            if name.startswith("."):
+                break
+            inner = f"{parent}{name}/"
+            self.folders[parent].add(name)
+            self.folders.setdefault(inner, set())
+            parent = inner
+            if _is_image(last):
+                self.images.setdefault(inner, []).append(entry)
+        if len(parents) == 1 and _is_image(last):
+            self.has_images.add(parent)
+
+    def classes(self, part: str) -> list[str]:
+        return sorted(self.folders[part])
+
+    def images_of(self, folder: str) -> list[Entry]:
+        return sorted(self.images.get(folder, []))
+
+
+def _list(files: Files, config: DataConfig) -> tuple[_Listing, list[Problem]]:
     """Raises InputError when there is nothing to look at."""
-    if not root.is_dir():
-        raise InputError([problem(config, f"there is no folder {str(root)!r}")])
-    parts, problems = _parts(root, config)
-    files: list[str] = []
+    tree = _Tree(files)
+    parts, problems = _parts(tree, files.root, config)
+    entries: list[Entry] = []
     names: list[str] = []
-    seen: dict[str, set[str]] = {}
     num_train = 0
     for part in parts:
-        num_train = len(files)
-        folders = _folders(root / part)
-        seen[part] = {folder.name for folder in folders}
-        for folder in folders:
-            found = _images(root, folder)
+        num_train = len(entries)
+        for name in tree.classes(part):
+            found = tree.images_of(f"{part}{name}/")
             if not found:
                 problems.append(
                     problem(
                         config,
-                        f"class folder {folder.relative_to(root)} has no image "
+                        f"class folder {part}{name} has no image "
                         f"({few(sorted(SUFFIXES))}); add some or remove it",
                     )
                 )
-            files += found
-            names += [folder.name] * len(found)
-    problems += _check_names(files, config)
-    if not files:
+            entries += found
+            names += [name] * len(found)
+    problems += _check_names(entries, config)
+    if not entries:
         problems.append(problem(config, "has no class folders with images"))
         raise InputError(problems)
-    if len(parts) == 2 and (unknown := seen["test"] - seen["train"]):
+    if len(parts) == 2 and (unknown := tree.folders["test/"] - tree.folders["train/"]):
         problems.append(
             problem(config, f"test/ has classes that train/ does not have: {few(sorted(unknown))}")
         )
     classes = sorted(set(names))
     index = {name: label for label, name in enumerate(classes)}
     labels = np.array([index[name] for name in names], np.int64)
-    num_test = len(files) - num_train if len(parts) == 2 else 0
-    return _Listing(files, labels, classes, num_test), problems
+    num_test = len(entries) - num_train if len(parts) == 2 else 0
+    return _Listing(entries, labels, classes, num_test), problems
 
 
-def _parts(root: Path, config: DataConfig) -> tuple[list[str], list[Problem]]:
-    """`train` and `test`, or the tree itself; a class may be called train (CIFAR-100 has one)."""
-    folders = {folder.name: folder for folder in _folders(root)}
-    parts: list[str] = [
-        name
+def _parts(tree: _Tree, root: str, config: DataConfig) -> tuple[list[str], list[Problem]]:
+    """`train/` and `test/`, or the tree itself; a class may be called train (CIFAR-100 has one)."""
+    folders = tree.folders[""]
+    parts = [
+        f"{name}/"
         for name in ("train", "test")
-        if name in folders and not any(_is_image(path) for path in folders[name].iterdir())
+        if name in folders and f"{name}/" not in tree.has_images
     ]
     if len(parts) == 1:
-        other = "test" if parts[0] == "train" else "train"
+        other = "test/" if parts[0] == "train/" else "train/"
         raise InputError(
             [
                 problem(
                     config,
-                    f"has a folder {parts[0]}/ but no {other}/; add it, or name the inner folder "
-                    f"(imagefolder:{root / parts[0]}) to have it split",
+                    f"has a folder {parts[0]} but no {other}; add it, or name the inner folder "
+                    f"(imagefolder:{root}/{parts[0][:-1]}) to have it split",
                 )
             ]
         )
     if not parts:
         return [""], []
-    others = sorted(set(folders) - set(parts))
+    others = sorted(folders - {"train", "test"})
     if not others:
         return parts, []
     return parts, [
@@ -143,24 +184,15 @@ def _parts(root: Path, config: DataConfig) -> tuple[list[str], list[Problem]]:
     ]
 
 
-def _folders(parent: Path) -> list[Path]:
-    found = [p for p in parent.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    return sorted(found, key=lambda path: path.name)
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
-def _images(root: Path, folder: Path) -> list[str]:
-    return sorted(p.relative_to(root).as_posix() for p in folder.rglob("*") if _is_image(p))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _check_names(files: Sequence[str], config: DataConfig) -> list[Problem]:
+def _check_names(entries: Sequence[Entry], config: DataConfig) -> list[Problem]:
     return [
-        problem(config, f"file name {name!r} has a line break; rename the file")
-        for name in files
-        if "\n" in name  # `files.txt` has one name a line
+        problem(config, f"file name {name!r} has a line break or a tab; rename the file")
+        for name, _ in entries
+        if "\n" in name or "\t" in name  # `files.txt` has one name a line, and a version behind it
     ]
 
 
@@ -168,21 +200,22 @@ def _check_names(files: Sequence[str], config: DataConfig) -> list[Problem]:
 
 
 def _look_at_headers(
-    root: Path, files: Sequence[str], config: DataConfig
+    files: Files, entries: Sequence[Entry], config: DataConfig
 ) -> tuple[int, int, list[Problem]]:
     """Size and channels that all images shall have, and what stands against it."""
 
-    def header(name: str) -> tuple[tuple[int, int], str] | Problem:
+    def header(entry: Entry) -> tuple[tuple[int, int], str] | Problem:
         try:
-            with Image.open(root / name) as image:
+            with files.open(entry) as file, Image.open(file) as image:
                 return image.size, image.mode
         except UNREADABLE as error:
-            return problem(config, f"cannot read {name} ({error}); repair or remove it")
+            return problem(config, f"cannot read {entry.name} ({error}); repair or remove it")
 
     unreadable: list[Problem] = []
     first_of_size: dict[tuple[int, int], str] = {}
     first_of_mode: dict[str, str] = {}
-    for name, found in zip(files, in_threads(header, files), strict=True):
+    headers = in_threads(header, entries, threads=files.num_threads)
+    for (name, _), found in zip(entries, headers, strict=True):
         if isinstance(found, Problem):
             unreadable.append(found)
         else:

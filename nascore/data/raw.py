@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nascore.config import DataConfig
+from nascore.data.files import Entry, Files
 from nascore.errors import InputError, Problem
 
 KEY = "data.source"
@@ -24,7 +24,8 @@ class Raw:
 
     Attributes:
         images: uint8 (N, H, W, C), or None when they are streamed.
-        files: POSIX paths relative to `root`, in order, when streamed; else empty.
+        entries: the files, in order, when streamed; else empty.
+        files: where they lie when streamed; else None.
         labels: int64 (N,), values 0..len(classes)-1.
         classes: names, by label.
         num_test: the last `num_test` images are the source's own test split; 0 when it has none.
@@ -33,8 +34,8 @@ class Raw:
     """
 
     images: NDArray[np.uint8] | None
-    files: tuple[str, ...]
-    root: Path | None
+    entries: tuple[Entry, ...]
+    files: Files | None
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     num_test: int
@@ -67,8 +68,8 @@ def from_arrays(
         images = np.stack([_resize(image, size) for image in images])
     return Raw(
         images=images,
-        files=(),
-        root=None,
+        entries=(),
+        files=None,
         labels=labels,
         classes=tuple(classes),
         num_test=num_test,

@@ -5,42 +5,52 @@ for memory. Whatever is wrong with it is found here and told in one message.
 """
 
 import difflib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from nascore.config import DataConfig
-from nascore.data.folders import read_folder
+from nascore.data.files import S3, Remote, parse_s3
+from nascore.data.folders import read_files, read_folder
 from nascore.data.npz import read_npz
 from nascore.data.raw import KEY, Raw, from_arrays
 from nascore.errors import InputError
 
-_USAGE = "digits, cifar10, cifar100, npz:PATH or imagefolder:PATH"
+_USAGE = "digits, cifar10, cifar100, npz:PATH or imagefolder:PATH (a path may be s3://BUCKET/KEY)"
 _WITH_PATH = ("npz", "imagefolder")
 
 
-def read(config: DataConfig) -> Raw:
+def read(config: DataConfig, remote: Remote | None = None) -> Raw:
     """Reads the source that `config.source` names.
+
+    Args:
+        remote: opens `s3://` URIs; without it they are refused.
 
     Raises:
         InputError: with every problem that was found.
     """
     message = misnamed(config.source)
     if message:
-        raise InputError.of(KEY, config.source, message)
+        raise InputError.of(KEY, without_userinfo(config.source), message)
     name, _, path = config.source.partition(":")
-    return SOURCES[name](config, path)
+    if not path.startswith(S3):
+        return SOURCES[name](config, path)
+    if remote is None:
+        raise InputError.of(KEY, config.source, "nobody here can read S3; copy the data to a path")
+    if name == "npz":
+        return read_npz(config, str(remote.file(path)))
+    return read_files(config, remote.folder(path))
 
 
 def misnamed(source: str) -> str:
     """What is wrong with the name of a source; empty when nothing is. Reads nothing."""
     name, _, path = source.partition(":")
-    if source.startswith("s3://") or path.startswith("s3://"):
-        return (
-            "this build reads local sources only; copy the data to a local path and set "
-            "data.source to npz:PATH or imagefolder:PATH"
-        )
+    if source.startswith(S3):
+        kind = "npz" if source.endswith(".npz") else "imagefolder"
+        shown = without_userinfo(source)
+        return f"says not what is there; write '{kind}:{shown}'"
     if name not in SOURCES:
         given = Path(source).expanduser()
         if given.suffix == ".npz" or given.is_dir():
@@ -53,7 +63,22 @@ def misnamed(source: str) -> str:
         return f"names no path; write {name}:PATH"
     if name not in _WITH_PATH and path:
         return f"{name} takes no path; write {name!r} (data.root names the folder of its files)"
+    return _misnamed_s3(name, path) if path.startswith(S3) else ""
+
+
+def _misnamed_s3(name: str, uri: str) -> str:
+    try:
+        _, key = parse_s3(uri)
+    except ValueError as error:
+        return str(error)
+    if name == "npz" and (not key or key.endswith("/")):
+        return "names no object; write npz:s3://BUCKET/KEY.npz"
     return ""
+
+
+def without_userinfo(source: str) -> str:
+    """A source without what stands before an @ in an URI: it may be a password."""
+    return re.sub(r"s3://\S*@", "s3://***@", source)
 
 
 def _digits(config: DataConfig, path: str) -> Raw:

@@ -2,7 +2,8 @@
 
 A folder with `dataset.json` (`DatasetInfo`), `labels.npy`, `splits.npz`, and `images.npy` as uint8
 (N, C, H, W), or `files.txt` when the images are streamed from where they are: POSIX paths relative
-to `DatasetInfo.root`, one a line, in the order of the labels.
+to `DatasetInfo.root`, one a line, in the order of the labels; where the root is remote, each is
+followed by a tab and the version of the file that was seen.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from nascore.config import DataConfig
 from nascore.data.decoding import Scan, count_values, scan
+from nascore.data.files import Remote
 from nascore.data.raw import Raw
 from nascore.data.sources import read
 from nascore.data.splits import SplitIndices, split
@@ -43,7 +45,7 @@ class DatasetInfo:
             names and bytes of the files instead of the images.
         split_sha256: over the indices of the three splits.
         class_counts: images of each class, by split.
-        root: folder of the files when streamed; every machine that trains must see it there.
+        root: folder or URI of the files when streamed; every machine that trains must see it there.
     """
 
     source: str
@@ -81,7 +83,12 @@ class DatasetInfo:
 
 
 def prepare(
-    config: DataConfig, seed: int, folder: Path, *, min_free_bytes: int = _SPARE_BYTES
+    config: DataConfig,
+    seed: int,
+    folder: Path,
+    *,
+    min_free_bytes: int = _SPARE_BYTES,
+    remote: Remote | None = None,
 ) -> DatasetInfo:
     """Reads, checks, splits and writes the data; `folder` appears whole or not at all.
 
@@ -89,12 +96,13 @@ def prepare(
 
     Args:
         min_free_bytes: what must stay free on the disk, for the steps that follow.
+        remote: opens `s3://` sources.
 
     Raises:
         InputError: the source or the disk does not do; every problem is listed.
     """
     _check_folder(folder)
-    raw = read(config)
+    raw = read(config, remote)
     indices = split(
         raw.labels,
         num_test=raw.num_test,
@@ -131,7 +139,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_disk(raw: Raw, folder: Path, min_free_bytes: int) -> None:
-    stored = sum(map(len, raw.files)) if raw.images is None else raw.images.nbytes
+    stored = sum(map(len, _lines(raw))) if raw.images is None else raw.images.nbytes
     needed = stored + 2 * raw.labels.nbytes + min_free_bytes  # labels and indices
     existing = next(parent for parent in folder.absolute().parents if parent.exists())
     free = shutil.disk_usage(existing).free
@@ -163,7 +171,7 @@ def _write(folder: Path, raw: Raw, indices: SplitIndices, info: DatasetInfo) -> 
     np.save(folder / "labels.npy", raw.labels)
     np.savez(folder / "splits.npz", train=indices.train, valid=indices.valid, test=indices.test)
     if raw.images is None:
-        (folder / "files.txt").write_bytes(b"\n".join(map(os.fsencode, raw.files)))
+        (folder / "files.txt").write_bytes(b"\n".join(_lines(raw)))
     else:
         count, height, width, channels = raw.images.shape
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, channels, height, width)}
@@ -172,6 +180,11 @@ def _write(folder: Path, raw: Raw, indices: SplitIndices, info: DatasetInfo) -> 
             for chunk in _chunks(raw.images):
                 file.write(np.ascontiguousarray(chunk.transpose(0, 3, 1, 2)).data)
     (folder / "dataset.json").write_text(json.dumps(info.to_dict(), indent=2))
+
+
+def _lines(raw: Raw) -> Iterator[bytes]:
+    for name, version in raw.entries:
+        yield os.fsencode(f"{name}\t{version}" if version else name)
 
 
 def _chunks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -210,7 +223,7 @@ def _describe(
         },
         seed=seed,
         streamed=scanned is not None,
-        root=None if scanned is None else str(raw.root),
+        root=None if raw.files is None else raw.files.root,
     )
 
 
@@ -239,8 +252,8 @@ def _data_sha256(raw: Raw, scanned: Scan | None) -> str:
         for chunk in _chunks(raw.images):
             digest.update(np.ascontiguousarray(chunk).data)
     else:
-        for name, file_digest in zip(raw.files, scanned.file_sha256, strict=True):
-            digest.update(os.fsencode(name))
+        for entry, file_digest in zip(raw.entries, scanned.file_sha256, strict=True):
+            digest.update(os.fsencode(entry.name))
             digest.update(file_digest)
     digest.update(raw.labels.astype("<i8").tobytes())
     digest.update("\n".join(raw.classes).encode())

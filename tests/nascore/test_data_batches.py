@@ -12,7 +12,9 @@ from torch import Tensor
 from nascore.config import DataConfig, TrainingConfig
 from nascore.data import batches
 from nascore.data.batches import ImagesInMemory, Split, Splits, augment, cutout, load
+from nascore.data.files import LocalFiles
 from nascore.data.store import DatasetInfo, prepare
+from nascore.errors import InputError
 
 CPU = torch.device("cpu")
 PLAIN = TrainingConfig(crop_padding=0, batch_size=16)
@@ -228,8 +230,9 @@ def test_file_that_vanished_is_named(
 ) -> None:
     monkeypatch.setattr(batches, "_stream_workers", lambda: 0)
     split = load(pair[1], CPU).train
-    monkeypatch.setattr(split._images._names, "_root", tmp_path)  # type: ignore[attr-defined]
-    with pytest.raises(OSError, match=r"cannot decode .*\.png"):
+    names = split._images._names  # type: ignore[attr-defined]
+    monkeypatch.setattr(names, "files", LocalFiles(tmp_path))
+    with pytest.raises(InputError, match=r"\.png: .*No such file"):
         next(split.train_batches(PLAIN, generator()))
 
 

@@ -42,9 +42,13 @@ def test_digits_are_scaled_to_bytes() -> None:
         ("/", "did you mean 'imagefolder:/'?"),
         ("npz", "names no path; write npz:PATH"),
         ("cifar10:/data", "cifar10 takes no path; write 'cifar10' (data.root"),
-        ("s3://bucket/data.npz", "this build reads local sources only"),
-        ("npz:s3://bucket/data.npz", "this build reads local sources only"),
-        ("imagefolder:s3://bucket/data", "this build reads local sources only"),
+        ("s3://bucket/data.npz", "says not what is there; write 'npz:s3://bucket/data.npz'"),
+        ("s3://bucket/data", "says not what is there; write 'imagefolder:s3://bucket/data'"),
+        ("npz:s3://bucket/data.npz", "nobody here can read S3"),
+        ("npz:s3://bucket", "names no object"),
+        ("imagefolder:s3://B/data", "is no S3 URI"),
+        ("imagefolder:s3://bucket/a/../b", "has a key with '.' or '..'"),
+        ("omniglot:s3://bucket/data", "unknown source; Use digits"),
     ],
 )
 def test_wrong_names_get_a_hint(source: str, hint: str) -> None:

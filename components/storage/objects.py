@@ -1,0 +1,269 @@
+"""Objects: listed page by page, read whole, brought there and back with their checksums."""
+
+import contextlib
+import functools
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from components.storage.client import TRANSFER, Store, code_of, make_client
+from nascore.data.files import S3, parse_s3
+
+_DIGEST = "nas-sha256"  # user metadata: stores differ in the checksums they keep of large objects
+_WRITER = "nas-writer"
+
+
+class ObjectExists(FileExistsError):
+    """Somebody else wrote the object first."""
+
+
+class StoredObject(NamedTuple):
+    """An object as it is listed. `etag` changes when the content does."""
+
+    key: str
+    size: int
+    etag: str
+
+    @property
+    def version(self) -> str:
+        return f"{self.size}-{self.etag}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What identifies a listing: equal ones hold the same objects, whatever was not read of them.
+
+    It is no digest of contents: the same file has other ETags when it is uploaded in other parts.
+    """
+
+    num_objects: int
+    num_bytes: int
+    sha256: str
+
+
+class Fingerprinter:
+    """Takes objects one at a time, in the order of the listing, and keeps none."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._num_objects = self._num_bytes = 0
+
+    def add(self, item: StoredObject) -> None:
+        name = item.key.encode()
+        self._digest.update(b"%d:%s%d:%s\n" % (len(name), name, item.size, item.etag.encode()))
+        self._num_objects += 1
+        self._num_bytes += item.size
+
+    def result(self) -> Fingerprint:
+        return Fingerprint(self._num_objects, self._num_bytes, self._digest.hexdigest())
+
+
+def fingerprint(objects: Iterable[StoredObject]) -> Fingerprint:
+    """Of any number of objects in constant memory."""
+    made = Fingerprinter()
+    for item in objects:
+        made.add(item)
+    return made.result()
+
+
+def list_objects(uri: str, *, store: Store) -> Iterator[StoredObject]:
+    """All objects whose keys begin with the URI, by name; a page of 1000 is held at a time.
+
+    Raises:
+        InputError: the bucket cannot be listed.
+    """
+    bucket, prefix = _parsed(uri, store)
+    more: dict[str, str] = {}
+    while True:
+        page = store.call(uri, functools.partial(_page, bucket=bucket, prefix=prefix, **more))
+        for item in page.get("Contents", []):
+            yield StoredObject(item["Key"], item["Size"], item["ETag"].strip('"'))
+        if not page.get("IsTruncated"):
+            return
+        more = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def _page(client: Any, *, bucket: str, prefix: str, **more: str) -> dict[str, Any]:
+    page: dict[str, Any] = client.list_objects_v2(Bucket=bucket, Prefix=prefix, **more)
+    return page
+
+
+def read_object(uri: str, version: str, *, store: Store) -> bytes:
+    """A small object, whole, if it is still the one that was listed.
+
+    Raises:
+        InputError: it is away, forbidden, changed, or another one than its checksum says.
+    """
+    bucket, key = _parsed(uri, store)
+    size, _, etag = version.partition("-")
+
+    def request(client: Any) -> bytes:
+        answer = client.get_object(
+            Bucket=bucket, Key=key, IfMatch=f'"{etag}"', ChecksumMode="ENABLED"
+        )
+        body: bytes = answer["Body"].read()  # raises when cut short, or when a checksum differs
+        return body
+
+    with _changes_told(uri, store):
+        body = store.call(uri, request)
+    if len(body) != int(size):
+        raise store.problem(uri, _CHANGED)
+    return body
+
+
+_CHANGED = "has changed while it was read; let it rest, then run again"
+
+
+@contextlib.contextmanager
+def _changes_told(uri: str, store: Store) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if code_of(error) != "PreconditionFailed":
+            raise
+        raise store.problem(uri, _CHANGED) from None
+
+
+# --- whole files ----------------------------------------------------------------------------
+
+
+def look(uri: str, *, store: Store) -> dict[str, Any]:
+    """Size, ETag and metadata of an object, as HEAD gives them. Raises InputError."""
+    bucket, key = _parsed(uri, store)
+
+    def request(client: Any) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = client.head_object(Bucket=bucket, Key=key)
+        except Exception as error:
+            if code_of(error).startswith(("3", "4")):
+                # HEAD has no body: only a GET says whether bucket, key, secret or right is missing.
+                client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")["Body"].close()
+            raise
+        return answer
+
+    return store.call(uri, request)
+
+
+def download(uri: str, path: Path, *, store: Store | None = None) -> None:
+    """Brings an object here, in parallel parts; `path` appears whole and checked or not at all.
+
+    Raises:
+        InputError: what is wrong and what to do.
+    """
+    store = store or Store()
+    bucket, key = _parsed(uri, store)
+    before = look(uri, store=store)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with _changes_told(uri, store):
+            store.call(
+                uri,
+                lambda client: client.download_file(
+                    bucket,
+                    key,
+                    str(temporary),
+                    ExtraArgs={"ChecksumMode": "ENABLED"},
+                    Config=TRANSFER,
+                ),
+            )
+        _check(temporary, before, uri, store)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check(path: Path, before: dict[str, Any], uri: str, store: Store) -> None:
+    after = look(uri, store=store)
+    size = path.stat().st_size
+    if after["ETag"] != before["ETag"] or size != after["ContentLength"]:
+        raise store.problem(uri, _CHANGED)
+    expected = before.get("Metadata", {}).get(_DIGEST)
+    if expected is not None and expected != _sha256(path):
+        raise store.problem(
+            uri, "does not have the SHA-256 that was stored with it; write the object again"
+        )
+
+
+def upload(path: Path, uri: str, *, if_absent: bool = False, store: Store | None = None) -> str:
+    """Brings a file there, in parallel parts; the object appears whole or not at all.
+
+    Args:
+        if_absent: leave an object that is there alone; of two writers the first one wins.
+
+    Returns:
+        The SHA-256 of the file, which is stored with the object and checked by `download`.
+
+    Raises:
+        ObjectExists: `if_absent`, and it is there.
+        InputError: what is wrong and what to do.
+    """
+    store = store or Store()
+    bucket, key = _parsed(uri, store)
+    digest, writer = _sha256(path), uuid.uuid4().hex
+    arguments = {
+        "ChecksumAlgorithm": "SHA256",
+        "Metadata": {_DIGEST: digest, _WRITER: writer},
+    }
+
+    def request(client: Any) -> None:
+        if if_absent:
+            client = make_client(if_absent=True)
+        client.upload_file(str(path), bucket, key, ExtraArgs=arguments, Config=TRANSFER)
+
+    _write(uri, request, writer, store)
+    return digest
+
+
+def put_if_absent(data: bytes, uri: str, *, store: Store | None = None) -> None:
+    """Writes a small object where none is: a lock, or a record with one author.
+
+    Raises:
+        ObjectExists: somebody was first.
+        InputError: what is wrong and what to do.
+    """
+    store = store or Store()
+    bucket, key = _parsed(uri, store)
+    writer = uuid.uuid4().hex
+    metadata = {_DIGEST: hashlib.sha256(data).hexdigest(), _WRITER: writer}
+    _write(
+        uri,
+        lambda client: client.put_object(
+            Bucket=bucket,
+            Key=key,
+            Body=data,
+            IfNoneMatch="*",
+            ChecksumAlgorithm="SHA256",
+            Metadata=metadata,
+        ),
+        writer,
+        store,
+    )
+
+
+def _write(uri: str, request: Any, writer: str, store: Store) -> None:
+    try:
+        store.call(uri, request)
+    except Exception as error:
+        if code_of(error) != "PreconditionFailed":
+            raise
+        # A write whose answer was lost is made again, and then finds its own object there.
+        if look(uri, store=store).get("Metadata", {}).get(_WRITER) != writer:
+            raise ObjectExists(f"{uri} is there already") from None
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parsed(uri: str, store: Store) -> tuple[str, str]:
+    try:
+        return parse_s3(uri)
+    except ValueError as error:
+        shown = S3 + "***@" + uri.rpartition("@")[2] if "@" in uri else uri
+        raise store.problem(shown, str(error)) from None
