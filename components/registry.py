@@ -25,6 +25,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
+from components.tracking.sender import make_store
+
 _log = logging.getLogger(__name__)
 
 if tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 10):
@@ -102,6 +104,7 @@ def register(
 
 def use(uri: str) -> None:
     """`models:/` addresses are looked up in the store that was set last in the process."""
+    make_store(uri)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
 

@@ -7,7 +7,10 @@ MLflow is cut, and the artifact `params/<name>.txt` holds all of it. Files are w
 themselves.
 """
 
+import contextlib
 import json
+import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,25 @@ class Refused(Exception):
     """The event can never be sent."""
 
 
+def make_store(uri: str) -> None:
+    """Makes the SQLite file of a store that is not there yet; it appears whole or not at all.
+
+    MLflow makes its tables in dozens of steps, which take seconds. A process that is killed between
+    two of them would leave a file that no later one can use.
+    """
+    path = sqlite_path(uri)
+    if path is None or path.exists():
+        return
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        made = Path(folder) / path.name
+        MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
+        with contextlib.suppress(FileExistsError):  # somebody else was quicker
+            os.link(made, path)
+
+
 class Sender:
     """Sends to one experiment of one store; `runs` is filled with what is learnt of the runs."""
 
@@ -44,6 +66,7 @@ class Sender:
         path = sqlite_path(target["uri"])
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
+        make_store(target["uri"])
         self._client = MlflowClient(tracking_uri=target["uri"])
         self._experiment_id = self._experiment(target["uri"], target["experiment"])
         self._ops: dict[str, Callable[[dict[str, Any]], None]] = {

@@ -362,3 +362,24 @@ def test_a_follower_whose_step_was_killed_sends_what_is_there_and_ends(
     assert step.returncode == -signal.SIGKILL
     assert num_unsent(spool) == 0
     assert runs_by_key(store)["a"][0].data.metrics == {"loss": 1.0}
+
+
+def test_a_store_that_is_killed_while_it_is_made_is_made_again(tmp_path: Path) -> None:
+    """MLflow makes its tables in dozens of steps: a file with half of them would be of no use."""
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    code = f"from components.tracking.sender import make_store; make_store({uri!r})"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".mlflow.db.*/mlflow.db")):  # it has begun
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+    assert not (tmp_path / "mlflow.db").exists()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert [one.name for one in MlflowClient(uri).search_experiments()] == ["Default"]
+    before = (tmp_path / "mlflow.db").read_bytes()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (tmp_path / "mlflow.db").read_bytes() == before

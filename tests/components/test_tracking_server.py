@@ -156,6 +156,8 @@ def test_a_model_is_registered_through_the_server(server: Server):
     from torch import nn
 
     from components import registry
+    from components.promotion import CHAMPION, Candidate, promote
+    from components.settings import PromoteConfig
 
     server.start()
     client = MlflowClient(server.uri, server.uri)  # tests before may have set another registry
@@ -168,14 +170,14 @@ def test_a_model_is_registered_through_the_server(server: Server):
         model_name="net",
         tags={},
     )
-    decision = registry.promote(
-        made,
+    decision = promote(
+        Candidate(made, np.ones(2, bool), num_params=650, latency_ms=1.0),
         uri=server.uri,
-        accuracy=0.5,
         images=torch.zeros(2, 1, 8, 8),
         labels=torch.zeros(2, dtype=torch.long),
-        min_gain=0.0,
+        config=PromoteConfig(model_name="net"),
+        rng=np.random.default_rng(0),
     )
-    assert decision.alias == registry.CHAMPION
+    assert decision.alias == CHAMPION
     assert str(client.get_model_version_by_alias("net", "champion").version) == made.version
     assert client.get_run(run_id).info.status == "RUNNING"

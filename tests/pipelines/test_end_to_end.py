@@ -216,8 +216,16 @@ def test_the_children_are_a_table_and_the_best_have_runs(
 
 def test_result_and_report_are_artifacts(finished: Finished, client: Any, tmp_path: Path) -> None:
     run_id = finished.result["tracking_run_id"]
-    for folder in ("config", "result", "report"):
-        assert len(client.list_artifacts(run_id, folder)) == 1
+    kept = {
+        folder: {Path(one.path).name for one in client.list_artifacts(run_id, folder)}
+        for folder in ("config", "result", "report", "data")
+    }
+    assert kept == {
+        "config": {"config.json"},
+        "result": {"result", "search_result.json"},  # the search, for a later retraining
+        "report": {"report"},
+        "data": {"profile.json"},
+    }
     (report,) = client.list_artifacts(run_id, "report")
     local = client.download_artifacts(run_id, report.path, str(tmp_path))
     assert Path(local).read_bytes() == (finished.folder / "report.html").read_bytes()

@@ -80,8 +80,9 @@ def out(tmp_path: Path) -> Path:
 
 def code(out: Path) -> list[str]:
     """The runner as a process, without the compilation that comes before."""
-    script = "import sys; from pipelines import local; local.run = local.run_compiled; "
-    return [sys.executable, "-c", script + "sys.exit(local.main())", "--out", str(out)]
+    script = "import sys; from pipelines import local\n"
+    script += "local.run = lambda out, kind: local.run_compiled(out)\nsys.exit(local.main())"
+    return [sys.executable, "-c", script, "--out", str(out)]
 
 
 def start(out: Path) -> subprocess.Popen[bytes]:
