@@ -139,7 +139,9 @@ class Worker:
             if other.genotype is not None and other.number != attempt.number
         }
         genotype = attempt.genotype or self._proposer.suggest(attempt.number, pending)
-        self._study.propose(attempt, genotype)
+        if not self._study.propose(attempt, genotype):
+            self._study.withdraw(attempt)  # this worker was thought dead
+            return
         child = Child(attempt.number, genotype, None, started_s=time.time())
         if attempt.tries > self._task.search.max_tries:
             reason = f"given up: {attempt.tries - 1} workers died while they trained it"

@@ -258,7 +258,7 @@ class Storage:
 
     def is_settled(self) -> bool:
         """Whether the database has been there for so long that all who live have given a sign."""
-        settling_s = 2 * self._heart.interval_s + _LONGEST_PAUSE_S
+        settling_s = self.worker_timeout_s + 2 * _LONGEST_PAUSE_S
         return time.monotonic() - self._trouble_s > settling_s
 
     def silent_trials(self, study_id: int) -> set[int]:

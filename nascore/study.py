@@ -298,11 +298,18 @@ class Study:
                 ahead[other] = OpenChild(other, tries[0].genotype, time.time())
         return list(ahead.values())
 
-    def propose(self, attempt: Attempt, genotype: Genotype) -> None:
-        """Writes what a child is, before it is trained."""
-        # Somebody who thought this worker dead may have closed the trial; `finish` sees to that.
-        with contextlib.suppress(UpdateFinishedTrialError):
+    def propose(self, attempt: Attempt, genotype: Genotype) -> bool:
+        """Writes what a child is, before it is trained.
+
+        Returns:
+            False when somebody has thought this worker dead and given the child to another; then
+            `withdraw`.
+        """
+        try:
             self._set(attempt.trial_id, _GENOTYPE, genotype.to_dict())
+        except UpdateFinishedTrialError:
+            return False
+        return True
 
     def finish(self, attempt: Attempt, child: Child) -> None:
         """Writes the end of a child; doing it twice changes nothing."""

@@ -277,13 +277,16 @@ def test_a_hopeless_child_is_pruned_and_a_good_one_is_not(tmp_path: Path, name: 
 # --- a worker that is thought dead --------------------------------------------------------------
 
 
-def test_a_worker_whose_try_was_closed_before_it_proposed_goes_on(tmp_path: Path) -> None:
+def test_a_worker_whose_try_was_closed_before_it_proposed_gives_it_up(tmp_path: Path) -> None:
     study = open_study(tmp_path)
     attempt = study.start(always)
     assert attempt is not None
     study._study._storage.set_trial_state_values(attempt.trial_id, TrialState.FAIL)
-    study.propose(attempt, genotype(0))
-    study.finish(attempt, ended(0))
+    assert not study.propose(attempt, genotype(0))
+    study.withdraw(attempt)
+    again = begin(study)
+    assert again.number == 0
+    study.finish(again, ended(0))
     assert [child.number for child in open_study(tmp_path).children()] == [0]
 
 

@@ -28,34 +28,34 @@ class Crew:
         storage: URL; the SQLite file in `folder` when None.
     """
 
-    def __init__(self, folder: Path, data: Path, *, storage: str | None, **settings: Any) -> None:
+    def __init__(
+        self, server: ForkServer, folder: Path, *, storage: str | None, **settings: Any
+    ) -> None:
+        folder.mkdir()
         self.url = storage or f"sqlite:///{folder / 'study.db'}"
         self.log = folder / "log.jsonl"
         self.budget: int = settings["budget"]
         self.num_killed = 0
         self._workers: list[int] = []
-        self._server = ForkServer(
-            folder,
-            **{
-                "data": str(data),
-                "state": str(folder),
-                "log": str(self.log),
-                "storage": storage,
-                "method": "regularized-evolution",
-                "seed": 0,
-                "control": True,
-                "epochs": 2,
-                "workers": 3,
-                "max_tries": MAX_TRIES,
-                "worker_timeout_s": 6,
-                "is_helper": True,
-                "run_key": "search",
-                **settings,
-            },
-        )
+        self._server = server
+        self._settings: dict[str, Any] = {
+            "state": str(folder),
+            "log": str(self.log),
+            "storage": storage,
+            "method": "regularized-evolution",
+            "seed": 0,
+            "control": True,
+            "epochs": 2,
+            "workers": 3,
+            "max_tries": MAX_TRIES,
+            "worker_timeout_s": 6,
+            "is_helper": True,
+            "run_key": "search",
+            **settings,
+        }
 
     def start(self, count: int) -> None:
-        self._workers += [self._server.start() for _ in range(count)]
+        self._workers += [self._server.start(**self._settings) for _ in range(count)]
 
     def kill(self, index: int, *, replace: bool = True) -> None:
         """Kills the worker of one place, and starts another there."""
@@ -86,21 +86,17 @@ class Crew:
 
     def end(self) -> None:
         """Lets the workers end, the last of them being one that waits for the others."""
-        self._workers.append(self._server.start(is_helper=False))
+        self._workers.append(self._server.start(**self._settings | {"is_helper": False}))
         for pid in self._workers:
             assert self._server.wait(pid) == 0, self._server.errors()
 
     def run(self, **settings: Any) -> int:
         """The exit status of one worker that works alone."""
-        return self._server.wait(
-            self._server.start(**{"workers": 1, "is_helper": False} | settings)
-        )
+        alone = {"workers": 1, "is_helper": False}
+        return self._server.wait(self._server.start(**self._settings | alone | settings))
 
     def errors(self) -> str:
         return self._server.errors()
-
-    def close(self) -> None:
-        self._server.close()
 
     # --- what the study says, read without the code that is tested.
 
@@ -150,18 +146,24 @@ def check(crew: Crew, arms: tuple[str, ...] = ("method", "control")) -> None:
         assert by_number[arm, child.number] == outcome(child), "a finished child was lost"
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Iterator[ForkServer]:
+    server = ForkServer(tmp_path_factory.mktemp("server"), digits_folder)
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def search(tmp_path: Path, digits_folder: Path) -> Iterator[Search]:
+def search(tmp_path: Path, server: ForkServer) -> Iterator[Search]:
     crews: list[Crew] = []
 
     def start(*, storage: str | None = None, **settings: Any) -> Crew:
-        folder = tmp_path / str(len(crews))
-        crews.append(Crew(folder, digits_folder, storage=storage, **settings))
+        crews.append(Crew(server, tmp_path / str(len(crews)), storage=storage, **settings))
         return crews[-1]
 
     yield start
     for crew in crews:
-        crew.close()
+        crew.kill_all()
 
 
 # --- many workers -------------------------------------------------------------------------------
@@ -176,7 +178,7 @@ def test_nothing_is_lost_when_workers_are_killed(
     storage = None
     if database == "postgresql":
         storage = request.getfixturevalue("postgres").new_database()
-    crew = search(storage=storage, budget=40)
+    crew = search(storage=storage, budget=36)
     crew.start(3)
     while not crew.is_done():
         crew.wait_for(rng.randint(0, 3))
@@ -231,7 +233,7 @@ def test_one_worker_killed_at_ten_points_and_resumed_repeats_the_history(
     search: Search, method: str
 ) -> None:
     """Before and after each kind of operation on the study; in the middle of trainings too."""
-    settings = {"method": method, "budget": 14, "control": False, "epochs": 1}
+    settings = {"method": method, "budget": 13, "control": False, "epochs": 1}
     whole, parts = search(**settings), search(**settings)
     assert whole.run() == 0, whole.errors()
     for point in range(10):
@@ -240,7 +242,7 @@ def test_one_worker_killed_at_ten_points_and_resumed_repeats_the_history(
         assert status == KILLED, parts.errors()
     assert parts.run() == 0, parts.errors()
     expected = [outcome(child) for child in whole.children("method")]
-    assert len(expected) == 14
+    assert len(expected) == 13
     assert [outcome(child) for child in parts.children("method")] == expected
     by_end = sorted(parts.children("method"), key=lambda child: child.ended_s)
     assert [outcome(child) for child in by_end] == expected

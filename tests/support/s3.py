@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -149,6 +150,7 @@ class Relay:
     def __init__(self, port: int) -> None:
         self.mode = "pass"
         self.num_failed = 0
+        self.on_request: Callable[[bytes], None] = lambda head: None
         self._target = port
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
@@ -181,6 +183,7 @@ class Relay:
         request = _message(requests, near=near)
         if request is None:
             return False
+        self.on_request(request[0])
         if self.mode == "errors":
             self.num_failed += 1
             near.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n")

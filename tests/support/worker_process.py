@@ -1,10 +1,10 @@
 """Workers as real processes that start in milliseconds: forked from one that has torch loaded.
 
-    python worker_process.py SPEC.json
+    python worker_process.py DATA
 
-reads a command a line and answers with a line each. `start JSON` forks a worker whose settings are
-those of the file and of the line together, and answers its process number; `kill PID` kills it;
-`poll PID` and `wait PID` answer its exit status: -9 when killed, `None` while it runs.
+reads a command a line and answers with a line each. `start JSON` forks a worker with these settings
+and answers its process number; `kill PID` kills it; `poll PID` and `wait PID` answer its exit
+status: -9 when killed, `None` while it runs.
 """
 
 import importlib
@@ -23,18 +23,16 @@ class ForkServer:
     """The parent's side.
 
     Args:
-        settings: of all workers: `data`, `log`, and what `make_task` reads.
+        folder: for what the workers write to stderr.
+        data: as `prepare_data` writes it; all workers train on it.
     """
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        folder.mkdir(exist_ok=True)
-        spec = folder / "worker.json"
-        spec.write_text(json.dumps(settings))
+    def __init__(self, folder: Path, data: Path) -> None:
         self._errors = folder / "errors.txt"
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         with self._errors.open("a") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(spec)],
+                [sys.executable, __file__, str(data)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -43,6 +41,7 @@ class ForkServer:
             )
 
     def start(self, **settings: Any) -> int:
+        """A worker; its settings are `log` and what `make_task` reads."""
         return int(self._ask(f"start {json.dumps(settings)}"))
 
     def kill(self, pid: int) -> int:
@@ -81,14 +80,14 @@ class ForkServer:
 # --- the server ---------------------------------------------------------------------------------
 
 
-def serve(settings: dict[str, Any]) -> None:
+def serve(data: Path) -> None:
     import torch
 
     from nascore.data.batches import load
     from nascore.storage import Storage
 
     torch.set_num_threads(1)
-    splits = load(Path(settings["data"]), torch.device("cpu"))
+    splits = load(data, torch.device("cpu"))
     # All that a worker would otherwise load when it comes to it; no thread may run before a fork.
     for module in ("nascore.methods.baselines", "psycopg", "torch._dynamo"):
         importlib.import_module(module)
@@ -110,7 +109,7 @@ def serve(settings: dict[str, Any]) -> None:
         if command == "start":
             pid = os.fork()
             if pid == 0:
-                _be_worker({**settings, **json.loads(argument), "splits": splits})
+                _be_worker({**json.loads(argument), "splits": splits})
             running.add(pid)
             answer: int | None = pid
         elif command == "kill":
@@ -230,4 +229,4 @@ def make_task(settings: dict[str, Any]) -> Any:
 
 
 if __name__ == "__main__":
-    serve(json.loads(Path(sys.argv[1]).read_text()))
+    serve(Path(sys.argv[1]))
