@@ -31,7 +31,17 @@ THIRD_PARTY = {
         "torchvision",
         "yaml",
     },
-    "components": {"boto3", "botocore", "kfp", "mlflow", "numpy", "pydantic", "torch", "yaml"},
+    "components": {
+        "boto3",
+        "botocore",
+        "kfp",
+        "mlflow",
+        "numpy",
+        "pydantic",
+        "s3transfer",
+        "torch",
+        "yaml",
+    },
     "pipelines": {"click", "kfp", "packaging", "psutil", "rich", "sqlalchemy", "yaml"},
 }
 OURS = {
@@ -43,6 +53,7 @@ OURS = {
 ONLY_IN = {
     "boto3": {"components.storage.client"},
     "botocore": {"components.storage.client"},
+    "s3transfer": {"components.storage.client"},
     "mlflow": {
         "components.promotion",
         "components.registry",
@@ -72,7 +83,7 @@ LIGHT = [
     "components.tracking",
 ]
 DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
-BROUGHT_ALONG = {"botocore", "markupsafe"}  # by boto3, by jinja2, whose public types they hold
+BROUGHT_ALONG = {"botocore", "markupsafe", "s3transfer"}  # by boto3, by jinja2: types of theirs
 
 
 def name_of(path: Path) -> str:

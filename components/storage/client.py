@@ -5,6 +5,7 @@ AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL; neither is ever part of the configurati
 """
 
 import logging
+import math
 import os
 import random
 import threading
@@ -30,6 +31,7 @@ from botocore.exceptions import (
     ResponseStreamingError,
     SSLError,
 )
+from s3transfer.exceptions import S3DownloadFailedError
 
 from components.tracking.stores import redact
 from nascore.errors import InputError
@@ -41,16 +43,22 @@ _Result = TypeVar("_Result")
 _CONNECT_S, _READ_S, _FIRST_READ_S, _ATTEMPTS = 3, 30, 3, 3
 PATIENCE_S = 300.0
 _PAUSE_S, _MAX_PAUSE_S = 0.5, 10.0
+_WARN_EVERY_S = 30.0
 _CONNECTIONS = 64  # as many as there may be threads
 _CORRUPT_ATTEMPTS = 3
 TRANSFER = TransferConfig(multipart_chunksize=8 * 2**20, max_concurrency=8)
 
+# The transfer manager wraps some errors in others.
+_WRAPPING = (Boto3Error, S3DownloadFailedError)
+_RAISED = (*_WRAPPING, BotoCoreError, ClientError, OSError, ValueError)
 _AWAY = (
     EndpointConnectionError,
     ConnectionError,
     HTTPClientError,
     IncompleteReadError,
     ResponseStreamingError,
+    ConnectionResetError,
+    TimeoutError,
 )
 _BUSY_CODES = frozenset({"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable"})
 _CHECK = "AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL"
@@ -90,6 +98,7 @@ class Store:
     ) -> None:
         self._key, self._patience_s = key, patience_s
         self._answered = trusted
+        self._warned_at = -math.inf
         self._clients: dict[bool, Any] = {}
         self._pid = 0
         self._lock = threading.Lock()
@@ -122,7 +131,7 @@ class Store:
         while True:
             try:
                 result = request(self.client)
-            except (BotoCoreError, ClientError, Boto3Error, OSError, ValueError) as raised:
+            except _RAISED as raised:
                 error = _cause(raised)
                 if code_of(error) == "PreconditionFailed":
                     raise error from raised
@@ -132,7 +141,7 @@ class Store:
             else:
                 self._answered = True
                 return result
-            _log.warning("%s: %s; trying again in %.1f s", uri, _brief(error), pause)
+            self._warn(uri, error)
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, _MAX_PAUSE_S)
 
@@ -142,6 +151,14 @@ class Store:
 
     def problem(self, uri: str, message: str) -> InputError:
         return InputError.of(self._key, uri, message)
+
+    def _warn(self, uri: str, error: Exception) -> None:
+        """Once in a while: many threads wait for the same server."""
+        if time.monotonic() - self._warned_at > _WARN_EVERY_S:
+            self._warned_at = time.monotonic()
+            _log.warning(
+                "%s: %s; tried again for up to %.0f s", uri, _brief(error), self._patience_s
+            )
 
     def _is_worth_waiting(self, error: Exception, start: float, corrupt: int) -> bool:
         if isinstance(error, FlexibleChecksumError):
@@ -225,7 +242,7 @@ def _cause(error: Exception) -> Exception:
     if isinstance(error, RetriesExceededError):
         last: Exception = error.last_exception
         return last
-    if isinstance(error, Boto3Error) and isinstance(error.__context__, Exception):
+    if isinstance(error, _WRAPPING) and isinstance(error.__context__, Exception):
         return error.__context__
     return error
 

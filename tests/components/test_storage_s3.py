@@ -225,7 +225,8 @@ def test_an_object_that_changes_while_training_is_told(
     prepared(f"imagefolder:{prefix}", tmp_path, remote=remote, **settings)
     name = prefix.rpartition("/")[2]
     for number in range(10):
-        s3.put_object(Bucket="data", Key=f"{name}/ant/{number}.png", Body=b"new")
+        size = (tree / "ant" / f"{number}.png").stat().st_size
+        s3.put_object(Bucket="data", Key=f"{name}/ant/{number}.png", Body=bytes(size))
     train = load(tmp_path / "dataset", CPU, remote).train
     found = message(list, train.eval_batches(4))  # from a worker process, with its problems
     assert found.startswith(f"data.source = {prefix}/ant/")
@@ -367,7 +368,36 @@ def test_a_write_whose_answer_was_lost_is_ours(relay: Relay) -> None:
 
 def test_another_content_than_stored_is_refused(s3: Any, tmp_path: Path) -> None:
     s3.put_object(Bucket="data", Key="x", Body=b"b", Metadata={"nas-sha256": "0" * 64})
-    assert "does not have the SHA-256" in message(download, "s3://data/x", tmp_path / "x")
+    assert "does not have the checksum" in message(download, "s3://data/x", tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("algorithm", ["SHA256", "CRC32"])
+def test_large_object_that_is_damaged_on_the_way(
+    s3: Any, relay: Relay, tmp_path: Path, algorithm: str
+) -> None:
+    s3.put_object(Bucket="data", Key="y", Body=bytes(9 * 2**20), ChecksumAlgorithm=algorithm)
+    download("s3://data/y", tmp_path / "y")
+    relay.mode = "corrupt"
+    assert "does not have the checksum" in message(download, "s3://data/y", tmp_path / "z")
+    assert [path.name for path in tmp_path.iterdir()] == ["y"]
+
+
+@pytest.mark.parametrize("num_heads", [2, 3])
+def test_large_object_that_changes_on_the_way(
+    s3: Any, relay: Relay, tmp_path: Path, num_heads: int
+) -> None:
+    """Between the parts, and between the last part and the last look."""
+    s3.put_object(Bucket="data", Key="z", Body=bytes(17 * 2**20))
+    seen = []
+
+    def watch(head: bytes) -> None:
+        seen.extend([head] * head.startswith(b"HEAD"))
+        if len(seen) == num_heads and head is seen[-1]:
+            s3.put_object(Bucket="data", Key="z", Body=b"x" * 17 * 2**20)
+
+    relay.on_request = watch
+    assert "has changed while it was read" in message(download, "s3://data/z", tmp_path / "z")
     assert list(tmp_path.iterdir()) == []
 
 
