@@ -7,6 +7,7 @@ from kfp import dsl, kubernetes
 from components.settings import ClusterConfig, StepConfig
 
 STATE_FOLDER = "/var/lib/nas"
+USER_ID = 10001  # of the Dockerfile
 _BACKOFF_FACTOR = 2.0
 _MOST_BACKOFF = "3600s"
 
@@ -90,7 +91,11 @@ def _place(task: dsl.PipelineTask, cluster: ClusterConfig, *, with_gpu: bool) ->
 
 
 def _surround(task: dsl.PipelineTask, cluster: ClusterConfig) -> None:
-    """Environment and volumes."""
+    """The user that the image is made for, environment and volumes."""
+    # Kubeflow sets the rest of what a restricted name space asks for, but not this.
+    kubernetes.set_security_context(
+        task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True
+    )
     for variable, reference in cluster.secrets.items():
         name, _, key = reference.partition("/")
         kubernetes.use_secret_as_env(task, name, {key: variable})
