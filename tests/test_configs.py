@@ -13,6 +13,7 @@ from pipelines.config import PRESETS, read_yaml, resolve
 ROOT = Path(__file__).parent.parent
 NAMES = ("quick", "paper")
 FILES = sorted(PRESETS.rglob("*.y*ml"))
+EXAMPLES = sorted((ROOT / "manifests").rglob("cluster.yaml"))
 
 
 def test_every_method_has_its_presets_and_there_are_no_others() -> None:
@@ -67,6 +68,11 @@ def test_paper_presets_hold_the_published_numbers_of_nases() -> None:
         assert (training.crop_padding, training.flip) == (4, True)
 
 
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.parent.name)
+def test_examples_of_a_cluster_are_valid(path: Path) -> None:
+    assert resolve(path, None, []).cluster.secrets
+
+
 def test_all_yaml_configurations_under_version_control_are_covered() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "*.yaml", "*.yml"],
@@ -78,5 +84,5 @@ def test_all_yaml_configurations_under_version_control_are_covered() -> None:
     if listed.returncode != 0:
         pytest.skip("not a git clone")
     other = [name for name in listed.stdout.split() if not name.startswith("pipelines/presets/")]
-    holders = [name for name in other if "\nsearch:" in (ROOT / name).read_text()]
-    assert holders == [], "a configuration that no test validates"
+    holders = {ROOT / name for name in other if "\nsearch:" in (ROOT / name).read_text()}
+    assert holders == set(EXAMPLES), "a configuration that no test validates"
