@@ -335,3 +335,22 @@ def test_an_announcement_whose_answer_was_lost_leaves_no_hole(tmp_path: Path) ->
     attempt = study.start(at_most(1))
     assert attempt is not None
     assert attempt.number == 0
+
+
+def test_a_try_that_was_closed_as_soon_as_it_was_announced_does_no_harm(tmp_path: Path) -> None:
+    """An outage right behind the announcement: others come back first and find it abandoned."""
+    study = open_study(tmp_path)
+    real = study._storage.create_new_trial
+
+    def closed_at_once(*args: object) -> int:
+        trial_id: int = real(*args)  # type: ignore[arg-type]
+        study._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        study._storage.create_new_trial = real  # type: ignore[method-assign]
+        return trial_id
+
+    study._storage.create_new_trial = closed_at_once  # type: ignore[method-assign]
+    attempt = study.start(always)
+    assert attempt is not None
+    assert not study.propose(attempt, genotype(0))
+    study.withdraw(attempt)
+    assert begin(study).number == 0

@@ -143,7 +143,11 @@ def _be_worker(settings: dict[str, Any]) -> None:
 
 
 def work(settings: dict[str, Any]) -> None:
-    """One worker of a search; `die_at` is the number of the storage operation that kills it."""
+    """One worker of a search.
+
+    It kills itself at the storage operation whose number is `die_at`, before or `after` it, or in
+    the middle of a training, before the weight update `die_in_training`.
+    """
     from nascore.methods import METHODS
     from nascore.search import SearchFailed
     from nascore.storage import Storage
@@ -159,6 +163,8 @@ def work(settings: dict[str, Any]) -> None:
     Study.finish = logging_finish  # type: ignore[method-assign]
     if "die_at" in settings:
         _die_at(Storage, settings["die_at"], after=settings["after"])
+    if "die_in_training" in settings:
+        _die_in_training(settings["die_in_training"])
     task = make_task(settings)
     try:
         METHODS[task.method].load().search(task)
@@ -189,6 +195,23 @@ def _die_at(storage: Any, count: int, *, after: bool) -> None:
         return result
 
     storage.patiently = patiently
+
+
+def _die_in_training(count: int) -> None:
+    from nascore import search
+
+    real, left = search.train_child, [count]
+
+    def train_child(*args: Any, should_stop: Callable[[], bool], **kwargs: Any) -> Any:
+        def stop_or_die() -> bool:
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return should_stop()
+
+        return real(*args, should_stop=stop_or_die, **kwargs)
+
+    search.train_child = train_child
 
 
 def make_task(settings: dict[str, Any]) -> Any:
