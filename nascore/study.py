@@ -34,11 +34,12 @@ VERSION = 2
 
 # User attributes of a trial.
 _WORKER = "worker"
+_ANNOUNCED = "announced_s"  # seconds since the epoch: Optuna's own times know no time zone
 _RETRY = "retry of child"  # not on a first try
 _GENOTYPE = "genotype"
 _CHILD = "child"
 _WITHDRAWN = "withdrawn"
-_KEYS = (_WORKER, _RETRY, _GENOTYPE, _CHILD, _WITHDRAWN)
+_KEYS = (_WORKER, _ANNOUNCED, _RETRY, _GENOTYPE, _CHILD, _WITHDRAWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,10 @@ class _Try:
     @property
     def id(self) -> int:
         return self.trial.id
+
+    @property
+    def announced_s(self) -> float:
+        return float(self.trial.attributes[_ANNOUNCED])
 
     @property
     def child(self) -> dict[str, Any] | None:
@@ -187,7 +192,7 @@ class Study:
         for number, tries in sorted(self._tries.items()):
             under_way = next((one for one in tries if one.is_open), None)
             if under_way is not None:
-                found.append(OpenChild(number, under_way.genotype, under_way.trial.started_s))
+                found.append(OpenChild(number, under_way.genotype, under_way.announced_s))
         return found
 
     def _read(self) -> None:
@@ -242,7 +247,8 @@ class Study:
             return True
         # Without a genotype there may be no sign of life yet, so no silence either.
         never_began = _GENOTYPE not in trial.attributes and self._shared.is_settled()
-        return never_began and time.time() - trial.started_s > 2 * self._shared.worker_timeout_s
+        age_s = time.time() - float(trial.attributes[_ANNOUNCED])
+        return never_began and age_s > 2 * self._shared.worker_timeout_s
 
     # --- working.
 
@@ -265,7 +271,10 @@ class Study:
 
     def _announce(self, child: int | None, fits: Fits) -> Attempt | None:
         """A try at `child`, or at a new one; None when somebody was first or it is too much."""
-        attributes: dict[str, Any] = {_WORKER: self._shared.worker.to_dict()}
+        attributes: dict[str, Any] = {
+            _WORKER: self._shared.worker.to_dict(),
+            _ANNOUNCED: time.time(),
+        }
         if child is not None:
             attributes[_RETRY] = child
         template = create_trial(state=TrialState.RUNNING, user_attrs=attributes)

@@ -24,14 +24,12 @@ class Trial:
 
     Attributes:
         number: in the study, from 0.
-        started_s: seconds since the epoch.
         attributes: the user attributes that were asked for.
     """
 
     id: int
     number: int
     state: TrialState
-    started_s: float
     attributes: dict[str, Any]
 
 
@@ -57,7 +55,6 @@ def read(
             trials.trial_id,
             trials.number,
             trials.state,
-            trials.datetime_start,
             attributes.key,
             attributes.value_json,
         )
@@ -77,5 +74,4 @@ def read(
                 for row in (first, *group)
                 if row.key is not None
             }
-            started_s = 0.0 if first.datetime_start is None else first.datetime_start.timestamp()
-            yield Trial(first.trial_id, first.number, first.state, started_s, found)
+            yield Trial(first.trial_id, first.number, first.state, found)

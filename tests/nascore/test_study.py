@@ -354,3 +354,21 @@ def test_a_try_that_was_closed_as_soon_as_it_was_announced_does_no_harm(tmp_path
     assert not study.propose(attempt, genotype(0))
     study.withdraw(attempt)
     assert begin(study).number == 0
+
+
+def test_a_worker_of_another_machine_that_never_began_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died before its first sign of life, so it cannot fall silent."""
+    far = open_study(tmp_path, timeout_s=6)
+    far._shared.worker = Worker("far", "another host", 1, 0.0)
+    monkeypatch.setattr(far._shared, "keep_alive", lambda trial_id: None)
+    assert far.start(always) is not None
+    near = open_study(tmp_path, timeout_s=6)
+    near.children()
+    assert [child.number for child in near.open_children()] == [0]
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 60)
+    again = near.start(always)
+    assert again is not None
+    assert (again.number, again.tries) == (0, 2)
