@@ -438,6 +438,7 @@ def test_no_such_bucket_and_key(s3: Any, tmp_path: Path) -> None:
         ("stranger", SECRET_KEY, "may not be read or written with these credentials"),
         ("", "", "no complete credentials were found"),
     ],
+    ids=["wrong secret", "unknown key", "no rights", "none"],  # a secret is another one each time
 )
 def test_wrong_credentials(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, secret: str, said: str
