@@ -9,8 +9,6 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,15 +16,15 @@ import click
 
 from nascore.errors import InputError, Problem, collecting
 from pipelines.bench import bench
+from pipelines.cluster_commands import cancel, status, submit
+from pipelines.options import FAILED, INTERRUPTED, configuration, one_message, output_options
+from pipelines.schedule_commands import schedule
 
 if TYPE_CHECKING:
     from components.config import Config
     from pipelines.events import Kind
     from pipelines.process import Failure
 
-FAILED = 1
-WRONG_INPUT = 2
-INTERRUPTED = 130
 STORE = "sqlite:///runs/mlflow.db"  # as tracking.uri by default
 
 
@@ -37,53 +35,6 @@ def main() -> None:
 
     Start with `nas run`; it needs nothing and ends in a few minutes.
     """
-
-
-def one_message(command: Callable[..., None]) -> Callable[..., None]:
-    """Wrong input becomes one message on standard error and exit status 2."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except InputError as error:
-            click.echo(wrong_input(error.problems), err=True)
-            sys.exit(WRONG_INPUT)
-
-    return wrapped
-
-
-def wrong_input(problems: Any) -> str:
-    title = "The input is wrong; nothing was started:"
-    return "\n".join([title, *(f"  {problem}" for problem in problems)])
-
-
-def configuration(command: Callable[..., None]) -> Callable[..., None]:
-    """The arguments by which every command gets its configuration."""
-    for option in (
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="KEY.PATH=VALUE",
-            help="Change one setting; may be given many times and wins over file and preset.",
-        ),
-        click.option("--preset", help="quick (minutes on two cores, the default) or paper."),
-        click.argument("config", required=False, type=click.Path(path_type=Path)),
-    ):
-        command = option(command)
-    return command
-
-
-def output_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The arguments of the commands that run a pipeline on this machine."""
-    for option in (
-        click.option("--out", type=click.Path(path_type=Path), help="Output folder [runs/<time>]."),
-        click.option("--resume", is_flag=True, help="Go on with the run in --out."),
-        click.option("--json", "as_json", is_flag=True, help="Print only the result, as JSON."),
-    ):
-        command = option(command)
-    return command
 
 
 @main.command()
@@ -365,6 +316,10 @@ def _view_command(uri: str) -> tuple[str, str]:
 
 
 main.command()(one_message(bench))
+main.command()(submit)
+main.command()(status)
+main.command()(cancel)
+main.add_command(schedule)
 
 
 if __name__ == "__main__":

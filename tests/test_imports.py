@@ -42,7 +42,18 @@ THIRD_PARTY = {
         "torch",
         "yaml",
     },
-    "pipelines": {"click", "kfp", "packaging", "psutil", "rich", "sqlalchemy", "yaml"},
+    "pipelines": {
+        "click",
+        "cron_descriptor",
+        "kfp",
+        "kfp_server_api",
+        "packaging",
+        "psutil",
+        "rich",
+        "sqlalchemy",
+        "urllib3",
+        "yaml",
+    },
 }
 OURS = {
     "nascore": {"nascore"},
@@ -61,9 +72,13 @@ ONLY_IN = {
         "components.tracking.follow",
         "components.tracking.sender",
     },
+    "cron_descriptor": {"pipelines.cron"},
+    "kfp_server_api": {"pipelines.cluster"},
+    "urllib3": {"pipelines.cluster", "pipelines.cluster_errors"},
     "kfp": {
         "components.declared",
         "pipelines.compiling",
+        "pipelines.connection",
         "pipelines.local",
         "pipelines.resources",
         "pipelines.retrain",
@@ -82,7 +97,13 @@ LIGHT = [
     "components.steps.prepare_data",
     "components.tracking",
 ]
-DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cron_descriptor": "cron-descriptor",
+    "kfp_server_api": "kfp-server-api",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 BROUGHT_ALONG = {"botocore", "markupsafe", "s3transfer"}  # by boto3, by jinja2: types of theirs
 
 

@@ -1,0 +1,220 @@
+"""The calls to a KFP API server, each with a time limit and one clear message when it fails.
+
+They go through the REST client that `kfp.Client` is built on. `kfp.Client` itself has no time
+limit, asks the server up to five times while it is made, prints on standard output, and takes no
+pipeline without a version, which is how a schedule follows the latest one.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from nascore.errors import InputError
+from pipelines.cluster_errors import BUSY, ClusterError, no_kfp, refused, unreachable
+from pipelines.connection import Connection
+
+ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
+"""States in which a run or a task stays."""
+_PAGE = 100
+_TRIES_WHEN_BUSY = 4  # after the first: at once, then 1, 2 and 4 s later
+_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 10  # whatever the server asks for
+
+Thing = dict[str, Any]
+"""What the server sends, with the names of its REST interface."""
+
+
+class Cluster:
+    """A KFP API server."""
+
+    def __init__(self, connection: Connection) -> None:
+        import kfp_server_api as api
+        import urllib3
+
+        self.connection = connection
+        settings = api.Configuration(host=connection.host)
+        settings.verify_ssl = not connection.insecure
+        settings.ssl_ca_cert = str(connection.ca_file) if connection.ca_file else None
+        settings.api_key_prefix["authorization"] = "Bearer"
+        settings.refresh_api_key_hook = self._show_token
+        # A redirect leads to a log-in page, not to another API; it is told instead of followed.
+        settings.retries = urllib3.Retry(
+            total=None,
+            connect=0,
+            read=0,
+            other=0,
+            redirect=0,
+            raise_on_redirect=False,
+            status=_TRIES_WHEN_BUSY,
+            status_forcelist=[BUSY],
+            allowed_methods=None,
+            raise_on_status=False,
+            backoff_factor=_PAUSE_S,
+            retry_after_max=_LONGEST_PAUSE_S,
+        )
+        if connection.insecure:  # told by the command, once, not with every request
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        client = api.ApiClient(settings, cookie=connection.cookie)
+        self._experiments = api.ExperimentServiceApi(client)
+        self._health = api.HealthzServiceApi(client)
+        self._pipelines = api.PipelineServiceApi(client)
+        self._runs = api.RunServiceApi(client)
+        self._schedules = api.RecurringRunServiceApi(client)
+        self._uploads = api.PipelineUploadServiceApi(client)
+        self._namespace = connection.namespace
+
+    def namespace(self) -> str | None:
+        """Of the user: as given, or the pod's where the server has several users."""
+        if self._namespace is None and self.connection.pod_namespace is not None:
+            health = self._call(self._health.healthz_service_get_healthz)
+            self._namespace = self.connection.pod_namespace if health.get("multi_user") else ""
+        return self._namespace or None
+
+    # --- runs -------------------------------------------------------------------------------
+
+    def create_run(self, body: Thing) -> Thing:
+        return self._call(self._runs.run_service_create_run, body)
+
+    def run(self, run_id: str) -> Thing:
+        return self._call(self._runs.run_service_get_run, run_id)
+
+    def cancel(self, run_id: str) -> None:
+        self._call(self._runs.run_service_terminate_run, run_id)
+
+    def newest_runs(self, experiment_id: str) -> list[Thing]:
+        """The newest hundred runs of an experiment."""
+        answer = self._call(
+            self._runs.run_service_list_runs,
+            experiment_id=experiment_id,
+            page_size=_PAGE,
+            sort_by="created_at desc",
+        )
+        return list(answer.get("runs", []))
+
+    def experiment(self, name: str) -> str:
+        """The id of the experiment of that name; made when there is none."""
+        found = self._named(
+            self._experiments.experiment_service_list_experiments, "experiments", name
+        )
+        if found:
+            return str(found[0]["experiment_id"])
+        body = {"display_name": name, **self._in_namespace()}
+        made = self._call(self._experiments.experiment_service_create_experiment, body)
+        return str(made["experiment_id"])
+
+    # --- pipelines --------------------------------------------------------------------------
+
+    def pipeline(self, name: str) -> str | None:
+        """The id of the pipeline of that name."""
+        found = self._named(self._pipelines.pipeline_service_list_pipelines, "pipelines", name)
+        return str(found[0]["pipeline_id"]) if found else None
+
+    def upload(self, name: str, version: str, file: Path) -> Thing:
+        """Uploads a compiled pipeline as a new version, and makes the pipeline when there is none.
+
+        Returns:
+            A reference with `pipeline_id` and `pipeline_version_id`.
+        """
+        pipeline_id = self.pipeline(name)
+        if pipeline_id is not None:
+            made = self._call(
+                self._uploads.upload_pipeline_version,
+                str(file),
+                name=version,
+                pipelineid=pipeline_id,
+            )
+            version_id = made["pipeline_version_id"]
+        else:
+            made = self._call(
+                self._uploads.upload_pipeline, str(file), name=name, **self._in_namespace()
+            )
+            pipeline_id = made["pipeline_id"]
+            versions = self._call(
+                self._pipelines.pipeline_service_list_pipeline_versions,
+                pipeline_id,
+                page_size=1,
+                sort_by="created_at desc",
+            )
+            version_id = versions["pipeline_versions"][0]["pipeline_version_id"]
+        return {"pipeline_id": pipeline_id, "pipeline_version_id": version_id}
+
+    # --- schedules: KFP's recurring runs ----------------------------------------------------
+
+    def create_schedule(self, body: Thing) -> Thing:
+        return self._call(self._schedules.recurring_run_service_create_recurring_run, body)
+
+    def schedules(self) -> list[Thing]:
+        method = self._schedules.recurring_run_service_list_recurring_runs
+        return list(self._pages(method, "recurringRuns", **self._in_namespace()))
+
+    def pause(self, schedule_id: str) -> None:
+        self._call(self._schedules.recurring_run_service_disable_recurring_run, schedule_id)
+
+    def resume(self, schedule_id: str) -> None:
+        self._call(self._schedules.recurring_run_service_enable_recurring_run, schedule_id)
+
+    def delete_schedule(self, schedule_id: str) -> None:
+        self._call(self._schedules.recurring_run_service_delete_recurring_run, schedule_id)
+
+    # --- one request ------------------------------------------------------------------------
+
+    def _show_token(self, settings: Any) -> None:
+        token = self.connection.bearer()
+        if token is not None:
+            settings.api_key["authorization"] = token
+
+    def _in_namespace(self) -> dict[str, str]:
+        namespace = self.namespace()
+        return {} if namespace is None else {"namespace": namespace}
+
+    def _named(self, method: Callable[..., Any], key: str, name: str) -> list[Thing]:
+        same_name = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+        answer = self._call(
+            method, filter=json.dumps({"predicates": [same_name]}), **self._in_namespace()
+        )
+        return list(answer.get(key, []))
+
+    def _pages(self, method: Callable[..., Any], key: str, **arguments: str) -> Iterator[Thing]:
+        token = ""
+        while True:
+            following = {"page_token": token} if token else {}
+            answer = self._call(method, page_size=_PAGE, **following, **arguments)
+            yield from answer.get(key, [])
+            token = answer.get("next_page_token", "")
+            if not token:
+                return
+
+    def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Thing:
+        """The answer as the server sent it: the generated models would take a web page as empty.
+
+        Raises:
+            ClusterError: there is none, or it says no.
+        """
+        import kfp_server_api as api
+        import urllib3
+
+        limit = self.connection.timeout_s
+        try:
+            response = method(
+                *arguments,
+                **options,
+                _preload_content=False,
+                _request_timeout=(limit, limit),
+            )
+            body = response.data.decode()
+        except api.ApiException as error:
+            raise refused(self.connection, error.status, str(error.body)) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise unreachable(self.connection, error) from None
+        except UnicodeDecodeError:
+            raise no_kfp(self.connection) from None
+        except InputError as error:  # the token's file is gone since it was checked
+            raise ClusterError(str(error), exit_status=2) from None
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            raise no_kfp(self.connection) from None
+        if not isinstance(answer, dict):
+            raise no_kfp(self.connection)
+        return answer

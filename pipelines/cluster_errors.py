@@ -1,0 +1,103 @@
+"""What goes wrong between us and a KFP API server, in one message that says what to do."""
+
+import json
+from typing import Any
+
+from components.tracking import redact
+from pipelines.connection import COOKIE, TOKEN, Connection
+
+BUSY = 429
+_SHOWN = 300
+_WHAT = {403: "forbids this", 404: "does not find it", 409: "has it already"}
+_ADVICE = {
+    403: "; ask for the rights, or give the namespace that is yours with --namespace",
+    404: "; check the name or id, and --namespace",
+    409: "; choose another name",
+}
+
+
+class ClusterError(Exception):
+    """The server cannot be reached, refuses, or fails.
+
+    Attributes:
+        exit_status: 2 when another input can help, 1 when the server must.
+        is_transient: whether the same request may succeed later.
+    """
+
+    def __init__(self, message: str, *, exit_status: int = 1, is_transient: bool = False) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+        self.is_transient = is_transient
+
+
+def tell(connection: Connection, text: str) -> str:
+    """Text of the server, short and without secrets."""
+    text = redact(connection.hide(" ".join(text.split())))
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def no_kfp(connection: Connection) -> ClusterError:
+    """Something else than KFP answers, such as a web page."""
+    return ClusterError(
+        f"{connection.host} does not answer as a KFP API server; check --host (behind Kubeflow's "
+        "gateway it ends in /pipeline), and that you are logged in",
+        exit_status=2,
+    )
+
+
+def refused(connection: Connection, status: int, body: str) -> ClusterError:
+    """The server answered with a status that means no."""
+    host, reason = connection.host, _reason(body)
+    if status == 401 or 300 <= status < 400:
+        what = "does not know who we are" if status == 401 else "wants a log-in"
+        return ClusterError(
+            f"{host} {what} ({status}): give a token with --token-file or {TOKEN}, or a cookie "
+            f"with {COOKIE}; one that was given has expired or is of another place",
+            exit_status=2,
+        )
+    if status < 500 and status not in (403, BUSY) and not reason:
+        return no_kfp(connection)
+    told = tell(connection, reason or "no reason given")
+    if status == BUSY or status >= 500:
+        what = "is too busy, at every try" if status == BUSY else "fails"
+        message = f"{host} {what} ({status}): {told}; try again later"
+        return ClusterError(message, is_transient=True)
+    message = f"{host} {_WHAT.get(status, 'refuses this')} ({status}): {told}"
+    return ClusterError(message + _ADVICE.get(status, ""), exit_status=2)
+
+
+def _reason(body: str) -> str:
+    """What KFP says beside a status; empty when it was not KFP that answered."""
+    try:
+        said: Any = json.loads(body)
+    except ValueError:
+        return ""
+    if not isinstance(said, dict):
+        return ""
+    return str(said.get("message") or said.get("error") or "no reason given")
+
+
+def unreachable(connection: Connection, error: Exception) -> ClusterError:
+    """There was no answer: urllib3's error in our words."""
+    import urllib3
+
+    cause = getattr(error, "reason", None) or error
+    host, limit = connection.host, connection.timeout_s
+    if isinstance(cause, urllib3.exceptions.SSLError):
+        message = (
+            f"{host} cannot be trusted: {tell(connection, str(cause))}; give the certificate of "
+            "its authority with --ca-file, or write http:// if it speaks no TLS"
+        )
+        return ClusterError(message, exit_status=2)
+    if isinstance(cause, urllib3.exceptions.NameResolutionError):
+        message = f"{host}: there is no host of that name; check --host"
+        return ClusterError(message, exit_status=2, is_transient=True)
+    if isinstance(cause, urllib3.exceptions.NewConnectionError):
+        said = str(cause).rpartition("] ")[2] or "no connection"
+        message = f"{host} cannot be reached ({said}); check --host, and that it runs"
+        return ClusterError(message, exit_status=2, is_transient=True)
+    if isinstance(cause, urllib3.exceptions.TimeoutError):
+        message = f"{host} did not answer within {limit:g} s; try again, or raise --timeout"
+        return ClusterError(message, is_transient=True)
+    message = f"{host} broke off: {tell(connection, str(cause))}; try again later"
+    return ClusterError(message, is_transient=True)

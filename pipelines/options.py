@@ -1,0 +1,62 @@
+"""What commands have in common: how they get a configuration and how they refuse wrong input."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from nascore.errors import InputError
+
+FAILED = 1
+WRONG_INPUT = 2
+INTERRUPTED = 130
+
+
+def one_message(command: Callable[..., None]) -> Callable[..., None]:
+    """Wrong input becomes one message on standard error and exit status 2."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except InputError as error:
+            click.echo(wrong_input(error.problems), err=True)
+            sys.exit(WRONG_INPUT)
+
+    return wrapped
+
+
+def wrong_input(problems: Any) -> str:
+    title = "The input is wrong; nothing was started:"
+    return "\n".join([title, *(f"  {problem}" for problem in problems)])
+
+
+def configuration(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments by which every command gets its configuration."""
+    for option in (
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY.PATH=VALUE",
+            help="Change one setting; may be given many times and wins over file and preset.",
+        ),
+        click.option("--preset", help="quick (minutes on two cores, the default) or paper."),
+        click.argument("config", required=False, type=click.Path(path_type=Path)),
+    ):
+        command = option(command)
+    return command
+
+
+def output_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments of the commands that run a pipeline on this machine."""
+    for option in (
+        click.option("--out", type=click.Path(path_type=Path), help="Output folder [runs/<time>]."),
+        click.option("--resume", is_flag=True, help="Go on with the run in --out."),
+        click.option("--json", "as_json", is_flag=True, help="Print only the result, as JSON."),
+    ):
+        command = option(command)
+    return command

@@ -1,0 +1,288 @@
+"""`nas schedule`: runs on Kubeflow that start by the clock (KFP calls them recurring runs)."""
+
+import json
+import shlex
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nascore.errors import InputError, Problem, collecting
+from pipelines import cron
+from pipelines.cluster_commands import (
+    account_option,
+    experiment_option,
+    image_option,
+    kind_option,
+    prepare,
+    source,
+)
+from pipelines.cluster_options import Find, as_json, on_cluster
+from pipelines.options import configuration
+
+if TYPE_CHECKING:
+    from pipelines.cluster import Cluster, Thing
+
+_TIMES = 3
+_CLOCK = "%Y-%m-%d %H:%M:%S UTC"
+
+
+@click.group()
+def schedule() -> None:
+    """Start runs on Kubeflow by the clock."""
+
+
+@schedule.command()
+@configuration
+@click.option("--name", required=True, help="Name of the schedule.")
+@click.option(
+    "--cron",
+    "expression",
+    required=True,
+    metavar="'S M H DAY MONTH WEEKDAY'",
+    help=f"When, in UTC; six fields, seconds first: '{cron.EXAMPLE}' is Mondays at three.",
+)
+@click.option(
+    "--pin/--latest",
+    "is_pinned",
+    default=True,
+    show_default=True,
+    help="Each time what is compiled now, or the latest version of --pipeline.",
+)
+@click.option("--pipeline", metavar="NAME", help="With --pin: also upload it as a new version.")
+@click.option("--paused", is_flag=True, help="Make it, but start nothing until it is resumed.")
+@kind_option
+@image_option
+@experiment_option
+@account_option
+@as_json
+@on_cluster
+def create(
+    find: Find,
+    config: Path | None,
+    preset: str | None,
+    settings: tuple[str, ...],
+    name: str,
+    expression: str,
+    is_pinned: bool,
+    pipeline: str | None,
+    paused: bool,
+    kind: str,
+    image: str | None,
+    experiment: str | None,
+    service_account: str | None,
+    as_json: bool,
+) -> None:
+    """Make a schedule: one run at a time, nothing cached, and no run for a time that was missed.
+
+    With --latest the configuration is the one that the version was compiled with; --set lays
+    settings over it.
+    """
+    from components.config import dumps
+    from pipelines.cluster import Cluster
+
+    problems: list[Problem] = []
+    connection = resolved = None
+    with collecting(problems):
+        expression = cron.check(expression)
+    with collecting(problems):
+        connection = find()
+    if is_pinned:
+        resolved = prepare(config, preset, settings, image, problems)
+    else:
+        problems += _latest_problems(config, preset, image, pipeline)
+    if problems or connection is None:
+        raise InputError(problems)
+    _say_times(expression, as_json=as_json)
+    cluster = Cluster(connection)
+    _check_free(cluster, name)
+    if resolved is not None:
+        what = source(cluster, resolved, kind=kind, image=image, pipeline=pipeline)
+        parameters = {"config": dumps(resolved), "overrides": ""}
+        experiment = experiment or resolved.tracking.experiment
+    else:
+        what = _latest(cluster, str(pipeline))
+        parameters = {"overrides": shlex.join(settings)}
+    body: dict[str, Any] = {
+        "display_name": name,
+        "experiment_id": cluster.experiment(experiment or "nas"),
+        "trigger": {"cron_schedule": {"cron": expression}},
+        "mode": "DISABLE" if paused else "ENABLE",
+        "max_concurrency": "1",
+        "no_catchup": True,
+        "runtime_config": {"parameters": parameters},
+        **what,
+    }
+    if service_account is not None:
+        body["service_account"] = service_account
+    made = cluster.create_schedule(body)
+    if as_json:
+        click.echo(json.dumps(_describe({**body, **made}, {})))
+    else:
+        click.echo(f"Schedule {name} ({made['recurring_run_id']}) has been made.")
+
+
+@schedule.command("list")
+@as_json
+@on_cluster
+def list_command(find: Find, as_json: bool) -> None:
+    """List the schedules: when, the next time, whether paused, and how the last run ended."""
+    from pipelines.cluster import Cluster
+
+    cluster = Cluster(find())
+    found = cluster.schedules()
+    last = _last_runs(cluster, found)
+    told = [_describe(each, last) for each in found]
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    if not told:
+        click.echo("There are no schedules; make one with nas schedule create.")
+        return
+    rows = [("name", "when", "next", "state", "last run", "id")]
+    rows += [
+        (
+            each["name"],
+            each["when"],
+            each["next"][0] if each["next"] else "-",
+            each["state"].lower(),
+            "-" if each["last_run"] is None else str(each["last_run"]["state"]).lower(),
+            each["schedule_id"],
+        )
+        for each in told
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _changing(
+    name: str, done: str, change: Callable[["Cluster", str], None], help_text: str
+) -> None:
+    @schedule.command(name, help=help_text)
+    @click.argument("which", metavar="NAME_OR_ID")
+    @as_json
+    @on_cluster
+    def command(find: Find, which: str, as_json: bool) -> None:
+        from pipelines.cluster import Cluster
+
+        cluster = Cluster(find())
+        schedule_id = _find_one(cluster, which)
+        change(cluster, schedule_id)
+        if as_json:
+            click.echo(json.dumps({"schedule_id": schedule_id, "done": done}))
+        else:
+            click.echo(f"Schedule {which} has been {done}.")
+
+
+_changing(
+    "pause",
+    "paused",
+    lambda cluster, which: cluster.pause(which),
+    "Start no more runs until it is resumed; one that is going on is left alone.",
+)
+_changing(
+    "resume",
+    "resumed",
+    lambda cluster, which: cluster.resume(which),
+    "Start runs again, from the next time on; those that were missed are not made up for.",
+)
+_changing(
+    "delete",
+    "deleted",
+    lambda cluster, which: cluster.delete_schedule(which),
+    "Delete a schedule; its runs stay.",
+)
+
+
+def _latest_problems(
+    config: Path | None, preset: str | None, image: str | None, pipeline: str | None
+) -> list[Problem]:
+    problems = []
+    if pipeline is None:
+        message = "is needed with --latest: the pipeline whose latest version is to run"
+        problems.append(Problem("--pipeline", "", message))
+    given = {"CONFIG": config, "--preset": preset, "--image": image}
+    for option, value in given.items():
+        if value is not None:
+            message = "is in the version already; use --set for single settings, or --pin"
+            problems.append(Problem(option, str(value), message))
+    return problems
+
+
+def _latest(cluster: "Cluster", pipeline: str) -> "Thing":
+    pipeline_id = cluster.pipeline(pipeline)
+    if pipeline_id is None:
+        message = "there is no pipeline of that name; upload one with nas submit --pipeline"
+        raise InputError.of("--pipeline", pipeline, message)
+    return {"pipeline_version_reference": {"pipeline_id": pipeline_id}}
+
+
+def _say_times(expression: str, *, as_json: bool) -> None:
+    times = cron.next_times(expression, datetime.now(UTC), _TIMES)
+    lines = [f"{cron.words(expression)} (UTC). The next times:"]
+    lines += [f"  {time.strftime(_CLOCK)}" for time in times]
+    click.echo("\n".join(lines), err=as_json)
+
+
+def _check_free(cluster: "Cluster", name: str) -> None:
+    """KFP takes a name twice, and then pause and delete could not tell them apart."""
+    for other in cluster.schedules():
+        if other.get("display_name") == name:
+            message = f"is taken by {other['recurring_run_id']}; delete that one first, or rename"
+            raise InputError.of("--name", name, message)
+
+
+def _find_one(cluster: "Cluster", which: str) -> str:
+    found = cluster.schedules()
+    ids = [each["recurring_run_id"] for each in found if each["recurring_run_id"] == which]
+    ids = ids or [each["recurring_run_id"] for each in found if each.get("display_name") == which]
+    if not ids:
+        raise InputError.of("NAME_OR_ID", which, "there is no such schedule; see nas schedule list")
+    if len(ids) > 1:
+        raise InputError.of(
+            "NAME_OR_ID", which, f"is the name of several: {', '.join(ids)}; give the id of one"
+        )
+    return str(ids[0])
+
+
+def _last_runs(cluster: "Cluster", schedules: list["Thing"]) -> dict[str, "Thing"]:
+    """The newest run of each schedule among the newest hundred of its experiment."""
+    last: dict[str, Thing] = {}
+    for experiment_id in sorted({str(each.get("experiment_id", "")) for each in schedules} - {""}):
+        for run in cluster.newest_runs(experiment_id):
+            last.setdefault(run.get("recurring_run_id", ""), run)
+    return last
+
+
+def _describe(found: "Thing", last: dict[str, "Thing"]) -> "Thing":
+    trigger = found.get("trigger") or {}
+    expression = (trigger.get("cron_schedule") or {}).get("cron", "")
+    state = found.get("status") or f"{found.get('mode', 'ENABLE')}D"
+    when, times = _when(trigger, expression)
+    run = last.get(found["recurring_run_id"])
+    return {
+        "schedule_id": found["recurring_run_id"],
+        "name": found.get("display_name", ""),
+        "cron": expression,
+        "when": when,
+        "next": times if state == "ENABLED" else [],
+        "state": state,
+        "last_run": None if run is None else {key: run.get(key) for key in ("run_id", "state")},
+    }
+
+
+def _when(trigger: "Thing", expression: str) -> tuple[str, list[str]]:
+    """In words, and the next times; others may have made schedules that we would refuse."""
+    if not expression:
+        seconds = (trigger.get("periodic_schedule") or {}).get("interval_second", "?")
+        return f"Every {seconds} s", []
+    try:
+        checked = cron.check(expression)
+    except InputError:
+        return expression, []
+    times = cron.next_times(checked, datetime.now(UTC), _TIMES)
+    return cron.words(checked), [time.strftime(_CLOCK) for time in times]
