@@ -37,7 +37,6 @@ class Cluster:
         settings.verify_ssl = not connection.insecure
         settings.ssl_ca_cert = str(connection.ca_file) if connection.ca_file else None
         settings.api_key_prefix["authorization"] = "Bearer"
-        settings.refresh_api_key_hook = self._show_token
         # A redirect leads to a log-in page, not to another API; it is told instead of followed.
         settings.retries = urllib3.Retry(
             total=None,
@@ -55,6 +54,7 @@ class Cluster:
         )
         if connection.insecure:  # told by the command, once, not with every request
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        self._settings = settings
         client = api.ApiClient(settings, cookie=connection.cookie)
         self._experiments = api.ExperimentServiceApi(client)
         self._health = api.HealthzServiceApi(client)
@@ -159,11 +159,6 @@ class Cluster:
 
     # --- one request ------------------------------------------------------------------------
 
-    def _show_token(self, settings: Any) -> None:
-        token = self.connection.bearer()
-        if token is not None:
-            settings.api_key["authorization"] = token
-
     def _in_namespace(self) -> dict[str, str]:
         namespace = self.namespace()
         return {} if namespace is None else {"namespace": namespace}
@@ -196,6 +191,9 @@ class Cluster:
 
         limit = self.connection.timeout_s
         try:
+            token = self.connection.bearer()
+            if token is not None:
+                self._settings.api_key["authorization"] = token
             response = method(
                 *arguments,
                 **options,
