@@ -97,19 +97,15 @@ def connect(
         InputError: every problem.
     """
     problems: list[Problem] = []
-    in_pod = "KUBERNETES_SERVICE_HOST" in environment
-    if host is None and in_pod:
+    if host is None and "KUBERNETES_SERVICE_HOST" in environment:
         host = _IN_CLUSTER
-    address = ""
+    address, page, token, cookie = "", None, None, None
     with collecting(problems):
         address = _address("--host", host)
-    page = None if host == _IN_CLUSTER else address
-    if ui is not None:
-        with collecting(problems):
-            page = _address("--ui-host", ui)
+    with collecting(problems):
+        page = None if ui is None else _address("--ui-host", ui)
     with collecting(problems):
         _check_tls(ca_file, insecure=insecure)
-    token = cookie = None
     with collecting(problems):
         cookie = _header(COOKIE, environment.get(COOKIE))
     with collecting(problems):
@@ -119,14 +115,13 @@ def connect(
             _read_secret(token_file)
     if problems:
         raise InputError(problems)
-    if token_file is None and token is None:
-        if iap_client is not None:
-            token = _iap_token(iap_client, environment)
-        elif pod_token.is_file():
-            token_file = pod_token
+    if token_file is None and token is None and iap_client is not None:
+        token = _iap_token(iap_client, environment)
+    elif token_file is None and token is None and pod_token.is_file():
+        token_file = pod_token
     return Connection(
         host=address,
-        ui=page,
+        ui=page or (None if host == _IN_CLUSTER else address),
         namespace=namespace,
         pod_namespace=pod_namespace.read_text().strip() if pod_namespace.is_file() else None,
         token_file=token_file,

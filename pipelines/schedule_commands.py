@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from components.layers import layer_of
 from nascore.errors import InputError, Problem, collecting
 from pipelines import cron
 from pipelines.cluster_commands import (
@@ -23,6 +24,7 @@ from pipelines.cluster_options import Find, as_json, on_cluster
 from pipelines.options import configuration
 
 if TYPE_CHECKING:
+    from components.config import Config
     from pipelines.cluster import Cluster, Thing
 
 _TIMES = 3
@@ -80,7 +82,6 @@ def create(
     With --latest the configuration is the one that the version was compiled with; --set lays
     settings over it.
     """
-    from components.config import dumps
     from pipelines.cluster import Cluster
 
     problems: list[Problem] = []
@@ -92,29 +93,24 @@ def create(
     if is_pinned:
         resolved = prepare(config, preset, settings, image, problems)
     else:
-        problems += _latest_problems(config, preset, image, pipeline)
+        problems += _latest_problems(config, preset, image, pipeline, settings)
     if problems or connection is None:
         raise InputError(problems)
     _say_times(expression, as_json=as_json)
     cluster = Cluster(connection)
     _check_free(cluster, name)
-    if resolved is not None:
-        what = source(cluster, resolved, kind=kind, image=image, pipeline=pipeline)
-        parameters = {"config": dumps(resolved), "overrides": ""}
-        experiment = experiment or resolved.tracking.experiment
-    else:
-        what = _latest(cluster, str(pipeline))
-        parameters = {"overrides": shlex.join(settings)}
     body: dict[str, Any] = {
         "display_name": name,
-        "experiment_id": cluster.experiment(experiment or "nas"),
+        "experiment_id": cluster.experiment(experiment or _experiment(resolved)),
         "trigger": {"cron_schedule": {"cron": expression}},
         "mode": "DISABLE" if paused else "ENABLE",
         "max_concurrency": "1",
         "no_catchup": True,
-        "runtime_config": {"parameters": parameters},
-        **what,
     }
+    if resolved is None:
+        body |= _latest(cluster, str(pipeline), settings)
+    else:
+        body |= _pinned(cluster, resolved, kind=kind, image=image, pipeline=pipeline)
     if service_account is not None:
         body["service_account"] = service_account
     made = cluster.create_schedule(body)
@@ -199,9 +195,13 @@ _changing(
 
 
 def _latest_problems(
-    config: Path | None, preset: str | None, image: str | None, pipeline: str | None
+    config: Path | None,
+    preset: str | None,
+    image: str | None,
+    pipeline: str | None,
+    settings: tuple[str, ...],
 ) -> list[Problem]:
-    problems = []
+    _, problems = layer_of(settings)
     if pipeline is None:
         message = "is needed with --latest: the pipeline whose latest version is to run"
         problems.append(Problem("--pipeline", "", message))
@@ -213,12 +213,32 @@ def _latest_problems(
     return problems
 
 
-def _latest(cluster: "Cluster", pipeline: str) -> "Thing":
+def _experiment(config: "Config | None") -> str:
+    from components.settings import TrackingConfig
+
+    return (TrackingConfig() if config is None else config.tracking).experiment
+
+
+def _pinned(
+    cluster: "Cluster", config: "Config", *, kind: str, image: str | None, pipeline: str | None
+) -> "Thing":
+    from components.config import dumps
+
+    parameters = {"config": dumps(config), "overrides": ""}
+    what = source(cluster, config, kind=kind, image=image, pipeline=pipeline)
+    return {"runtime_config": {"parameters": parameters}, **what}
+
+
+def _latest(cluster: "Cluster", pipeline: str, settings: tuple[str, ...]) -> "Thing":
+    """Only the pipeline is named: KFP takes its latest version each time."""
     pipeline_id = cluster.pipeline(pipeline)
     if pipeline_id is None:
         message = "there is no pipeline of that name; upload one with nas submit --pipeline"
         raise InputError.of("--pipeline", pipeline, message)
-    return {"pipeline_version_reference": {"pipeline_id": pipeline_id}}
+    return {
+        "runtime_config": {"parameters": {"overrides": shlex.join(settings)}},
+        "pipeline_version_reference": {"pipeline_id": pipeline_id},
+    }
 
 
 def _say_times(expression: str, *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 import yaml
 from click.testing import CliRunner, Result
 from kfp_server import NOW, Fault, KfpServer, Request
@@ -73,6 +74,28 @@ def refused(*arguments: str, status: int = 2) -> str:
 def only(requests: list[Request]) -> Request:
     (request,) = requests
     return request
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "told"),
+    [
+        ("POST", "/runs", {"display_nam": "x"}, "'display_nam' was unexpected"),
+        ("POST", "/recurringruns", {"max_concurrency": 1}, "1 is not of type 'string'"),
+        ("POST", "/recurringruns", {"mode": "ON"}, "'ON' is not one of"),
+        ("POST", "/recurringruns/x:stop", None, "no such operation"),
+        ("DELETE", "/recurringruns", None, "no such operation"),
+        ("GET", "/runs?page=1", None, "unknown query page"),
+        ("GET", "/runs?page_size=many", None, "page_size is no whole number"),
+        ("POST", "/pipelines/upload", {}, "form has []"),
+    ],
+)
+def test_the_server_sees_what_does_not_fit_the_contract(
+    swagger: Path, method: str, path: str, body: Any, told: str
+) -> None:
+    server = KfpServer(swagger)
+    urllib3.request(method, f"{server.url}/apis/v2beta1{path}", json=body)
+    server.close()
+    assert told in "; ".join(server.violations)
 
 
 # --- submit ---------------------------------------------------------------------------------
@@ -330,6 +353,7 @@ def test_a_schedule_of_the_latest_version(kfp: KfpServer) -> None:
     assert "--preset = paper: is in the version" in refused(
         *create, "--pipeline=p", "--preset=paper"
     )
+    assert "--set = nonsense" in refused(*create, "--pipeline=p", "--set=nonsense")
     kfp.pipelines.append({"pipeline_id": "p1", "display_name": "p"})
     done(*create, "--pipeline=p", "--set=seed=1", "--set=data.source=npz:a b.npz")
     body = only(kfp.sent("POST", "/recurringruns")).body
