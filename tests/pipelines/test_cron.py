@@ -79,6 +79,11 @@ def test_the_next_times_are_utc_whatever_the_clock_of_the_caller() -> None:
     assert cron.next_times("0 0 4 * * *", there, 1) == [datetime(2026, 11, 25, 4, tzinfo=UTC)]
 
 
+def test_a_time_that_is_now_is_not_the_next() -> None:
+    now = datetime(2026, 11, 25, 4, tzinfo=UTC)
+    assert cron.next_times("0 0 4 * * *", now, 1) == [now + timedelta(days=1)]
+
+
 def test_either_of_two_days() -> None:
     days = [time.day for time in cron.next_times("0 0 3 1,15 * mon", START, 4)]
     assert days == [30, 1, 7, 14]
