@@ -10,8 +10,8 @@ from pathlib import Path
 from components.tracking.spool import CLOSED
 
 _END_S = 10.0
-_HASTE_S = 1.5  # for sending, and half a second more for the goodbye
-_GOODBYE_S = 0.5
+_HASTE_S = 0.8  # for sending, and a little more for the goodbye
+_GOODBYE_S = 0.3
 
 
 def in_no_hurry() -> bool:
@@ -24,7 +24,7 @@ def follower(
 ) -> Iterator[None]:
     """Replays the spool to MLflow in a process of its own while the block runs.
 
-    At the end the follower gets `grace_s` seconds for what is left, or two when it is hurried; what
+    At the end the follower gets `grace_s` seconds for what is left, or one when it is hurried; what
     it cannot send stays in the spool, and it says how to send it later. A follower that died is
     started once more.
     """
