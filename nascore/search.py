@@ -7,17 +7,16 @@ loop on one study.
 
 import contextlib
 import dataclasses
-import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Protocol
 
 import torch
 
+from nascore.arms import run_both
 from nascore.budget import Budget
 from nascore.child import cost_of, train_child
 from nascore.errors import ChildFailed
@@ -28,7 +27,7 @@ from nascore.storage import Storage, StorageAway, resolve_url
 from nascore.study import Attempt, OpenChild, Study
 from nascore.task import Task
 from nascore.training import Stopped, planned_steps, uses_one_thread
-from nascore.verdict import compare
+from nascore.verdict import TOP_FRACTION, compare
 
 _WAIT_S = 0.5  # between looks at the children that other workers are training
 _MOST_REJECTED = 500  # in a row; then what is left of the space is over the limit
@@ -201,22 +200,32 @@ class Worker:
 
 
 def search_by_proposing(
-    task: Task, proposer: Proposer, control: Proposer | None, *, charged_s: float = 0.0
+    task: Task,
+    proposer: Proposer,
+    control: Proposer | None,
+    *,
+    charged_s: float = 0.0,
+    control_charged_s: float = 0.0,
+    compared: float = TOP_FRACTION,
 ) -> SearchResult:
     """The method's arm beside its control at equal cost, and the verdict.
 
-    Both arms have the same budget, in the same unit. With one of time, `charged_s` (what the method
-    spent before its first child) is part of the method's. Arms of a single worker whose trainings
-    use one thread each run at the same time where there are cores for both, else one after the
-    other.
+    Both arms have the same budget, in the same unit. With one of time, what an arm spent before its
+    first child is part of it. Arms of a single worker whose trainings use one thread each run at
+    the same time where there are cores for both, else one after the other.
+
+    Args:
+        charged_s: seconds that the method spent before its first child.
+        control_charged_s: the same of the control.
+        compared: share of the children, the best ones, that the verdict compares.
 
     Raises:
         SearchFailed: not a single child of the method finished.
         StorageAway: the database of the study was away for too long.
     """
     with contextlib.closing(_open_storage(task)) as storage:
-        arm, other = _run_arms(task, proposer, control, storage, charged_s)
-    return _result(task, arm, other)
+        arm, other = _run_arms(task, proposer, control, storage, (charged_s, control_charged_s))
+    return _result(task, arm, other, compared)
 
 
 def _open_storage(task: Task) -> Storage:
@@ -231,7 +240,11 @@ def _open_storage(task: Task) -> Storage:
 
 
 def _run_arms(
-    task: Task, proposer: Proposer, control: Proposer | None, storage: Storage, charged_s: float
+    task: Task,
+    proposer: Proposer,
+    control: Proposer | None,
+    storage: Storage,
+    charged_s: tuple[float, float],
 ) -> tuple[Arm, Arm | None]:
     search = task.search
     name = search.study or task.run_key
@@ -243,28 +256,27 @@ def _run_arms(
     }
     is_timed = search.budget.unit in ("seconds", "gpu_hours")
 
-    def run_method() -> Arm:
+    def run(arm: str, proposer: Proposer, charged_s: float) -> Arm:
         return Worker(
             task,
-            "method",
+            arm,
             proposer,
-            study=studies["method"],
+            study=studies[arm],
             charged_s=charged_s,
             charge_budget=is_timed,
         ).run()
 
+    def run_method() -> Arm:
+        return run("method", proposer, charged_s[0])
+
     def run_control() -> Arm | None:
-        if control is None:
-            return None
-        return Worker(task, "control", control, study=studies["control"]).run()
+        return None if control is None else run("control", control, charged_s[1])
 
-    is_small = uses_one_thread(task.splits.train, search.child)
-    if is_small and search.workers == 1 and (os.cpu_count() or 1) > 1:
-        return _side_by_side(run_method, run_control)
-    return run_method(), run_control()
+    at_once = search.workers == 1 and uses_one_thread(task.splits.train, search.child)
+    return run_both(run_method, run_control, at_once=at_once)
 
 
-def _result(task: Task, arm: Arm, control: Arm | None) -> SearchResult:
+def _result(task: Task, arm: Arm, control: Arm | None, compared: float) -> SearchResult:
     best = best_child(arm.children, value=lambda child: _value(child, task))
     if best is None or best.scores is None:
         reasons = sorted({child.failure for child in arm.children if child.failure})
@@ -279,25 +291,11 @@ def _result(task: Task, arm: Arm, control: Arm | None) -> SearchResult:
         valid_accuracy=best.scores.valid_accuracy,
         arm=arm,
         control=control,
-        verdict=None if control is None else _verdict(task, arm, control),
+        verdict=None if control is None else _verdict(task, arm, control, compared),
         cost_metric="num_params" if task.search.cost is None else task.search.cost.metric,
         pareto=pareto_front(arm.children),
         versions=versions(),
     )
-
-
-def _side_by_side(
-    run_method: Callable[[], Arm], run_control: Callable[[], Arm | None]
-) -> tuple[Arm, Arm | None]:
-    """Both arms at once, each on one thread from its beginning: part of torch's setting is global,
-    and an arm must not change the other's in the middle of a sum."""
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            first, second = pool.submit(run_method), pool.submit(run_control)
-            return first.result(), second.result()
-    finally:
-        torch.set_num_threads(threads)
 
 
 def versions() -> dict[str, str]:
@@ -309,9 +307,10 @@ def versions() -> dict[str, str]:
     }
 
 
-def _verdict(task: Task, arm: Arm, control: Arm) -> dict[str, object]:
+def _verdict(task: Task, arm: Arm, control: Arm, compared: float) -> dict[str, object]:
     scores, others = ([_value(child, task) for child in one.children] for one in (arm, control))
-    return compare(scores, others, rng=task.seeds.numpy("verdict"), name=arm.method).to_dict()
+    rng = task.seeds.numpy("verdict")
+    return compare(scores, others, rng=rng, name=arm.method, top_fraction=compared).to_dict()
 
 
 def _value(child: Child, task: Task) -> float | None:

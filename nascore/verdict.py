@@ -44,7 +44,7 @@ OUTCOMES: tuple[Outcome, ...] = ("better", "not better", "undecided")
 
 MIN_CHILDREN = 5
 """Fewer finished children in an arm decide nothing."""
-_TOP_FRACTION = 0.25
+TOP_FRACTION = 0.25
 _MARGIN_FRACTION = 0.1
 _STATISTIC = "difference of the means of the {k} best children of each arm"
 
@@ -100,6 +100,7 @@ def compare(
     name: str = "the method",
     points: float = 100.0,
     num_resamples: int = 1999,
+    top_fraction: float = TOP_FRACTION,
 ) -> Verdict:
     """Judges the children of a method against those of random search at equal cost.
 
@@ -114,18 +115,20 @@ def compare(
         points: turns a difference into percentage points for the statement: 100 for accuracies
             that are fractions, 1 for those in percent.
         num_resamples: random labellings, and bootstrap samples.
+        top_fraction: share of the smaller arm that is compared; 1 where the children of an arm are
+            what it has chosen already.
 
     Raises:
         ValueError: an accuracy is not finite, or an option is out of range.
     """
-    if not 0 < confidence < 1 or num_resamples < 1:
+    if not 0 < confidence < 1 or num_resamples < 1 or not 0 < top_fraction <= 1:
         raise ValueError(
-            "confidence must be between 0 and 1 and num_resamples at least 1, "
-            f"got {confidence} and {num_resamples}"
+            "confidence and top_fraction must be between 0 and 1 and num_resamples at least 1, "
+            f"got {confidence}, {top_fraction} and {num_resamples}"
         )
     values, others = _finished(method, "method"), _finished(control, "control")
     smaller = min(len(values), len(others))
-    k = max(1, int(smaller * _TOP_FRACTION))
+    k = max(1, int(smaller * top_fraction))
     difference = best_difference = interval = p_value = None
     if smaller > 0:
         difference = _top_mean(values, k) - _top_mean(others, k)

@@ -8,7 +8,7 @@ with any number of workers, the same generator gives the same batches.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from nascore.config import TrainingConfig
 from nascore.data.decoding import decode_one, in_threads
 from nascore.data.files import S3, Entry, Files, LocalFiles, Remote
 from nascore.data.raw import KEY
@@ -29,6 +28,19 @@ from nascore.errors import InputError, Problem
 
 _MIN_BATCH = 2  # batch norm has no variance over one image
 _MAX_STREAM_WORKERS = 8
+
+
+class Augmentation(Protocol):
+    """The part of a training's settings that makes its batches; see `TrainingConfig`."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def crop_padding(self) -> int: ...
+    @property
+    def flip(self) -> bool: ...
+    @property
+    def cutout(self) -> int: ...
 
 
 class Images(Protocol):
@@ -57,13 +69,13 @@ class Split:
         self.size = info.size
         self._scale_C11, self._shift_C11 = (part.to(device) for part in normalisation(info))
 
-    def steps_per_epoch(self, config: TrainingConfig) -> int:
+    def steps_per_epoch(self, config: Augmentation) -> int:
         """Batches that `train_batches` gives."""
         full, rest = divmod(self.num_images, config.batch_size)
         return max(1, full + (rest >= _MIN_BATCH))
 
     def train_batches(
-        self, config: TrainingConfig, generator: torch.Generator
+        self, config: Augmentation, generator: torch.Generator, *, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """One epoch in random order: augmented x (B, C, H, W) float and labels y (B,).
 
@@ -72,15 +84,27 @@ class Split:
         Args:
             config: batch size and augmentation.
             generator: on the CPU; decides order and augmentation, whatever the device.
+            start: batches that are left out, unread; the others are as they would have been.
         """
         order = torch.randperm(self.num_images, generator=generator)
         steps = self.steps_per_epoch(config)
         positions = list(order.split(config.batch_size))[:steps]
+        for position in positions[:start]:
+            _augmented(torch.zeros(len(position), 1, self.size, self.size), config, generator)
+        positions = positions[start:]
         for position, x_u8 in zip(positions, self._images.batches(positions), strict=True):
-            x_BCHW = self.normalise(augment(x_u8, config, generator))
-            if config.cutout:
-                cutout(x_BCHW, config.cutout, generator)
+            x_BCHW = _augmented(x_u8, config, generator, self.normalise)
             yield x_BCHW, self.labels[position.to(self.device)]
+
+    def random_batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """`size` different images, or all when there are fewer; x (B, C, H, W), y (B,).
+
+        Args:
+            generator: on the CPU.
+        """
+        position = torch.randperm(self.num_images, generator=generator)[:size]
+        (x_u8,) = self._images.batches([position])
+        return self.normalise(x_u8), self.labels[position.to(self.device)]
 
     def eval_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in order, without augmentation."""
@@ -274,7 +298,20 @@ class _Lists:
 # --- augmentation ---------------------------------------------------------------------------
 
 
-def augment(x_u8: Tensor, config: TrainingConfig, generator: torch.Generator) -> Tensor:
+def _augmented(
+    x_u8: Tensor,
+    config: Augmentation,
+    generator: torch.Generator,
+    normalise: Callable[[Tensor], Tensor] = lambda x: x,
+) -> Tensor:
+    """What is drawn depends on the number and size of the images, not on what they show."""
+    x_BCHW = normalise(augment(x_u8, config, generator))
+    if config.cutout:
+        cutout(x_BCHW, config.cutout, generator)
+    return x_BCHW
+
+
+def augment(x_u8: Tensor, config: Augmentation, generator: torch.Generator) -> Tensor:
     """Random crop after padding, and mirroring; uint8 (B, C, H, W) in and out, the input is kept.
 
     Padding is black, value 0 before normalisation, as torchvision's RandomCrop on raw images does.

@@ -158,7 +158,7 @@ class TpeOptions(Section):
 
 
 class ControllerOptions(Section):
-    """The autoregressive LSTM policy of ENAS and its REINFORCE (papers: 1802.03268, released code)."""
+    """ENAS: an autoregressive LSTM policy and its REINFORCE (arXiv 1802.03268, released code)."""
 
     hidden_size: Positive = 64
     """Units of the LSTM, and of the token embeddings; 100 in the release."""
@@ -228,7 +228,7 @@ class RandomWsOptions(Section):
     """Random search with weight sharing: uniform paths, no controller."""
 
     weights: SharedWeightsOptions = SharedWeightsOptions()
-    reward_batch: Annotated[int, Field(ge=2)] = 256
+    reward_batch: Annotated[int, Field(ge=2)] = 128
     """Validation images on which one architecture is judged with shared weights."""
     num_candidates: Positive = 100
     """Architectures drawn at the end and ranked with shared weights."""

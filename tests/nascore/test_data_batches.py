@@ -248,3 +248,26 @@ def test_small_cifar_batches(offline_data: Path, tmp_path: Path) -> None:
 
 def test_info_travels_with_the_splits(digits_folder: Path, digits: Splits) -> None:
     assert digits.info == DatasetInfo.load(digits_folder)
+
+
+@pytest.mark.parametrize("config", [PLAIN, FULL], ids=["plain", "augmented"])
+def test_an_epoch_that_starts_later_is_the_end_of_the_whole_one(
+    digits: Splits, config: TrainingConfig
+) -> None:
+    whole = list(digits.train.train_batches(config, generator()))
+    rest = list(digits.train.train_batches(config, generator(), start=3))
+    assert len(rest) == len(whole) - 3
+    for (x, y), (expected_x, expected_y) in zip(rest, whole[3:], strict=True):
+        assert torch.equal(x, expected_x)
+        assert torch.equal(y, expected_y)
+
+
+def test_a_random_batch_holds_different_images_and_repeats(digits: Splits) -> None:
+    x, y = digits.valid.random_batch(20, generator(1))
+    again, _ = digits.valid.random_batch(20, generator(1))
+    assert torch.equal(x, again)
+    assert x.shape == (20, 1, 8, 8)
+    assert y.shape == (20,)
+    assert len(digits.valid.random_batch(10**6, generator())[1]) == digits.valid.num_images
+    other, _ = digits.valid.random_batch(20, generator(2))
+    assert not torch.equal(x, other)

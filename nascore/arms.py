@@ -1,0 +1,31 @@
+"""Two arms of a search, the method and its control, on one machine."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+_First = TypeVar("_First")
+_Second = TypeVar("_Second")
+
+
+def run_both(
+    first: Callable[[], _First], second: Callable[[], _Second], *, at_once: bool
+) -> tuple[_First, _Second]:
+    """Two arms, one after the other; or, where there are cores for both, at the same time.
+
+    Args:
+        at_once: each uses one thread only. They have one from their beginning: part of torch's
+            setting is global, and an arm must not change the other's in the middle of a sum.
+    """
+    if not at_once or (os.cpu_count() or 1) == 1:
+        return first(), second()
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            one, other = pool.submit(first), pool.submit(second)
+            return one.result(), other.result()
+    finally:
+        torch.set_num_threads(threads)
