@@ -1,18 +1,16 @@
 """The follower and a real `mlflow server`, which is not always there."""
 
-import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow_server import MlflowServer
 
 from components.tracking import Tracker, check_store, follower, wait_for_run
 from components.tracking.reading import num_unsent
@@ -23,59 +21,20 @@ COMMAND = [sys.executable, "-m", "components.tracking.follow", "--spool"]
 UNSENT = 3
 
 
-class Server:
-    """An MLflow server on a port of its own, on a store that survives it; a start takes seconds."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen | None = None
-
-    def start(self) -> None:
-        if self._process is not None:
-            return
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
-        log = open(self.folder / "server.log", "ab")  # noqa: SIM115
-        self._process = subprocess.Popen(
-            command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
-        )
-        log.close()
-        deadline = time.monotonic() + 240
-        while not self._answers():
-            assert time.monotonic() < deadline, (self.folder / "server.log").read_text()
-            time.sleep(0.2)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
-                return True
-        except OSError:
-            return False
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[MlflowServer]:
     folder = tmp_path_factory.mktemp("server")
     (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
-    server = Server(folder)
+    server = MlflowServer(folder)
     yield server
     server.stop()
 
 
 def test_what_is_not_sent_stays_and_its_message_tells_how_to_send_it(
-    tmp_path: Path, server: Server, runs_by_key: Callable[..., dict], capfd: pytest.CaptureFixture
+    tmp_path: Path,
+    server: MlflowServer,
+    runs_by_key: Callable[..., dict],
+    capfd: pytest.CaptureFixture,
 ):
     spool = tmp_path / "spool"
     uri = server.uri.replace("//", "//me:secret@")
@@ -97,7 +56,10 @@ def test_what_is_not_sent_stays_and_its_message_tells_how_to_send_it(
 
 
 def test_a_server_that_goes_away_and_comes_back_loses_nothing(
-    tmp_path: Path, server: Server, runs_by_key: Callable[..., dict], capfd: pytest.CaptureFixture
+    tmp_path: Path,
+    server: MlflowServer,
+    runs_by_key: Callable[..., dict],
+    capfd: pytest.CaptureFixture,
 ):
     server.start()
     assert check_store(server.uri) == ([], [])
@@ -150,7 +112,7 @@ def test_a_follower_that_is_told_to_end_says_what_it_leaves(tmp_path: Path):
         assert process.wait() == UNSENT
 
 
-def test_a_model_is_registered_through_the_server(server: Server):
+def test_a_model_is_registered_through_the_server(server: MlflowServer):
     import numpy as np
     import torch
     from torch import nn
