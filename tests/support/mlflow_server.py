@@ -131,7 +131,7 @@ class MlflowServer:
         if self.admin is not None:
             settings = self.folder / "basic_auth.ini"
             settings.write_text(
-                "[mlflow]\ndefault_permission = READ\n"
+                "[mlflow]\ndefault_permission = READ\nauth_cache_ttl_seconds = 60\n"
                 f"database_uri = {self._store_without_password()}\n"
             )
             variables |= {

@@ -72,6 +72,9 @@ class S3Server:
             "filer.port.grpc": free_port(),
             "s3.port": self.port,
             "s3.port.grpc": free_port(),
+            # Off: their ports are fixed, and two servers of one machine would meet.
+            "s3.port.iceberg": 0,
+            "s3.port.lance": 0,
         }
         return [
             *(f"-{name}={port}" for name, port in ports.items()),
