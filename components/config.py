@@ -14,9 +14,16 @@ from components.settings import (
     RetrainConfig,
     TrackingConfig,
 )
-from nascore.config import DataConfig, LatencyConfig, SearchConfig, Section, TrainingConfig
+from nascore.config import (
+    SPACE_SECTIONS,
+    DataConfig,
+    LatencyConfig,
+    SearchConfig,
+    Section,
+    TrainingConfig,
+)
 from nascore.errors import InputError, Problem
-from nascore.methods import METHODS
+from nascore.methods import METHODS, Method
 
 _SectionT = TypeVar("_SectionT", bound=Section)
 _Path = tuple[str, ...]
@@ -160,6 +167,8 @@ def _contradictions(config: Config, refused: set[_Path]) -> list[Problem]:
                 f"each proposal of {config.method} needs the result of the one before; set it to 1",
             )
         )
+    if method is not None:
+        problems += _unfit_for_method(config, method)
     size, source = config.data.image_size, config.data.source
     is_given = not refused & {("data",), ("data", "source")}
     for key, training in (("search.child", config.search.child), ("train", config.train)):
@@ -183,4 +192,28 @@ def _contradictions(config: Config, refused: set[_Path]) -> list[Problem]:
             problems.append(
                 Problem(f"{key}.flip", "true", f"mirrored {source} are wrong; set it to false")
             )
+    return problems
+
+
+def _unfit_for_method(config: Config, method: Method) -> list[Problem]:
+    problems = []
+    budget, space = config.search.budget, config.search.space
+    if budget.unit not in method.budget_units:
+        problems.append(
+            Problem(
+                f"search.budget.{budget.unit}",
+                f"{budget.amount:g}",
+                f"{config.method} trains one network for all architectures and counts no children; "
+                f"give one of {', '.join(method.budget_units)}",
+            )
+        )
+    if method.needs_shared_weights and not space.shares_weights:
+        sharing = [one.model_fields["name"].default for one in SPACE_SECTIONS if one.shares_weights]
+        problems.append(
+            Problem(
+                "search.space.name",
+                space.name,
+                f"{config.method} needs a space with shared weights: {' or '.join(sharing)}",
+            )
+        )
     return problems

@@ -1,8 +1,9 @@
 """One child: its network, what it costs, and its training from scratch."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -20,12 +21,19 @@ _GLOBAL_GENERATOR = threading.Lock()
 _LATENCY_RUNS = 30  # of an untrained network, per child; the final model is measured with care
 
 
+@contextlib.contextmanager
+def seeded_weights(seed: int) -> Iterator[None]:
+    """Weights that are made in the block depend on `seed` alone; the global generator is kept."""
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def build_network(
     space: SearchSpace, genotype: Genotype, shape: ImageShape, *, seed: int, final: bool = False
 ) -> torch.nn.Module:
     """A network with initial weights that depend on `seed` alone; the global generator is kept."""
-    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_weights(seed):
         return space.build(genotype, shape, "final" if final else "search")
 
 

@@ -6,7 +6,7 @@ unknown keys, wrong types and contradictory values are refused together (see
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -49,7 +49,14 @@ class DataConfig(Section):
 # --- search spaces --------------------------------------------------------------------------
 
 
-class ChainSpaceConfig(Section):
+class SpaceSection(Section):
+    """The settings of a search space, which its `name` tells from others."""
+
+    shares_weights: ClassVar[bool] = False
+    """Whether all its networks can be paths of one supernet."""
+
+
+class ChainSpaceConfig(SpaceSection):
     """The NASES chain: layers of four tokens (op, kernel, filters, skip)."""
 
     name: Literal["chain"] = "chain"
@@ -64,9 +71,10 @@ class ChainSpaceConfig(Section):
     """Pooling stops at this height and width: a 15-fold pooling of 32 pixels is a 1x1 map."""
 
 
-class Cell201SpaceConfig(Section):
+class Cell201SpaceConfig(SpaceSection):
     """The NAS-Bench-201 cell: six edges, five operations, stacked in three stages."""
 
+    shares_weights: ClassVar[bool] = True
     name: Literal["nasbench201"] = "nasbench201"
     search_channels: Positive = 8
     search_cells_per_stage: Positive = 1
@@ -75,6 +83,7 @@ class Cell201SpaceConfig(Section):
 
 
 SpaceConfig = Annotated[ChainSpaceConfig | Cell201SpaceConfig, Field(discriminator="name")]
+SPACE_SECTIONS: tuple[type[SpaceSection], ...] = (ChainSpaceConfig, Cell201SpaceConfig)
 
 
 # --- training -------------------------------------------------------------------------------

@@ -17,6 +17,10 @@ def ignore_child(arm: str, child: Child) -> None:
     """Nobody is watching."""
 
 
+def ignore_share(arm: str, share: float) -> None:
+    """Nobody is waiting."""
+
+
 def ignore_metrics(metrics: dict[str, float], step: int) -> None:
     """Nobody is keeping them."""
 
@@ -38,6 +42,8 @@ class Task:
         state: folder that outlives the process; the study and checkpoints are kept there.
         report: called with metrics and a step.
         on_child: called with the arm (`method` or `control`) after each child.
+        on_share: called with the arm, while it trains one network for all architectures, and the
+            share of that training that is done.
         should_stop: polled between weight updates; true asks for the best result so far.
         run_key: names the study of this run where many runs share a database.
         is_helper: another process runs the same task and waits for the end of every child.
@@ -55,6 +61,7 @@ class Task:
     state: Path
     report: Report
     on_child: Callable[[str, Child], None] = ignore_child
+    on_share: Callable[[str, float], None] = ignore_share
     should_stop: Callable[[], bool] = never_stop
     run_key: str = "search"
     is_helper: bool = False

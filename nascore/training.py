@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nascore.config import TrainingConfig
-from nascore.data.batches import Split
+from nascore.data.batches import Augmentation, Split
 from nascore.errors import ChildFailed
 
 _SMALL_BATCH = 2**17  # pixels; below it a second CPU thread costs more than it saves
@@ -74,7 +74,7 @@ def train(
         ChildFailed: the loss is not finite, or the network does not fit in memory.
         Stopped: `should_stop` said so.
     """
-    with _fitting_threads(split, config):
+    with fitting_threads(split, config):
         return _train(
             network,
             split,
@@ -174,13 +174,13 @@ def planned_steps(split: Split, config: TrainingConfig) -> int:
     return steps if config.max_steps is None else min(steps, config.max_steps)
 
 
-def uses_one_thread(split: Split, config: TrainingConfig) -> bool:
+def uses_one_thread(split: Split, config: Augmentation) -> bool:
     """Whether batches are so small that one CPU thread trains as fast as all."""
     return split.device.type == "cpu" and config.batch_size * split.size**2 < _SMALL_BATCH
 
 
 @contextlib.contextmanager
-def _fitting_threads(split: Split, config: TrainingConfig) -> Iterator[None]:
+def fitting_threads(split: Split, config: Augmentation) -> Iterator[None]:
     """One CPU thread for batches of few pixels: threads that share little work wait for each other,
     and on a machine that has other work they wait long. The rule looks at sizes alone, since the
     number of threads changes the last bits of a sum and a result must repeat."""

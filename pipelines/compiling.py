@@ -11,6 +11,7 @@ from kfp.dsl.base_component import BaseComponent
 from components.config import Config, dumps
 from components.tracking import redact
 from nascore.errors import InputError, Problem
+from nascore.methods import METHODS
 
 _OPEN = "anybody who can read the pipeline could read the password"
 
@@ -38,7 +39,8 @@ def check_cluster(config: Config) -> None:
     """Raises InputError unless the workers can share the study and no password is written down."""
     problems = []
     storage, uri = config.search.storage, config.tracking.uri
-    if storage is None and config.search.workers > 1:
+    shares_batches = METHODS[config.method].shares_batches
+    if storage is None and config.search.workers > 1 and not shares_batches:
         problems.append(
             Problem(
                 "search.storage",

@@ -60,7 +60,7 @@ class Display:
         text = describe(event, self._kind)
         if text is None:
             return
-        passing = kind in ("started", "child", "epoch")
+        passing = kind in ("started", "share", "child", "epoch")
         if self._console.is_terminal and passing:
             self._text = text
         elif not passing or self._is_worth_a_line(event):
@@ -93,6 +93,8 @@ def _is_news(event: Mapping[str, Any]) -> bool:
     """A child that is the best so far or failed, and the last child or epoch."""
     if event["event"] == "epoch":
         return bool(event["epoch"] + 1 == event["of"])
+    if event["event"] == "share":
+        return False
     accuracy = event["valid_accuracy"]
     last = event["of"] is not None and event["number"] + 1 == event["of"]
     return bool(accuracy is None or accuracy == event["best"] or last)
@@ -116,6 +118,9 @@ def describe(event: Mapping[str, Any], pipeline: Kind = "search") -> str | None:
         accuracy = event.get("valid_accuracy")
         shown = "" if accuracy is None else f", valid accuracy {accuracy:.3f}"
         return f"{label}  epoch {event['epoch'] + 1} of {event['of']}{shown}"
+    if kind == "share":
+        arm = "" if event["arm"] == "method" else " of the random control"
+        return f"{label}  shared weights{arm}: {event['share']:.0%} trained"
     if kind == "note":
         return str(event["text"])
     return None

@@ -1,6 +1,6 @@
 """What each step asks of the cluster."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kfp import dsl, kubernetes
 
@@ -50,9 +50,15 @@ RESOURCES = {
 }
 
 
-def apply(task: dsl.PipelineTask, step: str, cluster: ClusterConfig) -> None:
-    """Sets all of it on a task; a step that computes is never cached."""
-    wanted = RESOURCES[step].changed(cluster.steps.get(step, StepConfig()))  # type: ignore[call-overload]
+def apply(task: dsl.PipelineTask, step: str, cluster: ClusterConfig, *, processes: int = 1) -> None:
+    """Sets all of it on a task; a step that computes is never cached.
+
+    Args:
+        processes: that compute in the task, each with a GPU unless the configuration says other.
+    """
+    given = cluster.steps.get(step, StepConfig())  # type: ignore[call-overload]
+    usual = replace(RESOURCES[step], gpus=RESOURCES[step].gpus * processes)
+    wanted = usual.changed(given)
     task.set_cpu_request(wanted.cpu)
     task.set_memory_request(wanted.memory)
     task.set_memory_limit(wanted.memory)

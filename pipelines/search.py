@@ -10,6 +10,7 @@ from components import declared
 from components.config import Config
 from components.image import IMAGE
 from components.settings import ClusterConfig
+from nascore.methods import METHODS
 from pipelines import compiling, resources
 
 NAME = "nas-search"
@@ -28,9 +29,12 @@ class Workers(NamedTuple):
 
     @classmethod
     def of(cls, config: Config, *, for_cluster: bool) -> "Workers":
-        """kfp runs two tasks at a time on one machine, so there the workers are processes."""
+        """kfp runs two tasks at a time on one machine, so there the workers are processes; and so
+        they are, with a GPU each, where they train one network together."""
         count = config.search.workers
-        return cls(1, count - 1) if for_cluster else cls(count, 0)
+        if for_cluster and not METHODS[config.method].shares_batches:
+            return cls(1, count - 1)
+        return cls(count, 0)
 
 
 def make_pipeline(cluster: ClusterConfig, workers: Workers) -> BaseComponent:
@@ -99,7 +103,7 @@ def search(common: dict[str, Any], cluster: ClusterConfig, workers: Workers) -> 
             worker = declared.search_worker(**common, **learned, place=place)
             resources.apply(worker, "search_worker", cluster)
     found = declared.search(**common, **learned, workers_here=workers.here)
-    resources.apply(found, "search", cluster)
+    resources.apply(found, "search", cluster, processes=workers.here)
     return {**learned, "search_result": found.outputs["search_result"]}
 
 

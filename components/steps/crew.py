@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -38,26 +39,62 @@ class Inputs:
 
 @contextlib.contextmanager
 def crew(step: Step, inputs: Inputs, count: int) -> Iterator[None]:
-    """`count` workers beside this process; one that dies is replaced, all end with the block."""
+    """`count` workers beside this process; all end with the block.
+
+    One that dies is replaced. Workers that train one network together are a group with this process
+    as the first, as torchrun would start them; there the loss of one is the end of all, and the
+    step's next try goes on from the checkpoint.
+    """
+    together = METHODS[step.config.method].shares_batches and count > 0
     over = threading.Event()
-    watchers = [
-        threading.Thread(target=_keep_going, args=(step, inputs, place, count + 1, over))
-        for place in range(1, count + 1)
-    ]
-    for watcher in watchers:
-        watcher.start()
+    with _group_environment(count + 1) if together else contextlib.nullcontext():
+        watchers = [
+            threading.Thread(
+                target=_keep_going, args=(step, inputs, place, count + 1, over, together)
+            )
+            for place in range(1, count + 1)
+        ]
+        for watcher in watchers:
+            watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            for watcher in watchers:
+                watcher.join()
+
+
+@contextlib.contextmanager
+def _group_environment(size: int) -> Iterator[None]:
+    """The variables by which torch.distributed finds a group; this process is its first."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    variables = {
+        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+        **{"WORLD_SIZE": str(size), "RANK": "0", "LOCAL_RANK": "0"},
+    }
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        over.set()
-        for watcher in watchers:
-            watcher.join()
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
-def _keep_going(step: Step, inputs: Inputs, place: int, size: int, over: threading.Event) -> None:
+def _keep_going(
+    step: Step, inputs: Inputs, place: int, size: int, over: threading.Event, together: bool
+) -> None:
     """Runs the worker of one place until its work is done or the block ends."""
-    for _ in range(_MOST_STARTS):
-        process = subprocess.Popen(_command(step, inputs), env=_environment(place, size))
+    for _ in range(1 if together else _MOST_STARTS):
+        environment = _environment(place, size)
+        if together:
+            environment["RANK"] = str(place)
+        process = subprocess.Popen(_command(step, inputs), env=environment)
         while process.poll() is None and not over.wait(_LOOK_S):
             if step.should_stop():
                 break
@@ -69,8 +106,12 @@ def _keep_going(step: Step, inputs: Inputs, place: int, size: int, over: threadi
             process.wait()
         if process.returncode == 0 or over.is_set() or step.should_stop():
             return
-        step.progress("note", text=f"worker {place} ended ({process.returncode}); starting anew")
-    step.progress("note", text=f"worker {place} has died {_MOST_STARTS} times; going on without")
+        going_on = "" if together else "; starting anew"
+        step.progress("note", text=f"worker {place} ended ({process.returncode}){going_on}")
+    if not together:
+        step.progress(
+            "note", text=f"worker {place} has died {_MOST_STARTS} times; going on without"
+        )
 
 
 def _command(step: Step, inputs: Inputs) -> list[str]:

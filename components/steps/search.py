@@ -35,7 +35,12 @@ def run(
 
     def work(step: Step) -> dict[str, float]:
         task = load_task(
-            settings, step, dataset=dataset, controller=controller, on_child=_watcher(step)
+            settings,
+            step,
+            dataset=dataset,
+            controller=controller,
+            on_child=_watcher(step),
+            on_share=lambda arm, share: step.progress("share", arm=arm, share=round(share, 3)),
         )
         pretraining = read_json(controller / "step.json")["seconds"]
         others = Inputs(config, dataset, controller)

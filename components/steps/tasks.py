@@ -11,7 +11,7 @@ from nascore.methods import METHODS
 from nascore.results import Child, Report
 from nascore.seeding import Seeds
 from nascore.spaces import ImageShape, make_space
-from nascore.task import Task, device_of, ignore_child, ignore_metrics, never_stop
+from nascore.task import Task, device_of, ignore_child, ignore_metrics, ignore_share, never_stop
 
 OnChild = Callable[[str, Child], None]
 
@@ -24,6 +24,7 @@ def load_task(
     controller: Path,
     report: Report | None = None,
     on_child: OnChild = ignore_child,
+    on_share: Callable[[str, float], None] = ignore_share,
 ) -> Task:
     """The task of a step; reading the data counts as loading data.
 
@@ -39,6 +40,7 @@ def load_task(
             run_key=step.run_key,
             report=step.tracked.metrics if report is None else report,
             on_child=on_child,
+            on_share=on_share,
             should_stop=step.should_stop,
         )
 
@@ -52,6 +54,7 @@ def build_task(
     run_key: str,
     report: Report = ignore_metrics,
     on_child: OnChild = ignore_child,
+    on_share: Callable[[str, float], None] = ignore_share,
     should_stop: Callable[[], bool] = never_stop,
     is_helper: bool = False,
 ) -> Task:
@@ -72,6 +75,7 @@ def build_task(
         state=state,
         report=report,
         on_child=on_child,
+        on_share=on_share,
         should_stop=should_stop,
         run_key=run_key,
         is_helper=is_helper,

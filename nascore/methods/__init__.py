@@ -18,14 +18,17 @@ of tables and for other loops; its `pretrain` and `search` go through the same t
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from nascore.config import Section
 from nascore.methods.options import (
+    EnasOptions,
     LocalSearchOptions,
+    MemoryEnasOptions,
     NasesOptions,
     NasesPaperOptions,
     RandomOptions,
+    RandomWsOptions,
     RegularizedEvolutionOptions,
     TpeOptions,
 )
@@ -86,14 +89,20 @@ class Method:
     """A registered method: its one-line summary, its settings, and where its code is.
 
     Attributes:
-        is_serial: each proposal needs the end of the child before it, so one worker is all it can
-            use.
+        is_serial: each proposal needs what came before it, so one worker is all it can use.
+        shares_batches: its workers train one network together (`nascore.distributed`), and not
+            children of their own.
+        budget_units: in which its budget may be given.
+        needs_shared_weights: the space must offer them (`nascore.spaces.SharedSpace`).
     """
 
     summary: str
     options: type[Section]
     module: str
     is_serial: bool = False
+    shares_batches: bool = False
+    budget_units: tuple[str, ...] = ("children", "steps", "seconds", "gpu_hours")
+    needs_shared_weights: bool = False
 
     def load(self) -> MethodModule:
         return cast(MethodModule, importlib.import_module(self.module))
@@ -103,6 +112,12 @@ class Method:
         module = self.load()
         return cast(ProposingModule, module) if hasattr(module, "make_proposer") else None
 
+
+_SHARED: Any = {
+    "shares_batches": True,
+    "budget_units": ("steps", "seconds", "gpu_hours"),
+    "needs_shared_weights": True,
+}
 
 METHODS: dict[str, Method] = {
     "nases": Method(
@@ -115,6 +130,24 @@ METHODS: dict[str, Method] = {
         NasesPaperOptions,
         "nascore.methods.nases",
         is_serial=True,
+    ),
+    "memory-enas": Method(
+        "shared weights, and a controller that must remember what it samples",
+        MemoryEnasOptions,
+        "nascore.methods.enas",
+        **_SHARED,
+    ),
+    "enas": Method(
+        "shared weights, and a controller that learns by policy gradients",
+        EnasOptions,
+        "nascore.methods.enas",
+        **_SHARED,
+    ),
+    "random-ws": Method(
+        "random search with shared weights: the baseline of those that share",
+        RandomWsOptions,
+        "nascore.methods.enas",
+        **_SHARED,
     ),
     "random": Method(
         "random search: the baseline that every method must beat",

@@ -207,6 +207,11 @@ class MemoryOptions(Section):
                 f"warmup must be <= capacity, got {self.warmup} and {self.capacity}; "
                 "lower warmup or raise capacity"
             )
+        if self.pretrain_steps > 0 and self.warmup == 0:
+            raise ValueError(
+                f"pretrain_steps={self.pretrain_steps} needs architectures to learn from; raise "
+                "warmup above 0"
+            )
         return self
 
 
@@ -257,11 +262,11 @@ class EnasOptions(RandomWsOptions):
     """Weight steps between updates of the controller."""
     start_after: Annotated[int, Field(ge=0)] = 0
     """Weight steps on uniform paths before the controller acts and learns."""
+    diagnose_every: Annotated[int, Field(ge=0)] = 25
+    """Controller updates between looks at what its hidden state remembers; 0 never looks."""
 
 
 class MemoryEnasOptions(EnasOptions):
     """ENAS with a memory buffer (arXiv 1904.00438)."""
 
     memory: MemoryOptions = MemoryOptions()
-    diagnose_every: Annotated[int, Field(ge=0)] = 25
-    """Controller updates between looks at what its hidden state remembers; 0 never looks."""

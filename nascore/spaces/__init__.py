@@ -4,7 +4,7 @@ A method sees a space only through `SearchSpace`; length and vocabularies come f
 space works with every method that proposes token strings. One module a space, one line here.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import lt
 from typing import Any, Literal, Protocol
@@ -76,6 +76,24 @@ class SearchSpace(Protocol):
 
     def describe(self, genotype: Genotype) -> str:
         """One line of text, for logs and tables."""
+        ...
+
+
+class SharedSpace(SearchSpace, Protocol):
+    """A space whose networks can be paths of one supernet (`nascore.supernet`)."""
+
+    def assemble(
+        self,
+        genotype: Genotype,
+        shape: ImageShape,
+        parts: Callable[[str, Callable[[], nn.Module]], nn.Module],
+        phase: Phase = "search",
+    ) -> nn.Module:
+        """`build`, with all that has weights from `parts` (see `nascore.spaces.parts`)."""
+        ...
+
+    def covering(self) -> Iterable[Genotype]:
+        """Architectures that have, all together, every part of the space."""
         ...
 
 

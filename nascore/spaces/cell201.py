@@ -6,7 +6,8 @@ token an edge, in the order of the benchmark's architecture string: (1,0), (2,0)
 halve the size and double the channels, batch norm, ReLU, global average pooling and a linear layer.
 """
 
-from functools import cache, reduce
+from collections.abc import Iterable
+from functools import cache, partial, reduce
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from nascore.spaces import (
     check,
     make_genotype,
 )
+from nascore.spaces.parts import Parts, below_name, fresh
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))  # (target, source)
@@ -73,6 +75,12 @@ class Cell201Space:
 
     def build(self, genotype: Genotype, shape: ImageShape, phase: Phase = "search") -> nn.Module:
         """The benchmark's own network when the final phase has 16 channels and 5 cells a stage."""
+        return self.assemble(genotype, shape, fresh, phase)
+
+    def assemble(
+        self, genotype: Genotype, shape: ImageShape, parts: Parts, phase: Phase = "search"
+    ) -> nn.Module:
+        """`build`, with all that has weights from `parts`."""
         check(self, genotype)
         config = self.config
         channels, cells = (
@@ -80,16 +88,22 @@ class Cell201Space:
             if phase == "final"
             else (config.search_channels, config.search_cells_per_stage)
         )
-        layers: list[nn.Module] = [
-            nn.Sequential(ops.conv(shape.channels, channels, 3), nn.BatchNorm2d(channels))
-        ]
+        layers = [parts("stem", partial(_stem, shape.channels, channels))]
         for stage in range(_NUM_STAGES):
             if stage > 0:
-                layers.append(_reduction(channels, 2 * channels))
+                make = partial(_reduction, channels, 2 * channels)
+                layers.append(parts(f"stage{stage}/reduction", make))
                 channels *= 2
-            layers += [Cell(genotype.tokens, channels) for _ in range(cells)]
-        head = [nn.BatchNorm2d(channels), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-        return nn.Sequential(*layers, *head, nn.Linear(channels, shape.num_classes))
+            for cell in range(cells):
+                below = below_name(parts, f"stage{stage}/cell{cell}")
+                layers.append(Cell(genotype.tokens, channels, below))
+        head = parts("head", partial(_head, channels, shape.num_classes))
+        return nn.Sequential(*layers, head)
+
+    def covering(self) -> Iterable[Genotype]:
+        """One architecture for each operation, on all edges."""
+        for token in range(len(OPS)):
+            yield Genotype(self.identifier, (token,) * len(EDGES))
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
         """The cell, with operations as nodes; what stands around it is in the details."""
@@ -119,10 +133,17 @@ class Cell(nn.Module):
     Edges whose operation is `none` are left out; a node that nothing reaches is zero.
     """
 
-    def __init__(self, tokens: tuple[int, ...], channels: int) -> None:
+    def __init__(self, tokens: tuple[int, ...], channels: int, parts: Parts = fresh) -> None:
         super().__init__()
         kept = [pair for pair in zip(EDGES, tokens, strict=True) if OPS[pair[1]] != "none"]
-        self.operations = nn.ModuleList([_operation(OPS[token], channels) for _, token in kept])
+        self.operations = nn.ModuleList(
+            [
+                parts(
+                    f"edge{target}{source}/{OPS[token]}", partial(_operation, OPS[token], channels)
+                )
+                for (target, source), token in kept
+            ]
+        )
         # For nodes 1, 2, 3: (source node, position in `operations`) of each edge that arrives.
         self.incoming = tuple(
             tuple((edge[1], i) for i, (edge, _) in enumerate(kept) if edge[0] == target)
@@ -136,6 +157,20 @@ class Cell(nn.Module):
             # The product keeps the input in the graph: its gradient is zero instead of missing.
             nodes.append(reduce(torch.add, terms) if terms else x_BCHW * 0.0)
         return nodes[3]
+
+
+def _stem(in_channels: int, channels: int) -> nn.Module:
+    return nn.Sequential(ops.conv(in_channels, channels, 3), nn.BatchNorm2d(channels))
+
+
+def _head(channels: int, num_classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(channels, num_classes),
+    )
 
 
 def _operation(name: str, channels: int) -> nn.Module:

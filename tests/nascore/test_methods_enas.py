@@ -1,0 +1,325 @@
+"""memory-ENAS, ENAS and random search with shared weights, on real digits."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nascore import checkpoint
+from nascore.config import BudgetConfig, Cell201SpaceConfig, SearchConfig, TrainingConfig
+from nascore.data.batches import load
+from nascore.enas import shared_search
+from nascore.enas.shared_search import (
+    KIND,
+    Ranked,
+    SharedSearch,
+    SharedWeightsDiverged,
+    UniformPolicy,
+)
+from nascore.errors import InputError
+from nascore.methods import METHODS, enas
+from nascore.results import SearchResult
+from nascore.seeding import Seeds
+from nascore.spaces import ImageShape, make_space
+from nascore.task import Task
+
+METHOD_NAMES = ("memory-enas", "enas", "random-ws")
+SPACE = Cell201SpaceConfig(search_channels=4, final_channels=4, final_cells_per_stage=1)
+SHORT = BudgetConfig(steps=24)
+SMALL: dict[str, Any] = {"num_candidates": 12, "reward_batch": 30, "weights": {"batch_size": 32}}
+LEARNING: dict[str, Any] = {
+    **SMALL,
+    "controller": {"hidden_size": 8, "architectures": 3, "lr": 0.01},
+    "controller_every": 4,
+    "diagnose_every": 0,
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "random-ws": SMALL,
+    "enas": LEARNING,
+    "memory-enas": {
+        **LEARNING,
+        "memory": {"capacity": 40, "warmup": 20, "batch_size": 8, "pretrain_steps": 3},
+    },
+}
+
+
+def make_task(
+    folder: Path,
+    data: Path,
+    method: str = "memory-enas",
+    *,
+    budget: BudgetConfig = SHORT,
+    seed: int = 0,
+    control: bool = True,
+    **options: Any,
+) -> Task:
+    folder.mkdir(exist_ok=True)
+    child = TrainingConfig(epochs=1, max_steps=4)
+    return Task(
+        method=method,
+        seeds=Seeds(seed),
+        space=make_space(SPACE),
+        splits=load(data, torch.device("cpu")),
+        shape=ImageShape(1, 8, 10),
+        search=SearchConfig(space=SPACE, budget=budget, child=child, control=control),
+        final=TrainingConfig(epochs=1),
+        options=METHODS[method].options.model_validate({**OPTIONS[method], **options}),
+        controller=folder,
+        state=folder,
+        report=lambda metrics, step: None,
+    )
+
+
+def run(task: Task) -> SearchResult:
+    enas.pretrain(task)
+    return enas.search(task)
+
+
+def train_shared(task: Task) -> list[Ranked]:
+    """The method's arm without the training of its finalists."""
+    enas.pretrain(task)
+    arm = SharedSearch(task, "method", enas.load_policy(task)[0])
+    arm.run()
+    return arm.rank()
+
+
+def kept(task: Task, arm: str = "method") -> dict[str, Tensor]:
+    """All tensors that an arm leaves behind."""
+    return checkpoint.load(task.state / f"{arm}.ckpt", KIND)[0]
+
+
+def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def outcome(result: SearchResult) -> Any:
+    arms = [arm for arm in (result.arm, result.control) if arm is not None]
+    children = [[(c.genotype, c.valid_accuracy) for c in arm.children] for arm in arms]
+    return result.genotype, result.valid_accuracy, children
+
+
+# --- a search -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_both_arms_train_their_finalists_and_the_verdict_compares_them(
+    tmp_path: Path, digits_folder: Path, method: str
+) -> None:
+    reported: dict[str, list[int]] = {}
+    task = dataclasses.replace(
+        make_task(tmp_path, digits_folder, method),
+        report=lambda metrics, step: [reported.setdefault(k, []).append(step) for k in metrics],  # type: ignore[arg-type]
+    )
+    result = run(task)
+    assert result.control is not None
+    assert len(result.arm.children) == len(result.control.children) == 5
+    assert result.valid_accuracy == max(c.valid_accuracy or 0 for c in result.arm.children)
+    assert result.verdict is not None
+    assert result.verdict["top_k"] == 5
+    for arm in (result.arm, result.control):
+        keys = [task.space.canonical(child.genotype) for child in arm.children]
+        assert len(set(keys)) == 5, "finalists are different networks"
+    assert ("policy/method/reward" in reported) == (method != "random-ws")
+    assert "policy/control/reward" not in reported
+    assert not are_equal(kept(task, "method"), kept(task, "control")), "arms share nothing"
+
+
+def test_finalists_are_the_first_by_shared_weights(tmp_path: Path, digits_folder: Path) -> None:
+    task = make_task(tmp_path, digits_folder, "random-ws", control=False)
+    ranking = train_shared(task)
+    assert len(ranking) == 12
+    assert ranking == sorted(ranking, key=lambda ranked: -ranked.accuracy)
+    found = run(task)
+    assert [c.genotype for c in found.arm.children] == [r.genotype for r in ranking[:5]]
+
+
+def test_the_same_seed_gives_the_same_search_and_another_another(
+    tmp_path: Path, digits_folder: Path
+) -> None:
+    found = [
+        train_shared(make_task(tmp_path / name, digits_folder, seed=seed))
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+def test_a_memory_of_no_weight_is_plain_enas_bit_for_bit(
+    tmp_path: Path, digits_folder: Path
+) -> None:
+    plain = make_task(tmp_path / "plain", digits_folder, "enas")
+    memory = {"capacity": 40, "warmup": 20, "batch_size": 8, "weight": 0.0}
+    without = make_task(tmp_path / "without", digits_folder, "memory-enas", memory=memory)
+    assert train_shared(plain) == train_shared(without)
+    plain_tensors, tensors = kept(plain), kept(without)
+    assert all(torch.equal(tensors[name], plain_tensors[name]) for name in plain_tensors)
+    remembering = make_task(tmp_path / "with", digits_folder, "memory-enas")
+    train_shared(remembering)
+    assert not all(torch.equal(kept(remembering)[k], v) for k, v in plain_tensors.items())
+
+
+def test_shared_weights_learn(tmp_path: Path, digits_folder: Path) -> None:
+    task = make_task(
+        tmp_path,
+        digits_folder,
+        "random-ws",
+        budget=BudgetConfig(steps=250),
+        weights={"batch_size": 32, "lr": 0.1},
+    )
+    arm = SharedSearch(task, "method", UniformPolicy(task.space, task.seeds, "method"))
+    before = arm.rank()[4].accuracy
+    arm.run()
+    assert before < 0.2
+    assert arm.rank()[4].accuracy > 0.4, "a good third of the candidates is far above chance"
+
+
+def test_the_policy_acts_after_uniform_paths(tmp_path: Path, digits_folder: Path) -> None:
+    late = make_task(tmp_path / "late", digits_folder, "enas", start_after=24, controller_every=10)
+    uniform = make_task(tmp_path / "uniform", digits_folder, "random-ws")
+    train_shared(late)
+    train_shared(uniform)
+    names = [name for name in kept(uniform) if name.startswith(("weights.", "momentum."))]
+    assert names
+    assert all(torch.equal(kept(late)[name], kept(uniform)[name]) for name in names)
+
+
+# --- budgets --------------------------------------------------------------------------------
+
+
+def test_a_budget_of_seconds_holds_for_each_arm(tmp_path: Path, digits_folder: Path) -> None:
+    budget = BudgetConfig(seconds=4)
+    result = run(make_task(tmp_path, digits_folder, budget=budget, finalists_share=0.5))
+    assert result.control is not None
+    for arm in (result.arm, result.control):
+        assert arm.children
+        assert 3.5 < arm.seconds < 4.6
+
+
+def test_a_search_that_is_stopped_returns_its_best_by_shared_weights(
+    tmp_path: Path, digits_folder: Path
+) -> None:
+    shares: list[float] = []
+    task = dataclasses.replace(
+        make_task(tmp_path, digits_folder, budget=BudgetConfig(steps=10_000)),
+        on_share=lambda arm, share: shares.append(share),
+        should_stop=lambda: len(shares) > 2,
+    )
+    result = run(task)
+    assert 0 < max(shares) < 0.1
+    assert result.verdict is None
+    assert 0 <= result.valid_accuracy <= 1
+    assert SearchResult.from_dict(result.to_dict()) == result
+
+
+def test_weights_that_diverge_are_told(tmp_path: Path, digits_folder: Path) -> None:
+    task = make_task(tmp_path, digits_folder, weights={"batch_size": 32, "lr": 1e30})
+    with pytest.raises(SharedWeightsDiverged, match=r"lower search.options.weights.lr=1e\+30"):
+        run(task)
+
+
+# --- resuming -------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """As good as kill -9: nothing is caught, nothing is written."""
+
+
+def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dies in the middle of a weight step, after the gradient and before the update."""
+    real = SharedSearch._learning_rate
+
+    def dying(self: SharedSearch, share: float) -> float:
+        if self._step == step:
+            raise Killed
+        return real(self, share)
+
+    monkeypatch.setattr(SharedSearch, "_learning_rate", dying)
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_killed_at_ten_steps_it_goes_on_bit_for_bit(
+    tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Checkpoints come at steps 16, 32, ...; the deaths lie between them."""
+    budget, often = BudgetConfig(steps=96), {"checkpoint_s": 0.0}
+    whole = make_task(tmp_path / "whole", digits_folder, method, budget=budget, **often)
+    expected = outcome(run(whole))
+    parts = make_task(tmp_path / "parts", digits_folder, method, budget=budget, **often)
+    enas.pretrain(parts)
+    for step in (0, 3, 15, 16, 17, 31, 50, 64, 79, 95):
+        with monkeypatch.context() as patched:
+            kill_at(step, patched)
+            with pytest.raises(Killed):
+                enas.search(parts)
+    assert outcome(enas.search(parts)) == expected
+    for arm in ("method", "control"):
+        assert are_equal(kept(parts, arm), kept(whole, arm))
+
+
+def test_a_finished_search_does_nothing_again(
+    tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(tmp_path, digits_folder)
+    expected = outcome(run(task))
+
+    def never(*arguments: object, **more: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(SharedSearch, "_train_weights", never)
+    monkeypatch.setattr("nascore.search.train_child", never)
+    assert outcome(enas.search(task)) == expected
+
+
+def test_a_checkpoint_of_another_search_is_refused(tmp_path: Path, digits_folder: Path) -> None:
+    run(make_task(tmp_path, digits_folder))
+    with pytest.raises(InputError, match="of a search with other settings"):
+        enas.search(make_task(tmp_path, digits_folder, seed=1))
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "another kind"])
+def test_a_damaged_checkpoint_is_never_loaded(
+    tmp_path: Path, digits_folder: Path, damage: str
+) -> None:
+    task = make_task(tmp_path, digits_folder)
+    run(task)
+    path = tmp_path / "method.ckpt"
+    content = bytearray(path.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif damage == "truncated":
+        path.write_bytes(content[:-1])
+    else:
+        checkpoint.save(path, {}, {}, "something else")
+    with pytest.raises(InputError, match="delete it to start the search anew"):
+        enas.search(task)
+
+
+# --- several processes ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many architectures were judged with shared weights so far."""
+    count = 0
+    real = shared_search.SharedSearch._judge
+
+    def counting(self: SharedSearch, tokens_NT: Tensor, *batch: Tensor) -> Tensor:
+        nonlocal count
+        count += len(tokens_NT)
+        return real(self, tokens_NT, *batch)
+
+    monkeypatch.setattr(SharedSearch, "_judge", counting)
+    return lambda: count
+
+
+def test_random_search_judges_nothing_while_it_trains(
+    tmp_path: Path, digits_folder: Path, judged: Callable[[], int]
+) -> None:
+    task = make_task(tmp_path, digits_folder, "random-ws", control=False)
+    SharedSearch(task, "method", UniformPolicy(task.space, task.seeds, "method")).run()
+    assert judged() == 0
