@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install run test lint type compile golden lock manifests-audit clean
+.PHONY: help install run test test-services lint type compile golden lock manifests-audit clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ run: $(STAMP)  ## search, train, profile and register a network on real data (di
 
 test: $(STAMP)  ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-services: $(STAMP)  ## search and retraining on real PostgreSQL, S3 and MLflow servers
+	@$(BIN)/python -m pytest tests/services $(ARGS)
 
 lint: $(STAMP)  ## style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -28,6 +28,10 @@ _BATCH_SIZE = 256
 _ROUNDING = 1e-9  # 0.3 - 0.2 is a gain of 0.1
 
 
+class RegistryAway(Exception):
+    """The registry does not answer as it should; perhaps it will later."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A registered model that asks to be champion, and what was measured of it.
@@ -113,14 +117,27 @@ def roll_back(model_name: str, *, uri: str, to: str | None = None) -> tuple[str 
 
     Raises:
         InputError: there is no such model or version, or none to go back to.
+        RegistryAway: the registry does not answer as it should.
     """
     registry.use(uri)
     client = MlflowClient(tracking_uri=uri)
     try:
+        return _roll_back(client, model_name, to)
+    except MlflowException as error:
+        raise RegistryAway(
+            f"the registry at {redact(uri)} does not answer as it should: "
+            f"{redact(str(error)).splitlines()[0][:300]}"
+        ) from error
+
+
+def _roll_back(client: MlflowClient, model_name: str, to: str | None) -> tuple[str | None, str]:
+    try:
         model = client.get_registered_model(model_name)
     except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
         raise InputError.of(
-            "promote.model_name", model_name, f"is not in the registry at {redact(uri)}"
+            "promote.model_name", model_name, "is not in the registry of tracking.uri"
         ) from error
     present = model.aliases.get(CHAMPION)
     present = None if present is None else str(present)
@@ -300,4 +317,6 @@ def _check_version(client: MlflowClient, name: str, version: str) -> None:
     try:
         client.get_model_version(name, version)
     except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
         raise InputError.of("--to", version, f"{name} has no such version") from error

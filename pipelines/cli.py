@@ -184,10 +184,16 @@ def rollback(
     problems, _ = check_store(resolved.tracking.uri)
     if problems:
         raise InputError(problems)
-    from components.promotion import roll_back
+    from components.promotion import RegistryAway, roll_back
 
     name = resolved.promote.model_name
-    before, now = roll_back(name, uri=resolved.tracking.uri, to=to)
+    try:
+        before, now = roll_back(name, uri=resolved.tracking.uri, to=to)
+    except RegistryAway as error:
+        click.echo(
+            f"{error}\nLook in MLflow which version is champion now, and call it again.", err=True
+        )
+        sys.exit(FAILED)
     click.echo(f"champion of {name}: version {now} (was {before or 'none'})")
 
 

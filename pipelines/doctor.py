@@ -252,44 +252,7 @@ def _tracking(config: Config) -> Finding:
         return Finding("tracking", "problem", shown, problems[0].message)
     if warnings:
         return Finding("tracking", "warning", shown, warnings[0])
-    if config.tracking.uri.startswith(("http:", "https:")):
-        refusal = _refusal(config.tracking.uri)
-        if refusal is not None:
-            return Finding("tracking", "problem", f"{shown} answers {refusal[0]}", refusal[1])
     return Finding("tracking", "ok", shown)
-
-
-_REFUSALS = {
-    401: "give the account as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-    403: "let the server allow this host name (--allowed-hosts), or this account the experiments",
-    404: "this is no MLflow server, or its path is missing in tracking.uri",
-}
-
-
-def _refusal(uri: str) -> tuple[int, str] | None:
-    """Status and advice when the server is well but takes nothing from us: /health hides that."""
-    import base64
-    import urllib.error
-    import urllib.request
-    from urllib.parse import unquote, urlsplit
-
-    parts = urlsplit(uri)
-    path = f"{parts.path.rstrip('/')}/api/2.0/mlflow/experiments/search"
-    host = parts.netloc.rpartition("@")[2]
-    address = parts._replace(netloc=host, path=path, query="max_results=1")
-    request = urllib.request.Request(address.geturl())
-    user = unquote(parts.username or os.environ.get("MLFLOW_TRACKING_USERNAME", ""))
-    password = unquote(parts.password or "") or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
-    if user:
-        pair = base64.b64encode(f"{user}:{password}".encode()).decode()
-        request.add_header("Authorization", f"Basic {pair}")
-    elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
-        request.add_header("Authorization", f"Bearer {token}")
-    try:
-        with urllib.request.urlopen(request, timeout=_CONNECT_S):
-            return None
-    except urllib.error.HTTPError as error:
-        return error.code, _REFUSALS.get(error.code, "look into the log of the server")
 
 
 def _data(config: Config) -> Finding:

@@ -9,6 +9,7 @@ import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from components.config import Config, dumps, loads
 from components.tracking.stores import absolute, redact
@@ -33,10 +34,14 @@ def default_folder() -> Path:
 def settle_stores(config: Config) -> Config:
     """The configuration as all steps can use it and everybody may read it.
 
-    SQLite files are named by their full paths. The address of the study's database goes into an
-    environment variable of the steps when it holds a password, and is not written down.
+    SQLite files are named by their full paths. A password in the address of the study's database or
+    of the tracking server goes into environment variables of the steps, and is not written down.
+
+    Raises:
+        InputError: an address holds a secret that cannot be given to the steps in such a way.
     """
-    tracking = config.tracking.model_copy(update={"uri": absolute(config.tracking.uri)})
+    uri = _without_account(absolute(config.tracking.uri))
+    tracking = config.tracking.model_copy(update={"uri": uri})
     storage = config.search.storage
     if storage is not None and redact(storage) != storage:
         os.environ[STUDY_VARIABLE] = storage
@@ -45,6 +50,23 @@ def settle_stores(config: Config) -> Config:
         storage = absolute(storage)
     search = config.search.model_copy(update={"storage": storage})
     return config.model_copy(update={"tracking": tracking, "search": search})
+
+
+def _without_account(uri: str) -> str:
+    """The address of the tracking server; MLflow's client finds the account in the environment."""
+    if redact(uri) == uri:
+        return uri
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or not (parts.username and parts.password):
+        raise InputError.of(
+            "tracking.uri",
+            redact(uri),
+            "holds a secret, which the files of the run would show; leave it out and give it by "
+            "the environment (MLFLOW_TRACKING_TOKEN to a server, PGPASSWORD to PostgreSQL)",
+        )
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def saved_config(folder: Path) -> Config:

@@ -15,8 +15,9 @@ from components.steps.running import (
     telling_input_errors,
     write_json,
 )
-from components.tracking import redact
+from components.tracking import check_store, redact
 from nascore.data.store import prepare
+from nascore.errors import InputError, collecting
 
 _KEY = "run_key.json"
 
@@ -46,8 +47,7 @@ def run(
     """
     with telling_input_errors("prepare_data"):
         settings = _resolve(config, overrides)
-        if settings.search.storage is not None:
-            _check_storage(settings.search.storage)
+        _check_stores(settings)
     key = _run_key()
 
     def work(step: Step) -> dict[str, float]:
@@ -100,11 +100,19 @@ def _track_config(step: Step, settings: Config) -> None:
     step.parent.artifact(path, "config")
 
 
-def _check_storage(url: str) -> None:
-    """Raises InputError when the database of the study cannot be used."""
-    from nascore.storage import Storage, resolve_url
+def _check_stores(settings: Config) -> None:
+    """Raises InputError when the database of the study, or the tracking store, refuses us.
 
-    Storage(resolve_url(url)).close()
+    A tracking server that is away is no reason to wait: its follower says so.
+    """
+    problems, _ = check_store(settings.tracking.uri)
+    if settings.search.storage is not None:
+        from nascore.storage import Storage, resolve_url  # Optuna and SQLAlchemy: half a second
+
+        with collecting(problems):
+            Storage(resolve_url(settings.search.storage)).close()
+    if problems:
+        raise InputError(problems)
 
 
 def _run_key() -> str:

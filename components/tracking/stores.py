@@ -16,6 +16,13 @@ _KEY = "tracking.uri"
 _SQLITE = "sqlite:///"
 _DATABASES = ("postgresql", "mysql", "mssql")
 _TIMEOUT_S = 5
+_REFUSALS = {
+    401: "give the account as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    403: "let the server allow this host name (--allowed-hosts), or this account the experiments",
+    404: "this is no MLflow server, or its path is missing in tracking.uri",
+}
+_OTHER_LOGINS = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "NETRC")
+_OTHER_ACCOUNTS = ("~/.mlflow/credentials", "~/.netrc", "~/_netrc")
 # user:password@, also within longer text; a password may hold @, : and /, but HOST:PORT/ is none.
 _PASSWORD = re.compile(r"(://[^:/@\s]*):(?!\d+/)\S*@")
 _TOKEN = re.compile(r"(https?://)[^:/@\s]+@")
@@ -55,7 +62,14 @@ def check_store(uri: str) -> tuple[list[Problem], list[str]]:
     if scheme in ("http", "https"):
         if not parts.hostname:
             return [Problem(_KEY, redact(uri), "names no host; write http://HOST:PORT")], []
-        return [], _check_server(uri)
+        warnings = _check_server(uri)
+        refused = None if warnings else refusal(uri)
+        if refused is None:
+            return [], warnings
+        told = f"answers {refused[0]}; {refused[1]}"
+        if _may_have_another_account(uri):
+            return [], [f"the tracking server {redact(uri)} {told}"]
+        return [Problem(_KEY, redact(uri), told)], []
     if scheme in _DATABASES:
         return [], []
     hint = "MLflow 3 keeps no runs in plain folders; " if scheme in ("file", "") else ""
@@ -109,12 +123,38 @@ def _sqlite_file_fault(path: Path) -> str | None:
     return None
 
 
+def refusal(uri: str) -> tuple[int, str] | None:
+    """Status and advice when a server is well but takes nothing from us: its health hides that."""
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    request = _request(uri, "/api/2.0/mlflow/experiments/search", "max_results=1")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S):
+            return None
+    except urllib.error.HTTPError as error:
+        advice = _REFUSALS.get(error.code)
+        return None if advice is None else (error.code, advice)
+    except (OSError, ValueError, http.client.HTTPException):  # away just now
+        return None
+
+
+def _may_have_another_account(uri: str) -> bool:
+    """Whether MLflow's client may log in with what we do not read."""
+    if urlsplit(uri).username is not None or os.environ.get("MLFLOW_TRACKING_PASSWORD"):
+        return False
+    if any(os.environ.get(name) for name in _OTHER_LOGINS):
+        return True
+    return any(Path(file).expanduser().exists() for file in _OTHER_ACCOUNTS)
+
+
 def _check_server(uri: str) -> list[str]:
     import http.client
     import urllib.request
 
     try:
-        with urllib.request.urlopen(_health_request(uri), timeout=_TIMEOUT_S):
+        with urllib.request.urlopen(_request(uri, "/health"), timeout=_TIMEOUT_S):
             return []
     except (OSError, ValueError, http.client.HTTPException) as error:
         return [
@@ -123,14 +163,21 @@ def _check_server(uri: str) -> list[str]:
         ]
 
 
-def _health_request(uri: str) -> "urllib.request.Request":
+def _request(uri: str, path: str, query: str = "") -> "urllib.request.Request":
+    """With the account that MLflow's client takes first: the one in the address."""
     import urllib.request
 
     parts = urlsplit(uri)
     host = parts.netloc.rpartition("@")[2]
-    address = parts._replace(netloc=host, path=f"{parts.path.rstrip('/')}/health", query="")
+    address = parts._replace(netloc=host, path=f"{parts.path.rstrip('/')}{path}", query=query)
     request = urllib.request.Request(address.geturl())
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
+    password = os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
     if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        request.add_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
+        user, password = unquote(parts.username), unquote(parts.password or "")
+    if user:
+        pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {pair}")
+    elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        request.add_header("Authorization", f"Bearer {token}")
     return request

@@ -1,5 +1,6 @@
 """Who becomes champion on a real SQLite store, why, and the way back."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from components.promotion import (
     CHAMPION,
     Candidate,
     Decision,
+    RegistryAway,
     champion_of,
     correct,
     promote,
@@ -217,6 +219,16 @@ def test_rolling_back_goes_one_champion_at_a_time(house: House) -> None:
         roll_back("net", uri=house.store)
     assert roll_back("net", uri=house.store, to=unlucky.version) == (names[0], unlucky.version)
     assert roll_back("net", uri=house.store) == (unlucky.version, names[0])
+
+
+def test_a_registry_that_is_away_is_not_called_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as nobody:  # bound and not listening: connections are refused
+        nobody.bind(("127.0.0.1", 0))
+        uri = f"http://me:secret@127.0.0.1:{nobody.getsockname()[1]}"
+        with pytest.raises(RegistryAway, match="does not answer") as away:
+            roll_back("net", uri=uri)
+    assert "secret" not in str(away.value)
 
 
 def test_what_cannot_be_rolled_back_is_told(house: House) -> None:

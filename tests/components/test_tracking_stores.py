@@ -1,6 +1,10 @@
+import base64
 import socket
 import sqlite3
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -78,3 +82,77 @@ def test_a_server_that_is_away_is_a_warning_without_its_password():
         assert "does not answer" in warning
         assert "secret" not in warning
         assert time.monotonic() - start < 10
+
+
+@pytest.fixture
+def guarded() -> Iterator[str]:
+    """A server that is well, and asks for an account."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            pair = base64.b64encode(b"me:p@ss").decode()
+            known = self.headers["Authorization"] in (f"Basic {pair}", "Bearer tok")
+            self.send_response(200 if known or self.path == "/health" else 401)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No account of whoever runs the tests."""
+    for name in ("USERNAME", "PASSWORD", "TOKEN", "AUTH", "AWS_SIGV4"):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+    monkeypatch.delenv("NETRC", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("account", "is_right"),
+    [
+        ({}, False),
+        ({"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "p@ss"}, True),
+        ({"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "typo"}, False),
+        ({"MLFLOW_TRACKING_TOKEN": "tok"}, True),
+    ],
+)
+def test_a_server_that_refuses_the_account_is_a_problem(
+    account: dict[str, str],
+    is_right: bool,
+    guarded: str,
+    nobody: None,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name, value in account.items():
+        monkeypatch.setenv(name, value)
+    found, warnings = check_store(guarded)
+    assert warnings == []
+    told = "\n".join(map(str, found))
+    assert ("answers 401; give the account" in told) is not is_right
+    assert "typo" not in told
+
+
+def test_the_account_in_the_address_goes_first(
+    guarded: str, nobody: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "p@ss")
+    assert check_store(guarded.replace("//", "//me:p%40ss@")) == ([], [])
+    (problem,) = check_store(guarded.replace("//", "//me:typo@"))[0]
+    assert "typo" not in str(problem)
+
+
+def test_where_mlflow_may_know_another_account_it_is_a_warning(
+    guarded: str, nobody: None, tmp_path: Path
+):
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password p@ss")
+    found, (warning,) = check_store(guarded)
+    assert found == []
+    assert "answers 401" in warning

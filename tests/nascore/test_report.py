@@ -253,12 +253,24 @@ def test_everything_is_escaped() -> None:
             config={EVIL: EVIL},
             latency={**(report.latency or {}), "device": EVIL},
             step_seconds={EVIL: 1.0},
-            result={**report.result, "model_uri": EVIL},
+            result={
+                **report.result,
+                "model_uri": EVIL,
+                "promotion": {"alias": EVIL, "reason": EVIL},
+            },
         )
     )
     assert "<script" not in html
     assert html.count("&lt;script&gt;") > 20
     assert not Page(html).tagged("script")
+
+
+def test_why_the_model_was_promoted_or_not_is_told() -> None:
+    report = make_report()
+    promotion = {"alias": "challenger", "reason": "a gain of -0.2, where any gain is enough"}
+    html = render(dataclasses.replace(report, result={**report.result, "promotion": promotion}))
+    assert "challenger: a gain of -0.2, where any gain is enough" in Page(html).text
+    assert "Promotion" not in Page(render(report)).text
 
 
 # --- what may be missing --------------------------------------------------------------------
