@@ -47,7 +47,7 @@ def test_the_quick_presets_need_no_file_and_no_network() -> None:
         config = resolve(None, "quick", [f"method={method}"])
         assert config.data.source == "digits"
         assert config.search.control
-        assert config.search.budget.unit == "children"
+        assert config.search.budget.unit == METHODS[method].budget_units[0]
         assert config.search.budget.amount >= 16
 
 

@@ -186,7 +186,8 @@ def test_a_key_that_resembles_nothing_lists_what_there_is() -> None:
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_the_options_of_each_method_are_checked(method: str) -> None:
-    data = {"method": method, "search": {"options": {"no_such_option": 1}}}
+    fits_all = {"space": {"name": "nasbench201"}, "budget": {"steps": 1000}}
+    data = {"method": method, "search": {"options": {"no_such_option": 1}, **fits_all}}
     assert only_problem(data).key == "search.options.no_such_option"
 
 
@@ -331,3 +332,14 @@ def test_text_that_is_no_configuration_is_told_with_its_line(text: str, told: st
 def test_anchors_and_merge_keys_work() -> None:
     text = "base: &b {lr: 0.1, epochs: 3}\ntrain:\n  <<: *b\n  epochs: 4\n"
     assert read_mapping(text, "CONFIG")["train"] == {"lr": 0.1, "epochs": 4}
+
+
+@pytest.mark.parametrize("method", ["memory-enas", "enas", "random-ws"])
+def test_a_method_with_shared_weights_says_what_it_needs(method: str) -> None:
+    """The default budget counts children, and chains share nothing: both are told at once."""
+    with pytest.raises(InputError) as caught:
+        parse({"method": method})
+    problems = {problem.key: problem.message for problem in caught.value.problems}
+    assert problems.keys() == {"search.budget.children", "search.space.name"}
+    assert "give one of steps, seconds, gpu_hours" in problems["search.budget.children"]
+    assert "nasbench201" in problems["search.space.name"]
