@@ -532,7 +532,7 @@ def test_options_may_be_a_section() -> None:
 @pytest.mark.parametrize(
     ("method", "settings", "message"),
     [
-        ("nasse", {}, "method = nasse: must be one of nases, nases-paper, random"),
+        ("nasse", {}, "method = nasse: must be one of nases, nases-paper, "),
         ("nases", {"seed": -1}, "seed = -1: must be 0 or more"),
         ("nases", {"options": LocalSearchOptions()}, "nases takes NasesOptions"),
         (
