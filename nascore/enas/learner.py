@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from nascore.checkpoint import below
 from nascore.child import seeded_weights
 from nascore.enas.controller import Controller
 from nascore.enas.memory import Decoder, Memory, encoding_loss, uniform_entropy
@@ -169,16 +170,12 @@ class Learner:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Goes on from where `state` was taken, by a learner with the same settings."""
-        self.controller.load_state_dict(_below("controller.", state))
+        self.controller.load_state_dict(below("controller.", state))
         if self._decoder is not None and self.memory is not None:
-            self._decoder.load_state_dict(_below("decoder.", state))
-            self.memory.load_state(_below("memory.", state))
+            self._decoder.load_state_dict(below("decoder.", state))
+            self.memory.load_state(below("memory.", state))
         self._optimizer.state.clear()
-        for name, value in _below("adam.", state).items():
+        for name, value in below("adam.", state).items():
             index, _, part = name.partition(".")
             self._optimizer.state[self._parameters[int(index)]][part] = value.clone()
         self._baseline = float(state["baseline"]) if "baseline" in state else None
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -333,9 +333,9 @@ class SharedSearch:
                 "is of a search with other settings; take another folder, or delete it to start "
                 "the search anew",
             )
-        self._supernet.load_state_dict(_below("weights.", tensors))
-        self._policy.load_state(_below("policy.", tensors))
-        for name, momentum in _below("momentum.", tensors).items():
+        self._supernet.load_state_dict(checkpoint.below("weights.", tensors))
+        self._policy.load_state(checkpoint.below("policy.", tensors))
+        for name, momentum in checkpoint.below("momentum.", tensors).items():
             parameter = self._parameters[int(name)]
             self._optimizer.state[parameter]["momentum_buffer"] = momentum.to(self._device)
         self._step = int(meta["step"])
@@ -363,17 +363,3 @@ def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError.of(
             "checkpoint", path, f"{error}; delete it to start the search anew"
         ) from error
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def load_policy_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state of the policy in the checkpoint of an arm, and the checkpoint's metadata.
-
-    Raises:
-        InputError: there is no such file, it is damaged in any byte, or of another kind.
-    """
-    tensors, meta = _load(path)
-    return _below("policy.", tensors), meta
