@@ -363,6 +363,8 @@ def test_a_run_that_is_stopped_ends_all_its_processes_and_says_how_to_go_on(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever starts the tests in the background of a shell has them ignore ctrl-C.
+        preexec_fn=lambda: signal.signal(signum, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 60
         while not (tmp_path / "out" / "pipeline.log").exists():
