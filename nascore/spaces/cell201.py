@@ -24,6 +24,7 @@ from nascore.spaces import (
     check,
     make_genotype,
 )
+from nascore.spaces.dag import OUTPUT, LabelledDag
 from nascore.spaces.parts import Parts, below_name, fresh
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -104,6 +105,25 @@ class Cell201Space:
         """One architecture for each operation, on all edges."""
         for token in range(len(OPS)):
             yield Genotype(self.identifier, (token,) * len(EDGES))
+
+    def dag(self, genotype: Genotype) -> LabelledDag:
+        """Input, the six operations, output. An operation reads those that end where it starts.
+
+        `none` is a label like any other, but has no edges; so different genotypes have different
+        graphs, and what an operation is connected to depends on the others.
+        """
+        check(self, genotype)
+        kept = [
+            (i + 1, edge)
+            for i, (edge, token) in enumerate(zip(EDGES, genotype.tokens, strict=True))
+            if OPS[token] != "none"
+        ]
+        output = len(EDGES) + 1
+        edges = {(0, i) for i, (_, source) in kept if source == 0}
+        edges |= {(i, output) for i, (target, _) in kept if target == 3}
+        edges |= {(i, j) for i, (target, _) in kept for j, (_, source) in kept if target == source}
+        labels = ("input", *(OPS[token] for token in genotype.tokens), OUTPUT)
+        return LabelledDag(labels, frozenset(edges))
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
         """The cell, with operations as nodes; what stands around it is in the details."""
