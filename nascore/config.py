@@ -82,8 +82,31 @@ class Cell201SpaceConfig(SpaceSection):
     final_cells_per_stage: Positive = 5
 
 
-SpaceConfig = Annotated[ChainSpaceConfig | Cell201SpaceConfig, Field(discriminator="name")]
-SPACE_SECTIONS: tuple[type[SpaceSection], ...] = (ChainSpaceConfig, Cell201SpaceConfig)
+class EnasMicroSpaceConfig(SpaceSection):
+    """The micro space of ENAS: a normal and a reduction cell, stacked in three stages."""
+
+    shares_weights: ClassVar[bool] = True
+    name: Literal["enas-micro"] = "enas-micro"
+    num_blocks: Annotated[int, Field(ge=1, le=12)] = 5
+    """Of each cell; a block adds two operations, and is four tokens."""
+    search_channels: Positive = 8
+    """Of the first stage; 20 in the release."""
+    search_cells_per_stage: Positive = 1
+    """Normal cells, beside the reduction cells between the stages; 2 in the release."""
+    final_channels: Positive = 16
+    """36 in the release."""
+    final_cells_per_stage: Positive = 2
+    """5 in the release."""
+
+
+SpaceConfig = Annotated[
+    ChainSpaceConfig | Cell201SpaceConfig | EnasMicroSpaceConfig, Field(discriminator="name")
+]
+SPACE_SECTIONS: tuple[type[SpaceSection], ...] = (
+    ChainSpaceConfig,
+    Cell201SpaceConfig,
+    EnasMicroSpaceConfig,
+)
 
 
 # --- training -------------------------------------------------------------------------------

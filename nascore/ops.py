@@ -7,7 +7,9 @@ activation (ReLU - convolution - batch norm), so that a sum or concatenation fee
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def conv(
@@ -66,6 +68,35 @@ def separable_block(in_channels: int, out_channels: int, kernel: int) -> nn.Sequ
         layers += [nn.ReLU(), separable(channels, out_channels, size), nn.BatchNorm2d(out_channels)]
         channels = out_channels
     return nn.Sequential(*layers)
+
+
+def separable_twice(channels: int, kernel: int) -> nn.Sequential:
+    """The separable operation of cells (NASNet, ENAS): twice ReLU - depthwise k x k - 1x1 - BN."""
+    layers: list[nn.Module] = []
+    for _ in range(2):
+        layers += [nn.ReLU(), separable(channels, channels, kernel), nn.BatchNorm2d(channels)]
+    return nn.Sequential(*layers)
+
+
+class FactorisedReduction(nn.Module):
+    """Halves the map, rounding up, without leaving out any pixel: ReLU - two halves - BN.
+
+    One half of the channels sees the pixels at even places, the other those one to the right and
+    below, each by a 1x1 convolution. Source: the released code of ENAS (arXiv 1802.03268).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        half = out_channels // 2
+        self.even = conv(in_channels, out_channels - half, 1, stride=2)
+        self.odd = conv(in_channels, half, 1, stride=2)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        x_BCHW = x_BCHW.relu()
+        shifted_BCHW = F.pad(x_BCHW, (-1, 1, -1, 1))
+        out: Tensor = self.norm(torch.cat([self.even(x_BCHW), self.odd(shifted_BCHW)], dim=1))
+        return out
 
 
 class Sum(nn.Module):

@@ -14,6 +14,7 @@ from torch import nn
 
 from nascore.errors import GenotypeNotInSpace
 from nascore.genotype import Genotype
+from nascore.spaces.dag import LabelledDag
 
 Phase = Literal["search", "final"]
 
@@ -96,6 +97,10 @@ class SharedSpace(SearchSpace, Protocol):
         """Architectures that have, all together, every part of the space."""
         ...
 
+    def dag(self, genotype: Genotype) -> LabelledDag:
+        """The architecture as a graph that others can be held against; raises as `build` does."""
+        ...
+
 
 # --- functions that hold for every space ----------------------------------------------------
 
@@ -168,7 +173,14 @@ def _cell201(config: Any) -> SearchSpace:
     return Cell201Space(config)
 
 
+def _micro(config: Any) -> SearchSpace:
+    from nascore.spaces.micro import EnasMicroSpace
+
+    return EnasMicroSpace(config)
+
+
 SPACES: dict[str, Callable[[Any], SearchSpace]] = {
     "chain": _chain,
     "nasbench201": _cell201,
+    "enas-micro": _micro,
 }

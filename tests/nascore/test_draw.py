@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from nascore.config import Cell201SpaceConfig, ChainSpaceConfig
+from nascore.config import Cell201SpaceConfig, ChainSpaceConfig, EnasMicroSpaceConfig
 from nascore.draw import to_svg
 from nascore.spaces import ArchitectureGraph, GraphNode, ImageShape, make_space, sample
 
@@ -37,6 +37,7 @@ def graphs() -> Iterator[ArchitectureGraph]:
         ChainSpaceConfig(),
         ChainSpaceConfig(num_layers=15, vocabulary=4, channels_per_token=10),
         Cell201SpaceConfig(),
+        EnasMicroSpaceConfig(),
     ):
         space = make_space(config)
         for _ in range(12):

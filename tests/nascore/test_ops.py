@@ -50,11 +50,43 @@ def test_separable_block_repeats_1x1_and_kxk() -> None:
     assert block(torch.randn(2, 3, 6, 6)).shape == (2, 4, 6, 6)
 
 
+def test_separable_twice_is_two_activated_separable_convolutions() -> None:
+    block = ops.separable_twice(3, 5)
+    kinds = [type(module).__name__ for module in block]
+    assert kinds == ["ReLU", "Sequential", "BatchNorm2d"] * 2
+    assert [block[i][0].kernel_size for i in (1, 4)] == [(5, 5)] * 2
+    assert block(torch.randn(2, 3, 1, 1)).shape == (2, 3, 1, 1)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8])
+def test_factorised_reduction_halves_the_map_rounding_up(size: int) -> None:
+    half = (size + 1) // 2
+    assert ops.FactorisedReduction(3, 5)(torch.randn(2, 3, size, size)).shape == (2, 5, half, half)
+
+
+def test_factorised_reduction_sees_even_and_odd_places() -> None:
+    block = ops.FactorisedReduction(3, 4).eval()
+    x_BCHW = torch.randn(2, 3, 6, 6)
+    active = x_BCHW.relu()
+    halves = [
+        torch.einsum("oc,bchw->bohw", conv.weight[:, :, 0, 0], active[:, :, i::2, i::2])
+        for i, conv in enumerate((block.even, block.odd))
+    ]
+    expected = torch.cat(halves, dim=1) / (1 + 1e-5) ** 0.5
+    torch.testing.assert_close(block(x_BCHW), expected)
+
+
 def test_blocks_do_not_change_their_input() -> None:
     """A layer's output is also read by shortcuts, so no block may activate it in place."""
     x_BCHW = torch.randn(2, 3, 6, 6)
     before = x_BCHW.clone()
-    for block in (ops.conv_block(3, 4, 3), ops.separable_block(3, 4, 3), ops.relu_conv_bn(3, 4, 3)):
+    for block in (
+        ops.conv_block(3, 4, 3),
+        ops.separable_block(3, 4, 3),
+        ops.relu_conv_bn(3, 4, 3),
+        ops.separable_twice(3, 3),
+        ops.FactorisedReduction(3, 4),
+    ):
         block(x_BCHW)
         assert torch.equal(x_BCHW, before)
 

@@ -13,7 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from nascore.config import Cell201SpaceConfig, ChainSpaceConfig
+from nascore.config import (
+    Cell201SpaceConfig,
+    ChainSpaceConfig,
+    EnasMicroSpaceConfig,
+    SpaceSection,
+)
 from nascore.counting import count
 from nascore.errors import GenotypeNotInSpace
 from nascore.genotype import Genotype
@@ -30,8 +35,21 @@ from nascore.spaces import (
 )
 from nascore.spaces.cell201 import OPS, Cell201Space
 from nascore.spaces.chain import ChainNetwork, ChainSpace
+from nascore.spaces.micro import (
+    Block,
+    EnasMicroSpace,
+    MicroCell,
+    MicroNetwork,
+    Output,
+    loose_ends,
+)
+from nascore.spaces.micro import Cell as CellOfBlocks
 
-CONFIGS = {"chain": ChainSpaceConfig(), "nasbench201": Cell201SpaceConfig(search_channels=4)}
+CONFIGS: dict[str, SpaceSection] = {
+    "chain": ChainSpaceConfig(),
+    "nasbench201": Cell201SpaceConfig(search_channels=4),
+    "enas-micro": EnasMicroSpaceConfig(search_channels=4, final_channels=8),
+}
 GREY, COLOUR = ImageShape(1, 8, 10), ImageShape(3, 32, 5)
 PAPER = ChainSpaceConfig(
     num_layers=15,
@@ -104,7 +122,7 @@ def test_strangers_are_refused(space: SearchSpace) -> None:
 def test_mutation_changes_one_token_and_stays_inside(space: SearchSpace) -> None:
     rng = np.random.default_rng(1)
     positions = set()
-    for genotype in genotypes(space, 200):
+    for genotype in genotypes(space, 400):
         mutant = mutate(space, genotype, rng)
         check(space, mutant)
         changed = [
@@ -160,11 +178,22 @@ def test_equal_keys_mean_equal_functions(space: SearchSpace) -> None:
     for genotype in genotypes(space, 4, seed=5):
         key = space.canonical(genotype)
         expected = _logits_of_standard_weights(space, genotype)
-        for other in itertools.islice(neighbours(space, genotype), 40):
+        others = itertools.islice(neighbours(space, genotype), 40)
+        if isinstance(space, EnasMicroSpace):  # where one token alone never makes a copy
+            others = with_swapped_halves(genotype)
+        for other in others:
             if space.canonical(other) == key:
                 num_pairs += 1
                 torch.testing.assert_close(_logits_of_standard_weights(space, other), expected)
     assert num_pairs >= 5
+
+
+def with_swapped_halves(genotype: Genotype) -> Iterator[Genotype]:
+    """The two halves of one block in the other order."""
+    for i in range(0, len(genotype.tokens), 4):
+        tokens = list(genotype.tokens)
+        tokens[i : i + 4] = tokens[i + 2 : i + 4] + tokens[i : i + 2]
+        yield Genotype(genotype.space, tuple(tokens))
 
 
 def _logits_of_standard_weights(space: SearchSpace, genotype: Genotype) -> torch.Tensor:
@@ -420,3 +449,129 @@ def test_cell_computes_the_sum_of_its_edges() -> None:
     network = space.build(make_genotype(space, (1, 1, 1, 1, 1, 1)), GREY)
     x_BCHW = torch.randn(2, 4, 5, 5)
     torch.testing.assert_close(network[1](x_BCHW), 4 * x_BCHW)
+
+
+# --- the micro space of ENAS ----------------------------------------------------------------
+
+MICRO = EnasMicroSpace(EnasMicroSpaceConfig(search_channels=4))
+SEP3, SEP5, AVERAGE, MAXIMUM, IDENTITY = range(5)
+
+
+def micro(normal: CellOfBlocks, reduction: CellOfBlocks) -> Genotype:
+    halves = [half for block in (*normal, *reduction) for half in block]
+    space = EnasMicroSpace(EnasMicroSpaceConfig(num_blocks=len(normal)))
+    return make_genotype(space, itertools.chain.from_iterable(halves))
+
+
+def key_of(cell: CellOfBlocks) -> str:
+    space = EnasMicroSpace(EnasMicroSpaceConfig(num_blocks=len(cell)))
+    return space.canonical(micro(cell, cell))
+
+
+def test_micro_tokens_are_those_of_the_release() -> None:
+    """Two cells of five blocks (input, operation, input, operation): 40 tokens."""
+    block_sizes = [(2 + b, 5, 2 + b, 5) for b in range(5)]
+    assert MICRO.cardinalities == tuple(itertools.chain(*block_sizes, *block_sizes))
+    normal: CellOfBlocks = tuple(((b, SEP3), (b + 1, MAXIMUM)) for b in range(5))
+    reduction: CellOfBlocks = (((0, IDENTITY), (1, AVERAGE)),) * 5
+    assert MICRO.cells(micro(normal, reduction)) == (normal, reduction)
+    assert MICRO.describe(micro(normal, reduction)) == (
+        "normal 2=sep3(0)+max(1) 3=sep3(1)+max(2) 4=sep3(2)+max(3) 5=sep3(3)+max(4) "
+        "6=sep3(4)+max(5) | reduction 2=id(0)+avg(1) 3=id(0)+avg(1) 4=id(0)+avg(1) "
+        "5=id(0)+avg(1) 6=id(0)+avg(1)"
+    )
+
+
+def test_micro_blocks_read_earlier_nodes_and_something_is_left_loose() -> None:
+    for genotype in genotypes(MICRO, 200):
+        for cell in MICRO.cells(genotype):
+            for number, block in enumerate(cell, start=2):
+                assert all(node < number for node, _ in block)
+            read = {node for block in cell for node, _ in block}
+            assert set(loose_ends(cell)) == set(range(7)) - read
+            assert 6 in loose_ends(cell), "nothing can read the last block"
+
+
+def test_micro_stack_is_that_of_the_release() -> None:
+    """With two normal cells a stage the release's six: N N R N N R N N."""
+    space = EnasMicroSpace(EnasMicroSpaceConfig(search_channels=4, search_cells_per_stage=2))
+    all_left: CellOfBlocks = (((0, IDENTITY), (0, IDENTITY)),) * 5
+    all_right: CellOfBlocks = (((1, IDENTITY), (1, IDENTITY)),) * 5
+    network = space.build(micro(all_left, all_right), ImageShape(3, 32, 10))
+    assert isinstance(network, MicroNetwork)
+    shapes: list[tuple[int, ...]] = []
+    for cell in network.cells:
+        cell.register_forward_hook(lambda _m, _i, out: shapes.append(tuple(out.shape[1:])))
+    network(images(ImageShape(3, 32, 10), 2))
+    assert [cell.read[0] for cell in network.cells] == [0, 0, 1, 0, 0, 1, 0, 0]
+    assert shapes == [(4, 32, 32)] * 2 + [(8, 16, 16)] * 3 + [(16, 8, 8)] * 3
+    assert network.stem[0].weight.shape == (12, 3, 3, 3)
+
+
+@pytest.mark.parametrize("size", [4, 5, 7, 9, 33])
+def test_micro_maps_of_any_size_are_halved_twice(size: int) -> None:
+    shape = ImageShape(1, size, 3)
+    for genotype in genotypes(MICRO, 3):
+        assert build(MICRO, genotype, shape)(images(shape, 2)).shape == (2, 3)
+
+
+def test_micro_cell_sums_its_blocks_and_joins_its_loose_ends() -> None:
+    """Identities only: node 2 = x + y, node 3 = 2 y, node 4 = node 2 + x; 3 and 4 are loose."""
+    cell: CellOfBlocks = (
+        ((0, IDENTITY), (1, IDENTITY)),
+        ((1, IDENTITY), (1, IDENTITY)),
+        ((2, IDENTITY), (0, IDENTITY)),
+    )
+    same = Output(4, 0)
+    module = MicroCell(cell, (same, same), same).double().eval()
+    x_BCHW, y_BCHW = torch.randn(2, 2, 4, 5, 5, dtype=torch.float64)
+    concatenated = torch.cat([2 * y_BCHW, 2 * x_BCHW + y_BCHW], dim=1).relu()
+    weight = torch.cat([joint.weight for joint in module.joints], dim=1)
+    expected = nn.functional.conv2d(concatenated, weight) / (1 + 1e-5) ** 0.5
+    torch.testing.assert_close(module(x_BCHW, y_BCHW), expected)
+
+
+def test_micro_inputs_that_nothing_reads_are_loose_ends() -> None:
+    cell: CellOfBlocks = (((1, SEP3), (1, SEP3)), ((2, SEP3), (1, AVERAGE)))
+    assert loose_ends(cell) == (0, 3)
+
+
+def test_micro_copies_share_a_key() -> None:
+    base: CellOfBlocks = (((0, SEP3), (1, AVERAGE)), ((0, SEP5), (1, SEP5)), ((2, SEP3), (3, SEP3)))
+    halves: CellOfBlocks = (base[0][::-1], base[1], base[2][::-1])
+    order: CellOfBlocks = (base[1], base[0], ((3, SEP3), (2, SEP3)))
+    other: CellOfBlocks = (base[0], base[1], ((2, SEP3), (2, SEP3)))
+    assert key_of(base) == key_of(halves) == key_of(order) != key_of(other)
+
+
+def test_micro_blocks_that_are_alike_are_still_two() -> None:
+    """Nodes 2 and 3 have weights of their own: read by one block or by two is not the same."""
+    alike: Block = ((0, SEP3), (1, SEP3))
+    first: CellOfBlocks = (alike, alike, ((2, SEP3), (2, AVERAGE)), ((3, SEP5), (3, SEP5)))
+    second: CellOfBlocks = (alike, alike, ((2, SEP3), (3, AVERAGE)), ((3, SEP5), (3, SEP5)))
+    twin: CellOfBlocks = (alike, alike, ((3, SEP3), (3, AVERAGE)), ((2, SEP5), (2, SEP5)))
+    assert key_of(first) == key_of(twin) != key_of(second)
+
+
+def test_micro_keys_tell_apart_what_trying_all_orders_does() -> None:
+    rng = np.random.default_rng(0)
+    cells = [
+        tuple(
+            tuple((int(rng.integers(2 + b)), int(rng.integers(2))) for _ in range(2))
+            for b in range(3)
+        )
+        for _ in range(500)
+    ]
+    pairs = {(key_of(cell), least_of_all_orders(cell)) for cell in cells}
+    assert len(pairs) < 450, "copies are among them"
+    assert len({key for key, _ in pairs}) == len({least for _, least in pairs}) == len(pairs)
+
+
+def least_of_all_orders(cell: CellOfBlocks) -> str:
+    """Renames the blocks in every way that there is, the meaningless ones included."""
+    texts = []
+    for order in itertools.permutations(range(len(cell))):
+        names = {0: 0, 1: 1} | {2 + b: 2 + place for place, b in enumerate(order)}
+        blocks = {names[2 + b]: sorted((names[n], op) for n, op in cell[b]) for b in order}
+        texts.append(str(sorted(blocks.items())))
+    return min(texts)

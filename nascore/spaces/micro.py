@@ -1,0 +1,297 @@
+"""The micro search space of ENAS: a normal cell and a reduction cell, stacked into a network.
+
+A cell reads the outputs of the two cells before it, nodes 0 and 1. Each of its blocks, nodes 2, 3,
+..., adds two operations, each on an earlier node. The nodes that no block reads, the loose ends,
+are joined by a 1x1 convolution of their concatenation: the cell's output. A genotype has four
+tokens a block (input, operation, input, operation), the normal cell first. The network is a stem,
+then three stages of normal cells with reduction cells between them, which halve the size and double
+the channels, then ReLU, global average pooling and a linear layer.
+
+Source: ENAS (arXiv 1802.03268) and its released code. As there, an operation has weights of its own
+for each cell of the stack, block, half and input. Departures: one network for search and final
+training, where the release changes its reduction cells and leaves out the 1x1 in the end; both
+inputs of a reduction cell are made smaller before it (in the release's search the older one is the
+same output made smaller twice); no auxiliary head, no path dropout.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial, reduce
+
+import torch
+from torch import Tensor, nn
+
+from nascore import ops
+from nascore.config import EnasMicroSpaceConfig
+from nascore.genotype import Genotype
+from nascore.spaces import ArchitectureGraph, GraphNode, ImageShape, Phase, check
+from nascore.spaces.parts import Parts, below_name, fresh
+
+OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")
+CELLS = ("normal", "reduction")
+NUM_INPUTS = 2
+_NUM_STAGES = 3
+_SIDES = ("left", "right")
+_STEM_WIDTH = 3  # channels of the stem, in those of the first cell
+_SHORT = ("sep3", "sep5", "avg", "max", "id")
+_DRAWN = (
+    ("separable 3×3", "separable"),
+    ("separable 5×5", "separable"),
+    ("avg pool 3×3", "pool"),
+    ("max pool 3×3", "pool"),
+    ("identity", "skip"),
+)
+
+Half = tuple[int, int]
+"""The node that is read, and the operation on it."""
+
+
+Block = tuple[Half, Half]
+Cell = tuple[Block, ...]
+
+
+def loose_ends(cell: Cell) -> tuple[int, ...]:
+    """The nodes that no block reads, the cell's inputs among them."""
+    read = {node for block in cell for node, _ in block}
+    return tuple(node for node in range(NUM_INPUTS + len(cell)) if node not in read)
+
+
+class EnasMicroSpace:
+    """`SearchSpace` of pairs of cells; with five blocks about 10^11 cells, not counting copies."""
+
+    def __init__(self, config: EnasMicroSpaceConfig) -> None:
+        self.config = config
+        self.identifier = f"enas-micro-{config.num_blocks}"
+        blocks = [(NUM_INPUTS + b, len(OPS)) * 2 for b in range(config.num_blocks)]
+        self.cardinalities = tuple(size for block in blocks for size in block) * len(CELLS)
+
+    def cells(self, genotype: Genotype) -> tuple[Cell, Cell]:
+        """The normal and the reduction cell.
+
+        Raises:
+            GenotypeNotInSpace: the genotype is not one of this space.
+        """
+        check(self, genotype)
+        tokens = genotype.tokens
+        halves = list(zip(tokens[0::2], tokens[1::2], strict=True))
+        blocks = tuple(zip(halves[0::2], halves[1::2], strict=True))
+        return blocks[: len(blocks) // 2], blocks[len(blocks) // 2 :]
+
+    def canonical(self, genotype: Genotype) -> str:
+        """Equal for cells that differ in the order of their blocks, or of the halves of a block."""
+        return "|".join(str(_least_order(cell)) for cell in self.cells(genotype))
+
+    def describe(self, genotype: Genotype) -> str:
+        """`normal 2=sep3(0)+avg(1) 3=... | reduction ...`; 0 and 1 are the cell's inputs."""
+        lines = []
+        for name, cell in zip(CELLS, self.cells(genotype), strict=True):
+            blocks = [
+                f"{node}={_words(left)}+{_words(right)}"
+                for node, (left, right) in enumerate(cell, start=NUM_INPUTS)
+            ]
+            lines.append(" ".join([name, *blocks]))
+        return " | ".join(lines)
+
+    def build(self, genotype: Genotype, shape: ImageShape, phase: Phase = "search") -> nn.Module:
+        return self.assemble(genotype, shape, fresh, phase)
+
+    def assemble(
+        self, genotype: Genotype, shape: ImageShape, parts: Parts, phase: Phase = "search"
+    ) -> nn.Module:
+        """`build`, with all that has weights from `parts`."""
+        normal, reduction = self.cells(genotype)
+        config = self.config
+        channels, cells_per_stage = (
+            (config.final_channels, config.final_cells_per_stage)
+            if phase == "final"
+            else (config.search_channels, config.search_cells_per_stage)
+        )
+        stem = Output(_STEM_WIDTH * channels, 0)
+        network = MicroNetwork(parts("stem", partial(_stem, shape.channels, stem.channels)))
+        older, newer = stem, stem
+        for stage in range(_NUM_STAGES):
+            output = Output(channels * 2**stage, stage)
+            cells = ([] if stage == 0 else [reduction]) + [normal] * cells_per_stage
+            for cell in cells:
+                below = below_name(parts, f"cell{len(network.cells)}")
+                network.cells.append(MicroCell(cell, (older, newer), output, below))
+                older, newer = newer, output
+        network.head = parts("head", partial(_head, newer.channels, shape.num_classes))
+        return network
+
+    def covering(self) -> Iterable[Genotype]:
+        """Every operation on every input in every half; together they leave every node loose."""
+        for operation in range(len(OPS)):
+            for node in range(max(self.cardinalities[0::2])):
+                inputs = [min(node, size - 1) for size in self.cardinalities[0::2]]
+                tokens = [token for chosen in inputs for token in (chosen, operation)]
+                yield Genotype(self.identifier, tuple(tokens))
+
+    def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
+        """Both cells side by side; what stands around them is in the details."""
+        config = self.config
+        stem = f"{shape.size}×{shape.size}×{shape.channels}, 3×3 stem"
+        stack = f"{_NUM_STAGES}×{config.final_cells_per_stage} normal, {_NUM_STAGES - 1} reduction"
+        nodes = [GraphNode("image", "image", "input", stem)]
+        edges: list[tuple[str, str, str]] = []
+        for name, cell in zip(CELLS, self.cells(genotype), strict=True):
+            drawn = _draw(name, cell)
+            nodes += drawn.nodes
+            edges += [("image", f"{name}0", ""), ("image", f"{name}1", ""), *drawn.edges]
+            edges.append((f"{name}-out", "classes", ""))
+        nodes.append(GraphNode("classes", "classes", "output", stack))
+        return ArchitectureGraph(tuple(nodes), tuple(edges))
+
+
+# --- the network --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Shape of what a cell gives: its channels, and how often the map was halved."""
+
+    channels: int
+    halvings: int
+
+
+class MicroNetwork(nn.Module):
+    """A stack of cells that read the two before them: (B, C, H, W) -> logits (B, num_classes)."""
+
+    def __init__(self, stem: nn.Module) -> None:
+        super().__init__()
+        self.stem = stem
+        self.cells = nn.ModuleList()
+        self.head: nn.Module = nn.Identity()
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        older_BCHW = newer_BCHW = self.stem(x_BCHW)
+        for cell in self.cells:
+            older_BCHW, newer_BCHW = newer_BCHW, cell(older_BCHW, newer_BCHW)
+        logits_BK: Tensor = self.head(newer_BCHW)
+        return logits_BK
+
+
+class MicroCell(nn.Module):
+    """One cell of the stack. All its nodes have the channels and the size of its output."""
+
+    def __init__(
+        self, cell: Cell, inputs: tuple[Output, Output], output: Output, parts: Parts = fresh
+    ) -> None:
+        super().__init__()
+        channels = output.channels
+        self.inputs = nn.ModuleList(
+            [
+                parts(f"input{i}", partial(_calibration, given, output))
+                for i, given in enumerate(inputs)
+            ]
+        )
+        self.read = tuple(node for block in cell for node, _ in block)
+        self.operations = nn.ModuleList(
+            [
+                parts(
+                    f"block{b}/{side}/input{node}/{OPS[operation]}",
+                    partial(_operation, OPS[operation], channels),
+                )
+                for b, block in enumerate(cell)
+                for side, (node, operation) in zip(_SIDES, block, strict=True)
+            ]
+        )
+        self.loose = loose_ends(cell)
+        # A sum of 1x1 convolutions is the 1x1 convolution of the concatenation.
+        self.joints = nn.ModuleList(
+            [parts(f"joint{node}", partial(ops.conv, channels, channels, 1)) for node in self.loose]
+        )
+        self.norm = parts("norm", partial(nn.BatchNorm2d, channels))
+
+    def forward(self, older_BCHW: Tensor, newer_BCHW: Tensor) -> Tensor:
+        nodes = [self.inputs[0](older_BCHW), self.inputs[1](newer_BCHW)]
+        for i in range(0, len(self.read), 2):
+            left_BCHW = self.operations[i](nodes[self.read[i]])
+            nodes.append(left_BCHW + self.operations[i + 1](nodes[self.read[i + 1]]))
+        terms = [
+            joint(nodes[node].relu()) for joint, node in zip(self.joints, self.loose, strict=True)
+        ]
+        out: Tensor = self.norm(reduce(torch.add, terms))
+        return out
+
+
+def _stem(in_channels: int, channels: int) -> nn.Module:
+    return nn.Sequential(ops.conv(in_channels, channels, 3), nn.BatchNorm2d(channels))
+
+
+def _head(channels: int, num_classes: int) -> nn.Module:
+    return nn.Sequential(
+        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)
+    )
+
+
+def _calibration(given: Output, wanted: Output) -> nn.Module:
+    """Brings a cell's input to the shape that the cell works with."""
+    if given.halvings < wanted.halvings:
+        return ops.FactorisedReduction(given.channels, wanted.channels)
+    if given.channels != wanted.channels:
+        return ops.relu_conv_bn(given.channels, wanted.channels, 1)
+    return nn.Identity()
+
+
+def _operation(name: str, channels: int) -> nn.Module:
+    if name == "identity":
+        return nn.Identity()
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    if name == "max_pool_3x3":
+        return nn.MaxPool2d(3, stride=1, padding=1)
+    return ops.separable_twice(channels, 3 if name == "sep_conv_3x3" else 5)
+
+
+# --- text and drawing ---------------------------------------------------------------------------
+
+
+def _least_order(cell: Cell) -> list[Block]:
+    """The cell's blocks in the order that gives the least list, inputs numbered by that order.
+
+    Blocks are placed one by one, always the least of those whose inputs are placed. Where several
+    are equally small, all of them are tried: they may be read differently.
+    """
+
+    def place(placed: dict[int, int], left: frozenset[int]) -> Iterator[list[Block]]:
+        if not left:
+            yield []
+            return
+        ready = {}
+        for b in left:
+            if all(node in placed for node, _ in cell[b]):
+                first, second = sorted((placed[node], operation) for node, operation in cell[b])
+                ready[b] = first, second
+        least = min(ready.values())
+        for b, halves in ready.items():
+            if halves == least:
+                after = {**placed, NUM_INPUTS + b: len(placed)}
+                for rest in place(after, left - {b}):
+                    yield [least, *rest]
+
+    return min(place({i: i for i in range(NUM_INPUTS)}, frozenset(range(len(cell)))))
+
+
+def _words(half: Half) -> str:
+    node, operation = half
+    return f"{_SHORT[operation]}({node})"
+
+
+def _draw(name: str, cell: Cell) -> ArchitectureGraph:
+    """A cell with operations as nodes, from its two inputs to its output; ids start with `name`."""
+    nodes = [
+        GraphNode(f"{name}0", f"{name}: older input", "sum", "the cell before the last"),
+        GraphNode(f"{name}1", f"{name}: newer input", "sum", "the last cell"),
+    ]
+    edges: list[tuple[str, str, str]] = []
+    for number, block in enumerate(cell, start=NUM_INPUTS):
+        for side, (source, operation) in zip(_SIDES, block, strict=True):
+            label, kind = _DRAWN[operation]
+            own = f"{name}{number}-{side}"
+            nodes.append(GraphNode(own, label, kind))
+            edges += [(f"{name}{source}", own, ""), (own, f"{name}{number}", "")]
+        nodes.append(GraphNode(f"{name}{number}", f"block {number}", "sum", "sum"))
+    edges += [(f"{name}{node}", f"{name}-out", "") for node in loose_ends(cell)]
+    nodes.append(GraphNode(f"{name}-out", f"{name} output", "conv", "concatenated, 1×1"))
+    return ArchitectureGraph(tuple(nodes), tuple(edges))
