@@ -128,17 +128,17 @@ class EnasMicroSpace:
                 yield Genotype(self.identifier, tuple(tokens))
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
-        """Both cells side by side; what stands around them is in the details."""
+        """The reduction cell below the normal one; how they are stacked is in the details."""
         config = self.config
         stem = f"{shape.size}×{shape.size}×{shape.channels}, 3×3 stem"
         stack = f"{_NUM_STAGES}×{config.final_cells_per_stage} normal, {_NUM_STAGES - 1} reduction"
         nodes = [GraphNode("image", "image", "input", stem)]
         edges: list[tuple[str, str, str]] = []
         for name, cell in zip(CELLS, self.cells(genotype), strict=True):
-            drawn = _draw(name, cell)
+            drawn, above = _draw(name, cell), nodes[-1].id
             nodes += drawn.nodes
-            edges += [("image", f"{name}0", ""), ("image", f"{name}1", ""), *drawn.edges]
-            edges.append((f"{name}-out", "classes", ""))
+            edges += [(above, f"{name}{i}", "") for i in range(NUM_INPUTS)] + list(drawn.edges)
+        edges.append((nodes[-1].id, "classes", ""))
         nodes.append(GraphNode("classes", "classes", "output", stack))
         return ArchitectureGraph(tuple(nodes), tuple(edges))
 
