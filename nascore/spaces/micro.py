@@ -25,6 +25,7 @@ from nascore import ops
 from nascore.config import EnasMicroSpaceConfig
 from nascore.genotype import Genotype
 from nascore.spaces import ArchitectureGraph, GraphNode, ImageShape, Phase, check
+from nascore.spaces.dag import OUTPUT, LabelledDag
 from nascore.spaces.parts import Parts, below_name, fresh
 
 OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")
@@ -126,6 +127,17 @@ class EnasMicroSpace:
                 inputs = [min(node, size - 1) for size in self.cardinalities[0::2]]
                 tokens = [token for chosen in inputs for token in (chosen, operation)]
                 yield Genotype(self.identifier, tuple(tokens))
+
+    def dag(self, genotype: Genotype) -> LabelledDag:
+        """Both cells, not connected. A cell has its inputs, of each block its two operations and
+        their sum, and its output; nodes are where they are in every other architecture."""
+        labels: list[str] = []
+        edges: set[tuple[int, int]] = set()
+        for cell in self.cells(genotype):
+            own_labels, own_edges = _cell_dag(cell)
+            edges |= {(len(labels) + a, len(labels) + b) for a, b in own_edges}
+            labels += own_labels
+        return LabelledDag(tuple(labels), frozenset(edges))
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
         """The reduction cell below the normal one; how they are stacked is in the details."""
@@ -244,7 +256,7 @@ def _operation(name: str, channels: int) -> nn.Module:
     return ops.separable_twice(channels, 3 if name == "sep_conv_3x3" else 5)
 
 
-# --- text and drawing ---------------------------------------------------------------------------
+# --- graph, text and drawing --------------------------------------------------------------------
 
 
 def _least_order(cell: Cell) -> list[Block]:
@@ -271,6 +283,22 @@ def _least_order(cell: Cell) -> list[Block]:
                     yield [least, *rest]
 
     return min(place({i: i for i in range(NUM_INPUTS)}, frozenset(range(len(cell)))))
+
+
+def _cell_dag(cell: Cell) -> tuple[list[str], set[tuple[int, int]]]:
+    """Labels and edges, by positions within the cell."""
+    labels = ["older input", "newer input"]
+    at = list(range(NUM_INPUTS))  # where a node of the cell is among all positions
+    edges: set[tuple[int, int]] = set()
+    for block in cell:
+        total = len(labels) + len(block)
+        for source, operation in block:
+            edges |= {(at[source], len(labels)), (len(labels), total)}
+            labels.append(OPS[operation])
+        at.append(total)
+        labels.append("sum")
+    edges |= {(at[node], len(labels)) for node in loose_ends(cell)}
+    return [*labels, OUTPUT], edges
 
 
 def _words(half: Half) -> str:

@@ -8,17 +8,19 @@ import pytest
 from scipy.spatial.distance import squareform
 
 from nascore import spaces
-from nascore.config import Cell201SpaceConfig
+from nascore.config import Cell201SpaceConfig, EnasMicroSpaceConfig
 from nascore.diagnosis import distances
 from nascore.errors import GenotypeNotInSpace
 from nascore.genotype import Genotype
 from nascore.spaces import make_genotype, make_space
 from nascore.spaces.cell201 import Cell201Space
 from nascore.spaces.dag import LabelledDag
+from nascore.spaces.micro import EnasMicroSpace
 
 CELL = Cell201Space(Cell201SpaceConfig())
 NONE, SKIP, CONV1, CONV3, POOL = range(5)
-SHAREABLE = {"nasbench201": Cell201SpaceConfig()}
+MICRO = EnasMicroSpace(EnasMicroSpaceConfig(num_blocks=2))
+SHAREABLE = {"nasbench201": Cell201SpaceConfig(), "enas-micro": EnasMicroSpaceConfig()}
 
 
 def cell(*tokens: int) -> LabelledDag:
@@ -67,6 +69,22 @@ def test_what_does_not_reach_the_output_is_no_leaf_and_adds_no_depth() -> None:
 def test_a_genotype_of_another_space_has_no_graph() -> None:
     with pytest.raises(GenotypeNotInSpace):
         CELL.dag(Genotype("another", (0,) * 6))
+
+
+def test_two_micro_cells_of_two_blocks() -> None:
+    """The second block of the normal cell reads the first; those of the reduction cell, input 1."""
+    normal, reduction = (0, 0, 1, 4, 2, 1, 1, 2), (1, 0, 1, 0, 1, 0, 1, 0)
+    dag = MICRO.dag(make_genotype(MICRO, normal + reduction))
+    inputs = ("older input", "newer input")
+    first = (*inputs, "sep_conv_3x3", "identity", "sum", "sep_conv_5x5", "avg_pool_3x3", "sum")
+    second = (*inputs, *["sep_conv_3x3", "sep_conv_3x3", "sum"] * 2)
+    assert dag.labels == (*first, "output", *second, "output")
+    # Loose ends: node 7 of the normal cell; input 0 and both sums of the reduction cell.
+    in_normal = {(0, 2), (1, 3), (2, 4), (3, 4), (4, 5), (1, 6), (5, 7), (6, 7), (7, 8)}
+    in_reduction = {(1, 2), (1, 3), (2, 4), (3, 4), (1, 5), (1, 6), (5, 7), (6, 7)}
+    in_reduction |= {(0, 8), (4, 8), (7, 8)}
+    assert dag.edges == in_normal | {(9 + a, 9 + b) for a, b in in_reduction}
+    assert (dag.num_edges, dag.num_leaves, dag.depth) == (20, 4, 5)
 
 
 @pytest.mark.parametrize("edges", [{(1, 0)}, {(0, 0)}, {(0, 2)}, {(-1, 1)}])
