@@ -1,6 +1,6 @@
 """Who is champion: gates that a new model must pass, the alias, its history, and the way back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,7 +24,6 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 _HISTORY = "nas.champions"  # tag of the registered model: versions that were champion, in order
 _DECISION = "nas.decision"  # tag of a version: why it is what it is
-_BATCH_SIZE = 256
 _ROUNDING = 1e-9  # 0.3 - 0.2 is a gain of 0.1
 
 
@@ -82,7 +81,7 @@ def promote(
     candidate: Candidate,
     *,
     uri: str,
-    images: Tensor,
+    images: Callable[[], Iterable[Tensor]],
     labels: Tensor,
     config: PromoteConfig,
     rng: np.random.Generator,
@@ -93,7 +92,7 @@ def promote(
     times are compared on equal terms. Without a champion only the limits of size and latency count.
 
     Args:
-        images: test images (N, C, H, W), as both models read them.
+        images: gives all N test images in batches (B, C, H, W), as both models read them.
         labels: (N,).
         rng: of the bootstrap.
     """
@@ -177,7 +176,7 @@ def champion_of(model_name: str, *, uri: str) -> Any | None:
 def _decide(
     client: MlflowClient,
     candidate: Candidate,
-    images: Tensor,
+    images: Callable[[], Iterable[Tensor]],
     labels: Tensor,
     config: PromoteConfig,
     rng: np.random.Generator,
@@ -193,7 +192,7 @@ def _decide(
     fault = _why_incomparable(champion, new)
     if fault is None:
         try:
-            before = correct(mlflow.pytorch.load_model(champion.uri), images, labels)
+            before = correct(mlflow.pytorch.load_model(champion.uri), images(), labels)
         except MlflowException as error:  # pickled, damaged, or gone
             fault = f"cannot be loaded: {redact(str(error)).splitlines()[0][:200]}"
     if fault is not None:
@@ -286,16 +285,11 @@ def _shapes(signature: Any, is_output: bool) -> Any:
     return tuple(schema.inputs[0].shape)
 
 
-def correct(model: nn.Module, images: Tensor, labels: Tensor) -> NDArray[np.bool_]:
-    """Which images are classified right, in batches that bound the memory."""
+def correct(model: nn.Module, images: Iterable[Tensor], labels: Tensor) -> NDArray[np.bool_]:
+    """Which images are classified right, (N,); only one batch of them is in memory at a time."""
     with torch.inference_mode():
-        parts = [
-            model(x_BCHW).argmax(1) == y_B
-            for x_BCHW, y_B in zip(
-                images.split(_BATCH_SIZE), labels.split(_BATCH_SIZE), strict=True
-            )
-        ]
-    return np.asarray(torch.cat(parts).cpu().numpy())
+        predicted_N = torch.cat([model(x_BCHW).argmax(1).cpu() for x_BCHW in images])
+    return np.asarray((predicted_N == labels).numpy())
 
 
 # --- the alias and its history --------------------------------------------------------------

@@ -1,14 +1,17 @@
 """Step 6: register the model, decide whether it is champion, and sum up the run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from components import registry
 from components.config import Config
 from components.promotion import Candidate, Decision, correct, promote
 from components.registry import Registered
+from components.steps.remote import open_remote
 from components.steps.running import Step, execute, read_config, read_json, write_json
 from components.tracking import redact, wait_for_run
 from nascore import draw
@@ -24,6 +27,7 @@ from nascore.spaces import SearchSpace, make_space
 VERSION = 1
 PROFILE = "profile.json"
 SEARCH_RESULT = "search_result.json"
+_BATCH_SIZE = 256
 _EXAMPLE_IMAGES = 2  # one image would be exported as a fixed batch size
 _RUN_TIMEOUT_S = 120.0
 
@@ -52,7 +56,8 @@ def run(
         final = FinalModel.load(model, space)
         search = SearchResult.from_dict(read_json(search_result))
         with step.busy("data"):
-            splits = load(dataset, torch.device("cpu"))
+            remote = open_remote(settings.data, trusted=True)
+            splits = load(dataset, torch.device("cpu"), remote)
         run_id = _wait_for_run(step, settings)
         profiled = read_json(latency)
         registered, decision = _register(settings, final, splits, run_id, profiled["p50_ms"])
@@ -107,12 +112,14 @@ def _wait_for_run(step: Step, settings: Config) -> str:
 def _register(
     settings: Config, final: FinalModel, splits: Splits, run_id: str, latency_ms: float
 ) -> tuple[Registered, Decision]:
-    pixels = torch.cat(list(splits.test.pixel_batches(512))).float()
+    def images() -> Iterator[Tensor]:
+        return (x_BCHW.float() for x_BCHW in splits.test.pixel_batches(_BATCH_SIZE))
+
     uri, name = settings.tracking.uri, settings.promote.model_name
     network = Predictor(final.network, splits.info).eval()
     registered = registry.register(
         network,
-        pixels[:_EXAMPLE_IMAGES].numpy(),
+        next(images())[:_EXAMPLE_IMAGES].numpy(),
         uri=uri,
         run_id=run_id,
         model_name=name,
@@ -125,12 +132,12 @@ def _register(
     )
     labels = splits.test.labels
     candidate = Candidate(
-        registered, correct(network, pixels, labels), final.num_params, latency_ms
+        registered, correct(network, images(), labels), final.num_params, latency_ms
     )
     decision = promote(
         candidate,
         uri=uri,
-        images=pixels,
+        images=images,
         labels=labels,
         config=settings.promote,
         rng=Seeds(settings.seed).numpy("promote"),

@@ -71,6 +71,7 @@ class Step:
             "name": self.name,
             "seconds": round(time.perf_counter() - self._start, 3),
             "busy": {kind: round(seconds, 3) for kind, seconds in self.busy_s.items()},
+            "tracking_seconds": round(self.tracker.spent_s, 3),
         }
 
     def should_stop(self) -> bool:

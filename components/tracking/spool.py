@@ -5,6 +5,7 @@ writer, `files/` with what is to be uploaded, and `closed` once nobody writes an
 known by a key that the writer chooses; its MLflow id is the follower's business.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -74,13 +75,18 @@ class TrackedRun:
 
 
 class Tracker:
-    """A writer of a spool; make one a process with `open`."""
+    """A writer of a spool; make one a process with `open`.
+
+    Attributes:
+        spent_s: time that callers have waited for the spool.
+    """
 
     def __init__(self, spool: Path) -> None:
         self.spool = spool
         name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
         self._file = open(spool / EVENTS / name, "ab")  # noqa: SIM115
         self._synced_s = time.monotonic()
+        self.spent_s = 0.0
 
     @classmethod
     def open(cls, spool: Path, *, uri: str, experiment: str) -> "Tracker":
@@ -145,12 +151,13 @@ class Tracker:
 
     def append(self, key: str, op: str, **fields: Any) -> None:
         """One event, one write: a process that dies leaves at most a torn last line."""
-        event = {"run": key, "op": op, "time_ms": time.time_ns() // 1_000_000, **fields}
-        self._file.write(json.dumps(event).encode() + b"\n")
-        self._file.flush()
-        # A killed process loses nothing that was flushed; a power cut at most a second's events.
-        if time.monotonic() - self._synced_s > _SYNC_EVERY_S:
-            self.sync()
+        with self._counted():
+            event = {"run": key, "op": op, "time_ms": time.time_ns() // 1_000_000, **fields}
+            self._file.write(json.dumps(event).encode() + b"\n")
+            self._file.flush()
+            # A killed process loses nothing that was flushed; a power cut at most a second's.
+            if time.monotonic() - self._synced_s > _SYNC_EVERY_S:
+                self.sync()
 
     def sync(self) -> None:
         """Everything appended so far reaches the disk."""
@@ -162,11 +169,12 @@ class Tracker:
 
         Not a hard link: that would change with a source that is later written in place.
         """
-        folder = self._new_folder()
-        if path.is_dir():
-            shutil.copytree(path, folder / path.name)
-        else:
-            shutil.copy2(path, folder / path.name)
+        with self._counted():
+            folder = self._new_folder()
+            if path.is_dir():
+                shutil.copytree(path, folder / path.name)
+            else:
+                shutil.copy2(path, folder / path.name)
         return str((folder / path.name).relative_to(self.spool))
 
     def keep_text(self, text: str, name: str) -> str:
@@ -178,6 +186,14 @@ class Tracker:
         if not self._file.closed:
             self.sync()
             self._file.close()
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent_s += time.perf_counter() - start
 
     def _new_folder(self) -> Path:
         folder = self.spool / FILES / uuid.uuid4().hex

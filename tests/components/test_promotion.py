@@ -70,11 +70,11 @@ class House:
         latency_ms: float = 1.0,
         **config: Any,
     ) -> Decision:
-        right = correct(network, IMAGES, LABELS)
+        right = correct(network, [IMAGES], LABELS)
         return promote(
             Candidate(new, right, num_params, latency_ms),
             uri=self.store,
-            images=IMAGES,
+            images=lambda: IMAGES.split(7),
             labels=LABELS,
             config=PromoteConfig(model_name="net", **config),
             rng=np.random.default_rng(0),
@@ -133,12 +133,12 @@ def test_a_gain_that_may_be_chance_is_not_enough(house: House) -> None:
     images[24] = 1  # its class is 1
     network = AlmostConstant(0)
     new = house.register(network)
-    candidate = Candidate(new, correct(network, images, LABELS), 4, 1.0)
+    candidate = Candidate(new, correct(network, [images], LABELS), 4, 1.0)
     told = {
         confidence: promote(
             candidate,
             uri=house.store,
-            images=images,
+            images=lambda: [images],
             labels=LABELS,
             config=PromoteConfig(model_name="net", confidence=confidence),
             rng=np.random.default_rng(0),

@@ -135,7 +135,7 @@ def test_a_model_is_registered_through_the_server(server: MlflowServer):
     decision = promote(
         Candidate(made, np.ones(2, bool), num_params=650, latency_ms=1.0),
         uri=server.uri,
-        images=torch.zeros(2, 1, 8, 8),
+        images=lambda: [torch.zeros(2, 1, 8, 8)],
         labels=torch.zeros(2, dtype=torch.long),
         config=PromoteConfig(model_name="net"),
         rng=np.random.default_rng(0),
