@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
@@ -67,11 +67,12 @@ def parse(data: Mapping[str, Any], *, also: Iterable[Problem] = ()) -> Config:
     config, refused = _validate(Config, data, problems)
     options = _options(data, problems)
     if config is not None:
+        search = config.search.model_copy(update={"options": options})
+        config = config.model_copy(update={"search": search})
         problems += _contradictions(config, refused)
     if problems or config is None:
         raise InputError(problems)
-    search = config.search.model_copy(update={"options": options})
-    return config.model_copy(update={"search": search})
+    return config
 
 
 def dumps(config: Config) -> str:
@@ -170,29 +171,42 @@ def _contradictions(config: Config, refused: set[_Path]) -> list[Problem]:
     if method is not None:
         problems += _unfit_for_method(config, method)
     size, source = config.data.image_size, config.data.source
+    if size is not None:
+        problems += unfit_for_size(config, size, f"data.image_size={size}")
     is_given = not refused & {("data",), ("data", "source")}
-    for key, training in (("search.child", config.search.child), ("train", config.train)):
-        if size is not None and training.crop_padding >= size:
-            problems.append(
-                Problem(
-                    f"{key}.crop_padding",
-                    str(training.crop_padding),
-                    f"must be smaller than data.image_size={size}; 4 suits 32 pixels",
-                )
-            )
-        if size is not None and training.cutout >= size:
-            problems.append(
-                Problem(
-                    f"{key}.cutout",
-                    str(training.cutout),
-                    f"must be smaller than data.image_size={size}, or nothing of an image is left",
-                )
-            )
-        if training.flip and is_given and source in _NOT_TO_MIRROR:
+    for key, training in _augmentations(config):
+        if training["flip"] and is_given and source in _NOT_TO_MIRROR:
             problems.append(
                 Problem(f"{key}.flip", "true", f"mirrored {source} are wrong; set it to false")
             )
     return problems
+
+
+def unfit_for_size(config: Config, size: int, told: str) -> list[Problem]:
+    """Augmentations that leave nothing of images of this height and width.
+
+    Args:
+        told: what a message calls the size.
+    """
+    problems = []
+    for key, training in _augmentations(config):
+        padding, cutout = training["crop_padding"], training["cutout"]
+        if padding >= size:
+            message = f"must be smaller than {told}; 4 suits 32 pixels"
+            problems.append(Problem(f"{key}.crop_padding", str(padding), message))
+        if cutout >= size:
+            message = f"must be smaller than {told}, or nothing of an image is left"
+            problems.append(Problem(f"{key}.cutout", str(cutout), message))
+    return problems
+
+
+def _augmentations(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every group of settings that changes images: of children, winner and shared weights."""
+    yield "search.child", config.search.child.model_dump()
+    yield "train", config.train.model_dump()
+    shared = config.search.options.get("weights")
+    if isinstance(shared, Mapping) and {"crop_padding", "cutout", "flip"} <= shared.keys():
+        yield "search.options.weights", shared
 
 
 def _unfit_for_method(config: Config, method: Method) -> list[Problem]:

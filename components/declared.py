@@ -18,6 +18,7 @@ def prepare_data(
     config: str,
     overrides: str,
     job_name: str,
+    searches: bool,
     resolved_config: Output[Artifact],
     dataset: Output[Dataset],
     metrics: Output[Metrics],
@@ -28,6 +29,7 @@ def prepare_data(
         config: The whole configuration as JSON or YAML.
         overrides: Settings laid over it, `key.path=value` separated by spaces; may be empty.
         job_name: Name of this run in Kubeflow; becomes a tag of the tracked run.
+        searches: Whether a search is sure to follow; its study is looked at beforehand.
 
     Returns:
         resolved_config: The configuration that counts, as JSON.
@@ -44,6 +46,7 @@ def prepare_data(
         config=config,
         overrides=overrides,
         job_name=job_name,
+        searches=searches,
         resolved_config=Path(resolved_config.path),
         dataset=Path(dataset.path),
     )

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,19 @@ class InputError(Exception):
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in problems))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems,)  # else another process would get the text alone
+
     @classmethod
-    def of(cls, key: str, value: object, message: str) -> "InputError":
+    def of(cls, key: str, value: object, message: str) -> Self:
         return cls([Problem(key, "" if value is None else str(value), message)])
+
+
+class OutsideError(InputError):
+    """What the input names (a server, a right, a device) is away or refuses us.
+
+    The same input may do later, so that a new try is worth while; of other wrong input it is not.
+    """
 
 
 @contextlib.contextmanager

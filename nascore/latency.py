@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from nascore.config import LatencyConfig
-from nascore.errors import InputError
+from nascore.errors import OutsideError
 from nascore.ops import evaluation_mode
 from nascore.spaces import ImageShape
 
@@ -153,7 +153,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 def _device(config: LatencyConfig) -> torch.device:
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise InputError.of(
+        raise OutsideError.of(
             "latency.device", "cuda", "there is no CUDA device here; use cpu or auto"
         )
     if config.device == "auto":

@@ -21,6 +21,7 @@ from nascore.budget import Budget
 from nascore.child import cost_of, train_child
 from nascore.errors import ChildFailed
 from nascore.genotype import Genotype
+from nascore.identity import identity, study_name
 from nascore.pruning import make_pruner
 from nascore.results import Arm, Child, SearchResult, Status, best_child, pareto_front
 from nascore.storage import Storage, StorageAway, resolve_url
@@ -247,11 +248,15 @@ def _run_arms(
     charged_s: tuple[float, float],
 ) -> tuple[Arm, Arm | None]:
     search = task.search
-    name = search.study or task.run_key
     pruner = make_pruner(search.pruner, search.child.epochs)
     # Opened here, one after the other: making the tables of a new file is not for two at once.
     studies = {
-        arm: Study(storage, f"{name}/{arm}", _identity(task, method), pruner=pruner)
+        arm: Study(
+            storage,
+            study_name(search, task.run_key, arm),
+            _identity(task, method),
+            pruner=pruner,
+        )
         for arm, method in (("method", task.method), ("control", "random"))
     }
     is_timed = search.budget.unit in ("seconds", "gpu_hours")
@@ -336,17 +341,14 @@ def _with_cost(child: Child, task: Task) -> Child:
 
 
 def _identity(task: Task, method: str) -> dict[str, object]:
-    cost = task.search.cost
-    return {
-        "method": method,
-        "space": task.space.identifier,
-        "seed": task.seeds.seed,
-        "data": task.splits.info.data_sha256,
-        "child": task.search.child.model_dump(mode="json", exclude={"device"}),
-        "options": task.options.model_dump(mode="json") if method == task.method else {},
-        "cost": None if cost is None else cost.model_dump(mode="json"),
-        "pruner": task.search.pruner,
-    }
+    return identity(
+        method,
+        options=task.options if method == task.method else None,
+        space=task.space.identifier,
+        seed=task.seeds.seed,
+        data_sha256=task.splits.info.data_sha256,
+        search=task.search,
+    )
 
 
 def _ended(

@@ -25,7 +25,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from nascore.errors import InputError
+from nascore.errors import InputError, OutsideError
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,8 @@ class Storage:
         should_stop: ends the waiting early.
 
     Raises:
-        InputError: the database cannot be reached, or refuses us; within 15 seconds.
+        OutsideError: the database cannot be reached, or refuses us; within 15 seconds.
+        InputError: its driver is not installed.
     """
 
     def __init__(
@@ -203,7 +204,7 @@ class Storage:
             except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
                 # Two processes that make the tables at once also meet here; the second try works.
                 if _is_final(error) or self._should_stop() or time.monotonic() > end - _CONNECT_S:
-                    raise InputError.of(
+                    raise OutsideError.of(
                         KEY,
                         without_password(url),
                         f"cannot be used ({_first_line(error)}); check the address, the account "

@@ -15,7 +15,7 @@ Any number of workers share a study. A child is tried by one worker at a time; a
 import bisect
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +24,11 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, NopPruner
 from optuna.trial import TrialState, create_trial
 
-from nascore.errors import InputError
 from nascore.genotype import Genotype
+from nascore.identity import claim
 from nascore.results import Child
 from nascore.storage import Storage, Worker
 from nascore.trials import Trial, read
-
-VERSION = 2
 
 # User attributes of a trial.
 _WORKER = "worker"
@@ -111,8 +109,8 @@ class Study:
     Args:
         storage: where it is kept.
         name: of the study; arms of one search differ in it.
-        identity: what the children depend on (method, space, seed, training); a study that was
-            made with another identity is refused.
+        identity: what the children depend on, `nascore.identity.identity`; a study that was made
+            with another one is refused.
         pruner: of Optuna; none prunes nothing.
 
     Raises:
@@ -123,7 +121,7 @@ class Study:
         self,
         storage: Storage,
         name: str,
-        identity: dict[str, Any],
+        identity: Mapping[str, object],
         *,
         pruner: BasePruner | None = None,
     ) -> None:
@@ -141,7 +139,7 @@ class Study:
         self.method = str(identity["method"])
         self._storage = storage.optuna
         self._id = self._study._study_id
-        self._check_identity({"version": VERSION, **identity})
+        claim(storage, self._id, name, identity)
         self._mine: set[int] = set()  # ids of trials that this process is working on
         self._last_id, self._num_retries = -1, 0  # of the trials read so far
         self._unsettled: dict[int, _Try] = {}  # trials that may still change, by their id
@@ -149,25 +147,6 @@ class Study:
         self._ended: set[int] = set()
         self._children: list[Child] = []  # those that have ended, in that order
         self._news: list[Child] = []
-
-    def _check_identity(self, identity: dict[str, Any]) -> None:
-        attributes = self._shared.patiently(self._storage.get_study_user_attrs, self._id)
-        found = attributes.get("identity")
-        if found is None:
-            self._shared.patiently(
-                self._storage.set_study_user_attr, self._id, "identity", identity
-            )
-        elif found != identity:
-            different = sorted(
-                key for key in identity.keys() | found.keys() if found.get(key) != identity.get(key)
-            )
-            raise InputError.of(
-                "study",
-                self.name,
-                f"was made by another search: {', '.join(different)} differ "
-                f"({', '.join(f'{k} was {found.get(k)!r}' for k in different)}); "
-                "use another output folder or study, or the old configuration",
-            )
 
     # --- reading.
 

@@ -17,7 +17,15 @@ import click
 from nascore.errors import InputError, Problem, collecting
 from pipelines.bench import bench
 from pipelines.cluster_commands import cancel, status, submit
-from pipelines.options import FAILED, INTERRUPTED, configuration, one_message, output_options
+from pipelines.events import FIRST_STEP
+from pipelines.options import (
+    FAILED,
+    INTERRUPTED,
+    WRONG_INPUT,
+    configuration,
+    one_message,
+    output_options,
+)
 from pipelines.schedule_commands import schedule
 
 if TYPE_CHECKING:
@@ -76,6 +84,7 @@ def _run(
     from rich.console import Console
 
     from components.tracking import check_store
+    from pipelines.devices import missing_devices
     from pipelines.output import Output, default_folder, problems_with
     from pipelines.process import Stopped, run_pipeline
 
@@ -84,7 +93,7 @@ def _run(
     folder = out or default_folder()
     resolved = _resolve_run(config, preset, settings, out=folder, resume=resume)
     problems, warnings = check_store(resolved.tracking.uri)
-    problems += problems_with(folder, resolved, resume=resume)
+    problems += problems_with(folder, resolved, resume=resume) + missing_devices(resolved)
     if problems:
         raise InputError(problems)
     output = Output(folder, resolved, resume=resume)
@@ -100,7 +109,7 @@ def _run(
     except Stopped as stop:
         _say_stopped(output.folder, kind)
         sys.exit(INTERRUPTED if stop.signum == signal.SIGINT else FAILED)
-    if failure is not None and failure.problems:
+    if failure is not None and failure.problems and failure.step == FIRST_STEP:
         output.undo()
         raise InputError(failure.problems)
     if failure is not None:
@@ -290,12 +299,17 @@ def _fail(out: Path, failure: "Failure", kind: "Kind") -> NoReturn:
     from pipelines.local import LOG
 
     click.echo(
-        f"The step {failure.step} failed: {failure.error}\n"
-        f"  log:    {out / LOG}\n"
-        f"  resume: {_resume_command(out, kind)}   (finished work is kept)",
+        "\n".join(
+            [
+                f"The step {failure.step} failed: {failure.error}",
+                *(f"  {problem}" for problem in failure.problems),
+                f"  log:    {out / LOG}",
+                f"  resume: {_resume_command(out, kind)}   (finished work is kept)",
+            ]
+        ),
         err=True,
     )
-    sys.exit(FAILED)
+    sys.exit(WRONG_INPUT if failure.problems else FAILED)
 
 
 def _say_result(result: dict[str, Any], out: Path, console: Any, uri: str) -> None:

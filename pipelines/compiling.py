@@ -12,6 +12,7 @@ from components.config import Config, dumps
 from components.tracking import redact
 from nascore.errors import InputError, Problem
 from nascore.methods import METHODS
+from pipelines.resources import missing_gpus
 
 _OPEN = "anybody who can read the pipeline could read the password"
 
@@ -36,8 +37,13 @@ def write(pipeline: BaseComponent, config: Config, path: Path, *, image: str) ->
 
 
 def check_cluster(config: Config) -> None:
-    """Raises InputError unless the workers can share the study and no password is written down."""
-    problems = []
+    """Whether it can run on a cluster, as far as the configuration tells.
+
+    Raises:
+        InputError: workers have no database in common, a step asks for a GPU that it is not given,
+            or a password is written down.
+    """
+    problems = missing_gpus(config)
     storage, uri = config.search.storage, config.tracking.uri
     shares_batches = METHODS[config.method].shares_batches
     if storage is None and config.search.workers > 1 and not shares_batches:

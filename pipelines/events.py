@@ -8,8 +8,9 @@ from typing import Any, Literal
 Kind = Literal["search", "retrain"]
 KINDS: tuple[Kind, ...] = ("search", "retrain")
 
+FIRST_STEP = "prepare_data"
 STEPS = (
-    "prepare_data",
+    FIRST_STEP,
     "pretrain_controller",
     "search",
     "train_final",
@@ -18,7 +19,7 @@ STEPS = (
 )
 # Of pretrain_controller, search and reuse only those that the review asks for take place.
 RETRAIN_STEPS = (
-    "prepare_data",
+    FIRST_STEP,
     "review",
     "pretrain_controller",
     "search",

@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from components.config import loads
+from components.steps.state import forget_refusals
 from components.tracking import follower
 from pipelines.events import KINDS, Kind, ProgressFile
 
@@ -73,6 +74,7 @@ def run_compiled(out: Path) -> None:
     from kfp import components, local
 
     os.environ.update(environment(out))
+    forget_refusals(out / "state")
     with _tracked(out), _search_collected(out):
         # The image's name does not matter here: steps run in this environment.
         local.init(

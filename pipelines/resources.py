@@ -4,7 +4,10 @@ from dataclasses import dataclass, replace
 
 from kfp import dsl, kubernetes
 
+from components.config import Config
 from components.settings import ClusterConfig, StepConfig
+from nascore.errors import Problem
+from pipelines.devices import DEVICES, asking_for_cuda
 
 STATE_FOLDER = "/var/lib/nas"
 USER_ID = 10001  # of the Dockerfile
@@ -48,6 +51,17 @@ RESOURCES = {
     "profile_latency": Resources(cpu="4", memory="8G", gpus=1, retries=2),
     "promote": Resources(cpu="2", memory="8G", retries=3),
 }
+
+
+def missing_gpus(config: Config) -> list[Problem]:
+    """Settings that ask for CUDA in a step that is given no GPU."""
+    steps = config.cluster.steps
+    return [
+        Problem(key, "cuda", f"cluster.steps.{step}.gpus is 0; give it a GPU, or use auto or cpu")
+        for key in asking_for_cuda(config)
+        for step in DEVICES[key]
+        if RESOURCES[step].changed(steps.get(step, StepConfig())).gpus == 0  # type: ignore[call-overload]
+    ]
 
 
 def apply(task: dsl.PipelineTask, step: str, cluster: ClusterConfig, *, processes: int = 1) -> None:

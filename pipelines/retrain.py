@@ -32,7 +32,7 @@ def make_pipeline(cluster: ClusterConfig, workers: Workers) -> BaseComponent:
         Returns:
             The review: whether an architecture was searched anew, and why.
         """
-        common = prepare(config, overrides, cluster)
+        common = prepare(config, overrides, cluster, searches=False)
         reviewed = declared.review(**common)
         resources.apply(reviewed, "review", cluster)
         # Each branch goes to its own end: what comes of a branch cannot be joined again where kfp

@@ -51,7 +51,7 @@ def make_pipeline(cluster: ClusterConfig, workers: Workers) -> BaseComponent:
             config: The whole configuration as JSON; the default is what was compiled in.
             overrides: Settings laid over it, such as `seed=1 search.budget.children=32`.
         """
-        common = prepare(config, overrides, cluster)
+        common = prepare(config, overrides, cluster, searches=True)
         searched = search(common, cluster, workers)
         return finish(common, searched, cluster)
 
@@ -79,10 +79,15 @@ def compile_search(
 # --- parts that pipelines share ---------------------------------------------------------------
 
 
-def prepare(config: Any, overrides: Any, cluster: ClusterConfig) -> dict[str, Any]:
+def prepare(
+    config: Any, overrides: Any, cluster: ClusterConfig, *, searches: bool
+) -> dict[str, Any]:
     """The first step; returns what all later ones take."""
     prepared = declared.prepare_data(
-        config=config, overrides=overrides, job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER
+        config=config,
+        overrides=overrides,
+        job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+        searches=searches,
     )
     resources.apply(prepared, "prepare_data", cluster)
     return {

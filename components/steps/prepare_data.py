@@ -4,19 +4,14 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.config import Config, parse
+from components.config import Config, parse, unfit_for_size
 from components.layers import apply_overrides, read_mapping
 from components.steps.remote import open_remote
-from components.steps.running import (
-    Step,
-    execute,
-    read_json,
-    state_folder,
-    telling_input_errors,
-    write_json,
-)
+from components.steps.running import Step, execute, telling_input_errors
+from components.steps.state import read_json, state_folder, write_json
+from components.steps.studies import check_studies
 from components.tracking import check_store, redact
-from nascore.data.store import prepare
+from nascore.data.store import DatasetInfo, prepare
 from nascore.errors import InputError, collecting
 
 _KEY = "run_key.json"
@@ -31,7 +26,13 @@ class PreparedData:
 
 
 def run(
-    *, config: str, overrides: str, job_name: str, resolved_config: Path, dataset: Path
+    *,
+    config: str,
+    overrides: str,
+    job_name: str,
+    searches: bool,
+    resolved_config: Path,
+    dataset: Path,
 ) -> PreparedData:
     """Prepares the data of a run.
 
@@ -39,6 +40,7 @@ def run(
         config: the whole configuration as JSON.
         overrides: further `key.path=value` settings, separated by spaces, quoted as in a shell.
         job_name: name of the KFP run; becomes a tag.
+        searches: whether a search is sure to follow; then its study is looked at, too.
         resolved_config: where the configuration that counts is written.
         dataset: folder that is written; see docs/architecture.md.
 
@@ -54,6 +56,7 @@ def run(
         with step.busy("data"):
             remote = open_remote(settings.data)
             info = prepare(settings.data, settings.seed, dataset, remote=remote)
+        _check_fit(settings, info, searches=searches)
         write_json(resolved_config, settings.model_dump(mode="json"))
         step.parent.tags(
             {
@@ -111,6 +114,17 @@ def _check_stores(settings: Config) -> None:
 
         with collecting(problems):
             Storage(resolve_url(settings.search.storage)).close()
+    if problems:
+        raise InputError(problems)
+
+
+def _check_fit(settings: Config, info: DatasetInfo, *, searches: bool) -> None:
+    """Raises InputError when the settings do not suit what the data has turned out to be."""
+    told = f"the images, which have {info.size} pixels a side"
+    problems = [] if settings.data.image_size else unfit_for_size(settings, info.size, told)
+    if searches:
+        with collecting(problems):
+            check_studies(settings, info.data_sha256)
     if problems:
         raise InputError(problems)
 

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from components.steps.running import Step, execute, read_config, write_json
+from components.steps.running import Step, execute, read_config
+from components.steps.state import write_json
+from components.steps.studies import check_studies
 from components.steps.tasks import load_task
 from nascore.methods import METHODS
 
@@ -13,6 +15,7 @@ def run(*, run_key: str, config: Path, dataset: Path, controller: Path) -> dict[
 
     def work(step: Step) -> dict[str, float]:
         task = load_task(settings, step, dataset=dataset, controller=controller)
+        check_studies(settings, task.splits.info.data_sha256)
         controller.mkdir(parents=True, exist_ok=True)
         with step.busy("training"):
             metrics = METHODS[settings.method].load().pretrain(task)

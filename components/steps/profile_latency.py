@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from components.steps.running import Step, execute, read_config, write_json
+from components.steps.running import Step, execute, read_config
+from components.steps.state import write_json
 from nascore.final import FinalModel
 from nascore.latency import measure
 from nascore.spaces import make_space

@@ -12,7 +12,8 @@ from components.config import Config
 from components.promotion import Candidate, Decision, correct, promote
 from components.registry import Registered
 from components.steps.remote import open_remote
-from components.steps.running import Step, execute, read_config, read_json, write_json
+from components.steps.running import Step, execute, read_config
+from components.steps.state import read_json, write_json
 from components.tracking import redact, wait_for_run
 from nascore import draw
 from nascore.data.batches import Splits, load

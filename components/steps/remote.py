@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.steps.running import state_folder
+from components.steps.state import state_folder
 from nascore.config import DataConfig
 
 if TYPE_CHECKING:  # boto3 costs a third of a second, and most runs need none

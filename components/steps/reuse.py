@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from components.steps.running import Step, execute, read_config, read_json, write_json
+from components.steps.running import Step, execute, read_config
+from components.steps.state import read_json, write_json
 
 
 def run(

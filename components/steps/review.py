@@ -15,7 +15,8 @@ from components.promotion import champion_of
 from components.settings import RetrainConfig
 from components.steps.promote import PROFILE, SEARCH_RESULT
 from components.steps.remote import open_remote
-from components.steps.running import Step, execute, read_config, read_json, write_json
+from components.steps.running import Step, execute, read_config
+from components.steps.state import read_json, write_json
 from components.tracking import redact
 from nascore.data.batches import load
 from nascore.data.profile import DataProfile, Drift, drift, profile

@@ -6,13 +6,10 @@ def run(*, run_key: str, config: str, ..., model: str) -> dict[str, float]:
 """
 
 import contextlib
-import hashlib
 import json
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,10 +19,10 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from components.config import Config, loads
+from components.steps.state import fingerprint, keep, refused_once, remove, restore, state_folder
 from components.tracking import Tracker, follower, redact
 from nascore.errors import InputError
 
-DONE = "done.json"
 TERMINATED = 128 + signal.SIGTERM
 
 
@@ -107,9 +104,12 @@ def execute(
         SystemExit: the work was asked to stop.
     """
     progress(name, "started")
-    with telling_input_errors(name):
-        fingerprint = _fingerprint(config, inputs)
-        done = _restore(name, fingerprint, outputs)
+    this = fingerprint(config, inputs)
+    with (
+        telling_input_errors(name),
+        refused_once(name, this) if inputs else contextlib.nullcontext(),
+    ):
+        done = restore(name, this, outputs)
         if done is not None:
             progress(name, "finished", seconds=0.0, busy={}, restored=True)
             return done
@@ -122,7 +122,7 @@ def execute(
                 step.state.mkdir(parents=True, exist_ok=True)
                 metrics = _work(step, work, outputs)
                 if not step.should_stop():
-                    _keep(name, fingerprint, outputs, metrics)
+                    keep(name, this, outputs, metrics)
                 timing = _conclude(step, metrics)
     # Said last: whoever waits for the end of a stopped step waits no longer than for this.
     step.progress("finished", seconds=timing["seconds"], busy=timing["busy"])
@@ -139,7 +139,7 @@ def _work(
             return work(step)
     except BaseException as error:
         for path in outputs.values():
-            _remove(path)
+            remove(path)
         step.tracked.tags({"nas.error": redact(str(error))[:500]})
         _fail(step)
         if not isinstance(error, InputError):
@@ -178,31 +178,9 @@ def read_config(path: Path) -> Config:
     return loads(path.read_text())
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(path.read_text())
-    return data
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Writes under a temporary name first, so that a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(data, indent=2))
-    os.replace(temporary, path)
-
-
 def run_name(config: Config) -> str:
     source = config.data.source.partition(":")
     return f"{config.method} on {Path(source[2]).stem or source[0]}"
-
-
-def state_folder() -> Path:
-    """`NAS_STATE_DIR`, the run's own folder on a volume, or one that goes with the process."""
-    given = os.environ.get("NAS_STATE_DIR")
-    root, run_id = os.environ.get("NAS_STATE_ROOT"), os.environ.get("NAS_RUN_ID")
-    if not given and root and run_id:
-        return Path(root) / run_id
-    return Path(given) if given else Path(tempfile.gettempdir()) / f"nas-state-{os.getpid()}"
 
 
 def progress(step: str, event: str, **fields: Any) -> None:
@@ -247,69 +225,3 @@ def _brief_excepthook(
         print(f"The input is wrong:\n{error}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
-
-
-# --- outputs that outlive the process -------------------------------------------------------
-
-
-def _fingerprint(config: Config, inputs: Mapping[str, Path]) -> str:
-    """SHA-256 over the configuration and what identifies each input."""
-    digest = hashlib.sha256(config.model_dump_json(exclude={"cluster"}).encode())
-    for name in sorted(inputs):
-        path = inputs[name]
-        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-        digest.update(name.encode())
-        for file in files:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def _restore(name: str, fingerprint: str, outputs: Mapping[str, Path]) -> dict[str, float] | None:
-    kept = state_folder() / name / "outputs"
-    if not (kept / DONE).exists():
-        return None
-    done = read_json(kept / DONE)
-    if done["fingerprint"] != fingerprint:
-        return None
-    for output, path in outputs.items():
-        _copy(kept / output, path)
-    metrics: dict[str, float] = done["metrics"]
-    return metrics
-
-
-def _keep(
-    name: str, fingerprint: str, outputs: Mapping[str, Path], metrics: dict[str, float]
-) -> None:
-    if not {"NAS_STATE_DIR", "NAS_STATE_ROOT"} & os.environ.keys():
-        return
-    kept = state_folder() / name / "outputs"
-    _remove(kept)
-    kept.mkdir(parents=True)
-    for output, path in outputs.items():
-        _copy(path, kept / output)
-    write_json(kept / DONE, {"fingerprint": fingerprint, "metrics": metrics})
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Hard links where the file system allows: a data set is not stored twice."""
-    _remove(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, target, copy_function=_link_or_copy)
-    else:
-        _link_or_copy(str(source), str(target))
-
-
-def _link_or_copy(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-    return target
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

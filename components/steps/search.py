@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from components.steps.crew import Inputs, crew
-from components.steps.running import Step, execute, read_config, read_json, write_json
+from components.steps.running import Step, execute, read_config
+from components.steps.state import read_json, write_json
 from components.steps.tasks import OnChild, load_task
 from nascore.methods import METHODS
 from nascore.results import Arm, Child, SearchResult, best_child

@@ -3,11 +3,13 @@
 import signal
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
 from components.steps.crew import Inputs, work
-from components.steps.running import TERMINATED, progress, state_folder, telling_input_errors
+from components.steps.running import TERMINATED, progress, read_config, telling_input_errors
+from components.steps.state import fingerprint, refused_once, state_folder
 
 
 def run(*, run_key: str, config: Path, dataset: Path, controller: Path, place: int) -> None:
@@ -24,8 +26,9 @@ def run(*, run_key: str, config: Path, dataset: Path, controller: Path, place: i
     before = signal.signal(signal.SIGTERM, end)
     try:
         progress(name, "started")
-        with telling_input_errors(name):
-            inputs = Inputs(config, dataset, controller)
+        inputs = Inputs(config, dataset, controller)
+        this = fingerprint(read_config(config), asdict(inputs))
+        with telling_input_errors(name), refused_once(name, this):
             work(inputs, state=state_folder() / name, run_key=run_key, stop=stop)
     finally:
         signal.signal(signal.SIGTERM, before)

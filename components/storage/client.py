@@ -34,7 +34,7 @@ from botocore.exceptions import (
 from s3transfer.exceptions import S3DownloadFailedError
 
 from components.tracking.stores import redact
-from nascore.errors import InputError
+from nascore.errors import InputError, OutsideError
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -124,7 +124,7 @@ class Store:
         """What `request(client)` gives; it is made again while the server is away.
 
         Raises:
-            InputError: with what to do, and without secrets.
+            OutsideError: with what to do, and without secrets.
             ClientError: 412, when `request` asked for a condition that does not hold.
         """
         start, pause, corrupt = time.monotonic(), _PAUSE_S, 0
@@ -145,9 +145,9 @@ class Store:
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, _MAX_PAUSE_S)
 
-    def refusal(self, uri: str, error: Exception) -> InputError:
+    def refusal(self, uri: str, error: Exception) -> OutsideError:
         """The error in words."""
-        return InputError.of(self._key, uri, self._said(error))
+        return OutsideError.of(self._key, uri, self._said(error))
 
     def problem(self, uri: str, message: str) -> InputError:
         return InputError.of(self._key, uri, message)

@@ -24,7 +24,7 @@ from nascore.data.decoding import decode_one, in_threads
 from nascore.data.files import S3, Entry, Files, LocalFiles, Remote
 from nascore.data.raw import KEY
 from nascore.data.store import DatasetInfo
-from nascore.errors import InputError, Problem
+from nascore.errors import InputError, OutsideError
 
 _MIN_BATCH = 2  # batch norm has no variance over one image
 _MAX_STREAM_WORKERS = 8
@@ -242,11 +242,12 @@ class StreamedImages(Dataset[Tensor]):
             with self._names.files.open(entry) as file:
                 image = decode_one(file, size=self._size, channels=self._channels)
         except OSError as error:
-            raise InputError.of(KEY, self._source, f"{entry.name}: {error}; repair it") from error
+            message = f"{entry.name}: {error}; repair it"
+            raise OutsideError.of(KEY, self._source, message) from error
         return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
     def __getitems__(self, positions: list[int]) -> list[Tensor] | InputError:
-        """A batch. An error is handed over: raised in a worker it would lose its problems."""
+        """A batch. An error is handed over: raised in a worker it would become a text."""
         threads = self._names.files.num_threads
         try:
             if threads == 1:
@@ -266,13 +267,13 @@ class StreamedImages(Dataset[Tensor]):
             generator=torch.Generator().manual_seed(0),
         )
         for x_u8 in loader:
-            if not isinstance(x_u8, Tensor):
-                raise InputError(x_u8)
+            if isinstance(x_u8, InputError):
+                raise x_u8
             yield x_u8.to(self._device, non_blocking=True)
 
 
-def _stacked(images: list[Tensor] | InputError) -> Tensor | list[Problem]:
-    return list(images.problems) if isinstance(images, InputError) else torch.stack(images)
+def _stacked(images: list[Tensor] | InputError) -> Tensor | InputError:
+    return images if isinstance(images, InputError) else torch.stack(images)
 
 
 def _stream_workers() -> int:

@@ -9,14 +9,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from components.config import Config, dumps
+from components.config import Config, dumps, parse
 from components.settings import TrackingConfig
-from components.steps import prepare_data
-from components.steps.running import Step, execute, run_name, write_json
+from components.steps import prepare_data, search_worker
+from components.steps.running import Step, execute, run_name
+from components.steps.state import forget_refusals, write_json
 from nascore.config import DataConfig
-from nascore.errors import InputError
+from nascore.data.store import DatasetInfo
+from nascore.errors import InputError, OutsideError
+from nascore.identity import identity
+from nascore.methods import METHODS
+from nascore.spaces import make_space
+from nascore.storage import Storage
+from nascore.study import Study
 
 CONFIG = Config(tracking=TrackingConfig(uri="sqlite:////nowhere/mlflow.db"))
 
@@ -139,6 +147,90 @@ def test_wrong_input_is_told_as_such(tmp_path: Path) -> None:
     ]
 
 
+def refusing(error: type[InputError]) -> Callable[[Step], dict[str, float]]:
+    def work(step: Step) -> dict[str, float]:
+        raise error.of("search.study", "x", "is of another search")
+
+    return work
+
+
+def refusals(folder: Path) -> list[Path]:
+    return list((folder / "state").glob("*/refused.json"))
+
+
+def test_wrong_input_is_refused_at_once_when_the_step_is_tried_again(tmp_path: Path) -> None:
+    """Kubeflow tries a step again whatever its end was."""
+    for work in (refusing(InputError), never, never):
+        with pytest.raises(InputError, match=r"search.study = x: is of another search"):
+            run_step(tmp_path, work)
+    told = [event for event in progress(tmp_path) if event["event"] == "input_error"]
+    assert len(told) == 3
+    assert len(refusals(tmp_path)) == 1
+
+
+def test_other_input_is_not_refused_for_what_was_wrong_before(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        run_step(tmp_path, refusing(InputError))
+    write_json(tmp_path / "input.json", {"value": 2})
+    assert run_step(tmp_path, writing(tmp_path, "a")) == {"length": 1.0}
+
+
+@pytest.mark.parametrize("error", [OutsideError, RuntimeError])
+def test_what_may_do_later_is_tried_again(tmp_path: Path, error: type[Exception]) -> None:
+    def work(step: Step) -> dict[str, float]:
+        if error is RuntimeError:
+            raise RuntimeError
+        return refusing(OutsideError)(step)
+
+    with pytest.raises(error):
+        run_step(tmp_path, work)
+    assert refusals(tmp_path) == []
+    assert run_step(tmp_path, writing(tmp_path, "a")) == {"length": 1.0}
+
+
+def test_without_a_folder_that_outlives_it_nothing_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NAS_STATE_DIR")
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    with pytest.raises(InputError):
+        run_step(tmp_path, refusing(InputError))
+    assert list(tmp_path.glob("**/refused.json")) == []
+    assert run_step(tmp_path, writing(tmp_path, "a")) == {"length": 1.0}
+
+
+def test_a_person_who_asks_again_is_not_told_what_was_wrong_before(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        run_step(tmp_path, refusing(InputError))
+    forget_refusals(tmp_path / "state")
+    assert run_step(tmp_path, writing(tmp_path, "a")) == {"length": 1.0}
+
+
+def test_a_worker_is_refused_at_once_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def work(*args: object, **kwargs: object) -> None:
+        calls.append(kwargs)
+        raise InputError.of("search.study", "x", "is of another search")
+
+    monkeypatch.setattr(search_worker, "work", work)
+    (tmp_path / "config.json").write_text(dumps(CONFIG))
+    for name in ("dataset", "controller"):
+        write_json(tmp_path / name / f"{name}.json", {})
+    for _ in range(2):
+        with pytest.raises(InputError, match="another search"):
+            search_worker.run(
+                run_key="key",
+                config=tmp_path / "config.json",
+                dataset=tmp_path / "dataset",
+                controller=tmp_path / "controller",
+                place=1,
+            )
+    assert len(calls) == 1
+
+
 def test_work_that_was_asked_to_stop_hands_on_its_best_and_is_not_done(tmp_path: Path) -> None:
     def work(step: Step) -> dict[str, float]:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -187,11 +279,14 @@ def test_the_name_of_a_run_says_method_and_data(source: str, name: str) -> None:
 # --- prepare_data ---------------------------------------------------------------------------
 
 
-def prepare(folder: Path, config: str, overrides: str = "") -> prepare_data.PreparedData:
+def prepare(
+    folder: Path, config: str, overrides: str = "", *, searches: bool = True
+) -> prepare_data.PreparedData:
     return prepare_data.run(
         config=config,
         overrides=overrides,
         job_name="job",
+        searches=searches,
         resolved_config=folder / "config.json",
         dataset=folder / "dataset",
     )
@@ -224,13 +319,87 @@ def test_overrides_win_and_the_password_of_the_store_stays_out_of_the_tracked_se
     assert [path for path in kept if "hunter2" in path.read_text()] == []
 
 
+def test_images_that_augmentation_would_leave_nothing_of_are_refused(tmp_path: Path) -> None:
+    """Their size shows only when they are read."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(2), 20)
+    images = rng.integers(0, 256, (40, 6, 6), dtype=np.uint8)
+    np.savez(tmp_path / "small.npz", x_train=images, y_train=labels)
+    source = f"data.source=npz:{tmp_path / 'small.npz'}"
+    with pytest.raises(InputError) as refused:
+        prepare(
+            tmp_path,
+            '{"method": "random-ws", "search": {"budget": {"steps": 10}, '
+            '"space": {"name": "nasbench201"}, "options": {"weights": {"crop_padding": 6}}}}',
+            f"{source} train.cutout=6 search.child.crop_padding=7",
+        )
+    keys = [problem.key for problem in refused.value.problems]
+    assert keys == [
+        "search.child.crop_padding",
+        "train.cutout",
+        "search.options.weights.crop_padding",
+    ]
+    assert "6 pixels a side" in str(refused.value)
+    assert not (tmp_path / "config.json").exists()
+    assert prepare(tmp_path, "{}", f"{source} train.cutout=5").metrics["num_images"] == 40
+
+
+def named_study(folder: Path) -> str:
+    return f"search.storage=sqlite:///{folder / 'study.db'} search.study=shared"
+
+
+def begin_study(folder: Path, *, seed: int) -> None:
+    """What a first search leaves in the database, on the data of `prepare`."""
+    settings = Config(seed=seed)
+    data = DatasetInfo.load(folder / "dataset").data_sha256
+    space = make_space(settings.search.space).identifier
+    storage = Storage(f"sqlite:///{folder / 'study.db'}")
+    for arm, method, options in (
+        ("method", "nases", parse({"method": "nases"}).search.options),
+        ("control", "random", None),
+    ):
+        wanted = identity(
+            method,
+            options=options and METHODS[method].options.model_validate(options),
+            space=space,
+            seed=seed,
+            data_sha256=data,
+            search=settings.search,
+        )
+        Study(storage, f"shared/{arm}", wanted)
+    storage.close()
+
+
+def test_a_study_of_another_search_is_found_before_anything_is_trained(tmp_path: Path) -> None:
+    prepare(tmp_path, "{}", named_study(tmp_path))  # there is none yet, and none is made
+    begin_study(tmp_path, seed=0)
+    assert prepare(tmp_path, "{}", f"{named_study(tmp_path)} train.epochs=3")
+    with pytest.raises(InputError) as refused:
+        prepare(tmp_path, "{}", f"{named_study(tmp_path)} seed=1")
+    assert [problem.value for problem in refused.value.problems] == [
+        "shared/method",
+        "shared/control",
+    ]
+    assert "seed was 0" in str(refused.value)
+    # A retraining may do without a search.
+    assert prepare(tmp_path, "{}", f"{named_study(tmp_path)} seed=1", searches=False)
+
+
+def test_looking_at_a_study_makes_none(tmp_path: Path) -> None:
+    prepare(tmp_path, "{}", named_study(tmp_path))
+    storage = Storage(f"sqlite:///{tmp_path / 'study.db'}")
+    assert storage.optuna.get_all_studies() == []
+    storage.close()
+
+
 def test_a_step_in_a_process_of_its_own_shows_no_traceback_for_wrong_input(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path\n"
         "from components.steps import prepare_data\n"
         "out = Path('out')\n"
         "prepare_data.run(config='{data: {source: nothing}}', overrides='', job_name='',\n"
-        "                 resolved_config=out / 'config.json', dataset=out / 'data')\n"
+        "                 searches=True, resolved_config=out / 'config.json',\n"
+        "                 dataset=out / 'data')\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60

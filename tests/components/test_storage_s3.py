@@ -520,6 +520,7 @@ def test_steps_share_copies_and_leave_no_useless_ones(
         config=dumps(config),
         overrides="",
         job_name="",
+        searches=True,
         resolved_config=tmp_path / "config.json",
         dataset=tmp_path / "dataset",
     )

@@ -150,7 +150,7 @@ def test_a_study_of_another_version_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_study(tmp_path)
-    monkeypatch.setattr("nascore.study.VERSION", 3)
+    monkeypatch.setattr("nascore.identity.VERSION", 3)
     with pytest.raises(InputError, match="version was 2"):
         open_study(tmp_path)
 

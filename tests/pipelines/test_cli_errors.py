@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nascore.errors import InputError
 
@@ -272,6 +274,49 @@ def test_truncated_data_leaves_no_trace(tmp_path: Path) -> None:
     source = f"--set=data.source=npz:{tmp_path / 'data.npz'}"
     message = refused("run", source, "--out=out", "--json", cwd=tmp_path)
     assert "data.source" in message
+
+
+@pytest.mark.slow
+def test_what_a_later_step_finds_wrong_leaves_the_work_that_was_done(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("ant", "bee"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    # Larger than a megabyte when decoded, so that each step reads the files anew.
+    settings = ("method=random", f"data.source=imagefolder:{tmp_path / 'images'}")
+    settings += ("data.image_size=128", "data.memory_limit_mb=1")
+    progress = tmp_path / "out" / "progress.jsonl"
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", "run", "--out=out"]
+        + [f"--set={one}" for one in settings],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (progress.exists() and '"event": "finished"' in progress.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        shutil.rmtree(tmp_path / "images")
+        _, stderr = process.communicate(timeout=90)
+    assert process.returncode == 2, stderr
+    assert "The step search failed: the input is wrong\n  data.source = imagefolder:" in stderr
+    assert "nas run --resume --out" in stderr
+    assert "nothing was started" not in stderr
+    assert (tmp_path / "out" / "state" / "prepare_data" / "outputs" / "done.json").exists()
+
+
+def test_a_gpu_that_is_not_here_is_missed_before_anything_runs(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    message = refused("run", "--set=latency.device=cuda", "--out=out", cwd=tmp_path)
+    assert "latency.device = cuda: torch finds no CUDA device here" in message
+    assert "train.device" not in message
 
 
 # --- the other commands ---------------------------------------------------------------------

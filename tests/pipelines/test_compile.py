@@ -237,6 +237,35 @@ def test_workers_without_a_database_in_common_or_with_an_open_password_are_refus
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_gpu_that_a_step_is_not_given_is_missed_before_anything_runs(tmp_path: Path) -> None:
+    steps = {"search": {"gpus": 0}, "search_worker": {"gpus": 0}, "profile_latency": {"gpus": 0}}
+    data = {
+        "method": "random",
+        "search": {"child": {"device": "cuda"}},
+        "train": {"device": "cuda"},
+        "latency": {"device": "cuda"},
+        "cluster": {"steps": steps},
+    }
+    with pytest.raises(InputError) as refused:
+        compile_search(parse(data), tmp_path / "p.yaml", image=DIGEST)
+    told = [(p.key, p.message.partition(" ")[0]) for p in refused.value.problems]
+    assert told == [
+        ("search.child.device", "cluster.steps.search.gpus"),
+        ("search.child.device", "cluster.steps.search_worker.gpus"),
+        ("latency.device", "cluster.steps.profile_latency.gpus"),
+    ]
+    data["cluster"] = {}
+    compile_search(parse(data), tmp_path / "p.yaml", image=DIGEST)
+
+
+def test_only_a_search_that_is_sure_to_take_place_has_its_study_looked_at(tmp_path: Path) -> None:
+    for compile_pipeline, expected in ((compile_search, True), (compile_retrain, False)):
+        compile_pipeline(parse({"method": "random"}), tmp_path / "p.yaml")
+        task = tasks(load(tmp_path / "p.yaml"))["prepare_data"]
+        value = task["inputs"]["parameters"]["searches"]["runtimeValue"]["constant"]
+        assert value is expected
+
+
 # --- what the configuration says of the cluster ---------------------------------------------
 
 
@@ -301,7 +330,7 @@ def test_every_setting_of_the_cluster_arrives(on_cluster: Path) -> None:
 
 
 def test_a_run_has_one_state_folder_whichever_pod_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from components.steps.running import state_folder
+    from components.steps.state import state_folder
 
     monkeypatch.delenv("NAS_STATE_DIR", raising=False)
     monkeypatch.setenv("NAS_STATE_ROOT", "/var/lib/nas")

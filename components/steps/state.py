@@ -1,0 +1,157 @@
+"""What a step keeps beyond its process: its outputs when it is done, its refusal of wrong input.
+
+`NAS_STATE_DIR` (or `NAS_STATE_ROOT` with `NAS_RUN_ID`) names a folder that outlives the process;
+without it nothing is kept, and a new try starts anew.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from components.config import Config
+from nascore.errors import InputError, OutsideError, Problem
+
+DONE = "done.json"
+REFUSED = "refused.json"
+
+
+def state_folder() -> Path:
+    """`NAS_STATE_DIR`, the run's own folder on a volume, or one that goes with the process."""
+    given = os.environ.get("NAS_STATE_DIR")
+    root, run_id = os.environ.get("NAS_STATE_ROOT"), os.environ.get("NAS_RUN_ID")
+    if not given and root and run_id:
+        return Path(root) / run_id
+    return Path(given) if given else Path(tempfile.gettempdir()) / f"nas-state-{os.getpid()}"
+
+
+def _outlives() -> bool:
+    return bool({"NAS_STATE_DIR", "NAS_STATE_ROOT"} & os.environ.keys())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(path.read_text())
+    return data
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Writes under a temporary name first, so that a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(data, indent=2))
+    os.replace(temporary, path)
+
+
+def fingerprint(config: Config, inputs: Mapping[str, Path]) -> str:
+    """SHA-256 over the configuration and what identifies each input."""
+    digest = hashlib.sha256(config.model_dump_json(exclude={"cluster"}).encode())
+    for name in sorted(inputs):
+        path = inputs[name]
+        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        digest.update(name.encode())
+        for file in files:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+# --- outputs of work that is done -------------------------------------------------------------
+
+
+def restore(name: str, work: str, outputs: Mapping[str, Path]) -> dict[str, float] | None:
+    """Hands back the outputs of a step, and its metrics, when the same work was done before.
+
+    Args:
+        work: its fingerprint.
+    """
+    kept = state_folder() / name / "outputs"
+    if not (kept / DONE).exists():
+        return None
+    done = read_json(kept / DONE)
+    if done["fingerprint"] != work:
+        return None
+    for output, path in outputs.items():
+        _copy(kept / output, path)
+    metrics: dict[str, float] = done["metrics"]
+    return metrics
+
+
+def keep(name: str, work: str, outputs: Mapping[str, Path], metrics: dict[str, float]) -> None:
+    """Copies the outputs to where `restore` finds them."""
+    if not _outlives():
+        return
+    kept = state_folder() / name / "outputs"
+    remove(kept)
+    kept.mkdir(parents=True)
+    for output, path in outputs.items():
+        _copy(path, kept / output)
+    write_json(kept / DONE, {"fingerprint": work, "metrics": metrics})
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Hard links where the file system allows: a data set is not stored twice."""
+    remove(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link_or_copy)
+    else:
+        _link_or_copy(str(source), str(target))
+
+
+def _link_or_copy(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
+
+
+def remove(path: Path) -> None:
+    """A file or a folder with all that is in it, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+# --- work that is refused ---------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def refused_once(name: str, work: str) -> Iterator[None]:
+    """Wrong input that the block finds is found at once by the next try of the same work.
+
+    Kubeflow tries every step again, and cannot be told that it is of no use: without this a search
+    would train for hours again, to be refused again. What is merely away may have come back.
+
+    Args:
+        work: its fingerprint.
+
+    Raises:
+        InputError: of the block, or of an earlier try.
+    """
+    path = state_folder() / name / REFUSED
+    if path.exists():
+        refusal = read_json(path)
+        if refusal["fingerprint"] == work:
+            raise InputError([Problem(**problem) for problem in refusal["problems"]])
+    try:
+        yield
+    except OutsideError:
+        raise
+    except InputError as error:
+        if _outlives():
+            problems = [asdict(problem) for problem in error.problems]
+            write_json(path, {"fingerprint": work, "problems": problems})
+        raise
+
+
+def forget_refusals(state: Path) -> None:
+    """For when a person has asked for a new try: what was refused may have been put right."""
+    for path in state.glob(f"*/{REFUSED}"):
+        path.unlink()
