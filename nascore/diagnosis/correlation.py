@@ -59,7 +59,7 @@ class RankCorrelation:
 
 def spearman(x_P: Floats, y_P: Floats) -> float | None:
     """None where one of the two is the same for all pairs."""
-    if np.ptp(x_P) == 0 or np.ptp(y_P) == 0:
+    if not (np.ptp(x_P) > 0 and np.ptp(y_P) > 0):
         return None
     return _correlated(stats.rankdata(x_P), stats.rankdata(y_P), np.ones(len(x_P)))
 
@@ -77,25 +77,22 @@ def correlate(
     One bootstrap and one set of permutations serve all of them. None where a distance is the same
     for all pairs: nothing can be correlated with it then.
     """
-    varying = {name: d for name, d in ys.items() if np.ptp(d) > 0}
-    result: dict[str, dict[str, Correlation | None]] = {}
+    found: dict[str, dict[str, Correlation | None]] = {name: dict.fromkeys(ys) for name in xs}
     weights = _bootstrap_weights(_num_points(xs, ys), rng, num_bootstraps)
-    for x_name, x_P in xs.items():
-        result[x_name] = dict.fromkeys(ys)
-        if np.ptp(x_P) == 0 or not varying:
-            continue
-        p_values = _mantel(x_P, list(varying.values()), rng, num_permutations)
-        x_ranks = _Ranks(x_P)
-        for (y_name, y_P), p_value in zip(varying.items(), p_values, strict=True):
-            y_ranks = _Ranks(y_P)
-            boots = [_correlated(x_ranks(w_P), y_ranks(w_P), w_P) for w_P in weights]
-            result[x_name][y_name] = Correlation(
-                spearman=_correlated(x_ranks.plain, y_ranks.plain, np.ones(len(x_P))),
-                interval=_interval(boots),
-                kendall=float(stats.kendalltau(x_P, y_P).statistic),
-                p_value=p_value,
+    varying_xs, varying_ys = (
+        {name: _Ranks(d_P) for name, d_P in some.items() if np.ptp(d_P) > 0} for some in (xs, ys)
+    )
+    boots = _bootstrapped(varying_xs, varying_ys, weights)
+    for x_name, x_ranks in varying_xs.items():
+        p_values = _mantel(x_ranks.plain, varying_ys, rng, num_permutations)
+        for y_name, y_ranks in varying_ys.items():
+            found[x_name][y_name] = Correlation(
+                spearman=_correlated(x_ranks.plain, y_ranks.plain, np.ones_like(x_ranks.plain)),
+                interval=_interval(boots[x_name, y_name]),
+                kendall=float(stats.kendalltau(xs[x_name], ys[y_name]).statistic),
+                p_value=p_values[y_name],
             )
-    return result
+    return found
 
 
 def rank_correlation(
@@ -163,13 +160,29 @@ class _Ranks:
         return ranks_P
 
 
+def _bootstrapped(
+    xs: Mapping[str, _Ranks], ys: Mapping[str, _Ranks], weights: Sequence[Floats]
+) -> dict[tuple[str, str], list[float]]:
+    """The Spearman correlation of each pair of distances in each bootstrap."""
+    found: dict[tuple[str, str], list[float]] = {(x, y): [] for x in xs for y in ys}
+    for weights_P in weights:
+        x_ranks = {name: ranks(weights_P) for name, ranks in xs.items()}
+        y_ranks = {name: ranks(weights_P) for name, ranks in ys.items()}
+        for (x, y), values in found.items():
+            values.append(_correlated(x_ranks[x], y_ranks[y], weights_P))
+    return found
+
+
 def _correlated(x_P: Floats, y_P: Floats, weights_P: Floats) -> float:
     """Pearson's correlation of weighted pairs; 0 where one does not vary in this sample."""
-    total = weights_P.sum()
-    x_P = x_P - (weights_P @ x_P) / total
-    y_P = y_P - (weights_P @ y_P) / total
-    spread = np.sqrt((weights_P @ (x_P * x_P)) * (weights_P @ (y_P * y_P)))
-    return float(weights_P @ (x_P * y_P) / spread) if spread > 0 else 0.0
+    x_P = x_P - np.average(x_P, weights=weights_P)
+    y_P = y_P - np.average(y_P, weights=weights_P)
+    # Not by BLAS: on vectors of this size its threads cost more than they save.
+    xx, yy, xy = (
+        float(np.einsum("p,p,p->", weights_P, *pair))
+        for pair in ((x_P, x_P), (y_P, y_P), (x_P, y_P))
+    )
+    return xy / math.sqrt(xx * yy) if xx > 0 and yy > 0 else 0.0
 
 
 def _correlated_rows(x_BN: Floats, y_BN: Floats) -> Floats:
@@ -186,24 +199,25 @@ def _correlated_rows(x_BN: Floats, y_BN: Floats) -> Floats:
 
 
 def _mantel(
-    x_P: Floats, ys: Sequence[Floats], rng: np.random.Generator, num_permutations: int
-) -> list[float]:
-    """One-sided p-values of the Spearman correlations of one distance with several.
+    x_P: Floats, ys: Mapping[str, _Ranks], rng: np.random.Generator, num_permutations: int
+) -> dict[str, float]:
+    """One-sided p-values of the Spearman correlations of one distance's ranks with others.
 
     Whoever permutes architectures permutes ranks: nothing has to be ranked again.
     """
-    x_NN = squareform(_standardised(x_P))
-    y_PK = np.stack([_standardised(y_P) for y_P in ys], axis=1)
+    if not ys:
+        return {}
+    x_NN = squareform(stats.zscore(x_P))
+    y_KP = np.stack([stats.zscore(ranks.plain) for ranks in ys.values()])
     rows, columns = np.triu_indices(len(x_NN), k=1)
-    observed_K = _standardised(x_P) @ y_PK
+
+    def correlated(order: NDArray[np.int64]) -> Floats:
+        sums_K: Floats = np.einsum("kp,p->k", y_KP, x_NN[order[rows], order[columns]])
+        return sums_K
+
+    # Sums in another order differ in the last digits; equal ones must count as such.
+    enough_K = correlated(np.arange(len(x_NN))) - 1e-9 * len(x_P)
     count_K = np.ones(len(ys))
     for _ in range(num_permutations):
-        order = rng.permutation(len(x_NN))
-        # Sums in another order differ in the last digits; equal ones must count as such.
-        count_K += x_NN[order[rows], order[columns]] @ y_PK >= observed_K - 1e-9 * len(x_P)
-    return [float(count / (num_permutations + 1)) for count in count_K]
-
-
-def _standardised(values_P: Floats) -> Floats:
-    standardised: Floats = stats.zscore(stats.rankdata(values_P))
-    return standardised
+        count_K += correlated(rng.permutation(len(x_NN))) >= enough_K
+    return dict(zip(ys, (count_K / (num_permutations + 1)).tolist(), strict=True))

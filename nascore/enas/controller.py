@@ -104,6 +104,16 @@ class Controller(nn.Module):
             state = self._advance(self.embeddings[t](tokens_BP[:, t]), state)
         return state
 
+    @torch.no_grad()
+    def distributions(self, tokens_BT: Tensor) -> list[Tensor]:
+        """log pi(. | a_<t) of given architectures, (B, K) for each t."""
+        state = self._begin(len(tokens_BT), None)
+        found = []
+        for t in range(self.num_tokens):
+            found.append(self.log_probs(t, state))
+            state = self._advance(self.embeddings[t](tokens_BT[:, t]), state)
+        return found
+
     def log_probs(self, position: int, state: State) -> Tensor:
         """log pi(. | state) of the token at `position`, (B, K)."""
         logits_BK = self.heads[position](state[0]) / self._options.temperature
