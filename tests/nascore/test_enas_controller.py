@@ -1,6 +1,7 @@
 """The policy of ENAS: exact on spaces small enough to list, and state that is really carried."""
 
 import itertools
+import statistics
 import time
 from collections.abc import Iterator
 
@@ -162,14 +163,15 @@ def one_thread() -> Iterator[None]:
 def test_a_thousand_architectures_at_once_are_quick(
     cardinalities: tuple[int, ...], limit_ms: float, one_thread: None
 ) -> None:
-    """On one core, with the default size; the best of a few, since other work runs beside it."""
+    """On one core, with the default size; in seconds of the processor, since other work runs
+    beside it."""
     controller = Controller(cardinalities, ControllerOptions())
     durations_s = []
-    for _ in range(5):
-        start = time.perf_counter()
-        controller.sample(1000, generator())
-        durations_s.append(time.perf_counter() - start)
-    assert 1000 * min(durations_s) <= limit_ms
+    for seed in range(9):
+        start = time.process_time()
+        controller.sample(1000, generator(seed))
+        durations_s.append(time.process_time() - start)
+    assert 1000 * statistics.median(durations_s) <= limit_ms
 
 
 # --- reading --------------------------------------------------------------------------------
