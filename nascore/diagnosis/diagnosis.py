@@ -32,6 +32,7 @@ SEEDS = Seeds(0)
 """Of the fixed set where nothing else is said: one set for all runs of a space."""
 _NUM_STATES = 50
 _NUM_SHOWN = 1500  # pairs in the figure
+_QUICK = 200, 100  # architectures that are read and compared during a search
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,13 @@ def fixed_set(
         found |= dict.fromkeys(map(tuple, drawn.tolist()))
     tokens_NT = torch.tensor(list(found)[:num])
     return FixedSet(space, seeds, tokens_NT, min(num, num_compared))
+
+
+def quick_set(space: SharedSpace, seeds: Seeds = SEEDS) -> FixedSet:
+    """The first architectures of the set, as many as `quick_metrics` has time for."""
+    whole = fixed_set(space, seeds)
+    num_read, num_compared = _QUICK
+    return FixedSet(space, seeds, whole.tokens_NT[:num_read], min(num_compared, whole.num_compared))
 
 
 @dataclass(frozen=True, slots=True)

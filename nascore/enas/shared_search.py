@@ -9,7 +9,7 @@ the learning rate follows the share of the budget that is spent.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -191,7 +191,8 @@ class SharedSearch:
         metrics = self._policy.update(number, lambda tokens_NT: self._judge(tokens_NT, x_BCHW, y_B))
         self._report({f"policy/{self._arm}/{name}": v for name, v in metrics.items()}, number)
         every = self._diagnose_every
-        if self._diagnose is not None and every and number % every == 0:
+        due = every > 0 and number % every == 0
+        if self._diagnose is not None and due and distributed.is_first():
             self._report(self._diagnose(), number)
 
     # What a path is worth.
@@ -213,17 +214,22 @@ class SharedSearch:
         """
         hasty = self._task.should_stop()
         genotypes = self._candidates(_HASTY_CANDIDATES if hasty else self._options.num_candidates)
+        accuracies = self.accuracies(genotypes, hasty=hasty)
+        order = sorted(range(len(genotypes)), key=lambda i: -accuracies[i])
+        return [Ranked(genotypes[i], accuracies[i]) for i in order]
+
+    def accuracies(self, genotypes: Sequence[Genotype], *, hasty: bool = False) -> list[float]:
+        """With shared weights, on the whole validation split, or on one batch of it in haste."""
         tokens_NT = torch.tensor([genotype.tokens for genotype in genotypes])
-        accuracy_N = torch.zeros(len(genotypes), dtype=torch.float64)
+        num_right_N = torch.zeros(len(genotypes), dtype=torch.float64)
         num_images = 0
         with fitting_threads(self._task.splits.train, self._options.weights):
             for x_BCHW, y_B in self._valid_batches():
-                accuracy_N += len(y_B) * self._judge(tokens_NT, x_BCHW, y_B)
+                num_right_N += len(y_B) * self._judge(tokens_NT, x_BCHW, y_B)
                 num_images += len(y_B)
                 if hasty:
                     break
-        order = torch.argsort(accuracy_N, descending=True, stable=True).tolist()
-        return [Ranked(genotypes[i], float(accuracy_N[i]) / num_images) for i in order]
+        return (num_right_N / num_images).tolist()
 
     def _valid_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The validation split in batches of nearly equal size, as their statistics count."""
@@ -322,17 +328,20 @@ class SharedSearch:
             checkpoint.save(self._path, tensors, meta, KIND)
         self._saved_s = time.monotonic()
 
+    def load(self) -> None:
+        """Takes up what an earlier search has left, to look at it; `run` does so by itself.
+
+        Raises:
+            InputError: there is no checkpoint, or it is damaged, or of another search.
+        """
+        self._take_up(*_load(self._path))
+
     def _restore(self) -> None:
-        if not self._path.exists():
-            return
-        tensors, meta = _load(self._path)
-        if meta["identity"] != self._identity():
-            raise InputError.of(
-                "checkpoint",
-                self._path,
-                "is of a search with other settings; take another folder, or delete it to start "
-                "the search anew",
-            )
+        if self._path.exists():
+            self._take_up(*_load(self._path))
+
+    def _take_up(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        _check_identity(self._path, meta, self._identity())
         self._supernet.load_state_dict(checkpoint.below("weights.", tensors))
         self._policy.load_state(checkpoint.below("policy.", tensors))
         for name, momentum in checkpoint.below("momentum.", tensors).items():
@@ -346,20 +355,64 @@ class SharedSearch:
         """What a checkpoint must have been made with to be gone on from."""
         task = self._task
         return {
-            "arm": self._arm,
-            "method": task.method,
-            "space": task.space.identifier,
+            **_settings(self._arm, task.method, task.space, task.seeds, self._options),
             "shape": [task.shape.channels, task.shape.size, task.shape.num_classes],
-            "seed": task.seeds.seed,
             "data": task.splits.info.data_sha256,
-            "options": task.options.model_dump(mode="json", exclude={"checkpoint_s"}),
         }
 
 
+# --- what an arm has left, without its data -----------------------------------------------------
+
+
+def load_policy_state(
+    state: Path,
+    arm: str,
+    *,
+    method: str,
+    space: SearchSpace,
+    seeds: Seeds,
+    options: RandomWsOptions,
+) -> dict[str, Tensor]:
+    """What `Policy.state` gave when the arm's checkpoint in the folder `state` was written.
+
+    Raises:
+        InputError: there is no checkpoint, or it is damaged, or of another search.
+    """
+    path = state / f"{arm}.ckpt"
+    tensors, meta = _load(path)
+    _check_identity(path, meta, _settings(arm, method, space, seeds, options))
+    return checkpoint.below("policy.", tensors)
+
+
+def _settings(
+    arm: str, method: str, space: SearchSpace, seeds: Seeds, options: RandomWsOptions
+) -> dict[str, Any]:
+    return {
+        "arm": arm,
+        "method": method,
+        "space": space.identifier,
+        "seed": seeds.seed,
+        "options": options.model_dump(mode="json", exclude={"checkpoint_s"}),
+    }
+
+
 def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not path.exists():
+        raise InputError.of("checkpoint", path, "is not there: this search has not saved any yet")
     try:
         return checkpoint.load(path, KIND)
     except CheckpointError as error:
         raise InputError.of(
             "checkpoint", path, f"{error}; delete it to start the search anew"
         ) from error
+
+
+def _check_identity(path: Path, meta: dict[str, Any], made_with: Mapping[str, Any]) -> None:
+    identity = meta["identity"]
+    if any(identity.get(key) != value for key, value in made_with.items()):
+        raise InputError.of(
+            "checkpoint",
+            path,
+            "is of a search with other settings; take another folder, or delete it to start "
+            "the search anew",
+        )

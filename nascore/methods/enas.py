@@ -16,14 +16,23 @@ abstract; the search is ENAS (arXiv 1802.03268), and what the abstract leaves op
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from nascore import checkpoint, distributed, spaces
 from nascore.arms import run_both
 from nascore.config import BudgetConfig
+from nascore.diagnosis.diagnosis import quick_metrics, quick_set
+from nascore.enas.controller import Controller
 from nascore.enas.learner import Learner
-from nascore.enas.shared_search import Policy, Ranked, SharedSearch, UniformPolicy
+from nascore.enas.shared_search import (
+    Policy,
+    Ranked,
+    SharedSearch,
+    UniformPolicy,
+    load_policy_state,
+)
 from nascore.errors import CheckpointError
 from nascore.final import FinalModel, train_from_scratch
 from nascore.genotype import Genotype
@@ -31,7 +40,7 @@ from nascore.methods.options import EnasOptions, MemoryEnasOptions, RandomWsOpti
 from nascore.results import Arm, Child, SearchResult
 from nascore.search import NONE_PENDING, Pending, search_by_proposing, versions
 from nascore.seeding import Seeds
-from nascore.spaces import SearchSpace
+from nascore.spaces import SearchSpace, SharedSpace
 from nascore.task import Task, device_of
 from nascore.training import uses_one_thread
 
@@ -89,6 +98,25 @@ def load_policy(task: Task) -> tuple[Policy, float]:
     return learner, _seconds(task.controller)
 
 
+def load_controllers(
+    state: Path, method: str, space: SearchSpace, options: EnasOptions, seeds: Seeds
+) -> tuple[Controller, Controller]:
+    """The controller of a search as it is now, and as it was with its initial weights.
+
+    Args:
+        state: the folder of the search (`nascore.task.Task.state`), finished or not.
+
+    Raises:
+        InputError: there is no checkpoint, or it is damaged, or of another search.
+    """
+    tensors = load_policy_state(
+        state, "method", method=method, space=space, seeds=seeds, options=options
+    )
+    now, initial = (Learner(space.cardinalities, options, seeds, _STREAM) for _ in range(2))
+    now.load_state(tensors)
+    return now.controller, initial.controller
+
+
 def _seconds(controller: Path) -> float:
     return float(json.loads((controller / _CARD).read_text())["metrics"]["seconds"])
 
@@ -107,7 +135,9 @@ def search(task: Task) -> SearchResult:
     device = device_of(task.search.child)
     with distributed.joined(device):
         policy, charged_s = load_policy(task)
-        method = SharedSearch(task, "method", policy, charged_s=charged_s)
+        method = SharedSearch(
+            task, "method", policy, charged_s=charged_s, diagnose=_instruments(task, policy)
+        )
         control = None
         if task.search.control:
             control = SharedSearch(
@@ -117,6 +147,27 @@ def search(task: Task) -> SearchResult:
         if task.should_stop():
             return _best_so_far(task, ranking, method.seconds)
         return _finals(task, method, control, ranking, others)
+
+
+def _instruments(task: Task, policy: Policy) -> Callable[[], dict[str, float]] | None:
+    """What is measured of a controller's memory during the search; nothing without one."""
+    if not isinstance(policy, Learner):
+        return None
+    controller, fixed = policy.controller, quick_set(cast(SharedSpace, task.space))
+    return lambda: quick_metrics(controller, fixed)
+
+
+def judge_with_shared_weights(task: Task, arm: str, genotypes: Sequence[Genotype]) -> list[float]:
+    """Validation accuracies with the shared weights that an arm of the search has left.
+
+    Raises:
+        InputError: there is no checkpoint, or it is damaged, or of another search.
+    """
+    is_method = arm == "method"
+    policy = load_policy(task)[0] if is_method else UniformPolicy(task.space, task.seeds, arm)
+    search = SharedSearch(task, arm, policy)
+    search.load()
+    return search.accuracies(genotypes)
 
 
 def _search_shared(

@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from nascore.config import Cell201SpaceConfig, EnasMicroSpaceConfig
-from nascore.diagnosis.diagnosis import FixedSet, diagnose, fixed_set, quick_metrics
+from nascore.diagnosis.diagnosis import (
+    FixedSet,
+    diagnose,
+    fixed_set,
+    quick_metrics,
+    quick_set,
+)
 from nascore.diagnosis.distances import GRAPH_DISTANCES, PROPERTIES
 from nascore.enas.controller import Controller
 from nascore.methods.options import ControllerOptions
@@ -89,10 +95,7 @@ def test_quick_metrics_are_figures_of_the_diagnosis(fixed: FixedSet) -> None:
 
 def test_an_untrained_state_fades_in_the_larger_space() -> None:
     """Why a diagnosis is compared with that of random weights: they remember something."""
-    near, far = (
-        quick_metrics(make_controller(space), fixed_set(space, num_compared=100, num_read=200))
-        for space in (CELL, MICRO)
-    )
+    near, far = (quick_metrics(make_controller(space), quick_set(space)) for space in (CELL, MICRO))
     assert near["diagnosis/spearman_hamming"] > far["diagnosis/spearman_hamming"] > 0
     assert near["diagnosis/probe_first_token_gain"] > 0.5
 
@@ -100,7 +103,7 @@ def test_an_untrained_state_fades_in_the_larger_space() -> None:
 @pytest.mark.parametrize("space", [CELL, MICRO], ids=lambda space: space.identifier)
 def test_it_takes_seconds_and_the_quick_form_less_than_half_a_second(space: SharedSpace) -> None:
     controller = make_controller(space)
-    short = fixed_set(space, num_compared=100, num_read=200)
+    short = quick_set(space)
     assert short.distances
     start = time.process_time()
     quick_metrics(controller, short)

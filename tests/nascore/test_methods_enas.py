@@ -13,6 +13,7 @@ from nascore import checkpoint
 from nascore.config import BudgetConfig, Cell201SpaceConfig, SearchConfig, TrainingConfig
 from nascore.data.batches import load
 from nascore.enas import shared_search
+from nascore.enas.learner import Learner
 from nascore.enas.shared_search import (
     KIND,
     Ranked,
@@ -22,6 +23,7 @@ from nascore.enas.shared_search import (
 )
 from nascore.errors import InputError
 from nascore.methods import METHODS, enas
+from nascore.methods.options import EnasOptions
 from nascore.results import SearchResult
 from nascore.seeding import Seeds
 from nascore.spaces import ImageShape, make_space
@@ -323,3 +325,86 @@ def test_random_search_judges_nothing_while_it_trains(
     task = make_task(tmp_path, digits_folder, "random-ws", control=False)
     SharedSearch(task, "method", UniformPolicy(task.space, task.seeds, "method")).run()
     assert judged() == 0
+
+
+# --- instruments ----------------------------------------------------------------------------
+
+
+def test_what_the_controller_remembers_is_followed_and_changes_nothing(
+    tmp_path: Path, digits_folder: Path
+) -> None:
+    """24 steps with an update every 4: updates 0 to 5, and a look at 0, 2 and 4."""
+    seen: dict[int, dict[str, float]] = {}
+    plain, watched = (
+        dataclasses.replace(
+            make_task(tmp_path / name, digits_folder, control=False, diagnose_every=every),
+            report=lambda metrics, step: seen.setdefault(step, {}).update(metrics),
+        )
+        for name, every in (("plain", 0), ("watched", 2))
+    )
+    ended = {}
+    for task in (plain, watched):
+        run(task)
+        # Warm-up architectures have no reward, and NaN is not even equal to itself.
+        ended[task.state.name] = {name: t.nan_to_num() for name, t in kept(task).items()}
+        if task is plain:
+            assert not any(
+                name.startswith("diagnosis/") for names in seen.values() for name in names
+            )
+    assert are_equal(ended["plain"], ended["watched"])
+    looked = [step for step in seen if "diagnosis/spearman_edit" in seen[step]]
+    assert sorted(looked) == [0, 2, 4]
+    assert seen[0]["diagnosis/mean_kl"] != seen[4]["diagnosis/mean_kl"]
+
+
+def test_the_controller_of_a_search_is_read_back(tmp_path: Path, digits_folder: Path) -> None:
+    task = make_task(tmp_path, digits_folder)
+    train_shared(task)
+    assert isinstance(task.options, EnasOptions)
+    now, initial = enas.load_controllers(
+        tmp_path, "memory-enas", task.space, task.options, task.seeds
+    )
+    tensors = kept(task)
+    for name, tensor in now.state_dict().items():
+        assert torch.equal(tensor, tensors[f"policy.controller.{name}"])
+    assert not are_equal(now.state_dict(), initial.state_dict())
+    learner = Learner(task.space.cardinalities, task.options, task.seeds, "controller")
+    assert are_equal(learner.controller.state_dict(), initial.state_dict())
+
+
+def test_a_controller_of_another_search_or_none_is_refused(
+    tmp_path: Path, digits_folder: Path
+) -> None:
+    task = make_task(tmp_path, digits_folder)
+    options = task.options
+    assert isinstance(options, EnasOptions)
+    with pytest.raises(InputError, match="has not saved any yet"):
+        enas.load_controllers(tmp_path, "memory-enas", task.space, options, task.seeds)
+    train_shared(task)
+    with pytest.raises(InputError, match="other settings"):
+        enas.load_controllers(tmp_path, "memory-enas", task.space, options, Seeds(1))
+    path = tmp_path / "method.ckpt"
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match="damaged"):
+        enas.load_controllers(tmp_path, "memory-enas", task.space, options, task.seeds)
+
+
+@pytest.mark.parametrize("arm", ["method", "control"])
+def test_any_architecture_is_judged_with_the_shared_weights_that_an_arm_has_left(
+    tmp_path: Path, digits_folder: Path, arm: str
+) -> None:
+    task = make_task(tmp_path, digits_folder)
+    enas.pretrain(task)
+    policy = enas.load_policy(task)[0]
+    if arm == "control":
+        policy = UniformPolicy(task.space, task.seeds, "control")
+    search = SharedSearch(task, arm, policy)
+    search.run()
+    ranking = search.rank()
+    found = enas.judge_with_shared_weights(task, arm, [one.genotype for one in ranking])
+    assert found == [one.accuracy for one in ranking]
+    (tmp_path / f"{arm}.ckpt").unlink()
+    with pytest.raises(InputError, match="has not saved any yet"):
+        enas.judge_with_shared_weights(task, arm, [ranking[0].genotype])
