@@ -1,5 +1,6 @@
 """Who is champion: gates that a new model must pass, the alias, its history, and the way back."""
 
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from components import registry
 from components.registry import Registered
 from components.settings import PromoteConfig
 from components.tracking import redact
+from components.tracking.patience import is_final
 from nascore.comparison import PairedComparison, compare_paired
 from nascore.errors import InputError
 
@@ -29,6 +31,10 @@ _ROUNDING = 1e-9  # 0.3 - 0.2 is a gain of 0.1
 
 class RegistryAway(Exception):
     """The registry does not answer as it should; perhaps it will later."""
+
+
+class _Unusable(Exception):
+    """The champion is there, and cannot be compared with anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +198,9 @@ def _decide(
     fault = _why_incomparable(champion, new)
     if fault is None:
         try:
-            before = correct(mlflow.pytorch.load_model(champion.uri), images(), labels)
-        except MlflowException as error:  # pickled, damaged, or gone
-            fault = f"cannot be loaded: {redact(str(error)).splitlines()[0][:200]}"
+            before = correct(_load(champion), images(), labels)
+        except _Unusable as error:
+            fault = f"cannot be loaded: {error}"
     if fault is not None:
         return Decision(
             CHALLENGER,
@@ -264,6 +270,27 @@ def _limits(candidate: Candidate, config: PromoteConfig) -> list[Gate]:
             detail = f"{value:,.6g} {unit}, where {limit:,.6g} are allowed"
             gates.append(Gate(name, value <= limit, detail))
     return gates
+
+
+def _load(champion: Registered) -> nn.Module:
+    """Raises _Unusable when the model is pickled, damaged or gone, and what MLflow raises when its
+    files cannot be fetched just now, which says nothing of the model."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = mlflow.artifacts.download_artifacts(artifact_uri=champion.uri, dst_path=folder)
+        except MlflowException as error:
+            if is_final(error):
+                raise _Unusable(_first_line(error)) from error
+            raise
+        try:
+            model: nn.Module = mlflow.pytorch.load_model(path)
+        except MlflowException as error:
+            raise _Unusable(_first_line(error)) from error
+    return model
+
+
+def _first_line(error: MlflowException) -> str:
+    return redact(str(error)).splitlines()[0][:200]
 
 
 def _why_incomparable(champion: Registered, new: Registered) -> str | None:

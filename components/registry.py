@@ -65,8 +65,8 @@ def register(
 ) -> Registered:
     """Logs a network under a run, registers it, and checks that it predicts the same when loaded.
 
-    The run is neither started nor ended. A step that is tried again gets the version that it made
-    before, when that still predicts the same.
+    The run is neither started nor ended. May be called again after a failure: what was made before
+    is used, when it predicts the same.
 
     Args:
         network: in evaluation mode, on the CPU.
@@ -126,7 +126,12 @@ def _log_model(
     it asks the environment for the experiment instead of the run, hence the model made before.
     """
     experiment_id = client.get_run(run_id).info.experiment_id
-    model = client.create_logged_model(experiment_id, name="model", source_run_id=run_id)
+    begun = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    model = (
+        begun[0]
+        if begun  # by a try that failed while it sent the files
+        else client.create_logged_model(experiment_id, name="model", source_run_id=run_id)
+    )
     info = Model.log(
         artifact_path=None,
         flavor=mlflow.pytorch,

@@ -1,5 +1,6 @@
 """Step 6: register the model, decide whether it is champion, and sum up the run."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from components.steps.remote import open_remote
 from components.steps.running import Step, execute, read_config
 from components.steps.state import read_json, write_json
 from components.tracking import redact, wait_for_run
+from components.tracking.patience import patiently
 from nascore import draw
 from nascore.data.batches import Splits, load
 from nascore.data.profile import profile
@@ -30,7 +32,7 @@ PROFILE = "profile.json"
 SEARCH_RESULT = "search_result.json"
 _BATCH_SIZE = 256
 _EXAMPLE_IMAGES = 2  # one image would be exported as a fixed batch size
-_RUN_TIMEOUT_S = 120.0
+_STORE_TIMEOUT_S = 120.0
 
 
 class TrackingAway(Exception):
@@ -61,7 +63,12 @@ def run(
             splits = load(dataset, torch.device("cpu"), remote)
         run_id = _wait_for_run(step, settings)
         profiled = read_json(latency)
-        registered, decision = _register(settings, final, splits, run_id, profiled["p50_ms"])
+        with _telling_away(settings):
+            registered, decision = patiently(
+                lambda: _register(settings, final, splits, run_id, profiled["p50_ms"]),
+                timeout_s=_STORE_TIMEOUT_S,
+                tell=lambda text: step.progress("note", text=text),
+            )
         seconds = _seconds(dataset, controller, model, search_result, latency)
         seconds["promote"] = step.timing()
         summary = _summary(settings, search, final, splits.info, profiled, seconds)
@@ -101,8 +108,14 @@ def run(
 
 def _wait_for_run(step: Step, settings: Config) -> str:
     """The id that the follower's store gave to the pipeline's run."""
+    with _telling_away(settings):
+        return wait_for_run(step.tracker.spool, step.run_key, timeout_s=_STORE_TIMEOUT_S)
+
+
+@contextlib.contextmanager
+def _telling_away(settings: Config) -> Iterator[None]:
     try:
-        return wait_for_run(step.tracker.spool, step.run_key, timeout_s=_RUN_TIMEOUT_S)
+        yield
     except TimeoutError as error:
         raise TrackingAway(
             f"{error} at {redact(settings.tracking.uri)}; the trained model is kept: bring the "

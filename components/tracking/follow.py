@@ -26,7 +26,7 @@ from typing import Any
 from components.tracking.reading import Line, State, num_unsent, unsent_lines
 from components.tracking.sender import Refused, Sender, UndeclaredRun
 from components.tracking.spool import CLOSED, TARGET
-from components.tracking.stores import redact
+from components.tracking.stores import brief, redact
 
 SENT, UNSENT = 0, 3  # exit statuses
 
@@ -43,13 +43,6 @@ _SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
 }
-# Answers that the same event would meet again.
-_FINAL_CODES = (
-    "INVALID_PARAMETER_VALUE",
-    "BAD_REQUEST",
-    "RESOURCE_ALREADY_EXISTS",
-    "RESOURCE_DOES_NOT_EXIST",
-)
 
 
 class Follower:
@@ -137,10 +130,12 @@ class Follower:
         """A call that is refused is halved until the points that are at fault are alone."""
         from mlflow.exceptions import MlflowException
 
+        from components.tracking.patience import is_final
+
         try:
             self._store().metrics(run, points)
         except MlflowException as error:
-            if error.error_code not in _FINAL_CODES:
+            if not is_final(error):
                 raise
             if len(points) == 1:
                 self._put_aside({"op": "metrics", "run": run, "values": points}, str(error))
@@ -152,12 +147,14 @@ class Follower:
     def _attempt(self, event: dict[str, Any], send: Callable[[], None]) -> None:
         from mlflow.exceptions import MlflowException
 
+        from components.tracking.patience import is_final
+
         try:
             send()
         except Refused as error:
             self._put_aside(event, str(error))
         except MlflowException as error:
-            if error.error_code not in _FINAL_CODES:
+            if not is_final(error):
                 raise
             self._put_aside(event, str(error))
 
@@ -236,7 +233,7 @@ class _Outage:
         now = time.monotonic()
         if self._since_s is None or now - self._warned_s > _WARN_EVERY_S:
             warn(
-                f"the store is away ({_brief(error)}); the run goes on, what it logs is kept in "
+                f"the store is away ({brief(error)}); the run goes on, what it logs is kept in "
                 f"{self._spool} and sent when the store is back"
             )
             self._warned_s = now
@@ -246,11 +243,6 @@ class _Outage:
         if self._since_s is not None:
             warn("the store is back; all that was kept is sent")
         self._since_s = None
-
-
-def _brief(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return redact(f"{type(error).__name__}: {lines[0] if lines else ''}")[:300]
 
 
 def _pause(seconds: float, closed: Path | None) -> None:

@@ -36,6 +36,12 @@ def redact(text: str) -> str:
     return _QUERY.sub(r"\1***", text)
 
 
+def brief(error: Exception) -> str:
+    """One line about an error, without passwords."""
+    lines = str(error).strip().splitlines()
+    return redact(f"{type(error).__name__}: {lines[0] if lines else ''}")[:300]
+
+
 def sqlite_path(uri: str) -> Path | None:
     """The database file of a `sqlite:///` URI; None for any other."""
     if not uri.startswith(_SQLITE):

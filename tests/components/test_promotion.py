@@ -237,3 +237,16 @@ def test_what_cannot_be_rolled_back_is_told(house: House) -> None:
     house.enter(Constant(0))
     with pytest.raises(InputError, match="no such version"):
         roll_back("net", uri=house.store, to="9")
+
+
+def test_a_model_whose_files_were_not_all_sent_is_sent_again(house: House):
+    run_id = house.client.create_run(house.experiment).info.run_id
+    begun = house.client.create_logged_model(house.experiment, name="model", source_run_id=run_id)
+    made = registry.register(
+        Constant(0).eval(), EXAMPLE, uri=house.store, run_id=run_id, model_name="net", tags={}
+    )
+    (there,) = house.client.search_logged_models([house.experiment])
+    assert there.model_id == begun.model_id
+    assert house.client.get_model_version("net", made.version).source == f"models:/{begun.model_id}"
+    (output,) = house.client.get_run(run_id).outputs.model_outputs
+    assert output.model_id == begun.model_id
