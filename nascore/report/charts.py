@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nascore.report import words
-from nascore.report.svg import WIDTH, chart, element, ticks
+from nascore.report.svg import WIDTH, Plot, chart, element, ticks
 from nascore.results import Arm, Child
 
 MAX_DOTS = 1500
@@ -50,7 +50,7 @@ def best_so_far(children: Sequence[Child]) -> list[float | None]:
 def search_curve(arm: Arm, control: Arm | None, describe: Callable[[Child], str]) -> str:
     """Every child as a dot, the best so far of each arm as a line, over the number of children."""
     arms = [("method", arm)] + ([("control", control)] if control is not None else [])
-    plot = _Plot(left=70, top=14, right=WIDTH - 16, bottom=318, x=_x_range(arms), y=_y_range(arms))
+    plot = Plot(left=70, top=14, right=WIDTH - 16, bottom=318, x=_x_range(arms), y=_y_range(arms))
     body = [*_frame(plot)]
     # The control is drawn first: where the two meet, the method is seen.
     for name, one in reversed(arms):
@@ -66,23 +66,6 @@ def _arm_in_words(arm: Arm) -> str:
     failed = sum(child.scores is None for child in arm.children)
     text = f"{len(arm.children)} children, {failed} failed"
     return text if best is None else f"{text}, best {words.percent(best.valid_accuracy)}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Plot:
-    left: float
-    top: float
-    right: float
-    bottom: float
-    x: tuple[float, float]
-    y: tuple[float, float]
-
-    def at_x(self, value: float) -> float:
-        return self.left + (value - self.x[0]) / (self.x[1] - self.x[0]) * (self.right - self.left)
-
-    def at_y(self, value: float) -> float:
-        share = (value - self.y[0]) / (self.y[1] - self.y[0])
-        return self.bottom - min(1.0, max(0.0, share)) * (self.bottom - self.top)
 
 
 def _x_range(arms: Sequence[tuple[str, Arm]]) -> tuple[float, float]:
@@ -109,7 +92,7 @@ def _y_range(arms: Sequence[tuple[str, Arm]]) -> tuple[float, float]:
     return max(0.0, low - pad), min(1.0, high + pad)
 
 
-def _frame(plot: _Plot) -> Iterator[str]:
+def _frame(plot: Plot) -> Iterator[str]:
     digits = 1 if plot.y[1] - plot.y[0] < 0.05 else 0
     for value in ticks(*plot.y, 6):
         y = plot.at_y(value)
@@ -127,7 +110,7 @@ def _frame(plot: _Plot) -> Iterator[str]:
     yield element("text", "children trained", class_="label middle", x=middle, y=plot.bottom + 48)
 
 
-def _dots(plot: _Plot, name: str, arm: Arm, describe: Callable[[Child], str]) -> Iterator[str]:
+def _dots(plot: Plot, name: str, arm: Arm, describe: Callable[[Child], str]) -> Iterator[str]:
     stride = math.ceil(len(arm.children) / MAX_DOTS)
     previous: float | None = None
     for position, (child, best) in enumerate(
@@ -139,7 +122,7 @@ def _dots(plot: _Plot, name: str, arm: Arm, describe: Callable[[Child], str]) ->
 
 
 def _dot(
-    plot: _Plot,
+    plot: Plot,
     name: str,
     method: str,
     position: int,
@@ -163,7 +146,7 @@ def _dot(
     return element("circle", title, raw=True, class_="dot method", cx=x, cy=y, r=4)
 
 
-def _best_line(plot: _Plot, name: str, arm: Arm) -> str:
+def _best_line(plot: Plot, name: str, arm: Arm) -> str:
     """Steps, since the best changes at a child and not between two."""
     commands: list[str] = []
     for position, best in enumerate(best_so_far(arm.children), start=1):
@@ -183,7 +166,7 @@ def interval(
     """The difference of the arms and its interval, against zero; the margin as a band."""
     ends = [0.0, difference, low, high, *([-margin, margin] if margin else [])]
     spread = max(ends) - min(ends) or 0.01
-    plot = _Plot(
+    plot = Plot(
         left=16,
         top=0,
         right=WIDTH - 16,

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
 WIDTH = 720
@@ -47,3 +48,22 @@ def ticks(low: float, high: float, count: int) -> list[float]:
         lambda value: value <= high + 1e-9 * step, (i * step for i in itertools.count(first))
     )
     return [round(value, 12) for value in values]
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Where values are drawn: `x` and `y` are the ranges between the four edges."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    x: tuple[float, float]
+    y: tuple[float, float]
+
+    def at_x(self, value: float) -> float:
+        return self.left + (value - self.x[0]) / (self.x[1] - self.x[0]) * (self.right - self.left)
+
+    def at_y(self, value: float) -> float:
+        share = (value - self.y[0]) / (self.y[1] - self.y[0])
+        return self.bottom - min(1.0, max(0.0, share)) * (self.bottom - self.top)
