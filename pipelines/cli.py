@@ -17,6 +17,7 @@ import click
 from nascore.errors import InputError, Problem, collecting
 from pipelines.bench import bench
 from pipelines.cluster_commands import cancel, status, submit
+from pipelines.diagnose import diagnose
 from pipelines.events import FIRST_STEP
 from pipelines.options import (
     FAILED,
@@ -336,6 +337,7 @@ def _view_command(uri: str) -> tuple[str, str]:
 
 
 main.command()(one_message(bench))
+main.command()(one_message(diagnose))
 main.command()(submit)
 main.command()(status)
 main.command()(cancel)
