@@ -148,6 +148,8 @@ def _findings(
     now, initial = enas.load_controllers(
         _state(run), config.method, space, options, Seeds(config.seed)
     )
+    # First what may still be refused.
+    shared = {} if table is None else _shared_weights(run, config, table)
     fixed = fixed_set(cast(SharedSpace, space))
     return Findings(
         method=config.method,
@@ -155,7 +157,7 @@ def _findings(
         seed=config.seed,
         now=diagnose(now, fixed),
         initial=diagnose(initial, fixed),
-        shared_weights={} if table is None else _shared_weights(run, config, table),
+        shared_weights=shared,
         table=None if table is None else {"name": table.name, "column": table.search_metric},
         history=history(run),
     )
