@@ -19,7 +19,7 @@ from torch import Tensor
 from nascore.diagnosis import distances, states
 from nascore.diagnosis.conditioning import Conditioning, conditioning, mean
 from nascore.diagnosis.correlation import Correlation, correlate, spearman
-from nascore.diagnosis.probes import TokenProbe, property_probes, token_probes
+from nascore.diagnosis.probes import TokenProbe, noisy, property_probes, token_probes
 from nascore.diagnosis.states import StateTest
 from nascore.enas.controller import Controller
 from nascore.seeding import Seeds
@@ -90,6 +90,7 @@ class Diagnosis:
         same_start: identical-state test from carried-over states, by graph distance.
         same_prefix: the same from states after the first half.
         token_probes: from the last hidden state to each token.
+        noisy_token_probes: from that state with noise on it.
         property_probes: from it to properties of the graph, R^2; None where one does not vary.
         pairs: (edit distance, Euclidean distance of states) of some pairs, for a figure.
     """
@@ -101,6 +102,7 @@ class Diagnosis:
     same_start: Mapping[str, StateTest]
     same_prefix: Mapping[str, StateTest]
     token_probes: tuple[TokenProbe, ...]
+    noisy_token_probes: tuple[TokenProbe, ...]
     property_probes: Mapping[str, float | None]
     conditioning: Conditioning
     pairs: tuple[tuple[float, float], ...]
@@ -119,7 +121,7 @@ def diagnose(controller: Controller, fixed: FixedSet) -> Diagnosis:
         name: np.array([of(dag) for dag in fixed.dags], dtype=np.float64)
         for name, of in distances.PROPERTIES.items()
     }
-    folds = _fold_seed(seeds)
+    folds, tokens = _fold_seed(seeds), fixed.tokens_NT.numpy()
 
     def between(tokens_NT: Tensor) -> dict[str, Floats]:
         dags = _dags(fixed.space, tokens_NT)
@@ -145,7 +147,8 @@ def diagnose(controller: Controller, fixed: FixedSet) -> Diagnosis:
             generator=seeds.torch("diagnosis", "same prefix"),
             rng=seeds.numpy("diagnosis", "same prefix"),
         ),
-        token_probes=token_probes(hidden_NH, fixed.tokens_NT.numpy(), seed=folds),
+        token_probes=token_probes(hidden_NH, tokens, seed=folds),
+        noisy_token_probes=token_probes(_noisy(hidden_NH, seeds), tokens, seed=folds),
         property_probes=property_probes(hidden_NH, properties, seed=folds),
         conditioning=conditioning(controller, fixed.tokens_NT),
         pairs=_some_pairs(fixed.distances["edit"], apart["euclidean"], seeds),
@@ -159,13 +162,15 @@ def quick_metrics(controller: Controller, fixed: FixedSet) -> dict[str, float]:
     """
     hidden_NH = _hidden(controller, fixed.tokens_NT)
     apart = distances.state_distances(hidden_NH[: fixed.num_compared])["euclidean"]
-    first_N1 = fixed.tokens_NT[:, :1].numpy()
-    (first,) = token_probes(hidden_NH, first_N1, seed=_fold_seed(fixed.seeds))
+    first_N1, folds = fixed.tokens_NT[:, :1].numpy(), _fold_seed(fixed.seeds)
+    (first,) = token_probes(hidden_NH, first_N1, seed=folds)
+    (noisy_first,) = token_probes(_noisy(hidden_NH, fixed.seeds), first_N1, seed=folds)
     policy = conditioning(controller, fixed.tokens_NT)
     found = {
         **{f"spearman_{n}": spearman(apart, fixed.distances[n]) for n in ("hamming", "edit")},
         "probe_first_token": first.accuracy,
         "probe_first_token_gain": first.gain,
+        "probe_first_token_noisy": noisy_first.accuracy,
         "mean_kl": mean(policy.mean_kl),
         "mean_kl_beyond_last": mean(policy.mean_kl_beyond_last),
     }
@@ -174,6 +179,10 @@ def quick_metrics(controller: Controller, fixed: FixedSet) -> dict[str, float]:
 
 def _fold_seed(seeds: Seeds) -> int:
     return seeds.integer("diagnosis", "folds") % 2**32
+
+
+def _noisy(hidden_NH: Floats, seeds: Seeds) -> Floats:
+    return noisy(hidden_NH, seeds.numpy("diagnosis", "noise"))
 
 
 def _dags(space: SharedSpace, tokens_NT: Tensor) -> list[LabelledDag]:

@@ -12,6 +12,7 @@ from nascore.diagnosis.conditioning import mean
 from nascore.diagnosis.correlation import Correlation, Interval, RankCorrelation
 from nascore.diagnosis.diagnosis import Diagnosis
 from nascore.diagnosis.figures import Line
+from nascore.diagnosis.probes import NOISE, TokenProbe
 from nascore.report import words
 
 VERSION = 1
@@ -24,7 +25,7 @@ _FOLLOWED = (  # the course of the search: metric, heading, axis
     ("policy/method/reward", "Reward", "mean reward"),
     ("policy/method/entropy", "Entropy", "entropy of the policy, nats"),
     ("diagnosis/spearman_edit", "State and graph", "Spearman correlation"),
-    ("diagnosis/probe_first_token", "First token", "probe accuracy"),
+    ("diagnosis/probe_first_token_noisy", "First token", "accuracy of the noisy probe"),
 )
 
 
@@ -86,7 +87,11 @@ def render(findings: Findings) -> str:
             Markup(_scatter(findings.now, "method")),
             Markup(_scatter(findings.initial, "control")),
         ],
-        probes=Markup(_probes(findings)),
+        probes=[
+            Markup(_probes(findings.now.token_probes, findings.initial.token_probes)),
+            Markup(_probes(findings.now.noisy_token_probes, findings.initial.noisy_token_probes)),
+        ],
+        noise=NOISE,
         conditioning=Markup(_conditioning(findings)),
         course=_course(findings.history),
     )
@@ -96,7 +101,7 @@ def headline(findings: Findings) -> list[dict[str, str]]:
     """The figures that matter most, in words: label, value, and what to hold it against."""
     now, initial = findings.now, findings.initial
     edit, was = _edit(now), _edit(initial)
-    first, first_was = now.token_probes[0], initial.token_probes[0]
+    first, first_was = now.noisy_token_probes[0], initial.noisy_token_probes[0]
     kl, kl_was = mean(now.conditioning.mean_kl), mean(initial.conditioning.mean_kl)
     same = now.same_start["edit"]
     shared = findings.shared_weights.get("method")
@@ -110,7 +115,7 @@ def headline(findings: Findings) -> list[dict[str, str]]:
         _tile(
             "First token",
             words.percent(first.accuracy, 1),
-            f"read off the state; chance {words.percent(first.chance, 1)}, initial weights "
+            f"read off the noisy state; chance {words.percent(first.chance, 1)}, initial weights "
             f"{words.percent(first_was.accuracy, 1)}",
         ),
         _tile("Conditioning", number(kl), f"nats, mean KL; initial weights {number(kl_was)}"),
@@ -157,8 +162,7 @@ def _scatter(diagnosis: Diagnosis, kind: str) -> str:
     )
 
 
-def _probes(findings: Findings) -> str:
-    now, initial = findings.now.token_probes, findings.initial.token_probes
+def _probes(now: Sequence[TokenProbe], initial: Sequence[TokenProbe]) -> str:
     series = [
         Line("now", "method", _by_position([probe.accuracy for probe in now]), has_dots=True),
         Line("initial weights", "control", _by_position([probe.accuracy for probe in initial])),

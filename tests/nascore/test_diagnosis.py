@@ -61,7 +61,7 @@ def test_a_diagnosis_is_whole_and_json(fixed: FixedSet) -> None:
         assert row.keys() == {*GRAPH_DISTANCES, *PROPERTIES}
     for name in ("same_start", "same_prefix"):
         assert found[name].keys() == set(GRAPH_DISTANCES)
-    assert len(found["token_probes"]) == 6
+    assert len(found["token_probes"]) == len(found["noisy_token_probes"]) == 6
     assert found["property_probes"].keys() == PROPERTIES.keys()
     assert found["conditioning"]["mean_kl"][0] is None
     assert len(found["pairs"]) == 1500

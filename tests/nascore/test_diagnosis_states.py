@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from nascore.diagnosis import distances
 from nascore.diagnosis.conditioning import conditioning, mean
-from nascore.diagnosis.probes import property_probes, token_probes
+from nascore.diagnosis.probes import noisy, property_probes, token_probes
 from nascore.diagnosis.states import same_prefix, same_start
 from nascore.enas.controller import Controller, State
 from nascore.methods.options import ControllerOptions
@@ -146,6 +146,16 @@ def test_what_is_in_the_state_is_read_off_and_what_is_not_is_not() -> None:
     assert found["second"] == pytest.approx(1, abs=0.02)
     assert (found["first"] or 0) < 0.1
     assert found["flat"] is None
+
+
+def test_noise_hides_what_is_faint_and_not_what_makes_up_the_state() -> None:
+    tokens = uniform(400).numpy()
+    hidden = np.hstack([np.eye(5)[tokens[:, 0]], 1e-4 * np.eye(5)[tokens[:, 1]]])
+    exact = token_probes(hidden, tokens[:, :2], seed=0)
+    assert [probe.accuracy for probe in exact] == [1, 1]
+    strong, faint = token_probes(noisy(hidden, rng()), tokens[:, :2], seed=0)
+    assert strong.accuracy > 0.95
+    assert faint.gain < 0.1
 
 
 def test_chance_is_the_most_frequent_value() -> None:
