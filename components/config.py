@@ -14,6 +14,7 @@ from components.settings import (
     RetrainConfig,
     TrackingConfig,
 )
+from components.storage.outputs import misnamed
 from nascore.config import (
     SPACE_SECTIONS,
     DataConfig,
@@ -22,6 +23,7 @@ from nascore.config import (
     Section,
     TrainingConfig,
 )
+from nascore.data.files import without_userinfo
 from nascore.errors import InputError, Problem
 from nascore.methods import METHODS, Method
 
@@ -170,6 +172,9 @@ def _contradictions(config: Config, refused: set[_Path]) -> list[Problem]:
         )
     if method is not None:
         problems += _unfit_for_method(config, method)
+    root = config.promote.export_to or ""
+    if misnamed(root):
+        problems.append(Problem("promote.export_to", without_userinfo(root), misnamed(root)))
     size, source = config.data.image_size, config.data.source
     if size is not None:
         problems += unfit_for_size(config, size, f"data.image_size={size}")

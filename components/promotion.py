@@ -1,7 +1,8 @@
 """Who is champion: gates that a new model must pass, the alias, its history, and the way back."""
 
+import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from components.registry import Registered
 from components.settings import PromoteConfig
 from components.tracking import redact
 from components.tracking.patience import is_final
+from components.tracking.sender import RUN_KEY
 from nascore.comparison import PairedComparison, compare_paired
 from nascore.errors import InputError
 
@@ -125,9 +127,14 @@ def roll_back(model_name: str, *, uri: str, to: str | None = None) -> tuple[str 
         RegistryAway: the registry does not answer as it should.
     """
     registry.use(uri)
-    client = MlflowClient(tracking_uri=uri)
+    with _answering(uri):
+        return _roll_back(MlflowClient(tracking_uri=uri), model_name, to)
+
+
+@contextlib.contextmanager
+def _answering(uri: str) -> Iterator[None]:
     try:
-        return _roll_back(client, model_name, to)
+        yield
     except MlflowException as error:
         raise RegistryAway(
             f"the registry at {redact(uri)} does not answer as it should: "
@@ -174,6 +181,16 @@ def champion_of(model_name: str, *, uri: str) -> Any | None:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
+
+
+def run_key_of(model_name: str, version: str, *, uri: str) -> str | None:
+    """Key of the run that made a version; None when it names no run. Raises RegistryAway."""
+    registry.use(uri)
+    client = MlflowClient(tracking_uri=uri)
+    with _answering(uri):
+        run_id = client.get_model_version(model_name, version).run_id
+        key: str | None = client.get_run(run_id).data.tags.get(RUN_KEY) if run_id else None
+    return key
 
 
 # --- the decision ---------------------------------------------------------------------------

@@ -36,6 +36,10 @@ class PromoteConfig(Section):
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None
     """Nor one that is slower at the median, as `latency` measures it."""
 
+    export_to: Annotated[str, Field(min_length=1)] | None = None
+    """`s3://BUCKET/PREFIX`, or a folder: weights, genotype, result, report and latency of each run
+    are copied there, and `champion.json` names the run whose model is champion."""
+
 
 class RetrainConfig(Section):
     """When retraining searches anew instead of training the champion's architecture."""

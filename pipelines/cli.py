@@ -185,7 +185,7 @@ def rollback(
 ) -> None:
     """Make the champion before the present one champion again.
 
-    Reads `promote.model_name` and `tracking.uri` of the configuration.
+    Reads `promote.model_name`, `promote.export_to` and `tracking.uri` of the configuration.
     """
     from components.tracking import check_store
     from pipelines.config import resolve
@@ -195,16 +195,21 @@ def rollback(
     if problems:
         raise InputError(problems)
     from components.promotion import RegistryAway, roll_back
+    from components.steps.hand_over import follow_alias
 
-    name = resolved.promote.model_name
+    name, exported = resolved.promote.model_name, None
     try:
         before, now = roll_back(name, uri=resolved.tracking.uri, to=to)
+        if resolved.promote.export_to is not None:
+            exported = follow_alias(resolved, now)
     except RegistryAway as error:
         click.echo(
             f"{error}\nLook in MLflow which version is champion now, and call it again.", err=True
         )
         sys.exit(FAILED)
     click.echo(f"champion of {name}: version {now} (was {before or 'none'})")
+    if exported is not None:
+        click.echo(exported)
 
 
 @main.command()

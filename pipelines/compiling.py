@@ -10,9 +10,10 @@ from kfp.dsl.base_component import BaseComponent
 
 from components.config import Config, dumps
 from components.tracking import redact
+from nascore.data.files import S3
 from nascore.errors import InputError, Problem
 from nascore.methods import METHODS
-from pipelines.resources import missing_gpus
+from pipelines.resources import STATE_FOLDER, missing_gpus
 
 _OPEN = "anybody who can read the pipeline could read the password"
 
@@ -41,7 +42,7 @@ def check_cluster(config: Config) -> None:
 
     Raises:
         InputError: workers have no database in common, a step asks for a GPU that it is not given,
-            or a password is written down.
+            results would go with a pod, or a password is written down.
     """
     problems = missing_gpus(config)
     storage, uri = config.search.storage, config.tracking.uri
@@ -61,8 +62,22 @@ def check_cluster(config: Config) -> None:
     if redact(uri) != uri:
         message = "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD by cluster.secrets"
         problems.append(Problem("tracking.uri", redact(uri), f"{_OPEN}; {message}"))
+    problems += _export_problems(config)
     if problems:
         raise InputError(problems)
+
+
+def _export_problems(config: Config) -> list[Problem]:
+    root, volume = config.promote.export_to, config.cluster.state_volume
+    if root is None or root.startswith(S3):
+        return []
+    if volume is not None and Path(root).is_relative_to(STATE_FOLDER):
+        return []
+    message = (
+        f"a folder is gone with its pod; give s3://BUCKET/PREFIX, or a folder below {STATE_FOLDER} "
+        "and cluster.state_volume"
+    )
+    return [Problem("promote.export_to", root, message)]
 
 
 def check_image(image: str) -> None:

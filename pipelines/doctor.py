@@ -257,7 +257,8 @@ def _tracking(config: Config) -> Finding:
 
 def _data(config: Config) -> Finding:
     """Whether the source is there; reading it is the first step of a run."""
-    from nascore.data.sources import misnamed, without_userinfo
+    from nascore.data.files import without_userinfo
+    from nascore.data.sources import misnamed
 
     source = config.data.source
     message = misnamed(source)
@@ -277,6 +278,21 @@ def _data(config: Config) -> Finding:
     return Finding("data", "ok", source)
 
 
+def _export(config: Config) -> Finding:
+    """Whether the files of a run can be handed over."""
+    from components.deliverables import check_outputs
+    from components.storage.outputs import open_outputs
+
+    root = config.promote.export_to
+    if root is None:
+        return Finding("export", "ok", "results stay in the folder of the run, and in MLflow")
+    try:
+        check_outputs(open_outputs(root), config.promote.model_name)
+    except InputError as error:
+        return Finding("export", "problem", root, error.problems[0].message)
+    return Finding("export", "ok", root)
+
+
 CHECKS: tuple[Callable[[Config], Finding], ...] = (
     _python,
     _packages,
@@ -289,4 +305,5 @@ CHECKS: tuple[Callable[[Config], Finding], ...] = (
     _study,
     _tracking,
     _data,
+    _export,
 )

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from components.config import Config, dumps, loads
 from components.tracking.stores import absolute, redact
+from nascore.data.files import S3, without_userinfo
 from nascore.errors import InputError, Problem
 from pipelines.config import differences
 from pipelines.events import busy_seconds
@@ -34,8 +35,9 @@ def default_folder() -> Path:
 def settle_stores(config: Config) -> Config:
     """The configuration as all steps can use it and everybody may read it.
 
-    SQLite files are named by their full paths. A password in the address of the study's database or
-    of the tracking server goes into environment variables of the steps, and is not written down.
+    SQLite files and folders are named by their full paths. A password in the address of the study's
+    database or of the tracking server goes into environment variables of the steps, and is not
+    written down.
 
     Raises:
         InputError: an address holds a secret that cannot be given to the steps in such a way.
@@ -49,7 +51,11 @@ def settle_stores(config: Config) -> Config:
     elif storage is not None:
         storage = absolute(storage)
     search = config.search.model_copy(update={"storage": storage})
-    return config.model_copy(update={"tracking": tracking, "search": search})
+    root = config.promote.export_to
+    if root is not None and not root.startswith(S3):
+        root = str(Path(root).expanduser().resolve())
+    promote = config.promote.model_copy(update={"export_to": root})
+    return config.model_copy(update={"tracking": tracking, "search": search, "promote": promote})
 
 
 def _without_account(uri: str) -> str:
@@ -99,12 +105,19 @@ def problems_with(folder: Path, config: Config, *, resume: bool) -> list[Problem
             return list(error.problems)
         problems = differences(json.loads(dumps(begun_with)), json.loads(dumps(config)))
     else:
-        problems = check_fresh(folder.absolute())
+        problems = check_fresh(folder)
     return problems or _disk_problems(folder.absolute())
 
 
 def check_fresh(folder: Path) -> list[Problem]:
-    """Why a new run cannot go into a folder: it is in use."""
+    """Why a new run cannot go into a folder: it is in use, or no folder."""
+    if str(folder).startswith("s3:/"):  # a path has no two slashes in a row
+        message = (
+            "a run is kept in a folder of this machine; its results are copied to S3 with "
+            "promote.export_to=s3://BUCKET/PREFIX"
+        )
+        return [Problem(_KEY, without_userinfo(str(folder).replace("s3:/", S3, 1)), message)]
+    folder = folder.absolute()
     if folder.is_dir() and any(folder.iterdir()):
         message = (
             "is not empty, and nothing is overwritten: choose another folder, or go on with the "

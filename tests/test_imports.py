@@ -39,6 +39,7 @@ THIRD_PARTY = {
         "numpy",
         "pydantic",
         "s3transfer",
+        "safetensors",
         "torch",
         "yaml",
     },
@@ -65,6 +66,7 @@ ONLY_IN = {
     "boto3": {"components.storage.client"},
     "botocore": {"components.storage.client"},
     "s3transfer": {"components.storage.client"},
+    "safetensors": {"components.weights"},
     "mlflow": {
         "components.promotion",
         "components.registry",

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.config import Config, parse, unfit_for_size
+from components.deliverables import check_outputs
 from components.layers import apply_overrides, read_mapping
 from components.steps.remote import open_remote
 from components.steps.running import Step, execute, telling_input_errors
 from components.steps.state import read_json, state_folder, write_json
 from components.steps.studies import check_studies
+from components.storage.outputs import open_outputs
 from components.tracking import check_store, redact
 from nascore.data.store import DatasetInfo, prepare
 from nascore.errors import InputError, collecting
@@ -104,7 +106,7 @@ def _track_config(step: Step, settings: Config) -> None:
 
 
 def _check_stores(settings: Config) -> None:
-    """Raises InputError when the database of the study, or the tracking store, refuses us.
+    """Raises InputError when the tracking store, the study's database or the outputs refuse us.
 
     A tracking server that is away is no reason to wait: its follower says so.
     """
@@ -114,6 +116,9 @@ def _check_stores(settings: Config) -> None:
 
         with collecting(problems):
             Storage(resolve_url(settings.search.storage)).close()
+    if settings.promote.export_to is not None:
+        with collecting(problems):
+            check_outputs(open_outputs(settings.promote.export_to), settings.promote.model_name)
     if problems:
         raise InputError(problems)
 

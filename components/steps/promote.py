@@ -10,13 +10,16 @@ from torch import Tensor
 
 from components import registry
 from components.config import Config
+from components.deliverables import GENOTYPE, LATENCY, REPORT, RESULT, WEIGHTS
 from components.promotion import Candidate, Decision, correct, promote
 from components.registry import Registered
+from components.steps.hand_over import hand_over, place_of
 from components.steps.remote import open_remote
 from components.steps.running import Step, execute, read_config
 from components.steps.state import read_json, write_json
 from components.tracking import redact, wait_for_run
 from components.tracking.patience import patiently
+from components.weights import write_model
 from nascore import draw
 from nascore.data.batches import Splits, load
 from nascore.data.profile import profile
@@ -74,12 +77,27 @@ def run(
         summary = _summary(settings, search, final, splits.info, profiled, seconds)
         summary |= {"model_uri": registered.uri, "tracking_run_id": run_id}
         summary["promotion"] = decision.to_dict()
+        summary["exported_to"] = place_of(settings, run_key)
         write_json(result, summary)
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(
             _page(settings, summary, search, final, space, splits.info, profiled, seconds),
             encoding="utf-8",
         )
+        if settings.promote.export_to is not None:
+            write_model(step.state, final, splits.info, settings)
+            hand_over(
+                step,
+                {
+                    WEIGHTS: step.state / WEIGHTS,
+                    GENOTYPE: step.state / GENOTYPE,
+                    LATENCY: latency,
+                    RESULT: result,
+                    REPORT: report,
+                },
+                version=registered.version,
+                alias=decision.alias,
+            )
         metrics = {
             "test_accuracy": final.test_accuracy,
             "valid_accuracy": final.valid_accuracy,

@@ -117,6 +117,25 @@ def read_object(uri: str, version: str, *, store: Store) -> bytes:
     return body
 
 
+def fetch(uri: str, *, store: Store) -> tuple[bytes, str] | None:
+    """A small object as it is now, and its ETag; None when there is none.
+
+    To be told that there is none takes the right s3:ListBucket. Raises InputError.
+    """
+    bucket, key = _parsed(uri, store)
+
+    def request(client: Any) -> tuple[bytes, str] | None:
+        try:
+            answer = client.get_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+        except Exception as error:
+            if code_of(error) != "NoSuchKey":
+                raise
+            return None
+        return answer["Body"].read(), answer["ETag"]
+
+    return store.call(uri, request)
+
+
 _CHANGED = "has changed while it was read; let it rest, then run again"
 
 
@@ -150,6 +169,12 @@ def look(uri: str, *, store: Store) -> dict[str, Any]:
         return answer
 
     return store.call(uri, request)
+
+
+def digest_of(found: dict[str, Any]) -> str | None:
+    """The SHA-256 that `upload` or `put` stored with an object; None when others wrote it."""
+    digest: str | None = found.get("Metadata", {}).get(_DIGEST)
+    return digest
 
 
 def download(uri: str, path: Path, *, store: Store | None = None) -> None:
@@ -245,7 +270,28 @@ def put_if_absent(data: bytes, uri: str, *, store: Store | None = None) -> None:
         ObjectExists: somebody was first.
         InputError: what is wrong and what to do.
     """
-    store = store or Store()
+    _put(data, uri, store or Store(), {"IfNoneMatch": "*"})
+
+
+def put_if_same(data: bytes, uri: str, etag: str, *, store: Store | None = None) -> None:
+    """Writes a small object over the one that was seen.
+
+    Args:
+        etag: as `fetch` gave it.
+
+    Raises:
+        ObjectExists: somebody else has written it meanwhile.
+        InputError: what is wrong and what to do.
+    """
+    _put(data, uri, store or Store(), {"IfMatch": etag})
+
+
+def put(data: bytes, uri: str, *, store: Store | None = None) -> None:
+    """Writes a small object, whatever was there."""
+    _put(data, uri, store or Store(), {})
+
+
+def _put(data: bytes, uri: str, store: Store, condition: dict[str, str]) -> None:
     bucket, key = _parsed(uri, store)
     writer = uuid.uuid4().hex
     metadata = {_DIGEST: hashlib.sha256(data).hexdigest(), _WRITER: writer}
@@ -255,9 +301,9 @@ def put_if_absent(data: bytes, uri: str, *, store: Store | None = None) -> None:
             Bucket=bucket,
             Key=key,
             Body=data,
-            IfNoneMatch="*",
             ChecksumAlgorithm="SHA256",
             Metadata=metadata,
+            **condition,
         ),
         writer,
         store,

@@ -5,14 +5,13 @@ for memory. Whatever is wrong with it is found here and told in one message.
 """
 
 import difflib
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from nascore.config import DataConfig
-from nascore.data.files import S3, Remote, parse_s3
+from nascore.data.files import S3, Remote, parse_s3, without_userinfo
 from nascore.data.folders import read_files, read_folder
 from nascore.data.npz import read_npz
 from nascore.data.raw import KEY, Raw, from_arrays
@@ -74,11 +73,6 @@ def _misnamed_s3(name: str, uri: str) -> str:
     if name == "npz" and (not key or key.endswith("/")):
         return "names no object; write npz:s3://BUCKET/KEY.npz"
     return ""
-
-
-def without_userinfo(source: str) -> str:
-    """A source without what stands before an @ in an URI: it may be a password."""
-    return re.sub(r"s3://\S*@", "s3://***@", source)
 
 
 def _digits(config: DataConfig, path: str) -> Raw:

@@ -344,6 +344,16 @@ def test_images_that_augmentation_would_leave_nothing_of_are_refused(tmp_path: P
     assert prepare(tmp_path, "{}", f"{source} train.cutout=5").metrics["num_images"] == 40
 
 
+def test_a_place_for_results_that_will_not_do_is_found_before_the_data_is_read(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError) as refused:
+        prepare(tmp_path, "{}", f"promote.export_to={tmp_path / 'file' / 'below'}")
+    assert [problem.key for problem in refused.value.problems] == ["promote.export_to"]
+    assert not (tmp_path / "dataset").exists()
+
+
 def named_study(folder: Path) -> str:
     return f"search.storage=sqlite:///{folder / 'study.db'} search.study=shared"
 

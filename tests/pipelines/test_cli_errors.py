@@ -197,6 +197,14 @@ class mounted:
         subprocess.run(["umount", str(self._folder)], check=True)
 
 
+@pytest.mark.parametrize("wrong", [(), ("--set=sede=1",)])
+def test_a_run_is_kept_here_and_not_in_s3(tmp_path: Path, wrong: tuple[str, ...]) -> None:
+    message = refused("run", "--out=s3://me:hunter2@bucket/runs", *wrong, cwd=tmp_path)
+    assert "--out = s3://***@bucket/runs: a run is kept in a folder of this machine" in message
+    assert "promote.export_to=s3://BUCKET/PREFIX" in message
+    assert "hunter2" not in message
+
+
 def test_a_disk_that_is_too_small(tmp_path: Path, small_disk: Path) -> None:
     message = refused("run", f"--out={small_disk / 'out'}", cwd=tmp_path)
     assert "the disk has 1 MB free" in message

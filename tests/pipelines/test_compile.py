@@ -258,6 +258,27 @@ def test_a_gpu_that_a_step_is_not_given_is_missed_before_anything_runs(tmp_path:
     compile_search(parse(data), tmp_path / "p.yaml", image=DIGEST)
 
 
+@pytest.mark.parametrize(
+    ("root", "volume", "is_taken"),
+    [
+        ("s3://bucket/models", None, True),
+        ("/var/lib/nas/models", "nas-state", True),
+        ("/var/lib/nas/models", None, False),
+        ("models", "nas-state", False),
+        ("/var/lib/nas-other", "nas-state", False),
+    ],
+)
+def test_results_are_not_handed_over_to_a_pod_that_ends(
+    root: str, volume: str | None, is_taken: bool, tmp_path: Path
+) -> None:
+    config = parse({"promote": {"export_to": root}, "cluster": {"state_volume": volume}})
+    if is_taken:
+        compile_search(config, tmp_path / "p.yaml", image=DIGEST)
+        return
+    with pytest.raises(InputError, match="gone with its pod"):
+        compile_search(config, tmp_path / "p.yaml", image=DIGEST)
+
+
 def test_only_a_search_that_is_sure_to_take_place_has_its_study_looked_at(tmp_path: Path) -> None:
     for compile_pipeline, expected in ((compile_search, True), (compile_retrain, False)):
         compile_pipeline(parse({"method": "random"}), tmp_path / "p.yaml")

@@ -43,6 +43,7 @@ def test_every_check_reports_once_and_a_problem_says_what_to_do(
         "study",
         "tracking",
         "data",
+        "export",
     ]
     assert {name for name, one in found.items() if one.state == "problem"} == {"tracking", "data"}
     assert all(one.advice for one in found.values() if one.state != "ok")
@@ -257,3 +258,10 @@ def test_a_password_is_not_shown() -> None:
     finding: Any = doctor._tracking(parse({"tracking": {"uri": uri}}))
     assert finding.state == "warning"
     assert "secret" not in str(finding)
+
+
+def test_a_place_for_results_that_will_not_do_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for root, state in ((tmp_path / "new", "ok"), (tmp_path / "file" / "below", "problem")):
+        assert doctor._export(parse({"promote": {"export_to": str(root)}})).state == state
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

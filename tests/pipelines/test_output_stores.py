@@ -1,6 +1,7 @@
 """Addresses of stores as they are written into the folder of a run: without secrets."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,20 @@ def test_an_address_without_secrets_stays_as_it_is() -> None:
     settled = settle_stores(config("https://mlflow:5000", "env:MINE"))
     assert (settled.tracking.uri, settled.search.storage) == ("https://mlflow:5000", "env:MINE")
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "before"
+
+
+@pytest.mark.parametrize(
+    ("root", "settled"),
+    [("models", "{here}/models"), ("s3://bucket/x", "s3://bucket/x"), (None, None)],
+)
+def test_a_folder_for_results_is_named_in_full(
+    root: str | None, settled: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps run in other folders."""
+    monkeypatch.chdir(tmp_path)
+    given = parse({"promote": {"export_to": root}})
+    expected = settled and settled.format(here=tmp_path)
+    assert settle_stores(given).promote.export_to == expected
 
 
 @pytest.mark.parametrize("uri", ["https://t0ken@mlflow", "postgresql://me:t0ken@db/mlflow"])

@@ -5,6 +5,7 @@ that of a life: found, beaten, not beaten, rolled back.
 """
 
 import base64
+import hashlib
 import io
 import json
 import pickle
@@ -19,7 +20,7 @@ import numpy as np
 import psutil
 import pytest
 from numpy.typing import NDArray
-from services import ARTIFACTS, DATA, Ended, Services, planted, traces
+from services import ARTIFACTS, DATA, HANDED_OVER, Ended, Services, planted, traces
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -39,6 +40,7 @@ SETTINGS = {
     "latency.runs": 20,
     "latency.warmup_runs": 2,
     "promote.model_name": NAME,
+    "promote.export_to": f"s3://{HANDED_OVER}/digits",
 }
 STEPS = {
     *("prepare_data", "pretrain_controller", "search", "train_final", "profile_latency"),
@@ -55,6 +57,7 @@ class Stage:
     Attributes:
         champions: the versions that were champion, in order.
         left_over: command lines of processes of the run that still live.
+        exported: `champion.json` among the files that were handed over.
     """
 
     folder: Path
@@ -63,6 +66,7 @@ class Stage:
     champion: str
     champions: list[str]
     left_over: list[str]
+    exported: dict[str, Any]
 
 
 # --- the life of a model ----------------------------------------------------------------------
@@ -133,7 +137,8 @@ def call(services: Services, client: Any) -> Callable[..., Stage]:
         ended = services.nas(*arguments, name=name, changed=environment)
         assert ended.status == 0, ended.stderr
         result = json.loads((out / "result.json").read_text())
-        return Stage(out, ended, result, *champions(client), processes_of(out))
+        exported = exported_champion(services)
+        return Stage(out, ended, result, *champions(client), processes_of(out), exported)
 
     return called
 
@@ -141,6 +146,11 @@ def call(services: Services, client: Any) -> Callable[..., Stage]:
 def champions(client: Any) -> tuple[str, list[str]]:
     model = client.get_registered_model(NAME)
     return str(model.aliases["champion"]), model.tags["nas.champions"].split(",")
+
+
+def exported_champion(services: Services) -> dict[str, Any]:
+    named: dict[str, Any] = json.loads(services.objects(HANDED_OVER)["digits/champion.json"])
+    return named
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -197,6 +207,7 @@ class RolledBack:
     champion: str
     champions: list[str]
     reason: str
+    exported: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +216,7 @@ def rolled_back(services: Services, worse: Stage, client: Any) -> RolledBack:
     assert ended.status == 0, ended.stderr
     champion, history = champions(client)
     reason = client.get_model_version(NAME, champion).tags["nas.decision"]
-    return RolledBack(ended.stdout, champion, history, reason)
+    return RolledBack(ended.stdout, champion, history, reason, exported_champion(services))
 
 
 # --- the search -------------------------------------------------------------------------------
@@ -340,9 +351,48 @@ def test_retraining_on_mixed_labels_must_not_win(
 
 
 def test_the_champion_before_is_one_command_away(rolled_back: RolledBack) -> None:
-    assert rolled_back.said == f"champion of {NAME}: version 1 (was 2)\n"
+    first, second = rolled_back.said.splitlines()
+    assert first == f"champion of {NAME}: version 1 (was 2)"
+    assert f"s3://{HANDED_OVER}/digits/champion.json names " in second
     assert (rolled_back.champion, rolled_back.champions) == ("1", ["1"])
     assert rolled_back.reason == "rolled back to by hand from version 2"
+
+
+# --- what was handed over ---------------------------------------------------------------------
+
+
+def test_every_run_has_handed_over_its_files_with_their_digests(
+    found: Stage, better: Stage, worse: Stage, services: Services, client: Any
+) -> None:
+    objects = services.objects(HANDED_OVER)
+    for stage in (found, better, worse):
+        tags = client.get_run(stage.result["tracking_run_id"]).data.tags
+        address = stage.result["exported_to"]
+        assert tags["nas.exported_to"] == address
+        prefix = address.removeprefix(f"s3://{HANDED_OVER}/")
+        manifest = json.loads(objects[f"{prefix}/manifest.json"])
+        files = {name: objects[f"{prefix}/{name}"] for name in manifest["sha256"]}
+        assert files.keys() == {
+            "model.safetensors",
+            *("genotype.json", "latency.json", "result.json", "report.html"),
+        }
+        for name, digest in manifest["sha256"].items():
+            assert hashlib.sha256(files[name]).hexdigest() == digest
+        assert files["report.html"] == (stage.folder / "report.html").read_bytes()
+        assert json.loads(files["result.json"])["test_accuracy"] == stage.result["test_accuracy"]
+    assert len({stage.result["exported_to"] for stage in (found, better, worse)}) == 3
+
+
+def test_the_champion_that_is_named_there_is_the_one_of_the_registry(
+    found: Stage, better: Stage, worse: Stage, rolled_back: RolledBack
+) -> None:
+    for stage in (found, better, worse, rolled_back):
+        assert (stage.exported["model_name"], stage.exported["model_version"]) == (
+            NAME,
+            stage.champion,
+        )
+    for stage, winner in ((found, found), (better, better), (worse, better), (rolled_back, found)):
+        assert winner.result["exported_to"].endswith(f"/{stage.exported['run_key']}")
 
 
 # --- no pickle is loaded ----------------------------------------------------------------------
@@ -467,7 +517,8 @@ def refused(services: Services, data: dict[str, str], found: Stage) -> dict[str,
             "mlflow": {"MLFLOW_TRACKING_PASSWORD": wrong},
             "s3": {"AWS_SECRET_ACCESS_KEY": wrong},
         }[kind]
-        arguments = settings(services, **{"data.source": data["few"]})
+        changed = {"data.source": data["few"], "promote.export_to": "null"}
+        arguments = settings(services, **changed)
         name = f"refused-{kind}"
         out = f"--out={services.home / name}"
         ended = services.nas("run", *arguments, out, name=name, changed=environment)
@@ -538,7 +589,8 @@ def written(
     """All that was written anywhere: files, objects in S3, rows of both databases."""
     files = (path for path in services.home.rglob("*") if path.is_file())
     found = {str(path.relative_to(services.home)): path.read_bytes() for path in files}
-    found |= {f"s3:{key}": body for key, body in services.objects().items()}
+    for bucket in (ARTIFACTS, HANDED_OVER):
+        found |= {f"s3:{key}": body for key, body in services.objects(bucket).items()}
     for url in (services.study_url, services.mlflow_url):
         for number, (table, row) in enumerate(services.rows(url)):
             found[f"{table} {number}"] = row.encode()
@@ -576,6 +628,7 @@ def test_all_places_are_looked_at(written: dict[str, bytes], services: Services)
         *("found/state/promote/outputs/report", "found/report.html", "better/review.json"),
         *("found.stderr", "refused-mlflow.stderr", "status.stderr", "server/server.log"),
         *("search.yaml", "retrain.yaml", "artifacts/config/config.json", "data/model.pt2"),
+        *("s3:digits/champion.json", "result.json", "model.safetensors"),
         *("trial_user_attributes ", "experiments ", "params ", "tags ", "model_version_tags "),
     ):
         assert place in names

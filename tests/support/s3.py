@@ -80,7 +80,7 @@ class S3Server:
             *(f"-{name}={port}" for name, port in ports.items()),
             *(f"-dir={self._folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
             *("-s3", f"-s3.config={self._folder / 's3.json'}"),
-            *("-volume.max=20", "-master.volumeSizeLimitMB=64", "-master.telemetry=false"),
+            *("-volume.max=60", "-master.volumeSizeLimitMB=64", "-master.telemetry=false"),
         ]
 
     def _wait(self) -> None:

@@ -18,7 +18,7 @@ from mlflow_server import Account, MlflowServer
 from postgres import PASSWORD, USER, Postgres
 from psycopg import sql
 
-ARTIFACTS, DATA = "nas-mlflow", "data"  # buckets
+ARTIFACTS, DATA, HANDED_OVER = "nas-mlflow", "data", "handed-over"  # buckets
 _LEAST = 12  # hexadecimal digits that are found nowhere by chance
 
 
@@ -68,7 +68,7 @@ class Services:
         self.steps = Account("nas-steps", planted())
         self.token = planted()
         self._study_password = planted()
-        for bucket in (ARTIFACTS, DATA):
+        for bucket in (ARTIFACTS, DATA, HANDED_OVER):
             store.client().create_bucket(Bucket=bucket)
         self.study_url = self._add_studies()
         self.mlflow_url = postgres.new_database()
@@ -134,12 +134,12 @@ class Services:
 
     # --- what is written --------------------------------------------------------------------
 
-    def objects(self) -> dict[str, bytes]:
-        """All that MLflow has put into S3, by key."""
+    def objects(self, bucket: str = ARTIFACTS) -> dict[str, bytes]:
+        """All that is in a bucket, by key; MLflow's when not told."""
         client = self.s3.client()
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=ARTIFACTS)
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
         keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
-        return {key: client.get_object(Bucket=ARTIFACTS, Key=key)["Body"].read() for key in keys}
+        return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
 
     def rows(self, url: str) -> Iterator[tuple[str, str]]:
         """Name of the table and text of each row of a database."""
