@@ -3,6 +3,8 @@
 #   docker build -t REGISTRY/nas-python:TAG .                               CUDA, for GPU nodes
 #   docker build -t REGISTRY/nas-python:TAG-cpu --build-arg DEVICE=cpu .    CPU only, a third of the size
 #
+# Add --build-arg GIT_REVISION=$(git rev-parse HEAD), and every run and model names its code.
+#
 # The final stage holds no compiler and no pip cache, runs as user 10001, and works with a read-only
 # root file system when /tmp and /home/nas are writable volumes.
 ARG PYTHON_IMAGE=python:3.11.15-slim-trixie@sha256:db3ff2e1800a8581e2c48a27c3995339d47bdf046da21c7627accd3d51053a93
@@ -44,5 +46,8 @@ ENV PATH=/opt/nas/bin:$PATH \
     TRITON_CACHE_DIR=/tmp/triton
 WORKDIR /home/nas
 USER 10001:10001
+# Last, since it changes with every build: what tracked runs say of their code.
+ARG GIT_REVISION=""
+ENV NAS_GIT_REVISION=$GIT_REVISION
 # `docker run IMAGE` says whether the image is sound; KFP gives its own command.
 CMD ["nas", "doctor"]

@@ -18,10 +18,16 @@ from pipelines.resources import STATE_FOLDER, missing_gpus
 _OPEN = "anybody who can read the pipeline could read the password"
 
 
-def write(pipeline: BaseComponent, config: Config, path: Path, *, image: str) -> None:
+def write(
+    pipeline: BaseComponent, config: Config, path: Path, *, image: str, for_cluster: bool
+) -> None:
     """Writes a pipeline's IR YAML with `config` as the default of its parameter of that name.
 
     The same pipeline, configuration and image give the same bytes.
+
+    Args:
+        for_cluster: steps run in the image, and are told its name and the pipeline's, which they
+            cannot know otherwise.
 
     Raises:
         InputError: the image has no tag or a moving one.
@@ -32,8 +38,13 @@ def write(pipeline: BaseComponent, config: Config, path: Path, *, image: str) ->
         parameters = {"config": dumps(config)}
         compiler.Compiler().compile(pipeline, str(compiled), pipeline_parameters=parameters)
         documents = list(yaml.safe_load_all(compiled.read_text()))
+    told = {"NAS_IMAGE": image, "NAS_PIPELINE": documents[0]["pipelineInfo"]["name"]}
     for executor in documents[0]["deploymentSpec"]["executors"].values():
-        executor["container"]["image"] = image
+        container = executor["container"]
+        container["image"] = image
+        if for_cluster:
+            variables = [{"name": name, "value": value} for name, value in told.items()]
+            container["env"] = [*container.get("env", ()), *variables]
     path.write_text(yaml.safe_dump_all(documents, sort_keys=True))
 
 

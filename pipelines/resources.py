@@ -112,6 +112,8 @@ def _place(task: dsl.PipelineTask, cluster: ClusterConfig, *, with_gpu: bool) ->
 
 def _surround(task: dsl.PipelineTask, cluster: ClusterConfig) -> None:
     """The user that the image is made for, environment and volumes."""
+    # Names the folder of a run on a shared volume, and the run in what is tracked.
+    kubernetes.use_field_path_as_env(task, "NAS_RUN_ID", "metadata.labels['pipeline/runid']")
     # Kubeflow sets the rest of what a restricted name space asks for, but not this.
     kubernetes.set_security_context(
         task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True
@@ -127,5 +129,3 @@ def _surround(task: dsl.PipelineTask, cluster: ClusterConfig) -> None:
     if cluster.state_volume is not None:
         kubernetes.mount_pvc(task, cluster.state_volume, STATE_FOLDER)
         task.set_env_variable("NAS_STATE_ROOT", STATE_FOLDER)
-        # Runs share the volume; all steps of one run, and all tries, have one folder.
-        kubernetes.use_field_path_as_env(task, "NAS_RUN_ID", "metadata.labels['pipeline/runid']")

@@ -73,7 +73,7 @@ def compile_search(
     if for_cluster:
         compiling.check_cluster(config)
     pipeline = make_pipeline(config.cluster, Workers.of(config, for_cluster=for_cluster))
-    compiling.write(pipeline, config, path, image=image)
+    compiling.write(pipeline, config, path, image=image, for_cluster=for_cluster)
 
 
 # --- parts that pipelines share ---------------------------------------------------------------

@@ -72,6 +72,7 @@ ONLY_IN = {
         "components.registry",
         "components.steps.review",
         "components.tracking.follow",
+        "components.tracking.patience",
         "components.tracking.sender",
     },
     "cron_descriptor": {"pipelines.cron"},

@@ -4,6 +4,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from components import lineage
 from components.config import Config, parse, unfit_for_size
 from components.deliverables import check_outputs
 from components.layers import apply_overrides, read_mapping
@@ -60,17 +61,16 @@ def run(
             info = prepare(settings.data, settings.seed, dataset, remote=remote)
         _check_fit(settings, info, searches=searches)
         write_json(resolved_config, settings.model_dump(mode="json"))
-        step.parent.tags(
-            {
-                "nas.method": settings.method,
-                "nas.kfp_job": job_name,
-                "nas.data_sha256": info.data_sha256,
-            }
+        tags = lineage.of_run(
+            settings,
+            data_sha256=info.data_sha256,
+            source_sha256=None if remote is None else remote.fingerprint().sha256,
+            job_name=job_name,
         )
-        if remote is not None:
-            step.parent.tags({"nas.source_sha256": remote.fingerprint().sha256})
-            if not info.streamed:
-                remote.remove_copies()
+        write_json(dataset / lineage.FILE, tags)
+        step.parent.tags(tags)
+        if remote is not None and not info.streamed:
+            remote.remove_copies()
         _track_config(step, settings)
         step.tracked.artifact(dataset / "dataset.json")
         write_json(dataset / "step.json", step.timing())

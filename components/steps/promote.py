@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from components import registry
+from components import lineage, registry
 from components.config import Config
 from components.deliverables import GENOTYPE, LATENCY, REPORT, RESULT, WEIGHTS
 from components.promotion import Candidate, Decision, correct, promote
@@ -66,9 +66,11 @@ def run(
             splits = load(dataset, torch.device("cpu"), remote)
         run_id = _wait_for_run(step, settings)
         profiled = read_json(latency)
+        tags = read_json(dataset / lineage.FILE) | lineage.of_code()
+        tags |= lineage.of_genotype(final.genotype)
         with _telling_away(settings):
             registered, decision = patiently(
-                lambda: _register(settings, final, splits, run_id, profiled["p50_ms"]),
+                lambda: _register(settings, final, splits, run_id, profiled["p50_ms"], tags),
                 timeout_s=_STORE_TIMEOUT_S,
                 tell=lambda text: step.progress("note", text=text),
             )
@@ -105,7 +107,9 @@ def run(
             "num_params": float(final.num_params),
             "macs": float(final.macs),
         }
-        _track(step, metrics, summary, result, report, decision)
+        tags |= {lineage.MODEL_URI: registered.uri}
+        tags |= {"nas.alias": decision.alias, "nas.decision": decision.reason}
+        _track(step, metrics, tags, result, report)
         _keep_for_retraining(step, search, splits)
         return metrics
 
@@ -142,7 +146,12 @@ def _telling_away(settings: Config) -> Iterator[None]:
 
 
 def _register(
-    settings: Config, final: FinalModel, splits: Splits, run_id: str, latency_ms: float
+    settings: Config,
+    final: FinalModel,
+    splits: Splits,
+    run_id: str,
+    latency_ms: float,
+    tags: dict[str, str],
 ) -> tuple[Registered, Decision]:
     def images() -> Iterator[Tensor]:
         return (x_BCHW.float() for x_BCHW in splits.test.pixel_batches(_BATCH_SIZE))
@@ -155,12 +164,7 @@ def _register(
         uri=uri,
         run_id=run_id,
         model_name=name,
-        tags={
-            "nas.method": settings.method,
-            "nas.genotype": final.genotype.hash,
-            "nas.data_sha256": splits.info.data_sha256,
-            "nas.test_accuracy": f"{final.test_accuracy:.6f}",
-        },
+        tags={**tags, "nas.test_accuracy": f"{final.test_accuracy:.6f}"},
     )
     labels = splits.test.labels
     candidate = Candidate(
@@ -304,26 +308,12 @@ def _keep_for_retraining(step: Step, search: SearchResult, splits: Splits) -> No
 def _track(
     step: Step,
     metrics: dict[str, float],
-    summary: dict[str, Any],
+    tags: dict[str, str],
     result: Path,
     report: Path,
-    decision: Decision,
 ) -> None:
     step.parent.metrics(metrics)
     step.parent.artifact(result, "result")
     step.parent.artifact(report, "report")
-    step.parent.tags(
-        {
-            "nas.model_uri": summary["model_uri"],
-            "nas.genotype": _genotype_tag(summary),
-            "nas.alias": decision.alias,
-            "nas.decision": decision.reason,
-        }
-    )
+    step.parent.tags(tags)
     step.parent.end()
-
-
-def _genotype_tag(summary: dict[str, Any]) -> str:
-    """The architecture as one word of a tag."""
-    tokens = "-".join(str(token) for token in summary["genotype"]["tokens"])
-    return f"{summary['genotype']['space']}:{tokens}"

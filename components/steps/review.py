@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from mlflow import MlflowClient
 
+from components import lineage
 from components.config import Config
 from components.promotion import champion_of
 from components.settings import RetrainConfig
@@ -84,6 +85,8 @@ def run(*, run_key: str, config: Path, dataset: Path, review: Path) -> Reviewed:
         }
         write_json(review, outcome)
         step.parent.tags({"nas.plan": plan, "nas.plan_reason": reason})
+        if champion is not None:
+            step.parent.tags({lineage.CHAMPION_RUN_ID: champion.run_id})
         step.tracked.artifact(review)
         step.progress("note", text=f"{reason}: {_SAID[plan]}")
         measured = {} if moved is None else {"class": moved.classes, "value": moved.values}

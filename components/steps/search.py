@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from components import lineage
 from components.steps.crew import Inputs, crew
 from components.steps.running import Step, execute, read_config
 from components.steps.state import read_json, write_json
@@ -112,7 +113,7 @@ def _track(step: Step, task: Task, result: SearchResult) -> None:
         tracked.params({"architecture": task.space.describe(child.genotype), "rank": rank + 1})
         if child.scores is not None:
             tracked.metrics({k: float(v) for k, v in asdict(child.scores).items() if v is not None})
-        tracked.tags({"nas.genotype": child.genotype.hash})
+        tracked.tags(lineage.of_genotype(child.genotype))
         tracked.end()
 
 

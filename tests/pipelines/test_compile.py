@@ -90,6 +90,21 @@ def test_every_step_runs_on_the_one_image_and_installs_nothing(pipeline: dict[st
         assert "pip install" not in " ".join(container["command"])
 
 
+def test_steps_on_a_cluster_can_tell_what_they_run_in(tmp_path: Path, config: Config) -> None:
+    def told(**options: Any) -> list[dict[str, str]]:
+        path = tmp_path / "pipeline.yaml"
+        compile_search(config, path, image="registry/nas:1", **options)
+        executors = load(path)["deploymentSpec"]["executors"].values()
+        return [
+            {one["name"]: one["value"] for one in executor["container"].get("env", ())}
+            for executor in executors
+        ]
+
+    wanted = {"NAS_IMAGE": "registry/nas:1", "NAS_PIPELINE": "nas-search"}
+    assert all(wanted.items() <= env.items() for env in told())
+    assert not any(wanted.keys() & env.keys() for env in told(for_cluster=False))
+
+
 def test_the_image_has_a_tag_that_is_the_version() -> None:
     from importlib.metadata import version
 

@@ -242,6 +242,35 @@ def test_every_step_is_a_run_below_that_of_the_pipeline(found: Stage, client: An
     assert parent.data.metrics["test_accuracy"] == pytest.approx(found.result["test_accuracy"])
 
 
+LINEAGE = {
+    *("nas.method", "nas.seed", "nas.data_source", "nas.data_sha256", "nas.source_sha256"),
+    *("nas.space", "nas.space_sha256", "nas.genotype", "nas.genotype_sha256"),
+    *("nas.kfp_job", "nas.version", "nas.git_revision"),
+}
+
+
+def test_a_model_leads_back_to_data_code_and_run(
+    found: Stage, better: Stage, client: Any, data: dict[str, str]
+) -> None:
+    for version, stage, source in (("1", found, "few"), ("2", better, "many")):
+        model = client.get_model_version(NAME, version)
+        run = client.get_run(model.run_id)
+        assert run.info.run_id == stage.result["tracking_run_id"]
+        assert model.tags.keys() >= LINEAGE
+        assert {tag: run.data.tags[tag] for tag in LINEAGE} == {
+            tag: model.tags[tag] for tag in LINEAGE
+        }
+        assert model.tags["nas.data_source"] == data[source]
+        assert model.tags["nas.data_sha256"] == stage.result["data_sha256"]
+        assert run.data.tags["nas.model_uri"] == f"models:/{NAME}/{version}"
+    # The retraining's architecture was found by the run before.
+    assert run.data.tags["nas.champion_run_id"] == found.result["tracking_run_id"]
+    (first,) = client.search_model_versions(
+        f"tags.`nas.data_sha256` = '{found.result['data_sha256']}'"
+    )
+    assert str(first.version) == "1"
+
+
 def steps_below(client: Any, stage: Stage) -> dict[str, str]:
     """Name and status of the runs right below the pipeline's."""
     parent = stage.result["tracking_run_id"]
