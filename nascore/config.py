@@ -6,9 +6,9 @@ unknown keys, wrong types and contradictory values are refused together (see
 """
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -71,15 +71,40 @@ class ChainSpaceConfig(SpaceSection):
     """Pooling stops at this height and width: a 15-fold pooling of 32 pixels is a 1x1 map."""
 
 
+Cell201Operation = Literal["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
+MicroOperation = Literal["sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity"]
+
+
+def _without_repeats(operations: tuple[Any, ...]) -> tuple[Any, ...]:
+    repeated = sorted({name for name in operations if operations.count(name) > 1})
+    if repeated:
+        raise ValueError(f"give each operation once; {', '.join(repeated)} is there several times")
+    return operations
+
+
 class Cell201SpaceConfig(SpaceSection):
     """The NAS-Bench-201 cell: six edges, five operations, stacked in three stages."""
 
     shares_weights: ClassVar[bool] = True
     name: Literal["nasbench201"] = "nasbench201"
+    operations: tuple[Cell201Operation, ...] = get_args(Cell201Operation)
+    """What an edge may be; all of the benchmark's when not given."""
     search_channels: Positive = 8
     search_cells_per_stage: Positive = 1
     final_channels: Positive = 16
     final_cells_per_stage: Positive = 5
+
+    @field_validator("operations")
+    @classmethod
+    def _image_reaches_output(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
+        if not set(operations) - {"none"}:
+            raise ValueError(
+                "no architecture has a path from the image to the output; give operations other "
+                f"than none: {', '.join(get_args(Cell201Operation)[1:])}"
+            )
+        if len(operations) == 1:
+            raise ValueError("one operation is one architecture; give at least two to search among")
+        return _without_repeats(operations)
 
 
 class EnasMicroSpaceConfig(SpaceSection):
@@ -87,6 +112,8 @@ class EnasMicroSpaceConfig(SpaceSection):
 
     shares_weights: ClassVar[bool] = True
     name: Literal["enas-micro"] = "enas-micro"
+    operations: tuple[MicroOperation, ...] = get_args(MicroOperation)
+    """What a block may apply to its inputs; all of ENAS' when not given."""
     num_blocks: Annotated[int, Field(ge=1, le=12)] = 5
     """Of each cell; a block adds two operations, and is four tokens."""
     search_channels: Positive = 8
@@ -97,6 +124,16 @@ class EnasMicroSpaceConfig(SpaceSection):
     """36 in the release."""
     final_cells_per_stage: Positive = 2
     """5 in the release."""
+
+    @field_validator("operations")
+    @classmethod
+    def _image_reaches_output(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
+        if not operations:
+            raise ValueError(
+                "no architecture has a path from the image to the output; give at least one of "
+                f"{', '.join(get_args(MicroOperation))}"
+            )
+        return _without_repeats(operations)
 
 
 SpaceConfig = Annotated[

@@ -105,6 +105,11 @@ class SharedSpace(SearchSpace, Protocol):
 # --- functions that hold for every space ----------------------------------------------------
 
 
+def restriction(allowed: tuple[int, ...], number: int) -> str:
+    """What a space's identifier ends in when not all of its `number` operations are allowed."""
+    return "" if allowed == tuple(range(number)) else "-ops" + "".join(map(str, allowed))
+
+
 def make_genotype(space: SearchSpace, tokens: Any) -> Genotype:
     """A genotype of `space`; raises GenotypeNotInSpace when the tokens do not fit."""
     genotype = Genotype(space.identifier, tuple(int(token) for token in tokens))

@@ -8,12 +8,13 @@ halve the size and double the channels, batch norm, ReLU, global average pooling
 
 from collections.abc import Iterable
 from functools import cache, partial, reduce
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from nascore import ops
-from nascore.config import Cell201SpaceConfig
+from nascore.config import Cell201Operation, Cell201SpaceConfig
 from nascore.errors import GenotypeNotInSpace
 from nascore.genotype import Genotype
 from nascore.spaces import (
@@ -23,11 +24,12 @@ from nascore.spaces import (
     Phase,
     check,
     make_genotype,
+    restriction,
 )
 from nascore.spaces.dag import OUTPUT, LabelledDag
 from nascore.spaces.parts import Parts, below_name, fresh
 
-OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+OPS: tuple[str, ...] = get_args(Cell201Operation)
 EDGES = ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))  # (target, source)
 _NUM_STAGES = 3
 _ZERO = "#"
@@ -40,36 +42,42 @@ _DRAWN = {  # label and kind of an operation's node
 
 
 class Cell201Space:
-    """`SearchSpace` of the benchmark's 5^6 = 15,625 cells."""
+    """`SearchSpace` of the benchmark's 5^6 = 15,625 cells, or of those of some operations."""
 
     def __init__(self, config: Cell201SpaceConfig) -> None:
         self.config = config
-        self.identifier = "nasbench201"
-        self.cardinalities = (len(OPS),) * len(EDGES)
+        self._allowed = tuple(OPS.index(name) for name in config.operations)
+        self.identifier = "nasbench201" + restriction(self._allowed, len(OPS))
+        self.cardinalities = (len(self._allowed),) * len(EDGES)
+
+    def _operations(self, genotype: Genotype) -> tuple[int, ...]:
+        """Of each edge, as places in `OPS`."""
+        check(self, genotype)
+        return tuple(self._allowed[token] for token in genotype.tokens)
 
     def canonical(self, genotype: Genotype) -> str:
         """The expression that the output node computes; isomorphic cells share it."""
-        check(self, genotype)
-        return _expression(genotype.tokens)
+        return _expression(self._operations(genotype))
 
     def describe(self, genotype: Genotype) -> str:
         return self.to_arch_str(genotype)
 
     def to_arch_str(self, genotype: Genotype) -> str:
         """The benchmark's notation, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`."""
-        check(self, genotype)
         nodes: dict[int, str] = {}
-        for (target, source), token in zip(EDGES, genotype.tokens, strict=True):
+        for (target, source), token in zip(EDGES, self._operations(genotype), strict=True):
             nodes[target] = nodes.get(target, "|") + f"{OPS[token]}~{source}|"
         return "+".join(nodes[target] for target in sorted(nodes))
 
     def from_arch_str(self, text: str) -> Genotype:
-        """Raises GenotypeNotInSpace when the text is not in the benchmark's notation."""
+        """Raises GenotypeNotInSpace when the text is not in the benchmark's notation, or has an
+        operation that is not allowed."""
         edges = [edge for node in text.strip().split("+") for edge in node.strip("|").split("|")]
         names = [edge.rpartition("~")[0] for edge in edges]
-        if any(name not in OPS for name in names):
+        allowed: tuple[str, ...] = self.config.operations
+        if any(name not in allowed for name in names):
             raise GenotypeNotInSpace(f"not an architecture of NAS-Bench-201: {text!r}")
-        genotype = make_genotype(self, [OPS.index(name) for name in names])
+        genotype = make_genotype(self, [allowed.index(name) for name in names])
         if self.to_arch_str(genotype) != text.strip():
             raise GenotypeNotInSpace(f"not an architecture of NAS-Bench-201: {text!r}")
         return genotype
@@ -82,7 +90,7 @@ class Cell201Space:
         self, genotype: Genotype, shape: ImageShape, parts: Parts, phase: Phase = "search"
     ) -> nn.Module:
         """`build`, with all that has weights from `parts`."""
-        check(self, genotype)
+        operations = self._operations(genotype)
         config = self.config
         channels, cells = (
             (config.final_channels, config.final_cells_per_stage)
@@ -97,13 +105,13 @@ class Cell201Space:
                 channels *= 2
             for cell in range(cells):
                 below = below_name(parts, f"stage{stage}/cell{cell}")
-                layers.append(Cell(genotype.tokens, channels, below))
+                layers.append(Cell(operations, channels, below))
         head = parts("head", partial(_head, channels, shape.num_classes))
         return nn.Sequential(*layers, head)
 
     def covering(self) -> Iterable[Genotype]:
         """One architecture for each operation, on all edges."""
-        for token in range(len(OPS)):
+        for token in range(len(self._allowed)):
             yield Genotype(self.identifier, (token,) * len(EDGES))
 
     def dag(self, genotype: Genotype) -> LabelledDag:
@@ -112,28 +120,28 @@ class Cell201Space:
         `none` is a label like any other, but has no edges; so different genotypes have different
         graphs, and what an operation is connected to depends on the others.
         """
-        check(self, genotype)
+        operations = self._operations(genotype)
         kept = [
             (i + 1, edge)
-            for i, (edge, token) in enumerate(zip(EDGES, genotype.tokens, strict=True))
+            for i, (edge, token) in enumerate(zip(EDGES, operations, strict=True))
             if OPS[token] != "none"
         ]
         output = len(EDGES) + 1
         edges = {(0, i) for i, (_, source) in kept if source == 0}
         edges |= {(i, output) for i, (target, _) in kept if target == 3}
         edges |= {(i, j) for i, (target, _) in kept for j, (_, source) in kept if target == source}
-        labels = ("input", *(OPS[token] for token in genotype.tokens), OUTPUT)
+        labels = ("input", *(OPS[token] for token in operations), OUTPUT)
         return LabelledDag(labels, frozenset(edges))
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
         """The cell, with operations as nodes; what stands around it is in the details."""
-        check(self, genotype)
+        operations = self._operations(genotype)
         config = self.config
         stem = f"{shape.size}×{shape.size}×{shape.channels} image, 3×3 stem"
         stack = f"{_NUM_STAGES}×{config.final_cells_per_stage} cells, then linear"
         nodes = [GraphNode("n0", "cell input", "input", stem)]
         edges: list[tuple[str, str, str]] = []
-        for (target, source), token in zip(EDGES, genotype.tokens, strict=True):
+        for (target, source), token in zip(EDGES, operations, strict=True):
             if OPS[token] in _DRAWN:
                 label, kind = _DRAWN[OPS[token]]
                 name = f"e{target}{source}"

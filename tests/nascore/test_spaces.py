@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from nascore.config import (
@@ -575,3 +576,62 @@ def least_of_all_orders(cell: CellOfBlocks) -> str:
         blocks = {names[2 + b]: sorted((names[n], op) for n, op in cell[b]) for b in order}
         texts.append(str(sorted(blocks.items())))
     return min(texts)
+
+
+# --- some operations only ---------------------------------------------------------------------
+
+RESTRICTED: dict[str, SpaceSection] = {
+    "nasbench201": Cell201SpaceConfig(operations=("nor_conv_3x3", "none"), search_channels=4),
+    "enas-micro": EnasMicroSpaceConfig(operations=("identity", "sep_conv_3x3"), search_channels=4),
+}
+
+
+@pytest.mark.parametrize("name", sorted(RESTRICTED))
+def test_allowed_operations_are_the_only_ones(name: str) -> None:
+    config = RESTRICTED[name]
+    space, whole = make_space(config), make_space(CONFIGS[name])
+    assert space.identifier != whole.identifier
+    assert set(space.cardinalities[1::2]) == {2}
+    for genotype in genotypes(space, 20):
+        network = build(space, genotype, GREY)
+        assert network(images(GREY, 2)).shape == (2, 10)
+        labels = {node.label for node in space.graph(genotype, GREY).nodes}
+        assert not {
+            label for label in labels if "pool" in label or "5×5" in label or "1×1" in label
+        }
+        assert "pool" not in space.describe(genotype)
+        with pytest.raises(GenotypeNotInSpace, match="of space"):
+            whole.canonical(genotype)
+
+
+def test_the_order_of_operations_is_their_tokens() -> None:
+    config = RESTRICTED["nasbench201"]
+    space = make_space(config)
+    assert isinstance(space, Cell201Space)
+    text = "|nor_conv_3x3~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|"
+    assert space.from_arch_str(text).tokens == (0, 1, 1, 0, 1, 1)
+    assert space.to_arch_str(make_genotype(space, (0, 1, 1, 0, 1, 1))) == text
+    with pytest.raises(GenotypeNotInSpace, match="NAS-Bench-201"):
+        space.from_arch_str(text.replace("none~2", "avg_pool_3x3~2"))
+    reverse = make_space(Cell201SpaceConfig(operations=("none", "nor_conv_3x3")))
+    assert reverse.identifier != space.identifier
+    assert make_space(Cell201SpaceConfig()).identifier == "nasbench201"
+
+
+@pytest.mark.parametrize(
+    ("section", "operations", "told"),
+    [
+        (Cell201SpaceConfig, (), "no architecture has a path from the image"),
+        (Cell201SpaceConfig, ("none",), "give operations other than none: skip_connect"),
+        (Cell201SpaceConfig, ("nor_conv_3x3",), "give at least two"),
+        (Cell201SpaceConfig, ("none", "none", "skip_connect"), "none is there several times"),
+        (EnasMicroSpaceConfig, (), "no architecture has a path from the image"),
+        (EnasMicroSpaceConfig, ("identity",) * 2, "identity is there several times"),
+    ],
+)
+def test_a_space_without_a_valid_path_is_refused_with_one_message(
+    section: type[SpaceSection], operations: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(ValidationError, match=told) as caught:
+        section.model_validate({"operations": operations})
+    assert caught.value.error_count() == 1
