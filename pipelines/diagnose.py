@@ -178,6 +178,7 @@ def _shared_weights(run: Path, config: "Config", table: "Table") -> dict[str, "R
     from nascore.diagnosis.diagnosis import SEEDS, fixed_set
     from nascore.methods import enas
     from nascore.spaces import SharedSpace, make_genotype
+    from nascore.spaces.cell201 import Cell201Space
 
     dataset = run / "state" / "prepare_data" / "outputs" / "dataset"
     controller = run / "state" / "pretrain_controller" / "outputs" / "controller"
@@ -188,7 +189,13 @@ def _shared_weights(run: Path, config: "Config", table: "Table") -> dict[str, "R
         config, dataset=dataset, controller=controller, state=_state(run), run_key="search"
     )
     fixed = fixed_set(cast(SharedSpace, task.space))
-    known = [tokens for tokens in map(tuple, fixed.tokens_NT.tolist()) if tokens in table.rows]
+    cells = cast(Cell201Space, table.space)  # of all operations; the run's may have fewer
+    known = []
+    for tokens in fixed.tokens_NT.tolist():
+        genotype = make_genotype(task.space, tokens)
+        row = table.rows.get(cells.from_arch_str(task.space.describe(genotype)).tokens)
+        if row is not None:
+            known.append((genotype, row[0]))
     if len(known) < _FEWEST:
         raise InputError.of(
             "--table",
@@ -196,9 +203,7 @@ def _shared_weights(run: Path, config: "Config", table: "Table") -> dict[str, "R
             f"has {len(known)} of the {len(fixed.tokens_NT)} architectures that are looked at; "
             f"{_FEWEST} are needed",
         )
-    known = known[:_NUM_JUDGED]
-    genotypes = [make_genotype(task.space, tokens) for tokens in known]
-    alone = [table.rows[tokens][0] for tokens in known]
+    genotypes, alone = zip(*known[:_NUM_JUDGED], strict=True)
     found = {}
     for arm in ("method", "control") if config.search.control else ("method",):
         click.echo(f"{arm}: judging {len(genotypes)} architectures with shared weights", err=True)

@@ -67,6 +67,22 @@ def test_a_diagnosis_is_whole_and_json(fixed: FixedSet) -> None:
     assert len(found["pairs"]) == 1500
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        Cell201Space(Cell201SpaceConfig(operations=("none", "skip_connect"))),
+        EnasMicroSpace(EnasMicroSpaceConfig(operations=("identity",), num_blocks=1)),
+    ],
+    ids=lambda space: space.identifier,
+)
+def test_the_smallest_spaces_can_be_looked_at(space: SharedSpace) -> None:
+    controller = make_controller(space)
+    found = diagnose(controller, fixed_set(space))
+    assert found.num_read == found.num_compared == math.prod(space.cardinalities)
+    json.dumps(found.to_dict(), allow_nan=False)
+    assert all(map(math.isfinite, quick_metrics(controller, quick_set(space)).values()))
+
+
 def test_looking_changes_nothing_and_gives_the_same_again(fixed: FixedSet) -> None:
     controller = make_controller()
     before = {name: tensor.clone() for name, tensor in controller.state_dict().items()}
@@ -89,6 +105,7 @@ def test_quick_metrics_are_figures_of_the_diagnosis(fixed: FixedSet) -> None:
     known = [value for value in full.conditioning.mean_kl if value is not None]
     assert quick["diagnosis/mean_kl"] == pytest.approx(sum(known) / len(known))
     first = full.token_probes[0]
+    assert full.token_probes[-1].gain > 0.7, "the last state has read the last token"
     assert quick["diagnosis/probe_first_token"] == pytest.approx(first.accuracy, abs=0.05)
     assert quick["diagnosis/probe_first_token_gain"] == pytest.approx(first.gain, abs=0.05)
 

@@ -190,6 +190,23 @@ def test_an_update_that_was_made_again_counts_once(tmp_path: Path) -> None:
     assert history(tmp_path / "nothing") == {}
 
 
+def test_a_restricted_space_is_found_in_the_whole_table(
+    digits_folder: Path, table: Path, tmp_path: Path
+) -> None:
+    """Two operations are 64 cells, of which about 12 are in the table; equal ones are the same."""
+    few = ("none", "nor_conv_3x3")
+    search = {**SETTINGS["search"], "control": False}
+    search["space"] = {**search["space"], "operations": few}
+    run = make_run(tmp_path / "run", digits_folder, {**SETTINGS, "search": search})
+    result = diagnose(run, "--table", table, "--search-metric", "valid", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["shared_weights"]
+    assert found.keys() == {"method"}
+    listed = [line.split(",")[0] for line in table.read_text().splitlines()[1:]]
+    names = [{part.split("~")[0] for part in re.split(r"[|+]+", one) if part} for one in listed]
+    assert found["method"]["num"] == sum(one <= set(few) for one in names)
+
+
 # --- what it refuses ------------------------------------------------------------------------
 
 
