@@ -1,9 +1,9 @@
 """Kubeflow's MLflow plugin makes the runs, and the steps write to them.
 
 The plugin makes one run for the pipeline and one below it for each task; a pod is given the id of
-its own (`MLFLOW_RUN_ID`), and Kubeflow's launcher ends it. Here the runs are made as the plugin does
-it, and three steps are started as pods are: each a process of its own, with nothing in common but
-the artifacts that Kubeflow carries from one to the next.
+its own (`MLFLOW_RUN_ID`), and Kubeflow's launcher ends it. Here the runs are made as the plugin
+does it, and three steps are started as pods are: each a process of its own, with nothing in common
+but the artifacts that Kubeflow carries from one to the next.
 """
 
 import json
