@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
@@ -23,9 +23,9 @@ from nascore.config import (
     Section,
     TrainingConfig,
 )
-from nascore.data.files import without_userinfo
 from nascore.errors import InputError, Problem
 from nascore.methods import METHODS, Method
+from nascore.redaction import redact_setting
 
 _SectionT = TypeVar("_SectionT", bound=Section)
 _Path = tuple[str, ...]
@@ -172,9 +172,12 @@ def _contradictions(config: Config, refused: set[_Path]) -> list[Problem]:
         )
     if method is not None:
         problems += _unfit_for_method(config, method)
+    # `settle_stores` moves these two into the environment, and `check_cluster` refuses them.
+    addresses = ("tracking.uri", "search.storage")
+    problems += open_secrets(config.model_dump(mode="json"), dealt_with=addresses)
     root = config.promote.export_to or ""
-    if misnamed(root):
-        problems.append(Problem("promote.export_to", without_userinfo(root), misnamed(root)))
+    if misnamed(root) and not any(problem.key == "promote.export_to" for problem in problems):
+        problems.append(Problem("promote.export_to", root, misnamed(root)))
     size, source = config.data.image_size, config.data.source
     if size is not None:
         problems += unfit_for_size(config, size, f"data.image_size={size}")
@@ -185,6 +188,38 @@ def _contradictions(config: Config, refused: set[_Path]) -> list[Problem]:
                 Problem(f"{key}.flip", "true", f"mirrored {source} are wrong; set it to false")
             )
     return problems
+
+
+def open_secrets(data: Mapping[str, Any], *, dealt_with: Sequence[str] = ()) -> list[Problem]:
+    """Passwords in settings, which files, logs and tracking would show.
+
+    Args:
+        data: a configuration, or a layer of one.
+        dealt_with: keys that may hold one.
+    """
+    message = (
+        "holds a user name, a password or a token, which files and logs would show; leave it out, "
+        "and give it to the steps as an environment variable, from a Secret"
+    )
+    return [
+        Problem(key, redact_setting(value), message)
+        for key, value in _texts(data)
+        if key not in dealt_with and redact_setting(value) != value
+    ]
+
+
+def _texts(data: Any, path: _Path = ()) -> Iterator[tuple[str, str]]:
+    """All texts of a configuration, with their keys; a key may be one that a person has made up."""
+    if isinstance(data, str):
+        yield ".".join(path), data
+    elif isinstance(data, Mapping):
+        for name, value in data.items():
+            yield from _texts(value, (*path, str(name)))
+            if redact_setting(str(name)) != str(name):
+                yield ".".join(path), str(name)
+    elif isinstance(data, list):
+        for value in data:
+            yield from _texts(value, path)
 
 
 def unfit_for_size(config: Config, size: int, told: str) -> list[Problem]:

@@ -1,6 +1,7 @@
 """From pydantic's errors to `Problem`s: the dotted key, the value found, and what to do."""
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,8 +10,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from nascore.errors import Problem
+from nascore.redaction import redact, redact_setting
 
 _MAX_SHOWN = 80
+# What a person may have put a password into.
+_SECRET = re.compile(r"(?i)pass|pwd|token|secret|credential|key$")
+_REFERENCES = (("cluster", "secrets"), ("cluster", "config_maps"))
 
 
 def problem_of(root: type[BaseModel], error: Any, prefix: tuple[str, ...] = ()) -> Problem:
@@ -25,7 +30,8 @@ def problem_of(root: type[BaseModel], error: Any, prefix: tuple[str, ...] = ()) 
     key, value, kind = ".".join(path), error.get("input"), error["type"]
     if kind == "extra_forbidden":
         elsewhere = list(_keys(root)) if len(path) == len(own) else []
-        return Problem(key, _short(value), "unknown key" + _suggest_key(path, known, elsewhere))
+        shown = "" if _SECRET.search(path[-1]) else _short(value)
+        return Problem(key, shown, "unknown key" + _suggest_key(path, known, elsewhere))
     if kind == "missing":
         return Problem(key, "", "is missing; give a value")
     if kind == "union_tag_invalid":
@@ -38,6 +44,9 @@ def problem_of(root: type[BaseModel], error: Any, prefix: tuple[str, ...] = ()) 
         return Problem(key, _short(value), "must be a group of keys")
     if kind == "value_error":
         return Problem(key, _short(value), str(error["ctx"]["error"]))
+    if path[:2] in _REFERENCES:
+        message = "must be NAME/KEY of a Secret or ConfigMap, which holds the value"
+        return Problem(key, "", message)
     message = error["msg"][0].lower() + error["msg"][1:]
     return Problem(key, _short(value), message.replace("input should be", "must be"))
 
@@ -76,7 +85,7 @@ def _short(value: Any) -> str:
     """A value as a message shows it; a whole group of keys says nothing."""
     if isinstance(value, Mapping | BaseModel):
         return ""
-    text = repr(value) if isinstance(value, str) else str(value)
+    text = repr(redact_setting(value)) if isinstance(value, str) else redact(str(value))
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import nascore
 from components.config import Config
-from components.tracking.stores import redact
 from nascore.genotype import Genotype
+from nascore.redaction import redact
 
 FILE = "lineage.json"
 

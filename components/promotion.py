@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from components import registry
 from components.registry import Registered
 from components.settings import PromoteConfig
-from components.tracking import redact
 from components.tracking.patience import is_final
 from components.tracking.sender import RUN_KEY
 from nascore.comparison import PairedComparison, compare_paired
 from nascore.errors import InputError
+from nascore.redaction import redact
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"

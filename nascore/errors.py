@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from nascore.redaction import redact
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -19,6 +21,11 @@ class Problem:
     key: str
     value: str
     message: str
+
+    def __post_init__(self) -> None:
+        # A problem ends up in logs, files and tracking, whoever has made it of what.
+        object.__setattr__(self, "value", redact(self.value))
+        object.__setattr__(self, "message", redact(self.message))
 
     def __str__(self) -> str:
         shown = f" = {self.value}" if self.value else ""

@@ -332,8 +332,8 @@ def _say_result(result: dict[str, Any], out: Path, console: Any, uri: str) -> No
 
 def _view_command(uri: str) -> tuple[str, str]:
     """How to see the run in MLflow; short when the store is where `nas ui` looks anyway."""
-    from components.tracking import redact
     from components.tracking.stores import absolute, sqlite_path
+    from nascore.redaction import redact
 
     why = "the run in the MLflow UI"
     if sqlite_path(uri) is None:

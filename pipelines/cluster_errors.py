@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from components.tracking import redact
+from nascore.redaction import redact
 from pipelines.connection import COOKIE, TOKEN, Connection
 
 BUSY = 429

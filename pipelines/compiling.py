@@ -9,10 +9,11 @@ from kfp import compiler
 from kfp.dsl.base_component import BaseComponent
 
 from components.config import Config, dumps
-from components.tracking import redact
+from components.tracking.stores import misnamed
 from nascore.data.files import S3
 from nascore.errors import InputError, Problem
 from nascore.methods import METHODS
+from nascore.redaction import redact_setting
 from pipelines.resources import STATE_FOLDER, missing_gpus
 
 _OPEN = "anybody who can read the pipeline could read the password"
@@ -67,15 +68,32 @@ def check_cluster(config: Config) -> None:
                 "env:NAME of a variable that holds it",
             )
         )
-    if storage is not None and redact(storage) != storage:
-        message = "put the URL into a Secret, name it in cluster.secrets, and write env:NAME here"
-        problems.append(Problem("search.storage", redact(storage), f"{_OPEN}; {message}"))
-    if redact(uri) != uri:
+    if storage is not None:
+        problems += _storage_problems(storage)
+    if redact_setting(uri) != uri:
         message = "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD by cluster.secrets"
-        problems.append(Problem("tracking.uri", redact(uri), f"{_OPEN}; {message}"))
+        problems.append(Problem("tracking.uri", redact_setting(uri), f"{_OPEN}; {message}"))
+    elif misnamed(uri):
+        problems.append(Problem("tracking.uri", uri, misnamed(uri)))
     problems += _export_problems(config)
     if problems:
         raise InputError(problems)
+
+
+def _storage_problems(storage: str) -> list[Problem]:
+    if storage.startswith("env:"):
+        return []
+    if "://" not in storage:  # it is not shown: it may be part of an address with a password
+        message = "is neither env:NAME nor the URL of a database"
+    elif redact_setting(storage) != storage:
+        message = (
+            f"{_OPEN}; put the URL into a Secret, name it in cluster.secrets, and write env:NAME "
+            "here"
+        )
+    else:
+        return []
+    shown = redact_setting(storage) if "://" in storage else ""
+    return [Problem("search.storage", shown, message)]
 
 
 def _export_problems(config: Config) -> list[Problem]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from components.config import Config
-from components.tracking import check_store, redact
+from components.tracking import check_store
 from nascore.errors import InputError
+from nascore.redaction import redact
 
 _MIN_DISK_GB = 1.0
 _MIN_MEMORY_GB = 4.0
@@ -257,13 +258,12 @@ def _tracking(config: Config) -> Finding:
 
 def _data(config: Config) -> Finding:
     """Whether the source is there; reading it is the first step of a run."""
-    from nascore.data.files import without_userinfo
     from nascore.data.sources import misnamed
 
     source = config.data.source
     message = misnamed(source)
     if message:
-        return Finding("data", "problem", without_userinfo(source), message)
+        return Finding("data", "problem", redact(source), message)
     kind, _, path = source.partition(":")
     if path.startswith("s3://"):
         return Finding("data", "ok", f"{source} (read in the first step of a run)")

@@ -12,9 +12,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from components.config import Config, dumps, loads
-from components.tracking.stores import absolute, redact
-from nascore.data.files import S3, without_userinfo
+from components.tracking.stores import absolute
+from nascore.data.files import S3
 from nascore.errors import InputError, Problem
+from nascore.redaction import redact, redact_setting
 from pipelines.config import differences
 from pipelines.events import busy_seconds
 from pipelines.local import CONFIG, PROGRESS, RESULT
@@ -45,7 +46,7 @@ def settle_stores(config: Config) -> Config:
     uri = _without_account(absolute(config.tracking.uri))
     tracking = config.tracking.model_copy(update={"uri": uri})
     storage = config.search.storage
-    if storage is not None and redact(storage) != storage:
+    if storage is not None and redact_setting(storage) != storage:
         os.environ[STUDY_VARIABLE] = storage
         storage = f"env:{STUDY_VARIABLE}"
     elif storage is not None:
@@ -60,13 +61,13 @@ def settle_stores(config: Config) -> Config:
 
 def _without_account(uri: str) -> str:
     """The address of the tracking server; MLflow's client finds the account in the environment."""
-    if redact(uri) == uri:
+    if redact_setting(uri) == uri:
         return uri
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or not (parts.username and parts.password):
         raise InputError.of(
             "tracking.uri",
-            redact(uri),
+            redact_setting(uri),
             "holds a secret, which the files of the run would show; leave it out and give it by "
             "the environment (MLFLOW_TRACKING_TOKEN to a server, PGPASSWORD to PostgreSQL)",
         )
@@ -116,7 +117,7 @@ def check_fresh(folder: Path) -> list[Problem]:
             "a run is kept in a folder of this machine; its results are copied to S3 with "
             "promote.export_to=s3://BUCKET/PREFIX"
         )
-        return [Problem(_KEY, without_userinfo(str(folder).replace("s3:/", S3, 1)), message)]
+        return [Problem(_KEY, redact(str(folder).replace("s3:/", S3, 1)), message)]
     folder = folder.absolute()
     if folder.is_dir() and any(folder.iterdir()):
         message = (

@@ -201,7 +201,10 @@ def _latest_problems(
     pipeline: str | None,
     settings: tuple[str, ...],
 ) -> list[Problem]:
-    _, problems = layer_of(settings)
+    from components.config import open_secrets
+
+    layer, problems = layer_of(settings)
+    problems += open_secrets(layer)
     if pipeline is None:
         message = "is needed with --latest: the pipeline whose latest version is to run"
         problems.append(Problem("--pipeline", "", message))

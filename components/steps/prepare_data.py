@@ -13,9 +13,10 @@ from components.steps.running import Step, execute, telling_input_errors
 from components.steps.state import read_json, state_folder, write_json
 from components.steps.studies import check_studies
 from components.storage.outputs import open_outputs
-from components.tracking import check_store, redact
+from components.tracking import check_store
 from nascore.data.store import DatasetInfo, prepare
 from nascore.errors import InputError, collecting
+from nascore.redaction import redact
 
 _KEY = "run_key.json"
 

@@ -17,7 +17,7 @@ from components.steps.hand_over import hand_over, place_of
 from components.steps.remote import open_remote
 from components.steps.running import Step, execute, read_config
 from components.steps.state import read_json, write_json
-from components.tracking import redact, wait_for_run
+from components.tracking import wait_for_run
 from components.tracking.patience import patiently
 from components.weights import write_model
 from nascore import draw
@@ -25,6 +25,7 @@ from nascore.data.batches import Splits, load
 from nascore.data.profile import profile
 from nascore.data.store import DatasetInfo
 from nascore.final import FinalModel, Predictor
+from nascore.redaction import redact
 from nascore.report.page import Report, render
 from nascore.results import Arm, SearchResult
 from nascore.seeding import Seeds

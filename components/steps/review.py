@@ -18,10 +18,10 @@ from components.steps.promote import PROFILE, SEARCH_RESULT
 from components.steps.remote import open_remote
 from components.steps.running import Step, execute, read_config
 from components.steps.state import read_json, write_json
-from components.tracking import redact
 from nascore.data.batches import load
 from nascore.data.profile import DataProfile, Drift, drift, profile
 from nascore.errors import InputError
+from nascore.redaction import redact
 from nascore.results import SearchResult
 from nascore.spaces import make_space
 

@@ -20,8 +20,9 @@ from typing import Any
 
 from components.config import Config, loads
 from components.steps.state import fingerprint, keep, refused_once, remove, restore, state_folder
-from components.tracking import Tracker, follower, redact
+from components.tracking import Tracker, follower
 from nascore.errors import InputError
+from nascore.redaction import redact
 
 TERMINATED = 128 + signal.SIGTERM
 

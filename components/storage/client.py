@@ -33,8 +33,8 @@ from botocore.exceptions import (
 )
 from s3transfer.exceptions import S3DownloadFailedError
 
-from components.tracking.stores import redact
 from nascore.errors import InputError, OutsideError
+from nascore.redaction import redact
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")

@@ -8,6 +8,6 @@ store. Nothing here imports mlflow but the follower.
 from components.tracking.launch import follower
 from components.tracking.reading import wait_for_run
 from components.tracking.spool import TrackedRun, Tracker
-from components.tracking.stores import check_store, redact
+from components.tracking.stores import check_store
 
-__all__ = ["TrackedRun", "Tracker", "check_store", "follower", "redact", "wait_for_run"]
+__all__ = ["TrackedRun", "Tracker", "check_store", "follower", "wait_for_run"]

@@ -26,7 +26,8 @@ from typing import Any
 from components.tracking.reading import Line, State, num_unsent, unsent_lines
 from components.tracking.sender import Refused, Sender, UndeclaredRun
 from components.tracking.spool import CLOSED, TARGET
-from components.tracking.stores import brief, redact
+from components.tracking.stores import brief
+from nascore.redaction import redact
 
 SENT, UNSENT = 0, 3  # exit statuses
 

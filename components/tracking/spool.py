@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from components.tracking.stores import redact
 from nascore.errors import InputError
+from nascore.redaction import redact
 
 TARGET = "target.json"
 EVENTS = "events"

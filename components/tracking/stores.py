@@ -2,18 +2,19 @@
 
 import base64
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from nascore.errors import Problem
+from nascore.redaction import redact, redact_setting
 
 if TYPE_CHECKING:  # sqlite3 and urllib.request cost more time than all else here
     import urllib.request
 
 _KEY = "tracking.uri"
 _SQLITE = "sqlite:///"
+_SERVERS = ("http", "https")
 _DATABASES = ("postgresql", "mysql", "mssql")
 _TIMEOUT_S = 5
 _REFUSALS = {
@@ -23,17 +24,6 @@ _REFUSALS = {
 }
 _OTHER_LOGINS = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4", "NETRC")
 _OTHER_ACCOUNTS = ("~/.mlflow/credentials", "~/.netrc", "~/_netrc")
-# user:password@, also within longer text; a password may hold @, : and /, but HOST:PORT/ is none.
-_PASSWORD = re.compile(r"(://[^:/@\s]*):(?!\d+/)\S*@")
-_TOKEN = re.compile(r"(https?://)[^:/@\s]+@")
-_QUERY = re.compile(r"(?i)([?&][^=&\s]*(?:password|passwd|pwd|token|secret)[^=&\s]*=)[^&\s]+")
-
-
-def redact(text: str) -> str:
-    """A URI, or a text with URIs in it, without passwords and tokens."""
-    text = _PASSWORD.sub(r"\1:***@", text)
-    text = _TOKEN.sub(r"\1***@", text)
-    return _QUERY.sub(r"\1***", text)
 
 
 def brief(error: Exception) -> str:
@@ -63,11 +53,10 @@ def check_store(uri: str) -> tuple[list[Problem], list[str]]:
     path = sqlite_path(uri)
     if path is not None:
         return _check_sqlite(uri, path), []
-    parts = urlsplit(uri)
-    scheme = parts.scheme.partition("+")[0]
-    if scheme in ("http", "https"):
-        if not parts.hostname:
-            return [Problem(_KEY, redact(uri), "names no host; write http://HOST:PORT")], []
+    fault = misnamed(uri)
+    if fault:
+        return [Problem(_KEY, redact_setting(uri), fault)], []
+    if urlsplit(uri).scheme in _SERVERS:
         warnings = _check_server(uri)
         refused = None if warnings else refusal(uri)
         if refused is None:
@@ -76,12 +65,21 @@ def check_store(uri: str) -> tuple[list[Problem], list[str]]:
         if _may_have_another_account(uri):
             return [], [f"the tracking server {redact(uri)} {told}"]
         return [Problem(_KEY, redact(uri), told)], []
-    if scheme in _DATABASES:
-        return [], []
+    return [], []
+
+
+def misnamed(uri: str) -> str:
+    """What is wrong with an address, as far as it tells by itself; empty when nothing is."""
+    if sqlite_path(uri) is not None:
+        return ""
+    parts = urlsplit(uri)
+    scheme = parts.scheme.partition("+")[0]
+    if scheme in _SERVERS:
+        return "" if parts.hostname else "names no host; write http://HOST:PORT"
+    if scheme in _DATABASES and "://" in uri:
+        return ""
     hint = "MLflow 3 keeps no runs in plain folders; " if scheme in ("file", "") else ""
-    return [
-        Problem(_KEY, redact(uri), f"{hint}use sqlite:///FILE or the http(s) address of a server")
-    ], []
+    return f"{hint}use sqlite:///FILE or the http(s) address of a server"
 
 
 def _check_sqlite(uri: str, path: Path) -> list[Problem]:

@@ -114,8 +114,3 @@ def parse_s3(uri: str) -> tuple[str, str]:
     if any(part in (".", "..") for part in key.split("/")):
         raise ValueError("has a key with '.' or '..' in it; name the object as the store lists it")
     return bucket, key
-
-
-def without_userinfo(source: str) -> str:
-    """A text without what stands before an @ in an URI: it may be a password."""
-    return re.sub(r"(\w://)\S*@", r"\1***@", source)

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from nascore.config import DataConfig
-from nascore.data.files import S3, Remote, parse_s3, without_userinfo
+from nascore.data.files import S3, Remote, parse_s3
 from nascore.data.folders import read_files, read_folder
 from nascore.data.npz import read_npz
 from nascore.data.raw import KEY, Raw, from_arrays
 from nascore.errors import InputError
+from nascore.redaction import redact
 
 _USAGE = "digits, cifar10, cifar100, npz:PATH or imagefolder:PATH (a path may be s3://BUCKET/KEY)"
 _WITH_PATH = ("npz", "imagefolder")
@@ -32,7 +33,7 @@ def read(config: DataConfig, remote: Remote | None = None) -> Raw:
     """
     message = misnamed(config.source)
     if message:
-        raise InputError.of(KEY, without_userinfo(config.source), message)
+        raise InputError.of(KEY, config.source, message)
     name, _, path = config.source.partition(":")
     if not path.startswith(S3):
         return SOURCES[name](config, path)
@@ -48,7 +49,7 @@ def misnamed(source: str) -> str:
     name, _, path = source.partition(":")
     if source.startswith(S3):
         kind = "npz" if source.endswith(".npz") else "imagefolder"
-        shown = without_userinfo(source)
+        shown = redact(source)
         return f"says not what is there; write '{kind}:{shown}'"
     if name not in SOURCES:
         given = Path(source).expanduser()

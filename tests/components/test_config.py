@@ -343,3 +343,65 @@ def test_a_method_with_shared_weights_says_what_it_needs(method: str) -> None:
     assert problems.keys() == {"search.budget.children", "search.space.name"}
     assert "give one of steps, seconds, gpu_hours" in problems["search.budget.children"]
     assert "nasbench201" in problems["search.space.name"]
+
+
+# --- secrets --------------------------------------------------------------------------------
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("data.source", f"npz:s3://AKIA:{SECRET}@bucket/key.npz"),
+        ("data.source", f"imagefolder:s3://{SECRET}@bucket/key"),
+        ("data.root", f"s3://me:{SECRET}@bucket/cifar"),
+        ("promote.export_to", f"s3://me:{SECRET}@bucket/models"),
+        ("search.study", f"postgresql://me:{SECRET}@db/studies"),
+        ("tracking.experiment", f"http://me:{SECRET}@mlflow"),
+        ("cluster.gpu_type", f"https://{SECRET}@host"),
+        ("cluster.node_selector.pool", f"https://h/x?token={SECRET}"),
+        ("cluster.image_pull_secrets", [f"https://me:{SECRET}@registry"]),
+        ("cluster.tolerations", [{"key": f"http://me:{SECRET}@h"}]),
+    ],
+)
+def test_a_secret_in_a_setting_is_refused_and_not_repeated(key: str, value: Any) -> None:
+    with pytest.raises(InputError) as refused:
+        parse(at(key, value))
+    (problem,) = refused.value.problems
+    assert problem.key.startswith(key)
+    assert "Secret" in problem.message
+    assert SECRET not in str(refused.value)
+
+
+def test_addresses_that_the_command_moves_into_the_environment_are_taken() -> None:
+    address = f"https://me:{SECRET}@mlflow"
+    assert parse({"tracking": {"uri": address}}).tracking.uri == address
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("tracking.password", SECRET),
+        ("tracking.url", f"http://me:{SECRET}@mlflow"),
+        ("tracking.uri", [f"http://me:{SECRET}@mlflow"]),
+        ("tracking.uri", {"of": f"http://me:{SECRET}@mlflow"}),
+        ("search.storage", [f"postgresql://me:{'x' * 90}{SECRET}@db/x"]),
+        ("search.budget.children", f"postgresql://me:{SECRET}{'x' * 90}@db/x"),
+        ("cluster.secrets.MLFLOW_TRACKING_PASSWORD", SECRET),
+        ("cluster.config_maps.TOKEN", SECRET),
+        ("aws_secret_access_key", SECRET),
+        ("promote.model_name", f"https://me:{SECRET}@host"),
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_repeated(key: str, value: Any) -> None:
+    with pytest.raises(InputError) as refused:
+        parse(at(key, value))
+    assert key.split(".")[0] in str(refused.value)
+    assert SECRET not in str(refused.value)
+
+
+def at(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)

@@ -339,11 +339,12 @@ def test_a_bucket_that_is_not_there_is_told(s3: S3Server) -> None:
 @pytest.mark.parametrize(
     ("root", "told"),
     [
-        ("s3://user:hunter2@bucket/x", "user name or a password"),
-        ("s3://hunter2@bucket/x", "user name or a password"),
+        ("s3://user:hunter2@bucket/x", "user name, a password"),
+        ("s3://hunter2@bucket/x", "user name, a password"),
         ("s3://B/x", "is no S3 URI"),
         ("s3://bucket/../x", "'.' or '..'"),
-        ("https://me:hunter2@host/x", "neither s3://"),
+        ("https://me:hunter2@host/x", "user name, a password"),
+        ("https://host/x", "neither s3://"),
         ("", "at least 1 character"),
     ],
 )

@@ -79,6 +79,16 @@ def test_a_method_that_needs_one_worker_is_not_given_more(tmp_path: Path) -> Non
     assert "search.workers = 2: each proposal of nases-paper needs the result" in message
 
 
+@pytest.mark.parametrize("command", ["run", "compile", "doctor"])
+def test_a_password_in_the_source_of_the_data_is_written_nowhere(
+    tmp_path: Path, command: str
+) -> None:
+    setting = "--set=data.source=npz:s3://AKIA:hunter2@bucket/data.npz"
+    message = refused(command, setting, cwd=tmp_path)
+    assert "data.source = npz:s3://***@bucket/data.npz: holds a user name, a password" in message
+    assert "hunter2" not in message
+
+
 # --- settings -------------------------------------------------------------------------------
 
 

@@ -354,6 +354,8 @@ def test_a_schedule_of_the_latest_version(kfp: KfpServer) -> None:
         *create, "--pipeline=p", "--preset=paper"
     )
     assert "--set = nonsense" in refused(*create, "--pipeline=p", "--set=nonsense")
+    message = refused(*create, "--pipeline=p", "--set=tracking.uri=http://me:hunter2@mlflow")
+    assert "tracking.uri = http://me:***@mlflow: holds a user name, a password" in message
     kfp.pipelines.append({"pipeline_id": "p1", "display_name": "p"})
     done(*create, "--pipeline=p", "--set=seed=1", "--set=data.source=npz:a b.npz")
     body = only(kfp.sent("POST", "/recurringruns")).body

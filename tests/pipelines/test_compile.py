@@ -241,6 +241,10 @@ def test_workers_on_one_machine_are_processes_of_the_search(tmp_path: Path) -> N
     [
         ({"workers": 4}, "share a database"),
         ({"storage": "postgresql://nas:hunter2@db/nas"}, "put the URL into a Secret"),
+        ({"storage": "postgresql://nas:hun ter2@db/nas"}, "put the URL into a Secret"),
+        ({"storage": "postgresql://db/nas?password=hunter2"}, "put the URL into a Secret"),
+        ({"storage": "host=db password=hunter2"}, "neither env:NAME nor the URL"),
+        ({"storage": "nas:hunter2@db/nas"}, "neither env:NAME nor the URL"),
     ],
 )
 def test_workers_without_a_database_in_common_or_with_an_open_password_are_refused(
@@ -248,6 +252,27 @@ def test_workers_without_a_database_in_common_or_with_an_open_password_are_refus
 ) -> None:
     with pytest.raises(InputError, match=problem) as refused:
         compile_search(parse({"method": "random", "search": search}), tmp_path / "p.yaml")
+    assert "ter2" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        ("http://nas:hunter2@mlflow", "MLFLOW_TRACKING_PASSWORD by cluster.secrets"),
+        ("https://hunter2@mlflow", "MLFLOW_TRACKING_PASSWORD by cluster.secrets"),
+        ("postgresql://nas:hunter2@db/mlflow", "MLFLOW_TRACKING_PASSWORD by cluster.secrets"),
+        ("nas:hunter2@mlflow", "MLFLOW_TRACKING_PASSWORD by cluster.secrets"),
+        ("mlruns", "MLflow 3 keeps no runs in plain folders"),
+        ("ftp://mlflow", "http(s) address of a server"),
+    ],
+)
+def test_a_tracking_store_with_an_open_password_or_of_no_kind_is_refused(
+    uri: str, problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError) as refused:
+        compile_search(parse({"tracking": {"uri": uri}}), tmp_path / "p.yaml")
+    assert problem in str(refused.value)
     assert "hunter2" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,70 @@
+"""Secrets are taken out of what is shown, whatever they are written into; the rest stays."""
+
+import pickle
+
+import pytest
+
+from nascore.errors import InputError, OutsideError, Problem
+from nascore.redaction import redact, redact_setting
+
+SAME = [
+    "http://host:5000/a@b",
+    "sqlite:////data/mlflow.db",
+    "postgresql://me@db/studies",
+    "s3://bucket/a@b.npz",
+    "npz:s3://bucket/some/key:with/colons.npz",
+    "env:NAS_STUDY_URL",
+    "search.space.channels_per_token=2",
+    "ghcr.io/team/nas@sha256:0123",
+    "write to me@example.org",
+    "a password is needed",
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:pw@db:5432/mlflow", "postgresql://me:***@db:5432/mlflow"),
+        ("postgresql+psycopg2://me:p@w:x/y@db/mlflow", "postgresql+psycopg2://me:***@db/mlflow"),
+        ("http://me:pw@host", "http://me:***@host"),
+        ("https://token@host:5000/x", "https://***@host:5000/x"),
+        ("mssql://h/d?user=me&password=pw&a=b", "mssql://h/d?user=me&password=***&a=b"),
+        ("no answer from http://me:pw@h:1/api now", "no answer from http://me:***@h:1/api now"),
+        ("npz:s3://AKIA:pw/pw+pw@bucket/key.npz", "npz:s3://***@bucket/key.npz"),
+        ("s3://pw@bucket/key", "s3://***@bucket/key"),
+        ("s3:/pw@bucket/key", "s3:/***@bucket/key"),
+        ("https://h/x?X-Amz-Signature=pw&a=1", "https://h/x?X-Amz-Signature=***&a=1"),
+        ("https://h/x?api_key=pw", "https://h/x?api_key=***"),
+        ("host=db user=me password=pw dbname=x", "host=db user=me password=*** dbname=x"),
+        *((text, text) for text in SAME),
+    ],
+)
+def test_secrets_are_redacted_and_nothing_else(text: str, shown: str) -> None:
+    assert redact(text) == shown
+    assert redact(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("postgresql://me:p w@db/x", "postgresql://***@db/x"),
+        ("me:pw@db/x", "***@db/x"),
+        ("http://me:pw@host", "http://me:***@host"),
+        *((value, value) for value in SAME),
+    ],
+)
+def test_of_a_single_value_more_is_known(value: str, shown: str) -> None:
+    assert redact_setting(value) == shown
+
+
+def test_a_problem_never_shows_a_secret_whoever_makes_it() -> None:
+    problem = Problem("tracking.uri", "http://me:pw@host", "no answer from http://me:pw@host")
+    assert str(problem) == "tracking.uri = http://me:***@host: no answer from http://me:***@host"
+
+
+def test_an_error_stays_what_it_is_on_its_way_to_another_process() -> None:
+    error = OutsideError.of("data.source", "x", "is away")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is OutsideError
+    assert isinstance(again, InputError)
+    assert again.problems == error.problems
