@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from nascore import checkpoint
-from nascore.config import BudgetConfig, Cell201SpaceConfig, SearchConfig, TrainingConfig
+from nascore.config import (
+    BudgetConfig,
+    Cell201SpaceConfig,
+    EnasMicroSpaceConfig,
+    SearchConfig,
+    SpaceSection,
+    TrainingConfig,
+)
 from nascore.data.batches import load
 from nascore.enas import shared_search
 from nascore.enas.learner import Learner
@@ -57,6 +64,7 @@ def make_task(
     budget: BudgetConfig = SHORT,
     seed: int = 0,
     control: bool = True,
+    space: SpaceSection = SPACE,
     **options: Any,
 ) -> Task:
     folder.mkdir(exist_ok=True)
@@ -64,10 +72,10 @@ def make_task(
     return Task(
         method=method,
         seeds=Seeds(seed),
-        space=make_space(SPACE),
+        space=make_space(space),
         splits=load(data, torch.device("cpu")),
         shape=ImageShape(1, 8, 10),
-        search=SearchConfig(space=SPACE, budget=budget, child=child, control=control),
+        search=SearchConfig(space=space, budget=budget, child=child, control=control),
         final=TrainingConfig(epochs=1),
         options=METHODS[method].options.model_validate({**OPTIONS[method], **options}),
         controller=folder,
@@ -95,7 +103,10 @@ def kept(task: Task, arm: str = "method") -> dict[str, Tensor]:
 
 
 def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+    """Bit for bit; NaN is the reward of what was never judged."""
+    return one.keys() == other.keys() and all(
+        torch.allclose(one[k], other[k], rtol=0, atol=0, equal_nan=True) for k in one
+    )
 
 
 def outcome(result: SearchResult) -> Any:
@@ -128,6 +139,26 @@ def test_both_arms_train_their_finalists_and_the_verdict_compares_them(
     assert ("policy/method/reward" in reported) == (method != "random-ws")
     assert "policy/control/reward" not in reported
     assert not are_equal(kept(task, "method"), kept(task, "control")), "arms share nothing"
+
+
+@pytest.mark.slow
+def test_it_searches_the_micro_space_and_goes_on_where_it_was_killed(
+    tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    micro = EnasMicroSpaceConfig(num_blocks=2, search_channels=4, final_channels=4)
+    whole, parts = (
+        make_task(tmp_path / name, digits_folder, space=micro, control=False, checkpoint_s=0.0)
+        for name in ("whole", "parts")
+    )
+    expected = run(whole)
+    enas.pretrain(parts)
+    with monkeypatch.context() as patched:
+        kill_at(20, patched)
+        with pytest.raises(Killed):
+            enas.search(parts)
+    assert outcome(enas.search(parts)) == outcome(expected)
+    assert expected.genotype.space == "enas-micro-2"
+    assert are_equal(kept(parts), kept(whole))
 
 
 def test_finalists_are_the_first_by_shared_weights(tmp_path: Path, digits_folder: Path) -> None:
