@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install run test test-services lint type compile golden lock manifests-audit clean
+.PHONY: help install run test test-services lint type compile golden lock manifests-audit audit clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -53,5 +53,12 @@ manifests-audit: $(STAMP)  ## what checkov says of the manifests
 	@$(VENV)-audit/bin/checkov --framework kubernetes --file $(VENV)-audit/prod.yaml \
 	  --skip-download --compact --quiet
 
+# Strict: a package that the service does not know would else pass for one without a fault.
+audit: $(STAMP)  ## known vulnerabilities of what requirements.lock pins (asks pypi.org)
+	@test -x $(VENV)-pip-audit/bin/pip-audit \
+	  || { $(PYTHON) -m venv $(VENV)-pip-audit \
+	       && $(VENV)-pip-audit/bin/pip install --quiet pip-audit==2.10.1; }
+	@$(VENV)-pip-audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip --strict
+
 clean:  ## remove what was made, runs excepted
-	rm -rf $(VENV) $(VENV)-audit build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-audit $(VENV)-pip-audit build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = ROOT / "Dockerfile"
@@ -93,6 +95,24 @@ def test_the_lock_file_pins_one_version_of_each() -> None:
     names = [re.split(r"==", line)[0].lower() for line in lines]
     assert all(re.match(r"^[\w.-]+==[\w.+!-]+( ;.*)?$", line) for line in lines)
     assert len(names) == len(set(names))
+
+
+def test_the_lock_file_has_all_that_the_project_asks_for_in_a_version_that_it_allows() -> None:
+    locked = {}
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        requirement = Requirement(line)
+        (pin,) = requirement.specifier
+        assert pin.operator == "=="
+        locked[canonicalize_name(requirement.name)] = pin.version
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    asked = [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    for extra in project["project"]["optional-dependencies"].values():
+        asked += extra
+    for wanted in map(Requirement, asked):
+        version = locked.get(canonicalize_name(wanted.name))
+        assert version is not None, f"{wanted.name} is not locked"
+        assert wanted.specifier.contains(version), wanted.name
+    assert len(asked) > 30
 
 
 # --- the build context ----------------------------------------------------------------------
