@@ -16,6 +16,17 @@ from nascore.methods import METHODS
 from nascore.redaction import redact_setting
 from pipelines.resources import STATE_FOLDER, missing_gpus
 
+# What kfp's launcher of lightweight components does in a shell, which an image may not have: the
+# source, its first argument, becomes a module. kfp's local runner looks for the executor's name.
+_LAUNCH = """\
+import os, runpy, sys, tempfile
+path = os.path.join(tempfile.mkdtemp(), "ephemeral_component.py")
+with open(path, "w", encoding="utf-8") as file:
+    file.write(sys.argv[1])
+os.environ["_KFP_RUNTIME"] = "true"
+sys.argv[1:2] = ["--component_module_path", path]
+runpy.run_module("kfp.dsl.executor_main", run_name="__main__", alter_sys=True)
+"""
 _OPEN = "anybody who can read the pipeline could read the password"
 
 
@@ -43,10 +54,18 @@ def write(
     for executor in documents[0]["deploymentSpec"]["executors"].values():
         container = executor["container"]
         container["image"] = image
+        container["command"] = _without_shell(container["command"])
         if for_cluster:
             variables = [{"name": name, "value": value} for name, value in told.items()]
             container["env"] = [*container.get("env", ()), *variables]
     path.write_text(yaml.safe_dump_all(documents, sort_keys=True))
+
+
+def _without_shell(command: list[str]) -> list[str]:
+    shell, flags, script, source = command
+    assert (shell, flags) == ("sh", "-ec"), "kfp launches components in another way"
+    assert script.count("kfp.dsl.executor_main") == 1, "kfp launches components in another way"
+    return ["python3", "-c", _LAUNCH, source]
 
 
 def check_cluster(config: Config) -> None:

@@ -189,11 +189,11 @@ def _stop(signum: int, frame: FrameType | None) -> None:
 
 
 def _is_step(process: Any) -> bool:
-    """The shell around a step ends with it, and the follower at the end."""
+    """The follower ends at the end."""
     import psutil
 
     try:
-        return process.name() != "sh" and "components.tracking.follow" not in process.cmdline()
+        return "components.tracking.follow" not in process.cmdline()
     except psutil.NoSuchProcess:
         return False
 

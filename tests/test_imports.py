@@ -197,6 +197,23 @@ def test_methods_stay_apart_and_nothing_below_knows_them() -> None:
             assert used & families <= {own, "options", "baselines", *parts}, name
 
 
+def test_nothing_is_unpacked_unpickled_or_given_to_a_shell() -> None:
+    """An archive's members could leave their folder, and a pickle could run anything."""
+    forbidden = {
+        *("extract", "extractall", "unpack_archive", "os.system", "popen"),
+        *("pickle.load", "pickle.loads", "Unpickler"),
+    }
+    wanted = {"shell": "False", "allow_pickle": "False", "weights_only": "True"}
+    for package in OURS:
+        for name, tree in modules(package).items():
+            for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+                called = ast.unparse(call.func)
+                assert not {called, called.rpartition(".")[2]} & forbidden, f"{name}: {called}"
+                given = {k.arg: ast.unparse(k.value) for k in call.keywords if k.arg in wanted}
+                assert given.items() <= wanted.items(), f"{name}: {called}"
+                assert called != "torch.load" or "weights_only" in given, name
+
+
 def test_declarations_do_no_work() -> None:
     """kfp takes the body of a component alone: what the module imports is not there then."""
     tree = modules("components")["components.declared"]

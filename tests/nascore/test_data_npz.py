@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import stat
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +164,23 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     assert found == [
         "array x_train holds Python objects, which can run code when read; save plain numbers"
     ]
+
+
+def test_members_that_would_leave_their_folder_are_never_written(tmp_path: Path) -> None:
+    """An archive is read into memory; the five arrays are all that is looked at."""
+    (tmp_path / "inner").mkdir()
+    path = write(tmp_path / "inner", x_train=X, y_train=Y)
+    outside = [tmp_path / "evil.npy", tmp_path / "inner" / "evil.npy"]
+    with zipfile.ZipFile(path, "a") as archive:
+        content = archive.read("y_train.npy")
+        for name in ("../evil.npy", str(outside[0]), "inner/../evil.npy", "evil.npy"):
+            archive.writestr(name, content)
+        link = zipfile.ZipInfo("link.npy")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, str(outside[0]))
+    before = sorted(tmp_path.rglob("*"))
+    assert len(read_file(path).labels) == 12
+    assert sorted(tmp_path.rglob("*")) == before == [path.parent, path]
 
 
 def test_all_problems_are_told_together(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The compiled pipeline: equal to its golden file, and what Kubeflow makes of it."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -103,6 +104,60 @@ def test_steps_on_a_cluster_can_tell_what_they_run_in(tmp_path: Path, config: Co
     wanted = {"NAS_IMAGE": "registry/nas:1", "NAS_PIPELINE": "nas-search"}
     assert all(wanted.items() <= env.items() for env in told())
     assert not any(wanted.keys() & env.keys() for env in told(for_cluster=False))
+
+
+def test_no_step_needs_a_shell(pipeline: dict[str, Any]) -> None:
+    for executor in pipeline["deploymentSpec"]["executors"].values():
+        program, flag, launcher, source = executor["container"]["command"]
+        assert (program, flag) == ("python3", "-c")
+        compile(launcher, "launcher", "exec")
+        assert "from components.steps import" in source
+
+
+def test_a_step_runs_where_there_is_no_other_program(
+    pipeline: dict[str, Any], tmp_path: Path
+) -> None:
+    """As its container would start it; neither a shell nor the tools beside one can be found."""
+    container = pipeline["deploymentSpec"]["executors"]["exec-prepare-data"]["container"]
+    kinds = {"resolved_config": "Artifact", "dataset": "Dataset", "metrics": "Metrics"}
+    artifacts = {
+        name: {
+            "name": name,
+            "type": {"schemaTitle": f"system.{kind}", "schemaVersion": "0.0.1"},
+            "uri": str(tmp_path / name),
+        }
+        for name, kind in kinds.items()
+    }
+    parameters = {"config": "{}", "overrides": "data.max_train=100", "job_name": "job"}
+    executor_input = {
+        "inputs": {"parameterValues": {**parameters, "searches": True}},
+        "outputs": {
+            "parameters": {"run_key": {"outputFile": str(tmp_path / "run_key")}},
+            "artifacts": {name: {"artifacts": [one]} for name, one in artifacts.items()},
+            "outputFile": str(tmp_path / "outputs.json"),
+        },
+    }
+    arguments = [json.dumps(executor_input) if a == "{{$}}" else a for a in container["args"]]
+    (tmp_path / "spool").mkdir()
+    ended = subprocess.run(
+        [sys.executable, *container["command"][1:], *arguments],
+        env={
+            "PATH": str(tmp_path / "empty"),
+            "HOME": str(tmp_path),
+            "TMPDIR": str(tmp_path),
+            "PYTHONPATH": str(ROOT),
+            "NAS_STATE_DIR": str(tmp_path / "state"),
+            "NAS_SPOOL_DIR": str(tmp_path / "spool"),
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    written = json.loads((tmp_path / "outputs.json").read_text())
+    assert len(written["parameterValues"]["run_key"]) == 32
+    assert json.loads((tmp_path / "dataset" / "dataset.json").read_text())["num_train"] > 0
 
 
 def test_the_image_has_a_tag_that_is_the_version() -> None:
