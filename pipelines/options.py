@@ -13,6 +13,7 @@ from nascore.errors import InputError
 FAILED = 1
 WRONG_INPUT = 2
 INTERRUPTED = 130
+STORE = "sqlite:///runs/mlflow.db"  # as tracking.uri by default
 
 
 def one_message(command: Callable[..., None]) -> Callable[..., None]:

@@ -25,7 +25,7 @@ from postgres import PASSWORD, USER, Postgres, free_port, programs
 
 from components.config import parse
 from components.image import IMAGE
-from pipelines import doctor
+from pipelines import service_checks
 
 ROOT = Path(__file__).parent.parent
 MANIFESTS = ROOT / "manifests"
@@ -379,7 +379,7 @@ def test_doctor_sees_what_the_health_of_the_server_hides(
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
     uri = f"http://{host}:{mlflow_server[0]}"
-    finding = doctor._tracking(parse({"tracking": {"uri": uri}}))
+    finding = service_checks.check_tracking(parse({"tracking": {"uri": uri}}))
     assert finding.state == ("problem" if seen else "ok")
     assert finding.seen == uri
     assert (f"answers {seen}" if seen else "") in finding.advice

@@ -4,18 +4,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from components.storage.client import Store
-from components.storage.objects import (
+from components.storage.objects import download, fetch, look
+from components.storage.outputs import KEY, sha256_of
+from components.storage.writing import (
     ObjectExists,
     digest_of,
-    download,
-    fetch,
-    look,
     put,
     put_if_absent,
     put_if_same,
     upload,
 )
-from components.storage.outputs import KEY, sha256_of
 
 _PROBE = ".writable"  # stays: without it, the right to delete would be needed
 

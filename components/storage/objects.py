@@ -1,4 +1,4 @@
-"""Objects: listed page by page, read whole, brought there and back with their checksums."""
+"""Objects: listed page by page, read whole, brought here with their checksums."""
 
 import base64
 import contextlib
@@ -12,15 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from components.storage.client import TRANSFER, Store, code_of, make_client
-from nascore.data.files import S3, parse_s3
+from components.storage.client import TRANSFER, Store, code_of
+from components.storage.outputs import sha256_of
+from nascore.data.files import parse_s3
 
-_DIGEST = "nas-sha256"  # user metadata: stores differ in the checksums they keep of large objects
-_WRITER = "nas-writer"
-
-
-class ObjectExists(FileExistsError):
-    """Somebody else wrote the object first."""
+DIGEST = "nas-sha256"  # user metadata: stores differ in the checksums they keep of large objects
 
 
 class StoredObject(NamedTuple):
@@ -78,7 +74,7 @@ def list_objects(uri: str, *, store: Store) -> Iterator[StoredObject]:
     Raises:
         InputError: the bucket cannot be listed.
     """
-    bucket, prefix = _parsed(uri, store)
+    bucket, prefix = parsed(uri, store)
     more: dict[str, str] = {}
     while True:
         page = store.call(uri, functools.partial(_page, bucket=bucket, prefix=prefix, **more))
@@ -100,7 +96,7 @@ def read_object(uri: str, version: str, *, store: Store) -> bytes:
     Raises:
         InputError: it is away, forbidden, changed, or another one than its checksum says.
     """
-    bucket, key = _parsed(uri, store)
+    bucket, key = parsed(uri, store)
     size, _, etag = version.partition("-")
 
     def request(client: Any) -> bytes:
@@ -122,7 +118,7 @@ def fetch(uri: str, *, store: Store) -> tuple[bytes, str] | None:
 
     To be told that there is none takes the right s3:ListBucket. Raises InputError.
     """
-    bucket, key = _parsed(uri, store)
+    bucket, key = parsed(uri, store)
 
     def request(client: Any) -> tuple[bytes, str] | None:
         try:
@@ -154,7 +150,7 @@ def _changes_told(uri: str, store: Store) -> Iterator[None]:
 
 def look(uri: str, *, store: Store) -> dict[str, Any]:
     """Size, ETag and metadata of an object, as HEAD gives them. Raises InputError."""
-    bucket, key = _parsed(uri, store)
+    bucket, key = parsed(uri, store)
 
     def request(client: Any) -> dict[str, Any]:
         try:
@@ -171,12 +167,6 @@ def look(uri: str, *, store: Store) -> dict[str, Any]:
     return store.call(uri, request)
 
 
-def digest_of(found: dict[str, Any]) -> str | None:
-    """The SHA-256 that `upload` or `put` stored with an object; None when others wrote it."""
-    digest: str | None = found.get("Metadata", {}).get(_DIGEST)
-    return digest
-
-
 def download(uri: str, path: Path, *, store: Store | None = None) -> None:
     """Brings an object here, in parallel parts; `path` appears whole and checked or not at all.
 
@@ -184,7 +174,7 @@ def download(uri: str, path: Path, *, store: Store | None = None) -> None:
         InputError: what is wrong and what to do.
     """
     store = store or Store()
-    bucket, key = _parsed(uri, store)
+    bucket, key = parsed(uri, store)
     before = look(uri, store=store)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -221,104 +211,16 @@ def _check(path: Path, before: dict[str, Any], uri: str, store: Store) -> None:
 
 def _is_intact(path: Path, stored: dict[str, Any]) -> bool:
     """By the best digest of the whole that the store has; boto3 checks no parts of an object."""
-    own = stored.get("Metadata", {}).get(_DIGEST)
+    own = stored.get("Metadata", {}).get(DIGEST)
     if own is not None:
-        return bool(own == _sha256(path))
+        return bool(own == sha256_of(path))
     sha256, crc32 = stored.get("ChecksumSHA256", "-"), stored.get("ChecksumCRC32", "-")
     is_of_parts = stored.get("ChecksumType") == "COMPOSITE"
     if not is_of_parts and "-" not in sha256:
-        return base64.b64decode(sha256).hex() == _sha256(path)
+        return base64.b64decode(sha256).hex() == sha256_of(path)
     if not is_of_parts and "-" not in crc32:
         return int.from_bytes(base64.b64decode(crc32)) == _crc32(path)
     return True
-
-
-def upload(path: Path, uri: str, *, if_absent: bool = False, store: Store | None = None) -> str:
-    """Brings a file there, in parallel parts; the object appears whole or not at all.
-
-    Args:
-        if_absent: leave an object that is there alone; of two writers the first one wins.
-
-    Returns:
-        The SHA-256 of the file, which is stored with the object and checked by `download`.
-
-    Raises:
-        ObjectExists: `if_absent`, and it is there.
-        InputError: what is wrong and what to do.
-    """
-    store = store or Store()
-    bucket, key = _parsed(uri, store)
-    digest, writer = _sha256(path), uuid.uuid4().hex
-    arguments = {
-        "ChecksumAlgorithm": "SHA256",
-        "Metadata": {_DIGEST: digest, _WRITER: writer},
-    }
-
-    def request(client: Any) -> None:
-        if if_absent:
-            client = make_client(if_absent=True)
-        client.upload_file(str(path), bucket, key, ExtraArgs=arguments, Config=TRANSFER)
-
-    _write(uri, request, writer, store)
-    return digest
-
-
-def put_if_absent(data: bytes, uri: str, *, store: Store | None = None) -> None:
-    """Writes a small object where none is: a lock, or a record with one author.
-
-    Raises:
-        ObjectExists: somebody was first.
-        InputError: what is wrong and what to do.
-    """
-    _put(data, uri, store or Store(), {"IfNoneMatch": "*"})
-
-
-def put_if_same(data: bytes, uri: str, etag: str, *, store: Store | None = None) -> None:
-    """Writes a small object over the one that was seen.
-
-    Args:
-        etag: as `fetch` gave it.
-
-    Raises:
-        ObjectExists: somebody else has written it meanwhile.
-        InputError: what is wrong and what to do.
-    """
-    _put(data, uri, store or Store(), {"IfMatch": etag})
-
-
-def put(data: bytes, uri: str, *, store: Store | None = None) -> None:
-    """Writes a small object, whatever was there."""
-    _put(data, uri, store or Store(), {})
-
-
-def _put(data: bytes, uri: str, store: Store, condition: dict[str, str]) -> None:
-    bucket, key = _parsed(uri, store)
-    writer = uuid.uuid4().hex
-    metadata = {_DIGEST: hashlib.sha256(data).hexdigest(), _WRITER: writer}
-    _write(
-        uri,
-        lambda client: client.put_object(
-            Bucket=bucket,
-            Key=key,
-            Body=data,
-            ChecksumAlgorithm="SHA256",
-            Metadata=metadata,
-            **condition,
-        ),
-        writer,
-        store,
-    )
-
-
-def _write(uri: str, request: Any, writer: str, store: Store) -> None:
-    try:
-        store.call(uri, request)
-    except Exception as error:
-        if code_of(error) != "PreconditionFailed":
-            raise
-        # A write whose answer was lost is made again, and then finds its own object there.
-        if look(uri, store=store).get("Metadata", {}).get(_WRITER) != writer:
-            raise ObjectExists(f"{uri} is there already") from None
 
 
 def _crc32(path: Path) -> int:
@@ -329,14 +231,9 @@ def _crc32(path: Path) -> int:
     return value
 
 
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _parsed(uri: str, store: Store) -> tuple[str, str]:
+def parsed(uri: str, store: Store) -> tuple[str, str]:
+    """Bucket and key. Raises InputError."""
     try:
         return parse_s3(uri)
     except ValueError as error:
-        shown = S3 + "***@" + uri.rpartition("@")[2] if "@" in uri else uri
-        raise store.problem(shown, str(error)) from None
+        raise store.problem(uri, str(error)) from None

@@ -26,17 +26,15 @@ from components.steps import prepare_data
 from components.steps.tasks import build_task
 from components.storage.client import Store
 from components.storage.objects import (
-    ObjectExists,
     StoredObject,
     download,
     fingerprint,
     list_objects,
     look,
-    put_if_absent,
     read_object,
-    upload,
 )
 from components.storage.remote import S3
+from components.storage.writing import ObjectExists, put_if_absent, upload
 from nascore.config import DataConfig, TrainingConfig
 from nascore.data.batches import load
 from nascore.data.store import DatasetInfo, prepare

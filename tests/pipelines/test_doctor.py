@@ -12,7 +12,7 @@ import pytest
 from postgres import PASSWORD, Postgres, free_port
 
 from components.config import Config, parse
-from pipelines import doctor
+from pipelines import doctor, machine_checks, service_checks
 from pipelines.doctor import Finding, examine
 
 
@@ -53,10 +53,10 @@ def test_every_check_reports_once_and_a_problem_says_what_to_do(
 def test_a_check_that_breaks_is_a_problem_and_the_others_go_on(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def _disk(config: Config) -> Finding:
+    def check_disk(config: Config) -> Finding:
         raise OSError("the disk has gone")
 
-    monkeypatch.setattr(doctor, "CHECKS", (_disk, doctor._data))
+    monkeypatch.setattr(doctor, "CHECKS", (check_disk, service_checks.check_data))
     broken, good = examine(config)
     assert (broken.name, broken.state) == ("disk", "problem")
     assert "the disk has gone" in broken.seen
@@ -68,7 +68,7 @@ def test_python_versions(
     config: Config, monkeypatch: pytest.MonkeyPatch, version: tuple[int, int], state: str
 ) -> None:
     monkeypatch.setattr(sys, "version_info", (*version, 0, "final", 0))
-    assert doctor._python(config).state == state
+    assert machine_checks.check_python(config).state == state
 
 
 def test_packages_that_are_missing_or_of_another_version(
@@ -89,21 +89,21 @@ def test_packages_that_are_missing_or_of_another_version(
     )
     (folder / "METADATA").write_text("\n".join(lines) + "\n")
     monkeypatch.syspath_prepend(tmp_path)
-    told = list(doctor._unmet("wishes"))
+    told = list(machine_checks._unmet("wishes"))
     assert len(told) == 2
     assert told[0].startswith("numpy is ")
     assert told[0].endswith("wishes wants >=999")
     assert told[1] == "no-such-package-at-all is missing"
-    assert "a-third is missing" in list(doctor._unmet("wishes", "more"))
+    assert "a-third is missing" in list(machine_checks._unmet("wishes", "more"))
 
 
 def probe(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
-    monkeypatch.setattr(doctor, "_TORCH_PROBE", code)
+    monkeypatch.setattr(machine_checks, "_TORCH_PROBE", code)
 
 
 def test_a_torch_that_does_not_load(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     probe(monkeypatch, "import os; raise OSError('libcudart.so: cannot open')")
-    finding = doctor._torch(config)
+    finding = machine_checks.check_torch(config)
     assert finding.state == "problem"
     assert finding.seen == "OSError: libcudart.so: cannot open"
 
@@ -112,7 +112,7 @@ def test_a_torch_that_takes_the_process_down(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     probe(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    finding = doctor._torch(config)
+    finding = machine_checks.check_torch(config)
     assert (finding.state, finding.seen) == ("problem", "exit status -11")
 
 
@@ -124,8 +124,8 @@ def test_a_gpu_that_is_asked_for_but_not_there(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("PATH", "/nowhere")
     if Path("/proc/driver/nvidia/version").exists():
         pytest.skip("this machine has a GPU")
-    assert doctor._torch(parse({})).state == "ok"
-    assert doctor._torch(parse({"train": {"device": "cuda"}})).state == "problem"
+    assert machine_checks.check_torch(parse({})).state == "ok"
+    assert machine_checks.check_torch(parse({"train": {"device": "cuda"}})).state == "problem"
 
 
 def test_a_driver_that_torch_cannot_use(
@@ -135,26 +135,30 @@ def test_a_driver_that_torch_cannot_use(
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    finding = doctor._torch(config)
+    finding = machine_checks.check_torch(config)
     assert finding.state == "warning"
     assert "install a CUDA build" in finding.advice
 
 
 def test_a_gpu_that_works(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     probe(monkeypatch, 'print(\'["2.14.1", 16, ["NVIDIA H100"]]\')')
-    finding = doctor._torch(config)
+    finding = machine_checks.check_torch(config)
     assert (finding.state, finding.seen) == ("ok", "2.14.1, GPU NVIDIA H100")
 
 
 def test_little_disk_and_memory(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_MIN_DISK_GB", 1e9)
-    monkeypatch.setattr(doctor, "_MIN_MEMORY_GB", 1e9)
-    assert doctor._disk(config).state == "problem"
-    assert doctor._memory(config).state == "warning"
+    monkeypatch.setattr(machine_checks, "_MIN_DISK_GB", 1e9)
+    monkeypatch.setattr(machine_checks, "_MIN_MEMORY_GB", 1e9)
+    assert machine_checks.check_disk(config).state == "problem"
+    assert machine_checks.check_memory(config).state == "warning"
 
 
 def test_the_cpus_are_those_that_this_process_may_use() -> None:
-    command = [sys.executable, "-c", "from pipelines import doctor; print(doctor._num_cpus())"]
+    command = [
+        sys.executable,
+        "-c",
+        "from pipelines import machine_checks; print(machine_checks._num_cpus())",
+    ]
     only = min(os.sched_getaffinity(0))
     done = subprocess.run(
         command,
@@ -169,11 +173,11 @@ def test_the_cpus_are_those_that_this_process_may_use() -> None:
 def test_scratch_that_cannot_be_written(
     config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert doctor._scratch(config).state == "ok"
+    assert machine_checks.check_scratch(config).state == "ok"
     monkeypatch.setenv("HOME", "/proc/nothing")  # nobody writes there, root included
     monkeypatch.setenv("TRITON_CACHE_DIR", "/sys/triton/cache")
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "is" / "made" / "when" / "needed"))
-    finding = doctor._scratch(config)
+    finding = machine_checks.check_scratch(config)
     assert finding.state == "problem"
     assert finding.seen == "not writable: /proc/nothing, /sys/triton/cache"
 
@@ -184,21 +188,21 @@ def test_no_place_for_temporary_files(config: Config, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(tempfile, "gettempdir", none)
     monkeypatch.setenv("TMPDIR", "/proc/tmp")
-    finding = doctor._scratch(config)
+    finding = machine_checks.check_scratch(config)
     assert (finding.state, finding.seen) == ("problem", "not writable: /proc/tmp")
 
 
 def test_little_shared_memory_matters_to_image_folders(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "_MIN_SHARED_GB", 1e9)
-    assert doctor._shm(config).state == "ok"
+    monkeypatch.setattr(machine_checks, "_MIN_SHARED_GB", 1e9)
+    assert machine_checks.check_shm(config).state == "ok"
     folder = parse({"data": {"source": "imagefolder:here"}})
-    assert doctor._shm(folder).state == "warning"
+    assert machine_checks.check_shm(folder).state == "warning"
 
 
 def study(storage: str) -> Finding:
-    return doctor._study(parse({"search": {"storage": storage}}))
+    return service_checks.check_study(parse({"search": {"storage": storage}}))
 
 
 def test_the_database_of_the_study(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,13 +253,13 @@ def test_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, stat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here.npz").touch()
     (tmp_path / "folder").mkdir()
-    finding = doctor._data(parse({"data": {"source": source}}))
+    finding = service_checks.check_data(parse({"data": {"source": source}}))
     assert (finding.state, finding.seen) == (state, source)
 
 
 def test_a_password_is_not_shown() -> None:
     uri = "http://someone:secret@127.0.0.1:9"
-    finding: Any = doctor._tracking(parse({"tracking": {"uri": uri}}))
+    finding: Any = service_checks.check_tracking(parse({"tracking": {"uri": uri}}))
     assert finding.state == "warning"
     assert "secret" not in str(finding)
 
@@ -263,5 +267,7 @@ def test_a_password_is_not_shown() -> None:
 def test_a_place_for_results_that_will_not_do_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for root, state in ((tmp_path / "new", "ok"), (tmp_path / "file" / "below", "problem")):
-        assert doctor._export(parse({"promote": {"export_to": str(root)}})).state == state
+        assert (
+            service_checks.check_export(parse({"promote": {"export_to": str(root)}})).state == state
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
