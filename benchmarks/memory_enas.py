@@ -17,7 +17,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,9 +44,9 @@ SETTINGS = {
     "train.crop_padding": 2,
     "train.flip": "true",
 }
-WITH_CONTROLLER = {"search.options.controller_every": 5}
+WITH_CONTROLLER = {"search.options.controller_every": 2}
 # What is read off a controller, by the words of the table: larger means that it remembers more.
-MEASURES = {
+MEASURES: dict[str, Callable[[Mapping[str, Any]], float]] = {
     "Spearman with edit distance": lambda d: _spearman(d, "edit"),
     "Spearman with Hamming distance": lambda d: _spearman(d, "hamming"),
     "Spearman with Weisfeiler-Lehman": lambda d: _spearman(d, "weisfeiler-lehman"),
@@ -91,7 +91,7 @@ def run_once(method: str, seed: int, arguments: argparse.Namespace) -> dict[str,
     if not (out / "result.json").exists():
         resume = ["--resume"] if (out / "config.json").exists() else []
         given = [] if resume else [f"--set={key}={value}" for key, value in settings.items()]
-        call("run", f"--out={out}", "--json", *resume, *given)
+        nas("run", f"--out={out}", *resume, *given)
     result: dict[str, Any] = json.loads((out / "result.json").read_text())
     ranked = json.loads((out / "state" / "search" / "search_result.json").read_text())
     found = {
@@ -107,13 +107,13 @@ def run_once(method: str, seed: int, arguments: argparse.Namespace) -> dict[str,
     if method != "random-ws":
         if not (out / "diagnosis.json").exists():
             table = [f"--table={arguments.table}", "--search-metric=c10_valid"]
-            call("diagnose", str(out), *table)
+            nas("diagnose", str(out), *table)
         found["diagnosis"] = json.loads((out / "diagnosis.json").read_text())
     print(f"{method}, seed {seed}: test accuracy {result['test_accuracy']:.4f}", file=sys.stderr)
     return found
 
 
-def call(*arguments: str) -> None:
+def nas(*arguments: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.cli", *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -211,8 +211,8 @@ def markdown(document: Mapping[str, Any], table: Table) -> str:
         "",
         "## What the searches found",
         "",
-        "Means and standard deviations over seeds; c10_test, percent, is of a network trained on all",
-        f"of CIFAR-10 by the benchmark ({table.name}; the best has {best:.2f}).",
+        "Means and standard deviations over seeds; c10_test, percent, is of a network that was",
+        f"trained on all of CIFAR-10 for the benchmark ({table.name}; the best has {best:.2f}).",
         "",
         f"| | {' | '.join(METHODS)} |",
         "| --- | ---: | ---: | ---: |",
@@ -320,7 +320,7 @@ def main() -> None:
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     wanted = [(method, seed) for seed in seeds for method in METHODS]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        runs = list(pool.map(lambda one: run_once(*one, arguments), wanted))
+        runs = list(pool.map(lambda one: run_once(one[0], one[1], arguments), wanted))
     searches = searches_of(runs, table)
     column = "c10_test of its architecture"
     pairs = [("memory-enas", "enas"), ("memory-enas", "random-ws"), ("enas", "random-ws")]
