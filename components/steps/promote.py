@@ -17,6 +17,7 @@ from components.steps.hand_over import hand_over, place_of
 from components.steps.remote import open_remote
 from components.steps.running import Step, execute, read_config
 from components.steps.state import read_json, write_json
+from components.steps.summary import seconds_of, summary_of
 from components.tracking import wait_for_run
 from components.tracking.patience import patiently
 from components.weights import write_model
@@ -27,11 +28,10 @@ from nascore.data.store import DatasetInfo
 from nascore.final import FinalModel, Predictor
 from nascore.redaction import redact
 from nascore.report.page import Report, render
-from nascore.results import Arm, SearchResult
+from nascore.results import SearchResult
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace, make_space
 
-VERSION = 1
 PROFILE = "profile.json"
 SEARCH_RESULT = "search_result.json"
 _BATCH_SIZE = 256
@@ -75,9 +75,9 @@ def run(
                 timeout_s=_STORE_TIMEOUT_S,
                 tell=lambda text: step.progress("note", text=text),
             )
-        seconds = _seconds(dataset, controller, model, search_result, latency)
+        seconds = seconds_of(dataset, controller, model, search_result, latency)
         seconds["promote"] = step.timing()
-        summary = _summary(settings, search, final, splits.info, profiled, seconds)
+        summary = summary_of(settings, search, final, splits.info, profiled, seconds)
         summary |= {"model_uri": registered.uri, "tracking_run_id": run_id}
         summary["promotion"] = decision.to_dict()
         summary["exported_to"] = place_of(settings, run_key)
@@ -87,20 +87,8 @@ def run(
             _page(settings, summary, search, final, space, splits.info, profiled, seconds),
             encoding="utf-8",
         )
-        if settings.promote.export_to is not None:
-            write_model(step.state, final, splits.info, settings)
-            hand_over(
-                step,
-                {
-                    WEIGHTS: step.state / WEIGHTS,
-                    GENOTYPE: step.state / GENOTYPE,
-                    LATENCY: latency,
-                    RESULT: result,
-                    REPORT: report,
-                },
-                version=registered.version,
-                alias=decision.alias,
-            )
+        files = {LATENCY: latency, RESULT: result, REPORT: report}
+        _hand_over(step, final, splits.info, files, version=registered.version, decision=decision)
         metrics = {
             "test_accuracy": final.test_accuracy,
             "valid_accuracy": final.valid_accuracy,
@@ -127,6 +115,27 @@ def run(
         },
         outputs={"result": result, "report": report},
     )
+
+
+def _hand_over(
+    step: Step,
+    final: FinalModel,
+    info: DatasetInfo,
+    files: dict[str, Path],
+    *,
+    version: str,
+    decision: Decision,
+) -> None:
+    if step.config.promote.export_to is None:
+        return
+    write_model(step.state, final, info, step.config)
+    whole = {name: step.state / name for name in (WEIGHTS, GENOTYPE)} | files
+    with _telling_away(step.config):
+        patiently(
+            lambda: hand_over(step, whole, version=version, alias=decision.alias),
+            timeout_s=_STORE_TIMEOUT_S,
+            tell=lambda text: step.progress("note", text=text),
+        )
 
 
 def _wait_for_run(step: Step, settings: Config) -> str:
@@ -180,90 +189,6 @@ def _register(
         rng=Seeds(settings.seed).numpy("promote"),
     )
     return registered, decision
-
-
-def _seconds(
-    dataset: Path, controller: Path, model: Path, search_result: Path, latency: Path
-) -> dict[str, Any]:
-    """What each earlier step said of its own cost, in the order of the pipeline."""
-    timings = [
-        read_json(dataset / "step.json"),
-        read_json(controller / "step.json"),
-        read_json(search_result)["step"],
-        read_json(model / "step.json"),
-        read_json(latency)["step"],
-    ]
-    return {timing["name"]: timing for timing in timings}
-
-
-def _summary(
-    settings: Config,
-    search: SearchResult,
-    final: FinalModel,
-    info: DatasetInfo,
-    latency: dict[str, Any],
-    seconds: dict[str, Any],
-) -> dict[str, Any]:
-    """The content of `result.json`; accuracies are fractions."""
-    return {
-        "version": VERSION,
-        "method": settings.method,
-        "genotype": final.genotype.to_dict(),
-        "test_accuracy": final.test_accuracy,
-        "valid_accuracy": final.valid_accuracy,
-        "search_valid_accuracy": search.valid_accuracy,
-        "num_children": len(search.arm.children),
-        "num_failed": _num_failed(search.arm),
-        "control": None if search.control is None else _control(search.control),
-        "verdict": search.verdict,
-        "pareto": _pareto(search),
-        "num_params": final.num_params,
-        "macs": final.macs,
-        "latency_ms": {
-            "p50": latency["p50_ms"],
-            "p95": latency["p95_ms"],
-            "batch_size": latency["batch_size"],
-            "device": latency["device"],
-        },
-        "seconds": {name: timing["seconds"] for name, timing in seconds.items()},
-        "seed": settings.seed,
-        "data_sha256": info.data_sha256,
-        "versions": search.versions,
-    }
-
-
-def _num_failed(arm: Arm) -> int:
-    return sum(child.status == "failed" for child in arm.children)
-
-
-def _pareto(search: SearchResult) -> dict[str, Any]:
-    """The children that none beats in accuracy and cost, the cheapest first."""
-    by_number = {child.number: child for child in search.arm.children}
-    front = []
-    for number in search.pareto:
-        scores = by_number[number].scores
-        assert scores is not None
-        front.append(
-            {
-                "number": number,
-                "valid_accuracy": scores.valid_accuracy,
-                "cost": scores.num_params if scores.cost is None else scores.cost,
-                "genotype": by_number[number].genotype.to_dict(),
-            }
-        )
-    return {"cost_metric": search.cost_metric, "front": front}
-
-
-def _control(arm: Arm) -> dict[str, Any]:
-    best = arm.best
-    return {
-        "method": arm.method,
-        "num_children": len(arm.children),
-        "num_failed": _num_failed(arm),
-        "valid_accuracy": None if best is None else best.valid_accuracy,
-        "genotype": None if best is None else best.genotype.to_dict(),
-        "seconds": arm.seconds,
-    }
 
 
 def _page(
