@@ -184,8 +184,15 @@ def _micro(config: Any) -> SearchSpace:
     return EnasMicroSpace(config)
 
 
+def _mobile(config: Any) -> SearchSpace:
+    from nascore.spaces.mobile import MobileSpace
+
+    return MobileSpace(config)
+
+
 SPACES: dict[str, Callable[[Any], SearchSpace]] = {
     "chain": _chain,
     "nasbench201": _cell201,
     "enas-micro": _micro,
+    "mobile": _mobile,
 }

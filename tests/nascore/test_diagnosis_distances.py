@@ -8,7 +8,7 @@ import pytest
 from scipy.spatial.distance import squareform
 
 from nascore import spaces
-from nascore.config import Cell201SpaceConfig, EnasMicroSpaceConfig
+from nascore.config import Cell201SpaceConfig, EnasMicroSpaceConfig, MobileSpaceConfig
 from nascore.diagnosis import distances
 from nascore.errors import GenotypeNotInSpace
 from nascore.genotype import Genotype
@@ -20,7 +20,11 @@ from nascore.spaces.micro import EnasMicroSpace
 CELL = Cell201Space(Cell201SpaceConfig())
 NONE, SKIP, CONV1, CONV3, POOL = range(5)
 MICRO = EnasMicroSpace(EnasMicroSpaceConfig(num_blocks=2))
-SHAREABLE = {"nasbench201": Cell201SpaceConfig(), "enas-micro": EnasMicroSpaceConfig()}
+SHAREABLE = {
+    "nasbench201": Cell201SpaceConfig(),
+    "enas-micro": EnasMicroSpaceConfig(),
+    "mobile": MobileSpaceConfig(),
+}
 
 
 def cell(*tokens: int) -> LabelledDag:

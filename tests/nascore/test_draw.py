@@ -7,7 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from nascore.config import Cell201SpaceConfig, ChainSpaceConfig, EnasMicroSpaceConfig
+from nascore.config import (
+    Cell201SpaceConfig,
+    ChainSpaceConfig,
+    EnasMicroSpaceConfig,
+    MobileSpaceConfig,
+)
 from nascore.draw import to_svg
 from nascore.spaces import ArchitectureGraph, GraphNode, ImageShape, make_space, sample
 
@@ -38,6 +43,7 @@ def graphs() -> Iterator[ArchitectureGraph]:
         ChainSpaceConfig(num_layers=15, vocabulary=4, channels_per_token=10),
         Cell201SpaceConfig(),
         EnasMicroSpaceConfig(),
+        MobileSpaceConfig(),
     ):
         space = make_space(config)
         for _ in range(12):

@@ -18,6 +18,7 @@ from nascore.config import (
     Cell201SpaceConfig,
     ChainSpaceConfig,
     EnasMicroSpaceConfig,
+    MobileSpaceConfig,
     SpaceSection,
 )
 from nascore.counting import count
@@ -45,11 +46,13 @@ from nascore.spaces.micro import (
     loose_ends,
 )
 from nascore.spaces.micro import Cell as CellOfBlocks
+from nascore.spaces.mobile import MobileSpace
 
 CONFIGS: dict[str, SpaceSection] = {
     "chain": ChainSpaceConfig(),
     "nasbench201": Cell201SpaceConfig(search_channels=4),
     "enas-micro": EnasMicroSpaceConfig(search_channels=4, final_channels=8),
+    "mobile": MobileSpaceConfig(width=0.5, search_width=0.25),
 }
 GREY, COLOUR = ImageShape(1, 8, 10), ImageShape(3, 32, 5)
 PAPER = ChainSpaceConfig(
@@ -177,6 +180,8 @@ def test_equal_keys_mean_equal_functions(space: SearchSpace) -> None:
     """Weights that depend on the layer's shape alone: then the same network has the same logits."""
     num_pairs = 0
     for genotype in genotypes(space, 4, seed=5):
+        if isinstance(space, MobileSpace):
+            genotype = with_empty_stages(space, genotype)
         key = space.canonical(genotype)
         expected = _logits_of_standard_weights(space, genotype)
         others = itertools.islice(neighbours(space, genotype), 40)
@@ -187,6 +192,13 @@ def test_equal_keys_mean_equal_functions(space: SearchSpace) -> None:
                 num_pairs += 1
                 torch.testing.assert_close(_logits_of_standard_weights(space, other), expected)
     assert num_pairs >= 5
+
+
+def with_empty_stages(space: MobileSpace, genotype: Genotype) -> Genotype:
+    """No operation in the first block of a stage: what the default is a copy of."""
+    bits = np.array(genotype.tokens).reshape(space.num_blocks, -1)
+    bits[[plan.is_first for plan in space.plans(GREY)]] = 0
+    return make_genotype(space, bits.flatten())
 
 
 def with_swapped_halves(genotype: Genotype) -> Iterator[Genotype]:
@@ -633,3 +645,150 @@ def test_a_space_without_a_valid_path_is_refused_with_one_message(
     with pytest.raises(ValidationError, match=told) as caught:
         section.model_validate({"operations": operations})
     assert caught.value.error_count() == 1
+
+
+# --- the space of InstaNAS --------------------------------------------------------------------
+
+PUBLISHED = MobileSpaceConfig(
+    stages=(
+        (16, 1, 1),
+        (24, 2, 1),
+        (32, 3, 2),
+        (64, 4, 2),
+        (96, 3, 1),
+        (160, 3, 2),
+        (320, 1, 1),
+    ),
+    stem_channels=32,
+    head_channels=1280,
+)
+SMALL = MobileSpace(MobileSpaceConfig(stages=((4, 2, 1), (8, 2, 2)), width=1, search_width=0.5))
+K3E6, K3E3, K5E6, K5E3, BASIC = range(5)
+
+
+def mobile(*blocks: tuple[int, ...], space: MobileSpace = SMALL) -> Genotype:
+    """A genotype by the operations of its blocks."""
+    return make_genotype(space, [op in block for block in blocks for op in range(5)])
+
+
+def test_mobile_published_size_is_that_of_the_release() -> None:
+    space = MobileSpace(PUBLISHED)
+    plans = space.plans(ImageShape(3, 32, 10))
+    assert len(space.cardinalities) == 85
+    assert [p.out_channels for p in plans] == (
+        [16] + [24] * 2 + [32] * 3 + [64] * 4 + [96] * 3 + [160] * 3 + [320]
+    )
+    assert [p.in_channels for p in plans] == [32, *(p.out_channels for p in plans[:-1])]
+    assert [p.out_size for p in plans] == [32] * 3 + [16] * 3 + [8] * 7 + [4] * 4
+    assert [p.in_size for p in plans] == [32, *(p.out_size for p in plans[:-1])]
+    assert [p.index for p in plans if p.is_first] == [0, 1, 3, 6, 10, 13, 16]
+    assert [p.index for p in plans if p.stride == 2] == [3, 6, 13]
+
+
+def test_mobile_of_k3e6_alone_is_mobilenet_v2() -> None:
+    """Counted by hand from its table; its first block alone expands by one, and ours by six."""
+    space, shape = MobileSpace(PUBLISHED), ImageShape(3, 32, 10)
+    expected = (3 * 9 * 32 + 2 * 32) + (320 * 1280 + 2 * 1280) + (1280 * 10 + 10)
+    for plan in space.plans(shape):
+        inner = 6 * plan.in_channels
+        expected += inner * (plan.in_channels + 9 + plan.out_channels)
+        expected += 2 * (2 * inner + plan.out_channels)
+    with torch.device("meta"):
+        network = space.build(mobile(*[(K3E6,)] * 17, space=space), shape, "final")
+    assert count(network, shape).num_params == expected
+    torchvision_expands = 32 * 6 * (32 + 9 + 16) + 4 * 32 * 6 - (32 * (9 + 16) + 2 * 32)
+    known = 3_504_872 - 1281 * 990  # the ImageNet network, with ten classes
+    assert expected == known + torchvision_expands
+
+
+def test_mobile_block_sums_what_is_active() -> None:
+    network = SMALL.build(mobile((K3E6, K5E3), (), (BASIC,), (K3E3,)), GREY, "final").eval()
+    block = network.blocks[0]
+    x_BCHW = images(ImageShape(16, 8, 10), 2)
+    first, second = block.operations
+    torch.testing.assert_close(block(x_BCHW), first(x_BCHW) + second(x_BCHW))
+    assert first.body[0].out_channels == 6 * 16
+    assert first.body[3].kernel_size == (3, 3)
+    assert second.body[0].out_channels == 3 * 16
+    assert second.body[3].kernel_size == (5, 5)
+    assert network.blocks[1](x_BCHW) is x_BCHW
+
+
+def test_mobile_shortcuts_are_where_the_shape_is_kept() -> None:
+    network = SMALL.build(mobile(*[(K3E6,)] * 4), GREY, "final")
+    assert [block.operations[0].has_shortcut for block in network.blocks] == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    residual = network.blocks[1].operations[0].eval()
+    x_BCHW = images(ImageShape(4, 8, 10), 2)
+    torch.testing.assert_close(residual(x_BCHW) - residual.body(x_BCHW), x_BCHW)
+
+
+def test_mobile_empty_blocks_are_identities_and_at_the_start_of_a_stage_basic() -> None:
+    empty = mobile((), (), (), ())
+    assert SMALL.describe(empty) == "0=basic 1=identity 2=basic 3=identity"
+    assert SMALL.canonical(empty) == SMALL.canonical(mobile((BASIC,), (), (BASIC,), ()))
+    assert SMALL.canonical(empty) != SMALL.canonical(mobile((BASIC,), (BASIC,), (BASIC,), ()))
+    assert torch.isfinite(build(SMALL, empty, GREY)(images(GREY, 2))).all()
+
+
+@pytest.mark.parametrize("size", [4, 5, 7, 9, 33])
+def test_mobile_plans_are_the_sizes_of_the_maps(size: int) -> None:
+    space, shape = MobileSpace(MobileSpaceConfig(stem_stride=2)), ImageShape(3, size, 4)
+    network = space.build(next(iter(space.covering())), shape, "final").eval()
+    seen: list[tuple[int, ...]] = []
+    for block in network.blocks:
+        block.register_forward_hook(
+            lambda _m, given, out: seen.append((*given[0].shape[1:3], *out.shape[1:3]))
+        )
+    assert network(images(shape, 2)).shape == (2, 4)
+    plans = space.plans(shape)
+    assert seen == [(p.in_channels, p.in_size, p.out_channels, p.out_size) for p in plans]
+
+
+def test_mobile_widths_scale_and_are_never_nothing() -> None:
+    space = MobileSpace(MobileSpaceConfig(width=0.5, search_width=0.01))
+    assert [p.out_channels for p in space.plans(GREY)] == [8, 12, 12, 16, 16, 32, 32, 48]
+    assert {p.out_channels for p in space.plans(GREY, "search")} == {4}
+
+
+@pytest.mark.parametrize("stages", [(), ((8, 65, 1),), ((8, 1, 3),), ((0, 1, 1),)])
+def test_mobile_stages_out_of_range_are_refused(stages: tuple) -> None:
+    with pytest.raises(ValidationError, match=r"stages"):
+        MobileSpaceConfig(stages=stages)
+
+
+def test_mobile_graph_shows_what_is_computed() -> None:
+    graph = SMALL.graph(mobile((K3E6, BASIC), (), (), (K5E3,)), GREY)
+    labels = [node.label for node in graph.nodes]
+    assert labels == [
+        "image",
+        "inverted 3×3, ×6",
+        "two conv 3×3",
+        "block 0",
+        "identity",
+        "two conv 3×3",
+        "inverted 5×5, ×3",
+        "classes",
+    ]
+    assert [(a, b) for a, b, _ in graph.edges][:5] == [
+        ("image", "b0-k3e6"),
+        ("image", "b0-basic"),
+        ("b0-k3e6", "b0"),
+        ("b0-basic", "b0"),
+        ("b0", "b1"),
+    ]
+
+
+def test_mobile_dag_leaves_out_what_is_not_computed() -> None:
+    space = MobileSpace(MobileSpaceConfig(stages=((4, 2, 1),)))
+    dag = space.dag(mobile((K3E6, K3E3), (), space=space))
+    assert dag.labels == (
+        *("input", "k3e6", "k3e3", "none", "none", "none", "sum"),
+        *("none",) * 5,
+        *("sum", "output"),
+    )
+    assert dag.edges == {(0, 1), (0, 2), (1, 6), (2, 6), (6, 12), (12, 13)}

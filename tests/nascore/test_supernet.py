@@ -17,6 +17,7 @@ from nascore.config import (
     Cell201SpaceConfig,
     ChainSpaceConfig,
     EnasMicroSpaceConfig,
+    MobileSpaceConfig,
     SpaceSection,
 )
 from nascore.genotype import Genotype
@@ -27,6 +28,7 @@ SHAPE = ImageShape(1, 8, 10)
 CONFIGS: dict[str, SpaceSection] = {
     "nasbench201": Cell201SpaceConfig(search_channels=4),
     "enas-micro": EnasMicroSpaceConfig(search_channels=4),
+    "mobile": MobileSpaceConfig(search_width=0.25),
 }
 CELL_201 = make_space(CONFIGS["nasbench201"])
 MICRO = make_space(CONFIGS["enas-micro"])
