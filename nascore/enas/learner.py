@@ -8,7 +8,7 @@ training unstable; the entropy is that of the whole distributions, not of the to
 baseline is the average before the update, which the rewards of the update do not bias.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from nascore.checkpoint import below
 from nascore.child import seeded_weights
 from nascore.enas.controller import Controller
 from nascore.enas.memory import Decoder, Memory, encoding_loss, uniform_entropy
+from nascore.enas.policy import Reward, uniform
 from nascore.methods.options import EnasOptions, MemoryEnasOptions, MemoryOptions
 from nascore.rl import reinforce_loss
 from nascore.seeding import Seeds
@@ -94,13 +95,11 @@ class Learner:
         )
 
     def _uniform(self, num: int, *name: str) -> Tensor:
-        sizes = self.controller.cardinalities
-        rng = self._seeds.numpy(self._stream, *name)
-        return torch.from_numpy(rng.integers(sizes, size=(num, len(sizes))))
+        return uniform(num, self.controller.cardinalities, self._seeds, self._stream, *name)
 
     # In the search.
 
-    def update(self, number: int, reward: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    def update(self, number: int, reward: Reward) -> dict[str, float]:
         """One step of Adam on the rewards of fresh samples, and on remembered architectures.
 
         Args:

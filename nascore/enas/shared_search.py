@@ -9,29 +9,24 @@ the learning rate follows the share of the budget that is spent.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nascore import checkpoint, distributed
-from nascore.errors import CheckpointError, InputError
+from nascore.enas import kept
+from nascore.enas.policy import Policy, UniformPolicy
 from nascore.genotype import Genotype
 from nascore.methods.options import EnasOptions, RandomWsOptions
-from nascore.seeding import Seeds
-from nascore.spaces import SearchSpace, make_genotype
+from nascore.spaces import make_genotype
 from nascore.supernet import make_supernet
 from nascore.task import Task, device_of
 from nascore.training import fitting_threads
 
-Reward = Callable[[Tensor], Tensor]
-"""Token strings (N, T) -> their rewards (N,)."""
-
-KIND = "shared-weights"
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
 _MOST_DRAWS = 20  # of a whole set of candidates, before a policy that repeats itself is helped out
 _HASTY_CANDIDATES = 10  # when somebody waits for the end
@@ -40,45 +35,6 @@ _SECONDS_PER_HOUR = 3600.0
 
 class SharedWeightsDiverged(Exception):
     """The loss of the shared weights is not finite any more."""
-
-
-class Policy(Protocol):
-    """What decides on paths. Random numbers come from the seed and the names given, so `state`
-    holds all that its future depends on."""
-
-    def sample(self, num: int, *name: str | int) -> Tensor:
-        """Token strings, int64 (num, T), on the CPU."""
-        ...
-
-    def update(self, number: int, reward: Reward) -> dict[str, float]:
-        """Learns from the rewards of what it samples; returns metrics."""
-        ...
-
-    def state(self) -> dict[str, Tensor]: ...
-
-    def load_state(self, state: dict[str, Tensor]) -> None: ...
-
-
-class UniformPolicy:
-    """Every token string is as likely as any other, and nothing is learned."""
-
-    def __init__(self, space: SearchSpace, seeds: Seeds, stream: str) -> None:
-        self._cardinalities, self._seeds, self._stream = space.cardinalities, seeds, stream
-
-    def sample(self, num: int, *name: str | int) -> Tensor:
-        rng = self._seeds.numpy(self._stream, "uniform", *name)
-        return torch.from_numpy(
-            rng.integers(self._cardinalities, size=(num, len(self._cardinalities)))
-        )
-
-    def update(self, number: int, reward: Reward) -> dict[str, float]:
-        return {}
-
-    def state(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        assert not state
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +94,7 @@ class SharedSearch:
         self._step = 0
         self._charged_s, self._before_s, self._start = charged_s, 0.0, time.monotonic()
         self._saved_s = time.monotonic()
-        self._path = task.state / f"{arm}.ckpt"
+        self._path = kept.path_of(task.state, arm)
 
     @property
     def seconds(self) -> float:
@@ -325,7 +281,7 @@ class SharedSearch:
                 if momentum is not None:
                     tensors[f"momentum.{i}"] = momentum.cpu()
             meta = {"identity": self._identity(), "step": self._step, "seconds": self.seconds}
-            checkpoint.save(self._path, tensors, meta, KIND)
+            checkpoint.save(self._path, tensors, meta, kept.KIND)
         self._saved_s = time.monotonic()
 
     def load(self) -> None:
@@ -334,14 +290,14 @@ class SharedSearch:
         Raises:
             InputError: there is no checkpoint, or it is damaged, or of another search.
         """
-        self._take_up(*_load(self._path))
+        self._take_up(*kept.load(self._path))
 
     def _restore(self) -> None:
         if self._path.exists():
-            self._take_up(*_load(self._path))
+            self._take_up(*kept.load(self._path))
 
     def _take_up(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        _check_identity(self._path, meta, self._identity())
+        kept.check_identity(self._path, meta, self._identity())
         self._supernet.load_state_dict(checkpoint.below("weights.", tensors))
         self._policy.load_state(checkpoint.below("policy.", tensors))
         for name, momentum in checkpoint.below("momentum.", tensors).items():
@@ -355,64 +311,7 @@ class SharedSearch:
         """What a checkpoint must have been made with to be gone on from."""
         task = self._task
         return {
-            **_settings(self._arm, task.method, task.space, task.seeds, self._options),
+            **kept.settings(self._arm, task.method, task.space, task.seeds, self._options),
             "shape": [task.shape.channels, task.shape.size, task.shape.num_classes],
             "data": task.splits.info.data_sha256,
         }
-
-
-# --- what an arm has left, without its data -----------------------------------------------------
-
-
-def load_policy_state(
-    state: Path,
-    arm: str,
-    *,
-    method: str,
-    space: SearchSpace,
-    seeds: Seeds,
-    options: RandomWsOptions,
-) -> dict[str, Tensor]:
-    """What `Policy.state` gave when the arm's checkpoint in the folder `state` was written.
-
-    Raises:
-        InputError: there is no checkpoint, or it is damaged, or of another search.
-    """
-    path = state / f"{arm}.ckpt"
-    tensors, meta = _load(path)
-    _check_identity(path, meta, _settings(arm, method, space, seeds, options))
-    return checkpoint.below("policy.", tensors)
-
-
-def _settings(
-    arm: str, method: str, space: SearchSpace, seeds: Seeds, options: RandomWsOptions
-) -> dict[str, Any]:
-    return {
-        "arm": arm,
-        "method": method,
-        "space": space.identifier,
-        "seed": seeds.seed,
-        "options": options.model_dump(mode="json", exclude={"checkpoint_s"}),
-    }
-
-
-def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if not path.exists():
-        raise InputError.of("checkpoint", path, "is not there: this search has not saved any yet")
-    try:
-        return checkpoint.load(path, KIND)
-    except CheckpointError as error:
-        raise InputError.of(
-            "checkpoint", path, f"{error}; delete it to start the search anew"
-        ) from error
-
-
-def _check_identity(path: Path, meta: dict[str, Any], made_with: Mapping[str, Any]) -> None:
-    identity = meta["identity"]
-    if any(identity.get(key) != value for key, value in made_with.items()):
-        raise InputError.of(
-            "checkpoint",
-            path,
-            "is of a search with other settings; take another folder, or delete it to start "
-            "the search anew",
-        )

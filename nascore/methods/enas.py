@@ -25,14 +25,10 @@ from nascore.arms import run_both
 from nascore.config import BudgetConfig
 from nascore.diagnosis.diagnosis import quick_metrics, quick_set
 from nascore.enas.controller import Controller
+from nascore.enas.kept import load_policy_state
 from nascore.enas.learner import Learner
-from nascore.enas.shared_search import (
-    Policy,
-    Ranked,
-    SharedSearch,
-    UniformPolicy,
-    load_policy_state,
-)
+from nascore.enas.policy import Policy, UniformPolicy
+from nascore.enas.shared_search import Ranked, SharedSearch
 from nascore.errors import CheckpointError
 from nascore.final import FinalModel, train_from_scratch
 from nascore.genotype import Genotype

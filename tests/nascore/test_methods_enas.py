@@ -1,87 +1,35 @@
 """memory-ENAS, ENAS and random search with shared weights, on real digits."""
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from shared_tasks import METHOD_NAMES, make_task
 from torch import Tensor
 
 from nascore import checkpoint
 from nascore.config import (
     BudgetConfig,
-    Cell201SpaceConfig,
     EnasMicroSpaceConfig,
-    SearchConfig,
-    SpaceSection,
-    TrainingConfig,
 )
-from nascore.data.batches import load
 from nascore.enas import shared_search
+from nascore.enas.kept import KIND
 from nascore.enas.learner import Learner
-from nascore.enas.shared_search import (
-    KIND,
-    Ranked,
-    SharedSearch,
-    SharedWeightsDiverged,
-    UniformPolicy,
-)
+from nascore.enas.policy import UniformPolicy
+from nascore.enas.shared_search import Ranked, SharedSearch, SharedWeightsDiverged
 from nascore.errors import InputError
-from nascore.methods import METHODS, enas
+from nascore.methods import enas
 from nascore.methods.options import EnasOptions
 from nascore.results import SearchResult
 from nascore.seeding import Seeds
-from nascore.spaces import ImageShape, make_space
 from nascore.task import Task
 
-METHOD_NAMES = ("memory-enas", "enas", "random-ws")
-SPACE = Cell201SpaceConfig(search_channels=4, final_channels=4, final_cells_per_stage=1)
-SHORT = BudgetConfig(steps=24)
-SMALL: dict[str, Any] = {"num_candidates": 12, "reward_batch": 30, "weights": {"batch_size": 32}}
-LEARNING: dict[str, Any] = {
-    **SMALL,
-    "controller": {"hidden_size": 8, "architectures": 3, "lr": 0.01},
-    "controller_every": 4,
-    "diagnose_every": 0,
-}
-OPTIONS: dict[str, dict[str, Any]] = {
-    "random-ws": SMALL,
-    "enas": LEARNING,
-    "memory-enas": {
-        **LEARNING,
-        "memory": {"capacity": 40, "warmup": 20, "batch_size": 8, "pretrain_steps": 3},
-    },
-}
-
-
-def make_task(
-    folder: Path,
-    data: Path,
-    method: str = "memory-enas",
-    *,
-    budget: BudgetConfig = SHORT,
-    seed: int = 0,
-    control: bool = True,
-    space: SpaceSection = SPACE,
-    **options: Any,
-) -> Task:
-    folder.mkdir(exist_ok=True)
-    child = TrainingConfig(epochs=1, max_steps=4)
-    return Task(
-        method=method,
-        seeds=Seeds(seed),
-        space=make_space(space),
-        splits=load(data, torch.device("cpu")),
-        shape=ImageShape(1, 8, 10),
-        search=SearchConfig(space=space, budget=budget, child=child, control=control),
-        final=TrainingConfig(epochs=1),
-        options=METHODS[method].options.model_validate({**OPTIONS[method], **options}),
-        controller=folder,
-        state=folder,
-        report=lambda metrics, step: None,
-    )
+KILLED = Path(__file__).parent.parent / "support" / "killed_search.py"
 
 
 def run(task: Task) -> SearchResult:
@@ -273,24 +221,30 @@ def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SharedSearch, "_learning_rate", dying)
 
 
+# Checkpoints come at steps 16, 32, ...; the deaths lie between them, and in the writing of one.
+DEATHS = ("0", "3", "15", "s1", "16", "17", "31", "s2", "50", "64", "79", "95")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHOD_NAMES)
-def test_killed_at_ten_steps_it_goes_on_bit_for_bit(
-    tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch, method: str
+def test_killed_again_and_again_it_goes_on_bit_for_bit(
+    tmp_path: Path, digits_folder: Path, method: str
 ) -> None:
-    """Checkpoints come at steps 16, 32, ...; the deaths lie between them."""
-    budget, often = BudgetConfig(steps=96), {"checkpoint_s": 0.0}
-    whole = make_task(tmp_path / "whole", digits_folder, method, budget=budget, **often)
-    expected = outcome(run(whole))
-    parts = make_task(tmp_path / "parts", digits_folder, method, budget=budget, **often)
-    enas.pretrain(parts)
-    for step in (0, 3, 15, 16, 17, 31, 50, 64, 79, 95):
-        with monkeypatch.context() as patched:
-            kill_at(step, patched)
-            with pytest.raises(Killed):
-                enas.search(parts)
-    assert outcome(enas.search(parts)) == expected
+    """Real processes, which get SIGKILL."""
+
+    def work(folder: Path, *deaths: str) -> list[str]:
+        command = [sys.executable, str(KILLED), method, str(folder), str(digits_folder), *deaths]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert work(whole) == ["0"]
+    assert work(parts, *DEATHS) == [*["-9"] * len(DEATHS), "0"]
+    assert (parts / "outcome.json").read_text() == (whole / "outcome.json").read_text()
     for arm in ("method", "control"):
-        assert are_equal(kept(parts, arm), kept(whole, arm))
+        tensors = [checkpoint.load(at / f"{arm}.ckpt", KIND)[0] for at in (whole, parts)]
+        assert are_equal(*tensors)
 
 
 def test_a_finished_search_does_nothing_again(

@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from components.config import Config, dumps, parse
 from components.steps.tasks import build_task
 from components.tracking import Tracker
-from nascore.enas.shared_search import SharedSearch, UniformPolicy
+from nascore.enas.policy import UniformPolicy
+from nascore.enas.shared_search import SharedSearch
 from nascore.methods import enas
 from nascore.spaces import make_genotype
 from nascore.spaces.cell201 import Cell201Space

@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "nascore"))
-from test_methods_enas import make_task
+from shared_tasks import make_task
 
 from nascore import distributed
 from nascore.enas.shared_search import SharedSearch

@@ -1,0 +1,66 @@
+"""Searches with shared weights that take a second, for tests and for processes of theirs."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nascore.config import (
+    BudgetConfig,
+    Cell201SpaceConfig,
+    SearchConfig,
+    SpaceSection,
+    TrainingConfig,
+)
+from nascore.data.batches import load
+from nascore.methods import METHODS
+from nascore.seeding import Seeds
+from nascore.spaces import ImageShape, make_space
+from nascore.task import Task
+
+METHOD_NAMES = ("memory-enas", "enas", "random-ws")
+SPACE = Cell201SpaceConfig(search_channels=4, final_channels=4, final_cells_per_stage=1)
+SHORT = BudgetConfig(steps=24)
+SMALL: dict[str, Any] = {"num_candidates": 12, "reward_batch": 30, "weights": {"batch_size": 32}}
+LEARNING: dict[str, Any] = {
+    **SMALL,
+    "controller": {"hidden_size": 8, "architectures": 3, "lr": 0.01},
+    "controller_every": 4,
+    "diagnose_every": 0,
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "random-ws": SMALL,
+    "enas": LEARNING,
+    "memory-enas": {
+        **LEARNING,
+        "memory": {"capacity": 40, "warmup": 20, "batch_size": 8, "pretrain_steps": 3},
+    },
+}
+
+
+def make_task(
+    folder: Path,
+    data: Path,
+    method: str = "memory-enas",
+    *,
+    budget: BudgetConfig = SHORT,
+    seed: int = 0,
+    control: bool = True,
+    space: SpaceSection = SPACE,
+    **options: Any,
+) -> Task:
+    folder.mkdir(exist_ok=True)
+    child = TrainingConfig(epochs=1, max_steps=4)
+    return Task(
+        method=method,
+        seeds=Seeds(seed),
+        space=make_space(space),
+        splits=load(data, torch.device("cpu")),
+        shape=ImageShape(1, 8, 10),
+        search=SearchConfig(space=space, budget=budget, child=child, control=control),
+        final=TrainingConfig(epochs=1),
+        options=METHODS[method].options.model_validate({**OPTIONS[method], **options}),
+        controller=folder,
+        state=folder,
+        report=lambda metrics, step: None,
+    )
