@@ -113,17 +113,18 @@ class MetaGraph(nn.Module):
         else:
             is_empty_B = ~active_BO.any(dim=1)
             total_BCHW = torch.where(is_empty_B[:, None, None, None], x_BCHW, 0.0)
+        # In place: no backward pass needs the sums, and copies of them cost what an operation does.
         for operation, count in enumerate(counts):
             if count == 0:
                 continue
             module = self.operation(block, operation)
             with _statistics(module, count, batch):
                 if count == batch:
-                    total_BCHW = total_BCHW + module(x_BCHW)
+                    total_BCHW.add_(module(x_BCHW))
                 else:
                     rows_N = active_BO[:, operation].nonzero().squeeze(1)
                     out_NCHW = module(x_BCHW.index_select(0, rows_N))
-                    total_BCHW = total_BCHW.index_add(0, rows_N, out_NCHW)
+                    total_BCHW.index_add_(0, rows_N, out_NCHW)
         return total_BCHW
 
     def _make_once(self, name: str, make: Callable[[], nn.Module]) -> nn.Module:

@@ -229,16 +229,16 @@ def test_no_gradient_and_no_statistics_in_evaluation(graph: MetaGraph) -> None:
 def test_a_few_steps_learn_through_random_policies() -> None:
     """Two kinds of images, told apart by their brightness, through other operations each time."""
     graph = make_metagraph(SPACE, SHAPE, seed=0)
-    y_B = torch.arange(64) % 2
-    x_BCHW = images(64) * 0.3 + y_B[:, None, None, None]
+    y_B = torch.arange(32) % 2
+    x_BCHW = images(32) * 0.3 + y_B[:, None, None, None]
     optimizer = torch.optim.SGD(graph.parameters(), lr=0.05, momentum=0.9)
     for step in range(30):
         optimizer.zero_grad()
-        F.cross_entropy(graph(x_BCHW, policies(64, keep=0.5, seed=step)), y_B).backward()
+        F.cross_entropy(graph(x_BCHW, policies(32, keep=0.5, seed=step)), y_B).backward()
         optimizer.step()
     graph.eval()
     with torch.no_grad():
-        hits = graph(x_BCHW, policies(64, keep=0.5, seed=99)).argmax(1) == y_B
+        hits = graph(x_BCHW, policies(32, keep=0.5, seed=99)).argmax(1) == y_B
     assert hits.float().mean() > 0.9
 
 
