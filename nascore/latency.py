@@ -70,9 +70,9 @@ def measure(network: nn.Module, shape: ImageShape, config: LatencyConfig) -> Lat
     Raises:
         InputError: `latency.device` is cuda and there is none.
     """
-    device = _device(config)
+    device = settled_device(config)
     home = next(network.parameters()).device
-    with _threads(config.threads), evaluation_mode(network):
+    with thread_limit(config.threads), evaluation_mode(network):
         try:
             network.to(device)
             times_ms = np.array(_time(network, shape, config, device))
@@ -115,7 +115,7 @@ def _time(
         config.batch_size, shape.channels, shape.size, shape.size, generator=generator
     ).to(device)
     times_ms = []
-    with torch.inference_mode(), _no_garbage_collection():
+    with torch.inference_mode(), no_garbage_collection():
         for run in range(config.warmup_runs + config.runs):
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
@@ -129,7 +129,8 @@ def _time(
 
 
 @contextmanager
-def _threads(number: int | None) -> Iterator[None]:
+def thread_limit(number: int | None) -> Iterator[None]:
+    """CPU threads of torch inside the block; as many as before where None."""
     before = torch.get_num_threads()
     try:
         if number is not None:
@@ -140,7 +141,8 @@ def _threads(number: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """Garbage is collected before the block, and not inside."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -151,7 +153,8 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _device(config: LatencyConfig) -> torch.device:
+def settled_device(config: LatencyConfig) -> torch.device:
+    """The device to measure on; raises InputError when it is not there."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise OutsideError.of(
             "latency.device", "cuda", "there is no CUDA device here; use cpu or auto"
