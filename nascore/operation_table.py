@@ -82,7 +82,7 @@ class OperationTable:
         rest: from the end of a network's last operation to its answer.
         date: ISO 8601, UTC.
         warmup_runs: of each network, not counted.
-        correction: factor that is in all times, since medians do not add up (`nascore.profiling`).
+        correction: the factor that all entries have in common (`nascore.profiling`).
         disturbed: share of the runs that were interrupted by other processes, and not counted if
             enough others were there.
     """

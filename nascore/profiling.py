@@ -13,9 +13,11 @@ it counts involuntary context switches of this process. What counts is the media
 distance between the quartiles. On a GPU marks are events of its own clock, and the device is
 synchronised before and after a run.
 
-Medians do not add up: where now this operation is slow and now that one, no run is as fast as the
-sum of their medians. So all entries have one factor in common, the median, over the networks that
-the table is made of, of a whole run's median by the sum of its operations'.
+Two things make the sum of an architecture's entries differ from its time, and both are much the
+same for all: a mark takes time, and medians do not add up (where now this operation is slow and now
+that one, no run is as fast as the sum of their medians). So the networks that the table is made of
+are timed without marks, too, and all entries have one factor in common: the median, over these
+networks, of what was measured without marks by the sum of the entries.
 """
 
 import resource
@@ -89,7 +91,7 @@ class Timings:
     Attributes:
         entries: of operations, by key.
         rest: from the last operation to the answer.
-        correction: factor that is in all of these times, see the module text.
+        correction: the factor that all of these times have in common, see the module text.
         whole: of each runner that was only timed as a whole, in their order.
         disturbed: share of all runs that were interrupted.
     """
@@ -167,8 +169,8 @@ class Profiler:
             timed: are timed as a whole, without a mark inside.
         """
         laps: dict[str, _Series] = {key: _Series() for one in measured for key in one.keys}
-        rest = _Series()
-        runs, wholes = [_Series() for _ in measured], [_Series() for _ in timed]
+        rest, both = _Series(), [*timed, *measured]
+        runs, wholes = [_Series() for _ in measured], [_Series() for _ in both]
         config = self._config
         with thread_limit(config.threads), torch.inference_mode(), no_garbage_collection():
             for number in range(config.warmup_runs + _PATIENCE * config.runs):
@@ -176,20 +178,21 @@ class Profiler:
                     for series in (rest, *laps.values(), *runs, *wholes):
                         series.clear()
                 self._measure(measured, runs, laps, rest, rng)
-                for i in rng.permutation(len(timed)):
-                    wholes[i].add(*self._whole(timed[i]))
+                for i in rng.permutation(len(both)):
+                    wholes[i].add(*self._whole(both[i]))
                 fewest = min(one.num_undisturbed for one in (*runs, *wholes))
                 if number >= config.warmup_runs and fewest >= config.runs:
                     break
-        all_runs = [count for one in (*runs, *wholes) for count in one.interruptions]
-        entries, last = {key: series.entry() for key, series in laps.items()}, rest.entry()
-        correction = _correction(measured, [series.entry() for series in runs], entries, last)
+        entries = {key: series.entry() for key, series in laps.items()}
+        last, whole = rest.entry(), [series.entry() for series in wholes]
+        correction = _correction(measured, whole[len(timed) :], entries, last)
+        disturbed = [count > 0 for one in (*runs, *wholes) for count in one.interruptions]
         return Timings(
             entries={key: entry.times(correction) for key, entry in entries.items()},
             rest=last.times(correction),
             correction=correction,
-            whole=tuple(series.entry() for series in wholes),
-            disturbed=float(np.mean([count > 0 for count in all_runs])),
+            whole=tuple(whole[: len(timed)]),
+            disturbed=float(np.mean(disturbed)),
         )
 
     def table(self, timings: Timings, made_for: Circumstances) -> OperationTable:
@@ -283,11 +286,11 @@ def _structure(module: nn.Module) -> str:
 
 
 def _correction(
-    measured: Sequence[Runner], runs: Sequence[Entry], entries: Mapping[str, Entry], rest: Entry
+    measured: Sequence[Runner], whole: Sequence[Entry], entries: Mapping[str, Entry], rest: Entry
 ) -> float:
     """See the module text."""
     sums_ms = [sum(entries[key].ms for key in one.keys) + rest.ms for one in measured]
-    return float(np.median([run.ms / sum_ms for run, sum_ms in zip(runs, sums_ms, strict=True)]))
+    return float(np.median([one.ms / sum_ms for one, sum_ms in zip(whole, sums_ms, strict=True)]))
 
 
 @contextmanager
