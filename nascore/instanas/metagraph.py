@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from nascore.child import seeded_weights
 from nascore.ops import evaluation_mode
 from nascore.spaces import ImageShape, make_genotype
-from nascore.spaces.mobile import HEAD, OPS, STEM, MobileSpace, effective, part_name
+from nascore.spaces.mobile import HEAD, OPS, STEM, BlockPlan, MobileSpace, effective, part_name
 
 MIN_IMAGES = 8
 """Fewer images than these, in a larger batch, do not change an operation's running averages."""
@@ -105,14 +105,8 @@ class MetaGraph(nn.Module):
 
     def _block(self, block: int, x_BCHW: Tensor, active_BO: Tensor) -> Tensor:
         """The sum of each image's operations; the image itself where it has none."""
-        batch, plan = len(x_BCHW), self.plans[block]
-        counts = active_BO.sum(dim=0).tolist()
-        if plan.is_first:
-            size = (batch, plan.out_channels, plan.out_size, plan.out_size)
-            total_BCHW = x_BCHW.new_zeros(size)
-        else:
-            is_empty_B = ~active_BO.any(dim=1)
-            total_BCHW = torch.where(is_empty_B[:, None, None, None], x_BCHW, 0.0)
+        batch, counts = len(x_BCHW), active_BO.sum(dim=0).tolist()
+        total_BCHW = passed_on(x_BCHW, active_BO, self.plans[block])
         # In place: no backward pass needs the sums, and copies of them cost what an operation does.
         for operation, count in enumerate(counts):
             if count == 0:
@@ -137,6 +131,15 @@ def make_metagraph(space: MobileSpace, shape: ImageShape, *, seed: int) -> MetaG
     """A meta-graph whose initial weights depend on `seed` alone; the global generator is kept."""
     with seeded_weights(seed):
         return MetaGraph(space, shape)
+
+
+def passed_on(x_BCHW: Tensor, active_BO: Tensor, plan: BlockPlan) -> Tensor:
+    """A block's output before any operation: images that have none, and zeros for the others."""
+    if plan.is_first:
+        size = (x_BCHW.shape[0], plan.out_channels, plan.out_size, plan.out_size)
+        return x_BCHW.new_zeros(size)
+    is_empty_B = ~active_BO.any(dim=1)
+    return torch.where(is_empty_B[:, None, None, None], x_BCHW, 0.0)
 
 
 def _statistics(module: nn.Module, count: int, batch: int) -> AbstractContextManager[None]:
