@@ -108,7 +108,7 @@ class Profiler:
 
     Args:
         parts: the operations, by any name; a module that runs inside another one of them must not
-            be among them.
+            be among them. They are moved to the device and put into evaluation mode.
         shape: of the images.
         config: batch size, device, threads, runs and warm-up runs. Each network is run so often,
             and up to three times as often where runs are disturbed.
