@@ -104,7 +104,9 @@ def profile_space(
     """
     space, rng = make_space(section), np.random.default_rng(seed)
     genotypes = _different(space, NUM_MEASURED + num_checked, rng)
-    num_measured = min(NUM_MEASURED, len(genotypes) // 2)
+    num_measured = NUM_MEASURED
+    if len(genotypes) < NUM_MEASURED + num_checked:  # a small space
+        num_measured = max(len(genotypes) // 2, len(genotypes) - num_checked)
     with seeded_weights(seed):
         networks: _Shared | _Separate
         if hasattr(space, "assemble"):

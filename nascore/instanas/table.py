@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nascore import space_profile
 from nascore.config import LatencyConfig, MobileSpaceConfig
 from nascore.counting import count
 from nascore.errors import InputError
@@ -28,7 +29,7 @@ from nascore.instanas.routing import run_one
 from nascore.operation_table import OperationTable, load, settings_sha256
 from nascore.ops import evaluation_mode
 from nascore.profiling import Call, Profiler, circumstances, unit_key
-from nascore.space_profile import NUM_MEASURED, Check, held_against
+from nascore.space_profile import Check, held_against
 from nascore.spaces import ImageShape
 from nascore.spaces.mobile import (
     DEFAULT_OP,
@@ -195,13 +196,14 @@ def measure(
             "images have networks of their own and are computed one at a time; set it to 1",
         )
     rng = np.random.default_rng(seed)
+    num_measured = space_profile.NUM_MEASURED
     policies = [torch.ones(graph.policy_shape, dtype=torch.bool)]
-    policies += [_random_policy(graph, rng) for _ in range(NUM_MEASURED + num_checked)]
+    policies += [_random_policy(graph, rng) for _ in range(num_measured + num_checked)]
     parts = dict(graph.parts.items()) | ({} if controller is None else {CONTROLLER: controller})
     with _ready(graph), _ready(controller):
         profiler = Profiler(parts, graph.shape, config)
         runners = [profiler.runner(_of_policy(graph, controller, one)) for one in policies]
-        measured, timed = runners[: NUM_MEASURED + 1], runners[NUM_MEASURED + 1 :]
+        measured, timed = runners[: num_measured + 1], runners[num_measured + 1 :]
         timings = profiler.run(measured, timed, rng=rng)
         made_for = circumstances(
             graph.space.identifier,
@@ -213,7 +215,7 @@ def measure(
     table = profiler.table(timings, made_for)
     if not timed:
         return table, None
-    names = [_describe(policy) for policy in policies[NUM_MEASURED + 1 :]]
+    names = [_describe(policy) for policy in policies[num_measured + 1 :]]
     return table, held_against(table, names, timed, timings.whole, timings.disturbed)
 
 

@@ -1,12 +1,14 @@
 """What a policy costs: by measurement, and by count."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from nascore import profiling, space_profile
 from nascore.config import LatencyConfig, MobileSpaceConfig
 from nascore.counting import count
 from nascore.errors import InputError
@@ -28,6 +30,15 @@ from nascore.spaces.mobile import DEFAULT_OP, MobileSpace
 SHAPE = ImageShape(channels=3, size=8, num_classes=10)
 CONFIG = MobileSpaceConfig(stages=((8, 2, 1), (12, 2, 2)), stem_channels=8, head_channels=16)
 QUICK = LatencyConfig(device="cpu", threads=1, warmup_runs=1, runs=20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_runs() -> Iterator[None]:
+    """Of few networks, also where the machine is busy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(space_profile, "NUM_MEASURED", 4)
+        patch.setattr(profiling, "_PATIENCE", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +175,7 @@ def test_a_table_is_read_where_it_was_made_and_refused_elsewhere(
     assert (found.fixed, found.controller) == (made.fixed, made.controller)
     other = ImageShape(3, 16, 10)
     larger = make_metagraph(MobileSpace(CONFIG), other, seed=0)
-    with pytest.raises(InputError, match="image size = 8: here it is 16.*nas profile"):
+    with pytest.raises(InputError, match=r"image size = 8: here it is 16.*nas profile"):
         read(path, larger, QUICK)
     with pytest.raises(InputError, match="threads = 1: here it is 2"):
         read(path, graph, QUICK.model_copy(update={"threads": 2}))

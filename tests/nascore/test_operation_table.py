@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nascore import profiling
+from nascore import profiling, space_profile
 from nascore.config import (
     Cell201SpaceConfig,
     ChainSpaceConfig,
@@ -93,7 +93,7 @@ def test_every_difference_is_told_and_how_to_make_one(tmp_path: Path) -> None:
 def test_what_is_no_table_is_wrong_input(tmp_path: Path, content: str) -> None:
     path = tmp_path / "table.json"
     path.write_text(content)
-    with pytest.raises(InputError, match="is no table that this version reads.*nas profile"):
+    with pytest.raises(InputError, match=r"is no table that this version reads.*nas profile"):
         load(path, MADE_FOR)
 
 
@@ -245,8 +245,12 @@ SMALL: dict[str, SpaceSection] = {
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_table_predicts_networks_it_was_not_made_of(name: str) -> None:
-    """Only roughly, by tiny networks on a machine that may be busy."""
+def test_a_table_predicts_networks_it_was_not_made_of(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only roughly: the networks are tiny and the machine may be busy."""
+    monkeypatch.setattr(space_profile, "NUM_MEASURED", 6)
+    monkeypatch.setattr(profiling, "_PATIENCE", 1)
     section = SMALL[name]
     table, check = profile_space(section, SHAPE, QUICK, num_checked=12)
     assert len(set(check.names)) == 12
@@ -261,9 +265,8 @@ def test_a_table_predicts_networks_it_was_not_made_of(name: str) -> None:
 def test_a_space_with_parts_has_all_its_operations_in_the_table(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nascore import space_profile
-
     monkeypatch.setattr(space_profile, "NUM_MEASURED", 2)
+    monkeypatch.setattr(profiling, "_PATIENCE", 1)
     section = SMALL[name]
     table, _ = profile_space(section, SHAPE, QUICK, num_checked=2)
     space, rng = make_space(section), np.random.default_rng(5)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from nascore import profiling, space_profile
 from nascore.operation_table import OperationTable
 from pipelines.cli import main
 
@@ -30,6 +31,13 @@ SPACES: dict[str, dict[str, Any]] = {
     },
     "chain": {"search.space.num_layers": 2},
 }
+
+
+@pytest.fixture(autouse=True)
+def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of few networks, also where the machine is busy."""
+    monkeypatch.setattr(space_profile, "NUM_MEASURED", 4)
+    monkeypatch.setattr(profiling, "_PATIENCE", 1)
 
 
 def profile(out: Path, settings: dict[str, Any], *arguments: str) -> Result:
