@@ -23,7 +23,7 @@ def identity(
     """Of the study of one arm.
 
     Args:
-        method: of the arm; the control's is `random`.
+        method: of the arm; the control's is `Method.control`.
         options: of the method; None where the arm has none.
         space: its identifier.
     """

@@ -10,6 +10,7 @@ import dataclasses
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Protocol
@@ -59,6 +60,22 @@ class Proposer(Protocol):
 
 class SearchFailed(Exception):
     """No child finished, so there is no architecture to return."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What a method is held against, at equal cost.
+
+    Attributes:
+        method: its name; must be that of the method's entry in `nascore.methods.METHODS`.
+        spoken: what sentences call it.
+        charged_s: seconds that it spent before its first child.
+    """
+
+    proposer: Proposer
+    method: str = "random"
+    spoken: str = "random search"
+    charged_s: float = 0.0
 
 
 class _Pruned(Exception):
@@ -203,10 +220,9 @@ class Worker:
 def search_by_proposing(
     task: Task,
     proposer: Proposer,
-    control: Proposer | None,
+    control: Control | None,
     *,
     charged_s: float = 0.0,
-    control_charged_s: float = 0.0,
     compared: float = TOP_FRACTION,
 ) -> SearchResult:
     """The method's arm beside its control at equal cost, and the verdict.
@@ -217,7 +233,6 @@ def search_by_proposing(
 
     Args:
         charged_s: seconds that the method spent before its first child.
-        control_charged_s: the same of the control.
         compared: share of the children, the best ones, that the verdict compares.
 
     Raises:
@@ -225,8 +240,11 @@ def search_by_proposing(
         StorageAway: the database of the study was away for too long.
     """
     with contextlib.closing(_open_storage(task)) as storage:
-        arm, other = _run_arms(task, proposer, control, storage, (charged_s, control_charged_s))
-    return _result(task, arm, other, compared)
+        arm, other = _run_arms(task, proposer, control, storage, charged_s)
+    verdict = None
+    if control is not None and other is not None:
+        verdict = _verdict(task, arm, other, control.spoken, compared)
+    return _result(task, arm, other, verdict)
 
 
 def _open_storage(task: Task) -> Storage:
@@ -243,13 +261,14 @@ def _open_storage(task: Task) -> Storage:
 def _run_arms(
     task: Task,
     proposer: Proposer,
-    control: Proposer | None,
+    control: Control | None,
     storage: Storage,
-    charged_s: tuple[float, float],
+    charged_s: float,
 ) -> tuple[Arm, Arm | None]:
     search = task.search
     pruner = make_pruner(search.pruner, search.child.epochs)
     # Opened here, one after the other: making the tables of a new file is not for two at once.
+    arms = {"method": task.method} | ({} if control is None else {"control": control.method})
     studies = {
         arm: Study(
             storage,
@@ -257,7 +276,7 @@ def _run_arms(
             _identity(task, method),
             pruner=pruner,
         )
-        for arm, method in (("method", task.method), ("control", "random"))
+        for arm, method in arms.items()
     }
     is_timed = search.budget.unit in ("seconds", "gpu_hours")
 
@@ -272,16 +291,20 @@ def _run_arms(
         ).run()
 
     def run_method() -> Arm:
-        return run("method", proposer, charged_s[0])
+        return run("method", proposer, charged_s)
 
     def run_control() -> Arm | None:
-        return None if control is None else run("control", control, charged_s[1])
+        if control is None:
+            return None
+        return run("control", control.proposer, control.charged_s)
 
     at_once = search.workers == 1 and uses_one_thread(task.splits.train, search.child)
     return run_both(run_method, run_control, at_once=at_once)
 
 
-def _result(task: Task, arm: Arm, control: Arm | None, compared: float) -> SearchResult:
+def _result(
+    task: Task, arm: Arm, control: Arm | None, verdict: dict[str, object] | None
+) -> SearchResult:
     best = best_child(arm.children, value=lambda child: _value(child, task))
     if best is None or best.scores is None:
         reasons = sorted({child.failure for child in arm.children if child.failure})
@@ -296,7 +319,7 @@ def _result(task: Task, arm: Arm, control: Arm | None, compared: float) -> Searc
         valid_accuracy=best.scores.valid_accuracy,
         arm=arm,
         control=control,
-        verdict=None if control is None else _verdict(task, arm, control, compared),
+        verdict=verdict,
         cost_metric="num_params" if task.search.cost is None else task.search.cost.metric,
         pareto=pareto_front(arm.children),
         versions=versions(),
@@ -312,10 +335,19 @@ def versions() -> dict[str, str]:
     }
 
 
-def _verdict(task: Task, arm: Arm, control: Arm, compared: float) -> dict[str, object]:
+def _verdict(
+    task: Task, arm: Arm, control: Arm, control_name: str, compared: float
+) -> dict[str, object]:
     scores, others = ([_value(child, task) for child in one.children] for one in (arm, control))
     rng = task.seeds.numpy("verdict")
-    return compare(scores, others, rng=rng, name=arm.method, top_fraction=compared).to_dict()
+    return compare(
+        scores,
+        others,
+        rng=rng,
+        name=arm.method,
+        control_name=control_name,
+        top_fraction=compared,
+    ).to_dict()
 
 
 def _value(child: Child, task: Task) -> float | None:

@@ -98,6 +98,7 @@ def compare(
     confidence: float = 0.95,
     margin: float | None = None,
     name: str = "the method",
+    control_name: str = "random search",
     points: float = 100.0,
     num_resamples: int = 1999,
     top_fraction: float = TOP_FRACTION,
@@ -111,7 +112,7 @@ def compare(
         confidence: of the interval; "better" is wrongly said in at most (1 - confidence) / 2 of
             the runs in which the method is random search.
         margin: see the module; a tenth of (best - median) of the control when not given.
-        name: how the statement calls the method.
+        name, control_name: how the statement calls the two.
         points: turns a difference into percentage points for the statement: 100 for accuracies
             that are fractions, 1 for those in percent.
         num_resamples: random labellings, and bootstrap samples.
@@ -154,7 +155,7 @@ def compare(
         statistic=_STATISTIC.format(k=k) if k > 1 else "difference of the best children",
         statement="",
     )
-    return replace(verdict, statement=_statement(verdict, name, points))
+    return replace(verdict, statement=_statement(verdict, name, control_name, points))
 
 
 def _decide(
@@ -228,20 +229,20 @@ def _bootstrap_interval(
 # --- words ----------------------------------------------------------------------------------
 
 
-def _statement(verdict: Verdict, name: str, points: float) -> str:
+def _statement(verdict: Verdict, name: str, control: str, points: float) -> str:
     best, difference = verdict.best_difference, verdict.difference
     if verdict.interval is None or best is None or difference is None:
         fewest = min(verdict.num_method, verdict.num_control)
         return (
-            f"It is undecided whether {name} beats random search: an arm has only {fewest} "
+            f"It is undecided whether {name} beats {control}: an arm has only {fewest} "
             f"finished {'child' if fewest == 1 else 'children'}, and at least {MIN_CHILDREN} "
             "are needed."
         )
     subject = name[:1].upper() + name[1:]
     opening = {
-        "better": f"{subject} beat random search at equal cost",
-        "not better": f"{subject} did not beat random search at equal cost",
-        "undecided": f"It is undecided whether {name} beats random search at equal cost",
+        "better": f"{subject} beat {control} at equal cost",
+        "not better": f"{subject} did not beat {control} at equal cost",
+        "undecided": f"It is undecided whether {name} beats {control} at equal cost",
     }[verdict.outcome]
     top = f", its {verdict.top_k} best on average {_side(difference * points)}"
     low, high = (end * points for end in verdict.interval)

@@ -22,10 +22,11 @@ def check_studies(settings: Config, data_sha256: str) -> None:
     from nascore.spaces import make_space  # torch: three seconds, which other runs do not wait for
     from nascore.storage import Storage, resolve_url
 
+    control = METHODS[settings.method].control
     options = METHODS[settings.method].options.model_validate(search.options)
     problems: list[Problem] = []
     with contextlib.closing(Storage(resolve_url(search.storage))) as storage:
-        for arm, method in (("method", settings.method), ("control", "random")):
+        for arm, method in (("method", settings.method), ("control", control)):
             wanted = identity(
                 method,
                 options=options if method == settings.method else None,

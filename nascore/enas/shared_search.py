@@ -110,6 +110,7 @@ class SharedSearch:
         """
         with fitting_threads(self._task.splits.train, self._options.weights):
             self._restore()
+            self._report({f"weights/{self._arm}/processes": distributed.size()}, self._step)
             batches = self._batches()
             while (share := self._share()) < 1 and not self._should_stop():
                 self._train_weights(*next(batches), share)

@@ -94,6 +94,7 @@ class Method:
             children of their own.
         budget_units: in which its budget may be given.
         needs_shared_weights: the space must offer them (`nascore.spaces.SharedSpace`).
+        control: the method that its search is held against, at equal cost.
     """
 
     summary: str
@@ -103,6 +104,7 @@ class Method:
     shares_batches: bool = False
     budget_units: tuple[str, ...] = ("children", "steps", "seconds", "gpu_hours")
     needs_shared_weights: bool = False
+    control: str = "random"
 
     def load(self) -> MethodModule:
         return cast(MethodModule, importlib.import_module(self.module))
@@ -117,6 +119,7 @@ _SHARED: Any = {
     "shares_batches": True,
     "budget_units": ("steps", "seconds", "gpu_hours"),
     "needs_shared_weights": True,
+    "control": "random-ws",
 }
 
 METHODS: dict[str, Method] = {

@@ -34,7 +34,7 @@ from nascore.final import FinalModel, train_from_scratch
 from nascore.genotype import Genotype
 from nascore.methods.options import EnasOptions, MemoryEnasOptions, RandomWsOptions
 from nascore.results import Arm, Child, SearchResult
-from nascore.search import NONE_PENDING, Pending, search_by_proposing, versions
+from nascore.search import NONE_PENDING, Control, Pending, search_by_proposing, versions
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace, SharedSpace
 from nascore.task import Task, device_of
@@ -200,9 +200,15 @@ def _finals(
     return search_by_proposing(
         finals,
         Finalists(ranking, task.space, task.seeds, "method"),
-        None if control is None else Finalists(others, task.space, task.seeds, "control"),
+        None
+        if control is None
+        else Control(
+            Finalists(others, task.space, task.seeds, "control"),
+            method="random-ws",
+            spoken="random search with shared weights",
+            charged_s=control.seconds,
+        ),
         charged_s=method.seconds,
-        control_charged_s=0.0 if control is None else control.seconds,
         compared=1.0,
     )
 

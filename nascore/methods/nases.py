@@ -53,7 +53,7 @@ from nascore.methods.baselines import RandomSearch
 from nascore.methods.nases_released import ReleasedNases
 from nascore.methods.options import CoderOptions, NasesOptions, NasesPaperOptions
 from nascore.results import Child, SearchResult
-from nascore.search import NONE_PENDING, Pending, Proposer, search_by_proposing
+from nascore.search import NONE_PENDING, Control, Pending, Proposer, search_by_proposing
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 from nascore.task import Task
@@ -503,7 +503,9 @@ def search(task: Task) -> SearchResult:
     proposer = make_proposer(
         task.options, task.space, task.seeds, "method", controller=task.controller
     )
-    control = RandomSearch(task.space, task.seeds, "control") if task.search.control else None
+    control = None
+    if task.search.control:
+        control = Control(RandomSearch(task.space, task.seeds, "control"))
     return search_by_proposing(task, proposer, control, charged_s=_coder_seconds(task.controller))
 
 

@@ -23,7 +23,7 @@ from nascore.enas.learner import Learner
 from nascore.enas.policy import UniformPolicy
 from nascore.enas.shared_search import Ranked, SharedSearch, SharedWeightsDiverged
 from nascore.errors import InputError
-from nascore.methods import enas
+from nascore.methods import METHODS, enas
 from nascore.methods.options import EnasOptions
 from nascore.results import SearchResult
 from nascore.seeding import Seeds
@@ -81,6 +81,7 @@ def test_both_arms_train_their_finalists_and_the_verdict_compares_them(
     assert result.valid_accuracy == max(c.valid_accuracy or 0 for c in result.arm.children)
     assert result.verdict is not None
     assert result.verdict["top_k"] == 5
+    assert result.control.method == METHODS[method].control
     for arm in (result.arm, result.control):
         keys = [task.space.canonical(child.genotype) for child in arm.children]
         assert len(set(keys)) == 5, "finalists are different networks"

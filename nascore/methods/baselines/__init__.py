@@ -18,7 +18,7 @@ from nascore.methods.options import (
     TpeOptions,
 )
 from nascore.results import SearchResult
-from nascore.search import Proposer, search_by_proposing
+from nascore.search import Control, Proposer, search_by_proposing
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 from nascore.task import Task
@@ -70,7 +70,9 @@ def search(task: Task) -> SearchResult:
     proposer = make_proposer(
         task.options, task.space, task.seeds, "method", controller=task.controller
     )
-    control = RandomSearch(task.space, task.seeds, "control") if task.search.control else None
+    control = None
+    if task.search.control:
+        control = Control(RandomSearch(task.space, task.seeds, "control"))
     return search_by_proposing(task, proposer, control)
 
 
