@@ -9,10 +9,13 @@ another order).
 B images, L blocks, O operations, C channels, K classes.
 """
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
 from nascore.instanas.metagraph import MetaGraph
+from nascore.spaces.mobile import active_operations
 
 
 @torch.inference_mode()
@@ -25,17 +28,12 @@ def run_one(graph: MetaGraph, x_1CHW: Tensor, policy_LO: Tensor) -> Tensor:
     """
     _check(graph, x_1CHW, policy_LO[None])
     # One transfer of a few bits; from here on the choice is plain Python.
-    active = graph.effective(policy_LO).tolist()
+    chosen = policy_LO.tolist()
     x_1CHW = graph.stem(x_1CHW)
-    for block, chosen in enumerate(active):
-        total_1CHW = x_1CHW
-        is_first_term = True
-        for operation, is_active in enumerate(chosen):
-            if is_active:
-                out_1CHW = graph.operation(block, operation)(x_1CHW)
-                total_1CHW = out_1CHW if is_first_term else total_1CHW.add_(out_1CHW)
-                is_first_term = False
-        x_1CHW = total_1CHW
+    for plan, bits in zip(graph.plans, chosen, strict=True):
+        active = active_operations(bits, is_first=plan.is_first)
+        terms = (graph.operation(plan.index, operation)(x_1CHW) for operation in active)
+        x_1CHW = reduce(Tensor.add_, terms) if active else x_1CHW
     logits_1K: Tensor = graph.head(x_1CHW)
     return logits_1K
 

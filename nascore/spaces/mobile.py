@@ -75,6 +75,12 @@ def effective(policy_BLO: Tensor, plans: Sequence[BlockPlan]) -> Tensor:
     return completed_BLO
 
 
+def active_operations(bits: Sequence[int], *, is_first: bool) -> Operations:
+    """The same for one block, as places in `OPS`."""
+    active = tuple(operation for operation, bit in enumerate(bits) if bit)
+    return active or ((DEFAULT_OP,) if is_first else ())
+
+
 class MobileSpace:
     """`SearchSpace` of one subset of operations a block: 32^L token strings."""
 
@@ -118,8 +124,7 @@ class MobileSpace:
         blocks = []
         for block, is_first in enumerate(self._is_first):
             bits = genotype.tokens[block * len(OPS) : (block + 1) * len(OPS)]
-            active = tuple(operation for operation, bit in enumerate(bits) if bit)
-            blocks.append(active or ((DEFAULT_OP,) if is_first else ()))
+            blocks.append(active_operations(bits, is_first=is_first))
         return tuple(blocks)
 
     def canonical(self, genotype: Genotype) -> str:
