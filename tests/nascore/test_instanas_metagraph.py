@@ -250,3 +250,29 @@ def test_weights_follow_the_seed_and_leave_the_generator() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_the_published_size_makes_a_training_step() -> None:
+    """17 blocks for 32x32 images, with policies as op-dropping ends: half of the operations."""
+    stages = (
+        (16, 1, 1),
+        (24, 2, 1),
+        (32, 3, 2),
+        (64, 4, 2),
+        (96, 3, 1),
+        (160, 3, 2),
+        (320, 1, 1),
+    )
+    config = MobileSpaceConfig(stages=stages, stem_channels=32, head_channels=1280)
+    shape = ImageShape(3, 32, 10)
+    graph = make_metagraph(MobileSpace(config), shape, seed=0)
+    assert graph.policy_shape == (17, 5)
+    policy = torch.rand(4, 17, 5, generator=torch.Generator().manual_seed(0)) < 0.5
+    optimizer = torch.optim.SGD(graph.parameters(), lr=0.01, momentum=0.9, nesterov=True)
+    before = graph.operation(16, 0).body[0].weight.detach().clone()
+    loss = F.cross_entropy(graph(images(4, shape=shape), policy), torch.arange(4))
+    loss.backward()
+    optimizer.step()
+    assert torch.isfinite(loss)
+    assert all(torch.isfinite(p).all() for p in graph.parameters())
+    assert not torch.equal(graph.operation(16, 0).body[0].weight, before)
