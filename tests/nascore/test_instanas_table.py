@@ -208,10 +208,24 @@ def test_several_images_at_a_time_are_refused(graph: MetaGraph) -> None:
 
 
 def test_the_table_orders_policies_as_the_clock_does() -> None:
-    """Loosely: the networks are tiny and the machine may be busy."""
+    """Loosely: the networks are tiny, the runs few, and the machine may be busy."""
     _, check, table = profile_policies(CONFIG, SHAPE, QUICK, num_checked=20)
     assert isinstance(table, LatencyTable)
-    assert len(check.names) == 20
+    assert len(set(check.names)) == 20
     assert check.spearman is not None
     assert check.spearman > 0.6
-    assert check.mean_absolute_error < 0.4
+
+
+@pytest.mark.slow
+def test_the_table_holds_against_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The space as it is by default, on 50 random policies."""
+    monkeypatch.setattr(space_profile, "NUM_MEASURED", 16)
+    monkeypatch.setattr(profiling, "_PATIENCE", 3)
+    _, check, _ = profile_policies(
+        MobileSpaceConfig(), ImageShape(3, 32, 10), QUICK, num_checked=50
+    )
+    if check.disturbed > 0.25:
+        pytest.skip(f"{check.disturbed:.0%} of the runs were interrupted by other processes")
+    assert check.spearman is not None
+    assert check.spearman >= 0.95
+    assert check.mean_absolute_error <= 0.1
