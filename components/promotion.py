@@ -1,8 +1,7 @@
-"""Who is champion: gates that a new model must pass, the alias, its history, and the way back."""
+"""Whether a new model becomes champion: the gates that it must pass, and the comparison."""
 
-import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,23 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from components import registry
+from components.champions import CHALLENGER, CHAMPION, DECISION, crown
 from components.registry import Registered
 from components.settings import PromoteConfig
 from components.tracking.patience import is_final
-from components.tracking.sender import RUN_KEY
 from nascore.comparison import PairedComparison, compare_paired
-from nascore.errors import InputError
 from nascore.redaction import redact
 
-CHAMPION = "champion"
-CHALLENGER = "challenger"
-_HISTORY = "nas.champions"  # tag of the registered model: versions that were champion, in order
-_DECISION = "nas.decision"  # tag of a version: why it is what it is
 _ROUNDING = 1e-9  # 0.3 - 0.2 is a gain of 0.1
-
-
-class RegistryAway(Exception):
-    """The registry does not answer as it should; perhaps it will later."""
 
 
 class _Unusable(Exception):
@@ -109,88 +99,11 @@ def promote(
     new = candidate.registered
     decision = _decide(client, candidate, images, labels, config, rng)
     if decision.alias == CHAMPION:
-        _crown(client, new.name, new.version)
+        crown(client, new.name, new.version)
     else:
         client.set_registered_model_alias(new.name, decision.alias, new.version)
-    client.set_model_version_tag(new.name, new.version, _DECISION, decision.reason)
+    client.set_model_version_tag(new.name, new.version, DECISION, decision.reason)
     return decision
-
-
-def roll_back(model_name: str, *, uri: str, to: str | None = None) -> tuple[str | None, str]:
-    """Makes the champion before the present one champion again, or the version `to`.
-
-    Returns:
-        The version that was champion, and the one that is now.
-
-    Raises:
-        InputError: there is no such model or version, or none to go back to.
-        RegistryAway: the registry does not answer as it should.
-    """
-    registry.use(uri)
-    with _answering(uri):
-        return _roll_back(MlflowClient(tracking_uri=uri), model_name, to)
-
-
-@contextlib.contextmanager
-def _answering(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except MlflowException as error:
-        raise RegistryAway(
-            f"the registry at {redact(uri)} does not answer as it should: "
-            f"{redact(str(error)).splitlines()[0][:300]}"
-        ) from error
-
-
-def _roll_back(client: MlflowClient, model_name: str, to: str | None) -> tuple[str | None, str]:
-    try:
-        model = client.get_registered_model(model_name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        raise InputError.of(
-            "promote.model_name", model_name, "is not in the registry of tracking.uri"
-        ) from error
-    present = model.aliases.get(CHAMPION)
-    present = None if present is None else str(present)
-    history = _history(model)
-    earlier = [version for version in history if version != present]
-    version = to or (earlier[-1] if earlier else None)
-    if version is None:
-        raise InputError.of(
-            "promote.model_name",
-            model_name,
-            f"version {present} is the first champion; name another version with --to",
-        )
-    _check_version(client, model_name, version)
-    client.set_registered_model_alias(model_name, CHAMPION, version)
-    kept = history[: history.index(version)] if to is None else history
-    client.set_registered_model_tag(model_name, _HISTORY, ",".join([*kept, version]))
-    reason = "rolled back to by hand" + (f" from version {present}" if present else "")
-    client.set_model_version_tag(model_name, version, _DECISION, reason)
-    return present, version
-
-
-def champion_of(model_name: str, *, uri: str) -> Any | None:
-    """MLflow's version of the champion; None when there is none yet."""
-    registry.use(uri)
-    client = MlflowClient(tracking_uri=uri)
-    try:
-        return client.get_model_version_by_alias(model_name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-
-
-def run_key_of(model_name: str, version: str, *, uri: str) -> str | None:
-    """Key of the run that made a version; None when it names no run. Raises RegistryAway."""
-    registry.use(uri)
-    client = MlflowClient(tracking_uri=uri)
-    with _answering(uri):
-        run_id = client.get_model_version(model_name, version).run_id
-        key: str | None = client.get_run(run_id).data.tags.get(RUN_KEY) if run_id else None
-    return key
 
 
 # --- the decision ---------------------------------------------------------------------------
@@ -334,27 +247,3 @@ def correct(model: nn.Module, images: Iterable[Tensor], labels: Tensor) -> NDArr
     with torch.inference_mode():
         predicted_N = torch.cat([model(x_BCHW).argmax(1).cpu() for x_BCHW in images])
     return np.asarray((predicted_N == labels).numpy())
-
-
-# --- the alias and its history --------------------------------------------------------------
-
-
-def _history(model: Any) -> list[str]:
-    return [version for version in model.tags.get(_HISTORY, "").split(",") if version]
-
-
-def _crown(client: MlflowClient, name: str, version: str) -> None:
-    """The history is written first: an alias that was moved can always be moved back."""
-    history = _history(client.get_registered_model(name))
-    if history[-1:] != [version]:
-        client.set_registered_model_tag(name, _HISTORY, ",".join([*history, version]))
-    client.set_registered_model_alias(name, CHAMPION, version)
-
-
-def _check_version(client: MlflowClient, name: str, version: str) -> None:
-    try:
-        client.get_model_version(name, version)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        raise InputError.of("--to", version, f"{name} has no such version") from error

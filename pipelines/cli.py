@@ -106,7 +106,7 @@ def rollback(
     problems, _ = check_store(resolved.tracking.uri)
     if problems:
         raise InputError(problems)
-    from components.promotion import RegistryAway, roll_back
+    from components.champions import RegistryAway, roll_back
     from components.steps.hand_over import follow_alias
 
     name, exported = resolved.promote.model_name, None

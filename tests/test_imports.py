@@ -68,6 +68,7 @@ ONLY_IN = {
     "s3transfer": {"components.storage.client"},
     "safetensors": {"components.weights"},
     "mlflow": {
+        "components.champions",
         "components.promotion",
         "components.registry",
         "components.steps.review",

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from components.champions import CHAMPION, champion_of, run_key_of
 from components.config import Config
 from components.deliverables import CHAMPION as CHAMPION_FILE
 from components.deliverables import champion_entry, deliver, manifest_sha256, move_champion
-from components.promotion import CHAMPION, champion_of, run_key_of
 from components.steps.running import Step
 from components.storage.outputs import open_outputs
 

@@ -11,8 +11,8 @@ import torch
 from mlflow import MlflowClient
 
 from components import lineage
+from components.champions import champion_of
 from components.config import Config
-from components.promotion import champion_of
 from components.settings import RetrainConfig
 from components.steps.promote import PROFILE, SEARCH_RESULT
 from components.steps.remote import open_remote

@@ -12,17 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from components import registry
-from components.promotion import (
-    CHALLENGER,
-    CHAMPION,
-    Candidate,
-    Decision,
-    RegistryAway,
-    champion_of,
-    correct,
-    promote,
-    roll_back,
-)
+from components.champions import CHALLENGER, CHAMPION, RegistryAway, champion_of, roll_back
+from components.promotion import Candidate, Decision, correct, promote
 from components.settings import PromoteConfig
 from nascore.errors import InputError
 
@@ -219,6 +210,42 @@ def test_rolling_back_goes_one_champion_at_a_time(house: House) -> None:
         roll_back("net", uri=house.store)
     assert roll_back("net", uri=house.store, to=unlucky.version) == (names[0], unlucky.version)
     assert roll_back("net", uri=house.store) == (unlucky.version, names[0])
+
+
+@pytest.mark.parametrize("dies_in", ["set_registered_model_tag", "set_registered_model_alias"])
+def test_a_way_back_that_was_cut_off_is_gone_again(
+    house: House, monkeypatch: pytest.MonkeyPatch, dies_in: str
+) -> None:
+    """Called anew it ends at the same version, and not at the one that was left."""
+    first, second, third = (house.enter(Constant(answer))[0].version for answer in (3, 1, 0))
+
+    def die(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, dies_in, die)
+        with pytest.raises(KeyboardInterrupt):
+            roll_back("net", uri=house.store)
+    assert house.champion == third
+    assert roll_back("net", uri=house.store) == (third, second)
+    assert roll_back("net", uri=house.store) == (second, first)
+
+
+def test_a_champion_that_was_not_crowned_to_the_end_is_not_gone_forward_to(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = house.enter(Constant(1))
+
+    def die(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "set_registered_model_alias", die)
+        with pytest.raises(KeyboardInterrupt):
+            house.enter(Constant(0))
+    assert house.champion == first.version
+    with pytest.raises(InputError, match="first champion"):
+        roll_back("net", uri=house.store)
 
 
 def test_a_registry_that_is_away_is_not_called_empty(monkeypatch: pytest.MonkeyPatch) -> None:

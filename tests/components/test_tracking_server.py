@@ -118,7 +118,8 @@ def test_a_model_is_registered_through_the_server(server: MlflowServer):
     from torch import nn
 
     from components import registry
-    from components.promotion import CHAMPION, Candidate, promote
+    from components.champions import CHAMPION
+    from components.promotion import Candidate, promote
     from components.settings import PromoteConfig
 
     server.start()
