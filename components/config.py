@@ -109,10 +109,11 @@ def _validate(
             break
         except ValidationError as error:
             items = [(locate(section, item["loc"])[0], item) for item in error.errors()]
+        paths = refused | {path for path, _ in items}
         found += [
             problem_of(section, item, prefix)
             for path, item in items
-            if not _follows(item, path, refused)
+            if not _follows(item, path, refused) and not _is_left_short(item, path, paths)
         ]
         refused |= {path for path, item in items if item["type"] != "extra_forbidden"}
         if not any([_take_out(rest, path) for path, _ in items]):
@@ -129,15 +130,24 @@ def _follows(error: Any, path: _Path, refused: set[_Path]) -> bool:
     return error["type"] == "value_error" and any(name in error["msg"] for name in missed)
 
 
+def _is_left_short(error: Any, path: _Path, refused: set[_Path]) -> bool:
+    """A list that is too short without its refused elements says nothing new either."""
+    return error["type"] == "too_short" and any(other[:-1] == path for other in refused)
+
+
 def _take_out(data: Any, path: _Path) -> bool:
-    for part in path[:-1]:
-        data = data.get(part) if isinstance(data, dict) else None
-    if not path or not isinstance(data, dict):
-        return False
-    keys = [key for key in data if str(key) == path[-1]]  # a key may be a number
-    for key in keys:
-        del data[key]
-    return bool(keys)
+    """Removes what is at fault; a list goes whole, since the places of its rest would change."""
+    for depth, part in enumerate(path, start=1):
+        keys = [key for key in data if str(key) == part]  # a key may be a number
+        if not keys:
+            return False
+        below = data[keys[0]]
+        if depth == len(path) or not isinstance(below, dict):
+            for key in keys:
+                del data[key]
+            return True
+        data = below
+    return False
 
 
 def _options(data: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:

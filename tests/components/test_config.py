@@ -208,10 +208,22 @@ def test_the_options_of_each_method_are_checked(method: str) -> None:
         ({"train": {"lr": float("nan")}}, "train.lr"),
         ({"train": {"min_lr": 1.0}}, "train"),
         ({"promote": {"model_name": ""}}, "promote.model_name"),
+        (
+            {"method": "nases", "search": {"options": {"critic_metrics": ["foo"]}}},
+            "search.options.critic_metrics.0",
+        ),
     ],
 )
 def test_a_wrong_value_is_told_once_under_its_own_key(data: dict[str, Any], key: str) -> None:
     assert only_problem(data).key == key
+
+
+def test_a_wrong_element_of_a_list_is_told_once_beside_other_problems() -> None:
+    data = {"method": "nases", "search": {"options": {"critic_metrics": ["foo"], "nosuch": 1}}}
+    with pytest.raises(InputError) as caught:
+        parse(data)
+    keys = [problem.key for problem in caught.value.problems]
+    assert keys == ["search.options.critic_metrics.0", "search.options.nosuch"]
 
 
 def test_a_long_value_is_cut() -> None:
