@@ -17,9 +17,6 @@ from torch.nn import functional as F
 from nascore import ops
 from nascore.child import seeded_weights
 
-MIN_SIZE = 8
-"""Height and width in pixels below which three stages have nothing to look at."""
-
 
 class PolicyNetwork(nn.Module):
     """Images (B, C, H, W) -> probabilities of operations (B, L, O).
