@@ -220,7 +220,6 @@ def test_the_table_orders_policies_as_the_clock_does() -> None:
 def test_the_table_holds_against_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """The space as it is by default, on 50 random policies."""
     monkeypatch.setattr(space_profile, "NUM_MEASURED", 16)
-    monkeypatch.setattr(profiling, "_PATIENCE", 3)
     _, check, _ = profile_policies(
         MobileSpaceConfig(), ImageShape(3, 32, 10), QUICK, num_checked=50
     )
