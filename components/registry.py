@@ -5,6 +5,7 @@ Models are logged in MLflow's `pt2` form (torch.export): no pickled object is wr
 
 import logging
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
@@ -120,30 +122,51 @@ def _log_model(
     expected: NDArray[np.float32],
     run_id: str,
 ) -> tuple[str, str]:
-    """URI and id of the logged model.
+    """URI and id of the logged model; every part of it may have been done by a try that failed.
 
-    `mlflow.pytorch.log_model` would need an active run, and leaving one marks it as finished. And
-    it asks the environment for the experiment instead of the run, hence the model made before.
+    `mlflow.pytorch.log_model` would need an active run, and leaving one marks it as finished. It
+    asks the environment for the experiment instead of the run, and links a model to its run anew
+    with each call, which MLflow refuses.
     """
-    experiment_id = client.get_run(run_id).info.experiment_id
-    begun = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    run = client.get_run(run_id)
+    experiment_id = run.info.experiment_id
+    there = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    for model in there:
+        uri = f"models:/{model.model_id}"
+        if model.status == LoggedModelStatus.READY and (
+            _difference(uri, example, expected) <= _TOLERANCE
+        ):
+            return uri, str(model.model_id)
+    # A model that is ready may be that of a version, and is never written over.
+    begun = [model for model in there if model.status == LoggedModelStatus.PENDING]
     model = (
         begun[0]
-        if begun  # by a try that failed while it sent the files
+        if begun
         else client.create_logged_model(experiment_id, name="model", source_run_id=run_id)
     )
-    info = Model.log(
-        artifact_path=None,
-        flavor=mlflow.pytorch,
+    linked = [] if run.outputs is None else run.outputs.model_outputs
+    if model.model_id not in [output.model_id for output in linked]:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    described = Model(
+        artifact_path=model.artifact_location,
+        model_uuid=model.model_id,
         model_id=model.model_id,
         run_id=run_id,
-        pytorch_model=network,
-        serialization_format="pt2",
-        input_example=example,
-        signature=infer_signature(example, expected),
-        pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
     )
-    return str(info.model_uri), str(model.model_id)
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/model"
+        mlflow.pytorch.save_model(
+            network,
+            path,
+            mlflow_model=described,
+            serialization_format="pt2",
+            input_example=example,
+            signature=infer_signature(example, expected),
+            pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
+        )
+        client.log_model_artifacts(model.model_id, path)
+    client.finalize_logged_model(model.model_id, "READY")
+    return f"models:/{model.model_id}", str(model.model_id)
 
 
 def _difference(model_uri: str, example: NDArray[np.float32], expected: Any) -> float:

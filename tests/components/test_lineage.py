@@ -45,8 +45,13 @@ def test_a_run_on_a_cluster_names_its_kubeflow_run_and_its_image(monkeypatch: py
 
 
 def test_no_tag_holds_a_password():
-    tags = run_tags("npz:s3://key:secret-word@bucket/x.npz")
+    """Also when a configuration was made past the checks that refuse it."""
+    config = parse({"method": "random"})
+    data = config.data.model_copy(update={"source": "npz:s3://key:secret-word@bucket/x.npz"})
+    config = config.model_copy(update={"data": data})
+    tags = lineage.of_run(config, data_sha256="", source_sha256=None, job_name="")
     assert "secret-word" not in str(tags)
+    assert "bucket/x.npz" in tags["nas.data_source"]
 
 
 def test_equal_spaces_have_equal_hashes_and_others_do_not():

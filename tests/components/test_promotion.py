@@ -266,14 +266,32 @@ def test_what_cannot_be_rolled_back_is_told(house: House) -> None:
         roll_back("net", uri=house.store, to="9")
 
 
-def test_a_model_whose_files_were_not_all_sent_is_sent_again(house: House):
+@pytest.mark.parametrize(
+    "dies_in",
+    ["log_outputs", "log_model_artifacts", "finalize_logged_model", "create_model_version"],
+)
+def test_a_model_that_was_not_logged_to_the_end_is_logged_by_the_next_try(
+    house: House, monkeypatch: pytest.MonkeyPatch, dies_in: str
+):
     run_id = house.client.create_run(house.experiment).info.run_id
-    begun = house.client.create_logged_model(house.experiment, name="model", source_run_id=run_id)
-    made = registry.register(
-        Constant(0).eval(), EXAMPLE, uri=house.store, run_id=run_id, model_name="net", tags={}
-    )
+
+    def register() -> registry.Registered:
+        return registry.register(
+            Constant(0).eval(), EXAMPLE, uri=house.store, run_id=run_id, model_name="net", tags={}
+        )
+
+    def die(*arguments: object, **more: object) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, dies_in, die)
+        with pytest.raises(ConnectionError):
+            register()
+    (begun,) = house.client.search_logged_models([house.experiment])
+    made = register()
     (there,) = house.client.search_logged_models([house.experiment])
     assert there.model_id == begun.model_id
     assert house.client.get_model_version("net", made.version).source == f"models:/{begun.model_id}"
+    assert str(there.status) == "READY"
     (output,) = house.client.get_run(run_id).outputs.model_outputs
     assert output.model_id == begun.model_id

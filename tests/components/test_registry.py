@@ -45,6 +45,10 @@ def register(network: nn.Module, example: NDArray[np.float32], store: str, run_i
     )
 
 
+def predicts(uri: str) -> int:
+    return int(mlflow.pytorch.load_model(uri)(torch.zeros(2, 1, 8, 8)).argmax(1)[0])
+
+
 def test_a_registered_model_predicts_what_the_network_did(
     store: str, run_id: str, example: NDArray[np.float32]
 ):
@@ -122,3 +126,5 @@ def test_a_retried_step_gets_its_version_back(
     assert register(Constant(0), example, store, run_id) == first
     other = register(Constant(1), example, store, run_id)  # trained anew: another network
     assert other.version != first.version
+    assert predicts(first.uri) == 0, "its files were not written over"
+    assert predicts(other.uri) == 1
