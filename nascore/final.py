@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from nascore.child import build_network
 from nascore.counting import count
 from nascore.data.batches import normalisation
 from nascore.data.store import DatasetInfo
+from nascore.errors import CheckpointError
 from nascore.genotype import Genotype
+from nascore.instanas import routed
 from nascore.results import SearchResult
 from nascore.spaces import ImageShape, SearchSpace
+from nascore.spaces.mobile import MobileSpace
 from nascore.task import Task, device_of
 from nascore.training import evaluate, train
 
@@ -30,8 +33,10 @@ class FinalModel:
     """A trained network and what is known about it.
 
     Attributes:
-        macs: multiply-adds of one image.
+        genotype: of the network; where each image has its own, of the one that most images have.
+        macs: multiply-adds of one image; where images differ, in the mean.
         test_accuracy: of the weights after the last epoch; the test split serves nothing else.
+        details: what the method has to say beside, by its name; JSON.
     """
 
     genotype: Genotype
@@ -44,6 +49,7 @@ class FinalModel:
     macs: int
     num_steps: int
     duration_s: float
+    details: dict[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -57,6 +63,8 @@ class FinalModel:
             "macs": self.macs,
             "num_steps": self.num_steps,
             "duration_s": self.duration_s,
+            "details": self.details,
+            "network": _blueprint(self.network),
         }
 
     def save(self, folder: Path) -> None:
@@ -76,11 +84,33 @@ class FinalModel:
         summary = json.loads((folder / "model.json").read_text())
         genotype = Genotype.from_dict(summary["genotype"])
         shape = ImageShape(**summary["shape"])
-        network = build_network(space, genotype, shape, seed=0, final=True)
+        network = _rebuilt(summary.get("network", _STATIC), space, genotype, shape)
         weights, _ = checkpoint.load(folder / "weights.pt", _KIND)
         network.load_state_dict(weights)
-        values = {k: v for k, v in summary.items() if k not in ("version", "genotype", "shape")}
+        read = ("version", "genotype", "shape", "network")
+        values = {k: v for k, v in summary.items() if k not in read}
         return cls(genotype=genotype, shape=shape, network=network.eval(), **values)
+
+
+# --- what a network is built from ---------------------------------------------------------------
+
+_STATIC = {"kind": "static"}
+
+
+def _blueprint(network: nn.Module) -> dict[str, Any]:
+    """Networks that are more than their genotype say themselves how they are built."""
+    described = getattr(network, "blueprint", None)
+    return _STATIC if described is None else dict(described())
+
+
+def _rebuilt(
+    blueprint: dict[str, Any], space: SearchSpace, genotype: Genotype, shape: ImageShape
+) -> nn.Module:
+    if blueprint["kind"] == routed.KIND and isinstance(space, MobileSpace):
+        return routed.rebuild(blueprint, space, shape)
+    if blueprint["kind"] == _STATIC["kind"]:
+        return build_network(space, genotype, shape, seed=0, final=True)
+    raise CheckpointError(f"{space.identifier} has no networks of the kind {blueprint['kind']!r}")
 
 
 class Predictor(nn.Module):

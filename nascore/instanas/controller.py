@@ -44,6 +44,7 @@ class PolicyNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.policy_shape = policy_shape
+        self.settings = {"channels": channels, "num_stages": num_stages, "pooling": pooling}
         self.pool = nn.AvgPool2d(pooling) if pooling > 1 else nn.Identity()
         self.stem = nn.Sequential(
             ops.conv(in_channels, channels, 3), nn.BatchNorm2d(channels), nn.ReLU()
