@@ -254,9 +254,10 @@ def _augmentations(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Every group of settings that changes images: of children, winner and shared weights."""
     yield "search.child", config.search.child.model_dump()
     yield "train", config.train.model_dump()
-    shared = config.search.options.get("weights")
-    if isinstance(shared, Mapping) and {"crop_padding", "cutout", "flip"} <= shared.keys():
-        yield "search.options.weights", shared
+    for name in ("weights", "pretraining"):
+        shared = config.search.options.get(name)
+        if isinstance(shared, Mapping) and {"crop_padding", "cutout", "flip"} <= shared.keys():
+            yield f"search.options.{name}", shared
 
 
 def _unfit_for_method(config: Config, method: Method) -> list[Problem]:
@@ -271,6 +272,9 @@ def _unfit_for_method(config: Config, method: Method) -> list[Problem]:
                 f"give one of {', '.join(method.budget_units)}",
             )
         )
+    if method.space is not None and space.name != method.space:
+        message = f"{config.method} searches one space only; set it to {method.space}"
+        problems.append(Problem("search.space.name", space.name, message))
     if method.needs_shared_weights and not space.shares_weights:
         sharing = [one.model_fields["name"].default for one in SPACE_SECTIONS if one.shares_weights]
         problems.append(

@@ -98,6 +98,7 @@ def reuse(
     review: Input[Artifact],
     controller: Output[Model],
     search_result: Output[Artifact],
+    weights: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
     """Hands on the architecture of the champion, where no search is needed.
@@ -110,6 +111,7 @@ def reuse(
     Returns:
         controller: An empty folder; nothing is learned before a search that does not take place.
         search_result: The search that found the champion, as JSON.
+        weights: An empty folder.
         metrics: Validation accuracy of the architecture in that search (fraction).
     """
     from pathlib import Path
@@ -122,6 +124,7 @@ def reuse(
         review=Path(review.path),
         controller=Path(controller.path),
         search_result=Path(search_result.path),
+        weights=Path(weights.path),
     )
     for name, value in values.items():
         metrics.log_metric(name, value)
@@ -168,6 +171,7 @@ def search(
     controller: Input[Model],
     workers_here: int,
     search_result: Output[Artifact],
+    weights: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
     """Searches within the budget, and runs random search at equal cost beside it.
@@ -181,6 +185,7 @@ def search(
 
     Returns:
         search_result: Genotype, all children, control and verdict, as JSON.
+        weights: Folder with what the final training starts from; empty where it starts anew.
         metrics: Validation accuracy of the best child (fraction) and number of children.
     """
     from pathlib import Path
@@ -194,6 +199,7 @@ def search(
         controller=Path(controller.path),
         workers_here=workers_here,
         search_result=Path(search_result.path),
+        weights=Path(weights.path),
     )
     for name, value in values.items():
         metrics.log_metric(name, value)
@@ -235,6 +241,7 @@ def train_final(
     config: Input[Artifact],
     dataset: Input[Dataset],
     search_result: Input[Artifact],
+    weights: Input[Model],
     model: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
@@ -245,6 +252,7 @@ def train_final(
         config: The configuration, from prepare_data.
         dataset: The data, from prepare_data.
         search_result: The found architecture, from search.
+        weights: What the training starts from, from search; empty where it starts anew.
 
     Returns:
         model: Folder with the weights and `model.json`.
@@ -259,6 +267,7 @@ def train_final(
         config=Path(config.path),
         dataset=Path(dataset.path),
         search_result=Path(search_result.path),
+        weights=Path(weights.path),
         model=Path(model.path),
     )
     for name, value in values.items():

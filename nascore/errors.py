@@ -82,3 +82,7 @@ class ChildFailed(Exception):
 
 class CheckpointError(Exception):
     """A checkpoint is damaged, or was written by another space, method or version."""
+
+
+class WeightsDiverged(Exception):
+    """The loss of shared weights is not finite any more."""

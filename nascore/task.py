@@ -1,12 +1,12 @@
 """What a method is given to work on: values and folders, no services."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from nascore.config import SearchConfig, Section, TrainingConfig
+from nascore.config import LatencyConfig, SearchConfig, Section, TrainingConfig
 from nascore.data.batches import Splits
 from nascore.results import Child, Report
 from nascore.seeding import Seeds
@@ -38,7 +38,10 @@ class Task:
         shape: of the images, as the networks see them.
         search: how the architecture is found; `options` holds the method's own settings, checked.
         final: how the winner is trained.
+        latency: how times are measured, and the time to be held.
         controller: folder where `pretrain` leaves its work for `search`.
+        weights: folder where `search` leaves the weights that `train_final` starts from, if its
+            method does; None where there are none.
         state: folder that outlives the process; the study and checkpoints are kept there.
         report: called with metrics and a step.
         on_child: called with the arm (`method` or `control`) after each child.
@@ -65,6 +68,8 @@ class Task:
     should_stop: Callable[[], bool] = never_stop
     run_key: str = "search"
     is_helper: bool = False
+    weights: Path | None = None
+    latency: LatencyConfig = field(default_factory=LatencyConfig)
 
 
 def device_of(config: TrainingConfig) -> torch.device:

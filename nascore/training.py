@@ -151,8 +151,12 @@ def learning_rate(config: TrainingConfig, step: int, num_steps: int) -> float:
     warmup = round(config.warmup_fraction * num_steps)
     if step < warmup:
         return config.lr * (step + 1) / warmup
-    progress = (step - warmup) / max(1, num_steps - warmup)
-    return config.min_lr + 0.5 * (config.lr - config.min_lr) * (1 + math.cos(math.pi * progress))
+    return half_cosine((step - warmup) / max(1, num_steps - warmup), config.lr, config.min_lr)
+
+
+def half_cosine(share: float, first: float, last: float) -> float:
+    """From `first` to `last` while the share that is done goes from 0 to 1."""
+    return last + 0.5 * (first - last) * (1 + math.cos(math.pi * min(1.0, share)))
 
 
 @torch.inference_mode()
@@ -200,10 +204,15 @@ def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimi
         {"params": kernels, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},  # biases and batch norm: not decayed
     ]
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         [group for group in groups if group["params"]],
         lr=config.lr,
         momentum=config.momentum,
         nesterov=config.momentum > 0,
         fused=True,  # one kernel for all parameters: small children are bound by call overhead
     )
+    if config.momentum > 0:
+        # What a part has learned nothing of yet has no momentum, which the one kernel cannot take.
+        for parameter in kernels + others:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer

@@ -46,7 +46,7 @@ def make_pipeline(cluster: ClusterConfig, workers: Workers) -> BaseComponent:
                 review=reviewed.outputs["review"],
             )
             resources.apply(kept, "reuse", cluster)
-            names = ("controller", "search_result")
+            names = ("controller", "search_result", "weights")
             finish(common, {name: kept.outputs[name] for name in names}, cluster)
         return reviewed.outputs["review"]
 

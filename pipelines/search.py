@@ -109,16 +109,19 @@ def search(common: dict[str, Any], cluster: ClusterConfig, workers: Workers) -> 
             resources.apply(worker, "search_worker", cluster)
     found = declared.search(**common, **learned, workers_here=workers.here)
     resources.apply(found, "search", cluster, processes=workers.here)
-    return {**learned, "search_result": found.outputs["search_result"]}
+    return {**learned, **{name: found.outputs[name] for name in ("search_result", "weights")}}
 
 
 def finish(common: dict[str, Any], searched: dict[str, Any], cluster: ClusterConfig) -> Found:
     """Final training, latency, promotion."""
-    trained = declared.train_final(**common, search_result=searched["search_result"])
+    trained = declared.train_final(
+        **common, search_result=searched["search_result"], weights=searched["weights"]
+    )
     profiled = declared.profile_latency(**common, model=trained.outputs["model"])
     promoted = declared.promote(
         **common,
-        **searched,
+        controller=searched["controller"],
+        search_result=searched["search_result"],
         model=trained.outputs["model"],
         latency=profiled.outputs["latency"],
     )

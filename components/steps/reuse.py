@@ -7,16 +7,23 @@ from components.steps.state import read_json, write_json
 
 
 def run(
-    *, run_key: str, config: Path, review: Path, controller: Path, search_result: Path
+    *,
+    run_key: str,
+    config: Path,
+    review: Path,
+    controller: Path,
+    search_result: Path,
+    weights: Path,
 ) -> dict[str, float]:
-    """Writes the search that found the champion as `search_result`, and an empty `controller`."""
+    """Writes the search that found the champion as `search_result`, and nothing learned."""
     settings = read_config(config)
 
     def work(step: Step) -> dict[str, float]:
         search = read_json(review)["search"]
         timing = {**step.timing(), "name": "search"}
         write_json(search_result, {**search, "step": timing})
-        controller.mkdir(parents=True, exist_ok=True)
+        for folder in (controller, weights):
+            folder.mkdir(parents=True, exist_ok=True)
         write_json(controller / "step.json", {**timing, "name": "pretrain_controller"})
         return {"valid_accuracy": search["valid_accuracy"]}
 
@@ -26,5 +33,5 @@ def run(
         run_key=run_key,
         config=settings,
         inputs={"review": review},
-        outputs={"controller": controller, "search_result": search_result},
+        outputs={"controller": controller, "search_result": search_result, "weights": weights},
     )

@@ -21,6 +21,7 @@ from components.steps.state import read_json, write_json
 from nascore.data.batches import load
 from nascore.data.profile import DataProfile, Drift, drift, profile
 from nascore.errors import InputError
+from nascore.methods import METHODS
 from nascore.redaction import redact
 from nascore.results import SearchResult
 from nascore.spaces import make_space
@@ -152,6 +153,8 @@ def _plan(settings: Config, champion: _Champion | None, moved: Drift | None) -> 
     name = f"champion {champion.version}"
     if champion.search is None or champion.profile is None or moved is None:
         return "search", f"the run of {name} kept neither its search nor its data's profile"
+    if METHODS[settings.method].keeps_weights:
+        return "search", f"{settings.method} trains on what its search has trained"
     if champion.search.genotype.space != make_space(settings.search.space).identifier:
         return "search", f"the architecture of {name} is of another search space"
     if retrain.max_age_days is not None and champion.age_days > retrain.max_age_days:

@@ -26,10 +26,12 @@ def run(
     controller: Path,
     workers_here: int = 1,
     search_result: Path,
+    weights: Path,
 ) -> dict[str, float]:
     """Writes the search result as JSON (`nascore.results.SearchResult`).
 
     Args:
+        weights: folder for what the final training starts from; empty where it starts anew.
         workers_here: processes that train children in this step, this one included; others may
             work on the study elsewhere.
     """
@@ -43,8 +45,10 @@ def run(
             controller=controller,
             on_child=_watcher(step),
             on_share=lambda arm, share: step.progress("share", arm=arm, share=round(share, 3)),
+            weights=weights,
         )
         pretraining = read_json(controller / "step.json")["seconds"]
+        weights.mkdir(parents=True, exist_ok=True)
         others = Inputs(config, dataset, controller)
         with step.busy("training"), crew(step, others, workers_here - 1):
             result = METHODS[settings.method].load().search(task)
@@ -65,7 +69,7 @@ def run(
         run_key=run_key,
         config=settings,
         inputs={"dataset": dataset, "controller": controller},
-        outputs={"search_result": search_result},
+        outputs={"search_result": search_result, "weights": weights},
     )
 
 

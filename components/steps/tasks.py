@@ -25,6 +25,7 @@ def load_task(
     report: Report | None = None,
     on_child: OnChild = ignore_child,
     on_share: Callable[[str, float], None] = ignore_share,
+    weights: Path | None = None,
 ) -> Task:
     """The task of a step; reading the data counts as loading data.
 
@@ -42,6 +43,7 @@ def load_task(
             on_child=on_child,
             on_share=on_share,
             should_stop=step.should_stop,
+            weights=weights,
         )
 
 
@@ -57,6 +59,7 @@ def build_task(
     on_share: Callable[[str, float], None] = ignore_share,
     should_stop: Callable[[], bool] = never_stop,
     is_helper: bool = False,
+    weights: Path | None = None,
 ) -> Task:
     """Loads the data and puts together what the method needs; see `nascore.task.Task`."""
     remote = open_remote(config.data, trusted=True)
@@ -79,4 +82,6 @@ def build_task(
         should_stop=should_stop,
         run_key=run_key,
         is_helper=is_helper,
+        weights=weights,
+        latency=config.latency,
     )

@@ -10,14 +10,19 @@ from nascore.results import Report, SearchResult
 
 
 def run(
-    *, run_key: str, config: Path, dataset: Path, search_result: Path, model: Path
+    *, run_key: str, config: Path, dataset: Path, search_result: Path, weights: Path, model: Path
 ) -> dict[str, float]:
     """Writes the model folder; the test split is judged here, once."""
     settings = read_config(config)
 
     def work(step: Step) -> dict[str, float]:
         task = load_task(
-            settings, step, dataset=dataset, controller=step.state, report=_reporter(step)
+            settings,
+            step,
+            dataset=dataset,
+            controller=step.state,
+            report=_reporter(step),
+            weights=weights,
         )
         result = SearchResult.from_dict(read_json(search_result))
         with step.busy("training"):
@@ -38,7 +43,7 @@ def run(
         work,
         run_key=run_key,
         config=settings,
-        inputs={"dataset": dataset, "search_result": search_result},
+        inputs={"dataset": dataset, "search_result": search_result, "weights": weights},
         outputs={"model": model},
     )
 

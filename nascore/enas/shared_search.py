@@ -20,21 +20,18 @@ from torch.nn import functional as F
 from nascore import checkpoint, distributed
 from nascore.enas import kept
 from nascore.enas.policy import Policy, UniformPolicy
+from nascore.errors import WeightsDiverged
 from nascore.genotype import Genotype
 from nascore.methods.options import EnasOptions, RandomWsOptions
 from nascore.spaces import make_genotype
 from nascore.supernet import make_supernet
 from nascore.task import Task, device_of
-from nascore.training import fitting_threads
+from nascore.training import fitting_threads, half_cosine
 
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
 _MOST_DRAWS = 20  # of a whole set of candidates, before a policy that repeats itself is helped out
 _HASTY_CANDIDATES = 10  # when somebody waits for the end
 _SECONDS_PER_HOUR = 3600.0
-
-
-class SharedWeightsDiverged(Exception):
-    """The loss of the shared weights is not finite any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +102,7 @@ class SharedSearch:
         """Until the budget of the shared weights is spent or the task is told to stop.
 
         Raises:
-            SharedWeightsDiverged: the loss is not finite.
+            WeightsDiverged: the loss is not finite.
             InputError: the checkpoint that is there is damaged, or of another search.
         """
         with fitting_threads(self._task.splits.train, self._options.weights):
@@ -247,8 +244,7 @@ class SharedSearch:
     def _learning_rate(self, share: float) -> float:
         """Half a cosine over the budget."""
         weights = self._options.weights
-        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-        return weights.min_lr + (weights.lr - weights.min_lr) * fall
+        return half_cosine(share, weights.lr, weights.min_lr)
 
     def _should_stop(self) -> bool:
         return distributed.any_of(self._task.should_stop(), device=self._device)
@@ -258,7 +254,7 @@ class SharedSearch:
     def _look(self, share: float) -> None:
         loss = float(self._loss)
         if not math.isfinite(loss):
-            raise SharedWeightsDiverged(
+            raise WeightsDiverged(
                 f"the loss of the shared weights is {loss} at step {self._step}; lower "
                 f"search.options.weights.lr={self._options.weights.lr:g}"
             )

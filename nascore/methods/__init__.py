@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from nascore.config import Section
 from nascore.methods.options import (
     EnasOptions,
+    InstanasOptions,
     LocalSearchOptions,
     MemoryEnasOptions,
     NasesOptions,
@@ -95,6 +96,9 @@ class Method:
         budget_units: in which its budget may be given.
         needs_shared_weights: the space must offer them (`nascore.spaces.SharedSpace`).
         control: the method that its search is held against, at equal cost.
+        space: the only space that it searches, where it does not take any.
+        keeps_weights: its final training starts from weights that the search leaves, so that an
+            architecture alone cannot be trained anew.
     """
 
     summary: str
@@ -105,6 +109,8 @@ class Method:
     budget_units: tuple[str, ...] = ("children", "steps", "seconds", "gpu_hours")
     needs_shared_weights: bool = False
     control: str = "random"
+    space: str | None = None
+    keeps_weights: bool = False
 
     def load(self) -> MethodModule:
         return cast(MethodModule, importlib.import_module(self.module))
@@ -151,6 +157,16 @@ METHODS: dict[str, Method] = {
         RandomWsOptions,
         "nascore.methods.enas",
         **_SHARED,
+    ),
+    "instanas": Method(
+        "an architecture for each image, by accuracy and latency",
+        InstanasOptions,
+        "nascore.methods.instanas",
+        is_serial=True,
+        budget_units=("steps", "seconds", "gpu_hours"),
+        control="random-ws",
+        space="mobile",
+        keeps_weights=True,
     ),
     "random": Method(
         "random search: the baseline that every method must beat",

@@ -124,7 +124,7 @@ def search(task: Task) -> SearchResult:
     """Both arms with shared weights, then the first of their rankings from scratch.
 
     Raises:
-        SharedWeightsDiverged: see there.
+        WeightsDiverged: see `SharedSearch.run`.
         SearchFailed: none of the finalists could be trained.
         InputError: a checkpoint is damaged or of another search.
     """

@@ -21,8 +21,8 @@ from nascore.enas import shared_search
 from nascore.enas.kept import KIND
 from nascore.enas.learner import Learner
 from nascore.enas.policy import UniformPolicy
-from nascore.enas.shared_search import Ranked, SharedSearch, SharedWeightsDiverged
-from nascore.errors import InputError
+from nascore.enas.shared_search import Ranked, SharedSearch
+from nascore.errors import InputError, WeightsDiverged
 from nascore.methods import METHODS, enas
 from nascore.methods.options import EnasOptions
 from nascore.results import SearchResult
@@ -199,7 +199,7 @@ def test_a_search_that_is_stopped_returns_its_best_by_shared_weights(
 
 def test_weights_that_diverge_are_told(tmp_path: Path, digits_folder: Path) -> None:
     task = make_task(tmp_path, digits_folder, weights={"batch_size": 32, "lr": 1e30})
-    with pytest.raises(SharedWeightsDiverged, match=r"lower search.options.weights.lr=1e\+30"):
+    with pytest.raises(WeightsDiverged, match=r"lower search.options.weights.lr=1e\+30"):
         run(task)
 
 

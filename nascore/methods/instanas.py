@@ -1,0 +1,396 @@
+"""InstaNAS (arXiv 1811.10201): an architecture for each image, chosen by accuracy and latency.
+
+The three stages of the released code are the three steps of a pipeline:
+
+1. `pretrain`: a latency table of the machine, then the meta-graph learns with operations left out
+   at random (`nascore.instanas.dropping`).
+2. `search`: controller and meta-graph learn in turn (`nascore.instanas.alternation`); five points
+   A to E are kept on the way, and one is chosen. The control trains a meta-graph for as many steps
+   on uniform policies and takes the best of random networks, the same for all images, that is no
+   slower than the chosen point. Both are trained on for as long as a child, and compared.
+3. `train_final`: the meta-graph of the chosen point is trained on with the policy frozen.
+
+N images, L blocks, O operations.
+"""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from nascore import checkpoint
+from nascore.arms import run_both
+from nascore.config import MobileSpaceConfig
+from nascore.errors import CheckpointError, InputError
+from nascore.final import FinalModel
+from nascore.instanas import awareness, costs, points
+from nascore.instanas.alternation import POINT, Alternation, point_path, window_schedule
+from nascore.instanas.controller import PolicyNetwork, make_policy_network
+from nascore.instanas.details import describe
+from nascore.instanas.dropping import random_policy, train_by_dropping
+from nascore.instanas.metagraph import MetaGraph, make_metagraph
+from nascore.instanas.points import Chosen, Point, is_correct, judge
+from nascore.instanas.resumable import Kept
+from nascore.instanas.routed import Routed, rebuild
+from nascore.instanas.static import Static, best_static
+from nascore.instanas.table import LatencyTable
+from nascore.methods.options import InstanasOptions
+from nascore.results import Arm, Child, ChildScores, SearchResult, pareto_front
+from nascore.search import versions
+from nascore.spaces import make_genotype
+from nascore.spaces.mobile import MobileSpace
+from nascore.task import Task, device_of
+from nascore.training import Stopped, evaluate, train, uses_one_thread
+
+CARD = "controller.json"
+POINTS = "points.json"
+_GRAPH = "metagraph.ckpt"
+_PRETRAINED = "instanas-pretraining"
+
+
+def _options(task: Task) -> InstanasOptions:
+    assert isinstance(task.options, InstanasOptions)
+    return task.options
+
+
+# --- stage 1: the meta-graph before the search --------------------------------------------------
+
+
+def pretrain(task: Task) -> dict[str, float]:
+    """Table and meta-graph, left in `task.controller`.
+
+    Raises:
+        InputError: no policy can reach `latency.target_ms`, the window of latencies would be empty,
+            or a table that was given is of another machine or network: before anything is trained.
+        WeightsDiverged: the loss is not finite.
+    """
+    options, start = _options(task), time.perf_counter()
+    graph = _new_graph(task)
+    table = costs.make_table(task, graph, _new_controller(task, graph))
+    window_schedule(table, options)
+    if task.latency.target_ms is not None and table.unit == "ms":
+        table.check_target(task.latency.target_ms)
+    kept = Kept(
+        task.controller / _GRAPH, _PRETRAINED, _identity(task), every_s=options.checkpoint_s
+    )
+    train_by_dropping(
+        graph.to(device_of(task.search.child)),
+        task.splits.train,
+        options,
+        task.seeds,
+        kept,
+        report=task.report,
+        should_stop=task.should_stop,
+    )
+    metrics = _sub_network_accuracies(task, graph) | {"seconds": time.perf_counter() - start}
+    card = {"version": 1, "method": task.method, "metrics": metrics}
+    (task.controller / CARD).write_text(json.dumps(card))
+    return metrics
+
+
+def _sub_network_accuracies(task: Task, graph: MetaGraph) -> dict[str, float]:
+    """With all operations, and with random ones: a policy can be judged if the second is not far
+    below the first."""
+    valid = task.splits.valid
+    everything = torch.ones(valid.num_images, *graph.policy_shape, dtype=torch.bool)
+    generator = task.seeds.torch("pretraining", "check")
+    some = random_policy(valid.num_images, graph.policy_shape, _options(task).keep, generator)
+    right = {"all": everything, "some": some}
+    return {
+        f"valid_accuracy_{name}_operations": float(
+            points.is_correct_by(graph, policy_NLO, valid).double().mean()
+        )
+        for name, policy_NLO in right.items()
+    }
+
+
+def _new_graph(task: Task) -> MetaGraph:
+    return make_metagraph(
+        cast(MobileSpace, task.space), task.shape, seed=task.seeds.integer("meta-graph")
+    )
+
+
+def _new_controller(task: Task, graph: MetaGraph) -> PolicyNetwork:
+    settings = _options(task).controller
+    return make_policy_network(
+        task.shape.channels,
+        graph.policy_shape,
+        seed=task.seeds.integer("controller"),
+        channels=settings.channels,
+        num_stages=settings.num_stages,
+        pooling=settings.pooling,
+    )
+
+
+def _load_graph(task: Task) -> MetaGraph:
+    graph = _new_graph(task)
+    kept = Kept(task.controller / _GRAPH, _PRETRAINED, _identity(task), every_s=0.0)
+    found = kept.load()
+    if found is None:
+        raise CheckpointError(f"{task.controller} holds no meta-graph; run the step before again")
+    graph.load_state_dict(checkpoint.below("graph.", found[0]))
+    return graph.to(device_of(task.search.child))
+
+
+def _identity(task: Task) -> dict[str, Any]:
+    """What a checkpoint must have been made with to be gone on from."""
+    assert isinstance(task.search.space, MobileSpaceConfig)
+    return {
+        "space": task.search.space.model_dump(mode="json"),
+        "seed": task.seeds.seed,
+        "options": _options(task).model_dump(mode="json", exclude={"checkpoint_s"}),
+        "shape": [task.shape.channels, task.shape.size, task.shape.num_classes],
+        "data": task.splits.info.data_sha256,
+    }
+
+
+# --- stage 2: the search ------------------------------------------------------------------------
+
+
+def search(task: Task) -> SearchResult:
+    """Points A to E, and the one that is chosen, against the control.
+
+    Raises:
+        WeightsDiverged: the loss is not finite.
+        InputError: a checkpoint is damaged or of another search.
+    """
+    graph = _load_graph(task)
+    table = costs.load_table(task, graph, _new_controller(task, graph))
+    method = _arm(task, table, "method", _new_controller(task, graph))
+    control = _arm(task, table, "control", None) if task.search.control else None
+    run_both(
+        method.run,
+        lambda: None if control is None else control.run(),
+        at_once=uses_one_thread(task.splits.train, _options(task).weights),
+    )
+    found, right = _judge_points(task, method)
+    chosen = points.choose(
+        found,
+        tolerance=_options(task).accuracy.tolerance,
+        target=task.latency.target_ms if table.unit == "ms" else None,
+    )
+    _hand_on(task, found, chosen, table)
+    children = tuple(_child(task, graph, point) for point in found)
+    static = None if control is None else _static(task, control, table, chosen.point)
+    other = None
+    if control is not None and static is not None:
+        other = Arm("random-ws", (_static_child(task, static),), control.seconds)
+        task.on_child("control", other.children[0])
+    compared = None
+    if not task.should_stop():
+        compared = _verdict(task, chosen.point, right[chosen.point.number], static, table)
+    return SearchResult(
+        method=task.method,
+        seed=task.seeds.seed,
+        genotype=children[chosen.point.number].genotype,
+        valid_accuracy=chosen.point.accuracy,
+        arm=Arm(task.method, children, method.seconds),
+        control=other,
+        verdict=compared,
+        cost_metric="latency_ms" if table.unit == "ms" else "macs",
+        pareto=pareto_front(children),
+        versions=versions(),
+    )
+
+
+def _arm(
+    task: Task, table: LatencyTable, name: str, controller: PolicyNetwork | None
+) -> Alternation:
+    device = device_of(task.search.child)
+    return Alternation(
+        task,
+        name,
+        _load_graph(task),
+        None if controller is None else controller.to(device),
+        table,
+        identity=_identity(task) | {"budget": task.search.budget.model_dump(mode="json")},
+        charged_s=json.loads((task.controller / CARD).read_text())["metrics"]["seconds"],
+    )
+
+
+def _judge_points(task: Task, method: Alternation) -> tuple[list[Point], list[Tensor]]:
+    """Each point trained on as a child is, with its policy frozen; as they are after a stop.
+
+    Returns:
+        The points with their validation accuracies, and which images each classifies right (N,).
+    """
+    found, right = [], []
+    for point in method.points:
+        network = load_point(task.state, point, task)
+        with contextlib.suppress(Stopped):
+            right_N = _tuned(task, network, f"method {point.name}")
+            right.append(right_N)
+            accuracy = float(right_N.double().mean())
+            point = dataclasses.replace(point, valid_accuracy=accuracy)
+            task.on_child("method", _child(task, method.graph, point))
+        found.append(point)
+    return found, right
+
+
+def _tuned(task: Task, network: nn.Module, name: str) -> Tensor:
+    """Which validation images a network classifies right after a child's training, bool (N,)."""
+    train(
+        network,
+        task.splits.train,
+        task.search.child,
+        generator=task.seeds.torch(name, "tuning"),
+        should_stop=task.should_stop,
+    )
+    return is_correct(network, task.splits.valid)
+
+
+def _static(task: Task, control: Alternation, table: LatencyTable, point: Point) -> Static | None:
+    """The control's choice, trained on as the points were."""
+    if task.should_stop():
+        return None
+    static = best_static(
+        control.graph,
+        table,
+        task.splits.valid,
+        task.seeds.numpy("control", "static"),
+        number=_options(task).num_static,
+        at_most=point.latency,
+    )
+    if static is None:
+        return None
+    with contextlib.suppress(Stopped):
+        return dataclasses.replace(static, is_correct_N=_tuned(task, static.network, "control"))
+    return None
+
+
+def _verdict(
+    task: Task, point: Point, right_N: Tensor, static: Static | None, table: LatencyTable
+) -> dict[str, Any]:
+    """On the validation split. Policies are shuffled before any further training: until then, all
+    weights have seen the policies of other images."""
+    valid, seeds = task.splits.valid, task.seeds
+    own = load_point(task.state, point, task)
+    judged = judge(own.meta_graph, own.controller, table, valid)
+    order_N = torch.randperm(valid.num_images, generator=seeds.torch("shuffled"))
+    others_N = points.is_correct_by(own.meta_graph, judged.policy_NLO[order_N], valid)
+    rng = seeds.numpy("verdict")
+    shuffled = awareness.compare(judged.is_correct_N, others_N, rng)
+    against = None if static is None else awareness.compare(right_N, static.is_correct_N, rng)
+    return awareness.verdict(shuffled, against)
+
+
+def _child(task: Task, graph: MetaGraph, point: Point) -> Child:
+    return Child(
+        number=point.number,
+        genotype=make_genotype(task.space, point.tokens),
+        scores=ChildScores(
+            valid_accuracy=point.accuracy,
+            train_accuracy=point.train_accuracy,
+            num_params=sum(parameter.numel() for parameter in graph.parameters()),
+            num_steps=point.step,
+            duration_s=0.0,
+            cost=point.latency,
+        ),
+        num_steps=point.step,
+    )
+
+
+def _static_child(task: Task, static: Static) -> Child:
+    accuracy = float(static.is_correct_N.double().mean())
+    return Child(
+        number=0,
+        genotype=make_genotype(task.space, static.policy_LO.flatten().int().tolist()),
+        scores=ChildScores(
+            valid_accuracy=accuracy,
+            train_accuracy=accuracy,
+            num_params=sum(parameter.numel() for parameter in static.network.parameters()),
+            num_steps=0,
+            duration_s=0.0,
+            cost=static.latency,
+        ),
+    )
+
+
+# --- what goes from the search to the final training --------------------------------------------
+
+
+def _hand_on(task: Task, found: Sequence[Point], chosen: Chosen, table: LatencyTable) -> None:
+    """All points with their weights, and which one is meant, to `task.weights`."""
+    if task.weights is None:
+        return
+    task.weights.mkdir(parents=True, exist_ok=True)
+    for point in found:
+        shutil.copyfile(point_path(task.state, point), point_path(task.weights, point))
+    described = {
+        "version": 1,
+        "unit": table.unit,
+        "points": [point.to_dict() for point in found],
+        "chosen": chosen.point.number,
+        "rule": chosen.rule,
+        "table": {
+            "baseline": table.baseline + table.fixed,
+            "least": table.reachable[0],
+            "most": table.reachable[1],
+            "controller": table.controller,
+            "fixed": table.fixed,
+        },
+    }
+    (task.weights / POINTS).write_text(json.dumps(described, indent=2))
+
+
+def load_point(folder: Path, point: Point, task: Task) -> Routed:
+    """The network of a point, on the device of trainings.
+
+    Raises:
+        CheckpointError: its weights are damaged, or not there.
+    """
+    tensors, meta = checkpoint.load(point_path(folder, point), POINT)
+    network = rebuild(meta["blueprint"], cast(MobileSpace, task.space), task.shape)
+    network.load_state_dict(tensors)
+    return network.to(device_of(task.final))
+
+
+# --- stage 3: the meta-graph alone --------------------------------------------------------------
+
+
+def train_final(task: Task, result: SearchResult) -> FinalModel:
+    """Trains the chosen point's meta-graph on with the policy frozen, and judges it once on the
+    test split.
+
+    Raises:
+        InputError: the weights of the search are not there.
+    """
+    if task.weights is None or not (task.weights / POINTS).exists():
+        raise InputError.of(
+            "weights", task.weights, "holds no points of a search; run the step search again"
+        )
+    described = json.loads((task.weights / POINTS).read_text())
+    found = [Point.from_dict(one) for one in described["points"]]
+    network = load_point(task.weights, found[described["chosen"]], task)
+    training = train(
+        network,
+        task.splits.train,
+        task.final,
+        generator=task.seeds.torch("final", "batches"),
+        valid=task.splits.valid,
+        on_epoch=lambda epoch, accuracy: task.report(
+            {} if accuracy is None else {"final/valid_accuracy": accuracy}, epoch
+        ),
+        should_stop=task.should_stop,
+    )
+    details, macs = describe(network, task.splits, described, task.seeds)
+    return FinalModel(
+        genotype=result.genotype,
+        shape=task.shape,
+        network=network.eval(),
+        train_accuracy=training.train_accuracy[-1],
+        valid_accuracy=training.valid_accuracy[-1],
+        test_accuracy=evaluate(network, task.splits.test),
+        num_params=sum(parameter.numel() for parameter in network.parameters()),
+        macs=macs,
+        num_steps=training.num_steps,
+        duration_s=training.duration_s,
+        details={"instanas": details},
+    )
