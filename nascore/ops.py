@@ -15,18 +15,25 @@ from torch.nn import functional as F
 def conv(
     in_channels: int,
     out_channels: int,
-    kernel: int,
+    kernel: int | tuple[int, int],
     *,
     stride: int = 1,
+    dilation: int = 1,
     groups: int = 1,
 ) -> nn.Conv2d:
-    """A convolution, odd `kernel`, that keeps the size at stride 1; He-normal initial weights."""
+    """A convolution that keeps the size at stride 1; He-normal initial weights.
+
+    Args:
+        kernel: odd; height and width when they differ.
+    """
+    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     layer = nn.Conv2d(
         in_channels,
         out_channels,
-        kernel,
+        (height, width),
         stride=stride,
-        padding=kernel // 2,
+        padding=(dilation * (height // 2), dilation * (width // 2)),
+        dilation=dilation,
         groups=groups,
         bias=False,
     )

@@ -190,9 +190,16 @@ def _mobile(config: Any) -> SearchSpace:
     return MobileSpace(config)
 
 
+def _superkernel(config: Any) -> SearchSpace:
+    from nascore.spaces.superkernel import SuperkernelSpace
+
+    return SuperkernelSpace(config)
+
+
 SPACES: dict[str, Callable[[Any], SearchSpace]] = {
     "chain": _chain,
     "nasbench201": _cell201,
     "enas-micro": _micro,
     "mobile": _mobile,
+    "superkernel": _superkernel,
 }

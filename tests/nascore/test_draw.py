@@ -12,6 +12,7 @@ from nascore.config import (
     ChainSpaceConfig,
     EnasMicroSpaceConfig,
     MobileSpaceConfig,
+    SuperkernelSpaceConfig,
 )
 from nascore.draw import to_svg
 from nascore.spaces import ArchitectureGraph, GraphNode, ImageShape, make_space, sample
@@ -44,6 +45,7 @@ def graphs() -> Iterator[ArchitectureGraph]:
         Cell201SpaceConfig(),
         EnasMicroSpaceConfig(),
         MobileSpaceConfig(),
+        SuperkernelSpaceConfig(),
     ):
         space = make_space(config)
         for _ in range(12):

@@ -18,6 +18,7 @@ from nascore.config import (
     EnasMicroSpaceConfig,
     LatencyConfig,
     SpaceSection,
+    SuperkernelSpaceConfig,
 )
 from nascore.errors import InputError
 from nascore.operation_table import Circumstances, Entry, OperationTable, load, settings_sha256
@@ -240,6 +241,9 @@ def test_a_network_is_taken_apart_to_sequences_and_layers() -> None:
 SMALL: dict[str, SpaceSection] = {
     "nasbench201": Cell201SpaceConfig(final_channels=4, final_cells_per_stage=1),
     "enas-micro": EnasMicroSpaceConfig(num_blocks=1, final_channels=4, final_cells_per_stage=1),
+    "superkernel": SuperkernelSpaceConfig(
+        num_nodes=1, kernel_sizes=(1, 3), dilations=(1,), final_channels=4, final_cells_per_stage=1
+    ),
     "chain": ChainSpaceConfig(num_layers=2, vocabulary=4),
 }
 
@@ -260,7 +264,7 @@ def test_a_space_has_a_table_that_predicts_networks_it_was_not_made_of(
     assert OperationTable.from_dict(json.loads(json.dumps(table.to_dict()))) == table
 
 
-@pytest.mark.parametrize("name", ["nasbench201", "enas-micro"])
+@pytest.mark.parametrize("name", ["nasbench201", "enas-micro", "superkernel"])
 def test_a_space_with_parts_has_all_its_operations_in_the_table(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from nascore.config import (
     EnasMicroSpaceConfig,
     MobileSpaceConfig,
     SpaceSection,
+    SuperkernelSpaceConfig,
 )
 from nascore.counting import count
 from nascore.errors import GenotypeNotInSpace
@@ -53,6 +54,7 @@ CONFIGS: dict[str, SpaceSection] = {
     "nasbench201": Cell201SpaceConfig(search_channels=4),
     "enas-micro": EnasMicroSpaceConfig(search_channels=4, final_channels=8),
     "mobile": MobileSpaceConfig(width=0.5, search_width=0.25),
+    "superkernel": SuperkernelSpaceConfig(num_nodes=2, search_channels=4, final_channels=8),
 }
 GREY, COLOUR = ImageShape(1, 8, 10), ImageShape(3, 32, 5)
 PAPER = ChainSpaceConfig(

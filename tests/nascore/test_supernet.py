@@ -19,6 +19,7 @@ from nascore.config import (
     EnasMicroSpaceConfig,
     MobileSpaceConfig,
     SpaceSection,
+    SuperkernelSpaceConfig,
 )
 from nascore.genotype import Genotype
 from nascore.spaces import SPACES, ImageShape, SearchSpace, make_space
@@ -29,6 +30,13 @@ CONFIGS: dict[str, SpaceSection] = {
     "nasbench201": Cell201SpaceConfig(search_channels=4),
     "enas-micro": EnasMicroSpaceConfig(search_channels=4),
     "mobile": MobileSpaceConfig(search_width=0.25),
+    "superkernel": SuperkernelSpaceConfig(
+        num_nodes=2,
+        kernel_sizes=(1, 3),
+        dilations=(1, 2),
+        branches=("conv", "none"),
+        search_channels=4,
+    ),
 }
 CELL_201 = make_space(CONFIGS["nasbench201"])
 MICRO = make_space(CONFIGS["enas-micro"])

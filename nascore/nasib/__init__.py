@@ -1,0 +1,4 @@
+"""NASIB (arXiv 1910.08665): many operations, searched within any budget.
+
+`superkernel` one tensor for all convolutions of an edge.
+"""
