@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -67,13 +68,18 @@ def search(method: str, folder: Path, data: Path, death: str | None) -> None:
 
 
 def main(method: str, folder: Path, data: Path, deaths: list[str]) -> None:
+    die_again_and_again(lambda death: search(method, folder, data, death), deaths)
+
+
+def die_again_and_again(work: Callable[[str | None], None], deaths: list[str]) -> None:
+    """Works in a process of its own for each death, and in a last one that lives."""
     torch.set_num_threads(1)
     for death in [*deaths, None]:
         pid = os.fork()
         if pid == 0:
             status = 1
             try:
-                search(method, folder, data, death)
+                work(death)
                 status = 0
             except BaseException:
                 traceback.print_exc()

@@ -1,0 +1,71 @@
+"""Searches for an architecture per image that take seconds, for tests and processes of theirs."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nascore.config import (
+    BudgetConfig,
+    LatencyConfig,
+    MobileSpaceConfig,
+    SearchConfig,
+    TrainingConfig,
+)
+from nascore.data.batches import Splits, load
+from nascore.methods.options import InstanasOptions
+from nascore.results import Report
+from nascore.seeding import Seeds
+from nascore.spaces import ImageShape, make_space
+from nascore.task import Task, ignore_metrics
+
+SPACE = MobileSpaceConfig(
+    stages=((8, 1, 2), (8, 1, 1), (12, 1, 2)), stem_channels=8, head_channels=16
+)
+OPTIONS: dict[str, Any] = {
+    "pretraining": {"epochs": 2, "batch_size": 32, "lr": 0.1},
+    "weights": {"batch_size": 32, "lr": 0.02, "momentum": 0.5},
+    "controller": {"channels": 4, "num_stages": 1, "pooling": 1, "lr": 0.003},
+    "reward": {"end": 1.0},
+    "turn_steps": 6,
+    "num_points": 3,
+    "num_static": 4,
+    "table": "macs",
+}
+
+
+def make_task(
+    folder: Path,
+    data: Path | Splits,
+    *,
+    budget: BudgetConfig | None = None,
+    seed: int = 0,
+    control: bool = True,
+    child: TrainingConfig | None = None,
+    latency: LatencyConfig | None = None,
+    report: Report = ignore_metrics,
+    **options: Any,
+) -> Task:
+    folder.mkdir(exist_ok=True)
+    splits = data if isinstance(data, Splits) else load(data, torch.device("cpu"))
+    info = splits.info
+    return Task(
+        method="instanas",
+        seeds=Seeds(seed),
+        space=make_space(SPACE),
+        splits=splits,
+        shape=ImageShape(info.channels, info.size, len(info.classes)),
+        search=SearchConfig(
+            space=SPACE,
+            budget=budget or BudgetConfig(steps=30),
+            child=child or TrainingConfig(epochs=1, max_steps=4),
+            control=control,
+        ),
+        final=TrainingConfig(epochs=1, max_steps=10),
+        options=InstanasOptions.model_validate({**OPTIONS, **options}),
+        controller=folder,
+        state=folder,
+        report=report,
+        weights=folder / "weights",
+        latency=latency or LatencyConfig(),
+    )
