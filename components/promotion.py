@@ -239,11 +239,14 @@ def _shapes(signature: Any, is_output: bool) -> Any:
     schema = None if signature is None else signature.outputs if is_output else signature.inputs
     if schema is None or not schema.is_tensor_spec():
         return "unknown"
-    return tuple(schema.inputs[0].shape)
+    named = schema.input_dict() if schema.has_input_names() else {}
+    return tuple(named.get("logits", schema.inputs[0]).shape)
 
 
 def correct(model: nn.Module, images: Iterable[Tensor], labels: Tensor) -> NDArray[np.bool_]:
     """Which images are classified right, (N,); only one batch of them is in memory at a time."""
     with torch.inference_mode():
-        predicted_N = torch.cat([model(x_BCHW).argmax(1).cpu() for x_BCHW in images])
-    return np.asarray((predicted_N == labels).numpy())
+        predicted_N = np.concatenate(
+            [registry.arrays_of(model(x_BCHW))[0].argmax(1) for x_BCHW in images]
+        )
+    return np.asarray(predicted_N == labels.numpy())

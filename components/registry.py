@@ -1,12 +1,14 @@
 """The model registry: logging a model, and loading it back.
 
-Models are logged in MLflow's `pt2` form (torch.export): no pickled object is written or read.
+Models are logged in MLflow's `pt2` form (torch.export): no pickled object is written or read. A
+model that answers with several tensors is loaded by `mlflow.pytorch` as one that gives a tuple of
+them, logits first, and by `mlflow.pyfunc` as one that gives them by name.
 """
 
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +29,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
+from components.served import named_answers
 from components.tracking.sender import make_store
 
 _log = logging.getLogger(__name__)
@@ -41,6 +44,9 @@ else:
     )
 
 _TOLERANCE = 1e-4
+
+
+Arrays = list[NDArray[Any]]
 
 
 class ModelDiffers(Exception):
@@ -82,7 +88,7 @@ def register(
     use(uri)
     client = MlflowClient(tracking_uri=uri)
     with torch.inference_mode():
-        expected = network(torch.from_numpy(example)).numpy()
+        expected = arrays_of(network(torch.from_numpy(example)))
     for version in client.search_model_versions(f"name='{model_name}' and run_id='{run_id}'"):
         made = registered(model_name, version.version)
         if _difference(made.uri, example, expected) <= _TOLERANCE:
@@ -119,7 +125,7 @@ def _log_model(
     client: MlflowClient,
     network: nn.Module,
     example: NDArray[np.float32],
-    expected: NDArray[np.float32],
+    expected: Arrays,
     run_id: str,
 ) -> tuple[str, str]:
     """URI and id of the logged model; every part of it may have been done by a try that failed.
@@ -153,6 +159,8 @@ def _log_model(
         model_id=model.model_id,
         run_id=run_id,
     )
+    names = getattr(network, "answers", ("logits",))
+    several = len(expected) > 1
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/model"
         mlflow.pytorch.save_model(
@@ -161,20 +169,39 @@ def _log_model(
             mlflow_model=described,
             serialization_format="pt2",
             input_example=example,
-            signature=infer_signature(example, expected),
+            signature=infer_signature(
+                example, dict(zip(names, expected, strict=True)) if several else expected[0]
+            ),
             pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
+            code_paths=[named_answers.__file__] if several else None,
         )
+        if several:
+            pyfunc = described.flavors["python_function"]
+            pyfunc["loader_module"] = named_answers.__name__.rpartition(".")[2]
+            pyfunc["config"] = {**pyfunc.get("config", {}), "answers": list(names)}
+            described.save(f"{path}/MLmodel")
         client.log_model_artifacts(model.model_id, path)
     client.finalize_logged_model(model.model_id, "READY")
     return f"models:/{model.model_id}", str(model.model_id)
 
 
-def _difference(model_uri: str, example: NDArray[np.float32], expected: Any) -> float:
-    """Largest absolute difference of the loaded model's logits from the expected ones."""
+def _difference(model_uri: str, example: NDArray[np.float32], expected: Arrays) -> float:
+    """Largest absolute difference of the loaded model's answers from the expected ones."""
     loaded = mlflow.pytorch.load_model(model_uri)
     with torch.inference_mode():
-        logits = loaded(torch.from_numpy(example)).numpy()
-    return float("inf") if logits.shape != expected.shape else float(abs(logits - expected).max())
+        answers = arrays_of(loaded(torch.from_numpy(example)))
+    if [one.shape for one in answers] != [one.shape for one in expected]:
+        return float("inf")
+    return max(
+        float(abs(one.astype(np.float64) - other).max())
+        for one, other in zip(answers, expected, strict=True)
+    )
+
+
+def arrays_of(answer: torch.Tensor | Sequence[torch.Tensor]) -> Arrays:
+    """All that a model answers, logits first."""
+    several = [answer] if isinstance(answer, torch.Tensor) else answer
+    return [one.cpu().numpy() for one in several]
 
 
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:

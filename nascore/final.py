@@ -117,7 +117,11 @@ class Predictor(nn.Module):
     """The network as it is deployed, with the normalisation of its training data inside.
 
     Pixels as they are stored, float (B, C, H, W) of 0..255 -> logits (B, num_classes). Whoever
-    loads the model needs to know nothing about its data set.
+    loads the model needs to know nothing about its data set. Networks that have more to say answer
+    with several tensors, logits first.
+
+    Attributes:
+        answers: the names of what it answers, if that is more than logits.
     """
 
     scale_C11: Tensor
@@ -125,14 +129,17 @@ class Predictor(nn.Module):
 
     def __init__(self, network: nn.Module, info: DatasetInfo) -> None:
         super().__init__()
-        self.network = network
+        self.network = network.deployed() if isinstance(network, routed.Routed) else network
+        self.answers: tuple[str, ...] = getattr(self.network, "answers", ("logits",))
         scale_C11, shift_C11 = normalisation(info)
         self.register_buffer("scale_C11", scale_C11)
         self.register_buffer("shift_C11", shift_C11)
 
-    def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        logits_BK: Tensor = self.network(pixels_BCHW * self.scale_C11 + self.shift_C11)
-        return logits_BK
+    def forward(self, pixels_BCHW: Tensor) -> Tensor | tuple[Tensor, ...]:
+        answer: Tensor | tuple[Tensor, ...] = self.network(
+            pixels_BCHW * self.scale_C11 + self.shift_C11
+        )
+        return answer
 
 
 def train_from_scratch(

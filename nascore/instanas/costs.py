@@ -16,7 +16,7 @@ KEY = "search.options.table"
 
 
 def make_table(task: Task, graph: MetaGraph, controller: PolicyNetwork) -> LatencyTable:
-    """The table of a new search; one that is measured here stays in `task.controller`.
+    """The table of a new search; one that is measured here is kept in `task.state`.
 
     Networks are measured as they are deployed, with batch normalisation folded.
 
@@ -29,7 +29,7 @@ def make_table(task: Task, graph: MetaGraph, controller: PolicyNetwork) -> Laten
     graph, controller = folded(graph), folded(controller)
     if given != "measure":
         return read(Path(given), graph, task.latency, controller=controller, key=KEY)
-    path = task.controller / FILE
+    path = task.state / FILE
     if not path.exists():
         table, _ = measure(graph, task.latency, controller=controller)
         table.save(path)

@@ -70,6 +70,7 @@ class RoutedModel(nn.Module):
     """
 
     cost_LO: Tensor
+    answers = ("logits", "policy", "latency")
 
     def __init__(
         self, controller: PolicyNetwork, graph: MetaGraph, *, cost_LO: Tensor, constant: float

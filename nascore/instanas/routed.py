@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nascore.instanas.controller import PolicyNetwork, greedy
-from nascore.instanas.export import Answer
+from nascore.instanas.export import Answer, RoutedModel
 from nascore.instanas.metagraph import MetaGraph, make_metagraph
 from nascore.instanas.table import LatencyTable
 from nascore.spaces import ImageShape
@@ -76,6 +76,13 @@ class Routed(nn.Module):
         """Logits (B, K), what was computed as bool (B, L, O), and its latency (B,)."""
         policy_BLO = self.policy(x_BCHW)
         return self.meta_graph(x_BCHW, policy_BLO), policy_BLO, self.latency(policy_BLO)
+
+    def deployed(self) -> RoutedModel:
+        """A copy that can be exported and answers with all three."""
+        constant = float(self.constant)
+        return RoutedModel(
+            self.controller, self.meta_graph, cost_LO=self.cost_LO, constant=constant
+        ).eval()
 
     def blueprint(self) -> dict[str, Any]:
         """What `rebuild` needs beside space and shape; JSON."""

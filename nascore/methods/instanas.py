@@ -77,9 +77,7 @@ def pretrain(task: Task) -> dict[str, float]:
     window_schedule(table, options)
     if task.latency.target_ms is not None and table.unit == "ms":
         table.check_target(task.latency.target_ms)
-    kept = Kept(
-        task.controller / _GRAPH, _PRETRAINED, _identity(task), every_s=options.checkpoint_s
-    )
+    kept = Kept(task.state / _GRAPH, _PRETRAINED, _identity(task), every_s=options.checkpoint_s)
     train_by_dropping(
         graph.to(device_of(task.search.child)),
         task.splits.train,
@@ -90,6 +88,9 @@ def pretrain(task: Task) -> dict[str, float]:
         should_stop=task.should_stop,
     )
     metrics = _sub_network_accuracies(task, graph) | {"seconds": time.perf_counter() - start}
+    for name in (_GRAPH, costs.FILE):  # what was kept while it was made goes on to the search
+        if (task.state / name).exists():
+            shutil.copyfile(task.state / name, task.controller / name)
     card = {"version": 1, "method": task.method, "metrics": metrics}
     (task.controller / CARD).write_text(json.dumps(card))
     return metrics

@@ -365,7 +365,7 @@ def test_a_table_of_another_network_is_refused(tmp_path: Path, digits_folder: Pa
     task = make_task(tmp_path / "run", digits_folder, table="measure", latency=latency)
     graph = instanas._new_graph(task)
     costs.make_table(task, graph, instanas._new_controller(task, graph))
-    file = task.controller / costs.FILE
+    file = task.state / costs.FILE
     wider = MobileSpaceConfig(**{**SPACE.model_dump(), "width": 2.0})
     other = make_task(tmp_path / "other", digits_folder, table=str(file), latency=latency)
     other = dataclasses.replace(

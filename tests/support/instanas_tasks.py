@@ -46,7 +46,7 @@ def make_task(
     report: Report = ignore_metrics,
     **options: Any,
 ) -> Task:
-    folder.mkdir(exist_ok=True)
+    (folder / "controller").mkdir(parents=True, exist_ok=True)
     splits = data if isinstance(data, Splits) else load(data, torch.device("cpu"))
     info = splits.info
     return Task(
@@ -63,7 +63,7 @@ def make_task(
         ),
         final=TrainingConfig(epochs=1, max_steps=10),
         options=InstanasOptions.model_validate({**OPTIONS, **options}),
-        controller=folder,
+        controller=folder / "controller",
         state=folder,
         report=report,
         weights=folder / "weights",

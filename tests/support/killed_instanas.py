@@ -57,7 +57,7 @@ def search(folder: Path, data: Path, death: str | None) -> None:
     if death is not None:
         arrange(death)
     task = make_task(folder, data, checkpoint_s=0.0)
-    if not (folder / instanas.CARD).exists():
+    if not (task.controller / instanas.CARD).exists():
         instanas.pretrain(task)
     result = instanas.search(task)
     outcome = {

@@ -1,0 +1,1 @@
+"""Code that travels with models which answer with more than one tensor."""
