@@ -64,7 +64,7 @@ class FinalModel:
             "num_steps": self.num_steps,
             "duration_s": self.duration_s,
             "details": self.details,
-            "network": _blueprint(self.network),
+            "network": blueprint(self.network) or _STATIC,
         }
 
     def save(self, folder: Path) -> None:
@@ -84,7 +84,7 @@ class FinalModel:
         summary = json.loads((folder / "model.json").read_text())
         genotype = Genotype.from_dict(summary["genotype"])
         shape = ImageShape(**summary["shape"])
-        network = _rebuilt(summary.get("network", _STATIC), space, genotype, shape)
+        network = rebuilt(summary.get("network"), space, genotype, shape)
         weights, _ = checkpoint.load(folder / "weights.pt", _KIND)
         network.load_state_dict(weights)
         read = ("version", "genotype", "shape", "network")
@@ -97,20 +97,29 @@ class FinalModel:
 _STATIC = {"kind": "static"}
 
 
-def _blueprint(network: nn.Module) -> dict[str, Any]:
-    """Networks that are more than their genotype say themselves how they are built."""
+def blueprint(network: nn.Module) -> dict[str, Any] | None:
+    """JSON of a network that is more than its genotype, which says itself how it is built."""
     described = getattr(network, "blueprint", None)
-    return _STATIC if described is None else dict(described())
+    return None if described is None else dict(described())
 
 
-def _rebuilt(
-    blueprint: dict[str, Any], space: SearchSpace, genotype: Genotype, shape: ImageShape
+def rebuilt(
+    form: dict[str, Any] | None, space: SearchSpace, genotype: Genotype, shape: ImageShape
 ) -> nn.Module:
-    if blueprint["kind"] == routed.KIND and isinstance(space, MobileSpace):
-        return routed.rebuild(blueprint, space, shape)
-    if blueprint["kind"] == _STATIC["kind"]:
+    """A network whose weights are to be loaded.
+
+    Args:
+        form: as `blueprint` gave it; None: the network of the genotype.
+
+    Raises:
+        CheckpointError: the space has no such networks.
+    """
+    form = _STATIC if form is None else form
+    if form["kind"] == routed.KIND and isinstance(space, MobileSpace):
+        return routed.rebuild(form, space, shape)
+    if form["kind"] == _STATIC["kind"]:
         return build_network(space, genotype, shape, seed=0, final=True)
-    raise CheckpointError(f"{space.identifier} has no networks of the kind {blueprint['kind']!r}")
+    raise CheckpointError(f"{space.identifier} has no networks of the kind {form['kind']!r}")
 
 
 class Predictor(nn.Module):
