@@ -136,8 +136,8 @@ def markdown(document: Mapping[str, Any]) -> str:
         "Latencies are medians of single images, measured in turn, controller included; the last",
         "row is the mean over seeds. Accuracies are of the test images, percent.",
         "",
-        "| seed | InstaNAS | other images' policies | MobileNetV2 | ms | MobileNetV2, ms | saving | "
-        "batch of 256 | policies | minutes |",
+        "| seed | InstaNAS | other images' policies | MobileNetV2 | ms | MobileNetV2, ms | "
+        "saving | batch of 256 | policies | minutes |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     rows = [_row(one) for one in runs]

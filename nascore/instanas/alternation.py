@@ -6,7 +6,8 @@ the bounded probabilities p', and the difference of the two rewards is the advan
 meta-graph's turn samples are given to *other* images of the batch, so that all weights go on
 learning for all images. Source: InstaNAS (arXiv 1811.10201, released code `search.py`). Departures:
 the window comes down with the share of the budget that is spent, whatever its unit; one cosine of
-the meta-graph's rate.
+the meta-graph's rate; before a turn of the controller, batch normalisation's averages are taken
+anew with the greedy policies.
 
 B images, L blocks, O operations, C channels.
 """
@@ -44,6 +45,7 @@ from nascore.training import fitting_threads, half_cosine
 POINT = "instanas-point"
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
 _SECONDS_PER_HOUR = 3600.0
+_SETTLING, _SETTLING_BATCHES = 0.3, 8  # after so many, 6 % is left of the averages before
 
 
 class Alternation:
@@ -111,6 +113,8 @@ class Alternation:
             decisions, weights = self._batches("controller"), self._batches("weights")
             while (share := self._share()) < 1 and not self._task.should_stop():
                 if self._is_deciding():
+                    if self._decisions % self._turn == 0:
+                        self._settle()
                     self._decide(*next(decisions))
                 else:
                     self._train_weights(*next(weights), share)
@@ -188,6 +192,30 @@ class Alternation:
             self._share_at_turn = min(1.0, self._share())
 
     @torch.no_grad()
+    def _settle(self) -> None:
+        """Batch normalisation's averages become those of the greedy policies, by some batches.
+
+        In training they are of sampled policies, which have more operations than the greedy ones
+        late in a search, and sums of another number of terms: judged by them, a greedy policy is
+        judged at chance, and earns nothing to learn from.
+        """
+        controller, norms = self._controller, _batch_norms(self._graph)
+        assert controller is not None
+        controller.eval()
+        self._graph.train()
+        momenta = [norm.momentum for norm in norms]
+        generator = self._generator("settle", self._step)
+        for norm in norms:
+            norm.momentum = _SETTLING
+        for _ in range(_SETTLING_BATCHES):
+            x_BCHW, _ = self._task.splits.train.random_batch(
+                2 * self._options.weights.batch_size, generator
+            )
+            self._graph(x_BCHW, greedy(controller(x_BCHW)))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+    @torch.no_grad()
     def _policies(self, x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
         if self._controller is None:
             shape = self._graph.policy_shape
@@ -245,6 +273,7 @@ class Alternation:
     def _add_point(self) -> None:
         """Judges what there is on the validation split, and keeps it with its weights."""
         assert self._controller is not None
+        self._settle()
         judged = judge(self._graph, self._controller, self._table, self._task.splits.valid)
         ((policy, _), *_) = most_used(judged.policy_NLO, 1)
         point = Point(
@@ -314,6 +343,10 @@ class Alternation:
         self._right, self._seen = torch.tensor(meta["right"]), int(meta["seen"])
         self._share_at_turn = float(meta["share_at_turn"])
         self.points = [Point.from_dict(one) for one in meta["points"]]
+
+
+def _batch_norms(graph: MetaGraph) -> list[torch.nn.BatchNorm2d]:
+    return [module for module in graph.modules() if isinstance(module, torch.nn.BatchNorm2d)]
 
 
 def window_schedule(table: LatencyTable, options: InstanasOptions) -> WindowSchedule:
