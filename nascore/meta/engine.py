@@ -1,0 +1,80 @@
+"""Runs a function of one task on several: all at once by `vmap`, or one after the other.
+
+`vmap` over tasks with parameters of their own turns convolutions into grouped ones. That is faster
+for small shapes and slower for large ones, by a factor that depends on the machine. So both are
+measured, once for each kind of work, and the faster one is taken from then on.
+"""
+
+import time
+from collections.abc import Callable, Hashable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+from torch.utils._pytree import tree_map
+
+Way = Literal["vmap", "loop"]
+OneTask = Callable[..., Any]
+"""A function of one task's tensors to a tensor, or a tree of tensors."""
+
+_REPEATS = 3  # the least of a few times is the one that nothing disturbed
+_DIFFERENT = "different"  # dropout draws for each task anew
+
+
+def run_vmapped(function: OneTask, *tensors: Tensor) -> Any:
+    """Each result stacked over tasks, (T, ...); `tensors` have tasks first."""
+    return vmap(function, randomness=_DIFFERENT)(*tensors)
+
+
+def run_looped(function: OneTask, *tensors: Tensor) -> Any:
+    """The same as `run_vmapped`, one task after the other; equal but for rounding."""
+    results = [function(*task) for task in zip(*tensors, strict=True)]
+    return tree_map(lambda *parts: torch.stack(parts), *results)
+
+
+RUN: dict[Way, Callable[..., Any]] = {"vmap": run_vmapped, "loop": run_looped}
+
+
+class TaskEngine:
+    """Runs tasks in the way that was measured to be faster.
+
+    The two ways differ by rounding. A search that must be resumed exactly keeps `chosen` and gives
+    it to the engine that goes on.
+
+    Attributes:
+        chosen: the way of each kind of work.
+        seconds: what was measured for each.
+    """
+
+    def __init__(self, chosen: dict[Hashable, Way] | None = None) -> None:
+        self.chosen: dict[Hashable, Way] = dict(chosen or {})
+        self.seconds: dict[Hashable, dict[Way, float]] = {}
+
+    def run(self, kind: Hashable, function: OneTask, *tensors: Tensor) -> Any:
+        """`function` on each task; results are stacked over tasks.
+
+        Args:
+            kind: names the function and the network; shapes, type and device are added to it.
+            tensors: (T, ...) each, the arguments of `function`. It must be pure: it is called
+                several times when its kind is new.
+        """
+        key = (kind, *(tuple(x.shape) for x in tensors), str(tensors[0].dtype))
+        key = (*key, str(tensors[0].device))
+        if key not in self.chosen:
+            seconds = {way: _measure(RUN[way], function, tensors) for way in RUN}
+            self.seconds[key] = seconds
+            self.chosen[key] = min(RUN, key=lambda way: seconds[way])
+        return RUN[self.chosen[key]](function, *tensors)
+
+
+def _measure(run: Callable[..., Any], function: OneTask, tensors: tuple[Tensor, ...]) -> float:
+    device = tensors[0].device
+    times = []
+    for _ in range(_REPEATS + 1):  # the first warms up
+        start = time.perf_counter()
+        run(function, *tensors)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
