@@ -259,12 +259,59 @@ def _growing(values: tuple[int, ...]) -> tuple[int, ...]:
     return values
 
 
+FewShotOperation = Literal[
+    "conv_3x3",
+    "conv_1x5_5x1",
+    "dil_sep_conv_3x3",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "identity",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "sep_conv_7x7",
+    "conv_1x7_7x1",
+    "dil_conv_3x3",
+]
+FEW_SHOT_OPERATIONS: tuple[FewShotOperation, ...] = get_args(FewShotOperation)[:6]
+
+
+class FewShotCellSpaceConfig(SpaceSection):
+    """The cells of Auto-Meta: one cell of one or more blocks, as in PNAS, for few-shot tasks.
+
+    The eight operations of PNAS are `operations` sep_conv_3x3, sep_conv_5x5, sep_conv_7x7,
+    conv_1x7_7x1, identity, avg_pool_3x3, max_pool_3x3 and dil_conv_3x3.
+    """
+
+    name: Literal["fewshot-cell"] = "fewshot-cell"
+    operations: tuple[FewShotOperation, ...] = FEW_SHOT_OPERATIONS
+    """What a block may apply to its inputs."""
+    max_blocks: Annotated[int, Field(ge=1, le=8)] = 5
+    """The most blocks of a cell; a cell may have fewer."""
+    num_cells: Annotated[int, Field(ge=1, le=16)] = 4
+    """Cells one after the other; every second one halves the map."""
+    search_channels: Positive = 9
+    """Of every block while searching; with 9 the published cell has 28.7 thousand weights."""
+    final_channels: Positive = 17
+    """Of every block of the final network; with 17 the published cell has 100 thousand weights."""
+
+    @field_validator("operations")
+    @classmethod
+    def _something_to_apply(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
+        if not operations:
+            raise ValueError(
+                "no block can be made; give at least one of "
+                f"{', '.join(get_args(FewShotOperation))}"
+            )
+        return _without_repeats(operations)
+
+
 SpaceConfig = Annotated[
     ChainSpaceConfig
     | Cell201SpaceConfig
     | EnasMicroSpaceConfig
     | MobileSpaceConfig
-    | SuperkernelSpaceConfig,
+    | SuperkernelSpaceConfig
+    | FewShotCellSpaceConfig,
     Field(discriminator="name"),
 ]
 SPACE_SECTIONS: tuple[type[SpaceSection], ...] = (
@@ -273,6 +320,7 @@ SPACE_SECTIONS: tuple[type[SpaceSection], ...] = (
     EnasMicroSpaceConfig,
     MobileSpaceConfig,
     SuperkernelSpaceConfig,
+    FewShotCellSpaceConfig,
 )
 
 

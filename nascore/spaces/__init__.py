@@ -196,10 +196,17 @@ def _superkernel(config: Any) -> SearchSpace:
     return SuperkernelSpace(config)
 
 
+def _fewshot_cell(config: Any) -> SearchSpace:
+    from nascore.spaces.fewshot_cell import FewShotCellSpace
+
+    return FewShotCellSpace(config)
+
+
 SPACES: dict[str, Callable[[Any], SearchSpace]] = {
     "chain": _chain,
     "nasbench201": _cell201,
     "enas-micro": _micro,
     "mobile": _mobile,
     "superkernel": _superkernel,
+    "fewshot-cell": _fewshot_cell,
 }

@@ -89,7 +89,7 @@ class EnasMicroSpace:
 
     def canonical(self, genotype: Genotype) -> str:
         """Equal for cells that differ in the order of their blocks, or of the halves of a block."""
-        return "|".join(str(_least_order(cell)) for cell in self.cells(genotype))
+        return "|".join(str(least_order(cell)) for cell in self.cells(genotype))
 
     def describe(self, genotype: Genotype) -> str:
         """`normal 2=sep3(0)+avg(1) 3=... | reduction ...`; 0 and 1 are the cell's inputs."""
@@ -268,7 +268,7 @@ def _operation(name: str, channels: int) -> nn.Module:
 # --- graph, text and drawing --------------------------------------------------------------------
 
 
-def _least_order(cell: Cell) -> list[Block]:
+def least_order(cell: Cell) -> list[Block]:
     """The cell's blocks in the order that gives the least list, inputs numbered by that order.
 
     Blocks are placed one by one, always the least of those whose inputs are placed. Where several

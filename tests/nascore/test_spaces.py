@@ -18,6 +18,7 @@ from nascore.config import (
     Cell201SpaceConfig,
     ChainSpaceConfig,
     EnasMicroSpaceConfig,
+    FewShotCellSpaceConfig,
     MobileSpaceConfig,
     SpaceSection,
     SuperkernelSpaceConfig,
@@ -55,6 +56,7 @@ CONFIGS: dict[str, SpaceSection] = {
     "enas-micro": EnasMicroSpaceConfig(search_channels=4, final_channels=8),
     "mobile": MobileSpaceConfig(width=0.5, search_width=0.25),
     "superkernel": SuperkernelSpaceConfig(num_nodes=2, search_channels=4, final_channels=8),
+    "fewshot-cell": FewShotCellSpaceConfig(max_blocks=2, search_channels=4, final_channels=8),
 }
 GREY, COLOUR = ImageShape(1, 8, 10), ImageShape(3, 32, 5)
 PAPER = ChainSpaceConfig(

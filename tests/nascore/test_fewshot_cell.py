@@ -1,0 +1,169 @@
+"""What is particular to the few-shot cells: counting them, growing them, and the published one."""
+
+import itertools
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from nascore.config import FewShotCellSpaceConfig, FewShotOperation
+from nascore.counting import count
+from nascore.errors import GenotypeNotInSpace
+from nascore.meta.learners import stateless
+from nascore.spaces import ImageShape, make_genotype, sample
+from nascore.spaces.fewshot_cell import (
+    OPS,
+    PUBLISHED,
+    FewShotCellSpace,
+    FewShotNetwork,
+    depth,
+    make_operation,
+    width,
+)
+from nascore.spaces.micro import Cell
+
+SPACE = FewShotCellSpace(FewShotCellSpaceConfig())
+PNAS = (
+    *("sep_conv_3x3", "sep_conv_5x5", "sep_conv_7x7", "conv_1x7_7x1"),
+    *("identity", "avg_pool_3x3", "max_pool_3x3", "dil_conv_3x3"),
+)
+MINI_IMAGENET = ImageShape(3, 84, 5)
+
+
+def test_one_block_cells_are_all_and_none_twice() -> None:
+    """12 ways to read: 144 ordered pairs, 78 without order."""
+    cells = SPACE.one_block_cells()
+    assert len(cells) == len({SPACE.key(cell) for cell in cells}) == 78
+    halves = list(itertools.product(range(2), range(6)))
+    every = {SPACE.key((pair,)) for pair in itertools.product(halves, halves)}
+    assert {SPACE.key(cell) for cell in cells} == every
+    pnas = FewShotCellSpace(FewShotCellSpaceConfig(operations=PNAS))
+    assert len(pnas.one_block_cells()) == 16 * 17 // 2
+
+
+def test_expansions_add_one_block_that_may_read_all_before() -> None:
+    cell = SPACE.one_block_cells()[7]
+    grown = list(SPACE.expansions(cell))
+    assert len(grown) == 18 * 19 // 2
+    assert all(bigger[:-1] == cell for bigger in grown)
+    assert {node for bigger in grown for node, _ in bigger[-1]} == {0, 1, 2}
+    assert not list(SPACE.expansions(PUBLISHED)), "five blocks are the most"
+
+
+def test_the_order_of_halves_and_blocks_is_no_difference() -> None:
+    base: Cell = (((0, 0), (1, 3)), ((1, 1), (1, 1)), ((2, 0), (3, 2)))
+    halves: Cell = (base[0][::-1], base[1], base[2][::-1])
+    order: Cell = (base[1], base[0], ((3, 0), (2, 2)))
+    other: Cell = (base[0], base[1], ((2, 0), (2, 2)))
+    assert SPACE.key(base) == SPACE.key(halves) == SPACE.key(order) != SPACE.key(other)
+
+
+def test_tokens_behind_the_blocks_mean_nothing() -> None:
+    rng = np.random.default_rng(0)
+    lengths = set()
+    for _ in range(50):
+        genotype = sample(SPACE, rng)
+        cell = SPACE.cell(genotype)
+        lengths.add(len(cell))
+        assert len(cell) == genotype.tokens[0] + 1
+        short = SPACE.genotype(cell)
+        assert SPACE.cell(short) == cell
+        assert SPACE.canonical(short) == SPACE.canonical(genotype)
+        assert SPACE.describe(short) == SPACE.describe(genotype)
+    assert lengths == {1, 2, 3, 4, 5}
+
+
+def test_cells_that_are_none_of_the_space_are_refused() -> None:
+    small = FewShotCellSpace(FewShotCellSpaceConfig(max_blocks=2, operations=("conv_3x3",)))
+    with pytest.raises(GenotypeNotInSpace):
+        SPACE.genotype((((2, 0), (0, 0)),))
+    with pytest.raises(GenotypeNotInSpace):
+        small.genotype((((0, 0), (0, 0)),) * 3)
+    with pytest.raises(ValueError, match="not in tuple"):
+        small.genotype((((0, 1), (0, 0)),))
+
+
+def test_the_published_cell_is_narrow_and_deep() -> None:
+    genotype = SPACE.genotype(PUBLISHED)
+    assert SPACE.describe(genotype) == (
+        "2=conv3(1)+max(1) 3=conv1x5(2)+max(2) 4=conv3(2)+conv1x5(3) 5=conv3(3)+conv3(3) "
+        "6=conv1x5(3)+conv3(2)"
+    )
+    assert depth(PUBLISHED) == 3
+    assert width(PUBLISHED) == 3
+    wide: Cell = (((0, 0), (1, 0)),) * 4
+    assert (depth(wide), width(wide)) == (1, 4)
+    chain: Cell = tuple(((node, 0), (0, 0)) for node in range(1, 5))
+    assert (depth(chain), width(chain)) == (4, 1)
+
+
+def test_defaults_are_the_published_sizes() -> None:
+    """28 thousand weights, and 94 to 98.7 thousand, on mini-ImageNet."""
+    genotype = SPACE.genotype(PUBLISHED)
+    small, large = (SPACE.build(genotype, MINI_IMAGENET, phase) for phase in ("search", "final"))
+    assert count(small, MINI_IMAGENET).num_params == pytest.approx(28_000, rel=0.03)
+    assert count(large, MINI_IMAGENET).num_params == pytest.approx(98_700, rel=0.03)
+
+
+@pytest.mark.parametrize("size", [4, 7, 28])
+def test_every_second_cell_halves_the_map(size: int) -> None:
+    network = SPACE.build(SPACE.genotype(PUBLISHED), ImageShape(1, size, 3))
+    assert isinstance(network, FewShotNetwork)
+    seen: list[tuple[int, ...]] = []
+    for cell in network.cells:
+        cell.register_forward_hook(lambda _m, _i, out: seen.append(tuple(out.shape[1:])))
+    assert network(torch.randn(2, 1, size, size)).shape == (2, 3)
+    sizes = [size, -(-size // 2), -(-size // 2), -(-size // 4)]
+    assert seen == [(7 * 9, s, s) for s in sizes]
+
+
+def test_a_cell_sums_its_blocks_and_concatenates_all_nodes() -> None:
+    identity = OPS.index("identity")
+    cell: Cell = (((0, identity), (1, identity)), ((2, identity), (1, identity)))
+    module = FewShotNetwork(cell, ImageShape(1, 8, 3), channels=4, num_cells=1).eval().cells[0]
+    x, y = torch.randn(2, 2, 4, 8, 8)
+    first, second = module.inputs[0](x), module.inputs[1](y)
+    expected = torch.cat([first, second, first + second, first + 2 * second], dim=1)
+    torch.testing.assert_close(module(x, y), expected)
+
+
+@pytest.mark.parametrize("name", get_args(FewShotOperation))
+def test_operations_keep_the_shape_and_work_on_many_tasks_at_once(name: str) -> None:
+    operation = make_operation(name, 4)
+    x = torch.randn(3, 2, 4, 6, 6)
+    forward, parameters = stateless(torch.nn.Sequential(operation))
+    stacked = {key: torch.stack([p, p + 0.1, p - 0.1]) for key, p in parameters.items()}
+    results = torch.vmap(forward)(stacked, x)
+    assert results.shape == x.shape
+    for i, task in enumerate(x):
+        expected = forward({key: p[i] for key, p in stacked.items()}, task)
+        torch.testing.assert_close(results[i], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_identifier_says_which_operations_there_are() -> None:
+    sets = [get_args(FewShotOperation)[:6], PNAS, ("dil_conv_3x3",), ("conv_1x5_5x1", "conv_3x3")]
+    names = {
+        FewShotCellSpace(FewShotCellSpaceConfig(operations=chosen)).identifier for chosen in sets
+    }
+    assert names == {
+        "fewshot-cell-5",
+        "fewshot-cell-5-ops6789543a",
+        "fewshot-cell-5-opsa",
+        "fewshot-cell-5-ops10",
+    }
+
+
+def test_tokens_follow_the_order_of_the_operations() -> None:
+    space = FewShotCellSpace(FewShotCellSpaceConfig(operations=PNAS, max_blocks=1))
+    assert space.describe(make_genotype(space, (0, 1, 0, 0, 3))) == "2=sep3(1)+conv1x7(0)"
+
+
+def test_no_operations_and_no_blocks_are_refused() -> None:
+    with pytest.raises(ValidationError, match="no block can be made"):
+        FewShotCellSpaceConfig(operations=())
+    with pytest.raises(ValidationError, match="several times"):
+        FewShotCellSpaceConfig(operations=("identity", "identity"))
+    with pytest.raises(ValidationError, match="max_blocks"):
+        FewShotCellSpaceConfig(max_blocks=0)
