@@ -71,6 +71,7 @@ ONLY_IN = {
         "components.champions",
         "components.promotion",
         "components.registry",
+        "components.served.named_answers",
         "components.steps.review",
         "components.tracking.follow",
         "components.tracking.patience",

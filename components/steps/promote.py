@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from components import lineage, registry
@@ -28,6 +29,7 @@ from nascore.data.store import DatasetInfo
 from nascore.final import FinalModel, Predictor
 from nascore.redaction import redact
 from nascore.report.page import Report, render
+from nascore.report.sections.per_image import places
 from nascore.results import SearchResult
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace, make_space
@@ -84,7 +86,7 @@ def run(
         write_json(result, summary)
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(
-            _page(settings, summary, search, final, space, splits.info, profiled, seconds),
+            _page(settings, summary, search, final, space, splits, profiled, seconds),
             encoding="utf-8",
         )
         files = {LATENCY: latency, RESULT: result, REPORT: report}
@@ -197,7 +199,7 @@ def _page(
     search: SearchResult,
     final: FinalModel,
     space: SearchSpace,
-    info: DatasetInfo,
+    splits: Splits,
     latency: dict[str, Any],
     seconds: dict[str, Any],
 ) -> str:
@@ -211,13 +213,23 @@ def _page(
             describe=space.describe,
             architecture_svg=draw.to_svg(space.graph(final.genotype, final.shape)),
             config=shown,
-            dataset=info.to_dict(),
+            dataset=splits.info.to_dict(),
             latency=latency,
+            details=final.details,
+            images=_images(final, splits),
             step_seconds={name: timing["seconds"] for name, timing in seconds.items()},
             step_busy={name: timing["busy"] for name, timing in seconds.items()},
             command="nas run config.yaml   # the configuration below, saved under this name",
         )
     )
+
+
+def _images(final: FinalModel, splits: Splits) -> dict[int, NDArray[Any]]:
+    """Those that the report shows, by their places in the validation split."""
+    wanted = places(final.details)
+    if not wanted:
+        return {}
+    return dict(zip(wanted, splits.valid.pixels_at(wanted).cpu().numpy(), strict=True))
 
 
 def _keep_for_retraining(step: Step, search: SearchResult, splits: Splits) -> None:

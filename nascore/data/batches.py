@@ -116,6 +116,10 @@ class Split:
         """All images in order as they are stored, or each `every`-th; uint8 (B, C, H, W)."""
         return self._images.batches(list(torch.arange(0, self.num_images, every).split(batch_size)))
 
+    def pixels_at(self, positions: Sequence[int]) -> Tensor:
+        """These images as they are stored, uint8 (N, C, H, W)."""
+        return next(iter(self._images.batches([torch.tensor(positions)])))
+
     def normalise(self, x_u8: Tensor) -> Tensor:
         """(pixel / 255 - mean) / std, a channel at a time."""
         return x_u8.float().mul_(self._scale_C11).add_(self._shift_C11)

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from nascore.diagnosis import figures
@@ -14,6 +13,7 @@ from nascore.diagnosis.diagnosis import Diagnosis
 from nascore.diagnosis.figures import Line
 from nascore.diagnosis.probes import NOISE, TokenProbe
 from nascore.report import words
+from nascore.report.environment import make_environment
 
 VERSION = 1
 History = Mapping[str, Sequence[tuple[int, float]]]
@@ -69,14 +69,7 @@ class Findings:
 
 def render(findings: Findings) -> str:
     """The page as one HTML document: no script, and nothing is loaded from anywhere."""
-    environment = Environment(
-        loader=PackageLoader("nascore.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=number, interval=interval, percent=words.percent)
+    environment = make_environment(number=number, interval=interval, percent=words.percent)
     return environment.get_template("diagnosis.html.j2").render(
         findings=findings,
         now=findings.now,

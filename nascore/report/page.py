@@ -11,11 +11,13 @@ from pathlib import PurePath
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from nascore.genotype import Genotype
 from nascore.report import charts, words
+from nascore.report.environment import make_environment
+from nascore.report.sections import sections_of
 from nascore.results import Arm, Child, SearchResult
 
 NUM_BEST = 10
@@ -40,6 +42,8 @@ class Report:
         step_seconds: wall seconds by step, in order.
         step_busy: of the same steps, seconds by `data`, `training` and `profiling`.
         command: what to type to get this run again; several lines are possible.
+        details: `nascore.final.FinalModel.details`, what the method has to say beside.
+        images: pixels (C, H, W) of validation images that the details name, by their places.
     """
 
     result: Mapping[str, Any]
@@ -52,6 +56,8 @@ class Report:
     step_seconds: Mapping[str, float] | None = None
     step_busy: Mapping[str, Mapping[str, float]] | None = None
     command: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    images: Mapping[int, NDArray[Any]] = field(default_factory=dict)
 
 
 def render(report: Report) -> str:
@@ -60,14 +66,7 @@ def render(report: Report) -> str:
     Raises:
         ValueError: `architecture_svg` is not an SVG element.
     """
-    environment = Environment(
-        loader=PackageLoader("nascore.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    environment = make_environment(
         percent=words.percent,
         points=words.points,
         count=words.count,
@@ -82,6 +81,7 @@ def render(report: Report) -> str:
         search=report.search,
         genotype_line=_describe(report, report.search.genotype),
         architecture=_architecture(report),
+        sections=sections_of(report.details, report.latency, report.images),
         figures=_figures(report),
         curve=Markup(charts.search_curve(*_arms(report), lambda child: _line_of(report, child))),
         milestones=_milestones(report.search),

@@ -1,0 +1,100 @@
+"""An architecture for each image: which are in use, where they differ, and what they save."""
+
+import base64
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from nascore.report import words
+from nascore.report.environment import make_environment
+from nascore.report.svg import WIDTH, Plot, chart, element, ticks
+from nascore.spaces.mobile import OPS
+
+MAX_IMAGES = 8
+"""Shown of the fastest, and of the slowest."""
+
+
+def section(
+    details: Mapping[str, Any],
+    latency: Mapping[str, Any] | None,
+    images: Mapping[int, NDArray[Any]],
+) -> Markup:
+    """The section as markup; see `nascore.instanas.details.describe` for the details."""
+    environment = make_environment(percent=words.percent, milliseconds=words.milliseconds)
+    unit = "ms" if details["unit"] == "ms" else "million multiply-adds"
+    policies = details["policies"]
+    return Markup(  # the template escapes
+        environment.get_template("sections/per_image.html.j2").render(
+            details=details,
+            policies=policies,
+            operations=OPS,
+            unit=unit,
+            front=Markup(_front(details, unit)),
+            measured=(latency or {}).get("per_image"),
+            examples=[(name, _pictures(policies[name], images)) for name in ("fastest", "slowest")],
+        )
+    )
+
+
+def places(details: Mapping[str, Any]) -> list[int]:
+    """Of the images that are shown, in the validation split."""
+    policies = details.get("instanas", {}).get("policies", {})
+    shown = (policies.get(name, ())[:MAX_IMAGES] for name in ("fastest", "slowest"))
+    return sorted({place for some in shown for place in some})
+
+
+def accuracy_of(point: Mapping[str, Any]) -> float:
+    """After further training where there was any, else as it was in the search."""
+    tuned = point.get("valid_accuracy")
+    return float(point["shared_accuracy"] if tuned is None else tuned)
+
+
+def _front(details: Mapping[str, Any], unit: str) -> str:
+    """Accuracy of each point over its latency, and a line at that of the first operations."""
+    points, baseline = details["front"], float(details["table"]["baseline"])
+    accuracies = [accuracy_of(point) for point in points]
+    most = 1.1 * max(baseline, *(point["latency"] for point in points))
+    low, high = min(accuracies), max(accuracies)
+    room = max(0.01, 0.15 * (high - low))
+    plot = Plot(70, 16, WIDTH - 16, 220, (0.0, most), (low - room, high + room))
+    body = []
+    for value in ticks(*plot.y, 4):
+        y = plot.at_y(value)
+        body.append(element("line", class_="grid", x1=plot.left, x2=plot.right, y1=y, y2=y))
+        label = words.percent(value, 1)
+        body.append(element("text", label, class_="end", x=plot.left - 8, y=y + 4))
+    for value in ticks(*plot.x, 6):
+        body.append(element("text", f"{value:g}", class_="mid", x=plot.at_x(value), y=240))
+    body.append(element("text", f"mean latency, {unit}", class_="end", x=plot.right, y=260))
+    x = plot.at_x(baseline)
+    body.append(element("line", class_="baseline", x1=x, x2=x, y1=plot.top, y2=plot.bottom))
+    body.append(element("text", "MobileNetV2", class_="end", x=x - 6, y=plot.top + 12))
+    for point, accuracy in zip(points, accuracies, strict=True):
+        at_x, at_y = plot.at_x(float(point["latency"])), plot.at_y(accuracy)
+        is_chosen = point["name"] == details["point"]["name"]
+        kind = "point chosen" if is_chosen else "point"
+        body.append(element("circle", class_=kind, cx=at_x, cy=at_y, r=7 if is_chosen else 5))
+        body.append(element("text", point["name"], class_="mid", x=at_x, y=at_y - 11))
+    told = ", ".join(
+        f"{point['name']} {words.percent(accuracy)} at {point['latency']:.4g} {unit}"
+        for point, accuracy in zip(points, accuracies, strict=True)
+    )
+    return chart("front", 268, f"Accuracy and latency: {told}", body)
+
+
+def _pictures(wanted: list[int], images: Mapping[int, NDArray[Any]]) -> list[tuple[int, str]]:
+    return [(one, _data_uri(images[one])) for one in wanted[:MAX_IMAGES] if one in images]
+
+
+def _data_uri(pixels_CHW: NDArray[Any]) -> str:
+    """A PNG; the first one or three channels of it."""
+    channels = 3 if len(pixels_CHW) >= 3 else 1
+    pixels_HWC = np.ascontiguousarray(pixels_CHW[:channels].transpose(1, 2, 0).astype(np.uint8))
+    file = io.BytesIO()
+    Image.fromarray(pixels_HWC if channels == 3 else pixels_HWC[:, :, 0]).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
