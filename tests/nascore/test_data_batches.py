@@ -57,6 +57,11 @@ def test_splits_hold_their_own_images_normalised(digits_folder: Path, digits: Sp
             assert split.num_images == len(y)
 
 
+def test_pixels_are_those_at_the_places_in_their_order(digits: Splits) -> None:
+    everything = torch.cat(list(digits.valid.pixel_batches(256)))
+    assert torch.equal(digits.valid.pixels_at([5, 2, 9]), everything[[5, 2, 9]])
+
+
 def test_training_split_has_mean_0_and_deviation_1(digits: Splits) -> None:
     x = torch.cat([x for x, _ in digits.train.eval_batches(64)])
     assert abs(float(x.mean())) < 1e-5
