@@ -180,14 +180,22 @@ def _measure(
 ) -> tuple["OperationTable", "Check", "LatencyTable | None"]:
     """The table, its check and, where a network chooses by block, its times by block."""
     from nascore.config import MobileSpaceConfig
+    from nascore.methods import METHODS
+    from nascore.methods.options import InstanasOptions
     from nascore.space_profile import profile_space
 
     section = config.search.space
     if isinstance(section, MobileSpaceConfig):
         from nascore.instanas.table import profile_policies
 
+        options = METHODS[config.method].options.model_validate(config.search.options)
         return profile_policies(
-            section, shape, config.latency, num_checked=num_checked, seed=config.seed
+            section,
+            shape,
+            config.latency,
+            num_checked=num_checked,
+            seed=config.seed,
+            policy=options.controller if isinstance(options, InstanasOptions) else None,
         )
     table, check = profile_space(
         section, shape, config.latency, num_checked=num_checked, seed=config.seed

@@ -24,8 +24,11 @@ from nascore import space_profile
 from nascore.config import LatencyConfig, MobileSpaceConfig
 from nascore.counting import count
 from nascore.errors import InputError
+from nascore.instanas.controller import make_policy_network
+from nascore.instanas.export import folded
 from nascore.instanas.metagraph import MetaGraph, make_metagraph
 from nascore.instanas.routing import run_one
+from nascore.methods.options import PolicyOptions
 from nascore.operation_table import OperationTable, load, settings_sha256
 from nascore.ops import evaluation_mode
 from nascore.profiling import Call, Profiler, circumstances, unit_key
@@ -226,13 +229,29 @@ def profile_policies(
     *,
     num_checked: int,
     seed: int = 0,
+    policy: PolicyOptions | None = None,
 ) -> tuple[OperationTable, Check, LatencyTable]:
-    """`measure` for a space, on a meta-graph that nobody has trained; see there."""
-    graph = make_metagraph(MobileSpace(section), shape, seed=seed)
-    table, check = measure(graph, config, num_checked=num_checked, seed=seed)
+    """`measure` for a space, on a meta-graph that nobody has trained; see there.
+
+    Args:
+        policy: of the search that the table is for; then its controller is timed, too, and all of
+            it as it is deployed, with batch normalisation folded.
+    """
+    graph, controller = make_metagraph(MobileSpace(section), shape, seed=seed), None
+    if policy is not None:
+        controller = make_policy_network(
+            shape.channels,
+            graph.policy_shape,
+            seed=seed,
+            channels=policy.channels,
+            num_stages=policy.num_stages,
+            pooling=policy.pooling,
+        )
+        graph, controller = folded(graph), folded(controller)
+    table, check = measure(graph, config, controller=controller, num_checked=num_checked, seed=seed)
     if check is None:
         raise ValueError(f"num_checked must be 1 or more, got {num_checked}")
-    return table, check, from_operations(graph, table)
+    return table, check, from_operations(graph, table, controller)
 
 
 def read(
