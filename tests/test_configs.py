@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 NAMES = ("quick", "paper")
 FILES = sorted(PRESETS.rglob("*.y*ml"))
 EXAMPLES = sorted((ROOT / "manifests").rglob("cluster.yaml"))
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.yaml"))
 
 
 def test_every_method_has_its_presets_and_there_are_no_others() -> None:
@@ -73,6 +74,12 @@ def test_examples_of_a_cluster_are_valid(path: Path) -> None:
     assert resolve(path, None, []).cluster.secrets
 
 
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_what_a_benchmark_runs_is_valid(path: Path) -> None:
+    config = resolve(path, None, [])
+    assert loads(dumps(config)) == config
+
+
 def test_all_yaml_configurations_under_version_control_are_covered() -> None:
     listed = subprocess.run(
         ["git", "ls-files", "*.yaml", "*.yml"],
@@ -85,4 +92,4 @@ def test_all_yaml_configurations_under_version_control_are_covered() -> None:
         pytest.skip("not a git clone")
     other = [name for name in listed.stdout.split() if not name.startswith("pipelines/presets/")]
     holders = {ROOT / name for name in other if "\nsearch:" in (ROOT / name).read_text()}
-    assert holders == set(EXAMPLES), "a configuration that no test validates"
+    assert holders == {*EXAMPLES, *BENCHMARKS}, "a configuration that no test validates"

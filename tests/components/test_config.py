@@ -186,7 +186,8 @@ def test_a_key_that_resembles_nothing_lists_what_there_is() -> None:
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_the_options_of_each_method_are_checked(method: str) -> None:
-    fits_all = {"space": {"name": "nasbench201"}, "budget": {"steps": 1000}}
+    space = METHODS[method].space or "nasbench201"
+    fits_all = {"space": {"name": space}, "budget": {"steps": 1000}}
     data = {"method": method, "search": {"options": {"no_such_option": 1}, **fits_all}}
     assert only_problem(data).key == "search.options.no_such_option"
 

@@ -232,6 +232,7 @@ def test_artifacts_have_types_that_the_ui_knows(pipeline: dict[str, Any]) -> Non
         "dataset": "Dataset",
         "controller": "Model",
         "search_result": "Artifact",
+        "weights": "Model",
         "model": "Model",
         "latency": "Artifact",
         "result": "Artifact",
