@@ -1,0 +1,147 @@
+"""Progressive search: cells grow by one block a stage, and a predictor says which are trained.
+
+Stage 1 trains the cells of one block. Every later stage extends all finished cells of the one
+before by every possible block, has the predictor rank them, and trains the best `top`, and `quota`
+random others of them. Source: PNAS (arXiv 1712.00559), algorithm 1; the random quota is a choice of
+ours.
+
+What comes next follows from the children alone: the stage is the first that is not full, and its
+ranking comes from a predictor fitted on all shorter cells that have ended. So a search is resumed
+exactly. With several workers a new stage starts while the last cells of the one before are being
+trained; they count as soon as they end.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from nascore import spaces
+from nascore.autometa.predictor import CellPredictor, PredictorSettings
+from nascore.genotype import Genotype
+from nascore.results import Child
+from nascore.search import NONE_PENDING, Pending
+from nascore.seeding import Seeds
+from nascore.spaces.fewshot_cell import OPS, FewShotCellSpace
+from nascore.spaces.micro import Cell
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressiveSettings:
+    """How many cells a stage trains.
+
+    Attributes:
+        first: cells of one block, at random; all when None.
+        top, quota: of every later stage, by the predictor and at random.
+    """
+
+    first: int | None = None
+    top: int = 8
+    quota: int = 1
+    predictor: PredictorSettings = field(default_factory=PredictorSettings)
+
+    def __post_init__(self) -> None:
+        if (self.first is not None and self.first < 1) or self.top < 1 or self.quota < 0:
+            raise ValueError(f"first and top must be at least 1, quota at least 0, got {self}")
+
+
+class Progressive:
+    """`Proposer` over `FewShotCellSpace`; once the last stage is full, it goes on with it.
+
+    Attributes:
+        num_planned: children after which every stage is full.
+    """
+
+    def __init__(
+        self, settings: ProgressiveSettings, space: FewShotCellSpace, seeds: Seeds, stream: str
+    ) -> None:
+        self._settings, self._space, self._seeds, self._stream = settings, space, seeds, stream
+        first = space.one_block_cells()
+        num_first = len(first) if settings.first is None else min(settings.first, len(first))
+        later = settings.top + settings.quota
+        self._sizes = [num_first, *[later] * (space.config.max_blocks - 1)]
+        self.num_planned = sum(self._sizes)
+        self._ended: dict[int, tuple[Cell, float | None]] = {}
+        self._ranking: tuple[tuple[int, tuple[int, ...]], list[Cell]] | None = None
+
+    def update(self, child: Child) -> None:
+        self._ended[child.number] = self._space.cell(child.genotype), child.valid_accuracy
+
+    def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
+        waiting = [self._space.cell(genotype) for genotype in pending.values()]
+        taken = [*(cell for cell, _ in self._ended.values()), *waiting]
+        seen = {self._space.key(cell) for cell in taken}
+        last = len(self._sizes)
+        for stage, size in enumerate(self._sizes, start=1):
+            num_taken = sum(len(cell) == stage for cell in taken)
+            if num_taken < size or stage == last:
+                by_chance = self._settings.top <= num_taken < size
+                for cell in self._order(stage, by_chance=by_chance):
+                    if self._space.key(cell) not in seen:
+                        return self._space.genotype(cell)
+        # All that may grow has been trained, or nothing that could grow was: whatever is left.
+        return spaces.sample(self._space, self._seeds.numpy(self._stream, "suggest", number))
+
+    def rank_correlation(self, stage: int) -> float | None:
+        """Spearman's, of what was predicted for a stage before it was known and what came out.
+
+        None when there were fewer than three cells, or no predictor.
+        """
+        known = [(cell, value) for cell, value in self._finished() if len(cell) == stage]
+        predictor = self._predictor(stage)
+        if predictor is None or len(known) < 3:
+            return None
+        predicted = predictor.predict([cell for cell, _ in known])
+        statistic = float(spearmanr(predicted, [value for _, value in known]).statistic)
+        return None if np.isnan(statistic) else statistic
+
+    def _finished(self) -> Iterator[tuple[Cell, float]]:
+        """In the order of the children, so that nothing depends on who ended first."""
+        for number in sorted(self._ended):
+            cell, value = self._ended[number]
+            if value is not None:
+                yield cell, value
+
+    def _order(self, stage: int, *, by_chance: bool) -> list[Cell]:
+        """The cells that a stage may train, in the order in which it does."""
+        rng = self._seeds.numpy(self._stream, "order", stage)
+        if stage == 1:
+            cells = list(self._space.one_block_cells())
+            return [cells[i] for i in rng.permutation(len(cells))]
+        ranking = self._ranked(stage)
+        if not by_chance:
+            return ranking
+        return [ranking[i] for i in rng.permutation(len(ranking))]
+
+    def _ranked(self, stage: int) -> list[Cell]:
+        """Every cell that extends a finished one of the stage before, the best predicted first."""
+        known = stage, tuple(n for n, (cell, _) in sorted(self._ended.items()) if len(cell) < stage)
+        if self._ranking is None or self._ranking[0] != known:
+            survivors = [cell for cell, _ in self._finished() if len(cell) == stage - 1]
+            grown = {
+                self._space.key(cell): cell
+                for survivor in survivors
+                for cell in self._space.expansions(survivor)
+            }
+            cells, predictor = list(grown.values()), self._predictor(stage)
+            if cells and predictor is not None:
+                order = np.argsort(-predictor.predict(cells), kind="stable")
+            else:  # too few to learn from
+                order = self._seeds.numpy(self._stream, "unranked", stage).permutation(len(cells))
+            self._ranking = known, [cells[i] for i in order]
+        return self._ranking[1]
+
+    def _predictor(self, stage: int) -> CellPredictor | None:
+        """Fitted on all shorter cells; None when there are fewer than it has members."""
+        known = [(cell, value) for cell, value in self._finished() if len(cell) < stage]
+        if len(known) < self._settings.predictor.num_members:
+            return None
+        predictor = CellPredictor(
+            self._space.config.max_blocks,
+            len(OPS),
+            seeds=self._seeds,
+            settings=self._settings.predictor,
+        )
+        predictor.fit([cell for cell, _ in known], [value for _, value in known])
+        return predictor
