@@ -418,3 +418,27 @@ def at(key: str, value: Any) -> dict[str, Any]:
     for part in reversed(key.split(".")):
         value = {part: value}
     return dict(value)
+
+
+def test_instanas_searches_its_own_space_in_one_process() -> None:
+    data = {
+        "method": "instanas",
+        "search": {"space": {"name": "chain"}, "budget": {"children": 8}, "workers": 2},
+    }
+    with pytest.raises(InputError) as told:
+        parse(data)
+    assert {problem.key for problem in told.value.problems} == {
+        "search.space.name",
+        "search.budget.children",
+        "search.workers",
+    }
+
+
+def test_augmentation_before_the_search_fits_the_images_too() -> None:
+    options = {"pretraining": {"crop_padding": 8}}
+    data = {
+        "method": "instanas",
+        "data": {"image_size": 8},
+        "search": {"space": {"name": "mobile"}, "budget": {"steps": 10}, "options": options},
+    }
+    assert only_problem(data).key == "search.options.pretraining.crop_padding"
