@@ -20,7 +20,9 @@ from nascore.instanas import costs
 from nascore.instanas.alternation import Alternation
 from nascore.instanas.points import Point, choose, judge
 from nascore.instanas.routed import Routed
+from nascore.instanas.table import profile_policies
 from nascore.methods import instanas
+from nascore.methods.options import InstanasOptions
 from nascore.results import SearchResult
 from nascore.spaces import make_space
 from nascore.task import Task
@@ -376,3 +378,20 @@ def test_a_table_of_another_network_is_refused(tmp_path: Path, digits_folder: Pa
     with pytest.raises(InputError, match="nas profile") as told:
         instanas.pretrain(other)
     assert told.value.problems[0].key.startswith("search.options.table")
+
+
+def test_a_table_of_nas_profile_is_taken(tmp_path: Path, digits_folder: Path) -> None:
+    """It holds the controller, too, and everything as it is deployed."""
+    latency = LatencyConfig(runs=20, warmup_runs=1)
+    file = tmp_path / "table.json"
+    task = make_task(tmp_path / "run", digits_folder, table=str(file), latency=latency)
+    assert isinstance(task.options, InstanasOptions)
+    made, _, _ = profile_policies(
+        SPACE, task.shape, latency, num_checked=10, policy=task.options.controller
+    )
+    made.save(file)
+    graph = instanas._new_graph(task)
+    table = costs.make_table(task, graph, instanas._new_controller(task, graph))
+    assert table.unit == "ms"
+    assert 0 < table.controller < table.baseline_max + table.fixed + table.controller
+    assert not (task.state / costs.FILE).exists()  # nothing is measured again
