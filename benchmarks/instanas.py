@@ -6,7 +6,7 @@ Every seed is a whole run of the search pipeline (`nas run`). The network that h
 operation in every block, MobileNetV2 of that scale, is trained for as many epochs as the meta-graph
 was in all three stages, with the settings of the final training; its latency is measured by the
 pipeline's own step, image by image in turn with the routed network. Beside them: the same policies
-given to other images, and, in the first seed, the control of the search. Writes
+given to other images, and the control of the search in the seed of `--with-control`. Writes
 docs/results/instanas.{json,md}. A run that has ended is not made again.
 """
 
@@ -44,7 +44,7 @@ def run_once(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         settings = {
             "seed": seed,
             "data.source": arguments.data,
-            "search.control": "true" if seed == arguments.first_seed else "false",
+            "search.control": "true" if seed == arguments.with_control else "false",
             "tracking.uri": f"sqlite:///{out}/mlflow.db",
         }
         resume = ["--resume"] if (out / "config.json").exists() else []
@@ -184,6 +184,7 @@ def main() -> None:
     parser.add_argument("--images", default="CIFAR-10 at 16x16", help="what --data holds, in words")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--with-control", type=int, help="the seed that runs the control beside")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--work", type=Path, default=Path("runs/instanas"))
     arguments = parser.parse_args()
