@@ -1,0 +1,230 @@
+"""What NASIB learns: for every edge a categorical distribution on each axis of its operations.
+
+    P(operation) = P(branch) P(type) P(height) P(width) P(dilation | height, width)
+
+with the last four for convolutions alone. The condition is only that the convolution fits the
+image: of the dilations that do not fit with a height and width none is drawn, and the others share
+the probability as their logits say. Where all fit it is the product of the axes.
+
+A sample is straight-through Gumbel-softmax: one noise g per sample decides both the choice, the
+arg-max of `logits + g`, and what it is differentiated by, `softmax((logits + g) / temperature)`.
+On an edge that explores, the choice is the arg-max of the noise alone: uniform.
+
+Source: our choice after SNAS (arXiv 1812.09926), since the paper's distribution is not known.
+E edges, A axes (`nascore.spaces.superkernel.AXES`), S logits of an edge, D dilations.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nascore.errors import InputError
+from nascore.genotype import Genotype
+from nascore.spaces import ImageShape
+from nascore.spaces.superkernel import AXES, KEPT, SuperkernelSpace
+
+_BRANCH, _TYPE, _HEIGHT, _WIDTH, _DILATION = range(len(AXES))
+_NEVER = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One operation for every edge.
+
+    Attributes:
+        tokens_EA: int64; of branches other than convolutions the other axes mean nothing.
+        gates_E: exactly 1, with the gradient of the choice: the output of an operation is
+            multiplied by its gate.
+    """
+
+    tokens_EA: Tensor
+    gates_E: Tensor
+
+
+class Distribution(nn.Module):
+    """Logits and the values that are left, for all edges of a space.
+
+    Attributes:
+        logits_ES: zero in the beginning: uniform.
+        alive_ES: bool; a value that was eliminated has no probability.
+
+    Raises:
+        InputError: no convolution of the space fits the image.
+    """
+
+    alive_ES: Tensor
+    _fits_HWD: Tensor
+
+    def __init__(self, space: SuperkernelSpace, shape: ImageShape) -> None:
+        super().__init__()
+        self._space = space
+        ends = torch.tensor(space.axis_sizes).cumsum(0).tolist()
+        self._slices = [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+        self._conv = space.config.branches.index("conv")
+        sizes = torch.tensor(space.config.kernel_sizes)
+        extents_KD = torch.tensor(space.config.dilations) * (sizes[:, None] - 1) + 1
+        fits_KD = extents_KD <= shape.size
+        if not fits_KD.any():
+            raise InputError.of(
+                "search.space.kernel_sizes",
+                list(space.config.kernel_sizes),
+                f"none fits images of {shape.size} pixels with dilations "
+                f"{list(space.config.dilations)}; give a smaller kernel or larger images",
+            )
+        alive_ES = torch.ones(len(space.edges), int(ends[-1]), dtype=torch.bool)
+        for axis in (_HEIGHT, _WIDTH):
+            alive_ES[:, self._slices[axis]] = fits_KD.any(1)
+        alive_ES[:, self._slices[_DILATION]] = fits_KD.any(0)
+        self.logits_ES = nn.Parameter(torch.zeros(alive_ES.shape))
+        self.register_buffer("alive_ES", alive_ES)
+        self.register_buffer("_fits_HWD", fits_KD[:, None] & fits_KD[None], persistent=False)
+
+    # Probabilities.
+
+    def log_probs(self) -> dict[str, Tensor]:
+        """Of each axis (E, values), `-inf` for those that were eliminated."""
+        masked_ES = self.logits_ES.masked_fill(~self.alive_ES, _NEVER)
+        return {name: masked_ES[:, s].log_softmax(1) for name, s in self._named_slices()}
+
+    def entropies(self) -> dict[str, Tensor]:
+        """Of each axis (E,), in nats."""
+        found = {}
+        for name, log_p in self.log_probs().items():
+            # Zero times minus infinity is zero here, and so is its gradient.
+            found[name] = -(log_p.exp() * log_p.masked_fill(log_p == _NEVER, 0.0)).sum(1)
+        return found
+
+    def log_prob(self, tokens_EA: Tensor) -> Tensor:
+        """Of an operation for each edge (E,); `-inf` of one that cannot be drawn any more."""
+        edges_E = torch.arange(len(tokens_EA), device=tokens_EA.device)
+        chosen = [log_p[edges_E, t] for log_p, t in zip(self._by_axis(), tokens_EA.T, strict=True)]
+        dilations_ED = self._masked(_DILATION, self.logits_ES, self._fitting(tokens_EA))
+        chosen[_DILATION] = dilations_ED.log_softmax(1)[edges_E, tokens_EA[:, _DILATION]]
+        of_kernel_E = torch.stack(chosen[_TYPE:]).sum(0)
+        is_conv_E = tokens_EA[:, _BRANCH] == self._conv
+        return chosen[_BRANCH] + of_kernel_E.where(is_conv_E, torch.zeros_like(of_kernel_E))
+
+    # Samples.
+
+    def noise(self, generator: torch.Generator) -> Tensor:
+        """Standard Gumbel noise (E, S) for one sample."""
+        shape, device = self.logits_ES.shape, generator.device
+        u_ES = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
+        smallest = torch.finfo(torch.float64).tiny
+        return (-(-u_ES.clamp_min(smallest).log()).log()).float().to(self.logits_ES.device)
+
+    def sample(self, noise_ES: Tensor, explores_E: Tensor, *, temperature: float) -> Sample:
+        """An operation for each edge, uniform where `explores_E` (bool) says so.
+
+        Values that were eliminated, and convolutions that do not fit, are not drawn there either.
+        """
+        noisy_ES = self.logits_ES + noise_ES
+        deciding_ES = noise_ES.where(explores_E[:, None], noisy_ES.detach())
+        tokens_EA = self._arg_max(deciding_ES)
+        edges_E = torch.arange(len(tokens_EA), device=tokens_EA.device)
+        gates = []
+        for axis in range(len(AXES)):
+            allowed = self._fitting(tokens_EA) if axis == _DILATION else None
+            soft = (self._masked(axis, noisy_ES, allowed) / temperature).softmax(1)
+            chosen_E = soft[edges_E, tokens_EA[:, axis]]
+            gates.append(chosen_E - chosen_E.detach() + 1)  # in this order it is 1 to the bit
+        of_kernel_E = torch.stack(gates[_TYPE:]).prod(0)
+        is_conv_E = tokens_EA[:, _BRANCH] == self._conv
+        return Sample(
+            tokens_EA, gates[_BRANCH] * of_kernel_E.where(is_conv_E, torch.ones_like(of_kernel_E))
+        )
+
+    @torch.no_grad()
+    def best(self) -> Tensor:
+        """The most probable value of each axis, tokens (E, A); the first of equal ones."""
+        return self._arg_max(self.logits_ES)
+
+    @torch.no_grad()
+    def genotype(self) -> Genotype:
+        """The arg-max architecture: valid at any time.
+
+        Each node keeps the two incoming edges whose most probable branch other than `none` is most
+        probable, and that branch. An edge that has nothing but `none` left is the last to be kept.
+        """
+        tokens_EA, branches = self.best(), self._space.config.branches
+        probs_EB = self._by_axis()[_BRANCH].exp()
+        if "none" in branches and len(branches) > 1:
+            probs_EB[:, branches.index("none")] = -1.0
+            others_E = probs_EB.argmax(1)
+            has_other_E = probs_EB.amax(1) > 0
+            tokens_EA[:, _BRANCH] = others_E.where(has_other_E, tokens_EA[:, _BRANCH])
+        strengths, kept = probs_EB.amax(1).tolist(), []
+        first = 0
+        while first < len(strengths):
+            num_sources = self._space.edges[first].target
+            order = sorted(range(num_sources), key=lambda i: -strengths[first + i])
+            kept.append(tuple(sorted(order[:KEPT])))
+            first += num_sources
+        return self._space.genotype([tuple(row) for row in tokens_EA.tolist()], kept)
+
+    # Elimination.
+
+    def num_alive(self) -> dict[str, list[int]]:
+        """Of each axis, the values that each edge has left."""
+        return {name: self.alive_ES[:, s].sum(1).tolist() for name, s in self._named_slices()}
+
+    @torch.no_grad()
+    def eliminate(self, axis: str, num_left: int) -> int:
+        """Drops the least probable values of an axis on every edge until `num_left` are left.
+
+        The last one is never dropped, nor a dilation without which a size that is left would fit
+        the image no more.
+
+        Returns:
+            How many were dropped, over all edges.
+        """
+        place = AXES.index(axis)
+        log_p, dropped = self.log_probs()[axis].tolist(), 0
+        for edge, of_edge in enumerate(log_p):
+            alive_V = self.alive_ES[edge, self._slices[place]]  # a view: what is set stays set
+            order = sorted(range(len(of_edge)), key=lambda value: (of_edge[value], -value))
+            while int(alive_V.sum()) > max(1, num_left):
+                value = next(v for v in order if alive_V[v] and self._can_go(edge, place, v))
+                alive_V[value] = False
+                dropped += 1
+        return dropped
+
+    def _can_go(self, edge: int, axis: int, value: int) -> bool:
+        """Whether every size that is left fits the image with some dilation without this one.
+
+        The largest dilation that is left can always go: what fits with it fits with a smaller one.
+        """
+        if axis != _DILATION:
+            return True
+        heights, widths, dilations = (
+            self.alive_ES[edge, self._slices[a]] for a in (_HEIGHT, _WIDTH, _DILATION)
+        )
+        left = dilations.clone()
+        left[value] = False
+        return bool((self._fits_HWD[heights][:, widths] & left).any(-1).all())
+
+    # Helpers.
+
+    def _named_slices(self) -> list[tuple[str, slice]]:
+        return list(zip(AXES, self._slices, strict=True))
+
+    def _by_axis(self) -> list[Tensor]:
+        return list(self.log_probs().values())
+
+    def _fitting(self, tokens_EA: Tensor) -> Tensor:
+        """Which dilations fit the image with each edge's height and width, (E, D)."""
+        return self._fits_HWD[tokens_EA[:, _HEIGHT], tokens_EA[:, _WIDTH]]
+
+    def _masked(self, axis: int, values_ES: Tensor, allowed_EV: Tensor | None = None) -> Tensor:
+        """The values of an axis, `-inf` for those that cannot be drawn."""
+        alive_EV = self.alive_ES[:, self._slices[axis]]
+        possible_EV = alive_EV if allowed_EV is None else alive_EV & allowed_EV
+        return values_ES[:, self._slices[axis]].masked_fill(~possible_EV, _NEVER)
+
+    def _arg_max(self, values_ES: Tensor) -> Tensor:
+        """Tokens (E, A); a dilation is the best of those that fit with the best sizes."""
+        tokens = [self._masked(axis, values_ES).argmax(1) for axis in range(_DILATION)]
+        sizes_EA = torch.stack(tokens, 1)
+        dilation_E = self._masked(_DILATION, values_ES, self._fitting(sizes_EA)).argmax(1)
+        return torch.cat([sizes_EA, dilation_E[:, None]], 1)
