@@ -123,6 +123,7 @@ class Alternation:
                     self._task.on_share(self._arm, min(1.0, share))
                     if self._kept.is_due():
                         self._save()
+            self._add_points()  # a budget of time may end in a turn of the controller
             if self._controller is not None and not self.points:
                 self._add_point()
             self._save()

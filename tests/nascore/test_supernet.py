@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from nascore import spaces
 from nascore.child import build_network
 from nascore.config import (
+    SPACE_SECTIONS,
     Cell201SpaceConfig,
     ChainSpaceConfig,
     EnasMicroSpaceConfig,
@@ -92,7 +93,8 @@ def test_every_space_that_says_so_shares_weights() -> None:
 
 
 def _default(name: str) -> SpaceSection:
-    return ChainSpaceConfig() if name == "chain" else CONFIGS[name]
+    sections = {section.model_fields["name"].default: section for section in SPACE_SECTIONS}
+    return CONFIGS[name] if name in CONFIGS else sections[name]()
 
 
 def test_a_path_computes_what_its_network_does(

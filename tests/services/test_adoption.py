@@ -96,6 +96,7 @@ def work_through(services: Services, given: dict[str, str], experiment: str) -> 
         **common,
         controller=controller,
         search_result=folder / "search_result.json",
+        weights=folder / "weights",
     )
 
 
