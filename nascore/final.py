@@ -162,14 +162,30 @@ def train_from_scratch(
     The release keeps the epoch with the best *test* accuracy, which is optimistic; here it is the
     last epoch, and the validation split stays held out.
     """
-    config = task.final
     network = build_network(
         task.space,
         result.genotype,
         task.shape,
         seed=task.seeds.integer("final", "weights"),
         final=True,
-    ).to(device_of(config))
+    )
+    return train_network(
+        task, network.to(device_of(task.final)), result.genotype, on_epoch=on_epoch
+    )
+
+
+def train_network(
+    task: Task,
+    network: nn.Module,
+    genotype: Genotype,
+    *,
+    on_epoch: Callable[[int, float | None], None] | None = None,
+) -> FinalModel:
+    """Trains a network on as `task.final` says, and judges it once on the test split.
+
+    Args:
+        network: on the device of the training; it is trained in place.
+    """
 
     def report_epoch(epoch: int, accuracy: float | None) -> None:
         if accuracy is not None:
@@ -180,7 +196,7 @@ def train_from_scratch(
     training = train(
         network,
         task.splits.train,
-        config,
+        task.final,
         generator=task.seeds.torch("final", "batches"),
         valid=task.splits.valid,
         on_epoch=report_epoch,
@@ -188,7 +204,7 @@ def train_from_scratch(
     )
     cost = count(network, task.shape)
     return FinalModel(
-        genotype=result.genotype,
+        genotype=genotype,
         shape=task.shape,
         network=network.eval(),
         train_accuracy=training.train_accuracy[-1],

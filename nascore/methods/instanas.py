@@ -29,7 +29,7 @@ from nascore import checkpoint
 from nascore.arms import run_both
 from nascore.config import MobileSpaceConfig
 from nascore.errors import CheckpointError, InputError
-from nascore.final import FinalModel
+from nascore.final import FinalModel, train_network
 from nascore.instanas import awareness, costs, points
 from nascore.instanas.alternation import POINT, Alternation, point_path, window_schedule
 from nascore.instanas.controller import PolicyNetwork, make_policy_network
@@ -47,7 +47,7 @@ from nascore.search import versions
 from nascore.spaces import make_genotype
 from nascore.spaces.mobile import MobileSpace
 from nascore.task import Task, device_of
-from nascore.training import Stopped, evaluate, train, uses_one_thread
+from nascore.training import Stopped, train, uses_one_thread
 
 CARD = "controller.json"
 POINTS = "points.json"
@@ -370,28 +370,6 @@ def train_final(task: Task, result: SearchResult) -> FinalModel:
     described = json.loads((task.weights / POINTS).read_text())
     found = [Point.from_dict(one) for one in described["points"]]
     network = load_point(task.weights, found[described["chosen"]], task)
-    training = train(
-        network,
-        task.splits.train,
-        task.final,
-        generator=task.seeds.torch("final", "batches"),
-        valid=task.splits.valid,
-        on_epoch=lambda epoch, accuracy: task.report(
-            {} if accuracy is None else {"final/valid_accuracy": accuracy}, epoch
-        ),
-        should_stop=task.should_stop,
-    )
+    final = train_network(task, network, result.genotype)
     details, macs = describe(network, task.splits, described, task.seeds)
-    return FinalModel(
-        genotype=result.genotype,
-        shape=task.shape,
-        network=network.eval(),
-        train_accuracy=training.train_accuracy[-1],
-        valid_accuracy=training.valid_accuracy[-1],
-        test_accuracy=evaluate(network, task.splits.test),
-        num_params=sum(parameter.numel() for parameter in network.parameters()),
-        macs=macs,
-        num_steps=training.num_steps,
-        duration_s=training.duration_s,
-        details={"instanas": details},
-    )
+    return dataclasses.replace(final, macs=macs, details={"instanas": details})
