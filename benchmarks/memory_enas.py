@@ -36,7 +36,7 @@ METHODS = ("memory-enas", "enas", "random-ws")
 ARMS = ("random initial weights", "ENAS", "memory-ENAS")
 SETTINGS = {
     "data.image_size": 16,
-    "search.budget.steps": 1500,
+    "search.budget.steps": 2400,
     "search.child.crop_padding": 2,
     "search.child.flip": "true",
     "search.options.weights.crop_padding": 2,

@@ -181,7 +181,7 @@ def test_nothing_is_lost_when_workers_are_killed(
     crew = search(storage=storage, budget=36)
     crew.start(3)
     while not crew.is_done():
-        crew.wait_for(rng.randint(0, 3))
+        crew.wait_for(rng.randint(0, 2))
         time.sleep(rng.uniform(0, 0.1))
         crew.kill(rng.randrange(3))
     crew.end()
