@@ -99,6 +99,8 @@ class Method:
         space: the only space that it searches, where it does not take any.
         keeps_weights: its final training starts from weights that the search leaves, so that an
             architecture alone cannot be trained anew.
+        few_shot: it learns classes from a few examples: train, valid and test have different
+            classes, not different images of the same ones.
     """
 
     summary: str
@@ -111,6 +113,7 @@ class Method:
     control: str = "random"
     space: str | None = None
     keeps_weights: bool = False
+    few_shot: bool = False
 
     def load(self) -> MethodModule:
         return cast(MethodModule, importlib.import_module(self.module))

@@ -351,3 +351,98 @@ class InstanasOptions(Section):
     time, and anything else is a file of `nas profile`."""
     checkpoint_s: Annotated[float, Field(ge=0)] = 30.0
     """Seconds between checkpoints."""
+
+
+# --- networks that learn from few examples ------------------------------------------------------
+
+
+class EpisodeOptions(Section):
+    """A task that a few-shot network is given: a few classes with a few labelled images each."""
+
+    ways: Annotated[int, Field(ge=2)] = 5
+    """Classes of a task; each split of the data needs as many."""
+    shots: Positive = 1
+    """Images of each class to learn from."""
+    queries: Positive = 5
+    """Further images of each class by which it is judged."""
+
+
+class MetaOptions(Section):
+    """How a network is meta-trained, and how a task is learned with it.
+
+    The defaults are those of Reptile's released code for mini-ImageNet but for the number of
+    steps; MAML has SGD inside, at a higher rate, and Adam outside.
+    """
+
+    learner: Literal["reptile", "fomaml", "maml"] = "reptile"
+    outer_steps: Positive = 200
+    """Updates of the shared weights; 100,000 in Reptile's release, 60,000 in MAML's."""
+    tasks: Positive = 5
+    """Of which one outer step takes the mean."""
+    outer_optimiser: Literal["sgd", "adam"] = "sgd"
+    """Plain descent is Reptile's: phi + lr * (mean of adapted weights - phi)."""
+    outer_lr: Annotated[float, Field(gt=0)] = 1.0
+    """Falls along a line to 0."""
+    inner_optimiser: Literal["sgd", "adam"] = "adam"
+    """Adam is without momentum."""
+    inner_lr: Annotated[float, Field(gt=0)] = 1e-3
+    inner_steps: Positive = 8
+    """On a training task."""
+    inner_batch: Positive | None = None
+    """Images of a step on a training task; the whole support set when not given. Reptile alone."""
+    train_shots: Positive | None = None
+    """Images of each class to learn from while it is trained; `episode.shots` when not given. More
+    of them is how Reptile, which has no queries, learns to do with fewer."""
+    judge_steps: Positive | None = None
+    """On a task by which it is judged; as in training when not given."""
+    transductive: bool = False
+    """Judge all query images of a task as one batch, so that each tells something of the others by
+    the batch norms; accuracies of the two cannot be compared."""
+
+    @model_validator(mode="after")
+    def _batches_are_reptiles(self) -> Self:
+        if self.inner_batch is not None and self.learner != "reptile":
+            raise ValueError(
+                f"inner_batch is for reptile only, got {self.inner_batch} with {self.learner}; "
+                "leave it out, or use reptile"
+            )
+        return self
+
+
+class ProgressiveOptions(Section):
+    """How the search grows cells; how many blocks there may be is `search.space.max_blocks`."""
+
+    first: Positive | None = None
+    """Cells of one block that are trained, at random; all when not given."""
+    top: Positive = 8
+    """K: of every later stage, the cells that the predictor ranks first."""
+    quota: Annotated[int, Field(ge=0)] = 1
+    """Beside them, cells at random."""
+    ensemble: Positive = 5
+    """Predictors whose mean ranks the cells; each leaves out another part of the data."""
+
+
+class AutoMetaOptions(Section):
+    """Auto-Meta (arXiv 1806.06927): progressive search for networks that learn from few examples.
+
+    A few-shot network has no epochs and no batches of images: of `search.child` and `train`, only
+    `device` is read. A child is trained by `meta`, the winner by `final`.
+    """
+
+    episode: EpisodeOptions = EpisodeOptions()
+    meta: MetaOptions = MetaOptions()
+    """The brief meta-training of a child."""
+    valid_episodes: Annotated[int, Field(ge=2)] = 100
+    """Tasks of validation classes by which a child is judged."""
+    progressive: ProgressiveOptions = ProgressiveOptions()
+    final: MetaOptions = MetaOptions(outer_steps=2000)
+    """The full meta-training of the winner, and of the four-convolution network beside it."""
+    test_shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5)
+    """Images of each class with which the trained network is tested, one after the other."""
+    test_episodes: Annotated[int, Field(ge=600)] = 600
+    """Tasks of test classes for each of them."""
+
+    @property
+    def num_classes(self) -> int:
+        """Of a network's answer, whatever classes the data has."""
+        return self.episode.ways
