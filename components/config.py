@@ -70,7 +70,7 @@ def parse(data: Mapping[str, Any], *, also: Iterable[Problem] = ()) -> Config:
     options = _options(data, problems)
     if config is not None:
         search = config.search.model_copy(update={"options": options})
-        config = config.model_copy(update={"search": search})
+        config = config.model_copy(update={"search": search, "data": _settled(config)})
         problems += _contradictions(config, refused)
     if problems or config is None:
         raise InputError(problems)
@@ -168,6 +168,14 @@ def _options(data: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]
     return {} if options is None else options.model_dump(mode="json")
 
 
+def _settled(config: Config) -> DataConfig:
+    """Splits of the kind that the method needs, where nobody has said of which."""
+    method = METHODS.get(config.method)
+    if method is None or config.data.split_by is not None:
+        return config.data
+    return config.data.model_copy(update={"split_by": "class" if method.few_shot else "image"})
+
+
 def _contradictions(config: Config, refused: set[_Path]) -> list[Problem]:
     """What no single section can see; what rests on a refused value is left for the next try."""
     problems = []
@@ -262,6 +270,15 @@ def _augmentations(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _unfit_for_method(config: Config, method: Method) -> list[Problem]:
     problems = []
+    split_by = config.data.split_by
+    if split_by != ("class" if method.few_shot else "image"):
+        learns = (
+            "learns new classes from a few examples, and is judged by classes it has not seen; "
+            "set it to class"
+            if method.few_shot
+            else "knows only the classes that it was trained on; set it to image"
+        )
+        problems.append(Problem("data.split_by", str(split_by), f"{config.method} {learns}"))
     budget, space = config.search.budget, config.search.space
     if budget.unit not in method.budget_units:
         problems.append(

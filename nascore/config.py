@@ -37,6 +37,10 @@ class DataConfig(Section):
     """Share of the training images that selects architectures; the test split is never used."""
     test_fraction: Fraction = 0.2
     """Share cut off for the final test when the source brings no test split of its own."""
+    split_by: Literal["image", "class"] | None = None
+    """`class`: the splits have different classes, whole groups of them (alphabets) where the source
+    has groups, and the fractions above are shares of the groups. As the method needs when not
+    given."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
     """Resize to this height and width in pixels; needed when images differ in size."""
     max_train: Positive | None = None

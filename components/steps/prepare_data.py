@@ -1,6 +1,7 @@
 """Step 1, cheap and first to find bad input: settle the configuration, check and split the data."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from components.steps.state import read_json, state_folder, write_json
 from components.steps.studies import check_studies
 from components.storage.outputs import open_outputs
 from components.tracking import check_store
+from nascore.data.classes import Need
 from nascore.data.store import DatasetInfo, prepare
 from nascore.errors import InputError, collecting
+from nascore.methods import METHODS
+from nascore.methods.options import FewShotOptions
 from nascore.redaction import redact
 
 _KEY = "run_key.json"
@@ -59,7 +63,13 @@ def run(
     def work(step: Step) -> dict[str, float]:
         with step.busy("data"):
             remote = open_remote(settings.data)
-            info = prepare(settings.data, settings.seed, dataset, remote=remote)
+            info = prepare(
+                settings.data,
+                settings.seed,
+                dataset,
+                remote=remote,
+                needs=_needs(settings),
+            )
         _check_fit(settings, info, searches=searches)
         write_json(resolved_config, settings.model_dump(mode="json"))
         tags = lineage.of_run(
@@ -122,6 +132,12 @@ def _check_stores(settings: Config) -> None:
             check_outputs(open_outputs(settings.promote.export_to), settings.promote.model_name)
     if problems:
         raise InputError(problems)
+
+
+def _needs(settings: Config) -> Sequence[Need]:
+    """Tasks that the method draws, if it is one that learns from tasks."""
+    options = METHODS[settings.method].options.model_validate(settings.search.options)
+    return options.needs if isinstance(options, FewShotOptions) else ()
 
 
 def _check_fit(settings: Config, info: DatasetInfo, *, searches: bool) -> None:

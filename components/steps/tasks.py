@@ -8,6 +8,7 @@ from components.steps.remote import open_remote
 from components.steps.running import Step
 from nascore.data.batches import load
 from nascore.methods import METHODS
+from nascore.methods.options import FewShotOptions
 from nascore.results import Child, Report
 from nascore.seeding import Seeds
 from nascore.spaces import ImageShape, make_space
@@ -65,15 +66,17 @@ def build_task(
     remote = open_remote(config.data, trusted=True)
     splits = load(dataset, device_of(config.search.child), remote)
     info = splits.info
+    options = METHODS[config.method].options.model_validate(config.search.options)
+    num_classes = options.num_classes if isinstance(options, FewShotOptions) else len(info.classes)
     return Task(
         method=config.method,
         seeds=Seeds(config.seed),
         space=make_space(config.search.space),
         splits=splits,
-        shape=ImageShape(info.channels, info.size, len(info.classes)),
+        shape=ImageShape(info.channels, info.size, num_classes),
         search=config.search,
         final=config.train,
-        options=METHODS[config.method].options.model_validate(config.search.options),
+        options=options,
         controller=controller,
         state=state,
         report=report,

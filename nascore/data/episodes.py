@@ -1,52 +1,24 @@
-"""Few-shot data: tasks of a few classes with a few labelled images each, drawn on the device.
-
-A task (episode) has `ways` classes; of each, `shots` images with labels to learn from, the support
-set, and `queries` others to be judged by. Training, validation and test use different classes, not
-different images of the same ones. Where a source names groups of classes, such as the alphabets of
-Omniglot, a group is never cut in two.
+"""Few-shot tasks as tensors, drawn on the device; `nascore.data.classes` says what a task is.
 
 Shapes: T tasks, N = ways * shots images of a support set, M = ways * queries.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nascore.data.batches import Split, Splits
+from nascore.data.classes import SPLITS, ClassSplits, EpisodeShape, Need, unmet
 from nascore.errors import InputError, Problem
 
-SPLITS = ("train", "valid", "test")
+_Part = tuple[Tensor, NDArray[np.int64]]  # uint8 (N, C, H, W) on the device, and labels (N,)
+_CHUNK = 4096
 _MIN_STD = 1e-3  # a channel that is constant is centred, and not divided by zero
-
-
-@dataclass(frozen=True, slots=True)
-class EpisodeShape:
-    """How large a task is.
-
-    Attributes:
-        ways: classes of a task.
-        shots, queries: images of each class to learn from, and to be judged by.
-    """
-
-    ways: int
-    shots: int
-    queries: int
-
-    def __post_init__(self) -> None:
-        problems = [
-            Problem(f"episode.{field.name}", str(value), f"must be at least {least}")
-            for field, least in zip(fields(self), (2, 1, 1), strict=True)
-            if (value := getattr(self, field.name)) < least
-        ]
-        if problems:
-            raise InputError(problems)
-
-    @property
-    def per_class(self) -> int:
-        return self.shots + self.queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,60 +38,6 @@ class Episodes:
     query_x: Tensor
     query_y: Tensor
     classes: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class ClassSplits:
-    """The classes of each split, as labels of the data.
-
-    Raises:
-        InputError: a class stands in two of them.
-    """
-
-    train: tuple[int, ...]
-    valid: tuple[int, ...]
-    test: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        problems = []
-        for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
-            shared = sorted(set(getattr(self, first)) & set(getattr(self, second)))
-            if shared:
-                shown = ", ".join(map(str, shared[:5])) + (", ..." if len(shared) > 5 else "")
-                message = f"{len(shared)} in both; a class belongs to one split alone"
-                problems.append(Problem(f"classes of {first} and {second}", shown, message))
-        if problems:
-            raise InputError(problems)
-
-
-def split_classes(
-    groups: Sequence[str | int], *, valid_fraction: float, test_fraction: float, seed: int
-) -> ClassSplits:
-    """Cuts classes into three splits, whole groups at a time, each at least one group.
-
-    Args:
-        groups: the group of each class, such as its alphabet; the class itself where there are
-            none.
-        valid_fraction, test_fraction: share of the groups, rounded.
-
-    Raises:
-        InputError: there are fewer than three groups.
-    """
-    names = list(dict.fromkeys(groups))
-    if len(names) < len(SPLITS):
-        message = "train, valid and test need one each; use data with at least three"
-        raise InputError.of("groups of classes", len(names), message)
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0xE915,)))
-    shuffled = [names[i] for i in rng.permutation(len(names))]
-    num_test = min(max(1, round(len(names) * test_fraction)), len(names) - 2)
-    num_valid = min(max(1, round(len(names) * valid_fraction)), len(names) - num_test - 1)
-    parts = (
-        set(shuffled[num_test + num_valid :]),
-        set(shuffled[num_test : num_test + num_valid]),
-        set(shuffled[:num_test]),
-    )
-    chosen = (tuple(c for c, group in enumerate(groups) if group in part) for part in parts)
-    return ClassSplits(*chosen)
 
 
 class EpisodeSampler:
@@ -181,7 +99,11 @@ class EpisodeSampler:
 
 
 class FewShotData:
-    """Images with labels on a device, and which classes belong to which split."""
+    """Images with labels on a device, and which classes belong to which split.
+
+    The images of a split are looked at when its first sampler is made, not before: what never asks
+    for a sampler of test classes has never touched them.
+    """
 
     def __init__(
         self,
@@ -201,11 +123,38 @@ class FewShotData:
             InputError: images and labels do not fit together, or a split names a class that has no
                 image.
         """
-        self.splits = splits
         _check_arrays(images, labels, splits)
-        self._labels = labels
-        self._images = torch.from_numpy(images).to(device)
+        on_device = torch.from_numpy(images).to(device)
         mean, std = _statistics(images, labels, splits.train)
+        self._set(splits, dict.fromkeys(SPLITS, lambda: (on_device, labels)), mean, std, device)
+
+    @classmethod
+    def of(cls, data: Splits) -> Self:
+        """The same of prepared data, on its device.
+
+        Raises:
+            InputError: it is split by images, so that the splits share their classes.
+        """
+        if data.info.class_splits is None:
+            message = "train, valid and test have the same classes; few-shot tasks need `class`"
+            raise InputError.of("data.split_by", "image", message)
+        few_shot = cls.__new__(cls)
+        mean, std = (np.array(values) for values in (data.info.mean, data.info.std))
+        parts = {name: lambda name=name: _read(getattr(data, name)) for name in SPLITS}
+        few_shot._set(data.info.class_splits, parts, mean, std, data.train.device)
+        return few_shot
+
+    def _set(
+        self,
+        splits: ClassSplits,
+        parts: Mapping[str, Callable[[], _Part]],
+        mean: NDArray[np.float64],
+        std: NDArray[np.float64],
+        device: str | torch.device,
+    ) -> None:
+        self.splits = splits
+        self._parts = parts
+        self._seen: dict[str, _Part] = {}
         self._mean = torch.tensor(mean, dtype=torch.float32, device=device)[:, None, None]
         self._std = torch.tensor(std, dtype=torch.float32, device=device)[:, None, None]
 
@@ -215,26 +164,22 @@ class FewShotData:
         Raises:
             InputError: it has fewer classes than ways, or a class fewer images than a task needs.
         """
-        classes = getattr(self.splits, split)
-        members = [np.flatnonzero(self._labels == label) for label in classes]
-        problems = []
-        if len(classes) < shape.ways:
-            message = f"the {split} split has only {len(classes)} classes; use at most that many"
-            problems.append(Problem("episode.ways", str(shape.ways), message))
-        few = [
-            label for label, own in zip(classes, members, strict=True) if len(own) < shape.per_class
-        ]
-        if few:
-            least = min(map(len, members))
-            message = (
-                f"{len(few)} of {len(classes)} {split} classes have fewer images, one of them "
-                f"{least}; use at most {least} together"
-            )
-            problems.append(Problem("episode.shots + queries", str(shape.per_class), message))
+        if split not in self._seen:
+            self._seen[split] = self._parts[split]()
+        images, labels = self._seen[split]
+        classes = self.splits.of(split)
+        counts = np.bincount(labels, minlength=max(classes) + 1).tolist()
+        problems = unmet([Need(shape, (split,))], counts, self.splits)
         if problems:
             raise InputError(problems)
-        places = [torch.from_numpy(own).to(self._images.device) for own in members]
-        return EpisodeSampler(self._images, places, classes, shape, mean=self._mean, std=self._std)
+        places = [
+            torch.from_numpy(np.flatnonzero(labels == label)).to(images.device) for label in classes
+        ]
+        return EpisodeSampler(images, places, classes, shape, mean=self._mean, std=self._std)
+
+
+def _read(split: Split) -> _Part:
+    return torch.cat(list(split.pixel_batches(_CHUNK))), split.labels.cpu().numpy()
 
 
 def _statistics(
@@ -265,11 +210,11 @@ def _check_arrays(
         problems.append(Problem("labels", str(labels.shape), message))
     known = set(np.unique(labels).tolist())
     for name in SPLITS:
-        unknown = sorted(set(getattr(splits, name)) - known)
+        unknown = sorted(set(splits.of(name)) - known)
         if unknown:
             message = "has no image; leave it out"
             problems.append(Problem(f"classes of {name}", str(unknown[0]), message))
-        if not getattr(splits, name):
+        if not splits.of(name):
             problems.append(Problem(f"classes of {name}", "", "are none; a split needs some"))
     if problems:
         raise InputError(problems)

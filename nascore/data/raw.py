@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nascore.config import DataConfig
+from nascore.data.classes import ClassSplits
 from nascore.data.files import Entry, Files
 from nascore.errors import InputError, Problem
 
@@ -31,6 +32,8 @@ class Raw:
         num_test: the last `num_test` images are the source's own test split; 0 when it has none.
         channels: 1 or 3; any number for npz.
         size: height and width in pixels.
+        groups: the group of each class, such as its alphabet; None where there are none.
+        class_splits: those that the source itself brings; None where it brings none.
     """
 
     images: NDArray[np.uint8] | None
@@ -41,6 +44,8 @@ class Raw:
     num_test: int
     channels: int
     size: int
+    groups: tuple[str, ...] | None = None
+    class_splits: ClassSplits | None = None
 
 
 def problem(config: DataConfig, message: str) -> Problem:

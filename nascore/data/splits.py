@@ -1,4 +1,4 @@
-"""Train, valid and test: stratified, seeded, and recorded by index."""
+"""Train, valid and test, seeded and recorded by index: stratified, or of different classes."""
 
 import math
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nascore.data.classes import ClassSplits
 from nascore.errors import InputError
 
 Indices = NDArray[np.int64]
@@ -52,13 +53,41 @@ def split(
         cuts = [_share(len(own), test_fraction, keep=2) for own in members]
         test = [own[:cut] for own, cut in zip(members, cuts, strict=True)]
         members = [own[cut:] for own, cut in zip(members, cuts, strict=True)]
-    if max_train is not None:
-        quotas = _quotas([len(own) for own in members], max_train)
-        members = [own[:quota] for own, quota in zip(members, quotas, strict=True)]
+    members = _at_most(members, max_train)
     cuts = [_share(len(own), valid_fraction, keep=1) for own in members]
     valid = [own[:cut] for own, cut in zip(members, cuts, strict=True)]
     train = [own[cut:] for own, cut in zip(members, cuts, strict=True)]
     return SplitIndices(*(np.sort(np.concatenate(part)) for part in (train, valid, test)))
+
+
+def split_by_class(
+    labels: NDArray[np.int64], classes: ClassSplits, *, max_train: int | None, seed: int
+) -> SplitIndices:
+    """All images of the classes of each split.
+
+    Args:
+        max_train: keep at most this many of the training and validation classes together, in the
+            classes' proportions; all of the test classes are kept.
+
+    Raises:
+        InputError: `max_train` leaves a class with fewer than two images.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0x5B12,)))
+    chosen = [*classes.train, *classes.valid]
+    members = _at_most(
+        [rng.permutation(np.flatnonzero(labels == label)) for label in chosen], max_train
+    )
+    train, valid = members[: len(classes.train)], members[len(classes.train) :]
+    test = [np.flatnonzero(labels == label) for label in classes.test]
+    return SplitIndices(*(np.sort(np.concatenate(part)) for part in (train, valid, test)))
+
+
+def _at_most(members: list[Indices], total: int | None) -> list[Indices]:
+    """The first images of each class, at most `total` of all."""
+    if total is None:
+        return members
+    quotas = _quotas([len(own) for own in members], total)
+    return [own[:quota] for own, quota in zip(members, quotas, strict=True)]
 
 
 def _share(count: int, fraction: float, *, keep: int) -> int:
@@ -81,7 +110,7 @@ def _quotas(counts: list[int], total: int) -> list[int]:
             "data.max_train",
             total,
             f"leaves {sum(quota < 2 for quota in quotas)} of {len(quotas)} classes with fewer than "
-            "2 images; train and valid need one each; use at least "
+            "2 images, which each of them needs; use at least "
             f"{math.ceil(2 * available / min(counts))}",
         )
     return quotas

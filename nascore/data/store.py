@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
+from nascore.data.classes import GROUPS, ClassSplits, Need, split_classes, unmet
 from nascore.data.decoding import Scan, count_values, scan
 from nascore.data.files import Remote
-from nascore.data.raw import Raw
+from nascore.data.raw import KEY, Raw
 from nascore.data.sources import read
-from nascore.data.splits import SplitIndices, split
-from nascore.errors import InputError
+from nascore.data.splits import SplitIndices, split, split_by_class
+from nascore.errors import InputError, Problem, collecting
 
 VERSION = 1
 _SPARE_BYTES = 64 * 2**20  # what the later steps write: study, weights, report
@@ -46,6 +47,8 @@ class DatasetInfo:
         split_sha256: over the indices of the three splits.
         class_counts: images of each class, by split.
         root: folder or URI of the files when streamed; every machine that trains must see it there.
+        class_splits: places in `classes` of those of each split; None where all have the same ones.
+        groups: of each class, where the source has some.
     """
 
     source: str
@@ -64,6 +67,8 @@ class DatasetInfo:
     seed: int
     streamed: bool
     root: str | None = None
+    class_splits: ClassSplits | None = None
+    groups: tuple[str, ...] | None = None
     version: int = VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,7 +80,17 @@ class DatasetInfo:
         if data.get("version") != VERSION:
             raise ValueError(f"data set version must be {VERSION}, got {data.get('version')!r}")
         tuples = {name: tuple(data[name]) for name in ("classes", "mean", "std")}
-        return cls(**{**data, **tuples})
+        splits, groups = data.get("class_splits"), data.get("groups")
+        if splits is not None:
+            splits = ClassSplits(**{name: tuple(labels) for name, labels in splits.items()})
+        groups = None if groups is None else tuple(groups)
+        return cls(**{**data, **tuples, "class_splits": splits, "groups": groups})
+
+    def names_of(self, split: str) -> tuple[str, ...]:
+        """The classes of one split."""
+        if self.class_splits is None:
+            return self.classes
+        return tuple(self.classes[label] for label in self.class_splits.of(split))
 
     @classmethod
     def load(cls, folder: Path) -> "DatasetInfo":
@@ -89,6 +104,7 @@ def prepare(
     *,
     min_free_bytes: int = _SPARE_BYTES,
     remote: Remote | None = None,
+    needs: Sequence[Need] = (),
 ) -> DatasetInfo:
     """Reads, checks, splits and writes the data; `folder` appears whole or not at all.
 
@@ -97,23 +113,20 @@ def prepare(
     Args:
         min_free_bytes: what must stay free on the disk, for the steps that follow.
         remote: opens `s3://` sources.
+        needs: the tasks that will be drawn, where the splits have different classes.
 
     Raises:
         InputError: the source or the disk does not do; every problem is listed.
     """
     _check_folder(folder)
     raw = read(config, remote)
-    indices = split(
-        raw.labels,
-        num_test=raw.num_test,
-        valid_fraction=config.valid_fraction,
-        test_fraction=config.test_fraction,
-        max_train=config.max_train,
-        seed=seed,
-    )
+    if config.split_by == "class":
+        classes, indices = _by_class(raw, config, seed, needs)
+    else:
+        classes, indices = None, _by_image(raw, config, seed)
     _check_disk(raw, folder, min_free_bytes)
     scanned = scan(raw, counted=indices.train, config=config) if raw.images is None else None
-    info = _describe(raw, indices, scanned, config=config, seed=seed)
+    info = _describe(raw, indices, scanned, config=config, seed=seed, classes=classes)
     try:
         _write_whole(folder, raw, indices, info)
     except OSError as error:
@@ -121,6 +134,62 @@ def prepare(
             "output folder", folder, f"cannot be written ({error}); choose another place"
         ) from error
     return info
+
+
+# --- what belongs where -----------------------------------------------------------------------
+
+
+def _by_image(raw: Raw, config: DataConfig, seed: int) -> SplitIndices:
+    return split(
+        raw.labels,
+        num_test=raw.num_test,
+        valid_fraction=config.valid_fraction,
+        test_fraction=config.test_fraction,
+        max_train=config.max_train,
+        seed=seed,
+    )
+
+
+def _by_class(
+    raw: Raw, config: DataConfig, seed: int, needs: Sequence[Need]
+) -> tuple[ClassSplits, SplitIndices]:
+    """All images of a class are in its split; the source's own test images are images like others.
+
+    Raises:
+        InputError: there are too few groups, classes or images, or they are streamed.
+    """
+    problems: list[Problem] = []
+    if raw.images is None:
+        message = (
+            "few-shot tasks are drawn from memory, and the decoded images are larger than this; "
+            "raise it, or make the images smaller (data.image_size)"
+        )
+        problems.append(Problem("data.memory_limit_mb", str(config.memory_limit_mb), message))
+    labels, classes, indices = raw.labels, raw.class_splits, None
+    with collecting(problems):
+        if classes is None:
+            classes = split_classes(
+                raw.groups or raw.classes,
+                valid_fraction=config.valid_fraction,
+                test_fraction=config.test_fraction,
+                seed=seed,
+            )
+        indices = split_by_class(labels, classes, max_train=config.max_train, seed=seed)
+    if indices is not None:
+        labels = labels[np.concatenate([indices.train, indices.valid, indices.test])]
+    counts = np.bincount(labels, minlength=len(raw.classes)).tolist()
+    problems += unmet(needs, counts, classes)
+    if problems or classes is None or indices is None:
+        raise InputError([_of_source(problem, config) for problem in problems])
+    return classes, indices
+
+
+def _of_source(problem: Problem, config: DataConfig) -> Problem:
+    """What is said of groups is said of the source."""
+    if problem.key != GROUPS:
+        return problem
+    message = f"has {problem.value} groups of classes; {problem.message}"
+    return Problem(KEY, config.source, message)
 
 
 # --- where it is written --------------------------------------------------------------------
@@ -196,7 +265,13 @@ def _chunks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 
 def _describe(
-    raw: Raw, indices: SplitIndices, scanned: Scan | None, *, config: DataConfig, seed: int
+    raw: Raw,
+    indices: SplitIndices,
+    scanned: Scan | None,
+    *,
+    config: DataConfig,
+    seed: int,
+    classes: ClassSplits | None,
 ) -> DatasetInfo:
     histogram = _histogram(raw, indices.train) if scanned is None else scanned.histogram
     mean, std = _statistics(histogram)
@@ -224,6 +299,8 @@ def _describe(
         seed=seed,
         streamed=scanned is not None,
         root=None if raw.files is None else raw.files.root,
+        class_splits=classes,
+        groups=raw.groups,
     )
 
 

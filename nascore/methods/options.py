@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from nascore.config import Fraction, Positive, Section, TrainingConfig
+from nascore.data.classes import EpisodeShape, Need
 
 
 class CoderOptions(Section):
@@ -422,14 +423,34 @@ class ProgressiveOptions(Section):
     """Predictors whose mean ranks the cells; each leaves out another part of the data."""
 
 
-class AutoMetaOptions(Section):
+_WAYS = "search.options.episode.ways"
+
+
+class FewShotOptions(Section):
+    """What the options of every method with `Method.few_shot` offer."""
+
+    episode: EpisodeOptions = EpisodeOptions()
+
+    @property
+    def num_classes(self) -> int:
+        """Of a network's answer, whatever classes the data has."""
+        return self.episode.ways
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """The largest tasks that are drawn of each split; the data is checked for them."""
+        shape = EpisodeShape(self.episode.ways, self.episode.shots, self.episode.queries)
+        images = "search.options.episode.shots + queries"
+        return (Need(shape, ways=_WAYS, images=images),)
+
+
+class AutoMetaOptions(FewShotOptions):
     """Auto-Meta (arXiv 1806.06927): progressive search for networks that learn from few examples.
 
     A few-shot network has no epochs and no batches of images: of `search.child` and `train`, only
     `device` is read. A child is trained by `meta`, the winner by `final`.
     """
 
-    episode: EpisodeOptions = EpisodeOptions()
     meta: MetaOptions = MetaOptions()
     """The brief meta-training of a child."""
     valid_episodes: Annotated[int, Field(ge=2)] = 100
@@ -443,6 +464,21 @@ class AutoMetaOptions(Section):
     """Tasks of test classes for each of them."""
 
     @property
-    def num_classes(self) -> int:
-        """Of a network's answer, whatever classes the data has."""
-        return self.episode.ways
+    def needs(self) -> tuple[Need, ...]:
+        ways, queries = self.episode.ways, self.episode.queries
+        own = (
+            ("train", "meta.train_shots", self.meta.train_shots),
+            ("train", "final.train_shots", self.final.train_shots),
+            ("test", "test_shots", max(self.test_shots)),
+        )
+        more = (
+            Need(
+                EpisodeShape(ways, shots, queries),
+                (split,),
+                ways=_WAYS,
+                images=f"search.options.{name} + episode.queries",
+            )
+            for split, name, shots in own
+            if shots is not None and shots > self.episode.shots
+        )
+        return (*super().needs, *more)

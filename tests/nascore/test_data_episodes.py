@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from nascore.data.episodes import (
-    ClassSplits,
-    EpisodeShape,
-    FewShotData,
-    split_classes,
-)
+from nascore.data.classes import ClassSplits, EpisodeShape, split_classes
+from nascore.data.episodes import FewShotData
 from nascore.errors import InputError
 
 SPLITS = ClassSplits(train=(0, 1, 2, 3), valid=(4, 5, 6), test=(7, 8, 9))
@@ -114,7 +110,7 @@ def test_every_problem_is_told_at_once() -> None:
         "episode.ways",
         "episode.shots + queries",
     ]
-    assert "only 3 classes" in str(caught.value)
+    assert "only 3 test classes" in str(caught.value)
     assert "3 of 3 test classes have fewer images, one of them 5" in str(caught.value)
     with pytest.raises(InputError) as caught:
         EpisodeShape(ways=1, shots=0, queries=0)

@@ -10,7 +10,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nascore.data.episodes import EpisodeShape, FewShotData, split_classes
+from nascore.data.classes import EpisodeShape, split_classes
+from nascore.data.episodes import FewShotData
 from nascore.meta.convnet import FourConvolutions
 from nascore.meta.engine import TaskEngine, run_looped, run_vmapped
 from nascore.meta.learners import (
