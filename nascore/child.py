@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import torch
 
@@ -14,7 +15,7 @@ from nascore.genotype import Genotype
 from nascore.results import ChildScores
 from nascore.spaces import ImageShape, SearchSpace
 from nascore.task import Task, device_of
-from nascore.training import OnEpoch, train
+from nascore.training import OnEpoch, planned_steps, train, uses_one_thread
 
 # Several arms may build a network at once, and initial weights come from torch's global generator.
 _GLOBAL_GENERATOR = threading.Lock()
@@ -89,3 +90,67 @@ def train_child(
         duration_s=time.perf_counter() - start,
         cost=cost,
     )
+
+
+class ChildTraining(Protocol):
+    """How the children of a search are trained and judged; it is the same for both arms."""
+
+    def planned_steps(self, task: Task) -> int:
+        """Weight updates that a child takes."""
+        ...
+
+    def steps_per_epoch(self, task: Task) -> int:
+        """Of them, those between two calls of `on_epoch`."""
+        ...
+
+    def uses_one_thread(self, task: Task) -> bool:
+        """Whether one CPU thread trains a child as fast as all."""
+        ...
+
+    def train(
+        self,
+        task: Task,
+        genotype: Genotype,
+        *,
+        arm: str,
+        number: int,
+        cost: float | None,
+        on_epoch: OnEpoch,
+        should_stop: Callable[[], bool],
+    ) -> ChildScores:
+        """As `train_child`, which see for arguments and errors."""
+        ...
+
+
+class ImageTraining:
+    """Children that are classifiers of images, trained as `search.child` says."""
+
+    def planned_steps(self, task: Task) -> int:
+        return planned_steps(task.splits.train, task.search.child)
+
+    def steps_per_epoch(self, task: Task) -> int:
+        return task.splits.train.steps_per_epoch(task.search.child)
+
+    def uses_one_thread(self, task: Task) -> bool:
+        return uses_one_thread(task.splits.train, task.search.child)
+
+    def train(
+        self,
+        task: Task,
+        genotype: Genotype,
+        *,
+        arm: str,
+        number: int,
+        cost: float | None,
+        on_epoch: OnEpoch,
+        should_stop: Callable[[], bool],
+    ) -> ChildScores:
+        return train_child(
+            task,
+            genotype,
+            arm=arm,
+            number=number,
+            cost=cost,
+            on_epoch=on_epoch,
+            should_stop=should_stop,
+        )

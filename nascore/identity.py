@@ -15,6 +15,7 @@ def identity(
     method: str,
     *,
     options: Section | None,
+    judging: Mapping[str, object],
     space: str,
     seed: int,
     data_sha256: str,
@@ -25,9 +26,12 @@ def identity(
     Args:
         method: of the arm; the control's is `Method.control`.
         options: of the method; None where the arm has none.
+        judging: what else says how the children of either arm are trained, `judging_of`.
         space: its identifier.
     """
+    common = {"judging": dict(judging)} if judging else {}
     return {
+        **common,
         "method": method,
         "space": space,
         "seed": seed,
@@ -37,6 +41,15 @@ def identity(
         "cost": None if search.cost is None else search.cost.model_dump(mode="json"),
         "pruner": search.pruner,
     }
+
+
+def judging_of(options: Section) -> Mapping[str, object]:
+    """The part of a method's options that holds for its control too: how a child is judged.
+
+    Empty but for methods whose options have it; of the others `search.child` says all.
+    """
+    judging: Mapping[str, object] = getattr(options, "judging", {})
+    return judging
 
 
 def study_name(search: SearchConfig, run_key: str, arm: str) -> str:

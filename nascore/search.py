@@ -19,16 +19,16 @@ import torch
 
 from nascore.arms import run_both
 from nascore.budget import Budget
-from nascore.child import cost_of, train_child
+from nascore.child import ChildTraining, ImageTraining, cost_of
 from nascore.errors import ChildFailed
 from nascore.genotype import Genotype
-from nascore.identity import identity, study_name
+from nascore.identity import identity, judging_of, study_name
 from nascore.pruning import make_pruner
 from nascore.results import Arm, Child, SearchResult, Status, best_child, pareto_front
 from nascore.storage import Storage, StorageAway, resolve_url
 from nascore.study import Attempt, OpenChild, Study
 from nascore.task import Task
-from nascore.training import Stopped, planned_steps, uses_one_thread
+from nascore.training import Stopped
 from nascore.verdict import TOP_FRACTION, compare
 
 _WAIT_S = 0.5  # between looks at the children that other workers are training
@@ -88,6 +88,7 @@ class Worker:
     Args:
         arm: `method` or `control`; names every random stream.
         study: keeps the children, those of earlier processes and of other workers too.
+        training: of a child.
         charged_s: seconds that the arm has cost beside its children (its coder, say).
         charge_budget: whether they are part of the budget.
     """
@@ -99,13 +100,15 @@ class Worker:
         proposer: Proposer,
         *,
         study: Study,
+        training: ChildTraining,
         charged_s: float = 0.0,
         charge_budget: bool = False,
     ) -> None:
+        self._training = training
         self._task, self._arm, self._proposer, self._study = task, arm, proposer, study
         self._charged_s = charged_s
         self._budget = Budget(task.search.budget, charged_s=charged_s if charge_budget else 0.0)
-        self._child_steps = planned_steps(task.splits.train, task.search.child)
+        self._child_steps = training.planned_steps(task)
 
     def run(self) -> Arm:
         start, known = time.perf_counter(), self._study.children()
@@ -183,7 +186,7 @@ class Worker:
                 return _ended(child, failure=reason, status="rejected")
         left_s = self._budget.cut_off_s(self._study.known_children(), self._study.open_children())
         end = None if left_s is None else time.monotonic() + left_s
-        steps_per_epoch = task.splits.train.steps_per_epoch(task.search.child)
+        steps_per_epoch = self._training.steps_per_epoch(task)
         num_steps = 0
 
         def on_epoch(epoch: int, accuracy: float | None) -> None:
@@ -195,7 +198,7 @@ class Worker:
                 raise _Pruned(f"pruned after epoch {epoch + 1}, accuracy {accuracy:.4f}")
 
         try:
-            scores = train_child(
+            scores = self._training.train(
                 task,
                 child.genotype,
                 arm=self._arm,
@@ -222,6 +225,7 @@ def search_by_proposing(
     proposer: Proposer,
     control: Control | None,
     *,
+    training: ChildTraining | None = None,
     charged_s: float = 0.0,
     compared: float = TOP_FRACTION,
 ) -> SearchResult:
@@ -232,6 +236,7 @@ def search_by_proposing(
     the same time where there are cores for both, else one after the other.
 
     Args:
+        training: of the children of both arms; `ImageTraining` when not given.
         charged_s: seconds that the method spent before its first child.
         compared: share of the children, the best ones, that the verdict compares.
 
@@ -240,7 +245,9 @@ def search_by_proposing(
         StorageAway: the database of the study was away for too long.
     """
     with contextlib.closing(_open_storage(task)) as storage:
-        arm, other = _run_arms(task, proposer, control, storage, charged_s)
+        arm, other = _run_arms(
+            task, proposer, control, storage, training or ImageTraining(), charged_s
+        )
     verdict = None
     if control is not None and other is not None:
         verdict = _verdict(task, arm, other, control.spoken, compared)
@@ -263,6 +270,7 @@ def _run_arms(
     proposer: Proposer,
     control: Control | None,
     storage: Storage,
+    training: ChildTraining,
     charged_s: float,
 ) -> tuple[Arm, Arm | None]:
     search = task.search
@@ -286,6 +294,7 @@ def _run_arms(
             arm,
             proposer,
             study=studies[arm],
+            training=training,
             charged_s=charged_s,
             charge_budget=is_timed,
         ).run()
@@ -298,7 +307,7 @@ def _run_arms(
             return None
         return run("control", control.proposer, control.charged_s)
 
-    at_once = search.workers == 1 and uses_one_thread(task.splits.train, search.child)
+    at_once = search.workers == 1 and training.uses_one_thread(task)
     return run_both(run_method, run_control, at_once=at_once)
 
 
@@ -376,6 +385,7 @@ def _identity(task: Task, method: str) -> dict[str, object]:
     return identity(
         method,
         options=task.options if method == task.method else None,
+        judging=judging_of(task.options),
         space=task.space.identifier,
         seed=task.seeds.seed,
         data_sha256=task.splits.info.data_sha256,

@@ -134,16 +134,20 @@ def _train(
                 valid_accuracies.append(accuracy)
             if on_epoch is not None:
                 on_epoch(epoch, accuracy)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise ChildFailed(f"does not fit in memory: {error}", num_steps=step) from error
-    except RuntimeError as error:
-        # The CPU allocator reports its failure as a plain RuntimeError.
-        if "allocate memory" not in str(error):
-            raise
-        raise ChildFailed(f"does not fit in memory: {error}", num_steps=step) from error
+    except (RuntimeError, MemoryError) as error:
+        raise_if_out_of_memory(error, step)
+        raise
     return Training(
         tuple(train_accuracies), tuple(valid_accuracies), step, time.perf_counter() - start
     )
+
+
+def raise_if_out_of_memory(error: RuntimeError | MemoryError, num_steps: int) -> None:
+    """Raises ChildFailed when the network does not fit in memory."""
+    # The CPU allocator reports its failure as a plain RuntimeError.
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    if known or "allocate memory" in str(error):
+        raise ChildFailed(f"does not fit in memory: {error}", num_steps=num_steps) from error
 
 
 def learning_rate(config: TrainingConfig, step: int, num_steps: int) -> float:
@@ -180,16 +184,26 @@ def planned_steps(split: Split, config: TrainingConfig) -> int:
 
 def uses_one_thread(split: Split, config: Augmentation) -> bool:
     """Whether batches are so small that one CPU thread trains as fast as all."""
-    return split.device.type == "cpu" and config.batch_size * split.size**2 < _SMALL_BATCH
+    return has_few_pixels(config.batch_size * split.size**2, split.device)
+
+
+def has_few_pixels(count: int, device: torch.device) -> bool:
+    """Of a batch: whether one CPU thread computes with it as fast as all."""
+    return device.type == "cpu" and count < _SMALL_BATCH
+
+
+def fitting_threads(split: Split, config: Augmentation) -> contextlib.AbstractContextManager[None]:
+    """See `threads_of`."""
+    return threads_of(one=uses_one_thread(split, config))
 
 
 @contextlib.contextmanager
-def fitting_threads(split: Split, config: Augmentation) -> Iterator[None]:
+def threads_of(*, one: bool) -> Iterator[None]:
     """One CPU thread for batches of few pixels: threads that share little work wait for each other,
     and on a machine that has other work they wait long. The rule looks at sizes alone, since the
     number of threads changes the last bits of a sum and a result must repeat."""
     threads = torch.get_num_threads()
-    if uses_one_thread(split, config):
+    if one:
         torch.set_num_threads(1)
     try:
         yield

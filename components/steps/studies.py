@@ -18,7 +18,7 @@ def check_studies(settings: Config, data_sha256: str) -> None:
     search = settings.search
     if search.study is None or search.storage is None:
         return
-    from nascore.identity import check, identity, study_name  # Optuna
+    from nascore.identity import check, identity, judging_of, study_name  # Optuna
     from nascore.spaces import make_space  # torch: three seconds, which other runs do not wait for
     from nascore.storage import Storage, resolve_url
 
@@ -30,6 +30,7 @@ def check_studies(settings: Config, data_sha256: str) -> None:
             wanted = identity(
                 method,
                 options=options if method == settings.method else None,
+                judging=judging_of(options),
                 space=make_space(search.space).identifier,
                 seed=settings.seed,
                 data_sha256=data_sha256,

@@ -11,6 +11,7 @@ one for each task: nothing but the parameters goes from one to the next.
 Shapes: N images of a support set, M of a query set, K classes, S inner steps.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -135,22 +136,6 @@ def reptile_gradient(
     return {name: p - adapted[name] for name, p in parameters.items()}
 
 
-def fomaml_gradient(
-    forward: Forward,
-    parameters: Parameters,
-    support_x: Tensor,
-    support_y: Tensor,
-    query_x: Tensor,
-    query_y: Tensor,
-    *,
-    inner: Inner,
-) -> tuple[Parameters, Tensor]:
-    """Gradient of the query loss at the adapted parameters, and that loss: MAML's, first-order."""
-    adapted = adapt(forward, parameters, support_x, support_y, inner=inner)
-    gradients, loss = grad_and_value(_loss, argnums=1)(forward, adapted, query_x, query_y)
-    return gradients, loss
-
-
 def maml_gradient(
     forward: Forward,
     parameters: Parameters,
@@ -160,13 +145,21 @@ def maml_gradient(
     query_y: Tensor,
     *,
     inner: Inner,
+    first_order: bool = False,
 ) -> tuple[Parameters, Tensor]:
-    """Gradient of the query loss after adaptation, through all its steps, and that loss."""
+    """Gradient of the query loss after adaptation, and that loss.
+
+    Args:
+        first_order: at the adapted parameters (FOMAML), not through the steps that led to them.
+    """
 
     def after(parameters: Parameters) -> Tensor:
         adapted = adapt(forward, parameters, support_x, support_y, inner=inner)
         return _loss(forward, adapted, query_x, query_y)
 
+    if first_order:
+        parameters = adapt(forward, parameters, support_x, support_y, inner=inner)
+        inner = dataclasses.replace(inner, num_steps=0)
     gradients, loss = grad_and_value(after)(parameters)
     return gradients, loss
 

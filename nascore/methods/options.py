@@ -1,6 +1,6 @@
 """What a person may set about each method (`search.options` in a configuration). No torch here."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -482,3 +482,8 @@ class AutoMetaOptions(FewShotOptions):
             if shots is not None and shots > self.episode.shots
         )
         return (*super().needs, *more)
+
+    @property
+    def judging(self) -> dict[str, Any]:
+        """How a child is trained and judged, a control's too (`nascore.identity.judging_of`)."""
+        return self.model_dump(mode="json", include={"episode", "meta", "valid_episodes"})

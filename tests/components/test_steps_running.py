@@ -371,6 +371,7 @@ def begin_study(folder: Path, *, seed: int) -> None:
         wanted = identity(
             method,
             options=options and METHODS[method].options.model_validate(options),
+            judging={},
             space=space,
             seed=seed,
             data_sha256=data,

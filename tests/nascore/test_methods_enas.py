@@ -258,7 +258,7 @@ def test_a_finished_search_does_nothing_again(
         raise AssertionError("trained again")
 
     monkeypatch.setattr(SharedSearch, "_train_weights", never)
-    monkeypatch.setattr("nascore.search.train_child", never)
+    monkeypatch.setattr("nascore.child.train_child", never)
     assert outcome(enas.search(task)) == expected
 
 

@@ -137,7 +137,7 @@ def test_a_search_that_was_killed_goes_on_exactly(tmp_path: Path, digits_folder:
 def test_failed_children_are_recorded_and_the_search_goes_on(
     tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nascore import search as module
+    from nascore import child as module
 
     real = module.train_child
 
@@ -157,7 +157,7 @@ def test_a_search_without_a_finished_child_says_why(
     def fails(*args: object, **kwargs: object) -> object:
         raise ChildFailed("does not fit in memory")
 
-    monkeypatch.setattr("nascore.search.train_child", fails)
+    monkeypatch.setattr("nascore.child.train_child", fails)
     with pytest.raises(SearchFailed, match="none of 4 children finished: does not fit in memory"):
         search(random_task(tmp_path, digits_folder))
 
@@ -209,7 +209,7 @@ def test_a_child_under_way_at_the_end_of_the_time_is_cut_off(
     tmp_path: Path, digits_folder: Path
 ) -> None:
     """The first children are quick and the last would take minutes: nobody could know that."""
-    from nascore import search as module
+    from nascore import child as module
 
     task = random_task(tmp_path, digits_folder)
     task = changed(task, budget=BudgetConfig(seconds=2), control=False)
@@ -333,7 +333,7 @@ def test_hopeless_children_are_pruned_and_their_steps_are_paid(
 def test_a_child_whose_workers_keep_dying_counts_as_failed(
     tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nascore import search as module
+    from nascore import child as module
 
     real = module.train_child
 

@@ -198,9 +198,9 @@ def _die_at(storage: Any, count: int, *, after: bool) -> None:
 
 
 def _die_in_training(count: int) -> None:
-    from nascore import search
+    from nascore import child
 
-    real, left = search.train_child, [count]
+    real, left = child.train_child, [count]
 
     def train_child(*args: Any, should_stop: Callable[[], bool], **kwargs: Any) -> Any:
         def stop_or_die() -> bool:
@@ -211,7 +211,7 @@ def _die_in_training(count: int) -> None:
 
         return real(*args, should_stop=stop_or_die, **kwargs)
 
-    search.train_child = train_child
+    child.train_child = train_child
 
 
 def make_task(settings: dict[str, Any]) -> Any:
