@@ -30,9 +30,11 @@ class DataConfig(Section):
     """Where the images come from and how they are split."""
 
     source: str = "digits"
-    """`digits`, `cifar10`, `cifar100`, `npz:PATH` or `imagefolder:PATH`, local or s3://."""
+    """`digits`, `cifar10`, `cifar100`, `omniglot`, `npz:PATH` or `imagefolder:PATH`, local or
+    s3://."""
     root: Path | None = None
-    """Folder with torchvision's own files of cifar10 / cifar100; downloaded there when missing."""
+    """Folder with torchvision's own files of cifar10, cifar100 or omniglot; downloaded there when
+    missing."""
     valid_fraction: Fraction = 0.15
     """Share of the training images that selects architectures; the test split is never used."""
     test_fraction: Fraction = 0.2

@@ -77,7 +77,7 @@ def check_data(config: Config) -> Finding:
         return Finding("data", "problem", source, f"there is no file {path}; correct data.source")
     if kind == "imagefolder" and not Path(path).expanduser().is_dir():
         return Finding("data", "problem", source, f"there is no folder {path}; correct data.source")
-    if kind.startswith("cifar") and config.data.root is None:
+    if kind in ("cifar10", "cifar100", "omniglot") and config.data.root is None:
         return Finding(
             "data", "warning", source, "will be downloaded; set data.root to use files at hand"
         )

@@ -1,30 +1,29 @@
-"""Images from a folder: a folder a class, in `train/` and `test/` or in one tree.
+"""Images from a folder; `layouts` and `class_layouts` know how classes may lie in it.
 
 Every file is looked at before anything is computed: first the headers, then the pixels, either
 into memory or, when the folder is larger than `memory_limit_mb` allows, once through and on.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from nascore.config import DataConfig
+from nascore.data.class_layouts import list_by_class
 from nascore.data.decoding import UNREADABLE, decode_all, in_threads
 from nascore.data.files import Entry, Files, LocalFiles
-from nascore.data.raw import Raw, check_classes, check_square, few, problem, refuse, shortened
+from nascore.data.layouts import Listing, list_by_image
+from nascore.data.raw import Raw, check_classes, check_square, problem, refuse, shortened
 from nascore.errors import InputError, Problem
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 _GREY = frozenset({"1", "L", "LA", "La"})
 _DEEP = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})  # more than 8 bits a channel
 
 
 def read_folder(config: DataConfig, path: str) -> Raw:
-    """Reads `train/` and `test/` with a folder a class, or one tree of classes that is split.
+    """Reads a folder a class, in the layouts of `nascore.data.layouts` or, where the splits shall
+    have different classes, of `nascore.data.class_layouts`.
 
     Classes are sorted by name. All files grey: one channel, otherwise RGB. `config.image_size`
     resizes (bilinear, aspect not kept).
@@ -44,11 +43,26 @@ def read_files(config: DataConfig, files: Files) -> Raw:
     Raises:
         InputError: with every problem that was found.
     """
+    list_files = list_by_class if config.split_by == "class" else list_by_image
     try:
-        listing, problems = _list(files, config)
+        listing, problems = list_files(files, config)
     except OSError as error:
         raise InputError([problem(config, f"cannot be listed ({error})")]) from error
-    problems += check_classes(
+    return read_listed(config, files, listing, problems)
+
+
+def read_listed(
+    config: DataConfig, files: Files, listing: Listing, problems: Sequence[Problem] = ()
+) -> Raw:
+    """Looks at every file of a listing.
+
+    Args:
+        problems: that were found before; they are told with the others.
+
+    Raises:
+        InputError: with every problem that was found.
+    """
+    problems = list(problems) + check_classes(
         listing.labels, listing.classes, num_test=listing.num_test, config=config
     )
     size, channels, header_problems = _look_at_headers(files, listing.entries, config)
@@ -66,134 +80,9 @@ def read_files(config: DataConfig, files: Files) -> Raw:
         num_test=listing.num_test,
         channels=channels,
         size=size,
+        groups=listing.groups,
+        class_splits=listing.class_splits,
     )
-
-
-# --- names ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """Images in order: train before test, classes by name."""
-
-    entries: list[Entry]
-    labels: NDArray[np.int64]
-    classes: list[str]
-    num_test: int
-
-
-class _Tree:
-    """Names below the root, sorted: the folders of each folder, and the images in and below it."""
-
-    def __init__(self, files: Files) -> None:
-        self.folders: dict[str, set[str]] = {"": set()}
-        self.has_images: set[str] = set()
-        self.images: dict[str, list[Entry]] = {}
-        for entry in files.entries():
-            self._add(entry)
-
-    def _add(self, entry: Entry) -> None:
-        *parents, last = entry.name.split("/")
-        parent = ""
-        # Parts and classes: nothing needs the names of folders that lie deeper.
-        for name in parents[:2]:
-            if name.startswith("."):
-                break
-            inner = f"{parent}{name}/"
-            self.folders[parent].add(name)
-            self.folders.setdefault(inner, set())
-            parent = inner
-            if _is_image(last):
-                self.images.setdefault(inner, []).append(entry)
-        if len(parents) == 1 and _is_image(last):
-            self.has_images.add(parent)
-
-    def classes(self, part: str) -> list[str]:
-        return sorted(self.folders[part])
-
-    def images_of(self, folder: str) -> list[Entry]:
-        return sorted(self.images.get(folder, []))
-
-
-def _list(files: Files, config: DataConfig) -> tuple[_Listing, list[Problem]]:
-    """Raises InputError when there is nothing to look at."""
-    tree = _Tree(files)
-    parts, problems = _parts(tree, files.root, config)
-    entries: list[Entry] = []
-    names: list[str] = []
-    num_train = 0
-    for part in parts:
-        num_train = len(entries)
-        for name in tree.classes(part):
-            found = tree.images_of(f"{part}{name}/")
-            if not found:
-                problems.append(
-                    problem(
-                        config,
-                        f"class folder {part}{name} has no image "
-                        f"({few(sorted(SUFFIXES))}); add some or remove it",
-                    )
-                )
-            entries += found
-            names += [name] * len(found)
-    problems += _check_names(entries, config)
-    if not entries:
-        problems.append(problem(config, "has no class folders with images"))
-        raise InputError(problems)
-    if len(parts) == 2 and (unknown := tree.folders["test/"] - tree.folders["train/"]):
-        problems.append(
-            problem(config, f"test/ has classes that train/ does not have: {few(sorted(unknown))}")
-        )
-    classes = sorted(set(names))
-    index = {name: label for label, name in enumerate(classes)}
-    labels = np.array([index[name] for name in names], np.int64)
-    num_test = len(entries) - num_train if len(parts) == 2 else 0
-    return _Listing(entries, labels, classes, num_test), problems
-
-
-def _parts(tree: _Tree, root: str, config: DataConfig) -> tuple[list[str], list[Problem]]:
-    """`train/` and `test/`, or the tree itself; a class may be called train (CIFAR-100 has one)."""
-    folders = tree.folders[""]
-    parts = [
-        f"{name}/"
-        for name in ("train", "test")
-        if name in folders and f"{name}/" not in tree.has_images
-    ]
-    if len(parts) == 1:
-        other = "test/" if parts[0] == "train/" else "train/"
-        raise InputError(
-            [
-                problem(
-                    config,
-                    f"has a folder {parts[0]} but no {other}; add it, or name the inner folder "
-                    f"(imagefolder:{root}/{parts[0][:-1]}) to have it split",
-                )
-            ]
-        )
-    if not parts:
-        return [""], []
-    others = sorted(folders - {"train", "test"})
-    if not others:
-        return parts, []
-    return parts, [
-        problem(
-            config,
-            f"has folders beside train/ and test/: {few(others)}; move their images into train/ "
-            "(validation images are taken from there) or move the folders away",
-        )
-    ]
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and PurePosixPath(name).suffix.lower() in SUFFIXES
-
-
-def _check_names(entries: Sequence[Entry], config: DataConfig) -> list[Problem]:
-    return [
-        problem(config, f"file name {name!r} has a line break or a tab; rename the file")
-        for name, _ in entries
-        if "\n" in name or "\t" in name  # `files.txt` has one name a line, and a version behind it
-    ]
 
 
 # --- headers --------------------------------------------------------------------------------

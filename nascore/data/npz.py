@@ -1,8 +1,15 @@
-"""Images from a NumPy archive: x_train, y_train and, when there, x_test, y_test, classes."""
+"""Images from a NumPy archive: x_train, y_train and, when there, x_test, y_test, classes.
+
+Where the splits shall have different classes, `groups` may name the group of each class, in the
+order of the labels. With x_valid, y_valid, x_test and y_test the archive brings classes for each
+split; without x_valid, test images are images like others.
+"""
 
 import struct
 import zipfile
 import zlib
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
+from nascore.data.classes import SPLITS, ClassSplits
 from nascore.data.raw import (
     Raw,
     check_classes,
@@ -22,6 +30,7 @@ from nascore.data.raw import (
 from nascore.errors import InputError, Problem
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test", "classes")
+_OF_CLASSES = ("x_valid", "y_valid", "groups")
 # What numpy, zipfile and zlib raise on files that are damaged, encrypted or not archives at all.
 _UNREADABLE = (
     OSError,
@@ -47,35 +56,56 @@ def read_npz(config: DataConfig, path: str) -> Raw:
         InputError: with every problem of the file.
     """
     arrays, problems = _load(Path(path).expanduser(), config)
-    parts = [part for part in ("train", "test") if part == "train" or _has_test(arrays)]
-    problems += [
-        problem(
-            config,
-            f"has no array {axis}_{part}; write x_train and y_train and, to bring your own test "
-            "split, both x_test and y_test",
-        )
-        for part in parts
-        for axis in "xy"
-        if f"{axis}_{part}" not in arrays
-    ]
+    parts = _parts(arrays)
+    problems += _missing(arrays, parts, config)
     images = {p: x for p in parts if (x := arrays.get(f"x_{p}")) is not None}
     labels = {p: y for p in parts if (y := arrays.get(f"y_{p}")) is not None}
     image_problems = _check_images(images, config)
     label_problems = _check_labels(labels, images, config)
     problems += image_problems + label_problems
+    groups = None
     if not label_problems and len(labels) == len(parts):
         merged, classes = _merge_labels(labels, arrays.get("classes"))
-        num_test = len(labels["test"]) if "test" in labels else 0
+        has_own = "test" in labels and config.split_by != "class"
+        num_test = len(labels["test"]) if has_own else 0
         problems += check_classes(merged, classes, num_test=num_test, config=config)
+        groups = _groups(arrays.get("groups"), classes, problems, config)
     refuse(problems)
     x = np.concatenate([x if x.ndim == 4 else x[..., None] for x in images.values()])
-    return from_arrays(
+    raw = from_arrays(
         x.astype(np.uint8, copy=False), merged, classes=classes, num_test=num_test, config=config
     )
+    splits = _class_splits(labels) if "valid" in labels else None
+    return replace(raw, groups=groups, class_splits=splits)
 
 
-def _has_test(arrays: dict[str, NDArray[Any] | None]) -> bool:
-    return "x_test" in arrays or "y_test" in arrays
+def _parts(arrays: dict[str, NDArray[Any] | None]) -> tuple[str, ...]:
+    """Validation images are only loaded where they are classes of their own."""
+    if _has(arrays, "valid"):
+        return SPLITS
+    return ("train", "test") if _has(arrays, "test") else ("train",)
+
+
+def _missing(
+    arrays: dict[str, NDArray[Any] | None], parts: tuple[str, ...], config: DataConfig
+) -> list[Problem]:
+    own = (
+        "classes for each split, x_valid, y_valid," if "valid" in parts else "your own test split,"
+    )
+    return [
+        problem(
+            config,
+            f"has no array {axis}_{part}; write x_train and y_train and, to bring {own} x_test "
+            "and y_test",
+        )
+        for part in parts
+        for axis in "xy"
+        if f"{axis}_{part}" not in arrays
+    ]
+
+
+def _has(arrays: dict[str, NDArray[Any] | None], part: str) -> bool:
+    return f"x_{part}" in arrays or f"y_{part}" in arrays
 
 
 def _load(path: Path, config: DataConfig) -> tuple[dict[str, NDArray[Any] | None], list[Problem]]:
@@ -91,7 +121,8 @@ def _load(path: Path, config: DataConfig) -> tuple[dict[str, NDArray[Any] | None
             file = np.load(raw, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise _refusal(config, "holds a single array; write it with numpy.savez")
-            for name in (name for name in _ARRAYS if name in file.files):
+            wanted = _ARRAYS + (_OF_CLASSES if config.split_by == "class" else ())
+            for name in (name for name in wanted if name in file.files):
                 try:
                     arrays[name] = file[name]
                 except _UNREADABLE as error:
@@ -128,14 +159,16 @@ def _check_images(images: dict[str, NDArray[Any]], config: DataConfig) -> list[P
     shapes = {part: x.shape[1:] for part, x in images.items()}
     if problems or not shapes:
         return problems
-    if len(set(shapes.values())) > 1:
-        problems.append(
-            problem(
-                config,
-                f"x_train has images of shape {shapes['train']}, x_test of {shapes['test']}; "
-                "they must be the same",
-            )
+    first, *others = shapes
+    problems += [
+        problem(
+            config,
+            f"x_{first} has images of shape {shapes[first]}, x_{other} of {shapes[other]}; they "
+            "must be the same",
         )
+        for other in others
+        if shapes[other] != shapes[first]
+    ]
     height, width = next(iter(shapes.values()))[:2]
     return problems + check_square(height, width, config)
 
@@ -207,6 +240,8 @@ def _check_labels(
             problems.append(
                 problem(config, f"y_{part} must hold whole numbers, got {y.dtype}; convert it")
             )
+    if "valid" in labels or "valid" in images:
+        return problems + ([] if problems else _check_shared(labels, config))
     if not problems and len(labels) == 2:
         unknown = np.setdiff1d(_int64(labels["test"]), _int64(labels["train"]))
         if len(unknown):
@@ -230,6 +265,40 @@ def _merge_labels(
     if names is not None and names.shape == values.shape:
         return y.astype(np.int64), [str(name) for name in names.astype(str)]
     return y.astype(np.int64), [str(value) for value in values]
+
+
+def _check_shared(labels: dict[str, NDArray[Any]], config: DataConfig) -> list[Problem]:
+    problems = []
+    for first, second in combinations(labels, 2):
+        shared = np.intersect1d(_int64(labels[first]), _int64(labels[second]))
+        if len(shared):
+            message = (
+                f"y_{first} and y_{second} share {len(shared)} classes: {few(shared)}; a class "
+                "belongs to one split alone"
+            )
+            problems.append(problem(config, message))
+    return problems
+
+
+def _class_splits(labels: dict[str, NDArray[Any]]) -> ClassSplits:
+    values = np.unique(np.concatenate([_int64(part) for part in labels.values()]))
+    places = (np.searchsorted(values, np.unique(_int64(labels[split]))) for split in SPLITS)
+    return ClassSplits(*(tuple(found.tolist()) for found in places))
+
+
+def _groups(
+    groups: NDArray[Any] | None, classes: list[str], problems: list[Problem], config: DataConfig
+) -> tuple[str, ...] | None:
+    if groups is None:
+        return None
+    if groups.shape != (len(classes),):
+        message = (
+            f"groups must have shape ({len(classes)},), one for each class in the order of the "
+            f"labels, got {groups.shape}"
+        )
+        problems.append(problem(config, message))
+        return None
+    return tuple(str(group) for group in groups.tolist())
 
 
 def _int64(y: NDArray[Any]) -> NDArray[np.int64]:

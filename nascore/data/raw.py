@@ -16,7 +16,8 @@ from nascore.errors import InputError, Problem
 KEY = "data.source"
 _MAX_LISTED = 10  # problems of one kind in one message
 _MAX_VALUES = 5  # values named in one problem
-_MIN_PER_CLASS = 3  # train, valid and test need one each
+_MIN_OF_SPLITS = (3, "train, valid and test take one each")
+_MIN_OF_TASK = (2, "one to learn from and one to be judged by")
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,17 @@ def check_classes(
     problems = []
     if len(classes) < 2:
         problems.append(problem(config, f"needs at least 2 classes, got {list(classes)}"))
+    by_class = config.split_by == "class"
+    least, why = _MIN_OF_TASK if by_class else _MIN_OF_SPLITS
+    kind = "" if by_class else "training "
     counts = np.bincount(labels[: len(labels) - num_test], minlength=len(classes))
     small = [
         problem(
             config,
-            f"class {classes[label]!r} has {counts[label]} training images, needs at least "
-            f"{_MIN_PER_CLASS} (train, valid and test take one each); add images or leave the "
-            "class out",
+            f"class {classes[label]!r} has {counts[label]} {kind}images, needs at least {least} "
+            f"({why}); add images or leave the class out",
         )
-        for label in np.flatnonzero(counts < _MIN_PER_CLASS).tolist()
+        for label in np.flatnonzero(counts < least).tolist()
     ]
     return problems + shortened(small, config)
 

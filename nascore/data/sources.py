@@ -14,11 +14,15 @@ from nascore.config import DataConfig
 from nascore.data.files import S3, Remote, parse_s3
 from nascore.data.folders import read_files, read_folder
 from nascore.data.npz import read_npz
+from nascore.data.omniglot import read_omniglot
 from nascore.data.raw import KEY, Raw, from_arrays
 from nascore.errors import InputError
 from nascore.redaction import redact
 
-_USAGE = "digits, cifar10, cifar100, npz:PATH or imagefolder:PATH (a path may be s3://BUCKET/KEY)"
+_USAGE = (
+    "digits, cifar10, cifar100, omniglot, npz:PATH or imagefolder:PATH (a path may be "
+    "s3://BUCKET/KEY)"
+)
 _WITH_PATH = ("npz", "imagefolder")
 
 
@@ -118,6 +122,7 @@ SOURCES: dict[str, Callable[[DataConfig, str], Raw]] = {
     "digits": _digits,
     "cifar10": _cifar,
     "cifar100": _cifar,
+    "omniglot": read_omniglot,
     "npz": read_npz,
     "imagefolder": read_folder,
 }

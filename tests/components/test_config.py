@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from components.config import dumps, loads, parse
 from components.layers import apply_overrides, layer_of, merge, read_mapping
 from nascore.errors import InputError, Problem
-from nascore.methods import METHODS
+from nascore.methods import METHODS, Method
+from nascore.methods.options import AutoMetaOptions
 
 
 def problems(data: dict[str, Any]) -> dict[str, str]:
@@ -49,6 +50,20 @@ def test_what_is_written_is_what_is_read() -> None:
 def test_values_that_json_or_yaml_1_1_give_another_type_are_taken() -> None:
     config = parse({"seed": 3.0, "train": {"epochs": 4.0, "lr": "1e-1"}})  # kfp makes floats
     assert (config.seed, config.train.epochs, config.train.lr) == (3, 4, 0.1)
+
+
+def test_splits_are_of_the_kind_that_the_method_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    few_shot = Method("", AutoMetaOptions, "", few_shot=True)
+    monkeypatch.setitem(METHODS, "few-shot", few_shot)
+    assert parse({}).data.split_by == "image"
+    assert parse({"method": "few-shot"}).data.split_by == "class"
+    config = parse({"method": "few-shot", "data": {"split_by": "class"}})
+    assert loads(dumps(config)) == config
+    wrong = only_problem({"method": "few-shot", "data": {"split_by": "image"}})
+    assert (wrong.key, wrong.value) == ("data.split_by", "image")
+    assert wrong.message.endswith("set it to class")
+    wrong = only_problem({"method": "random", "data": {"split_by": "class"}})
+    assert wrong.message.endswith("set it to image")
 
 
 # --- what is wrong, told together -----------------------------------------------------------

@@ -1,0 +1,61 @@
+"""Omniglot (Lake et al., Science 2015): 1,623 handwritten characters of 50 alphabets, 20 of each.
+
+Read from the folders that torchvision makes, `omniglot-py/images_background` and
+`images_evaluation`, of which one will do; they have a folder an alphabet and in it a folder a
+character. A class is a character, its group the alphabet. The published division into background
+and evaluation is not kept: splits are of whole alphabets, drawn.
+"""
+
+from pathlib import Path
+
+from nascore.config import DataConfig
+from nascore.data.files import Entry, LocalFiles
+from nascore.data.folders import read_listed
+from nascore.data.layouts import Listing, check_names, is_image
+from nascore.data.raw import Raw
+from nascore.errors import InputError
+
+_FOLDER = "omniglot-py"
+_PARTS = ("images_background", "images_evaluation")
+
+
+def read_omniglot(config: DataConfig, path: str) -> Raw:
+    """Images are 105 x 105 unless `data.image_size` says otherwise; 28 is usual.
+
+    Raises:
+        InputError: the files are not there and cannot be downloaded, or are damaged.
+    """
+    root = config.root or Path.home() / ".cache" / "nas" / config.source
+    folder = root / _FOLDER
+    if not any((folder / part).is_dir() for part in _PARTS):
+        _download(root)
+    files = LocalFiles(folder.resolve())
+    found = sorted(entry for entry in files.entries() if _is_drawing(entry))
+    problems = check_names(found, [], config)
+    names = ["/".join(entry.name.split("/")[1:3]) for entry in found]
+    listing = Listing.of(found, names)
+    groups = tuple(name.partition("/")[0] for name in listing.classes)
+    listing = Listing(listing.entries, listing.labels, listing.classes, 0, groups)
+    return read_listed(config, files, listing, problems)
+
+
+def _is_drawing(entry: Entry) -> bool:
+    """`images_background/Greek/character01/0394_01.png`."""
+    parts = entry.name.split("/")
+    return len(parts) == 4 and parts[0] in _PARTS and is_image(parts[-1])
+
+
+def _download(root: Path) -> None:
+    from torchvision import datasets  # brings torch
+
+    try:
+        for background in (True, False):
+            datasets.Omniglot(str(root), background=background, download=True)
+    except (OSError, RuntimeError) as error:
+        raise InputError.of(
+            "data.root",
+            root,
+            f"omniglot is not there and cannot be downloaded ({error}); put torchvision's files "
+            f"({_FOLDER}/{_PARTS[0]}/ALPHABET/CHARACTER/) into this folder, or use "
+            "data.source=imagefolder:PATH with a folder an alphabet and in it a folder a character",
+        ) from error
