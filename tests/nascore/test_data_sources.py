@@ -37,7 +37,7 @@ def test_digits_are_scaled_to_bytes() -> None:
     [
         ("digit", "did you mean 'digits'?"),
         ("imagefolders:x", "did you mean 'imagefolder'?"),
-        ("qqq", "unknown source; Use digits, cifar10, cifar100, npz:PATH or imagefolder:PATH"),
+        ("qqq", "unknown source; Use digits, cifar10, cifar100, omniglot, npz:PATH or"),
         ("some/where.npz", "did you mean 'npz:some/where.npz'?"),
         ("/", "did you mean 'imagefolder:/'?"),
         ("npz", "names no path; write npz:PATH"),
@@ -48,7 +48,7 @@ def test_digits_are_scaled_to_bytes() -> None:
         ("npz:s3://bucket", "names no object"),
         ("imagefolder:s3://B/data", "is no S3 URI"),
         ("imagefolder:s3://bucket/a/../b", "has a key with '.' or '..'"),
-        ("omniglot:s3://bucket/data", "unknown source; Use digits"),
+        ("omniglot:s3://bucket/data", "omniglot takes no path"),
     ],
 )
 def test_wrong_names_get_a_hint(source: str, hint: str) -> None:
