@@ -25,6 +25,10 @@ def ignore_metrics(metrics: dict[str, float], step: int) -> None:
     """Nobody is keeping them."""
 
 
+def ignore_note(text: str) -> None:
+    """Nobody is reading."""
+
+
 def never_stop() -> bool:
     return False
 
@@ -47,6 +51,7 @@ class Task:
         on_child: called with the arm (`method` or `control`) after each child.
         on_share: called with the arm, while it trains one network for all architectures, and the
             share of that training that is done.
+        on_note: called with a sentence that a person should read.
         should_stop: polled between weight updates; true asks for the best result so far.
         run_key: names the study of this run where many runs share a database.
         is_helper: another process runs the same task and waits for the end of every child.
@@ -65,6 +70,7 @@ class Task:
     report: Report
     on_child: Callable[[str, Child], None] = ignore_child
     on_share: Callable[[str, float], None] = ignore_share
+    on_note: Callable[[str], None] = ignore_note
     should_stop: Callable[[], bool] = never_stop
     run_key: str = "search"
     is_helper: bool = False

@@ -12,7 +12,15 @@ from nascore.methods.options import FewShotOptions
 from nascore.results import Child, Report
 from nascore.seeding import Seeds
 from nascore.spaces import ImageShape, make_space
-from nascore.task import Task, device_of, ignore_child, ignore_metrics, ignore_share, never_stop
+from nascore.task import (
+    Task,
+    device_of,
+    ignore_child,
+    ignore_metrics,
+    ignore_note,
+    ignore_share,
+    never_stop,
+)
 
 OnChild = Callable[[str, Child], None]
 
@@ -43,6 +51,7 @@ def load_task(
             report=step.tracked.metrics if report is None else report,
             on_child=on_child,
             on_share=on_share,
+            on_note=lambda text: step.progress("note", text=text),
             should_stop=step.should_stop,
             weights=weights,
         )
@@ -58,6 +67,7 @@ def build_task(
     report: Report = ignore_metrics,
     on_child: OnChild = ignore_child,
     on_share: Callable[[str, float], None] = ignore_share,
+    on_note: Callable[[str], None] = ignore_note,
     should_stop: Callable[[], bool] = never_stop,
     is_helper: bool = False,
     weights: Path | None = None,
@@ -82,6 +92,7 @@ def build_task(
         report=report,
         on_child=on_child,
         on_share=on_share,
+        on_note=on_note,
         should_stop=should_stop,
         run_key=run_key,
         is_helper=is_helper,

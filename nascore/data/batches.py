@@ -7,6 +7,7 @@ Order and augmentation are drawn in the main process, whoever decodes: in memory
 with any number of workers, the same generator gives the same batches.
 """
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,19 @@ class Split:
         self.size = info.size
         self._scale_C11, self._shift_C11 = (part.to(device) for part in normalisation(info))
 
+    def halves(self, generator: torch.Generator) -> tuple["Split", "Split"]:
+        """The images at random in two parts of (nearly) equal size; nothing is copied."""
+        order = torch.randperm(self.num_images, generator=generator)
+        first, second = order.tensor_split(2)
+        return self._part(first.sort().values), self._part(second.sort().values)
+
+    def _part(self, positions: Tensor) -> "Split":
+        part = copy.copy(self)
+        part._images = _Part(self._images, positions)
+        part.labels = self.labels[positions.to(self.device)]
+        part.num_images = len(positions)
+        return part
+
     def steps_per_epoch(self, config: Augmentation) -> int:
         """Batches that `train_batches` gives."""
         full, rest = divmod(self.num_images, config.batch_size)
@@ -129,6 +143,16 @@ def normalisation(info: DatasetInfo) -> tuple[Tensor, Tensor]:
     """Scale and shift, (C, 1, 1) each: pixel * scale + shift = (pixel / 255 - mean) / std."""
     mean, std = torch.tensor(info.mean), torch.tensor(info.std)
     return (1 / (255 * std)).view(-1, 1, 1), (-mean / std).view(-1, 1, 1)
+
+
+class _Part:
+    """Some of the images, numbered anew."""
+
+    def __init__(self, images: Images, positions: Tensor) -> None:
+        self._images, self._positions = images, positions
+
+    def batches(self, positions: Sequence[Tensor]) -> Iterator[Tensor]:
+        return self._images.batches([self._positions[position] for position in positions])
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from nascore.methods.options import (
     MemoryEnasOptions,
     NasesOptions,
     NasesPaperOptions,
+    NasibOptions,
     RandomOptions,
     RandomWsOptions,
     RegularizedEvolutionOptions,
@@ -170,6 +171,15 @@ METHODS: dict[str, Method] = {
         control="random-ws",
         space="mobile",
         keeps_weights=True,
+    ),
+    "nasib": Method(
+        "twelve times the operations on an edge, searched within any budget",
+        NasibOptions,
+        "nascore.methods.nasib",
+        shares_batches=True,
+        budget_units=("steps", "seconds", "gpu_hours"),
+        control="random-ws",
+        space="superkernel",
     ),
     "random": Method(
         "random search: the baseline that every method must beat",

@@ -145,10 +145,14 @@ class Distribution(nn.Module):
         """The arg-max architecture: valid at any time.
 
         Each node keeps the two incoming edges whose most probable branch other than `none` is most
-        probable, and that branch. An edge that has nothing but `none` left is the last to be kept.
+        probable, and that branch. Probabilities are those of all branches, eliminated ones too:
+        where one is left, all edges would be as sure as each other. An edge that has nothing but
+        `none` left is the last to be kept.
         """
         tokens_EA, branches = self.best(), self._space.config.branches
-        probs_EB = self._by_axis()[_BRANCH].exp()
+        of_branch = self._slices[_BRANCH]
+        alive_EB = self.alive_ES[:, of_branch]
+        probs_EB = self.logits_ES[:, of_branch].softmax(1).masked_fill(~alive_EB, 0.0)
         if "none" in branches and len(branches) > 1:
             probs_EB[:, branches.index("none")] = -1.0
             others_E = probs_EB.argmax(1)
@@ -168,6 +172,18 @@ class Distribution(nn.Module):
     def num_alive(self) -> dict[str, list[int]]:
         """Of each axis, the values that each edge has left."""
         return {name: self.alive_ES[:, s].sum(1).tolist() for name, s in self._named_slices()}
+
+    @torch.no_grad()
+    def num_candidates(self) -> float:
+        """Operations that an edge still chooses from, in the mean over the edges."""
+        branches_E, types_E, heights_EK, widths_EK, dilations_ED = (
+            self.alive_ES[:, s] for s in self._slices
+        )
+        fits_EHWD = self._fits_HWD & heights_EK[:, :, None, None] & widths_EK[:, None, :, None]
+        kernels_E = (fits_EHWD & dilations_ED[:, None, None]).sum((1, 2, 3))
+        convolutions_E = kernels_E * types_E.sum(1) * branches_E[:, self._conv]
+        others_E = branches_E.sum(1) - branches_E[:, self._conv].long()
+        return float((convolutions_E + others_E).double().mean())
 
     @torch.no_grad()
     def eliminate(self, axis: str, num_left: int) -> int:

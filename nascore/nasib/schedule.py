@@ -14,6 +14,7 @@ a larger share of itself, and more strongly.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from nascore.errors import InputError, Problem
 
@@ -31,6 +32,8 @@ class Schedule:
         warmup: share in which paths are uniform and no logit learns; part of the budget.
         hot, cold: temperatures of the Gumbel softmax at the start and at the end.
         entropy_weight: w0.
+        eliminate_at: growing shares at which values are dropped, instead of those that follow from
+            u_x; the more values an axis has, the more it loses at each.
 
     Raises:
         InputError: values that contradict each other, all of them told.
@@ -45,6 +48,7 @@ class Schedule:
     hot: float = 5.0
     cold: float = 0.1
     entropy_weight: float = 0.01
+    eliminate_at: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         wrong = [
@@ -75,8 +79,29 @@ class Schedule:
             for is_wrong, name, value, message in wrong
             if is_wrong
         ]
+        problems += self._contradictory_milestones()
         if problems:
             raise InputError(problems)
+
+    def _contradictory_milestones(self) -> list[Problem]:
+        given = self.eliminate_at
+        if given is None:
+            return []
+        wrong = []
+        if not given:
+            wrong.append("give one share at least, or leave it out")
+        if any(a >= b for a, b in pairwise(given)):
+            wrong.append("each must be above the one before")
+        if any(not 0 < share <= 1 for share in given):
+            wrong.append("each must be above 0 and at most 1, a share of the budget")
+        early = [share for share in given if 0 < share < self.warmup]
+        if early:
+            wrong.append(
+                f"nothing is known of any value before the end of warmup={self.warmup:g}, so none "
+                f"can be dropped at {', '.join(f'{share:g}' for share in early)}"
+            )
+        shown = ", ".join(f"{share:g}" for share in given)
+        return [Problem(f"{_KEY}.eliminate_at", f"[{shown}]", "; ".join(wrong))] if wrong else []
 
     @property
     def exploring_share(self) -> float:
@@ -104,11 +129,13 @@ class Schedule:
     def milestones(self, num_values: int) -> tuple[float, ...]:
         """Shares at which an axis of that many values loses its least likely one.
 
-        Equally spaced from the end of warm-up and exploration on; the last is the end itself, after
-        which one value is left.
+        Equally spaced from the end of warm-up and exploration on, unless they are given. After the
+        last, or the end of the budget, one value is left.
         """
         if num_values < 1:
             raise ValueError(f"an axis has one value at least, got {num_values}")
+        if self.eliminate_at is not None:
+            return self.eliminate_at if num_values > 1 else ()
         start = max(self.warmup, self.exploring_share)
         return tuple(
             start + (1 - start) * place / (num_values - 1) for place in range(1, num_values)
@@ -116,4 +143,8 @@ class Schedule:
 
     def num_left(self, u: float, num_values: int) -> int:
         """Values of such an axis that are still in the search; one at least."""
-        return num_values - sum(u >= share for share in self.milestones(num_values))
+        milestones = self.milestones(num_values)
+        if not milestones or u >= 1:
+            return 1
+        passed = sum(u >= share for share in milestones)
+        return num_values - (num_values - 1) * passed // len(milestones)

@@ -1,0 +1,123 @@
+"""One step of the weights along a path, and one of the distribution.
+
+With several processes each has its part of a batch, and gradients are summed.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nascore import checkpoint, distributed
+from nascore.instanas.resumable import load_optimizer, optimizer_tensors, tensors_of
+from nascore.methods.options import LogitsOptions, SharedWeightsOptions
+from nascore.nasib.distribution import Distribution, Sample
+from nascore.nasib.supernet import SuperkernelSupernet
+
+
+class WeightUpdates:
+    """SGD of the shared weights; what a path does not have keeps its weights and momentum."""
+
+    def __init__(self, supernet: SuperkernelSupernet, options: SharedWeightsOptions) -> None:
+        self.supernet, self._options = supernet, options
+        parameters = list(supernet.parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p.ndim > 1]},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self._sgd = torch.optim.SGD(
+            groups,
+            lr=options.lr,
+            momentum=options.momentum,
+            nesterov=options.momentum > 0,
+            weight_decay=options.weight_decay,
+        )
+
+    def step(self, path: nn.Module, x_BCHW: Tensor, y_B: Tensor, *, lr: float) -> Tensor:
+        """Returns the loss of this process's part of the batch, over the whole batch."""
+        path.train()
+        loss = _loss(path, x_BCHW, y_B)
+        self._sgd.zero_grad(set_to_none=True)
+        loss.backward()
+        learned = [p for p in path.parameters() if p.grad is not None]
+        distributed.sum_([p.grad for p in learned if p.grad is not None])
+        nn.utils.clip_grad_norm_(learned, self._options.max_grad_norm)
+        for group in self._sgd.param_groups:
+            group["lr"] = lr
+        self._sgd.step()
+        return loss.detach()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the future depends on."""
+        return {
+            **tensors_of("weights", self.supernet),
+            **optimizer_tensors("sgd", self._sgd),
+        }
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        self.supernet.load_state_dict(checkpoint.below("weights.", tensors))
+        load_optimizer("sgd", self._sgd, tensors)
+
+
+class LogitUpdates:
+    """Adam of the distribution.
+
+    Its rate is such that a logit can move by `options.reach` in the updates of the search: a fixed
+    rate would leave short searches where they began.
+    """
+
+    def __init__(self, distribution: Distribution, options: LogitsOptions) -> None:
+        self.distribution, self._options = distribution, options
+        self._adam = torch.optim.Adam(
+            distribution.parameters(), betas=options.betas, weight_decay=options.weight_decay
+        )
+
+    def rate(self, num_updates: float) -> float:
+        """Of a search that makes so many updates of the distribution."""
+        if self._options.lr is not None:
+            return self._options.lr
+        return self._options.reach / max(1.0, num_updates)
+
+    def step(
+        self,
+        supernet: SuperkernelSupernet,
+        sample: Sample,
+        x_BCHW: Tensor,
+        y_B: Tensor,
+        *,
+        lr: float,
+        entropy_bonus: float,
+    ) -> None:
+        """One update by the loss of the sampled path on images that train no weights."""
+        path = supernet.path(sample.tokens_EA, sample.gates_E.to(x_BCHW.device))
+        path.train()
+        logits_ES = self.distribution.logits_ES
+        (gradient_ES,) = torch.autograd.grad(
+            _loss(path, x_BCHW, y_B),
+            [logits_ES],
+            materialize_grads=True,  # no gate has any where all edges are `none`
+        )
+        distributed.sum_([gradient_ES])
+        entropy = torch.stack([h_E.sum() for h_E in self.distribution.entropies().values()]).sum()
+        (of_entropy_ES,) = torch.autograd.grad(entropy, [logits_ES])
+        logits_ES.grad = gradient_ES - entropy_bonus * of_entropy_ES
+        for group in self._adam.param_groups:
+            group["lr"] = lr
+        self._adam.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            **tensors_of("distribution", self.distribution),
+            **optimizer_tensors("adam", self._adam),
+        }
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        self.distribution.load_state_dict(checkpoint.below("distribution.", tensors))
+        load_optimizer("adam", self._adam, tensors)
+
+
+def _loss(path: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> Tensor:
+    """Of this process's images; divided by the whole batch, so the sum over processes is a mean."""
+    logits_BK = path(distributed.part(x_BCHW))
+    return F.cross_entropy(logits_BK, distributed.part(y_B), reduction="sum") / len(y_B)
