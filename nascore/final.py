@@ -18,6 +18,9 @@ from nascore.data.store import DatasetInfo
 from nascore.errors import CheckpointError
 from nascore.genotype import Genotype
 from nascore.instanas import routed
+from nascore.meta import product
+from nascore.meta.product import FewShotLearner
+from nascore.meta.task_adaptation import Adapter, TaskSettings
 from nascore.results import SearchResult
 from nascore.spaces import ImageShape, SearchSpace
 from nascore.spaces.mobile import MobileSpace
@@ -117,8 +120,9 @@ def rebuilt(
     form = _STATIC if form is None else form
     if form["kind"] == routed.KIND and isinstance(space, MobileSpace):
         return routed.rebuild(form, space, shape)
-    if form["kind"] == _STATIC["kind"]:
-        return build_network(space, genotype, shape, seed=0, final=True)
+    if form["kind"] in (_STATIC["kind"], product.KIND):
+        network = build_network(space, genotype, shape, seed=0, final=True)
+        return network if form["kind"] == _STATIC["kind"] else product.rebuild(form, network)
     raise CheckpointError(f"{space.identifier} has no networks of the kind {form['kind']!r}")
 
 
@@ -131,6 +135,7 @@ class Predictor(nn.Module):
 
     Attributes:
         answers: the names of what it answers, if that is more than logits.
+        tasks: how it learns classes from examples, if it does; its logits are those of before.
     """
 
     scale_C11: Tensor
@@ -139,6 +144,9 @@ class Predictor(nn.Module):
     def __init__(self, network: nn.Module, info: DatasetInfo) -> None:
         super().__init__()
         self.network = network.deployed() if isinstance(network, routed.Routed) else network
+        self.tasks: TaskSettings | None = None
+        if isinstance(network, FewShotLearner):
+            self.network, self.tasks = network.network, network.settings
         self.answers: tuple[str, ...] = getattr(self.network, "answers", ("logits",))
         scale_C11, shift_C11 = normalisation(info)
         self.register_buffer("scale_C11", scale_C11)
@@ -149,6 +157,11 @@ class Predictor(nn.Module):
             pixels_BCHW * self.scale_C11 + self.shift_C11
         )
         return answer
+
+    def adapter(self) -> Adapter:
+        """Itself as what learns tasks; for networks that do."""
+        assert self.tasks is not None, "a network that knows its classes learns no others"
+        return Adapter(self, self.tasks)
 
 
 def train_from_scratch(
