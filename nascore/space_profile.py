@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor, nn
 
@@ -62,11 +63,8 @@ class Check:
 
     @property
     def spearman(self) -> float | None:
-        """None where all are predicted, or measured, to be the same."""
-        measured_ms = [entry.ms for entry in self.measured]
-        if not (np.ptp(self.predicted_ms) > 0 and np.ptp(measured_ms) > 0):
-            return None
-        return float(stats.spearmanr(self.predicted_ms, measured_ms).statistic)
+        """See `spearman_of`."""
+        return spearman_of(self.predicted_ms, [entry.ms for entry in self.measured])
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -83,6 +81,16 @@ class Check:
                 )
             ],
         }
+
+
+def spearman_of(
+    predicted: Sequence[float] | NDArray[np.float64],
+    measured: Sequence[float] | NDArray[np.float64],
+) -> float | None:
+    """Spearman's; None where all are predicted, or measured, to be the same."""
+    if not (np.ptp(predicted) > 0 and np.ptp(measured) > 0):
+        return None
+    return float(stats.spearmanr(predicted, measured).statistic)
 
 
 def profile_space(

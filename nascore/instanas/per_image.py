@@ -31,6 +31,7 @@ from nascore.latency import (
     settled_device,
     thread_limit,
 )
+from nascore.space_profile import spearman_of
 
 BATCH = 256
 _BATCH_RUNS = 5
@@ -46,6 +47,11 @@ class PerImage:
         saving: share of `baseline_ms` that an image is faster in the median.
         predicted_ms: by the latency table, in the mean over the images; None where the table
             counts multiply-adds.
+        mean_absolute_error: of the table's prediction for each image, as a fraction of what that
+            image took; None where `predicted_ms` is.
+        spearman: rank correlation, over the images, of what the table predicts with what each took;
+            None where all have the same prediction. An image is timed once as a rule, so both tell
+            of the clock's own scatter, too: `nas profile` has the table's without it.
         num_images: different ones that were timed.
         batch_speedup: of a batch of `batch_size` images in groups of equal operations, against all
             operations on all images and a mask.
@@ -55,6 +61,8 @@ class PerImage:
     baseline_ms: float
     saving: float
     predicted_ms: float | None
+    mean_absolute_error: float | None
+    spearman: float | None
     num_images: int
     batch_size: int
     batch_speedup: float
@@ -96,7 +104,9 @@ def measure(
         speedup = _batch_speedup(network, images_NCHW[:BATCH], device)
     ours, theirs, deciding = times
     num_images = min(len(images_NCHW), config.runs)
-    predicted_N = network.latency(network.policy(images_NCHW[:num_images].to(network.constant)))
+    policy_NLO = network.policy(images_NCHW[:num_images].to(network.constant))
+    predicted_N = network.latency(policy_NLO).double().cpu().numpy()
+    took_N = _by_image(ours, num_images)
     baseline = float(np.median(theirs))
     result = LatencyResult(
         p50_ms=float(np.percentile(ours, 50)),
@@ -117,6 +127,10 @@ def measure(
         baseline_ms=baseline,
         saving=1 - result.p50_ms / baseline,
         predicted_ms=float(predicted_N.mean()) if unit == "ms" else None,
+        mean_absolute_error=(
+            float(np.mean(np.abs(predicted_N / took_N - 1))) if unit == "ms" else None
+        ),
+        spearman=spearman_of(predicted_N, took_N),
         num_images=num_images,
         batch_size=min(BATCH, len(images_NCHW)),
         batch_speedup=speedup,
@@ -129,13 +143,21 @@ def _alternating(
     config: LatencyConfig,
     device: torch.device,
 ) -> list[NDArray[np.float64]]:
-    """Milliseconds of each call on each image, (runs,) a call; warm-up runs do not count."""
+    """Milliseconds of each call on each image, (runs,) a call, from the first image on.
+
+    Warm-up runs come before, on the last images, and do not count.
+    """
     times: list[list[float]] = [[] for _ in calls]
-    for run in range(config.warmup_runs + config.runs):
+    for run in range(-config.warmup_runs, config.runs):
         x_1CHW = images_NCHW[run % len(images_NCHW)][None]
         for call, taken in zip(calls, times, strict=True):
             taken.append(_timed(lambda: call(x_1CHW), device))  # noqa: B023  # called at once
     return [np.array(taken[config.warmup_runs :]) for taken in times]
+
+
+def _by_image(times_R: NDArray[np.float64], num_images: int) -> NDArray[np.float64]:
+    """Of each image the median of its runs, (N,); the images come in turn."""
+    return np.array([np.median(times_R[place::num_images]) for place in range(num_images)])
 
 
 def _batch_speedup(network: Routed, images_BCHW: Tensor, device: torch.device) -> float:

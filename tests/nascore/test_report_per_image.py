@@ -42,6 +42,9 @@ MEASURED = {
         "controller_ms": 0.25,
         "batch_speedup": 2.5,
         "batch_size": 256,
+        "num_images": 200,
+        "spearman": 0.8765,
+        "mean_absolute_error": 0.0432,
     }
 }
 
@@ -55,6 +58,8 @@ def test_it_says_what_the_details_and_the_clock_say():
         "74.23%",
         "34.50%",
         "2.50 times",
+        "0.876<span>Spearman correlation with the clock over 200 single images",
+        "mean absolute error 4.3%",
         "&lt;fastest&gt;",
     ):
         assert told in shown
@@ -63,6 +68,13 @@ def test_it_says_what_the_details_and_the_clock_say():
     assert shown.count('class="point chosen"') == 1
     assert "<img" not in shown
     assert "Measured saving" not in sections_of({"instanas": own}, None, {})[0]
+
+
+def test_a_table_of_multiply_adds_has_no_error_in_time():
+    measured = MEASURED["per_image"] | {"spearman": None, "mean_absolute_error": None}
+    (shown,) = sections_of({"instanas": details()}, {"per_image": measured}, {})
+    assert "<dd>none<span>Spearman correlation" in shown
+    assert "mean absolute error" not in shown
 
 
 def test_pictures_lie_in_the_page_as_they_are():
