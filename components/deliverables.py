@@ -1,9 +1,9 @@
 """What a run hands over besides the registry: files under `promote.export_to`.
 
 Below the root every run has a folder, named by its key in tracking: weights (safetensors),
-genotype, result, report, latency, and `manifest.json` with the SHA-256 of each, which is written
-last: what has one is complete. `champion.json` beside the folders names the run whose model is
-champion in the registry.
+genotype, result, report, latency, programs where its network has some (`components.programs`), and
+`manifest.json` with the SHA-256 of each, which is written last: what has one is complete.
+`champion.json` beside the folders names the run whose model is champion in the registry.
 """
 
 import hashlib
@@ -21,10 +21,12 @@ GENOTYPE = "genotype.json"
 LATENCY = "latency.json"
 RESULT = "result.json"
 REPORT = "report.html"
+PROGRAMS = "programs.json"
 MANIFEST = "manifest.json"
 CHAMPION = "champion.json"
-# Equal in every try of a step; the others tell times, and those of the first try count.
-_FIXED = (WEIGHTS, GENOTYPE, LATENCY)
+# Equal in every try of a step; others tell times, or are programs, whose archives differ. Of those
+# the ones of the first try count.
+_FIXED = (WEIGHTS, GENOTYPE, LATENCY, PROGRAMS)
 _MOST_TRIES = 20  # of moving `champion.json`; each lost one means that another run has moved it
 
 

@@ -38,7 +38,8 @@ class PromoteConfig(Section):
 
     export_to: Annotated[str, Field(min_length=1)] | None = None
     """`s3://BUCKET/PREFIX`, or a folder: weights, genotype, result, report and latency of each run
-    are copied there, and `champion.json` names the run whose model is champion."""
+    are copied there, and `champion.json` names the run whose model is champion. A network that is
+    another one for each image comes with programs of its parts, too."""
 
 
 class RetrainConfig(Section):

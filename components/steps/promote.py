@@ -12,6 +12,7 @@ from torch import Tensor
 from components import lineage, registry
 from components.config import Config
 from components.deliverables import GENOTYPE, LATENCY, REPORT, RESULT, WEIGHTS
+from components.programs import write_programs
 from components.promotion import Candidate, Decision, correct, promote
 from components.registry import Registered
 from components.steps.hand_over import hand_over, place_of
@@ -132,6 +133,7 @@ def _hand_over(
         return
     write_model(step.state, final, info, step.config)
     whole = {name: step.state / name for name in (WEIGHTS, GENOTYPE)} | files
+    whole |= write_programs(step.state, final, info)
     with _telling_away(step.config):
         patiently(
             lambda: hand_over(step, whole, version=version, alias=decision.alias),

@@ -1,5 +1,8 @@
 """A network that answers more than logits beside others: as champion, and as files."""
 
+import hashlib
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +14,19 @@ from torch import nn
 from components import registry
 from components.champions import CHALLENGER, CHAMPION
 from components.config import Config
-from components.promotion import Candidate, correct, promote
+from components.deliverables import GENOTYPE, MANIFEST, PROGRAMS, WEIGHTS, deliver
+from components.programs import CONTROLLER, MAX_EXPERTS, write_programs
+from components.promotion import Candidate, Decision, correct, promote
 from components.settings import PromoteConfig
+from components.steps.promote import _hand_over
+from components.steps.running import Step, execute
+from components.storage.outputs import open_outputs
 from components.weights import read_network, write_model
 from nascore.config import MobileSpaceConfig
 from nascore.data.store import DatasetInfo
 from nascore.final import FinalModel, Predictor
 from nascore.instanas.controller import make_policy_network
+from nascore.instanas.explain import explain
 from nascore.instanas.metagraph import make_metagraph
 from nascore.instanas.routed import Routed
 from nascore.spaces import ImageShape, make_genotype
@@ -127,3 +136,93 @@ def test_the_files_are_enough_to_build_it_again(
     with torch.inference_mode():
         loaded = FinalModel.load(tmp_path / "model", SPACE).network
         assert torch.equal(loaded(images), routed(images))
+
+
+# --- programs ---------------------------------------------------------------------------------
+
+
+def final_of(network: nn.Module, pixels_BCHW: torch.Tensor, info: DatasetInfo) -> FinalModel:
+    """With details of its policies for these images."""
+    details = {}
+    if isinstance(network, Routed):
+        x_BCHW = normalised(network, pixels_BCHW, info)
+        policy_BLO = network.policy(x_BCHW)
+        explained = explain(network.controller(x_BCHW), policy_BLO, network.latency(policy_BLO))
+        # As it is read from `model.json`.
+        details = json.loads(json.dumps({"instanas": {"policies": asdict(explained)}}))
+    genotype = make_genotype(SPACE, [1] * len(SPACE.cardinalities))
+    return FinalModel(genotype, SHAPE, network, 0.9, 0.9, 0.9, 1, 1, 1, 1.0, details)
+
+
+def normalised(network: nn.Module, pixels_BCHW: torch.Tensor, info: DatasetInfo) -> torch.Tensor:
+    predictor = Predictor(network, info)
+    return pixels_BCHW * predictor.scale_C11 + predictor.shift_C11
+
+
+@pytest.mark.slow
+def test_controller_and_most_used_experts_are_handed_over_as_programs(
+    tmp_path: Path, routed: Routed, info: DatasetInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was copied answers what the network does, without its code, for any number of images."""
+    (tmp_path / "spool").mkdir()
+    monkeypatch.setenv("NAS_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("NAS_SPOOL_DIR", str(tmp_path / "spool"))
+    images = pixels(64)
+    final = final_of(routed, images, info)
+    search = Config().search.model_copy(update={"space": SPACE.config})
+    promote_to = PromoteConfig(export_to=str(tmp_path / "out"))
+    settings = Config().model_copy(update={"search": search, "promote": promote_to})
+
+    def work(step: Step) -> dict[str, float]:
+        decision = Decision(CHALLENGER, "because")
+        _hand_over(step, final, info, {}, version="1", decision=decision)
+        return {}
+
+    execute("promote", work, run_key="run1", config=settings, inputs={}, outputs={})
+    there = tmp_path / "out" / "run1"
+    experts = [f"expert-{number}.pt2" for number in range(1, MAX_EXPERTS + 1)]
+    manifest = json.loads((there / MANIFEST).read_text())["sha256"]
+    assert manifest.keys() == {WEIGHTS, GENOTYPE, CONTROLLER, *experts, PROGRAMS}
+    for name, digest in manifest.items():
+        assert hashlib.sha256((there / name).read_bytes()).hexdigest() == digest
+
+    x_BCHW = normalised(routed, images, info)
+    with torch.no_grad():
+        logits_BK, policy_BLO, _ = routed.answer(x_BCHW)
+        program = torch.export.load(there / CONTROLLER).module()
+        torch.testing.assert_close(program(images), routed.controller(x_BCHW), atol=1e-5, rtol=0)
+    described = json.loads((there / PROGRAMS).read_text())
+    assert described["controller"] == {"file": CONTROLLER}
+    assert described["num_images"] == 64
+    assert [one["file"] for one in described["experts"]] == experts
+    counts = [one["num_images"] for one in described["experts"]]
+    assert (
+        counts == policy_BLO.unique(dim=0, return_counts=True)[1].sort().values[-3:].tolist()[::-1]
+    )
+    for one, count in zip(described["experts"], counts, strict=True):
+        has_it_B = (policy_BLO == torch.tensor(one["policy"])).all(dim=(1, 2))
+        assert int(has_it_B.sum()) == count
+        program = torch.export.load(there / one["file"]).module()
+        with torch.no_grad():
+            for chosen in (has_it_B, has_it_B.nonzero()[:1].squeeze(1)):  # and one image alone
+                got_BK = program(images[chosen])
+                torch.testing.assert_close(got_BK, logits_BK[chosen], atol=1e-4, rtol=0)
+
+
+def test_a_step_that_is_tried_again_leaves_the_programs_of_its_first_try(tmp_path: Path) -> None:
+    """Archives of equal programs need not be equal."""
+    outputs = open_outputs(str(tmp_path / "out"))
+    files = {name: tmp_path / name for name in (CONTROLLER, PROGRAMS)}
+    for path in files.values():
+        path.write_text("made at first")
+    first = deliver(outputs, "run1", files)
+    files[CONTROLLER].write_text("the same, another date inside")
+    assert deliver(outputs, "run1", files) == first
+
+
+def test_a_network_that_is_the_same_for_all_images_has_no_programs(
+    tmp_path: Path, info: DatasetInfo
+) -> None:
+    static = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    assert write_programs(tmp_path, final_of(static, pixels(2), info), info) == {}
+    assert not list(tmp_path.iterdir())
