@@ -11,20 +11,27 @@ exactly. With several workers a new stage starts while the last cells of the one
 trained; they count as soon as they end.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from nascore import spaces
 from nascore.autometa.predictor import CellPredictor, PredictorSettings
+from nascore.config import FewShotCellSpaceConfig, FewShotOperation
+from nascore.errors import InputError
 from nascore.genotype import Genotype
 from nascore.results import Child
 from nascore.search import NONE_PENDING, Pending
 from nascore.seeding import Seeds
+from nascore.spaces import SearchSpace
 from nascore.spaces.fewshot_cell import OPS, FewShotCellSpace
 from nascore.spaces.micro import Cell
+
+_MOST_BLOCKS = 8
+_NAMES: tuple[FewShotOperation, ...] = get_args(FewShotOperation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,40 @@ class ProgressiveSettings:
             raise ValueError(f"first and top must be at least 1, quota at least 0, got {self}")
 
 
+OnStage = Callable[[int, float], None]
+"""Called with a stage and the rank correlation of what was predicted for it."""
+
+
+def ignore_stage(stage: int, correlation: float) -> None:
+    """Nobody is keeping it."""
+
+
+def cells_of(space: SearchSpace) -> FewShotCellSpace:
+    """The cells that the token strings of a space are.
+
+    Of a space of which nothing is known but the number of values of each token, such as the
+    parameters of an Optuna study, these numbers say it: those of `FewShotCellSpace`.
+
+    Raises:
+        InputError: they are no cells that grow by blocks.
+    """
+    if isinstance(space, FewShotCellSpace):
+        return space
+    sizes = space.cardinalities
+    if 1 <= sizes[0] <= _MOST_BLOCKS and len(sizes) > 2 and 1 <= sizes[2] <= len(OPS):
+        names = _NAMES[: sizes[2]]
+        cells = FewShotCellSpace(FewShotCellSpaceConfig(max_blocks=sizes[0], operations=names))
+        if cells.cardinalities == sizes:
+            cells.identifier = space.identifier
+            return cells
+    raise InputError.of(
+        "search.space",
+        space.identifier,
+        "has no cells that grow by blocks; use fewshot-cell, or parameters like its tokens: the "
+        "number of blocks, then node, operation, node, operation of each",
+    )
+
+
 class Progressive:
     """`Proposer` over `FewShotCellSpace`; once the last stage is full, it goes on with it.
 
@@ -54,8 +95,20 @@ class Progressive:
     """
 
     def __init__(
-        self, settings: ProgressiveSettings, space: FewShotCellSpace, seeds: Seeds, stream: str
+        self,
+        settings: ProgressiveSettings,
+        space: FewShotCellSpace,
+        seeds: Seeds,
+        stream: str,
+        *,
+        on_stage: OnStage = ignore_stage,
     ) -> None:
+        """
+        Args:
+            on_stage: called before a stage that was ranked becomes part of what the predictor of
+                the next one is fitted on; again when late children have been added.
+        """
+        self._on_stage = on_stage
         self._settings, self._space, self._seeds, self._stream = settings, space, seeds, stream
         first = space.one_block_cells()
         num_first = len(first) if settings.first is None else min(settings.first, len(first))
@@ -124,6 +177,9 @@ class Progressive:
                 for survivor in survivors
                 for cell in self._space.expansions(survivor)
             }
+            correlation = self.rank_correlation(stage - 1)
+            if correlation is not None:
+                self._on_stage(stage - 1, correlation)
             cells, predictor = list(grown.values()), self._predictor(stage)
             if cells and predictor is not None:
                 order = np.argsort(-predictor.predict(cells), kind="stable")

@@ -6,7 +6,7 @@ measured, once for each kind of work, and the faster one is taken from then on.
 """
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -18,7 +18,8 @@ Way = Literal["vmap", "loop"]
 OneTask = Callable[..., Any]
 """A function of one task's tensors to a tensor, or a tree of tensors."""
 
-_REPEATS = 3  # the least of a few times is the one that nothing disturbed
+_REPEATS = 3  # after the first, which warms up; the least is the one that nothing disturbed
+_ENOUGH_S = 1.0
 _DIFFERENT = "different"  # dropout draws for each task anew
 
 
@@ -48,17 +49,20 @@ class TaskEngine:
     """
 
     def __init__(
-        self, chosen: dict[Hashable, Way] | None = None, *, way: Way | None = None
+        self,
+        chosen: dict[Hashable, Way] | None = None,
+        *,
+        ways: Mapping[str, Way] | None = None,
     ) -> None:
         """
         Args:
-            way: of all work; then nothing is measured.
+            ways: of work by the name of its kind, whatever its shape; it is not measured.
         """
-        self._way = way
+        self._ways = dict(ways or {})
         self.chosen: dict[Hashable, Way] = dict(chosen or {})
-        self.seconds: dict[Hashable, dict[Way, float]] = {}
+        self.seconds: dict[tuple[Hashable, ...], dict[Way, float]] = {}
 
-    def run(self, kind: Hashable, function: OneTask, *tensors: Tensor) -> Any:
+    def run(self, kind: str, function: OneTask, *tensors: Tensor) -> Any:
         """`function` on each task; results are stacked over tasks.
 
         Args:
@@ -66,9 +70,13 @@ class TaskEngine:
             tensors: (T, ...) each, the arguments of `function`. It must be pure: it is called
                 several times when its kind is new.
         """
-        if self._way is not None:
-            return RUN[self._way](function, *tensors)
-        key = (kind, *(tuple(x.shape) for x in tensors), str(tensors[0].dtype))
+        if kind in self._ways:
+            return RUN[self._ways[kind]](function, *tensors)
+        key: tuple[Hashable, ...] = (
+            kind,
+            *(tuple(x.shape) for x in tensors),
+            str(tensors[0].dtype),
+        )
         key = (*key, str(tensors[0].device))
         if key not in self.chosen:
             seconds = {way: _measure(RUN[way], function, tensors) for way in RUN}
@@ -78,12 +86,13 @@ class TaskEngine:
 
 
 def _measure(run: Callable[..., Any], function: OneTask, tensors: tuple[Tensor, ...]) -> float:
+    """Seconds; what takes long is run once, and what does not, some times more."""
     device = tensors[0].device
-    times = []
-    for _ in range(_REPEATS + 1):  # the first warms up
+    times: list[float] = []
+    while not times or (len(times) <= _REPEATS and sum(times) < _ENOUGH_S):
         start = time.perf_counter()
         run(function, *tensors)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
-    return min(times[1:])
+    return min(times)

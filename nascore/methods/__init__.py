@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from nascore.config import Section
 from nascore.methods.options import (
+    AutoMetaOptions,
     EnasOptions,
     InstanasOptions,
     LocalSearchOptions,
@@ -180,6 +181,13 @@ METHODS: dict[str, Method] = {
         budget_units=("steps", "seconds", "gpu_hours"),
         control="random-ws",
         space="superkernel",
+    ),
+    "auto-meta": Method(
+        "cells that grow block by block, for networks that learn from few examples",
+        AutoMetaOptions,
+        "nascore.methods.auto_meta",
+        space="fewshot-cell",
+        few_shot=True,
     ),
     "random": Method(
         "random search: the baseline that every method must beat",

@@ -458,6 +458,11 @@ class AutoMetaOptions(FewShotOptions):
     valid_episodes: Annotated[int, Field(ge=2)] = 100
     """Tasks of validation classes by which a child is judged."""
     progressive: ProgressiveOptions = ProgressiveOptions()
+    cell: Literal["search", "published"] = "search"
+    """`published` judges the cell that Auto-Meta found, and proposes no other."""
+    tasks_at_once: Literal["measure", "vmap", "loop"] = "measure"
+    """All tasks of a step at once, or one after the other: what is faster depends on sizes and on
+    the machine. Measured once before the search, which is the same whoever goes on with it."""
     final: MetaOptions = MetaOptions(outer_steps=2000)
     """The full meta-training of the winner, and of the four-convolution network beside it."""
     test_shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5)

@@ -124,6 +124,11 @@ class FewShotCellSpace:
         check(self, genotype)
         return genotype
 
+    def has(self, cell: Cell) -> bool:
+        """Whether it has so many blocks and these operations."""
+        used = {operation for block in cell for _, operation in block}
+        return len(cell) <= self.config.max_blocks and used <= set(self._allowed)
+
     def one_block_cells(self) -> tuple[Cell, ...]:
         """Every cell of one block once: k (k + 1) / 2 for the k = 2 * operations ways to read."""
         return tuple((block,) for block in self._blocks(NUM_INPUTS))
