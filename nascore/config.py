@@ -295,6 +295,8 @@ class FewShotCellSpaceConfig(SpaceSection):
     """The most blocks of a cell; a cell may have fewer."""
     num_cells: Annotated[int, Field(ge=1, le=16)] = 4
     """Cells one after the other; every second one halves the map."""
+    stem_stride: Literal[1, 2] = 1
+    """2 halves the map before the first cell: a quarter of the work, for images such as 28x28."""
     search_channels: Positive = 9
     """Of every block while searching; with 9 the published cell has 28.7 thousand weights."""
     final_channels: Positive = 17

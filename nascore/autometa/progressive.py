@@ -139,15 +139,17 @@ class Progressive:
     def rank_correlation(self, stage: int) -> float | None:
         """Spearman's, of what was predicted for a stage before it was known and what came out.
 
-        None when there were fewer than three cells, or no predictor.
+        None when there were fewer than three cells, or no predictor, or nothing to rank.
         """
         known = [(cell, value) for cell, value in self._finished() if len(cell) == stage]
         predictor = self._predictor(stage)
         if predictor is None or len(known) < 3:
             return None
         predicted = predictor.predict([cell for cell, _ in known])
-        statistic = float(spearmanr(predicted, [value for _, value in known]).statistic)
-        return None if np.isnan(statistic) else statistic
+        values = np.array([value for _, value in known])
+        if np.ptp(predicted) == 0 or np.ptp(values) == 0:
+            return None
+        return float(spearmanr(predicted, values).statistic)
 
     def _finished(self) -> Iterator[tuple[Cell, float]]:
         """In the order of the children, so that nothing depends on who ended first."""

@@ -5,6 +5,7 @@ goes where they pull in the mean: by plain descent, as Reptile does, or by Adam,
 rate falls along a line to 0, as in Reptile's released code.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ def meta_train(
             if should_stop():
                 raise Stopped
             drawn = sampler.draw(options.tasks, generator)
+            if options.turned:
+                drawn = turned(drawn, generator)
             function = task_gradient(forward, outer.parameters, options)
             tensors = task_tensors(drawn, options, generator)
             outer.step(
@@ -153,6 +156,25 @@ def task_tensors(
     shape = (num_tasks, options.inner_steps, num_images)
     order_TSN = torch.rand(shape, generator=generator, device=drawn.support_x.device)
     return (*support, order_TSN.argsort(dim=2)[..., : options.inner_batch])
+
+
+def turned(drawn: Episodes, generator: torch.Generator) -> Episodes:
+    """Each class of each task turned by a random multiple of 90 degrees, all its images alike."""
+    device = drawn.support_x.device
+    turns_TW = torch.randint(4, drawn.classes.shape, generator=generator, device=device)
+    parts = [
+        _turned(x, turns_TW.gather(1, y))
+        for x, y in ((drawn.support_x, drawn.support_y), (drawn.query_x, drawn.query_y))
+    ]
+    return dataclasses.replace(drawn, support_x=parts[0], query_x=parts[1])
+
+
+def _turned(x_TNCHW: Tensor, turns_TN: Tensor) -> Tensor:
+    result = x_TNCHW.clone()
+    for turns in (1, 2, 3):
+        chosen_TN = turns_TN == turns
+        result[chosen_TN] = x_TNCHW[chosen_TN].rot90(turns, (2, 3))
+    return result
 
 
 class _Outer:

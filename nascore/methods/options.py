@@ -396,6 +396,9 @@ class MetaOptions(Section):
     train_shots: Positive | None = None
     """Images of each class to learn from while it is trained; `episode.shots` when not given. More
     of them is how Reptile, which has no queries, learns to do with fewer."""
+    turned: bool = False
+    """Turn each class of a training task by 0, 90, 180 or 270 degrees, all its images alike: four
+    times as many classes, where a turned one is another one, as for characters (MAML, Omniglot)."""
     judge_steps: Positive | None = None
     """On a task by which it is judged; as in training when not given."""
     transductive: bool = False

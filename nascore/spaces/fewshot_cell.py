@@ -161,12 +161,20 @@ class FewShotCellSpace:
         cell = tuple(least_order(self.cell(genotype)))  # equal keys are the very same network
         config = self.config
         channels = config.final_channels if phase == "final" else config.search_channels
-        return FewShotNetwork(cell, shape, channels=channels, num_cells=config.num_cells)
+        return FewShotNetwork(
+            cell,
+            shape,
+            channels=channels,
+            num_cells=config.num_cells,
+            stem_stride=config.stem_stride,
+        )
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
         """One cell, drawn once; how often it stands in the network is in the details."""
         cell = self.cell(genotype)
         image = f"{shape.size}×{shape.size}×{shape.channels}, 3×3 stem"
+        if self.config.stem_stride > 1:
+            image += f", stride {self.config.stem_stride}"
         stacked = f"{self.config.num_cells} cells, every second half as large"
         nodes = [
             GraphNode("image", "image", "input", image),
@@ -198,9 +206,17 @@ def _words(half: Half) -> str:
 class FewShotNetwork(nn.Module):
     """Stem, cells, ReLU, global average pooling and a linear layer."""
 
-    def __init__(self, cell: Cell, shape: ImageShape, *, channels: int, num_cells: int) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        shape: ImageShape,
+        *,
+        channels: int,
+        num_cells: int,
+        stem_stride: int = 1,
+    ) -> None:
         super().__init__()
-        stem = ops.conv(shape.channels, channels, 3)
+        stem = ops.conv(shape.channels, channels, 3, stride=stem_stride)
         self.stem = nn.Sequential(stem, nn.BatchNorm2d(channels))
         self.cells = nn.ModuleList()
         wide = channels * (NUM_INPUTS + len(cell))

@@ -58,6 +58,20 @@ def test_the_first_stage_is_all_of_one_block() -> None:
     assert keys == {SPACE.key(cell) for cell in SPACE.one_block_cells()}
 
 
+def test_a_stage_is_told_of_before_the_next_one_is_ranked() -> None:
+    told: list[tuple[int, float, int]] = []
+    proposer = Progressive(
+        SETTINGS,
+        SPACE,
+        Seeds(0),
+        "method",
+        on_stage=lambda stage, value: told.append((stage, value, len(proposer._ended))),
+    )
+    run(proposer, proposer.num_planned)
+    assert [(stage, known) for stage, _, known in told] == [(2, 26)], "before any of three blocks"
+    assert told[0][1] == proposer.rank_correlation(2)
+
+
 def test_another_with_the_same_history_proposes_the_same() -> None:
     proposer = make()
     children = run(proposer, 28)

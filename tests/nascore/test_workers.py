@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
+from few_shot_tasks import prepare_digits
 from postgres import Postgres
 from worker_process import ForkServer
 
@@ -148,7 +149,8 @@ def check(crew: Crew, arms: tuple[str, ...] = ("method", "control")) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, digits_folder: Path) -> Iterator[ForkServer]:
-    server = ForkServer(tmp_path_factory.mktemp("server"), digits_folder)
+    folder = tmp_path_factory.mktemp("server")
+    server = ForkServer(folder, digits_folder, prepare_digits(folder / "few-shot"))
     yield server
     server.close()
 
@@ -207,6 +209,20 @@ def test_nothing_is_lost_when_all_workers_are_killed_at_once(
 
 
 @pytest.mark.slow
+def test_nothing_is_lost_when_workers_of_auto_meta_are_killed(search: Search) -> None:
+    rng = random.Random(0)
+    crew = search(method="auto-meta", budget=20)
+    crew.start(3)
+    while not crew.is_done():
+        crew.wait_for(rng.randint(0, 2))
+        time.sleep(rng.uniform(0, 0.1))
+        crew.kill(rng.randrange(3))
+    crew.end()
+    check(crew)
+    assert crew.num_killed >= 10
+
+
+@pytest.mark.slow
 def test_nothing_is_lost_when_the_database_goes_away(search: Search, postgres: Postgres) -> None:
     """For longer than a worker may be silent; one of three is killed meanwhile."""
     crew = search(storage=postgres.new_database(), budget=20, worker_timeout_s=6)
@@ -228,7 +244,7 @@ def test_nothing_is_lost_when_the_database_goes_away(search: Search, postgres: P
 # --- one worker after the other -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["regularized-evolution", "local-search"])
+@pytest.mark.parametrize("method", ["regularized-evolution", "local-search", "auto-meta"])
 def test_one_worker_killed_at_ten_points_and_resumed_repeats_the_history(
     search: Search, method: str
 ) -> None:

@@ -1,6 +1,6 @@
 """Workers as real processes that start in milliseconds: forked from one that has torch loaded.
 
-    python worker_process.py DATA
+    python worker_process.py DATA [FEW_SHOT_DATA]
 
 reads a command a line and answers with a line each. `start JSON` forks a worker with these settings
 and answers its process number; `kill PID` kills it; `poll PID` and `wait PID` answer its exit
@@ -25,14 +25,16 @@ class ForkServer:
     Args:
         folder: for what the workers write to stderr.
         data: as `prepare_data` writes it; all workers train on it.
+        few_shot: the same with splits of different classes, for methods that need them.
     """
 
-    def __init__(self, folder: Path, data: Path) -> None:
+    def __init__(self, folder: Path, data: Path, few_shot: Path | None = None) -> None:
+        folders = [data] if few_shot is None else [data, few_shot]
         self._errors = folder / "errors.txt"
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         with self._errors.open("a") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(data)],
+                [sys.executable, __file__, *map(str, folders)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -80,16 +82,20 @@ class ForkServer:
 # --- the server ---------------------------------------------------------------------------------
 
 
-def serve(data: Path) -> None:
+def serve(data: Path, few_shot: Path | None = None) -> None:
     import torch
 
     from nascore.data.batches import load
     from nascore.storage import Storage
 
     torch.set_num_threads(1)
-    splits = load(data, torch.device("cpu"))
+    folders = {"image": data} if few_shot is None else {"image": data, "class": few_shot}
+    splits = {kind: load(folder, torch.device("cpu")) for kind, folder in folders.items()}
     # All that a worker would otherwise load when it comes to it; no thread may run before a fork.
-    for module in ("nascore.methods.baselines", "psycopg", "torch._dynamo"):
+    for module in (
+        *("nascore.methods.baselines", "nascore.methods.auto_meta"),
+        *("psycopg", "torch._dynamo"),
+    ):
         importlib.import_module(module)
     Storage("sqlite://").close()
     running: set[int] = set()
@@ -198,38 +204,45 @@ def _die_at(storage: Any, count: int, *, after: bool) -> None:
 
 
 def _die_in_training(count: int) -> None:
-    from nascore import child
+    from nascore.autometa.children import FewShotTraining
+    from nascore.child import ImageTraining
 
-    real, left = child.train_child, [count]
+    left = [count]
 
-    def train_child(*args: Any, should_stop: Callable[[], bool], **kwargs: Any) -> Any:
-        def stop_or_die() -> bool:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return should_stop()
+    def deadly(real: Callable[..., Any]) -> Any:
+        def train(*args: Any, should_stop: Callable[[], bool], **kwargs: Any) -> Any:
+            def stop_or_die() -> bool:
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return should_stop()
 
-        return real(*args, should_stop=stop_or_die, **kwargs)
+            return real(*args, should_stop=stop_or_die, **kwargs)
 
-    child.train_child = train_child
+        return train
+
+    for training in (ImageTraining, FewShotTraining):
+        training.train = deadly(training.train)  # type: ignore[attr-defined]
 
 
 def make_task(settings: dict[str, Any]) -> Any:
-    """A search over two or three layers, whose children take a fraction of a second."""
+    """A search of small networks, whose children take a fraction of a second."""
     from nascore.config import BudgetConfig, ChainSpaceConfig, SearchConfig, TrainingConfig
     from nascore.methods import METHODS
     from nascore.seeding import Seeds
     from nascore.spaces import ImageShape, make_space
     from nascore.task import Task
 
-    space = ChainSpaceConfig(num_layers=2)
     folder = Path(settings["state"])
     method = settings["method"]
+    if METHODS[method].few_shot:
+        return make_few_shot_task(settings)
+    space = ChainSpaceConfig(num_layers=2)
     return Task(
         method=method,
         seeds=Seeds(settings["seed"]),
         space=make_space(space),
-        splits=settings["splits"],
+        splits=settings["splits"]["image"],
         shape=ImageShape(1, 8, 10),
         search=SearchConfig(
             space=space,
@@ -251,5 +264,27 @@ def make_task(settings: dict[str, Any]) -> Any:
     )
 
 
+def make_few_shot_task(settings: dict[str, Any]) -> Any:
+    """As the step before leaves it: with the way in which tasks are run."""
+    from few_shot_tasks import make_task as make
+
+    from nascore.methods import METHODS
+
+    task = make(
+        Path(settings["state"]),
+        settings["splits"]["class"],
+        children=settings["budget"],
+        seed=settings["seed"],
+        control=settings["control"],
+        search={
+            name: settings[name] for name in ("storage", "workers", "worker_timeout_s", "max_tries")
+        },
+        is_helper=settings["is_helper"],
+    )
+    if not (task.controller / "controller.json").exists():
+        METHODS[task.method].load().pretrain(task)
+    return task
+
+
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    serve(*map(Path, sys.argv[1:]))

@@ -6,14 +6,17 @@ from typing import Any
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from nascore.report.sections import per_image
+from nascore.report.sections import few_shot, per_image
 
 Section = Callable[
     [Mapping[str, Any], Mapping[str, Any] | None, Mapping[int, NDArray[Any]]], Markup
 ]
 """(own details, latency, images by their place in the validation split) -> a `section` element."""
 
-SECTIONS: Mapping[str, Section] = {"instanas": per_image.section}
+SECTIONS: Mapping[str, Section] = {
+    "instanas": per_image.section,
+    "auto_meta": few_shot.section,
+}
 """By the key in `nascore.final.FinalModel.details`."""
 
 

@@ -1,0 +1,44 @@
+"""A network that learns from few examples: its tests, its cell, and how the search grew it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from nascore.report import words
+from nascore.report.environment import make_environment
+
+
+def section(
+    details: Mapping[str, Any],
+    latency: Mapping[str, Any] | None,
+    images: Mapping[int, NDArray[Any]],
+) -> Markup:
+    """The section as markup; see `nascore.autometa.final` for the details."""
+    environment = make_environment(percent=words.percent, interval=_interval)
+    return Markup(  # the template escapes
+        environment.get_template("sections/few_shot.html.j2").render(
+            details=details,
+            verdict=_verdict(details["tests"]),
+        )
+    )
+
+
+def _interval(score: Mapping[str, Any]) -> str:
+    """Mean and half of the 95 % interval, in per cent."""
+    return f"{100 * score['mean']:.1f} ± {100 * score['interval']:.1f}%"
+
+
+def _verdict(tests: list[Mapping[str, Any]]) -> str:
+    """What may be said of winner and four convolutions, by intervals of differences."""
+    signs = {
+        "better" if test["difference"]["mean"] > 0 else "worse"
+        for test in tests
+        if abs(test["difference"]["mean"]) > test["difference"]["interval"]
+    }
+    if not signs:
+        return "no different from"
+    return (
+        f"{signs.pop()} than" if len(signs) == 1 else "better in one test and worse in another than"
+    )
