@@ -1,21 +1,20 @@
 """Whether a new model becomes champion: the gates that it must pass, and the comparison."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import mlflow
 import numpy as np
-import torch
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import get_model_info
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from components import registry
 from components.champions import CHALLENGER, CHAMPION, DECISION, crown
+from components.exams import Exam, Unfair
 from components.registry import Registered
 from components.settings import PromoteConfig
 from components.tracking.patience import is_final
@@ -34,12 +33,12 @@ class Candidate:
     """A registered model that asks to be champion, and what was measured of it.
 
     Attributes:
-        correct: whether it classifies each test image right, (N,).
+        scores: in the exam, (N,).
         latency_ms: median of the profile.
     """
 
     registered: Registered
-    correct: NDArray[np.bool_]
+    scores: NDArray[Any]
     num_params: int
     latency_ms: float
 
@@ -60,7 +59,7 @@ class Decision:
     Attributes:
         alias: the alias that points to it now.
         reason: why, in words.
-        champion_accuracy: test accuracy of the old champion on the same images; None without one.
+        champion_accuracy: of the old champion in the same exam; None without one.
         champion_version: of the old champion; None without one.
     """
 
@@ -79,25 +78,23 @@ def promote(
     candidate: Candidate,
     *,
     uri: str,
-    images: Callable[[], Iterable[Tensor]],
-    labels: Tensor,
+    exam: Exam,
     config: PromoteConfig,
     rng: np.random.Generator,
 ) -> Decision:
     """Makes a version champion when all gates hold, else challenger.
 
-    The champion is judged here on the same test images, so that two models trained at different
-    times are compared on equal terms. Without a champion only the limits of size and latency count.
+    The champion is judged here in the same exam, so that two models trained at different times are
+    compared on equal terms. Without a champion only the limits of size and latency count.
 
     Args:
-        images: gives all N test images in batches (B, C, H, W), as both models read them.
-        labels: (N,).
+        exam: in which the candidate has its scores.
         rng: of the bootstrap.
     """
     registry.use(uri)
     client = MlflowClient(tracking_uri=uri)
     new = candidate.registered
-    decision = _decide(client, candidate, images, labels, config, rng)
+    decision = _decide(client, candidate, exam, config, rng)
     if decision.alias == CHAMPION:
         crown(client, new.name, new.version)
     else:
@@ -112,8 +109,7 @@ def promote(
 def _decide(
     client: MlflowClient,
     candidate: Candidate,
-    images: Callable[[], Iterable[Tensor]],
-    labels: Tensor,
+    exam: Exam,
     config: PromoteConfig,
     rng: np.random.Generator,
 ) -> Decision:
@@ -128,9 +124,11 @@ def _decide(
     fault = _why_incomparable(champion, new)
     if fault is None:
         try:
-            before = correct(_load(champion), images(), labels)
+            before = exam.scores(_load(champion, exam))
         except _Unusable as error:
             fault = f"cannot be loaded: {error}"
+        except Unfair as error:
+            fault = str(error)
     if fault is not None:
         return Decision(
             CHALLENGER,
@@ -138,14 +136,13 @@ def _decide(
             "or move the alias by hand",
             champion_version=str(version),
         )
-    paired = compare_paired(
-        candidate.correct, before, rng=rng, confidence=config.confidence or 0.95
-    )
+    paired = compare_paired(candidate.scores, before, rng=rng, confidence=config.confidence or 0.95)
     reason = (
         f"test accuracy {paired.new_accuracy:.4f} against {paired.old_accuracy:.4f} of the "
-        f"champion (version {version}) on the same images"
+        f"champion (version {version}) on the same {exam.unit}"
     )
-    return _verdict(reason, [*_gains(paired, config), *limits], paired=paired, version=str(version))
+    gains = _gains(paired, config, exam.unit)
+    return _verdict(reason, [*gains, *limits], paired=paired, version=str(version))
 
 
 def _verdict(
@@ -167,7 +164,7 @@ def _verdict(
     )
 
 
-def _gains(paired: PairedComparison, config: PromoteConfig) -> list[Gate]:
+def _gains(paired: PairedComparison, config: PromoteConfig, unit: str) -> list[Gate]:
     gain = paired.difference
     needed = f"{config.min_gain:g} is needed" if config.min_gain > 0 else "any gain is enough"
     gates = [
@@ -183,7 +180,7 @@ def _gains(paired: PairedComparison, config: PromoteConfig) -> list[Gate]:
                 "certainty",
                 paired.lower > 0,
                 f"the {config.confidence:.0%} interval of the gain is {paired.lower:+.4f} to "
-                f"{paired.upper:+.4f} on {paired.num_images} images, where all of it must be above "
+                f"{paired.upper:+.4f} on {paired.num_images} {unit}, where all of it must be above "
                 "0",
             )
         )
@@ -202,9 +199,10 @@ def _limits(candidate: Candidate, config: PromoteConfig) -> list[Gate]:
     return gates
 
 
-def _load(champion: Registered) -> nn.Module:
-    """Raises _Unusable when the model is pickled, damaged or gone, and what MLflow raises when its
-    files cannot be fetched just now, which says nothing of the model."""
+def _load(champion: Registered, exam: Exam) -> Any:
+    """Raises _Unusable when the model is pickled, damaged or gone, Unfair where the exam does, and
+    what MLflow raises when its files cannot be fetched just now, which says nothing of it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = mlflow.artifacts.download_artifacts(artifact_uri=champion.uri, dst_path=folder)
@@ -213,10 +211,9 @@ def _load(champion: Registered) -> nn.Module:
                 raise _Unusable(_first_line(error)) from error
             raise
         try:
-            model: nn.Module = mlflow.pytorch.load_model(path)
+            return exam.load(path)
         except MlflowException as error:
             raise _Unusable(_first_line(error)) from error
-    return model
 
 
 def _first_line(error: MlflowException) -> str:
@@ -224,7 +221,7 @@ def _first_line(error: MlflowException) -> str:
 
 
 def _why_incomparable(champion: Registered, new: Registered) -> str | None:
-    """Models are comparable when they read images and give logits of the same shapes."""
+    """Models are comparable when they are asked, and answer, in the same shapes."""
     theirs, ours = get_model_info(champion.uri), get_model_info(new.uri)
     if "pytorch" not in theirs.flavors:
         return "is not a PyTorch model"
@@ -236,17 +233,12 @@ def _why_incomparable(champion: Registered, new: Registered) -> str | None:
 
 
 def _shapes(signature: Any, is_output: bool) -> Any:
+    """Of the logits, or of what stands for them; of all that is asked, by name if it is several."""
     schema = None if signature is None else signature.outputs if is_output else signature.inputs
     if schema is None or not schema.is_tensor_spec():
         return "unknown"
-    named = schema.input_dict() if schema.has_input_names() else {}
-    return tuple(named.get("logits", schema.inputs[0]).shape)
-
-
-def correct(model: nn.Module, images: Iterable[Tensor], labels: Tensor) -> NDArray[np.bool_]:
-    """Which images are classified right, (N,); only one batch of them is in memory at a time."""
-    with torch.inference_mode():
-        predicted_N = np.concatenate(
-            [registry.arrays_of(model(x_BCHW))[0].argmax(1) for x_BCHW in images]
-        )
-    return np.asarray(predicted_N == labels.numpy())
+    named = {one.name: tuple(one.shape) for one in schema.inputs}
+    if not is_output and len(named) > 1:
+        return named
+    names = [name for name in ("logits", "probabilities") if name in named]
+    return named[names[0]] if names else tuple(schema.inputs[0].shape)

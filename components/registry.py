@@ -2,15 +2,15 @@
 
 Models are logged in MLflow's `pt2` form (torch.export): no pickled object is written or read. A
 model that answers with several tensors is loaded by `mlflow.pytorch` as one that gives a tuple of
-them, logits first, and by `mlflow.pyfunc` as one that gives them by name.
+them, logits first, and by `mlflow.pyfunc` as one that gives them by name. A few-shot model is
+loaded by `mlflow.pyfunc` as one that learns a task and answers (`components.forms`).
 """
 
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
-from components.served import named_answers
+from components.forms import Arrays, Classifier, Form, furthest
 from components.tracking.sender import make_store
 
 _log = logging.getLogger(__name__)
@@ -44,9 +44,6 @@ else:
     )
 
 _TOLERANCE = 1e-4
-
-
-Arrays = list[NDArray[Any]]
 
 
 class ModelDiffers(Exception):
@@ -64,7 +61,7 @@ class Registered:
 
 def register(
     network: nn.Module,
-    example: NDArray[np.float32],
+    example: NDArray[np.float32] | Form,
     *,
     uri: str,
     run_id: str,
@@ -78,27 +75,28 @@ def register(
 
     Args:
         network: in evaluation mode, on the CPU.
-        example: at least two images (B, C, H, W); B = 1 would be exported as fixed.
+        example: of what it is asked, at least two images (B, C, H, W); B = 1 would be exported as
+            fixed.
 
     Raises:
         ModelDiffers: the loaded model predicts something else; nothing is registered.
     """
-    if len(example) < 2:
-        raise ValueError(f"the example needs at least 2 images, got {len(example)}")
+    form = Classifier(example) if isinstance(example, np.ndarray) else example
+    if len(form.images) < 2:
+        raise ValueError(f"the example needs at least 2 images, got {len(form.images)}")
     use(uri)
     client = MlflowClient(tracking_uri=uri)
-    with torch.inference_mode():
-        expected = arrays_of(network(torch.from_numpy(example)))
+    expected = form.expected(network)
     for version in client.search_model_versions(f"name='{model_name}' and run_id='{run_id}'"):
         made = registered(model_name, version.version)
-        if _difference(made.uri, example, expected) <= _TOLERANCE:
+        if furthest(form.found(made.uri), expected) <= _TOLERANCE:
             return made
-    model_uri, model_id = _log_model(client, network, example, expected, run_id)
-    difference = _difference(model_uri, example, expected)
+    model_uri, model_id = _log_model(client, network, form, expected, run_id)
+    difference = furthest(form.found(model_uri), expected)
     if not difference <= _TOLERANCE:
         raise ModelDiffers(
-            f"the logged model differs from the trained network by {difference:.2g} in its logits; "
-            "it is not registered"
+            f"the logged model differs from the trained network by {difference:.2g} in its "
+            "answers; it is not registered"
         )
     _ensure_registered_model(client, model_name)
     version = client.create_model_version(
@@ -124,7 +122,7 @@ def registered(name: str, version: str | int) -> Registered:
 def _log_model(
     client: MlflowClient,
     network: nn.Module,
-    example: NDArray[np.float32],
+    form: Form,
     expected: Arrays,
     run_id: str,
 ) -> tuple[str, str]:
@@ -140,7 +138,7 @@ def _log_model(
     for model in there:
         uri = f"models:/{model.model_id}"
         if model.status == LoggedModelStatus.READY and (
-            _difference(uri, example, expected) <= _TOLERANCE
+            furthest(form.found(uri), expected) <= _TOLERANCE
         ):
             return uri, str(model.model_id)
     # A model that is ready may be that of a version, and is never written over.
@@ -159,8 +157,6 @@ def _log_model(
         model_id=model.model_id,
         run_id=run_id,
     )
-    names = getattr(network, "answers", ("logits",))
-    several = len(expected) > 1
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/model"
         mlflow.pytorch.save_model(
@@ -168,40 +164,16 @@ def _log_model(
             path,
             mlflow_model=described,
             serialization_format="pt2",
-            input_example=example,
-            signature=infer_signature(
-                example, dict(zip(names, expected, strict=True)) if several else expected[0]
-            ),
+            input_example=form.images,
+            signature=infer_signature(form.images, expected[0]),
             pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
-            code_paths=[named_answers.__file__] if several else None,
+            code_paths=form.code(expected) or None,
         )
-        if several:
-            pyfunc = described.flavors["python_function"]
-            pyfunc["loader_module"] = named_answers.__name__.rpartition(".")[2]
-            pyfunc["config"] = {**pyfunc.get("config", {}), "answers": list(names)}
-            described.save(f"{path}/MLmodel")
+        form.complete(described, network, expected)
+        described.save(f"{path}/MLmodel")
         client.log_model_artifacts(model.model_id, path)
     client.finalize_logged_model(model.model_id, "READY")
     return f"models:/{model.model_id}", str(model.model_id)
-
-
-def _difference(model_uri: str, example: NDArray[np.float32], expected: Arrays) -> float:
-    """Largest absolute difference of the loaded model's answers from the expected ones."""
-    loaded = mlflow.pytorch.load_model(model_uri)
-    with torch.inference_mode():
-        answers = arrays_of(loaded(torch.from_numpy(example)))
-    if [one.shape for one in answers] != [one.shape for one in expected]:
-        return float("inf")
-    return max(
-        float(abs(one.astype(np.float64) - other).max())
-        for one, other in zip(answers, expected, strict=True)
-    )
-
-
-def arrays_of(answer: torch.Tensor | Sequence[torch.Tensor]) -> Arrays:
-    """All that a model answers, logits first."""
-    several = [answer] if isinstance(answer, torch.Tensor) else answer
-    return [one.cpu().numpy() for one in several]
 
 
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:

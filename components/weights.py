@@ -8,7 +8,7 @@ normalisation of its data as `scale_C11` and `shift_C11`. `genotype.json` has wh
 | `version` | of this form |
 | `genotype` | of the network; where each image has its own, of the one that most images have |
 | `space`, `shape` | where the genotype comes from, and the images |
-| `classes` | names, in the order of the logits |
+| `classes` | names, in the order of the logits; where these are learned, `class_splits` has the names that training, validation and test have seen |
 | `network` | only of networks that are more than their genotype; what `read_network` needs beside |
 """
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from components.config import Config
 from components.deliverables import GENOTYPE, WEIGHTS
 from nascore.config import SpaceConfig
+from nascore.data.classes import SPLITS
 from nascore.data.store import DatasetInfo
 from nascore.final import FinalModel, Predictor, blueprint, rebuilt
 from nascore.genotype import Genotype
@@ -41,8 +42,11 @@ def write_model(folder: Path, final: FinalModel, info: DatasetInfo, settings: Co
         "genotype": final.genotype.to_dict(),
         "space": settings.search.space.model_dump(mode="json"),
         "shape": asdict(final.shape),
-        "classes": info.classes,
     }
+    if info.class_splits is None:
+        described["classes"] = info.classes
+    else:
+        described["class_splits"] = {split: info.names_of(split) for split in SPLITS}
     form = blueprint(final.network)
     if form is not None:
         described["network"] = form

@@ -1,4 +1,4 @@
-"""Whether one trained network is better than another on the same test images."""
+"""Whether one trained network is better than another on the same test images, or tasks."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +15,7 @@ class PairedComparison:
 
     Attributes:
         lower, upper: of the two-sided percentile bootstrap interval of the difference.
+        num_images: images, or tasks, that both were judged by.
     """
 
     new_accuracy: float
@@ -30,8 +31,8 @@ class PairedComparison:
 
 
 def compare_paired(
-    new_correct: NDArray[np.bool_],
-    old_correct: NDArray[np.bool_],
+    new_correct: NDArray[Any],
+    old_correct: NDArray[Any],
     *,
     rng: np.random.Generator,
     confidence: float = 0.95,
@@ -44,7 +45,9 @@ def compare_paired(
     and both or neither get right: one multinomial draw a resample.
 
     Args:
-        new_correct, old_correct: whether each image is classified right, shape (N,), same order.
+        new_correct, old_correct: whether each image is classified right, or the share that is right
+            in each task, shape (N,), same order. Tasks are drawn as wholes: their images are not
+            independent.
 
     Raises:
         ValueError: the shapes differ or are empty.
@@ -55,18 +58,24 @@ def compare_paired(
             f"{old_correct.shape}"
         )
     count = len(new_correct)
-    gained = int((new_correct & ~old_correct).sum())
-    lost = int((old_correct & ~new_correct).sum())
-    shares = np.array([gained, lost, count - gained - lost]) / count
-    draws = rng.multinomial(count, shares, size=_NUM_RESAMPLES)
+    differences = new_correct.astype(np.float64) - old_correct
     tail = 50 * (1 - confidence)
-    lower, upper = np.percentile((draws[:, 0] - draws[:, 1]) / count, [tail, 100 - tail])
+    lower, upper = np.percentile(_resampled(differences, rng), [tail, 100 - tail])
     return PairedComparison(
         new_accuracy=float(new_correct.mean()),
         old_accuracy=float(old_correct.mean()),
-        difference=(gained - lost) / count,
+        difference=float(differences.sum()) / count,
         lower=float(lower),
         upper=float(upper),
         confidence=confidence,
         num_images=count,
     )
+
+
+def _resampled(differences_N: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Means of samples with replacement. Equal differences are counted, not told apart."""
+    values_V, counts_V = np.unique(differences_N, return_counts=True)
+    count = len(differences_N)
+    draws_RV = rng.multinomial(count, counts_V / count, size=_NUM_RESAMPLES)
+    means: NDArray[np.float64] = draws_RV @ values_V / count
+    return means

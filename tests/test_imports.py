@@ -69,8 +69,11 @@ ONLY_IN = {
     "safetensors": {"components.weights"},
     "mlflow": {
         "components.champions",
+        "components.exams",
+        "components.forms",
         "components.promotion",
         "components.registry",
+        "components.served.learned_answers",
         "components.served.named_answers",
         "components.steps.review",
         "components.tracking.follow",

@@ -1,48 +1,53 @@
 """Step 5: measure the latency of the trained network, by a stated protocol."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from components.config import Config
+from components.steps.examining import FEW_SHOT, profile_tasks
 from components.steps.remote import open_remote
 from components.steps.running import Step, execute, read_config
 from components.steps.state import write_json
-from nascore.data.batches import load
+from nascore.data.batches import Splits, load
 from nascore.final import FinalModel
 from nascore.instanas.per_image import BATCH
 from nascore.instanas.per_image import measure as measure_images
 from nascore.instanas.routed import Routed
-from nascore.latency import measure
+from nascore.latency import LatencyResult, measure
+from nascore.meta.product import FewShotLearner
 from nascore.spaces import make_space
 
 
 def run(
     *, run_key: str, config: Path, dataset: Path, model: Path, latency: Path
 ) -> dict[str, float]:
-    """Writes the measurement as JSON (`nascore.latency.LatencyResult`)."""
+    """Writes the measurement as JSON (`nascore.latency.LatencyResult`).
+
+    Networks that send images along paths of their own say more below `per_image`, those that learn
+    tasks below `few_shot`.
+    """
     settings = read_config(config)
 
     def work(step: Step) -> dict[str, float]:
         final = FinalModel.load(model, make_space(settings.search.space))
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = {}  # what networks of some kinds have to say beside
         if isinstance(final.network, Routed):
-            images_NCHW = _valid_images(step, settings, dataset)
+            splits = _load(step, settings, dataset)
             with step.busy("profiling"):
-                unit = final.details["instanas"]["unit"]
-                result, per_image = measure_images(
-                    final.network, images_NCHW, settings.latency, unit=unit
-                )
-            more = per_image.to_dict()
+                result, more["per_image"] = _routed(final, final.network, splits, settings)
+        elif isinstance(final.network, FewShotLearner):
+            splits = _load(step, settings, dataset)
+            with step.busy("profiling"):
+                result, more[FEW_SHOT] = profile_tasks(final, splits, settings)
         else:
             with step.busy("profiling"):
                 result = measure(final.network, final.shape, settings.latency)
         step.tracked.params(result.to_dict())
-        step.tracked.metrics({f"per_image_{k}": v for k, v in more.items() if v is not None})
-        told = {"per_image": more} if more else {}
-        write_json(latency, {**result.to_dict(), **told, "step": step.timing()})
+        step.tracked.metrics(dict(_numbers(more)))
+        write_json(latency, {**result.to_dict(), **more, "step": step.timing()})
         return {"latency_p50_ms": result.p50_ms, "latency_p95_ms": result.p95_ms}
 
     return execute(
@@ -55,10 +60,26 @@ def run(
     )
 
 
-def _valid_images(step: Step, settings: Config, dataset: Path) -> Tensor:
-    """As many as are timed, and a batch: images that differ in their networks must be real ones."""
-    count = max(settings.latency.runs, BATCH)
+def _numbers(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """All numbers below, by their path."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{key}_")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{key}", float(value)
+
+
+def _load(step: Step, settings: Config, dataset: Path) -> Splits:
+    """Images that differ in their networks, or are learned from, must be real ones."""
     with step.busy("data"):
-        valid = load(dataset, torch.device("cpu"), open_remote(settings.data, trusted=True)).valid
-        x_BCHW, _ = next(valid.eval_batches(count))
-    return x_BCHW
+        return load(dataset, torch.device("cpu"), open_remote(settings.data, trusted=True))
+
+
+def _routed(
+    final: FinalModel, network: Routed, splits: Splits, settings: Config
+) -> tuple[LatencyResult, dict[str, Any]]:
+    """On as many validation images as are timed, and a batch."""
+    x_BCHW, _ = next(splits.valid.eval_batches(max(settings.latency.runs, BATCH)))
+    unit = final.details["instanas"]["unit"]
+    result, per_image = measure_images(network, x_BCHW, settings.latency, unit=unit)
+    return result, per_image.to_dict()

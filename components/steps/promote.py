@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from components import lineage, registry
 from components.config import Config
 from components.deliverables import GENOTYPE, LATENCY, REPORT, RESULT, WEIGHTS
 from components.programs import write_programs
-from components.promotion import Candidate, Decision, correct, promote
+from components.promotion import Candidate, Decision, promote
 from components.registry import Registered
+from components.steps.examining import form_and_exam
 from components.steps.hand_over import hand_over, place_of
 from components.steps.remote import open_remote
 from components.steps.running import Step, execute, read_config
@@ -37,8 +37,6 @@ from nascore.spaces import SearchSpace, make_space
 
 PROFILE = "profile.json"
 SEARCH_RESULT = "search_result.json"
-_BATCH_SIZE = 256
-_EXAMPLE_IMAGES = 2  # one image would be exported as a fixed batch size
 _STORE_TIMEOUT_S = 120.0
 
 
@@ -167,28 +165,22 @@ def _register(
     latency_ms: float,
     tags: dict[str, str],
 ) -> tuple[Registered, Decision]:
-    def images() -> Iterator[Tensor]:
-        return (x_BCHW.float() for x_BCHW in splits.test.pixel_batches(_BATCH_SIZE))
-
     uri, name = settings.tracking.uri, settings.promote.model_name
     network = Predictor(final.network, splits.info).eval()
+    form, exam = form_and_exam(network, splits, settings)
     registered = registry.register(
         network,
-        next(images())[:_EXAMPLE_IMAGES].numpy(),
+        form,
         uri=uri,
         run_id=run_id,
         model_name=name,
         tags={**tags, "nas.test_accuracy": f"{final.test_accuracy:.6f}"},
     )
-    labels = splits.test.labels
-    candidate = Candidate(
-        registered, correct(network, images(), labels), final.num_params, latency_ms
-    )
+    candidate = Candidate(registered, exam.scores(network), final.num_params, latency_ms)
     decision = promote(
         candidate,
         uri=uri,
-        images=images,
-        labels=labels,
+        exam=exam,
         config=settings.promote,
         rng=Seeds(settings.seed).numpy("promote"),
     )

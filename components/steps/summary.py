@@ -10,6 +10,7 @@ from nascore.final import FinalModel
 from nascore.results import Arm, SearchResult
 
 VERSION = 1
+_LEARNING = ("few_shot",)  # where the network learns tasks: how long that takes
 
 
 def seconds_of(
@@ -54,6 +55,7 @@ def summary_of(
             "p95": latency["p95_ms"],
             "batch_size": latency["batch_size"],
             "device": latency["device"],
+            **{name: latency[name] for name in _LEARNING if name in latency},
         },
         "seconds": {name: timing["seconds"] for name, timing in seconds.items()},
         "seed": settings.seed,

@@ -26,7 +26,7 @@ class Episodes:
     """Several tasks as whole tensors; images stand class by class, labels are 0..ways-1.
 
     Attributes:
-        support_x: (T, N, C, H, W), normalised by the training classes.
+        support_x: (T, N, C, H, W), normalised by the training classes, or pixels.
         support_y: (T, N).
         query_x: (T, M, C, H, W).
         query_y: (T, M).
@@ -55,7 +55,7 @@ class EpisodeSampler:
         classes: Sequence[int],
         shape: EpisodeShape,
         *,
-        mean: Tensor,
+        mean: Tensor | None,
         std: Tensor,
     ) -> None:
         """Raises nothing: `FewShotData.sampler` has checked what it is given.
@@ -63,6 +63,7 @@ class EpisodeSampler:
         Args:
             images: (N, C, H, W) uint8, of all classes.
             members: places of the images of each of `classes`.
+            mean, std: of pixel / 255; pixels 0..255 are drawn as they are where `mean` is None.
         """
         self.shape = shape
         self.used: set[int] = set()
@@ -94,8 +95,8 @@ class EpisodeSampler:
         )
 
     def _read(self, index_TWI: Tensor) -> Tensor:
-        pixels = self._images[index_TWI.flatten(1)].float() / 255
-        return (pixels - self._mean) / self._std
+        pixels = self._images[index_TWI.flatten(1)].float()
+        return pixels if self._mean is None else (pixels / 255 - self._mean) / self._std
 
 
 class FewShotData:
@@ -158,8 +159,13 @@ class FewShotData:
         self._mean = torch.tensor(mean, dtype=torch.float32, device=device)[:, None, None]
         self._std = torch.tensor(std, dtype=torch.float32, device=device)[:, None, None]
 
-    def sampler(self, split: str, shape: EpisodeShape) -> EpisodeSampler:
+    def sampler(
+        self, split: str, shape: EpisodeShape, *, as_pixels: bool = False
+    ) -> EpisodeSampler:
         """Tasks of one split (`train`, `valid` or `test`).
+
+        Args:
+            as_pixels: 0..255, and not normalised.
 
         Raises:
             InputError: it has fewer classes than ways, or a class fewer images than a task needs.
@@ -175,7 +181,8 @@ class FewShotData:
         places = [
             torch.from_numpy(np.flatnonzero(labels == label)).to(images.device) for label in classes
         ]
-        return EpisodeSampler(images, places, classes, shape, mean=self._mean, std=self._std)
+        mean = None if as_pixels else self._mean
+        return EpisodeSampler(images, places, classes, shape, mean=mean, std=self._std)
 
 
 def _read(split: Split) -> _Part:

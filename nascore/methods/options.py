@@ -444,9 +444,13 @@ class FewShotOptions(Section):
     @property
     def needs(self) -> tuple[Need, ...]:
         """The largest tasks that are drawn of each split; the data is checked for them."""
-        shape = EpisodeShape(self.episode.ways, self.episode.shots, self.episode.queries)
         images = "search.options.episode.shots + queries"
-        return (Need(shape, ways=_WAYS, images=images),)
+        return (Need(self.shape, ways=_WAYS, images=images),)
+
+    @property
+    def shape(self) -> EpisodeShape:
+        """Of the tasks by which networks are compared."""
+        return EpisodeShape(self.episode.ways, self.episode.shots, self.episode.queries)
 
 
 class AutoMetaOptions(FewShotOptions):

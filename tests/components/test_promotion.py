@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from components import registry
 from components.champions import CHALLENGER, CHAMPION, RegistryAway, champion_of, roll_back
-from components.promotion import Candidate, Decision, correct, promote
+from components.exams import ImageExam, correct
+from components.promotion import Candidate, Decision, promote
 from components.settings import PromoteConfig
 from nascore.errors import InputError
 
@@ -65,8 +66,7 @@ class House:
         return promote(
             Candidate(new, right, num_params, latency_ms),
             uri=self.store,
-            images=lambda: IMAGES.split(7),
-            labels=LABELS,
+            exam=ImageExam(lambda: IMAGES.split(7), LABELS),
             config=PromoteConfig(model_name="net", **config),
             rng=np.random.default_rng(0),
         )
@@ -129,8 +129,7 @@ def test_a_gain_that_may_be_chance_is_not_enough(house: House) -> None:
         confidence: promote(
             candidate,
             uri=house.store,
-            images=lambda: [images],
-            labels=LABELS,
+            exam=ImageExam(lambda: [images], LABELS),
             config=PromoteConfig(model_name="net", confidence=confidence),
             rng=np.random.default_rng(0),
         )

@@ -9,7 +9,7 @@ import torch
 from mlflow import MlflowClient
 
 from components import registry
-from components.promotion import correct
+from components.exams import correct
 from nascore.config import MobileSpaceConfig
 from nascore.data.store import DatasetInfo
 from nascore.final import Predictor

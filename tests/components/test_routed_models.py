@@ -15,8 +15,10 @@ from components import registry
 from components.champions import CHALLENGER, CHAMPION
 from components.config import Config
 from components.deliverables import GENOTYPE, MANIFEST, PROGRAMS, WEIGHTS, deliver
+from components.exams import ImageExam, correct
+from components.forms import arrays_of
 from components.programs import CONTROLLER, MAX_EXPERTS, write_programs
-from components.promotion import Candidate, Decision, correct, promote
+from components.promotion import Candidate, Decision, promote
 from components.settings import PromoteConfig
 from components.steps.promote import _hand_over
 from components.steps.running import Step, execute
@@ -97,7 +99,7 @@ def test_models_of_either_kind_are_compared(
         networks.reverse()
     images = pixels(40)
     with torch.inference_mode():
-        labels = torch.from_numpy(registry.arrays_of(networks[0](images))[0]).argmax(
+        labels = torch.from_numpy(arrays_of(networks[0](images))[0]).argmax(
             1
         )  # the first is always right
     decisions = []
@@ -108,8 +110,7 @@ def test_models_of_either_kind_are_compared(
                     register(network, store, tmp_path), correct(network, [images], labels), 4, 1.0
                 ),
                 uri=store,
-                images=lambda: images.split(7),
-                labels=labels,
+                exam=ImageExam(lambda: images.split(7), labels),
                 config=PromoteConfig(model_name="net"),
                 rng=np.random.default_rng(0),
             )

@@ -119,6 +119,7 @@ def test_a_model_is_registered_through_the_server(server: MlflowServer):
 
     from components import registry
     from components.champions import CHAMPION
+    from components.exams import ImageExam
     from components.promotion import Candidate, promote
     from components.settings import PromoteConfig
 
@@ -136,8 +137,7 @@ def test_a_model_is_registered_through_the_server(server: MlflowServer):
     decision = promote(
         Candidate(made, np.ones(2, bool), num_params=650, latency_ms=1.0),
         uri=server.uri,
-        images=lambda: [torch.zeros(2, 1, 8, 8)],
-        labels=torch.zeros(2, dtype=torch.long),
+        exam=ImageExam(lambda: [torch.zeros(2, 1, 8, 8)], torch.zeros(2, dtype=torch.long)),
         config=PromoteConfig(model_name="net"),
         rng=np.random.default_rng(0),
     )

@@ -254,6 +254,7 @@ def test_a_champion_that_cannot_be_fetched_just_now_is_not_called_bad(
     from mlflow.exceptions import MlflowException
 
     from components import registry
+    from components.exams import ImageExam
     from components.promotion import Candidate, promote
     from components.settings import PromoteConfig
 
@@ -272,8 +273,9 @@ def test_a_champion_that_cannot_be_fetched_just_now_is_not_called_bad(
             promote(
                 Candidate(registry.registered(NAME, second.version), np.ones(2, bool), 1, 1.0),
                 uri=server.uri,
-                images=lambda: [torch.zeros(2, 1, 64, 64)],
-                labels=torch.zeros(2, dtype=torch.long),
+                exam=ImageExam(
+                    lambda: [torch.zeros(2, 1, 64, 64)], torch.zeros(2, dtype=torch.long)
+                ),
                 config=PromoteConfig(model_name=NAME),
                 rng=np.random.default_rng(0),
             )

@@ -498,6 +498,7 @@ def test_a_pickle_in_place_of_the_champion_is_refused(
 ) -> None:
     import torch
 
+    from components.exams import ImageExam
     from components.promotion import Candidate, promote
     from components.registry import registered
     from components.settings import PromoteConfig
@@ -514,8 +515,9 @@ def test_a_pickle_in_place_of_the_champion_is_refused(
     decision = promote(
         Candidate(registered(NAME, "2"), np.ones(len(labels[MANY:]), bool), 1, 1.0),
         uri=services.mlflow.uri,
-        images=lambda: [torch.from_numpy(images[MANY:, None]).float()],
-        labels=torch.from_numpy(labels[MANY:]),
+        exam=ImageExam(
+            lambda: [torch.from_numpy(images[MANY:, None]).float()], torch.from_numpy(labels[MANY:])
+        ),
         config=PromoteConfig(model_name=NAME),
         rng=np.random.default_rng(0),
     )
