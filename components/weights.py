@@ -8,7 +8,8 @@ normalisation of its data as `scale_C11` and `shift_C11`. `genotype.json` has wh
 | `version` | of this form |
 | `genotype` | of the network; where each image has its own, of the one that most images have |
 | `space`, `shape` | where the genotype comes from, and the images |
-| `classes` | names, in the order of the logits; where these are learned, `class_splits` has the names that training, validation and test have seen |
+| `classes` | names, in the order of the logits |
+| `class_splits` | only of networks that learn their classes, instead: names, by split |
 | `network` | only of networks that are more than their genotype; what `read_network` needs beside |
 """
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from components.config import Config
-from components.steps.examining import FEW_SHOT, profile_tasks
 from components.steps.remote import open_remote
 from components.steps.running import Step, execute, read_config
 from components.steps.state import write_json
+from components.steps.tasks_of_classes import profile_tasks
 from nascore.data.batches import Splits, load
 from nascore.final import FinalModel
 from nascore.instanas.per_image import BATCH
@@ -41,7 +41,7 @@ def run(
         elif isinstance(final.network, FewShotLearner):
             splits = _load(step, settings, dataset)
             with step.busy("profiling"):
-                result, more[FEW_SHOT] = profile_tasks(final, splits, settings)
+                result, more["few_shot"] = profile_tasks(final, splits, settings)
         else:
             with step.busy("profiling"):
                 result = measure(final.network, final.shape, settings.latency)
