@@ -172,6 +172,10 @@ class MobileSpaceConfig(SpaceSection):
     meta-graph of InstaNAS."""
     search_width: Annotated[float, Field(gt=0, le=4)] = 0.5
     """The same for networks that are trained to judge an architecture only."""
+    combine: Literal["sum", "mean"] = "sum"
+    """What a block makes of the outputs of its operations. The published sum grows with their
+    number, and so do the shortcuts in it. With the mean, few operations and many give maps of one
+    scale, so that a short search can judge a policy by weights that others have trained."""
 
     @field_validator("stages")
     @classmethod

@@ -91,7 +91,8 @@ class RoutedModel(nn.Module):
             for operation in range(len(OPS)):
                 module = self.meta_graph.operation(plan.index, operation)
                 total_BCHW = self._add(total_BCHW, module, x_BCHW, active_BO[:, operation])
-            x_BCHW = total_BCHW
+            scale_B111 = self.meta_graph.scale(active_BO)
+            x_BCHW = total_BCHW if scale_B111 is None else total_BCHW * scale_B111
         return self.meta_graph.head(x_BCHW), policy_BLO, latency_B
 
     def _add(

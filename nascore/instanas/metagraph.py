@@ -103,8 +103,14 @@ class MetaGraph(nn.Module):
                 f"got {tuple(policy_BLO.shape)}"
             )
 
+    def scale(self, active_BO: Tensor) -> Tensor | None:
+        """What the sum of each image's operations is multiplied by, (B, 1, 1, 1); None for 1."""
+        if not self.space.takes_mean:
+            return None
+        return 1 / active_BO.sum(dim=1).clamp(min=1)[:, None, None, None]
+
     def _block(self, block: int, x_BCHW: Tensor, active_BO: Tensor) -> Tensor:
-        """The sum of each image's operations; the image itself where it has none."""
+        """Sum or mean of each image's operations; the image itself where it has none."""
         batch, counts = len(x_BCHW), active_BO.sum(dim=0).tolist()
         total_BCHW = passed_on(x_BCHW, active_BO, self.plans[block])
         # In place: no backward pass needs the sums, and copies of them cost what an operation does.
@@ -119,7 +125,8 @@ class MetaGraph(nn.Module):
                     rows_N = active_BO[:, operation].nonzero().squeeze(1)
                     out_NCHW = module(x_BCHW.index_select(0, rows_N))
                     total_BCHW.index_add_(0, rows_N, out_NCHW)
-        return total_BCHW
+        scale_B111 = self.scale(active_BO)
+        return total_BCHW if scale_B111 is None else total_BCHW.mul_(scale_B111)
 
     def _make_once(self, name: str, make: Callable[[], nn.Module]) -> nn.Module:
         if name not in self.parts:

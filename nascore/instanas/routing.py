@@ -34,6 +34,8 @@ def run_one(graph: MetaGraph, x_1CHW: Tensor, policy_LO: Tensor) -> Tensor:
         active = active_operations(bits, is_first=plan.is_first)
         terms = (graph.operation(plan.index, operation)(x_1CHW) for operation in active)
         x_1CHW = reduce(Tensor.add_, terms) if active else x_1CHW
+        if graph.space.takes_mean and len(active) > 1:
+            x_1CHW.div_(len(active))
     logits_1K: Tensor = graph.head(x_1CHW)
     return logits_1K
 

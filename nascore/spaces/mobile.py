@@ -1,6 +1,7 @@
 """The space of InstaNAS (arXiv 1811.10201, released code): MobileNetV2 with a choice in each block.
 
-A block has five operations and any subset of them; its output is the sum of theirs. So a genotype
+A block has five operations and any subset of them; its output is the sum of theirs, or, as a choice
+of ours, the mean. So a genotype
 is a bit for each operation of each block, and so is what a policy chooses for one image. A block
 without an operation passes its input on; the first one of a stage, where the shape changes, has the
 basic operation then, always (the release takes another one where a whole batch is without). The
@@ -87,11 +88,16 @@ class MobileSpace:
     def __init__(self, config: MobileSpaceConfig) -> None:
         self.config = config
         rows = (f"{channels}x{repeats}s{stride}" for channels, repeats, stride in config.stages)
-        self.identifier = "mobile-" + "_".join(rows)
+        self.identifier = "mobile-" + "_".join(rows) + ("-mean" if self.takes_mean else "")
         self._is_first = tuple(
             block == 0 for _, repeats, _ in config.stages for block in range(repeats)
         )
         self.cardinalities = (2,) * (self.num_blocks * len(OPS))
+
+    @property
+    def takes_mean(self) -> bool:
+        """Whether a block's output is the mean of its operations', and not their sum."""
+        return self.config.combine == "mean"
 
     @property
     def num_blocks(self) -> int:
@@ -153,7 +159,8 @@ class MobileSpace:
                 [
                     parts(part_name(plan.index, op), partial(make_operation, op, plan))
                     for op in operations
-                ]
+                ],
+                takes_mean=self.takes_mean,
             )
             for plan, operations in zip(plans, active, strict=True)
         ]
@@ -197,7 +204,9 @@ class MobileSpace:
             nodes += added
             edges += [(before, node.id, "") for node in added]
             if len(added) > 1:
-                nodes.append(GraphNode(f"b{plan.index}", f"block {plan.index}", "sum", "sum"))
+                nodes.append(
+                    GraphNode(f"b{plan.index}", f"block {plan.index}", "sum", self.config.combine)
+                )
                 edges += [(node.id, nodes[-1].id, "") for node in added]
         edges.append((nodes[-1].id, "classes", ""))
         nodes.append(GraphNode("classes", "classes", "output", "1×1, pooled, linear"))
@@ -240,17 +249,18 @@ class MobileNetwork(nn.Module):
 
 
 class Block(nn.Module):
-    """The sum of some operations, or the input where there is none."""
+    """The sum or mean of some operations, or the input where there is none."""
 
-    def __init__(self, operations: Iterable[nn.Module]) -> None:
+    def __init__(self, operations: Iterable[nn.Module], *, takes_mean: bool) -> None:
         super().__init__()
         self.operations = nn.ModuleList(operations)
+        self.takes_mean = takes_mean
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         if len(self.operations) == 0:
             return x_BCHW
         out_BCHW: Tensor = reduce(torch.add, [module(x_BCHW) for module in self.operations])
-        return out_BCHW
+        return out_BCHW / len(self.operations) if self.takes_mean else out_BCHW
 
 
 class InvertedResidual(nn.Module):

@@ -23,7 +23,8 @@ from nascore.instanas.metagraph import MetaGraph, make_metagraph
 from nascore.spaces import ImageShape
 from nascore.spaces.mobile import OPS, MobileSpace
 
-SPACE = MobileSpace(MobileSpaceConfig(stages=((4, 2, 1), (8, 1, 2)), stem_channels=4))
+CONFIG = MobileSpaceConfig(stages=((4, 2, 1), (8, 1, 2)), stem_channels=4)
+SPACE = MobileSpace(CONFIG)
 SHAPE = ImageShape(3, 8, 5)
 SIZES = (1, 2, 9)
 COST_LO = torch.arange(15.0).view(3, 5) + 1
@@ -106,9 +107,13 @@ def test_an_expert_leaves(graph: MetaGraph, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [export_routed, export_masked])
+@pytest.mark.parametrize("combine", ["sum", "mean"])
 def test_the_whole_model_leaves(  # type: ignore[no-untyped-def]
-    make, graph: MetaGraph, controller: PolicyNetwork, tmp_path: Path
+    make, combine: str, graph: MetaGraph, controller: PolicyNetwork, tmp_path: Path
 ) -> None:
+    space = MobileSpace(CONFIG.model_copy(update={"combine": combine}))
+    weights, graph = graph.state_dict(), make_metagraph(space, SHAPE, seed=0).eval()
+    graph.load_state_dict(weights)
     made = make(controller, graph, cost_LO=COST_LO, constant=0.5)
     program = same_after_a_journey(made, tmp_path)
     with torch.no_grad():

@@ -13,7 +13,8 @@ from nascore.ops import evaluation_mode
 from nascore.spaces import ImageShape, make_genotype
 from nascore.spaces.mobile import OPS, MobileSpace, effective
 
-SPACE = MobileSpace(MobileSpaceConfig(stages=((4, 2, 1), (8, 2, 2)), stem_channels=4))
+CONFIG = MobileSpaceConfig(stages=((4, 2, 1), (8, 2, 2)), stem_channels=4)
+SPACE = MobileSpace(CONFIG)
 SHAPE = ImageShape(3, 8, 5)
 BASIC = OPS.index("basic")
 
@@ -28,10 +29,11 @@ def policies(number: int, *, keep: float = 0.4, seed: int = 0) -> Tensor:
     return torch.rand(number, SPACE.num_blocks, len(OPS), generator=generator) < keep
 
 
-@pytest.fixture
-def graph() -> MetaGraph:
+@pytest.fixture(params=["sum", "mean"])
+def graph(request: pytest.FixtureRequest) -> MetaGraph:
     """In evaluation mode, with running averages of some training behind it."""
-    graph = make_metagraph(SPACE, SHAPE, seed=0)
+    space = MobileSpace(CONFIG.model_copy(update={"combine": request.param}))
+    graph = make_metagraph(space, SHAPE, seed=0)
     for seed in range(3):
         graph(images(32, seed=seed), policies(32, keep=1.0))
     return graph.eval()
@@ -52,6 +54,8 @@ def masked(graph: MetaGraph, x_BCHW: Tensor, policy_BLO: Tensor) -> Tensor:
         x_BCHW = (
             sum(terms) if plan.is_first else sum(terms, is_empty_B[:, None, None, None] * x_BCHW)
         )
+        if graph.space.config.combine == "mean":
+            x_BCHW = x_BCHW / chosen_BO.sum(1).clamp(min=1)[:, None, None, None]
     return graph.head(x_BCHW)
 
 
@@ -127,8 +131,8 @@ def test_a_static_network_has_the_weights_of_the_graph(graph: MetaGraph) -> None
 
 
 def test_a_network_of_its_own_takes_the_weights_of_the_graph(graph: MetaGraph) -> None:
-    genotype = make_genotype(SPACE, policies(1)[0].flatten().tolist())
-    own = SPACE.build(genotype, SHAPE, "final")
+    genotype = make_genotype(graph.space, policies(1)[0].flatten().tolist())
+    own = graph.space.build(genotype, SHAPE, "final")
     own.load_state_dict(graph.static(policies(1)[0]).state_dict())
     with torch.no_grad():
         expected = graph(images(3), policies(1).expand(3, -1, -1))

@@ -14,7 +14,9 @@ from nascore.instanas.routing import run_grouped, run_one
 from nascore.spaces import ImageShape
 from nascore.spaces.mobile import OPS, MobileSpace
 
-SPACE = MobileSpace(MobileSpaceConfig(stages=((8, 2, 1), (12, 2, 2)), stem_channels=8))
+CONFIG = MobileSpaceConfig(stages=((8, 2, 1), (12, 2, 2)), stem_channels=8)
+SPACE = MobileSpace(CONFIG)
+MEAN = MobileSpace(CONFIG.model_copy(update={"combine": "mean"}))
 SHAPE = ImageShape(3, 16, 5)
 BASIC = OPS.index("basic")
 
@@ -31,7 +33,11 @@ def policies(number: int, *, keep: float = 0.3, seed: int = 0) -> Tensor:
 
 @pytest.fixture(scope="module")
 def graph() -> MetaGraph:
-    graph = make_metagraph(SPACE, SHAPE, seed=0)
+    return graph_of(SPACE)
+
+
+def graph_of(space: MobileSpace) -> MetaGraph:
+    graph = make_metagraph(space, SHAPE, seed=0)
     for seed in range(2):
         graph(images(32, seed=seed), policies(32, keep=1.0))
     return graph.eval()
@@ -47,6 +53,8 @@ def run_masked(graph: MetaGraph, x_BCHW: Tensor, policy_BLO: Tensor) -> Tensor:
         for operation in range(len(OPS)):
             weight_B = active_BO[:, operation, None, None, None].to(x_BCHW.dtype)
             total_BCHW = total_BCHW + weight_B * graph.operation(block, operation)(x_BCHW)
+        if graph.space is MEAN:
+            total_BCHW = total_BCHW / active_BO.sum(1).clamp(min=1)[:, None, None, None]
         if not graph.plans[block].is_first:
             total_BCHW = total_BCHW + ~active_BO.any(1)[:, None, None, None] * x_BCHW
         x_BCHW = total_BCHW
@@ -57,7 +65,9 @@ def run_masked(graph: MetaGraph, x_BCHW: Tensor, policy_BLO: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.15, 0.5, 1.0])
-def test_one_by_one_in_groups_and_masked_are_the_same(graph: MetaGraph, keep: float) -> None:
+@pytest.mark.parametrize("space", [SPACE, MEAN], ids=["sum", "mean"])
+def test_one_by_one_in_groups_and_masked_are_the_same(space: MobileSpace, keep: float) -> None:
+    graph = graph_of(space)
     x_BCHW, policy_BLO = images(16), policies(16, keep=keep)
     with torch.no_grad():
         expected = graph(x_BCHW, policy_BLO)
