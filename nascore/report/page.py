@@ -154,8 +154,10 @@ def _figure(label: str, value: str, note: str) -> dict[str, str]:
 
 def _test_interval(report: Report) -> tuple[float, float] | None:
     accuracy = report.result.get("test_accuracy")
-    num_test = (report.dataset or {}).get("num_test")
-    if accuracy is None or not num_test:
+    dataset = report.dataset or {}
+    num_test = dataset.get("num_test")
+    # Where the splits have different classes it is a mean over tasks, and not a share of images.
+    if accuracy is None or not num_test or dataset.get("class_splits") is not None:
         return None
     return words.wilson_interval(accuracy, num_test)
 
@@ -291,6 +293,7 @@ def _dataset(report: Report) -> dict[str, Any] | None:
     keys = ("source", "channels", "size", "num_images", "num_train", "num_valid", "num_test")
     more = ("data_sha256", "split_sha256", "seed", "mean", "std", "streamed")
     counts = report.dataset.get("class_counts") or {}
+    own = report.dataset.get("class_splits") or {}
     return {
         **{key: report.dataset.get(key) for key in (*keys, *more)},
         "classes": names,
@@ -302,6 +305,7 @@ def _dataset(report: Report) -> dict[str, Any] | None:
         if counts and len(names) <= 100
         else [],
         "splits": list(counts),
+        "num_classes": {split: len(labels) for split, labels in own.items()},
     }
 
 

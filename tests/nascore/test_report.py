@@ -484,3 +484,16 @@ def test_the_page_in_a_real_browser(browser: Any, tmp_path: Path) -> None:
     loaded = browser.execute_script("return performance.getEntriesByType('resource').length")
     assert loaded == 0
     assert browser.get_log("browser") == []
+
+
+def test_splits_of_different_classes_are_told_and_have_no_interval_of_images() -> None:
+    plain = make_report()
+    assert "classes of its own" not in render(plain)
+    assert "covers the choice of 1,000 test images" in render(plain)
+    own = {"train": [0, 3, 4], "valid": [1], "test": [2, 5]}
+    page = render(
+        dataclasses.replace(plain, dataset={**(plain.dataset or {}), "class_splits": own})
+    )
+    assert "3,400 images of 3 classes of its own: weights" in page
+    assert "1,000 images of 2 classes of its own: touched once" in page
+    assert "covers the choice of" not in page

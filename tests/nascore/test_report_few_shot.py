@@ -55,3 +55,21 @@ def test_only_what_is_beyond_the_interval_is_a_difference(
 ) -> None:
     (shown,) = sections_of({"auto_meta": details(*differences)}, None, {})
     assert f"is {told} the four convolutions" in shown
+
+
+def times(p50: float) -> dict[str, Any]:
+    return {"p50_ms": p50, "p95_ms": 2 * p50, "mean_ms": p50, "std_ms": 0.1, "runs": 50}
+
+
+def test_it_says_how_long_learning_and_answering_take() -> None:
+    own = {"adaptation": times(31.0), "prediction": times(4.0)}
+    other = {"adaptation": times(17.0), "prediction": times(2.0)}
+    measured = {"ways": 5, "images": 25, **own, "four_convolutions": other}
+    (shown,) = sections_of({"auto_meta": details(0.05)}, {"few_shot": measured}, {})
+    for told in ("31.0 ms", "62.0 ms", "4.00 ms", "8.00 ms", "17.0 ms", "2.00 ms", "25 images"):
+        assert told in shown
+    del measured["four_convolutions"]
+    (alone,) = sections_of({"auto_meta": details(0.05)}, {"few_shot": measured}, {})
+    assert "31.0 ms" in alone
+    assert "17.0 ms" not in alone
+    assert "How long" not in sections_of({"auto_meta": details(0.05)}, None, {})[0]

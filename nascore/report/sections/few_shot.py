@@ -16,11 +16,14 @@ def section(
     images: Mapping[int, NDArray[Any]],
 ) -> Markup:
     """The section as markup; see `nascore.autometa.final` for the details."""
-    environment = make_environment(percent=words.percent, interval=_interval)
+    environment = make_environment(
+        percent=words.percent, interval=_interval, milliseconds=words.milliseconds
+    )
     return Markup(  # the template escapes
         environment.get_template("sections/few_shot.html.j2").render(
             details=details,
             verdict=_verdict(details["tests"]),
+            networks=_timed((latency or {}).get("few_shot")),
         )
     )
 
@@ -28,6 +31,14 @@ def section(
 def _interval(score: Mapping[str, Any]) -> str:
     """Mean and half of the 95 % interval, in per cent."""
     return f"{100 * score['mean']:.1f} ± {100 * score['interval']:.1f}%"
+
+
+def _timed(measured: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
+    """Networks whose times are known, by what they are called."""
+    if measured is None:
+        return []
+    other = measured.get("four_convolutions")
+    return [("Searched cell", measured), *([] if other is None else [("Four convolutions", other)])]
 
 
 def _verdict(tests: list[Mapping[str, Any]]) -> str:
