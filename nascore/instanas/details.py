@@ -41,6 +41,8 @@ def describe(
         "rule": search["rule"],
         "table": search["table"],
         "latency": float(latency_N.mean()),
+        "valid_accuracy": judged.accuracy,
+        "baseline": None,
         "policies": asdict(explain(judged.p_NLO, judged.policy_NLO, latency_N)),
         "shuffled": shuffled,
     }

@@ -32,6 +32,7 @@ from nascore.errors import CheckpointError, InputError
 from nascore.final import FinalModel, train_network
 from nascore.instanas import awareness, costs, points
 from nascore.instanas.alternation import POINT, Alternation, point_path, window_schedule
+from nascore.instanas.baseline import train_baseline
 from nascore.instanas.controller import PolicyNetwork, make_policy_network
 from nascore.instanas.details import describe
 from nascore.instanas.dropping import random_policy, train_by_dropping
@@ -146,7 +147,7 @@ def _identity(task: Task) -> dict[str, Any]:
     return {
         "space": task.search.space.model_dump(mode="json"),
         "seed": task.seeds.seed,
-        "options": _options(task).model_dump(mode="json", exclude={"checkpoint_s"}),
+        "options": _options(task).model_dump(mode="json", exclude={"checkpoint_s", "baseline"}),
         "shape": [task.shape.channels, task.shape.size, task.shape.num_classes],
         "data": task.splits.info.data_sha256,
     }
@@ -372,4 +373,8 @@ def train_final(task: Task, result: SearchResult) -> FinalModel:
     network = load_point(task.weights, found[described["chosen"]], task)
     final = train_network(task, network, result.genotype)
     details, macs = describe(network, task.splits, described, task.seeds)
+    if _options(task).baseline:
+        chosen, latency = found[described["chosen"]], described["table"]["baseline"]
+        with contextlib.suppress(Stopped):  # the network that was searched for is trained
+            details["baseline"] = train_baseline(task, chosen, latency=latency).to_dict()
     return dataclasses.replace(final, macs=macs, details={"instanas": details})

@@ -352,6 +352,9 @@ class InstanasOptions(Section):
     table: str = "measure"
     """Latency table: `measure` makes one before the search, `macs` counts multiply-adds instead of
     time, and anything else is a file of `nas profile`."""
+    baseline: bool = False
+    """Whether the final training trains MobileNetV2 of that size as well, to compare with. It takes
+    as many epochs as pre-training, search and final training together, of the cheaper network."""
     checkpoint_s: Annotated[float, Field(ge=0)] = 30.0
     """Seconds between checkpoints."""
 

@@ -77,6 +77,20 @@ def test_a_table_of_multiply_adds_has_no_error_in_time():
     assert "mean absolute error" not in shown
 
 
+def test_mobilenet_is_a_point_of_the_front_where_it_was_trained():
+    reference = {"epochs": 37, "latency": 4.0, "valid_accuracy": 0.95, "test_accuracy": 0.9412}
+    own = details() | {"valid_accuracy": 0.97, "baseline": reference}
+    (shown,) = sections_of({"instanas": own}, None, {})
+    assert shown.count('class="point reference"') == shown.count('class="point final"') == 1
+    assert "final 97.00% at 2.1 ms, MobileNetV2 95.00% at 4 ms" in shown
+    assert "<dt>MobileNetV2</dt><dd>94.12%" in shown
+    assert "after 37 epochs" in shown
+    for without in (details(), details() | {"baseline": None}):
+        (shown,) = sections_of({"instanas": without}, None, {})
+        assert "point reference" not in shown
+        assert "epochs" not in shown
+
+
 def test_pictures_lie_in_the_page_as_they_are():
     own = details()
     wanted = places({"instanas": own})

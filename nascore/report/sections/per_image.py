@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ def section(
         environment.get_template("sections/per_image.html.j2").render(
             details=details,
             policies=policies,
+            reference=details.get("baseline"),
             operations=OPS,
             unit=unit,
             front=Markup(_front(details, unit)),
@@ -54,12 +56,42 @@ def accuracy_of(point: Mapping[str, Any]) -> float:
     return float(point["shared_accuracy"] if tuned is None else tuned)
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A circle of the front, with what it is told to be."""
+
+    name: str
+    latency: float
+    accuracy: float
+    kind: str
+    radius: int = 5
+
+    def told(self, unit: str) -> str:
+        return f"{self.name} {words.percent(self.accuracy)} at {self.latency:.4g} {unit}"
+
+
+def _marks(details: Mapping[str, Any]) -> list[_Mark]:
+    """The points of the search; and where MobileNetV2 was trained, that and the final network,
+    which has learned for as long."""
+    marks = []
+    for point in details["front"]:
+        is_chosen = point["name"] == details["point"]["name"]
+        look = ("point chosen", 7) if is_chosen else ("point", 5)
+        marks.append(_Mark(point["name"], float(point["latency"]), accuracy_of(point), *look))
+    reference = details.get("baseline")
+    if reference is not None:
+        final = details["latency"], details["valid_accuracy"]
+        marks.append(_Mark("final", *final, "point final"))
+        beside = reference["latency"], reference["valid_accuracy"]
+        marks.append(_Mark("MobileNetV2", *beside, "point reference"))
+    return marks
+
+
 def _front(details: Mapping[str, Any], unit: str) -> str:
     """Accuracy of each point over its latency, and a line at that of the first operations."""
-    points, baseline = details["front"], float(details["table"]["baseline"])
-    accuracies = [accuracy_of(point) for point in points]
-    most = 1.1 * max(baseline, *(point["latency"] for point in points))
-    low, high = min(accuracies), max(accuracies)
+    marks, baseline = _marks(details), float(details["table"]["baseline"])
+    most = 1.1 * max(baseline, *(mark.latency for mark in marks))
+    low, high = min(mark.accuracy for mark in marks), max(mark.accuracy for mark in marks)
     room = max(0.01, 0.15 * (high - low))
     plot = Plot(70, 16, WIDTH - 16, 220, (0.0, most), (low - room, high + room))
     body = []
@@ -74,16 +106,12 @@ def _front(details: Mapping[str, Any], unit: str) -> str:
     x = plot.at_x(baseline)
     body.append(element("line", class_="baseline", x1=x, x2=x, y1=plot.top, y2=plot.bottom))
     body.append(element("text", "MobileNetV2", class_="end", x=x - 6, y=plot.top + 12))
-    for point, accuracy in zip(points, accuracies, strict=True):
-        at_x, at_y = plot.at_x(float(point["latency"])), plot.at_y(accuracy)
-        is_chosen = point["name"] == details["point"]["name"]
-        kind = "point chosen" if is_chosen else "point"
-        body.append(element("circle", class_=kind, cx=at_x, cy=at_y, r=7 if is_chosen else 5))
-        body.append(element("text", point["name"], class_="mid", x=at_x, y=at_y - 11))
-    told = ", ".join(
-        f"{point['name']} {words.percent(accuracy)} at {point['latency']:.4g} {unit}"
-        for point, accuracy in zip(points, accuracies, strict=True)
-    )
+    for mark in marks:
+        at_x, at_y = plot.at_x(mark.latency), plot.at_y(mark.accuracy)
+        body.append(element("circle", class_=mark.kind, cx=at_x, cy=at_y, r=mark.radius))
+        if mark.kind != "point reference":  # its line is named
+            body.append(element("text", mark.name, class_="mid", x=at_x, y=at_y - 11))
+    told = ", ".join(mark.told(unit) for mark in marks)
     return chart("front", 268, f"Accuracy and latency: {told}", body)
 
 
