@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from nas_runs import nas
 
 from components.config import Config, loads
 from components.steps.tasks import build_task
@@ -66,19 +66,6 @@ def run_once(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         "instanas": model["details"]["instanas"],
         "reference": json.loads((out / "reference.json").read_text()),
     }
-
-
-def nas(*arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"nas {' '.join(arguments)} failed:\n{done.stderr}{done.stdout}")
 
 
 def reference(out: Path) -> dict[str, Any]:

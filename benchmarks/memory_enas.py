@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from nas_runs import nas
 
 from nascore.bench.statistics import permutation_p
 from nascore.bench.table import Table, read_table
@@ -111,19 +111,6 @@ def run_once(method: str, seed: int, arguments: argparse.Namespace) -> dict[str,
         found["diagnosis"] = json.loads((out / "diagnosis.json").read_text())
     print(f"{method}, seed {seed}: test accuracy {result['test_accuracy']:.4f}", file=sys.stderr)
     return found
-
-
-def nas(*arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"nas {' '.join(arguments)} failed:\n{done.stderr}")
 
 
 # --- what came out ----------------------------------------------------------------------------

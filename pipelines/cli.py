@@ -16,6 +16,7 @@ from pipelines.bench import bench
 from pipelines.cluster_commands import cancel, status, submit
 from pipelines.diagnose import diagnose
 from pipelines.options import FAILED, STORE, configuration, one_message
+from pipelines.plan import plan
 from pipelines.profile import profile
 from pipelines.run_commands import retrain, run
 from pipelines.schedule_commands import schedule
@@ -173,6 +174,7 @@ main.command()(run)
 main.command()(retrain)
 main.command()(one_message(bench))
 main.command()(one_message(diagnose))
+main.command()(one_message(plan))
 main.command()(one_message(profile))
 main.command()(submit)
 main.command()(status)

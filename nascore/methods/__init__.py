@@ -38,6 +38,7 @@ from nascore.methods.options import (
 
 if TYPE_CHECKING:
     from nascore.final import FinalModel
+    from nascore.nasib.planning import BudgetPlan
     from nascore.results import SearchResult
     from nascore.search import Proposer
     from nascore.seeding import Seeds
@@ -87,6 +88,14 @@ class ProposingModule(MethodModule, Protocol):
         ...
 
 
+class PlanningModule(MethodModule, Protocol):
+    """What the module of a method whose search follows its budget offers beside."""
+
+    def plan(self, task: "Task") -> "BudgetPlan":
+        """What the task's budget buys; nothing of it is spent."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """A registered method: its one-line summary, its settings, and where its code is.
@@ -103,6 +112,7 @@ class Method:
             architecture alone cannot be trained anew.
         few_shot: it learns classes from a few examples: train, valid and test have different
             classes, not different images of the same ones.
+        plans: its search follows its budget, and says beforehand what that buys.
     """
 
     summary: str
@@ -115,10 +125,16 @@ class Method:
     control: str = "random"
     space: str | None = None
     keeps_weights: bool = False
+    plans: bool = False
     few_shot: bool = False
 
     def load(self) -> MethodModule:
         return cast(MethodModule, importlib.import_module(self.module))
+
+    def load_planning(self) -> "PlanningModule":
+        """The module of a method that plans."""
+        assert self.plans
+        return cast(PlanningModule, self.load())
 
     def load_proposing(self) -> ProposingModule | None:
         """The module of a method that proposes architectures; None when it searches otherwise."""
@@ -181,6 +197,7 @@ METHODS: dict[str, Method] = {
         budget_units=("steps", "seconds", "gpu_hours"),
         control="random-ws",
         space="superkernel",
+        plans=True,
     ),
     "auto-meta": Method(
         "cells that grow block by block, for networks that learn from few examples",

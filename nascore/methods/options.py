@@ -567,6 +567,9 @@ class NasibOptions(Section):
     weights: SharedWeightsOptions = SharedWeightsOptions(lr=0.025, weight_decay=3e-4)
     logits: LogitsOptions = LogitsOptions()
     schedule: ScheduleOptions = ScheduleOptions()
+    max_weightless: Annotated[int, Field(ge=0)] | None = 2
+    """Edges of a cell that may end as identity or pooling. Shared weights prefer them, since they
+    need no training: without a limit (null) a short search leaves little else."""
     judge_batch: Annotated[int, Field(ge=2)] = 128
     """Images whose statistics normalise a network that is judged with shared weights."""
     num_candidates: Positive = 50

@@ -78,7 +78,9 @@ class BudgetSearch:
             every_s=self.options.checkpoint_s,
         )
         space = space_of(task)
-        self.distribution = Distribution(space, task.shape)
+        self.distribution = Distribution(
+            space, task.shape, max_weightless=self.options.max_weightless
+        )
         supernet = make_superkernel_supernet(
             space, task.shape, seed=task.seeds.integer(arm, "shared weights")
         )
@@ -151,12 +153,14 @@ class BudgetSearch:
                 if distributed.any_of(self._kept.is_due(), device=self.device):
                     self._save()
             if until >= 1 and not self._must_stop():
+                self._clock.finish(self._step)
+                self.schedule = self.options.schedule.over(max(1, self._step))
                 self._eliminate(1.0)
                 self._note(1.0)
             self._save()
 
     def _is_over(self, u: float, until: float) -> bool:
-        return u >= until or self._clock.is_over(self._step, u) or self._must_stop()
+        return self._must_stop() or self._clock.is_over(self._step, u, until=until)
 
     def _must_stop(self) -> bool:
         return distributed.any_of(self.task.should_stop(), device=self.device)

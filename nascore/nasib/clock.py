@@ -19,6 +19,7 @@ MEASURED_STEPS = 20
 """A budget of time is turned into steps again after so many."""
 _SECONDS_PER_HOUR = 3600.0
 _WITH_LOGITS = 2.0  # a step after the warm-up, in those of the warm-up, until it is measured
+_ROUNDING = 1e-9
 _INERTIA = 0.8  # of the running mean of a pace
 
 
@@ -68,12 +69,17 @@ class Clock:
             return step / self._num_steps
         return distributed.agree(self._seconds() / self.available_s, device=self._device)
 
-    def is_over(self, step: int, u: float) -> bool:
-        """Whether no further step fits, by the present pace: none ends after the budget."""
-        if not self.is_timed or step == 0:
-            return u >= 1
+    def is_over(self, step: int, u: float, *, until: float = 1.0) -> bool:
+        """Whether no further step fits, by the present pace: none ends after the budget.
+
+        Of a budget of time the first step is made in any case: `end` tells when it was too long.
+        """
+        if not self.is_timed:
+            return u >= until
+        if step == 0:
+            return False
         next_s = self.paces_s[u >= self._warmup] or self.paces_s[0]
-        return u + next_s / self.available_s > 1
+        return u >= until or u + next_s / self.available_s > 1 + _ROUNDING
 
     def begin(self) -> None:
         """A step begins."""
@@ -94,18 +100,25 @@ class Clock:
         self.paces_s[kind] = _INERTIA * known_s + (1 - _INERTIA) * taken_s if known_s else taken_s
         if not self.is_timed:
             return False
-        if step == 1 and taken_s > self.available_s:
+        if step == 1 and (share := self.share(step)) > 1:
+            spent_s = share * self.available_s
+            enough = self._in_unit(spent_s + MEASURED_STEPS * taken_s)
             raise InputError.of(
                 f"search.budget.{self._budget.unit}",
                 f"{self._budget.amount:g}",
-                f"is smaller than one step, which takes {taken_s:.2g} s here; give "
-                f"{self._in_unit(MEASURED_STEPS * taken_s):.2g} for {MEASURED_STEPS} steps",
+                f"is smaller than one step, which ended after {spent_s:.2g} s here; give "
+                f"{enough:.2g} for {MEASURED_STEPS} steps",
             )
         if step != 1 and step % MEASURED_STEPS:
             return False
         left_s = self.available_s * (1 - self.share(step))
-        self.total_steps = step + int(self._steps_in(left_s, u))
+        self.total_steps = step + round(self._steps_in(left_s, u))
         return True
+
+    def finish(self, step: int) -> None:
+        """The search is over: so many steps it was."""
+        if self.is_timed:
+            self.total_steps = step
 
     def _steps_in(self, left_s: float, u: float) -> float:
         """Updates that the time before and after the end of the warm-up still makes."""

@@ -45,6 +45,9 @@ class Sample:
 class Distribution(nn.Module):
     """Logits and the values that are left, for all edges of a space.
 
+    Args:
+        max_weightless: edges of a cell that may end without a convolution; all when not given.
+
     Attributes:
         logits_ES: zero in the beginning: uniform.
         alive_ES: bool; a value that was eliminated has no probability.
@@ -55,8 +58,12 @@ class Distribution(nn.Module):
 
     alive_ES: Tensor
     _fits_HWD: Tensor
+    _node_E: Tensor
+    _cell_E: Tensor
 
-    def __init__(self, space: SuperkernelSpace, shape: ImageShape) -> None:
+    def __init__(
+        self, space: SuperkernelSpace, shape: ImageShape, *, max_weightless: int | None = None
+    ) -> None:
         super().__init__()
         self._space = space
         ends = torch.tensor(space.axis_sizes).cumsum(0).tolist()
@@ -76,6 +83,12 @@ class Distribution(nn.Module):
         for axis in (_HEIGHT, _WIDTH):
             alive_ES[:, self._slices[axis]] = fits_KD.any(1)
         alive_ES[:, self._slices[_DILATION]] = fits_KD.any(0)
+        nodes = sorted({(edge.cell, edge.target) for edge in space.edges})
+        node_E = torch.tensor([nodes.index((edge.cell, edge.target)) for edge in space.edges])
+        self.register_buffer("_node_E", node_E, persistent=False)
+        cell_E = torch.tensor([edge.cell for edge in space.edges])
+        self.register_buffer("_cell_E", cell_E, persistent=False)
+        self._max_weightless = max_weightless
         self.logits_ES = nn.Parameter(torch.zeros(alive_ES.shape))
         self.register_buffer("alive_ES", alive_ES)
         self.register_buffer("_fits_HWD", fits_KD[:, None] & fits_KD[None], persistent=False)
@@ -158,6 +171,8 @@ class Distribution(nn.Module):
             others_E = probs_EB.argmax(1)
             has_other_E = probs_EB.amax(1) > 0
             tokens_EA[:, _BRANCH] = others_E.where(has_other_E, tokens_EA[:, _BRANCH])
+        if self._max_weightless is not None:
+            tokens_EA[:, _BRANCH] = self._with_convolutions(tokens_EA[:, _BRANCH], probs_EB)
         strengths, kept = probs_EB.amax(1).tolist(), []
         first = 0
         while first < len(strengths):
@@ -166,6 +181,35 @@ class Distribution(nn.Module):
             kept.append(tuple(sorted(order[:KEPT])))
             first += num_sources
         return self._space.genotype([tuple(row) for row in tokens_EA.tolist()], kept)
+
+    def without_scale(self, gradients_E: Tensor, tokens_EA: Tensor) -> Tensor:
+        """Gradients of gates, without that of a node's scale: the mean of its edges is taken off.
+
+        To make all terms of a sum larger changes how sure the network is and not what it computes.
+        Weights that are trained along changing paths are too sure, so that every operation would be
+        pushed down for it, and `none`, which has no gradient, would be left. Edges that are `none`
+        have none and are left out of the mean.
+        """
+        branches = self._space.config.branches
+        chosen_E = tokens_EA[:, _BRANCH]
+        is_some_E = torch.tensor([branch != "none" for branch in branches])[chosen_E]
+        kept_E = gradients_E * is_some_E
+        num_nodes = int(self._node_E[-1]) + 1
+        zeros_N = torch.zeros(num_nodes, dtype=kept_E.dtype)
+        sums_N = zeros_N.index_add(0, self._node_E, kept_E)
+        counts_N = zeros_N.index_add(0, self._node_E, is_some_E.to(kept_E.dtype))
+        return kept_E - (sums_N / counts_N.clamp_min(1))[self._node_E] * is_some_E
+
+    def _with_convolutions(self, branch_E: Tensor, probs_EB: Tensor) -> Tensor:
+        """Branches, with convolutions where too many edges of a cell would have none: on those that
+        come nearest to having one."""
+        chosen_E = branch_E.clone()
+        gain_E = probs_EB.amax(1) - probs_EB[:, self._conv]
+        for cell in self._cell_E.unique():
+            without = ((self._cell_E == cell) & (branch_E != self._conv)).nonzero().flatten()
+            order = without[gain_E[without].argsort(descending=True, stable=True)]
+            chosen_E[order[self._max_weightless :]] = self._conv
+        return chosen_E
 
     # Elimination.
 
@@ -189,15 +233,21 @@ class Distribution(nn.Module):
     def eliminate(self, axis: str, num_left: int) -> int:
         """Drops the least probable values of an axis on every edge until `num_left` are left.
 
-        The last one is never dropped, nor a dilation without which a size that is left would fit
-        the image no more.
+        The last one is never dropped, nor the last branch other than `none`, nor a dilation without
+        which a size that is left would fit the image no more.
 
         Returns:
             How many were dropped, over all edges.
         """
         place = AXES.index(axis)
         log_p, dropped = self.log_probs()[axis].tolist(), 0
-        for edge, of_edge in enumerate(log_p):
+        edges = list(range(len(log_p)))
+        if (
+            place == _BRANCH
+        ):  # so that those lose the convolutions that are least likely to need them
+            edges = sorted(edges, key=lambda edge: log_p[edge][self._conv])
+        for edge in edges:
+            of_edge = log_p[edge]
             alive_V = self.alive_ES[edge, self._slices[place]]  # a view: what is set stays set
             order = sorted(range(len(of_edge)), key=lambda value: (of_edge[value], -value))
             while int(alive_V.sum()) > max(1, num_left):
@@ -207,10 +257,14 @@ class Distribution(nn.Module):
         return dropped
 
     def _can_go(self, edge: int, axis: int, value: int) -> bool:
-        """Whether every size that is left fits the image with some dilation without this one.
+        """Whether the rest is still in order without this one: a branch other than `none`, not too
+        many edges without convolutions, and for every size that is left a dilation that fits.
 
-        The largest dilation that is left can always go: what fits with it fits with a smaller one.
+        Something can always go: any branch but the convolutions where these must stay, or the
+        largest dilation, since what fits with it fits with a smaller one.
         """
+        if axis == _BRANCH:
+            return self._branch_can_go(edge, value)
         if axis != _DILATION:
             return True
         heights, widths, dilations = (
@@ -219,6 +273,16 @@ class Distribution(nn.Module):
         left = dilations.clone()
         left[value] = False
         return bool((self._fits_HWD[heights][:, widths] & left).any(-1).all())
+
+    def _branch_can_go(self, edge: int, value: int) -> bool:
+        names = self._space.config.branches
+        alive_EB = self.alive_ES[:, self._slices[_BRANCH]]
+        others = [n for n, alive in zip(names, alive_EB[edge], strict=True) if alive]
+        if value == self._conv and self._max_weightless is not None:
+            has_none_E = ~alive_EB[:, self._conv] & (self._cell_E == self._cell_E[edge])
+            if int(has_none_E.sum()) >= self._max_weightless:
+                return False
+        return bool(set(others) - {"none", names[value]})
 
     # Helpers.
 

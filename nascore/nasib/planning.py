@@ -4,6 +4,7 @@ import dataclasses
 import math
 import tempfile
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from nascore.errors import InputError
 from nascore.nasib.budget_search import BudgetSearch, options_of, space_of
 from nascore.nasib.clock import MEASURED_STEPS
 from nascore.nasib.random_control import control_steps
-from nascore.nasib.schedule import Schedule
 from nascore.spaces import ImageShape
 from nascore.spaces.superkernel import AXES, SuperkernelSpace
 from nascore.task import Task, ignore_metrics, ignore_note, ignore_share
@@ -26,12 +26,13 @@ class BudgetPlan:
 
     Attributes:
         steps: weight updates.
-        seconds: that they take here; None when the pace was not measured.
-        step_s: seconds of a step in the warm-up, and after it; None likewise.
+        seconds: of a budget of time, on one device.
+        step_s: seconds of a step in the warm-up, and after it; None when nothing was measured.
         warmup_steps: first of them, on uniform paths.
         decisions: updates of the distribution.
         epochs: how often the weights see their half of the images.
         exploring_share: of the budget, after which no choice is uniform any more.
+        exploring_steps: weight updates until then.
         exploration: probability of a uniform choice when the warm-up is over.
         milestones: for each axis the steps after which it loses a value.
         candidates: operations of an edge that fit the images.
@@ -48,6 +49,7 @@ class BudgetPlan:
     epochs: float
     num_images: int
     exploring_share: float
+    exploring_steps: int
     exploration: float
     milestones: dict[str, tuple[int, ...]]
     candidates: float
@@ -70,7 +72,7 @@ class BudgetPlan:
             f"epochs       {self.epochs:.3g} over half of {self.num_images:,} images; the other "
             "half is the distribution's",
             f"exploration  until {self.exploring_share:.0%} of the budget, step "
-            f"{self.exploring_share * self.steps:,.0f}; {self.exploration:.0%} of the choices when "
+            f"{self.exploring_steps:,}; {self.exploration:.0%} of the choices when "
             "the warm-up is over",
             f"candidates   {self.candidates:g} operations on an edge",
         ]
@@ -92,20 +94,22 @@ def plan(task: Task) -> BudgetPlan:
     """
     search = BudgetSearch(_elsewhere(task, task.search.budget, Path()))
     options, budget = options_of(task), task.search.budget
-    paces_s = None if budget.unit == "steps" else _measured(task)
-    steps = budget.steps or _steps_in(budget, paces_s, options.schedule.warmup)
-    if steps < 1:
-        assert paces_s is not None
-        raise InputError.of(
-            f"search.budget.{budget.unit}",
-            f"{budget.amount:g}",
-            f"is smaller than one step, which takes {paces_s[0]:.2g} s here",
-        )
+    share = options.schedule.warmup
+    paces_s, seconds = None, None
+    if budget.steps is not None:
+        steps, warmup = budget.steps, math.ceil(share * budget.steps)
+    else:
+        paces_s, seconds = _measured(task), _seconds_of(budget)
+        warmup = int(share * seconds / paces_s[0])
+        steps = warmup + int((1 - share) * seconds / paces_s[1])
+        if steps < 1:
+            raise InputError.of(
+                f"search.budget.{budget.unit}",
+                f"{budget.amount:g}",
+                f"is smaller than one step, which takes {paces_s[0]:.2g} s here",
+            )
     schedule = options.schedule.over(steps)
-    warmup = math.ceil(schedule.warmup * steps)
-    seconds = None
-    if paces_s is not None:
-        seconds = paces_s[0] * warmup + paces_s[1] * (steps - warmup)
+    place = partial(_place, warmup_share=share, warmup=warmup, steps=steps)
     return BudgetPlan(
         budget=f"{budget.amount:g} {budget.unit}",
         steps=steps,
@@ -116,12 +120,23 @@ def plan(task: Task) -> BudgetPlan:
         epochs=steps / search.halves()[0].steps_per_epoch(options.weights),
         num_images=task.splits.train.num_images,
         exploring_share=schedule.exploring_share,
-        exploration=schedule.exploration(schedule.warmup),
-        milestones=_milestones(schedule, space_of(task)),
+        exploring_steps=place(schedule.exploring_share),
+        exploration=schedule.exploration(share),
+        milestones={
+            axis: tuple(map(place, schedule.milestones(size)))
+            for axis, size in zip(AXES, space_of(task).axis_sizes, strict=True)
+        },
         candidates=search.distribution.num_candidates(),
         dropped=dropped_in_words(space_of(task), task.shape),
-        control_steps=control_steps(space_of(task), steps, schedule.warmup),
+        control_steps=control_steps(space_of(task), steps, share),
     )
+
+
+def _place(share: float, *, warmup_share: float, warmup: int, steps: int) -> int:
+    """The step at a share of the budget: those of the warm-up are shorter, where it is of time."""
+    if share < warmup_share:
+        return math.ceil(share / warmup_share * warmup)
+    return warmup + math.ceil((share - warmup_share) / (1 - warmup_share) * (steps - warmup) - 1e-9)
 
 
 def _measured(task: Task) -> tuple[float, float]:
@@ -153,18 +168,9 @@ def _elsewhere(task: Task, budget: BudgetConfig, folder: Path, **schedule: float
     )
 
 
-def _steps_in(budget: BudgetConfig, paces_s: tuple[float, float] | None, warmup: float) -> int:
-    assert paces_s is not None
-    hour = _SECONDS_PER_HOUR if budget.unit == "gpu_hours" else 1.0
-    available_s = budget.amount * hour
-    return int(warmup * available_s / paces_s[0] + (1 - warmup) * available_s / paces_s[1])
-
-
-def _milestones(schedule: Schedule, space: SuperkernelSpace) -> dict[str, tuple[int, ...]]:
-    return {
-        axis: tuple(math.ceil(share * schedule.steps) for share in schedule.milestones(size))
-        for axis, size in zip(AXES, space.axis_sizes, strict=True)
-    }
+def _seconds_of(budget: BudgetConfig) -> float:
+    """On one device."""
+    return budget.amount * (_SECONDS_PER_HOUR if budget.unit == "gpu_hours" else 1.0)
 
 
 def dropped_in_words(space: SuperkernelSpace, shape: ImageShape) -> str:

@@ -90,15 +90,18 @@ class LogitUpdates:
         entropy_bonus: float,
     ) -> None:
         """One update by the loss of the sampled path on images that train no weights."""
-        path = supernet.path(sample.tokens_EA, sample.gates_E.to(x_BCHW.device))
+        gates_E = sample.gates_E.detach().to(x_BCHW.device).requires_grad_()
+        path = supernet.path(sample.tokens_EA, gates_E)
         path.train()
-        logits_ES = self.distribution.logits_ES
-        (gradient_ES,) = torch.autograd.grad(
+        (of_gates_E,) = torch.autograd.grad(
             _loss(path, x_BCHW, y_B),
-            [logits_ES],
-            materialize_grads=True,  # no gate has any where all edges are `none`
+            [gates_E],
+            materialize_grads=True,  # there is none where all edges are `none`
         )
-        distributed.sum_([gradient_ES])
+        distributed.sum_([of_gates_E])
+        of_gates_E = self.distribution.without_scale(of_gates_E.cpu(), sample.tokens_EA)
+        logits_ES = self.distribution.logits_ES
+        (gradient_ES,) = torch.autograd.grad(sample.gates_E, [logits_ES], [of_gates_E])
         entropy = torch.stack([h_E.sum() for h_E in self.distribution.entropies().values()]).sum()
         (of_entropy_ES,) = torch.autograd.grad(entropy, [logits_ES])
         logits_ES.grad = gradient_ES - entropy_bonus * of_entropy_ES

@@ -271,9 +271,37 @@ def test_a_node_keeps_its_two_strongest_edges() -> None:
 def test_an_edge_that_is_nothing_is_kept_last() -> None:
     distribution = Distribution(SPACE, LARGE)
     with torch.no_grad():
-        distribution.logits_ES[:2, NONE] = 9.0
         distribution.logits_ES[2, NONE] = 9.0
+    for num_left in (5, 1):
+        distribution.eliminate("branch", num_left)
+        assert not distribution.alive_ES[2, NONE] or num_left == 5
+        (_, second, *_), _ = SPACE.cells(distribution.genotype())
+        assert [source for source, _ in second] == [1, 2], "of its three edges"
+
+
+def test_the_strongest_edges_are_kept_when_one_branch_is_left() -> None:
+    """Then every edge is sure of its branch; what it was chosen against still tells them apart."""
+    distribution = Distribution(SPACE, LARGE)
+    with torch.no_grad():
+        distribution.logits_ES[:, CONV] = torch.arange(len(SPACE.edges)) / 10
     distribution.eliminate("branch", 1)
-    (first, second, *_), _ = SPACE.cells(distribution.genotype())
-    assert first == (), "its only two edges are nothing"
-    assert [source for source, _ in second] == [1, 2], "and one of three is"
+    for cell in SPACE.cells(distribution.genotype()):
+        for target, node in enumerate(cell, start=2):
+            assert [source for source, _ in node] == [target - 2, target - 1]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3])
+def test_few_edges_of_a_cell_end_without_a_convolution(limit: int) -> None:
+    """Those that want one least, in the end as at any time before."""
+    distribution = Distribution(SPACE, LARGE, max_weightless=limit)
+    with torch.no_grad():
+        distribution.logits_ES[:, IDENTITY] = 3.0
+        for edge in (0, 1, 4):
+            distribution.logits_ES[edge, MAX] = 6.0
+    expected = {0, 1, 4} if limit == 3 else None
+    for num_left in (5, 3, 1):
+        distribution.eliminate("branch", num_left)
+        normal = SPACE.edge_tokens(distribution.genotype())[: len(SPACE.edges) // 2]
+        without = {edge for edge, tokens in enumerate(normal) if tokens[0] != CONV}
+        assert len(without) == limit
+        assert expected in (None, without)

@@ -71,10 +71,12 @@ def main(method: str, folder: Path, data: Path, deaths: list[str]) -> None:
     die_again_and_again(lambda death: search(method, folder, data, death), deaths)
 
 
-def die_again_and_again(work: Callable[[str | None], None], deaths: list[str]) -> None:
-    """Works in a process of its own for each death, and in a last one that lives."""
+def die_again_and_again(
+    work: Callable[[str | None], None], deaths: list[str], *, last: bool = True
+) -> None:
+    """Works in a process of its own for each death, and in a last one that lives, unless not."""
     torch.set_num_threads(1)
-    for death in [*deaths, None]:
+    for death in [*deaths, *([None] if last else [])]:
         pid = os.fork()
         if pid == 0:
             status = 1

@@ -6,7 +6,7 @@ from typing import Any
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from nascore.report.sections import few_shot, per_image
+from nascore.report.sections import few_shot, per_image, within_budget
 
 Section = Callable[
     [Mapping[str, Any], Mapping[str, Any] | None, Mapping[int, NDArray[Any]]], Markup
@@ -16,6 +16,7 @@ Section = Callable[
 SECTIONS: Mapping[str, Section] = {
     "instanas": per_image.section,
     "auto_meta": few_shot.section,
+    "nasib": within_budget.section,
 }
 """By the key in `nascore.final.FinalModel.details`."""
 

@@ -1,0 +1,24 @@
+"""`nas` as a person types it, for benchmarks."""
+
+import os
+import subprocess
+import sys
+
+
+def nas(*arguments: str) -> str:
+    """Runs a command on one thread and returns what it has printed.
+
+    Raises:
+        SystemExit: it failed; with all that it has said.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"nas {' '.join(arguments)} failed:\n{done.stderr}{done.stdout}")
+    return done.stdout

@@ -1,0 +1,72 @@
+"""Searches within a budget that take seconds, for tests and processes of theirs."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nascore.config import (
+    BudgetConfig,
+    SearchConfig,
+    SuperkernelSpaceConfig,
+    TrainingConfig,
+)
+from nascore.data.batches import Splits, load
+from nascore.methods.options import NasibOptions
+from nascore.results import Report
+from nascore.seeding import Seeds
+from nascore.spaces import ImageShape, make_space
+from nascore.task import Task, ignore_metrics
+
+SPACE = SuperkernelSpaceConfig(
+    num_nodes=2,
+    num_stages=2,
+    kernel_sizes=(1, 3),
+    dilations=(1, 2),
+    search_channels=4,
+    final_channels=4,
+    final_cells_per_stage=1,
+)
+OPTIONS: dict[str, Any] = {
+    "weights": {"batch_size": 32, "lr": 0.1},
+    "num_candidates": 4,
+    "judge_batch": 60,
+    "checkpoint_s": 1e6,
+}
+
+
+def make_task(
+    folder: Path,
+    data: Path | Splits,
+    *,
+    budget: BudgetConfig | None = None,
+    seed: int = 0,
+    control: bool = False,
+    space: SuperkernelSpaceConfig = SPACE,
+    report: Report = ignore_metrics,
+    **options: Any,
+) -> Task:
+    """Of 20 steps on one CPU thread; the folders of the two steps are apart, as in a pipeline."""
+    for name in ("controller", "state"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    splits = data if isinstance(data, Splits) else load(data, torch.device("cpu"))
+    info = splits.info
+    return Task(
+        method="nasib",
+        seeds=Seeds(seed),
+        space=make_space(space),
+        splits=splits,
+        shape=ImageShape(info.channels, info.size, len(info.classes)),
+        search=SearchConfig(
+            space=space,
+            budget=budget or BudgetConfig(steps=20),
+            child=TrainingConfig(epochs=1, max_steps=4, batch_size=32),
+            control=control,
+        ),
+        final=TrainingConfig(epochs=1, max_steps=4, batch_size=32),
+        options=NasibOptions.model_validate({**OPTIONS, **options}),
+        controller=folder / "controller",
+        state=folder / "state",
+        report=report,
+        weights=folder / "weights",
+    )
