@@ -186,7 +186,7 @@ def _measure(
 
     section = config.search.space
     if isinstance(section, MobileSpaceConfig):
-        from nascore.instanas.table import profile_policies
+        from nascore.instanas.measuring import profile_policies
 
         options = METHODS[config.method].options.model_validate(config.search.options)
         return profile_policies(

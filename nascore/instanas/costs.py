@@ -5,8 +5,9 @@ from pathlib import Path
 
 from nascore.instanas.controller import PolicyNetwork
 from nascore.instanas.export import folded
+from nascore.instanas.measuring import measure
 from nascore.instanas.metagraph import MetaGraph
-from nascore.instanas.table import LatencyTable, from_operations, macs_table, measure, read
+from nascore.instanas.table import LatencyTable, from_operations, macs_table, read
 from nascore.methods.options import InstanasOptions
 from nascore.operation_table import OperationTable
 from nascore.task import Task

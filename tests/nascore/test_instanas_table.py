@@ -13,16 +13,10 @@ from nascore.config import LatencyConfig, MobileSpaceConfig
 from nascore.counting import count
 from nascore.errors import InputError
 from nascore.instanas.controller import make_policy_network
+from nascore.instanas.measuring import measure, profile_policies
 from nascore.instanas.metagraph import MetaGraph, make_metagraph
 from nascore.instanas.reward import WindowSchedule
-from nascore.instanas.table import (
-    LatencyTable,
-    from_operations,
-    macs_table,
-    measure,
-    profile_policies,
-    read,
-)
+from nascore.instanas.table import LatencyTable, from_operations, macs_table, read
 from nascore.operation_table import OperationTable
 from nascore.spaces import ImageShape
 from nascore.spaces.mobile import DEFAULT_OP, MobileSpace
