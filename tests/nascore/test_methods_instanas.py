@@ -18,14 +18,16 @@ from nascore.errors import InputError, WeightsDiverged
 from nascore.final import FinalModel
 from nascore.instanas import costs
 from nascore.instanas.alternation import Alternation
+from nascore.instanas.baseline import epochs_of
+from nascore.instanas.measuring import profile_policies
 from nascore.instanas.points import Point, choose, judge
 from nascore.instanas.routed import Routed
-from nascore.instanas.table import profile_policies
 from nascore.methods import instanas
 from nascore.methods.options import InstanasOptions
 from nascore.results import SearchResult
 from nascore.spaces import make_space
 from nascore.task import Task
+from nascore.training import planned_steps
 
 KILLED = Path(__file__).parent.parent / "support" / "killed_instanas.py"
 
@@ -317,6 +319,8 @@ def test_the_final_training_leaves_the_policy(searched: Searched, tmp_path: Path
     before = point_of(task, told["point"]["number"])
     assert are_equal(weights_of(before.controller), weights_of(network.controller))
     assert not are_equal(weights_of(before.meta_graph), weights_of(network.meta_graph))
+    assert told["baseline"] is None  # it takes time, and has to be asked for
+    assert told["valid_accuracy"] == final.valid_accuracy
     assert 0 <= told["shuffled"]["test_accuracy"] <= 1
     assert told["policies"]["num_images"] == task.splits.valid.num_images
     final.save(tmp_path / "model")
@@ -324,6 +328,42 @@ def test_the_final_training_leaves_the_policy(searched: Searched, tmp_path: Path
     x_BCHW, _ = next(task.splits.test.eval_batches(50))
     assert torch.equal(again.network(x_BCHW), network.eval()(x_BCHW))
     assert json.loads(json.dumps(final.details)) == again.details
+
+
+def test_mobilenet_is_trained_beside_where_it_is_asked_for(searched: Searched) -> None:
+    task, result, _ = searched
+    options = _options_with_baseline(task)
+    details = instanas.train_final(dataclasses.replace(task, options=options), result).details
+    told = details["instanas"]
+    chosen = Point.from_dict(told["point"])
+    assert told["baseline"]["epochs"] == epochs_of(task, chosen)
+    assert told["baseline"]["latency"] == told["table"]["baseline"]
+
+
+def test_whether_it_is_asked_for_does_not_make_another_search(searched: Searched) -> None:
+    """It may be asked for when the search has been made."""
+    task, _, _ = searched
+    beside = dataclasses.replace(task, options=_options_with_baseline(task))
+    assert instanas._identity(beside) == instanas._identity(task)
+
+
+def _options_with_baseline(task: Task) -> InstanasOptions:
+    assert isinstance(task.options, InstanasOptions)
+    return task.options.model_copy(update={"baseline": True})
+
+
+def test_a_stop_leaves_the_network_that_was_searched_for(searched: Searched) -> None:
+    task, result, _ = searched
+    first = 1 + planned_steps(task.splits.train, task.final)
+    asked = iter([False] * first)
+    stopped = dataclasses.replace(
+        task,
+        options=_options_with_baseline(task),
+        should_stop=lambda: next(asked, True),
+    )
+    final = instanas.train_final(stopped, result)
+    assert final.details["instanas"]["baseline"] is None
+    assert isinstance(final.network, Routed)
 
 
 def test_without_the_weights_of_a_search_nothing_is_trained(
