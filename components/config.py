@@ -25,7 +25,7 @@ from nascore.config import (
 )
 from nascore.errors import InputError, Problem
 from nascore.methods import METHODS, Method
-from nascore.redaction import redact_setting
+from nascore.redaction import redact, redact_setting
 
 _SectionT = TypeVar("_SectionT", bound=Section)
 _Path = tuple[str, ...]
@@ -80,6 +80,15 @@ def parse(data: Mapping[str, Any], *, also: Iterable[Problem] = ()) -> Config:
 def dumps(config: Config) -> str:
     """The configuration as JSON; `loads` reads it."""
     return config.model_dump_json()
+
+
+def shown(config: Config) -> dict[str, Any]:
+    """The configuration as everybody may see it who can read a run: addresses of the store and of
+    the study's database without their passwords."""
+    data = config.model_dump(mode="json")
+    data["tracking"]["uri"] = redact(config.tracking.uri)
+    data["search"]["storage"] = redact(config.search.storage or "") or None
+    return data
 
 
 def loads(text: str) -> Config:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components import lineage
-from components.config import Config, parse, unfit_for_size
+from components.config import Config, parse, shown, unfit_for_size
 from components.deliverables import check_outputs
 from components.layers import apply_overrides, read_mapping
 from components.steps.remote import open_remote
@@ -20,7 +20,6 @@ from nascore.data.store import DatasetInfo, prepare
 from nascore.errors import InputError, collecting
 from nascore.methods import METHODS
 from nascore.methods.options import FewShotOptions
-from nascore.redaction import redact
 
 _KEY = "run_key.json"
 
@@ -106,13 +105,10 @@ def _resolve(config: str, overrides: str) -> Config:
 
 
 def _track_config(step: Step, settings: Config) -> None:
-    """What everybody who can read the run may see: the store's address without its password."""
-    shown = settings.model_dump(mode="json")
-    shown["tracking"]["uri"] = redact(settings.tracking.uri)
-    shown["search"]["storage"] = redact(settings.search.storage or "") or None
-    step.parent.params(shown)
+    visible = shown(settings)
+    step.parent.params(visible)
     path = step.state / "config.json"
-    write_json(path, shown)
+    write_json(path, visible)
     step.parent.artifact(path, "config")
 
 

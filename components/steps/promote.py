@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from components import lineage, registry
-from components.config import Config
+from components.config import Config, shown
 from components.deliverables import GENOTYPE, LATENCY, REPORT, RESULT, WEIGHTS
 from components.programs import write_programs
 from components.promotion import Candidate, Decision, promote
@@ -197,16 +197,13 @@ def _page(
     latency: dict[str, Any],
     seconds: dict[str, Any],
 ) -> str:
-    shown = settings.model_dump(mode="json")
-    shown["tracking"]["uri"] = redact(settings.tracking.uri)
-    shown["search"]["storage"] = redact(settings.search.storage or "") or None
     return render(
         Report(
             result=summary,
             search=search,
             describe=space.describe,
             architecture_svg=draw.to_svg(space.graph(final.genotype, final.shape)),
-            config=shown,
+            config=shown(settings),
             dataset=splits.info.to_dict(),
             latency=latency,
             details=final.details,
