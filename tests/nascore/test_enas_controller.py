@@ -3,7 +3,6 @@
 import itertools
 import statistics
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -149,14 +148,6 @@ def test_completions_follow_the_policy_after_the_prefix() -> None:
     probs_N = controller.read(strings).log_prob_BT[:, 1:].sum(1).exp()
     shares_N = (tokens_BR[:, None] == rests).all(2).double().mean(0)
     torch.testing.assert_close(shares_N, probs_N.double(), atol=0.015, rtol=0)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(("cardinalities", "limit_ms"), [(CELL_201, 100), (ENAS_MICRO, 400)])

@@ -4,7 +4,6 @@ from functools import cache
 from statistics import median
 
 import pytest
-import torch
 from torch import Tensor
 
 from nascore.config import Cell201SpaceConfig
@@ -43,12 +42,7 @@ def trained(seed: int, *, remembers: bool) -> Diagnosis:
     return diagnose(learner.controller, fixed_set(SPACE))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def spearman(found: Diagnosis) -> float:

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -149,14 +149,6 @@ def test_several_images_for_the_path_of_one_are_refused(graph: MetaGraph) -> Non
 
 
 # --- the time ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _seconds(function: Callable[..., object], *arguments: object) -> float:

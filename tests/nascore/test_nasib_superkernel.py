@@ -1,12 +1,12 @@
 """One tensor for all convolutions of an edge: what is shared, and what a convolution costs."""
 
-import statistics
-import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 
 import pytest
 import torch
+from timing import Pair, cost_ratio
 from torch import Tensor, nn
 from torch.func import replace_all_batch_norm_modules_
 from torch.nn import functional as F
@@ -148,14 +148,6 @@ def test_size_does_not_decide_by_its_scale(superkernel: Superkernel) -> None:
 # --- cost -----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def _step(module: nn.Module, x_BCHW: Tensor) -> None:
     module(x_BCHW).square().mean().backward()
 
@@ -163,25 +155,20 @@ def _step(module: nn.Module, x_BCHW: Tensor) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CONFIG.types)
 def test_a_step_costs_what_the_plain_convolution_costs(kind: str, one_thread: None) -> None:
-    """Forward and backward in pairs, in seconds of the processor, and tried again."""
+    """Forward and backward."""
     chosen = [one for one in CANDIDATES if one.kind == kind and one.dilation == 1]
     superkernel = Superkernel(CONFIG, 16)
     x_BCHW = torch.randn(64, 16, 16, 16, requires_grad=True)
-    ratios: list[float] = []
-    for attempt in range(4):
-        for i, one in enumerate(chosen):
-            modules = {"crop": superkernel.convolution(one), "plain": plain(one, channels=16)}
-            _step(modules["plain"], x_BCHW)  # the first call of a shape chooses an algorithm
-            durations_s = dict.fromkeys(modules, 0.0)
-            for name in ("crop", "plain") if (i + attempt) % 2 else ("plain", "crop"):
-                modules[name].zero_grad()
-                start = time.process_time()
-                _step(modules[name], x_BCHW)
-                durations_s[name] = time.process_time() - start
-            ratios.append(durations_s["crop"] / durations_s["plain"])
-        if statistics.median(ratios) <= 1.1:
-            break
-    assert statistics.median(ratios) <= 1.15
+
+    def pairs(_attempt: int) -> Iterator[Pair]:
+        for one in chosen:
+            crop, alone = superkernel.convolution(one), plain(one, channels=16)
+            _step(alone, x_BCHW)  # the first call of a shape chooses an algorithm
+            for module in (crop, alone):
+                module.zero_grad()
+            yield partial(_step, crop, x_BCHW), partial(_step, alone, x_BCHW)
+
+    assert cost_ratio(pairs, enough=1.1) <= 1.15
 
 
 def test_a_one_by_one_costs_a_one_by_one(one_thread: None) -> None:

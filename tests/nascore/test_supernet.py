@@ -1,12 +1,13 @@
 """A path through the supernet is the network of its genotype, on shared weights."""
 
 import statistics
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from timing import Pair, cost_ratio
 from torch import Tensor, nn
 from torch.func import replace_all_batch_norm_modules_
 from torch.nn import functional as F
@@ -264,14 +265,6 @@ def _median_accuracy(supernet: Supernet, *, num_steps: int = 200) -> float:
 # --- what a path costs ------------------------------------------------------------------------
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def _step(network: nn.Module, images: Tensor) -> None:
     network(images).square().mean().backward()
 
@@ -280,24 +273,19 @@ def _step(network: nn.Module, images: Tensor) -> None:
 def test_a_step_costs_what_it_costs_the_network_alone(
     supernet: Supernet, space: SearchSpace, one_thread: None
 ) -> None:
-    """Forward and backward in pairs, the path's assembly included, at the size of the quick
-    preset: small, so that the assembly weighs most. In seconds of the processor, which other work
-    on the machine changes less, and tried again."""
+    """Forward and backward, the path's assembly included, at the size of the quick preset: small,
+    so that the assembly weighs most."""
     images = torch.randn(64, 1, 8, 8)
-    ratios: list[float] = []
-    for attempt in range(4):
-        for i, genotype in enumerate(genotypes(space, 15, seed=attempt)):
-            network = alone(space, genotype)
-            durations_s: dict[str, float] = {}
-            for kind in ("path", "alone") if i % 2 else ("alone", "path"):
-                supernet.zero_grad()
-                start = time.process_time()
-                _step(supernet.path(genotype) if kind == "path" else network, images)
-                durations_s[kind] = time.process_time() - start
-            ratios.append(durations_s["path"] / durations_s["alone"])
-        if statistics.median(ratios) <= 1.1:
-            break
-    assert statistics.median(ratios) <= 1.15
+
+    def pairs(attempt: int) -> Iterator[Pair]:
+        for genotype in genotypes(space, 15, seed=attempt):
+            supernet.zero_grad()
+            yield (
+                lambda genotype=genotype: _step(supernet.path(genotype), images),
+                partial(_step, alone(space, genotype), images),
+            )
+
+    assert cost_ratio(pairs, enough=1.1) <= 1.15
 
 
 def test_a_path_keeps_in_memory_what_its_network_does(
