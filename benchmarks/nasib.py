@@ -132,8 +132,8 @@ def small_set(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 def planted(arguments: argparse.Namespace) -> dict[str, list[float]]:
     """Of each budget and seed, the share of the edges whose kernel has the planted height."""
     found: dict[str, list[float]] = {}
-    for steps in arguments.planted_steps:
-        for seed in range(arguments.planted_seeds):
+    for seed in range(arguments.planted_seeds):
+        for steps in arguments.planted_steps:
             path = arguments.work / f"planted-{steps}-{seed}.json"
             share = _cached(path, partial(_planted_once, arguments.work, steps, seed))
             found.setdefault(str(steps), []).append(share)
