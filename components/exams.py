@@ -17,12 +17,14 @@ from nascore.meta.task_adaptation import Adapter, TaskSettings
 
 
 class Unfair(Exception):
-    """A model has learned what it shall be examined in."""
+    """A model has learned what it shall be examined in, or cannot be examined so."""
 
 
 class Exam(Protocol):
-    """Attributes:
-    unit: what a score is of: `images` or `tasks`.
+    """What models are compared by.
+
+    Attributes:
+        unit: what a score is of: `images` or `tasks`.
     """
 
     unit: str
@@ -80,7 +82,9 @@ class TaskExam:
         seen = sorted(self._classes & set((described.metadata or {}).get(LEARNED, ())))
         if seen:
             raise Unfair(f"has learned {len(seen)} of the classes of this test ({few(seen)})")
-        settings = described.flavors["python_function"]["config"]["settings"]
+        settings = described.flavors["python_function"].get("config", {}).get("settings")
+        if settings is None:
+            raise Unfair("does not say how it learns a task")
         return Adapter(mlflow.pytorch.load_model(path), TaskSettings.from_dict(settings))
 
     def scores(self, model: Adapter | Predictor) -> NDArray[np.float64]:
