@@ -167,3 +167,21 @@ def test_no_operations_and_no_blocks_are_refused() -> None:
         FewShotCellSpaceConfig(operations=("identity", "identity"))
     with pytest.raises(ValidationError, match="max_blocks"):
         FewShotCellSpaceConfig(max_blocks=0)
+
+
+def test_a_stem_of_stride_two_leaves_a_quarter_of_the_work() -> None:
+    shape, cell = ImageShape(1, 28, 5), PUBLISHED[:2]
+    whole, half = (
+        FewShotNetwork(cell, shape, channels=4, num_cells=2, stem_stride=stride)
+        for stride in (1, 2)
+    )
+    costs = [count(network, shape) for network in (whole, half)]
+    assert costs[0].num_params == costs[1].num_params
+    assert costs[1].macs == pytest.approx(costs[0].macs / 4, rel=0.02)
+    config = FewShotCellSpaceConfig(stem_stride=2, num_cells=1, search_channels=3)
+    space = FewShotCellSpace(config)
+    genotype = space.genotype(cell)
+    network = space.build(genotype, shape)
+    assert isinstance(network, FewShotNetwork)
+    assert network.stem(torch.zeros(1, 1, 28, 28)).shape == (1, 3, 14, 14)
+    assert "stride 2" in space.graph(genotype, shape).nodes[0].detail

@@ -1,0 +1,244 @@
+"""Auto-Meta against the four convolutions of MAML, over seeds, on characters of unseen alphabets.
+
+    python benchmarks/auto_meta.py --data imagefolder:OMNIGLOT
+
+Every seed is a whole run of the search pipeline (`nas run`) for tasks of each number of shots; in
+its final training MAML's network, with no fewer weights, is beside the winner. A run that has ended
+is not made again, one that was cut off goes on. Then the speed of a meta-batch is measured: the
+engine against a plain loop and against `vmap`. Writes docs/results/auto_meta.{json,md}.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nascore.latency import device_name
+from nascore.meta.convnet import FourConvolutions
+from nascore.meta.engine import TaskEngine, run_looped, run_vmapped
+from nascore.meta.learners import Inner, Parameters, maml_gradient, stateless
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
+SETTINGS = Path(__file__).parent / "auto_meta.yaml"
+WAYS, QUERIES, TASKS, INNER_STEPS = 5, 5, 8, 5
+
+
+def run_once(seed: int, shots: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One run of the pipeline, up to the trained network."""
+    out = arguments.work / f"{shots}-shot-{seed}"
+    model = out / "state/train_final/outputs/model/model.json"
+    if not (out / "result.json").exists():
+        settings = {
+            "seed": seed,
+            "data.source": arguments.data,
+            "search.options.episode.shots": shots,
+            "search.options.test_shots": f"[{shots}]",
+            "tracking.uri": f"sqlite:///{out}/mlflow.db",
+        }
+        resume = ["--resume"] if (out / "config.json").exists() else []
+        given = [str(SETTINGS), *(f"--set={key}={value}" for key, value in settings.items())]
+        nas("run", f"--out={out}", *(resume or given))
+    result, trained = (json.loads(path.read_text()) for path in (out / "result.json", model))
+    test = trained["details"]["auto_meta"]["tests"][0]
+    print(f"seed {seed}, {shots}-shot: {test['own']['mean']:.4f}", file=sys.stderr)
+    return {
+        "seed": seed,
+        "shots": shots,
+        "seconds": result["seconds"],
+        "valid_accuracy": trained["valid_accuracy"],
+        "duration_s": trained["duration_s"],
+        **trained["details"]["auto_meta"],
+        "test": test,
+    }
+
+
+def nas(*arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"nas {' '.join(arguments)} failed:\n{done.stderr}{done.stdout}")
+
+
+# --- speed ------------------------------------------------------------------------------------
+
+
+def speeds(repeats: int) -> list[dict[str, Any]]:
+    """Seconds of the gradients of one meta-batch: 8 tasks, 5 inner SGD steps, first order."""
+    return [speed(channels, shots, repeats=repeats) for channels in (32, 64) for shots in (1, 5)]
+
+
+def speed(channels: int, shots: int, *, repeats: int) -> dict[str, Any]:
+    """Loop, `vmap` and engine in turn, so that what else the machine does slows all down alike.
+
+    With one thread its own time is counted, in which others have no part.
+    """
+    torch.manual_seed(0)
+    forward, parameters = stateless(FourConvolutions(1, 28, WAYS, channels=channels))
+    labels = torch.arange(WAYS)
+    tasks = (
+        torch.randn(TASKS, WAYS * shots, 1, 28, 28),
+        labels.repeat_interleave(shots).expand(TASKS, -1),
+        torch.randn(TASKS, WAYS * QUERIES, 1, 28, 28),
+        labels.repeat_interleave(QUERIES).expand(TASKS, -1),
+    )
+
+    def gradient(*task: Tensor) -> Parameters:
+        inner = Inner("sgd", 0.01, INNER_STEPS)
+        return maml_gradient(forward, parameters, *task, inner=inner, first_order=True)[0]
+
+    engine = TaskEngine()
+    chosen = engine.run("speed", gradient, *tasks)
+    ways = {
+        "loop": lambda: run_looped(gradient, *tasks),
+        "vmap": lambda: run_vmapped(gradient, *tasks),
+        "engine": lambda: engine.run("speed", gradient, *tasks),
+    }
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, run in ways.items():
+            start = clock()
+            run()
+            seconds[name].append(clock() - start)
+    looped = run_looped(gradient, *tasks)
+    return {
+        "channels": channels,
+        "shots": shots,
+        **{f"{name}_s": min(values) for name, values in seconds.items()},
+        "chosen": next(iter(engine.chosen.values())),
+        "largest_difference": max(
+            float((chosen[name] - looped[name]).abs().max()) for name in looped
+        ),
+    }
+
+
+# --- writing ----------------------------------------------------------------------------------
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    lines = [
+        "# Auto-Meta against the four convolutions of MAML",
+        "",
+        f"{document['date']}, {document['device']}, seeds {document['seeds']}; settings in "
+        "`benchmarks/auto_meta.yaml`. Renewed by",
+        "",
+        "    python benchmarks/auto_meta.py --data imagefolder:OMNIGLOT",
+        "",
+        "5-way tasks of characters of alphabets that were seen neither in the search nor in the",
+        "training; all query images of a task are one batch (transductive). Accuracies are in",
+        "percent with 95 % intervals over 600 tasks; differences are of the same tasks. Depth and",
+        "width are those of the cell; rank correlations are told before a stage is learned from.",
+        "",
+        "| shots | seed | Auto-Meta | four convolutions | difference | weights | of MAML's | "
+        "depth | width | rank correlations | minutes | cell |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(_row(run) for run in document["runs"]),
+        *_means(document["runs"]),
+        "",
+    ]
+    if document["speeds"]:
+        lines += _speed_lines(document["speeds"])
+    return "\n".join(lines)
+
+
+def _row(run: Mapping[str, Any]) -> str:
+    test, cell = run["test"], run["cell"]
+    told = [stage["rank_correlation"] for stage in run["stages"]]
+    cells = [
+        run["shots"],
+        run["seed"],
+        *(_interval(test[name]) for name in ("own", "four_convolutions", "difference")),
+        run["num_params"],
+        run["four_convolutions"]["num_params"],
+        cell["depth"],
+        cell["width"],
+        ", ".join(f"{value:+.2f}" for value in told if value is not None) or "-",
+        f"{sum(run['seconds'].values()) / 60:.0f}",
+        f"`{cell['architecture']}`",
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _interval(score: Mapping[str, Any]) -> str:
+    return f"{100 * score['mean']:.1f} ± {100 * score['interval']:.1f}"
+
+
+def _means(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for shots in sorted({run["shots"] for run in runs}):
+        own = [run["test"] for run in runs if run["shots"] == shots]
+        means = [
+            f"{100 * statistics.mean(test[name]['mean'] for test in own):.1f}"
+            for name in ("own", "four_convolutions", "difference")
+        ]
+        lines.append(f"| {shots} | mean | {' | '.join(means)} |{' |' * 7}")
+    return lines
+
+
+def _speed_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [
+        "## Speed of a meta-batch",
+        "",
+        f"First-order gradients of {TASKS} tasks, {WAYS}-way, {QUERIES} queries of each class, "
+        f"{INNER_STEPS} inner",
+        "SGD steps, four convolutions, 28x28; one CPU thread, and its own time. The engine has",
+        "measured both ways once.",
+        "",
+        "| channels | shots | loop, s | vmap, s | engine, s | engine against loop | chosen | "
+        "largest difference |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(
+            f"| {row['channels']} | {row['shots']} | {row['loop_s']:.3f} | {row['vmap_s']:.3f} | "
+            f"{row['engine_s']:.3f} | {row['loop_s'] / row['engine_s']:.2f} times | "
+            f"{row['chosen']} | {row['largest_difference']:.1e} |"
+            for row in rows
+        ),
+        "",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", required=True, help="data.source: npz:FILE or imagefolder:DIR")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--work", type=Path, default=Path("runs/benchmark-auto-meta"))
+    parser.add_argument("--jobs", type=int, default=2, help="runs at once, a CPU thread each")
+    parser.add_argument("--repeats", type=int, default=5, help="of each speed; 0 measures none")
+    arguments = parser.parse_args()
+    arguments.work = arguments.work.absolute()
+    torch.set_num_threads(1)
+    plan = [(seed, shots) for shots in arguments.shots for seed in arguments.seeds]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        runs = list(pool.map(lambda one: run_once(*one, arguments), plan))
+    document = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "device": f"{device_name(torch.device('cpu'))}, one thread a run",
+        "seeds": ", ".join(map(str, arguments.seeds)),
+        "runs": runs,
+        "speeds": speeds(arguments.repeats) if arguments.repeats else [],
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "auto_meta.json").write_text(json.dumps(document, indent=2) + "\n")
+    (RESULTS / "auto_meta.md").write_text(markdown(document))
+
+
+if __name__ == "__main__":
+    main()
