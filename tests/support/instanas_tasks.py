@@ -43,6 +43,7 @@ def make_task(
     control: bool = True,
     child: TrainingConfig | None = None,
     latency: LatencyConfig | None = None,
+    space: MobileSpaceConfig = SPACE,
     report: Report = ignore_metrics,
     **options: Any,
 ) -> Task:
@@ -52,11 +53,11 @@ def make_task(
     return Task(
         method="instanas",
         seeds=Seeds(seed),
-        space=make_space(SPACE),
+        space=make_space(space),
         splits=splits,
         shape=ImageShape(info.channels, info.size, len(info.classes)),
         search=SearchConfig(
-            space=SPACE,
+            space=space,
             budget=budget or BudgetConfig(steps=30),
             child=child or TrainingConfig(epochs=1, max_steps=4),
             control=control,
