@@ -34,12 +34,17 @@ class Sample:
 
     Attributes:
         tokens_EA: int64; of branches other than convolutions the other axes mean nothing.
-        gates_E: exactly 1, with the gradient of the choice: the output of an operation is
-            multiplied by its gate.
+        branch_gates_E, kernel_gates_E: exactly 1, with the gradient of the choice of the branch and
+            of the other axes of a convolution: the output of an operation is multiplied by both.
     """
 
     tokens_EA: Tensor
-    gates_E: Tensor
+    branch_gates_E: Tensor
+    kernel_gates_E: Tensor
+
+    @property
+    def gates_E(self) -> Tensor:
+        return self.branch_gates_E * self.kernel_gates_E
 
 
 class Distribution(nn.Module):
@@ -145,7 +150,7 @@ class Distribution(nn.Module):
         of_kernel_E = torch.stack(gates[_TYPE:]).prod(0)
         is_conv_E = tokens_EA[:, _BRANCH] == self._conv
         return Sample(
-            tokens_EA, gates[_BRANCH] * of_kernel_E.where(is_conv_E, torch.ones_like(of_kernel_E))
+            tokens_EA, gates[_BRANCH], of_kernel_E.where(is_conv_E, torch.ones_like(of_kernel_E))
         )
 
     @torch.no_grad()
@@ -188,7 +193,8 @@ class Distribution(nn.Module):
         To make all terms of a sum larger changes how sure the network is and not what it computes.
         Weights that are trained along changing paths are too sure, so that every operation would be
         pushed down for it, and `none`, which has no gradient, would be left. Edges that are `none`
-        have none and are left out of the mean.
+        have none and are left out of the mean. Of the other axes all values are convolutions, which
+        it pushes alike.
         """
         branches = self._space.config.branches
         chosen_E = tokens_EA[:, _BRANCH]

@@ -99,9 +99,12 @@ class LogitUpdates:
             materialize_grads=True,  # there is none where all edges are `none`
         )
         distributed.sum_([of_gates_E])
-        of_gates_E = self.distribution.without_scale(of_gates_E.cpu(), sample.tokens_EA)
+        of_gates_E = of_gates_E.cpu()
+        of_branches_E = self.distribution.without_scale(of_gates_E, sample.tokens_EA)
         logits_ES = self.distribution.logits_ES
-        (gradient_ES,) = torch.autograd.grad(sample.gates_E, [logits_ES], [of_gates_E])
+        (gradient_ES,) = torch.autograd.grad(
+            [sample.branch_gates_E, sample.kernel_gates_E], [logits_ES], [of_branches_E, of_gates_E]
+        )
         entropy = torch.stack([h_E.sum() for h_E in self.distribution.entropies().values()]).sum()
         (of_entropy_ES,) = torch.autograd.grad(entropy, [logits_ES])
         logits_ES.grad = gradient_ES - entropy_bonus * of_entropy_ES

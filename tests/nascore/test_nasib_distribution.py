@@ -305,3 +305,23 @@ def test_few_edges_of_a_cell_end_without_a_convolution(limit: int) -> None:
         without = {edge for edge, tokens in enumerate(normal) if tokens[0] != CONV}
         assert len(without) == limit
         assert expected in (None, without)
+
+
+# --- what the branches learn by -----------------------------------------------------------------
+
+
+def test_the_scale_of_a_node_is_taken_out_of_the_gradient() -> None:
+    distribution = Distribution(SPACE, LARGE)
+    tokens_EA = torch.zeros(len(SPACE.edges), len(AXES), dtype=torch.int64)
+    tokens_EA[3, 0] = NONE
+    gradients_E = torch.randn(len(SPACE.edges), generator=generator())
+    found_E = distribution.without_scale(gradients_E, tokens_EA)
+    assert found_E[3] == 0, "an edge that is nothing has no scale"
+    nodes: dict[tuple[int, int], list[int]] = {}
+    for number, edge in enumerate(SPACE.edges):
+        nodes.setdefault((edge.cell, edge.target), []).append(number)
+    for edges in nodes.values():
+        there = [edge for edge in edges if edge != 3]
+        assert float(found_E[there].sum()) == pytest.approx(0.0, abs=1e-6)
+        left = gradients_E[there] - found_E[there]
+        torch.testing.assert_close(left, left[:1].expand_as(left))
