@@ -32,11 +32,12 @@ from torch import Tensor, nn
 
 from components.config import parse
 from components.steps.tasks import build_task
+from nascore import checkpoint
 from nascore.bench.statistics import interval
 from nascore.config import DataConfig, SuperkernelSpaceConfig
 from nascore.data.store import prepare
 from nascore.latency import device_name
-from nascore.nasib.budget_search import BudgetSearch
+from nascore.nasib.budget_search import BudgetSearch, path_of
 from nascore.nasib.distribution import Distribution
 from nascore.nasib.supernet import SuperkernelSupernet, make_superkernel_supernet
 from nascore.spaces import ImageShape
@@ -84,7 +85,9 @@ def run_once(out: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         "test_accuracy": model["test_accuracy"],
         "num_params": model["num_params"],
         "steps": model["details"]["nasib"]["steps"],
-        "search_seconds": model["details"]["nasib"]["seconds"],
+        "search_seconds": checkpoint.load(path_of(out / "state/search"), "nasib-method")[1][
+            "seconds"
+        ],
         "exploring_share": model["details"]["nasib"]["exploring_share"],
         "trainings": [child["scores"]["valid_accuracy"] for child in search["arm"]["children"]],
         "control_trainings": None
@@ -179,7 +182,7 @@ def bytes_of_files(arguments: argparse.Namespace) -> dict[str, Any]:
         "data.source": f"npz:{archive}",
         "search.budget.steps": arguments.bytes_steps,
         "search.control": "false",
-        "train.max_steps": 600,
+        "train.max_steps": 300,
     }
     return run_once(arguments.work / "bytes", settings)
 
@@ -314,10 +317,13 @@ def _budget_lines(document: Mapping[str, Any]) -> list[str]:
             f"{_mean(own, 'steps'):.0f} | {_mean(own, 'exploring_share'):.0%} | "
             f"{_percent(own, 'valid_accuracy')} | {_percent(own, 'test_accuracy')} |"
         )
+    lines += ["", "The time is that of the seed which was furthest off."]
+    if all(row["control_trainings"] is None for row in rows):
+        return lines
     lines += [
         "",
-        "The time is that of the seed which was furthest off. Beside random search with the same",
-        "shared weights, five trainings as short as a child's of what each has chosen, percent:",
+        "Beside random search with the same shared weights, five trainings as short as a child's of",
+        "what each has chosen, percent:",
         "",
         "| budget | seed | NASIB | random search | verdict |",
         "| ---: | ---: | ---: | ---: | --- |",
@@ -436,17 +442,17 @@ def main() -> None:
     parser.add_argument("--with-control", type=int, default=1, help="seeds that run the control")
     parser.add_argument("--planted-steps", type=int, nargs="+", default=[60, 350])
     parser.add_argument("--planted-seeds", type=int, default=5)
-    parser.add_argument("--bytes-steps", type=int, default=300)
+    parser.add_argument("--bytes-steps", type=int, default=150)
     parser.add_argument("--work", type=Path, default=Path("runs/nasib"))
     parser.add_argument(
         "--parts", nargs="+", default=["costs", "budgets", "planted", "bytes", "small_set"]
     )
     parser.add_argument(
         "--circumstances",
-        default="Nothing else was computed on the machine.",
-        help="what else the machine did meanwhile, as a sentence",
+        help="what else the machine did meanwhile, as a sentence [its load at the start]",
     )
     arguments = parser.parse_args()
+    load = f"Load of the machine at the start: {os.getloadavg()[2]:.1f}."
     arguments.work = arguments.work.absolute()
     arguments.work.mkdir(parents=True, exist_ok=True)
     target = RESULTS / "nasib.json"
@@ -455,7 +461,7 @@ def main() -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "device": f"{device_name(torch.device('cpu'))}, {os.cpu_count()} cores",
         "images": arguments.images,
-        "circumstances": arguments.circumstances,
+        "circumstances": arguments.circumstances or load,
         "command": "python benchmarks/nasib.py --data npz:CIFAR10.npz --budgets "
         f"{' '.join(map(str, arguments.budgets))} --seeds {arguments.seeds}",
         "settings": SETTINGS,

@@ -96,12 +96,14 @@ class BudgetSearch:
         )
         self.history = History()
         self._step = self._decisions = 0
+        self._ended_s: float | None = None
         self.schedule = self.options.schedule.over(max(1, self._clock.total_steps))
 
     @property
     def seconds(self) -> float:
-        """Wall seconds that the arm has cost so far, those before a crash included."""
-        return self._kept.seconds
+        """Wall seconds that the arm has cost so far, those before a crash included; what comes
+        after the end of `run` is not counted."""
+        return self._kept.seconds if self._ended_s is None else self._ended_s
 
     @property
     def step(self) -> int:
@@ -158,6 +160,7 @@ class BudgetSearch:
                 self._eliminate(1.0)
                 self._note(1.0)
             self._save()
+            self._ended_s = self._kept.seconds
 
     def _is_over(self, u: float, until: float) -> bool:
         return self._must_stop() or self._clock.is_over(self._step, u, until=until)

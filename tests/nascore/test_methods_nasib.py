@@ -15,6 +15,7 @@ from nascore.errors import InputError
 from nascore.methods import METHODS, nasib
 from nascore.methods.options import NasibOptions
 from nascore.nasib.budget_search import BudgetSearch, path_of
+from nascore.nasib.updates import WeightUpdates
 from nascore.report.sections import sections_of
 from nascore.results import SearchResult
 from nascore.spaces import ImageShape, check
@@ -61,7 +62,9 @@ def test_search_verdict_and_model(tmp_path: Path, digits: Splits) -> None:
     assert "32 steps" in shown
 
 
-def test_the_warm_up_is_the_beginning_of_the_search(tmp_path: Path, digits: Splits) -> None:
+def test_the_warm_up_is_the_beginning_of_the_search(
+    tmp_path: Path, digits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a pipeline the two steps have folders of their own."""
     whole = make_task(tmp_path / "whole", digits)
     BudgetSearch(whole).run()
@@ -69,7 +72,11 @@ def test_the_warm_up_is_the_beginning_of_the_search(tmp_path: Path, digits: Spli
     before = dataclasses.replace(parts, state=tmp_path / "before")
     nasib.pretrain(before)
     assert not path_of(parts.state).exists()
+    made: list[int] = []
+    step = WeightUpdates.step
+    monkeypatch.setattr(WeightUpdates, "step", lambda *a, **b: (made.append(1), step(*a, **b))[1])
     result = nasib.search(parts)
+    assert len(made) == 18, "two of twenty were made before"
     expected = BudgetSearch(whole)
     expected.restore()
     assert result.genotype == expected.genotype()

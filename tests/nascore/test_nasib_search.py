@@ -108,17 +108,18 @@ def test_it_is_over_at_once_when_it_is_stopped_at_once(tmp_path: Path, digits: S
 def test_no_step_ends_after_a_budget_of_time(
     tmp_path: Path, digits: Splits, unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clock that only steps move: 0.5 s in the warm-up, 1 s after it, 40 s in all."""
+    """A clock that only steps move: 0.5 s in the warm-up, 1 s after it, 40.3 s in all: nine steps
+    are begun in the first tenth, and after 35 more there is no time for another one."""
     now = FakeTime()
     monkeypatch.setattr(clock, "time", now)
     monkeypatch.setattr("nascore.instanas.resumable.time", now)
     for updates in (WeightUpdates, LogitUpdates):
         now.takes(monkeypatch, updates, seconds=0.5)
-    amount = 40.0 if unit == "seconds" else 40 / 3600
+    amount = 40.3 if unit == "seconds" else 40.3 / 3600
     search = run(tmp_path, digits, budget=BudgetConfig(**{unit: amount}))
-    assert search.step == 8 + 36
-    assert search.decisions == 36
-    assert now.monotonic() == pytest.approx(40.0)
+    assert search.step == 9 + 35
+    assert search.decisions == 35
+    assert now.monotonic() == pytest.approx(39.5)
     assert search.clock.total_steps == 44
     assert search.schedule.exploring_share == search.options.schedule.over(44).exploring_share
 
@@ -189,6 +190,9 @@ def test_seconds_of_a_real_clock_end_in_time(tmp_path: Path, digits: Splits) -> 
     search = run(tmp_path, digits, budget=BudgetConfig(seconds=2.0))
     assert time.monotonic() - start < 2.4, "with the assembly of the weights and the last save"
     assert search.seconds <= 2.3
+    ended_s = search.seconds
+    search.accuracies([search.genotype()])
+    assert search.seconds == ended_s, "what comes after the budget is not counted"
     check(search.task.space, search.genotype())
 
 
