@@ -26,6 +26,7 @@ Forward = Callable[[Parameters, Tensor], Tensor]
 """Parameters and images (B, C, H, W) to logits (B, K)."""
 
 _TINY = 1e-30  # the slope of a root at zero is infinite, and MAML goes through it
+_ALONE = "this network is transductive: it needs the others of its task beside it; give several"
 _QUERIES_AT_ONCE = 32  # each brings the whole support set with it
 
 
@@ -226,6 +227,8 @@ class Adapter:
         def answer(query_x: Any) -> Answer:
             query = np.asarray(query_x)
             faults = _of_images(query, "query_x", self.settings)
+            if self.settings.transductive and len(query) == 1:
+                faults.append(Fault("query_x", "one image", _ALONE))
             if faults:
                 raise UnfitTask(faults)
             return self._answer(adapted, x_NCHW, self._tensor(query))

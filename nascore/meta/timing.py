@@ -56,11 +56,14 @@ class Latency:
 
     Attributes:
         adaptation: to learn a task.
-        prediction: to answer for one image of a task that has been learned.
+        prediction: to answer for `batch_size` images of a task that has been learned.
+        batch_size: one; of a transductive network all query images of a task, which it must see at
+            once to be as accurate as it was found to be.
     """
 
     adaptation: Times
     prediction: Times
+    batch_size: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -90,9 +93,12 @@ def measure(
                 if number >= 0:
                     learned[place].append(took)
                     answered[place] += times
+    sizes = [
+        len(tasks[0]["query_x"]) if adapter.settings.transductive else 1 for adapter in adapters
+    ]
     return [
-        Latency(Times.of(one), Times.of(other))
-        for one, other in zip(learned, answered, strict=True)
+        Latency(Times.of(one), Times.of(other), size)
+        for one, other, size in zip(learned, answered, sizes, strict=True)
     ]
 
 
@@ -100,6 +106,8 @@ def _learn_and_answer(adapter: Adapter, task: Task) -> tuple[float, list[float]]
     took, predict = _timed(lambda: adapter.adapt(task["support_x"], task["support_y"]))
     queries = task["query_x"]
     images = [queries[number % len(queries)][None] for number in range(_ANSWERS)]
+    if adapter.settings.transductive:
+        images = [queries] * _ANSWERS
     return took, [_answer(predict, image) for image in images]
 
 
@@ -123,7 +131,7 @@ def _wait() -> None:
 
 
 def as_latency(latency: Latency, device: torch.device, config: LatencyConfig) -> LatencyResult:
-    """The answer for one image, as latencies of other networks are told."""
+    """The answer, as latencies of other networks are told."""
     times = latency.prediction
     with thread_limit(config.threads):
         threads = torch.get_num_threads()
@@ -133,7 +141,7 @@ def as_latency(latency: Latency, device: torch.device, config: LatencyConfig) ->
         mean_ms=times.mean_ms,
         std_ms=times.std_ms,
         min_ms=times.min_ms,
-        batch_size=1,
+        batch_size=latency.batch_size,
         device=device_name(device),
         threads=threads,
         warmup_runs=config.warmup_runs,
