@@ -322,8 +322,8 @@ def _budget_lines(document: Mapping[str, Any]) -> list[str]:
         return lines
     lines += [
         "",
-        "Beside random search with the same shared weights, five trainings as short as a child's of",
-        "what each has chosen, percent:",
+        "Beside random search with the same shared weights, five trainings as short as a child's",
+        "of what each has chosen, percent:",
         "",
         "| budget | seed | NASIB | random search | verdict |",
         "| ---: | ---: | ---: | ---: | --- |",
