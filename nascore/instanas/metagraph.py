@@ -144,7 +144,7 @@ def passed_on(x_BCHW: Tensor, active_BO: Tensor, plan: BlockPlan) -> Tensor:
     """A block's output before any operation: images that have none, and zeros for the others."""
     if plan.is_first:
         size = (x_BCHW.shape[0], plan.out_channels, plan.out_size, plan.out_size)
-        return x_BCHW.new_zeros(size)
+        return x_BCHW.new_zeros(size).to(memory_format=torch.channels_last)
     is_empty_B = ~active_BO.any(dim=1)
     return torch.where(is_empty_B[:, None, None, None], x_BCHW, 0.0)
 
