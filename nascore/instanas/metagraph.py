@@ -123,7 +123,8 @@ class MetaGraph(nn.Module):
                     total_BCHW.add_(module(x_BCHW))
                 else:
                     rows_N = active_BO[:, operation].nonzero().squeeze(1)
-                    out_NCHW = module(x_BCHW.index_select(0, rows_N))
+                    # Not `index_select`, which would lose the order of the channels in memory.
+                    out_NCHW = module(x_BCHW[rows_N])
                     total_BCHW.index_add_(0, rows_N, out_NCHW)
         scale_B111 = self.scale(active_BO)
         return total_BCHW if scale_B111 is None else total_BCHW.mul_(scale_B111)
