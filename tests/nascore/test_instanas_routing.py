@@ -174,7 +174,7 @@ def _ratio(slow: Callable[[], object], fast: Callable[[], object], *, wanted: fl
 def test_a_grouped_batch_is_twice_as_fast_as_a_masked_one(
     graph: MetaGraph, one_thread: None, keep: float
 ) -> None:
-    """256 images with policies that keep 20 and 30 % of the operations; finished searches keep less."""
+    """256 images, policies that keep 20 and 30 % of the operations; finished searches keep less."""
     x_BCHW, policy_BLO = images(256), policies(256, keep=keep)
     ratio = _ratio(
         lambda: run_masked(graph, x_BCHW, policy_BLO),
