@@ -34,11 +34,11 @@ from nascore.instanas.dropping import WeightSteps, finite, random_policy
 from nascore.instanas.explain import most_used, num_distinct
 from nascore.instanas.metagraph import MetaGraph
 from nascore.instanas.points import Point, judge
-from nascore.instanas.resumable import Kept, load_optimizer, optimizer_tensors, tensors_of
 from nascore.instanas.reward import Window, WindowSchedule, policy_loss, reward
 from nascore.instanas.routed import Routed
 from nascore.instanas.table import LatencyTable
 from nascore.methods.options import InstanasOptions
+from nascore.resumable import Kept, load_optimizer, optimizer_tensors, tensors_of
 from nascore.task import Task
 from nascore.training import fitting_threads, half_cosine
 

@@ -21,8 +21,8 @@ from nascore.config import TrainingConfig
 from nascore.data.batches import Split
 from nascore.errors import WeightsDiverged
 from nascore.instanas.metagraph import MetaGraph
-from nascore.instanas.resumable import Kept, load_optimizer, optimizer_tensors, tensors_of
 from nascore.methods.options import InstanasOptions, SharedWeightsOptions
+from nascore.resumable import Kept, load_optimizer, optimizer_tensors, tensors_of
 from nascore.seeding import Seeds
 from nascore.training import fitting_threads, learning_rate, planned_steps
 

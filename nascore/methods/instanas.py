@@ -38,12 +38,12 @@ from nascore.instanas.details import describe
 from nascore.instanas.dropping import random_policy, train_by_dropping
 from nascore.instanas.metagraph import MetaGraph, make_metagraph
 from nascore.instanas.points import Chosen, Point, is_correct, judge
-from nascore.instanas.resumable import Kept
 from nascore.instanas.routed import Routed, rebuild
 from nascore.instanas.static import Static, best_static
 from nascore.instanas.table import LatencyTable
 from nascore.methods.options import InstanasOptions
 from nascore.results import Arm, Child, ChildScores, SearchResult, pareto_front
+from nascore.resumable import Kept
 from nascore.search import versions
 from nascore.spaces import make_genotype
 from nascore.spaces.mobile import MobileSpace

@@ -21,13 +21,13 @@ from nascore import checkpoint, distributed
 from nascore.data.batches import Split
 from nascore.errors import WeightsDiverged
 from nascore.genotype import Genotype
-from nascore.instanas.resumable import Kept
 from nascore.methods.options import NasibOptions
 from nascore.nasib.clock import Clock
 from nascore.nasib.distribution import Distribution
 from nascore.nasib.history import History
 from nascore.nasib.supernet import make_superkernel_supernet
 from nascore.nasib.updates import LogitUpdates, WeightUpdates
+from nascore.resumable import Kept
 from nascore.spaces.superkernel import AXES, SuperkernelSpace
 from nascore.task import Task, device_of
 from nascore.training import fitting_threads, half_cosine

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nascore import checkpoint, distributed
-from nascore.instanas.resumable import load_optimizer, optimizer_tensors, tensors_of
 from nascore.methods.options import LogitsOptions, SharedWeightsOptions
 from nascore.nasib.distribution import Distribution, Sample
 from nascore.nasib.supernet import SuperkernelSupernet
+from nascore.resumable import load_optimizer, optimizer_tensors, tensors_of
 
 
 class WeightUpdates:

@@ -112,7 +112,7 @@ def test_no_step_ends_after_a_budget_of_time(
     are begun in the first tenth, and after 35 more there is no time for another one."""
     now = FakeTime()
     monkeypatch.setattr(clock, "time", now)
-    monkeypatch.setattr("nascore.instanas.resumable.time", now)
+    monkeypatch.setattr("nascore.resumable.time", now)
     for updates in (WeightUpdates, LogitUpdates):
         now.takes(monkeypatch, updates, seconds=0.5)
     amount = 40.3 if unit == "seconds" else 40.3 / 3600
@@ -129,7 +129,7 @@ def test_the_number_of_steps_is_corrected_when_the_machine_gets_slower(
 ) -> None:
     now = FakeTime()
     monkeypatch.setattr(clock, "time", now)
-    monkeypatch.setattr("nascore.instanas.resumable.time", now)
+    monkeypatch.setattr("nascore.resumable.time", now)
     now.takes(monkeypatch, WeightUpdates, seconds=0.01)
     now.takes(monkeypatch, LogitUpdates, seconds=0.02, later=0.1, after=300)
     reported: list[float] = []
