@@ -10,9 +10,7 @@ engine against a plain loop and against `vmap`. Writes docs/results/auto_meta.{j
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from nas_runs import nas
 from torch import Tensor
 
 from nascore.latency import device_name
@@ -61,19 +60,6 @@ def run_once(seed: int, shots: int, arguments: argparse.Namespace) -> dict[str, 
         **trained["details"]["auto_meta"],
         "test": test,
     }
-
-
-def nas(*arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"nas {' '.join(arguments)} failed:\n{done.stderr}{done.stdout}")
 
 
 # --- speed ------------------------------------------------------------------------------------
