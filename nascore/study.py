@@ -215,10 +215,13 @@ class Study:
         """Closes the trials that nobody works on any more."""
         others = [one for one in self._unsettled.values() if one.id not in self._mine]
         silent = self._shared.silent_trials(self._id) if others else set()
-        for one in others:
-            if one.child is not None or self._is_dead(one.trial, silent):
-                one.is_dead = True
-                self._close(one.id, one.child)
+        dead = [one for one in others if one.child is not None or self._is_dead(one.trial, silent)]
+        if dead:
+            # One may have written its outcome after the last reading, and died only then.
+            self._shared.patiently(self._read_changes)
+        for one in dead:
+            one.is_dead = True
+            self._close(one.id, one.child)
 
     def _is_dead(self, trial: Trial, silent: set[int]) -> bool:
         worker = Worker(**trial.attributes[_WORKER])

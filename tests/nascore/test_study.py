@@ -125,6 +125,24 @@ def test_a_child_with_an_outcome_is_never_trained_twice(tmp_path: Path) -> None:
     assert trials(study)[0].value == 0.5
 
 
+def test_an_outcome_that_was_written_just_before_death_ends_the_trial_as_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outcome comes after others have read the trial, and before they ask who lives."""
+    dead = dying(tmp_path)
+    attempt, child = begin(dead), ended(0)
+    study, is_gone = open_study(tmp_path), Worker.is_gone
+
+    def write_and_die(worker: Worker) -> bool:
+        monkeypatch.setattr(Worker, "is_gone", is_gone)
+        dead._set(attempt.trial_id, "child", child.to_dict())
+        return is_gone(worker)
+
+    monkeypatch.setattr(Worker, "is_gone", write_and_die)
+    assert study.children() == [child]
+    assert trials(study)[0].state == TrialState.COMPLETE
+
+
 def test_a_child_that_was_withdrawn_is_tried_again_and_the_try_does_not_count(
     tmp_path: Path,
 ) -> None:

@@ -245,7 +245,7 @@ def test_nothing_is_lost_when_the_database_goes_away(search: Search, postgres: P
 
 
 @pytest.mark.parametrize("method", ["regularized-evolution", "local-search", "auto-meta"])
-def test_one_worker_killed_at_ten_points_and_resumed_repeats_the_history(
+def test_one_worker_killed_at_eleven_points_and_resumed_repeats_the_history(
     search: Search, method: str
 ) -> None:
     """Before and after operations on the study, and in the middle of trainings."""
@@ -253,9 +253,9 @@ def test_one_worker_killed_at_ten_points_and_resumed_repeats_the_history(
     whole, parts = search(**settings), search(**settings)
     assert whole.run() == 0, whole.errors()
     # Of a study with children, operations 8 to 14 are: announce, read, sign of life, genotype,
-    # outcome, end of the trial, read; those that follow belong to the next child. One more comes
+    # outcome, end of the trial, read; those that follow belong to the next child. Two more come
     # before where a dead worker's trial is closed.
-    points = [{"die_at": 8 + at, "after": at % 2 == 0} for at in range(8)]
+    points = [{"die_at": 8 + at, "after": at % 2 == 0} for at in range(9)]
     points += [{"die_in_training": 3}, {"die_in_training": 8}]
     for point in points:
         assert parts.run(**point) == KILLED, parts.errors()
