@@ -1,8 +1,10 @@
 """Runs a function of one task on several: all at once by `vmap`, or one after the other.
 
 `vmap` over tasks with parameters of their own turns convolutions into grouped ones. That is faster
-for small shapes and slower for large ones, by a factor that depends on the machine. So both are
-measured, once for each kind of work, and the faster one is taken from then on.
+for small shapes and slower for large ones, by a factor that depends on the machine. One after the
+other, images may have their channels last in memory: on a CPU, pooling and batch norm are then
+several times as fast, and convolutions somewhat. So all three are measured, once for each kind of
+work, and the fastest is taken from then on.
 """
 
 import time
@@ -14,7 +16,7 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils._pytree import tree_map
 
-Way = Literal["vmap", "loop"]
+Way = Literal["vmap", "loop", "channels_last"]
 OneTask = Callable[..., Any]
 """A function of one task's tensors to a tensor, or a tree of tensors."""
 
@@ -34,13 +36,28 @@ def run_looped(function: OneTask, *tensors: Tensor) -> Any:
     return tree_map(lambda *parts: torch.stack(parts), *results)
 
 
-RUN: dict[Way, Callable[..., Any]] = {"vmap": run_vmapped, "loop": run_looped}
+def run_channels_last(function: OneTask, *tensors: Tensor) -> Any:
+    """The same as `run_looped`; images (T, B, C, H, W) are laid out with the channels last."""
+    return run_looped(function, *(_channels_last(x) if x.ndim == 5 else x for x in tensors))
+
+
+def _channels_last(x_TBCHW: Tensor) -> Tensor:
+    # Not `contiguous`: of images with one channel it would leave the strides as they are, and
+    # convolutions go by strides.
+    return x_TBCHW.movedim(2, -1).clone(memory_format=torch.contiguous_format).movedim(-1, 2)
+
+
+RUN: dict[Way, Callable[..., Any]] = {
+    "vmap": run_vmapped,
+    "loop": run_looped,
+    "channels_last": run_channels_last,
+}
 
 
 class TaskEngine:
     """Runs tasks in the way that was measured to be faster.
 
-    The two ways differ by rounding. A search that must be resumed exactly keeps `chosen` and gives
+    The ways differ by rounding. A search that must be resumed exactly keeps `chosen` and gives
     it to the engine that goes on.
 
     Attributes:
@@ -79,10 +96,16 @@ class TaskEngine:
         )
         key = (*key, str(tensors[0].device))
         if key not in self.chosen:
-            seconds = {way: _measure(RUN[way], function, tensors) for way in RUN}
+            seconds = {way: _measure(RUN[way], function, tensors) for way in _ways(tensors)}
             self.seconds[key] = seconds
-            self.chosen[key] = min(RUN, key=lambda way: seconds[way])
+            self.chosen[key] = min(seconds, key=lambda way: seconds[way])
         return RUN[self.chosen[key]](function, *tensors)
+
+
+def _ways(tensors: tuple[Tensor, ...]) -> list[Way]:
+    """Those that differ: without images there are no channels."""
+    has_images = any(x.ndim == 5 for x in tensors)
+    return [way for way in RUN if has_images or way != "channels_last"]
 
 
 def _measure(run: Callable[..., Any], function: OneTask, tensors: tuple[Tensor, ...]) -> float:

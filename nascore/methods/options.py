@@ -470,9 +470,10 @@ class AutoMetaOptions(FewShotOptions):
     progressive: ProgressiveOptions = ProgressiveOptions()
     cell: Literal["search", "published"] = "search"
     """`published` judges the cell that Auto-Meta found, and proposes no other."""
-    tasks_at_once: Literal["measure", "vmap", "loop"] = "measure"
-    """All tasks of a step at once, or one after the other: what is faster depends on sizes and on
-    the machine. Measured once before the search, which is the same whoever goes on with it."""
+    tasks_at_once: Literal["measure", "vmap", "loop", "channels_last"] = "measure"
+    """All tasks of a step at once, or one after the other, these with images as they are or with
+    their channels last in memory: what is fastest depends on sizes and on the machine. Measured
+    once before the search, which is the same whoever goes on with it."""
     final: MetaOptions = MetaOptions(outer_steps=2000)
     """The full meta-training of the winner, and of the four-convolution network beside it."""
     test_shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5)

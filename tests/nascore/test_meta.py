@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from nascore.data.classes import EpisodeShape, split_classes
 from nascore.data.episodes import FewShotData
 from nascore.meta.convnet import FourConvolutions
-from nascore.meta.engine import TaskEngine, run_looped, run_vmapped
+from nascore.meta.engine import TaskEngine, run_channels_last, run_looped, run_vmapped
 from nascore.meta.learners import (
     Forward,
     Inner,
@@ -173,6 +173,23 @@ def test_both_ways_give_the_same_gradients(gradient: Callable[..., object]) -> N
         at_once, one_by_one = at_once[0], one_by_one[0]
     assert at_once["0.weight"].shape == (3, 4, 1, 3, 3)
     assert largest_difference(at_once, one_by_one) < 1e-5
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_last_is_what_a_task_gets_and_what_its_convolutions_give_on(channels: int) -> None:
+    x_TBCHW, last = torch.randn(2, 5, channels, 8, 8), torch.channels_last
+    weights = torch.randn(4, channels, 3, 3)
+
+    def function(x_BCHW: Tensor) -> Tensor:
+        assert x_BCHW.shape == (5, channels, 8, 8)
+        y_BCHW = torch.nn.functional.conv2d(x_BCHW, weights)
+        assert y_BCHW.is_contiguous(memory_format=last) == is_last
+        return y_BCHW
+
+    is_last = True
+    found = run_channels_last(function, x_TBCHW)
+    is_last = False
+    torch.testing.assert_close(found, run_looped(function, x_TBCHW))
 
 
 def test_the_faster_way_is_taken_and_measured_once() -> None:

@@ -184,7 +184,9 @@ def test_ways_are_measured_once_and_kept(tmp_path: Path, splits: Splits) -> None
     metrics = auto_meta.pretrain(task)
     card = json.loads((task.controller / "controller.json").read_text())
     for kind in ("train", "judge"):
-        seconds = {way: metrics[f"{kind}_{way}_seconds"] for way in ("vmap", "loop")}
+        seconds = {
+            way: metrics[f"{kind}_{way}_seconds"] for way in ("vmap", "loop", "channels_last")
+        }
         assert card["ways"][kind] == min(seconds, key=lambda way: seconds[way])
     assert auto_meta.pretrain(make_task(tmp_path, splits)) == {}
 
