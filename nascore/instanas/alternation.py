@@ -14,7 +14,6 @@ B images, L blocks, O operations, C channels.
 
 import copy
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +31,7 @@ from nascore.instanas.controller import (
 )
 from nascore.instanas.dropping import WeightSteps, finite, random_policy
 from nascore.instanas.explain import most_used, num_distinct
+from nascore.instanas.kept_points import keep_point, point_path
 from nascore.instanas.metagraph import MetaGraph
 from nascore.instanas.points import Point, judge
 from nascore.instanas.reward import Window, WindowSchedule, policy_loss, reward
@@ -42,7 +42,6 @@ from nascore.resumable import Kept, load_optimizer, optimizer_tensors, tensors_o
 from nascore.task import Task
 from nascore.training import fitting_threads, half_cosine
 
-POINT = "instanas-point"
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
 _SECONDS_PER_HOUR = 3600.0
 _SETTLING, _SETTLING_BATCHES = 0.3, 8  # after so many, 6 % is left of the averages before
@@ -364,13 +363,3 @@ def window_schedule(table: LatencyTable, options: InstanasOptions) -> WindowSche
         end=options.reward.end,
         key="search.options.reward",
     )
-
-
-def point_path(folder: Path, point: Point) -> Path:
-    return folder / f"point-{point.name}.ckpt"
-
-
-def keep_point(path: Path, network: Routed, point: Point) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.cpu() for name, value in network.state_dict().items()}
-    checkpoint.save(path, weights, {"blueprint": network.blueprint(), **point.to_dict()}, POINT)

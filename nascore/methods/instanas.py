@@ -18,7 +18,6 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,17 +27,18 @@ from torch import Tensor, nn
 from nascore import checkpoint
 from nascore.arms import run_both
 from nascore.config import MobileSpaceConfig
-from nascore.errors import CheckpointError, InputError
+from nascore.errors import CheckpointError
 from nascore.final import FinalModel, train_network
 from nascore.instanas import awareness, costs, points
-from nascore.instanas.alternation import POINT, Alternation, point_path, window_schedule
+from nascore.instanas.alternation import Alternation, window_schedule
 from nascore.instanas.baseline import train_baseline
 from nascore.instanas.controller import PolicyNetwork, make_policy_network
 from nascore.instanas.details import describe
 from nascore.instanas.dropping import random_policy, train_by_dropping
+from nascore.instanas.kept_points import HandedOn, hand_on, load_point
 from nascore.instanas.metagraph import MetaGraph, make_metagraph
-from nascore.instanas.points import Chosen, Point, is_correct, judge
-from nascore.instanas.routed import Routed, rebuild
+from nascore.instanas.points import Point, is_correct, judge
+from nascore.instanas.routed import Routed
 from nascore.instanas.static import Static, best_static
 from nascore.instanas.table import LatencyTable
 from nascore.methods.options import InstanasOptions
@@ -51,7 +51,6 @@ from nascore.task import Task, device_of
 from nascore.training import Stopped, train, uses_one_thread
 
 CARD = "controller.json"
-POINTS = "points.json"
 _GRAPH = "metagraph.ckpt"
 _PRETRAINED = "instanas-pretraining"
 
@@ -178,7 +177,8 @@ def search(task: Task) -> SearchResult:
         tolerance=_options(task).accuracy.tolerance,
         target=task.latency.target_ms if table.unit == "ms" else None,
     )
-    _hand_on(task, found, chosen, table)
+    if task.weights is not None:
+        hand_on(task.state, task.weights, found, chosen, table)
     children = tuple(_child(task, graph, point) for point in found)
     static = None if control is None else _static(task, control, table, chosen.point)
     other = None
@@ -225,7 +225,7 @@ def _judge_points(task: Task, method: Alternation) -> tuple[list[Point], list[Te
     """
     found, right = [], []
     for point in method.points:
-        network = load_point(task.state, point, task)
+        network = _load_point(task, task.state, point)
         with contextlib.suppress(Stopped):
             right_N = _tuned(task, network, f"method {point.name}")
             right.append(right_N)
@@ -234,6 +234,11 @@ def _judge_points(task: Task, method: Alternation) -> tuple[list[Point], list[Te
             task.on_child("method", _child(task, method.graph, point))
         found.append(point)
     return found, right
+
+
+def _load_point(task: Task, folder: Path, point: Point) -> Routed:
+    network = load_point(folder, point, cast(MobileSpace, task.space), task.shape)
+    return network.to(device_of(task.final))
 
 
 def _tuned(task: Task, network: nn.Module, name: str) -> Tensor:
@@ -273,7 +278,7 @@ def _verdict(
     """On the validation split. Policies are shuffled before any further training: until then, all
     weights have seen the policies of other images."""
     valid, seeds = task.splits.valid, task.seeds
-    own = load_point(task.state, point, task)
+    own = _load_point(task, task.state, point)
     judged = judge(own.meta_graph, own.controller, table, valid)
     order_N = torch.randperm(valid.num_images, generator=seeds.torch("shuffled"))
     others_N = points.is_correct_by(own.meta_graph, judged.policy_NLO[order_N], valid)
@@ -315,45 +320,6 @@ def _static_child(task: Task, static: Static) -> Child:
     )
 
 
-# --- what goes from the search to the final training --------------------------------------------
-
-
-def _hand_on(task: Task, found: Sequence[Point], chosen: Chosen, table: LatencyTable) -> None:
-    """All points with their weights, and which one is meant, to `task.weights`."""
-    if task.weights is None:
-        return
-    task.weights.mkdir(parents=True, exist_ok=True)
-    for point in found:
-        shutil.copyfile(point_path(task.state, point), point_path(task.weights, point))
-    described = {
-        "version": 1,
-        "unit": table.unit,
-        "points": [point.to_dict() for point in found],
-        "chosen": chosen.point.number,
-        "rule": chosen.rule,
-        "table": {
-            "baseline": table.baseline + table.fixed,
-            "least": table.reachable[0],
-            "most": table.reachable[1],
-            "controller": table.controller,
-            "fixed": table.fixed,
-        },
-    }
-    (task.weights / POINTS).write_text(json.dumps(described, indent=2))
-
-
-def load_point(folder: Path, point: Point, task: Task) -> Routed:
-    """The network of a point, on the device of trainings.
-
-    Raises:
-        CheckpointError: its weights are damaged, or not there.
-    """
-    tensors, meta = checkpoint.load(point_path(folder, point), POINT)
-    network = rebuild(meta["blueprint"], cast(MobileSpace, task.space), task.shape)
-    network.load_state_dict(tensors)
-    return network.to(device_of(task.final))
-
-
 # --- stage 3: the meta-graph alone --------------------------------------------------------------
 
 
@@ -364,17 +330,12 @@ def train_final(task: Task, result: SearchResult) -> FinalModel:
     Raises:
         InputError: the weights of the search are not there.
     """
-    if task.weights is None or not (task.weights / POINTS).exists():
-        raise InputError.of(
-            "weights", task.weights, "holds no points of a search; run the step search again"
-        )
-    described = json.loads((task.weights / POINTS).read_text())
-    found = [Point.from_dict(one) for one in described["points"]]
-    network = load_point(task.weights, found[described["chosen"]], task)
+    handed = HandedOn.read(task.weights)
+    network = _load_point(task, handed.folder, handed.chosen)
     final = train_network(task, network, result.genotype)
-    details, macs = describe(network, task.splits, described, task.seeds)
+    details, macs = describe(network, task.splits, handed.described, task.seeds)
     if _options(task).baseline:
-        chosen, latency = found[described["chosen"]], described["table"]["baseline"]
+        latency = handed.described["table"]["baseline"]
         with contextlib.suppress(Stopped):  # the network that was searched for is trained
-            details["baseline"] = train_baseline(task, chosen, latency=latency).to_dict()
+            details["baseline"] = train_baseline(task, handed.chosen, latency=latency).to_dict()
     return dataclasses.replace(final, macs=macs, details={"instanas": details})

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -19,6 +19,8 @@ from nascore.final import FinalModel
 from nascore.instanas import costs
 from nascore.instanas.alternation import Alternation
 from nascore.instanas.baseline import epochs_of
+from nascore.instanas.kept_points import POINTS as POINTS_JSON
+from nascore.instanas.kept_points import load_point
 from nascore.instanas.measuring import profile_policies
 from nascore.instanas.points import Point, choose, judge
 from nascore.instanas.routed import Routed
@@ -26,6 +28,7 @@ from nascore.methods import instanas
 from nascore.methods.options import InstanasOptions
 from nascore.results import SearchResult
 from nascore.spaces import make_space
+from nascore.spaces.mobile import MobileSpace
 from nascore.task import Task
 from nascore.training import planned_steps
 
@@ -61,7 +64,7 @@ Searched = tuple[Task, SearchResult, list[tuple[int, dict[str, float]]]]
 
 def test_a_search_keeps_points_and_chooses_one(searched: Searched) -> None:
     task, result, _ = searched
-    described = json.loads((task.state / "weights" / instanas.POINTS).read_text())
+    described = json.loads((task.state / "weights" / POINTS_JSON).read_text())
     assert [point["name"] for point in described["points"]] == ["A", "B", "C"]
     chosen = described["points"][described["chosen"]]
     assert list(result.genotype.tokens) == chosen["tokens"]
@@ -118,8 +121,9 @@ def test_the_window_comes_down_and_so_do_latencies(searched: Searched) -> None:
 
 
 def point_of(task: Task, number: int) -> Routed:
-    described = json.loads((task.state / "weights" / instanas.POINTS).read_text())
-    return instanas.load_point(task.state, Point.from_dict(described["points"][number]), task)
+    described = json.loads((task.state / "weights" / POINTS_JSON).read_text())
+    point = Point.from_dict(described["points"][number])
+    return load_point(task.state, point, cast(MobileSpace, task.space), task.shape)
 
 
 # --- the two that alternate ---------------------------------------------------------------------
