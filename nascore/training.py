@@ -10,8 +10,9 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -211,22 +212,45 @@ def threads_of(*, one: bool) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    kernels = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [
-        {"params": kernels, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},  # biases and batch norm: not decayed
+class Descent(Protocol):
+    """The settings of SGD."""
+
+    @property
+    def lr(self) -> float: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+
+
+def sgd(
+    parameters: Iterable[nn.Parameter], config: Descent, *, fused: bool = False
+) -> torch.optim.SGD:
+    """SGD, by Nesterov where there is momentum; biases and batch norm are not decayed.
+
+    Args:
+        fused: one kernel for all parameters, which all need a gradient then.
+    """
+    given = [p for p in parameters if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in given if p.ndim > 1]},
+        {"params": [p for p in given if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.SGD(
+    return torch.optim.SGD(
         [group for group in groups if group["params"]],
         lr=config.lr,
         momentum=config.momentum,
         nesterov=config.momentum > 0,
-        fused=True,  # one kernel for all parameters: small children are bound by call overhead
+        weight_decay=config.weight_decay,
+        fused=fused,
     )
+
+
+def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.SGD:
+    # Fused: small children are bound by call overhead.
+    optimizer = sgd(network.parameters(), config, fused=True)
     if config.momentum > 0:
         # What a part has learned nothing of yet has no momentum, which the one kernel cannot take.
-        for parameter in kernels + others:
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer

@@ -26,7 +26,7 @@ from nascore.methods.options import EnasOptions, RandomWsOptions
 from nascore.spaces import make_genotype
 from nascore.supernet import make_supernet
 from nascore.task import Task, device_of
-from nascore.training import fitting_threads, half_cosine
+from nascore.training import fitting_threads, half_cosine, sgd
 
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
 _MOST_DRAWS = 20  # of a whole set of candidates, before a policy that repeats itself is helped out
@@ -77,17 +77,7 @@ class SharedSearch:
         ).to(self._device)
         self._parameters = list(self._supernet.parameters())
         weights = options.weights
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in self._parameters if p.ndim > 1]},
-            {"params": [p for p in self._parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self._optimizer = torch.optim.SGD(
-            groups,
-            lr=weights.lr,
-            momentum=weights.momentum,
-            nesterov=weights.momentum > 0,
-            weight_decay=weights.weight_decay,
-        )
+        self._optimizer = sgd(self._parameters, weights)
         self._step = 0
         self._charged_s, self._before_s, self._start = charged_s, 0.0, time.monotonic()
         self._saved_s = time.monotonic()

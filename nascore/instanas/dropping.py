@@ -10,7 +10,6 @@ B images, L blocks, O operations.
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from nascore.instanas.metagraph import MetaGraph
 from nascore.methods.options import InstanasOptions, SharedWeightsOptions
 from nascore.resumable import Kept, load_optimizer, optimizer_tensors, tensors_of
 from nascore.seeding import Seeds
-from nascore.training import fitting_threads, learning_rate, planned_steps
+from nascore.training import fitting_threads, learning_rate, planned_steps, sgd
 
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
 
@@ -34,18 +33,7 @@ class WeightSteps:
 
     def __init__(self, graph: MetaGraph, config: TrainingConfig | SharedWeightsOptions) -> None:
         self._graph, self._max_norm = graph, config.max_grad_norm
-        parameters = list(graph.parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if p.ndim > 1]},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self._optimizer = torch.optim.SGD(
-            groups,
-            lr=config.lr,
-            momentum=config.momentum,
-            nesterov=config.momentum > 0,
-            weight_decay=config.weight_decay,
-        )
+        self._optimizer = sgd(graph.parameters(), config)
 
     def step(
         self, x_BCHW: Tensor, y_B: Tensor, policy_BLO: Tensor, *, lr: float

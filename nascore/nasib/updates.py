@@ -3,8 +3,6 @@
 With several processes each has its part of a batch, and gradients are summed.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +12,7 @@ from nascore.methods.options import LogitsOptions, SharedWeightsOptions
 from nascore.nasib.distribution import Distribution, Sample
 from nascore.nasib.supernet import SuperkernelSupernet
 from nascore.resumable import load_optimizer, optimizer_tensors, tensors_of
+from nascore.training import sgd
 
 
 class WeightUpdates:
@@ -21,18 +20,7 @@ class WeightUpdates:
 
     def __init__(self, supernet: SuperkernelSupernet, options: SharedWeightsOptions) -> None:
         self.supernet, self._options = supernet, options
-        parameters = list(supernet.parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if p.ndim > 1]},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self._sgd = torch.optim.SGD(
-            groups,
-            lr=options.lr,
-            momentum=options.momentum,
-            nesterov=options.momentum > 0,
-            weight_decay=options.weight_decay,
-        )
+        self._sgd = sgd(supernet.parameters(), options)
 
     def step(self, path: nn.Module, x_BCHW: Tensor, y_B: Tensor, *, lr: float) -> Tensor:
         """Returns the loss of this process's part of the batch, over the whole batch."""
