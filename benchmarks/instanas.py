@@ -4,10 +4,10 @@
 
 Every seed is a whole run of the search pipeline (`nas run`). The network that has the first
 operation in every block, MobileNetV2 of that scale, is trained for as many epochs as the meta-graph
-was in all three stages, with the settings of the final training; its latency is measured by the
-pipeline's own step, image by image in turn with the routed network. Beside them: the same policies
-given to other images, and the control of the search in the seed of `--with-control`. Writes
-docs/results/instanas.{json,md}. A run that has ended is not made again.
+was in all three stages, with the settings of the final training (`search.options.baseline`); its
+latency is measured by the pipeline's own step, image by image in turn with the routed network.
+Beside them: the same policies given to other images, and the control of the search in the seed of
+`--with-control`. Writes docs/results/instanas.{json,md}. A run that has ended is not made again.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import json
 import os
 import statistics
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -25,20 +24,14 @@ from typing import Any
 import torch
 from nas_runs import nas
 
-from components.config import Config, loads
-from components.steps.tasks import build_task
-from nascore.child import build_network
 from nascore.latency import device_name
-from nascore.spaces import make_genotype
-from nascore.spaces.mobile import OPS
-from nascore.training import evaluate, train
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 SETTINGS = Path(__file__).parent / "instanas.yaml"
 
 
 def run_once(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One run of the pipeline, and its reference."""
+    """One run of the pipeline, the reference in it."""
     out = arguments.work / str(seed)
     if not (out / "result.json").exists():
         settings = {
@@ -50,8 +43,6 @@ def run_once(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         resume = ["--resume"] if (out / "config.json").exists() else []
         given = [str(SETTINGS), *(f"--set={key}={value}" for key, value in settings.items())]
         nas("run", f"--out={out}", *(resume or given))
-    if not (out / "reference.json").exists():
-        (out / "reference.json").write_text(json.dumps(reference(out)))
     result = json.loads((out / "result.json").read_text())
     model = json.loads((out / "state/train_final/outputs/model/model.json").read_text())
     latency = json.loads((out / "state/profile_latency/outputs/latency").read_text())
@@ -64,47 +55,7 @@ def run_once(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
         "verdict": result["verdict"],
         "seconds": result["seconds"],
         "instanas": model["details"]["instanas"],
-        "reference": json.loads((out / "reference.json").read_text()),
     }
-
-
-def reference(out: Path) -> dict[str, Any]:
-    """MobileNetV2 of the same scale, trained for the epochs of all three stages."""
-    config = loads((out / "config.json").read_text())
-    outputs = out / "state/prepare_data/outputs"
-    task = build_task(
-        config,
-        dataset=outputs / "dataset",
-        controller=out / "state/pretrain_controller/outputs/controller",
-        state=out / "reference",
-        run_key="reference",
-    )
-    epochs = epochs_of(config, task.splits.train.num_images)
-    tokens = [int(place % len(OPS) == 0) for place in range(len(task.space.cardinalities))]
-    network = build_network(
-        task.space, make_genotype(task.space, tokens), task.shape, seed=config.seed, final=True
-    )
-    start = time.perf_counter()
-    train(
-        network,
-        task.splits.train,
-        task.final.model_copy(update={"epochs": epochs}),
-        generator=task.seeds.torch("reference"),
-    )
-    return {
-        "epochs": epochs,
-        "test_accuracy": evaluate(network, task.splits.test),
-        "valid_accuracy": evaluate(network, task.splits.valid),
-        "seconds": time.perf_counter() - start,
-    }
-
-
-def epochs_of(config: Config, num_images: int) -> int:
-    """Of the meta-graph: before the search, in it, and after it."""
-    options = config.search.options
-    batch = options["weights"]["batch_size"]
-    searched = round((config.search.budget.steps or 0) * batch / num_images)
-    return int(options["pretraining"]["epochs"]) + searched + config.train.epochs
 
 
 # --- writing ----------------------------------------------------------------------------------
@@ -155,7 +106,7 @@ def _row(one: Mapping[str, Any]) -> Sequence[float]:
     return (
         100 * one["test_accuracy"],
         100 * details["shuffled"]["test_accuracy"],
-        100 * one["reference"]["test_accuracy"],
+        100 * one["instanas"]["baseline"]["test_accuracy"],
         one["latency_ms"],
         per_image["baseline_ms"],
         100 * per_image["saving"],
