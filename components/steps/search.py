@@ -44,7 +44,6 @@ def run(
             dataset=dataset,
             controller=controller,
             on_child=_watcher(step),
-            on_share=lambda arm, share: step.progress("share", arm=arm, share=round(share, 3)),
             weights=weights,
         )
         pretraining = read_json(controller / "step.json")["seconds"]

@@ -33,7 +33,6 @@ def load_task(
     controller: Path,
     report: Report | None = None,
     on_child: OnChild = ignore_child,
-    on_share: Callable[[str, float], None] = ignore_share,
     weights: Path | None = None,
 ) -> Task:
     """The task of a step; reading the data counts as loading data.
@@ -50,7 +49,7 @@ def load_task(
             run_key=step.run_key,
             report=step.tracked.metrics if report is None else report,
             on_child=on_child,
-            on_share=on_share,
+            on_share=lambda arm, share: step.progress("share", arm=arm, share=round(share, 3)),
             on_note=lambda text: step.progress("note", text=text),
             should_stop=step.should_stop,
             weights=weights,

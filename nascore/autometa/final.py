@@ -24,7 +24,7 @@ from nascore.meta.engine import TaskEngine
 from nascore.meta.learners import TaskScores
 from nascore.meta.product import FewShotLearner
 from nascore.meta.task_adaptation import TaskSettings
-from nascore.meta.training import MetaTrained, inner_of, judge, meta_train
+from nascore.meta.training import MetaTrained, OnStep, inner_of, judge, meta_train
 from nascore.methods.options import AutoMetaOptions
 from nascore.spaces import ImageShape
 from nascore.spaces.fewshot_cell import FewShotCellSpace, depth, width
@@ -69,7 +69,7 @@ def meta_train_final(
         four = FourConvolutions(shape.channels, shape.size, shape.num_classes, channels=channels)
     data = FewShotData.of(task.splits)
     own, other = run_both(
-        lambda: _judged(task, options, data, network),
+        lambda: _judged(task, options, data, network, on_step=_progress_of(task, options)),
         lambda: _judged(task, options, data, four),
         at_once=has_small_steps(task, options.episode, options.final),
     )
@@ -113,7 +113,26 @@ def _num_params(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _judged(task: Task, options: AutoMetaOptions, data: FewShotData, network: nn.Module) -> Judged:
+def _progress_of(task: Task, options: AutoMetaOptions) -> OnStep:
+    """Tells how much of the meta-training is done, a hundred times."""
+    steps = options.final.outer_steps
+    every = max(1, steps // 100)
+
+    def on_step(done: int) -> None:
+        if done % every == 0:
+            task.on_share("method", done / steps)
+
+    return on_step
+
+
+def _judged(
+    task: Task,
+    options: AutoMetaOptions,
+    data: FewShotData,
+    network: nn.Module,
+    *,
+    on_step: OnStep | None = None,
+) -> Judged:
     """Both networks draw the same tasks, in training and in the tests."""
     device, seeds = device_of(task.final), task.seeds
     episode, engine, num_params = options.episode, TaskEngine(), _num_params(network)
@@ -137,6 +156,7 @@ def _judged(task: Task, options: AutoMetaOptions, data: FewShotData, network: nn
             generator=seeds.torch("final", "tasks", device=device),
             engine=engine,
             should_stop=task.should_stop,
+            on_step=on_step,
         )
         return Judged(
             trained,

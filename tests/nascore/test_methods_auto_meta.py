@@ -194,12 +194,15 @@ def test_ways_are_measured_once_and_kept(tmp_path: Path, splits: Splits) -> None
 # --- the winner -----------------------------------------------------------------------------------
 
 
+Tested = tuple[FinalModel, dict[str, int], list[tuple[str, float]]]
+
+
 @pytest.fixture(scope="module")
-def tested(
-    searched: tuple[Task, SearchResult, Any], splits: Splits
-) -> tuple[FinalModel, dict[str, int]]:
-    """The trained winner, and how many tasks were drawn of classes of each split."""
+def tested(searched: tuple[Task, SearchResult, Any], splits: Splits) -> Tested:
+    """The trained winner, how many tasks were drawn of classes of each split, and the progress."""
     task, result, _ = searched
+    shares: list[tuple[str, float]] = []
+    task = dataclasses.replace(task, on_share=lambda *told: shares.append(told))
     counts = {"train": 0, "valid": 0, "test": 0}
     draw = EpisodeSampler.draw
 
@@ -212,11 +215,11 @@ def tested(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EpisodeSampler, "draw", counting_draw)
-        return auto_meta.train_final(task, result), counts
+        return auto_meta.train_final(task, result), counts, shares
 
 
 @pytest.fixture(scope="module")
-def final(tested: tuple[FinalModel, dict[str, int]]) -> FinalModel:
+def final(tested: Tested) -> FinalModel:
     return tested[0]
 
 
@@ -255,7 +258,11 @@ def test_the_winner_is_a_learner_that_can_be_saved(
     assert final.network.settings.inner.num_steps == META["inner_steps"]
 
 
-def test_the_test_draws_from_test_classes_alone(tested: tuple[FinalModel, dict[str, int]]) -> None:
+def test_the_final_training_tells_how_far_it_is(tested: Tested) -> None:
+    assert tested[2] == [("method", 0.5), ("method", 1.0)], "of two steps, the winner's alone"
+
+
+def test_the_test_draws_from_test_classes_alone(tested: Tested) -> None:
     """Two networks; two steps of two tasks each, and four tasks of train and valid for judging."""
     assert tested[1] == {"train": 2 * (2 * 2 + 4), "valid": 2 * 4, "test": 2 * 2 * 600}
 
