@@ -169,7 +169,7 @@ def _row(run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
         cell["depth"],
         cell["width"],
         ", ".join(f"{value:+.2f}" for value in told if value is not None) or "-",
-        f"{sum(run['seconds'].values()) / 60:.0f}",
+        f"{run['seconds']['total'] / 60:.0f}",
         f"`{cell['architecture']}`",
     ]
     return f"| {' | '.join(map(str, cells))} |"
