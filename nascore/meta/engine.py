@@ -3,12 +3,15 @@
 `vmap` over tasks with parameters of their own turns convolutions into grouped ones. That is faster
 for small shapes and slower for large ones, by a factor that depends on the machine. One after the
 other, images may have their channels last in memory: on a CPU, pooling and batch norm are then
-several times as fast, and convolutions somewhat. So all three are measured, once for each kind of
-work, and the fastest is taken from then on.
+several times as fast, and convolutions somewhat. What is of first order needs no transformation of
+`torch.func` then: it may be given once more, written with autograd alone, which has less to do
+around every operation. All ways are measured, once for each kind of work, and the fastest is taken
+from then on.
 """
 
 import time
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -16,12 +19,13 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils._pytree import tree_map
 
-Way = Literal["vmap", "loop", "channels_last"]
+Way = Literal["vmap", "loop", "channels_last", "plain"]
 OneTask = Callable[..., Any]
 """A function of one task's tensors to a tensor, or a tree of tensors."""
 
 _REPEATS = 3  # the least of a few times is the one that nothing disturbed
 _ENOUGH_S = 1.0
+_LONG_S = 2.0  # a first run of so long, which warms up as well, tells enough
 _DIFFERENT = "different"  # dropout draws for each task anew
 
 
@@ -51,6 +55,7 @@ RUN: dict[Way, Callable[..., Any]] = {
     "vmap": run_vmapped,
     "loop": run_looped,
     "channels_last": run_channels_last,
+    "plain": run_channels_last,
 }
 
 
@@ -79,16 +84,27 @@ class TaskEngine:
         self.chosen: dict[Hashable, Way] = dict(chosen or {})
         self.seconds: dict[tuple[Hashable, ...], dict[Way, float]] = {}
 
-    def run(self, kind: str, function: OneTask, *tensors: Tensor) -> Any:
+    def run(
+        self, kind: str, function: OneTask, *tensors: Tensor, plain: OneTask | None = None
+    ) -> Any:
         """`function` on each task; results are stacked over tasks.
 
         Args:
             kind: names the function and the network; shapes, type and device are added to it.
             tensors: (T, ...) each, the arguments of `function`. It must be pure: it is called
                 several times when its kind is new.
+            plain: the same by autograd alone, where there is such a function.
         """
+
+        def run(way: Way) -> Any:
+            if way != "plain":
+                return RUN[way](function, *tensors)
+            if plain is None:
+                raise ValueError(f"{kind} is not there by autograd alone")
+            return RUN[way](plain, *tensors)
+
         if kind in self._ways:
-            return RUN[self._ways[kind]](function, *tensors)
+            return run(self._ways[kind])
         key: tuple[Hashable, ...] = (
             kind,
             *(tuple(x.shape) for x in tensors),
@@ -96,30 +112,40 @@ class TaskEngine:
         )
         key = (*key, str(tensors[0].device))
         if key not in self.chosen:
-            seconds = {way: _measure(RUN[way], function, tensors) for way in _ways(tensors)}
+            seconds = {
+                way: _measure(partial(run, way), tensors[0].device)
+                for way in _ways(tensors, has_plain=plain is not None)
+            }
             self.seconds[key] = seconds
             self.chosen[key] = min(seconds, key=lambda way: seconds[way])
-        return RUN[self.chosen[key]](function, *tensors)
+        return run(self.chosen[key])
 
 
-def _ways(tensors: tuple[Tensor, ...]) -> list[Way]:
+def _ways(tensors: tuple[Tensor, ...], *, has_plain: bool) -> list[Way]:
     """Those that differ: without images there are no channels."""
-    has_images = any(x.ndim == 5 for x in tensors)
-    return [way for way in RUN if has_images or way != "channels_last"]
+    absent = set() if has_plain else {"plain"}
+    if not any(x.ndim == 5 for x in tensors):
+        absent.add("channels_last")
+    return [way for way in RUN if way not in absent]
 
 
-def _measure(run: Callable[..., Any], function: OneTask, tensors: tuple[Tensor, ...]) -> float:
-    """Seconds; what takes long is timed once, after a first run that warms up."""
-    device = tensors[0].device
+def _measure(run: Callable[[], Any], device: torch.device) -> float:
+    """Seconds; the least of a few runs after a first one, and of what takes long fewer."""
     # Other work on the machine slows this down, and not one way more than the other.
     one_thread = device.type == "cpu" and torch.get_num_threads() == 1
     clock = time.thread_time if one_thread else time.perf_counter
-    run(function, *tensors)
-    times: list[float] = []
-    while not times or (len(times) < _REPEATS and sum(times) < _ENOUGH_S):
+
+    def timed() -> float:
         start = clock()
-        run(function, *tensors)
+        run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        times.append(clock() - start)
+        return clock() - start
+
+    first = timed()
+    if first > _LONG_S:
+        return first
+    times = [timed()]
+    while len(times) < _REPEATS and sum(times) < _ENOUGH_S:
+        times.append(timed())
     return min(times)

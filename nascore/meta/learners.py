@@ -10,13 +10,22 @@ Batch norm always uses the statistics of the batch, while a task is learned and 
 Shapes: N images of a support set, M of a query set, K classes, S inner steps.
 """
 
-import dataclasses
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, replace_all_batch_norm_modules_
+from torch.func import functional_call, replace_all_batch_norm_modules_
 
-from nascore.meta.task_adaptation import Forward, Inner, Parameters, adapt, predict, task_loss
+from nascore.meta.task_adaptation import (
+    Forward,
+    Grad,
+    Inner,
+    Parameters,
+    adapt,
+    begin,
+    predict,
+    task_loss,
+)
 
 __all__ = [
     "Forward",
@@ -25,6 +34,7 @@ __all__ = [
     "TaskScores",
     "adapt",
     "adapted_accuracy",
+    "fomaml_gradient",
     "maml_gradient",
     "meta_step",
     "predict",
@@ -65,10 +75,41 @@ def reptile_gradient(
     *,
     inner: Inner,
     batches: Tensor | None = None,
+    grad: Grad = torch.func.grad,
 ) -> Parameters:
     """From the adapted parameters to the shared ones: what a meta-step of Reptile goes down."""
-    adapted = adapt(forward, parameters, support_x, support_y, inner=inner, batches=batches)
+    adapted = adapt(
+        forward, parameters, support_x, support_y, inner=inner, batches=batches, grad=grad
+    )
     return {name: p - adapted[name] for name, p in parameters.items()}
+
+
+def fomaml_gradient(
+    forward: Forward,
+    parameters: Parameters,
+    support_x: Tensor,
+    support_y: Tensor,
+    query_x: Tensor,
+    query_y: Tensor,
+    *,
+    inner: Inner,
+    grad: Grad = torch.func.grad,
+) -> Parameters:
+    """First-order MAML: gradient of the query loss at the adapted parameters.
+
+    The way from prototypes to the last layer is differentiated; the steps are constants.
+    """
+    start = begin(forward, parameters, support_x, support_y, inner=inner)
+    adapted = adapt(forward, parameters, support_x, support_y, inner=inner, grad=grad)
+    steps = {name: adapted[name] - start[name] for name in start}
+
+    def after(parameters: Parameters) -> Tensor:
+        start = begin(forward, parameters, support_x, support_y, inner=inner)
+        moved = {name: start[name] + steps[name] for name in start}
+        return task_loss(forward, moved, query_x, query_y)
+
+    gradient: Parameters = grad(after)(parameters)
+    return gradient
 
 
 def maml_gradient(
@@ -80,23 +121,15 @@ def maml_gradient(
     query_y: Tensor,
     *,
     inner: Inner,
-    first_order: bool = False,
-) -> tuple[Parameters, Tensor]:
-    """Gradient of the query loss after adaptation, and that loss.
-
-    Args:
-        first_order: at the adapted parameters (FOMAML), not through the steps that led to them.
-    """
+) -> Parameters:
+    """Gradient of the query loss after adaptation, through the steps of it (second order)."""
 
     def after(parameters: Parameters) -> Tensor:
         adapted = adapt(forward, parameters, support_x, support_y, inner=inner)
         return task_loss(forward, adapted, query_x, query_y)
 
-    if first_order:
-        parameters = adapt(forward, parameters, support_x, support_y, inner=inner)
-        inner = dataclasses.replace(inner, num_steps=0)
-    gradients, loss = grad_and_value(after)(parameters)
-    return gradients, loss
+    gradient: Parameters = torch.func.grad(after)(parameters)
+    return gradient
 
 
 def meta_step(parameters: Parameters, gradients: Parameters, step_size: float) -> Parameters:
@@ -124,9 +157,10 @@ def adapted_accuracy(
     *,
     inner: Inner,
     transductive: bool,
+    grad: Grad = torch.func.grad,
 ) -> Tensor:
     """Share of query images that are right after adaptation, of one task."""
-    adapted = adapt(forward, parameters, support_x, support_y, inner=inner)
+    adapted = adapt(forward, parameters, support_x, support_y, inner=inner, grad=grad)
     logits_MK = predict(forward, adapted, support_x, query_x, transductive=transductive)
     return (logits_MK.argmax(dim=1) == query_y).to(logits_MK.dtype).mean()
 

@@ -5,25 +5,31 @@ else of this project.
 
 A task is learned by `adapt`: a few steps of an optimiser on its support set, started from shared
 parameters. The inner optimiser is a fresh one for each task: nothing but the parameters goes from
-one to the next. Sources: Reptile (arXiv 1803.02999) and its released code, MAML (arXiv 1703.03400).
+one to the next. The last layer may start from the task's prototypes, the mean features of each
+class, instead of from shared weights. Sources: Reptile (arXiv 1803.02999) and its released code,
+MAML (arXiv 1703.03400), Proto-MAML (arXiv 1903.03096, section 3).
 
-Shapes: N images of a support set, M of a query set, K classes, S inner steps.
+Shapes: N images of a support set, M of a query set, K classes, D features, S inner steps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 Parameters = dict[str, Tensor]
 Forward = Callable[[Parameters, Tensor], Tensor]
 """Parameters and images (B, C, H, W) to logits (B, K)."""
+Grad = Callable[[Callable[..., Tensor]], Callable[..., Any]]
+"""Makes of a function of parameters, and of more, that of its gradient: `torch.func.grad`, which
+may be differentiated and run on several tasks by `vmap`, or `plain_grad`."""
 
 _TINY = 1e-30  # the slope of a root at zero is infinite, and MAML goes through it
 _ALONE = "this network is transductive: it needs the others of its task beside it; give several"
@@ -39,6 +45,7 @@ class Inner:
             first batches only (Reptile).
         learning_rate: of either.
         num_steps: gradient steps.
+        prototypes: the last layer starts from them; its shared weights are then not used.
     """
 
     optimiser: Literal["sgd", "adam"] = "sgd"
@@ -46,6 +53,7 @@ class Inner:
     num_steps: int = 5
     beta2: float = 0.999
     epsilon: float = 1e-8
+    prototypes: bool = False
 
 
 def adapt(
@@ -56,8 +64,11 @@ def adapt(
     *,
     inner: Inner,
     batches: Tensor | None = None,
+    grad: Grad = torch.func.grad,
 ) -> Parameters:
-    """Parameters after learning one task; differentiable with respect to `parameters`.
+    """Parameters after learning one task.
+
+    With `torch.func.grad` they are differentiable with respect to `parameters`.
 
     Args:
         support_x: (N, C, H, W).
@@ -65,13 +76,14 @@ def adapt(
         batches: (S, B) places in the support set, those of each step; all at every step when not
             given.
     """
-    slope = grad(task_loss, argnums=1)
+    slope = grad(partial(task_loss, forward))
+    parameters = begin(forward, parameters, support_x, support_y, inner=inner)
     squares = {name: torch.zeros_like(p) for name, p in parameters.items()}
     for step in range(inner.num_steps):
         x, y = support_x, support_y
         if batches is not None:
             x, y = x.index_select(0, batches[step]), y.index_select(0, batches[step])
-        gradients = slope(forward, parameters, x, y)
+        gradients = slope(parameters, x, y)
         if inner.optimiser == "adam":
             gradients, squares = _scaled(gradients, squares, step=step + 1, inner=inner)
         parameters = {
@@ -83,6 +95,57 @@ def adapt(
 def task_loss(forward: Forward, parameters: Parameters, x: Tensor, y: Tensor) -> Tensor:
     """Mean cross-entropy of these images."""
     return F.cross_entropy(forward(parameters, x), y)
+
+
+def begin(
+    forward: Forward, parameters: Parameters, support_x: Tensor, support_y: Tensor, *, inner: Inner
+) -> Parameters:
+    """What a task is learned from: these parameters, the last layer by prototypes where asked for.
+
+    With them a class's logit is, but for what all have in common, minus the squared distance of
+    features to its prototype c: weights 2c and bias -|c|^2. Departure: both over the root of D, for
+    distances grow with D and softmax would leave a task little to learn from.
+    """
+    if not inner.prototypes:
+        return parameters
+    weight, bias = last_layer(parameters)
+    num_classes, num_features = parameters[weight].shape
+    # A last layer that is the identity gives the features on.
+    passing = torch.eye(num_features, dtype=support_x.dtype, device=support_x.device)
+    features_ND = forward(
+        {**parameters, weight: passing, bias: torch.zeros_like(passing[0])}, support_x
+    )
+    classes_K = torch.arange(num_classes, device=support_y.device)
+    members_NK = (support_y[:, None] == classes_K).to(features_ND.dtype)
+    centres_KD = members_NK.T @ features_ND / members_NK.sum(0)[:, None]
+    scale = num_features**-0.5
+    return {**parameters, weight: 2 * scale * centres_KD, bias: -scale * (centres_KD**2).sum(1)}
+
+
+def last_layer(parameters: Parameters) -> tuple[str, str]:
+    """The names of its weights (K, D) and bias (K,); parameters are in the network's order.
+
+    Raises:
+        ValueError: what comes last is not a linear layer with a bias.
+    """
+    names = list(parameters)[-2:]
+    if [parameters[name].ndim for name in names] != [2, 1]:
+        raise ValueError(f"the network ends with {names}; prototypes need a linear layer and bias")
+    weight, bias = names
+    return weight, bias
+
+
+def plain_grad(function: Callable[..., Tensor]) -> Callable[..., Parameters]:
+    """Like `torch.func.grad`, by autograd alone: less to do around every operation."""
+
+    def gradient(parameters: Parameters, *arguments: Tensor) -> Parameters:
+        leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
+        with torch.enable_grad():
+            value = function(leaves, *arguments)
+        gradients = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
+        return dict(zip(leaves, gradients, strict=True))
+
+    return gradient
 
 
 def _scaled(
@@ -222,7 +285,9 @@ class Adapter:
         x_NCHW, inner = self._tensor(x), self.settings.inner
         y_N = torch.from_numpy(y.astype(np.int64)).to(self._device)
         with torch.no_grad():
-            adapted = adapt(self._forward, self._parameters, x_NCHW, y_N, inner=inner)
+            adapted = adapt(
+                self._forward, self._parameters, x_NCHW, y_N, inner=inner, grad=plain_grad
+            )
 
         def answer(query_x: Any) -> Answer:
             query = np.asarray(query_x)

@@ -22,12 +22,14 @@ from nascore.meta.learners import (
     Inner,
     Parameters,
     adapted_accuracy,
+    fomaml_gradient,
     maml_gradient,
     meta_step,
     reptile_gradient,
     stateless,
 )
-from nascore.methods.options import MetaOptions
+from nascore.meta.task_adaptation import Grad, plain_grad
+from nascore.methods.options import Learner, MetaOptions
 from nascore.task import never_stop
 from nascore.training import Stopped, raise_if_out_of_memory
 
@@ -61,7 +63,12 @@ def inner_of(options: MetaOptions, *, judging: bool = False) -> Inner:
     steps = options.inner_steps
     if judging and options.judge_steps is not None:
         steps = options.judge_steps
-    return Inner(options.inner_optimiser, options.inner_lr, steps)
+    return Inner(
+        options.inner_optimiser,
+        options.inner_lr,
+        steps,
+        prototypes=options.last_layer == "prototypes",
+    )
 
 
 def meta_train(
@@ -88,6 +95,7 @@ def meta_train(
         Stopped: `should_stop` said so.
     """
     start, step = time.perf_counter(), 0
+    inner = inner_of(options)
     forward, parameters = stateless(network)
     outer = _Outer(parameters, options)
     try:
@@ -97,10 +105,13 @@ def meta_train(
             drawn = sampler.draw(options.tasks, generator)
             if options.turned:
                 drawn = turned(drawn, generator)
-            function = task_gradient(forward, outer.parameters, options)
+            gradient = partial(
+                task_gradient, forward, outer.parameters, learner=options.learner, inner=inner
+            )
+            plain = None if options.learner == "maml" else gradient(grad=plain_grad)
             tensors = task_tensors(drawn, options, generator)
             outer.step(
-                engine.run(TRAIN, function, *tensors),
+                engine.run(TRAIN, gradient(), *tensors, plain=plain),
                 options.outer_lr * (1 - step / options.outer_steps),
             )
             if step % _CHECK_EVERY == 0 or step == options.outer_steps - 1:
@@ -119,28 +130,31 @@ def _check_finite(parameters: Parameters, step: int) -> None:
         raise ChildFailed(f"weights are not finite after step {step}", num_steps=step + 1)
 
 
-def task_gradient(forward: Forward, parameters: Parameters, options: MetaOptions) -> OneTask:
-    """What one task pulls the shared weights by, as a function of `task_tensors`."""
-    inner = inner_of(options)
-    if options.learner == "reptile":
+def task_gradient(
+    forward: Forward,
+    parameters: Parameters,
+    *,
+    learner: Learner,
+    inner: Inner,
+    grad: Grad = torch.func.grad,
+) -> OneTask:
+    """What one task pulls the shared weights by, as a function of `task_tensors`.
 
-        def reptile(support_x: Tensor, support_y: Tensor, *batches: Tensor) -> Parameters:
-            chosen = batches[0] if batches else None
-            return reptile_gradient(
-                forward, parameters, support_x, support_y, inner=inner, batches=chosen
-            )
+    Args:
+        grad: MAML needs the default.
+    """
+    if learner == "maml":
+        return partial(maml_gradient, forward, parameters, inner=inner)
+    if learner == "fomaml":
+        return partial(fomaml_gradient, forward, parameters, inner=inner, grad=grad)
 
-        return reptile
+    def reptile(support_x: Tensor, support_y: Tensor, *batches: Tensor) -> Parameters:
+        chosen = batches[0] if batches else None
+        return reptile_gradient(
+            forward, parameters, support_x, support_y, inner=inner, batches=chosen, grad=grad
+        )
 
-    gradient = partial(
-        maml_gradient, forward, parameters, inner=inner, first_order=options.learner == "fomaml"
-    )
-
-    def maml(*task: Tensor) -> Parameters:
-        gradients, _ = gradient(*task)
-        return gradients
-
-    return maml
+    return reptile
 
 
 def task_tensors(
@@ -228,7 +242,8 @@ def judge(
             raise Stopped
         drawn = sampler.draw(min(_JUDGED_AT_ONCE, num_tasks - start), generator)
         task = (drawn.support_x, drawn.support_y, drawn.query_x, drawn.query_y)
-        accuracies.append(engine.run(JUDGE, accuracy, *task))
+        plain = partial(accuracy, grad=plain_grad)
+        accuracies.append(engine.run(JUDGE, accuracy, *task, plain=plain))
     return torch.cat(accuracies)
 
 

@@ -373,6 +373,9 @@ class EpisodeOptions(Section):
     """Further images of each class by which it is judged."""
 
 
+Learner = Literal["reptile", "fomaml", "maml"]
+
+
 class MetaOptions(Section):
     """How a network is meta-trained, and how a task is learned with it.
 
@@ -380,7 +383,7 @@ class MetaOptions(Section):
     steps; MAML has SGD inside, at a higher rate, and Adam outside.
     """
 
-    learner: Literal["reptile", "fomaml", "maml"] = "reptile"
+    learner: Learner = "reptile"
     outer_steps: Positive = 200
     """Updates of the shared weights; 100,000 in Reptile's release, 60,000 in MAML's."""
     tasks: Positive = 5
@@ -394,6 +397,10 @@ class MetaOptions(Section):
     inner_lr: Annotated[float, Field(gt=0)] = 1e-3
     inner_steps: Positive = 8
     """On a training task."""
+    last_layer: Literal["learned", "prototypes"] = "learned"
+    """Where a task's last layer starts: from shared weights like all others, or from the mean
+    features of each class of the task (Proto-MAML, arXiv 1903.03096), which takes far fewer outer
+    steps. `maml` and `fomaml` alone: Reptile has no queries that would tell what becomes of it."""
     inner_batch: Positive | None = None
     """Images of a step on a training task; the whole support set when not given. Reptile alone."""
     train_shots: Positive | None = None
@@ -414,6 +421,15 @@ class MetaOptions(Section):
             raise ValueError(
                 f"inner_batch is for reptile only, got {self.inner_batch} with {self.learner}; "
                 "leave it out, or use reptile"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _prototypes_need_queries(self) -> Self:
+        if self.last_layer == "prototypes" and self.learner == "reptile":
+            raise ValueError(
+                "last_layer = prototypes is for maml and fomaml, got reptile, which has no query "
+                "images; use fomaml, or set last_layer to learned"
             )
         return self
 
@@ -470,16 +486,26 @@ class AutoMetaOptions(FewShotOptions):
     progressive: ProgressiveOptions = ProgressiveOptions()
     cell: Literal["search", "published"] = "search"
     """`published` judges the cell that Auto-Meta found, and proposes no other."""
-    tasks_at_once: Literal["measure", "vmap", "loop", "channels_last"] = "measure"
+    tasks_at_once: Literal["measure", "vmap", "loop", "channels_last", "plain"] = "measure"
     """All tasks of a step at once, or one after the other, these with images as they are or with
-    their channels last in memory: what is fastest depends on sizes and on the machine. Measured
-    once before the search, which is the same whoever goes on with it."""
+    their channels last in memory, or `plain`, so and without `torch.func`: what is fastest depends
+    on sizes and on the machine. Measured once before the search, which is the same whoever goes on
+    with it."""
     final: MetaOptions = MetaOptions(outer_steps=2000)
     """The full meta-training of the winner, and of the four-convolution network beside it."""
     test_shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5)
     """Images of each class with which the trained network is tested, one after the other."""
     test_episodes: Annotated[int, Field(ge=600)] = 600
     """Tasks of test classes for each of them."""
+
+    @model_validator(mode="after")
+    def _second_order_is_not_plain(self) -> Self:
+        if self.tasks_at_once == "plain" and self.meta.learner == "maml":
+            raise ValueError(
+                "tasks_at_once = plain is of first order, and meta.learner = maml of second; "
+                "set the first to measure, or the second to fomaml"
+            )
+        return self
 
     @property
     def needs(self) -> tuple[Need, ...]:

@@ -48,7 +48,9 @@ def adapter(info: DatasetInfo) -> Adapter:
 
 
 @pytest.mark.parametrize("transductive", [True, False])
-@pytest.mark.parametrize("inner", [INNER, Inner("adam", 1e-2, 4)])
+@pytest.mark.parametrize(
+    "inner", [INNER, Inner("adam", 1e-2, 4), Inner("sgd", 0.1, 2, prototypes=True)]
+)
 def test_it_answers_what_training_judged_by(
     info: DatasetInfo, transductive: bool, inner: Inner
 ) -> None:

@@ -85,7 +85,7 @@ def test_it_repeats_and_is_the_same_in_every_way(
         # Of one step: further ones make differences of rounding larger.
         loop, *others = [
             run(sampler, way=way, outer_steps=1, **settings)
-            for way in ("loop", "vmap", "channels_last")
+            for way in ("loop", "vmap", "channels_last", *(["plain"] if learner != "maml" else []))
         ]
         assert all(distance(loop, other) < 1e-5 for other in others)
     assert first.num_steps == 3
@@ -175,6 +175,29 @@ def test_more_steps_for_judging() -> None:
     assert inner_of(make_options(), judging=True).num_steps == 2
 
 
+def test_prototypes_learn_with_fewer_tasks(data: FewShotData) -> None:
+    settings = {"learner": "fomaml", "outer_steps": 10, "tasks": 4, "inner_optimiser": "sgd"}
+    settings |= {"outer_optimiser": "adam", "outer_lr": 0.01, "transductive": True}
+    accuracy = {}
+    for last in ("learned", "prototypes"):
+        trained = run(data.sampler("train", SHAPE), **settings, last_layer=last)
+        accuracies_T = judge(
+            trained,
+            data.sampler("valid", SHAPE),
+            make_options(**settings, last_layer=last),
+            num_tasks=200,
+            generator=torch.Generator().manual_seed(3),
+            engine=TaskEngine(ways={JUDGE: "plain"}),
+        )
+        accuracy[last] = float(accuracies_T.mean())
+    assert accuracy["prototypes"] > accuracy["learned"] + 0.1
+
+
+def test_reptile_has_no_queries_for_prototypes() -> None:
+    with pytest.raises(ValueError, match="got reptile, which has no query images"):
+        make_options(last_layer="prototypes")
+
+
 def test_weights_that_are_not_finite_fail(sampler: EpisodeSampler) -> None:
     with pytest.raises(ChildFailed, match="weights are not finite after step 0"):
         run(sampler, outer_lr=1e38, inner_lr=1e10, inner_optimiser="sgd")
@@ -199,7 +222,7 @@ def test_it_stops_when_told(sampler: EpisodeSampler) -> None:
 def test_a_network_without_memory_fails_as_a_child(
     sampler: EpisodeSampler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_memory(*args: object) -> None:
+    def no_memory(*args: object, **named: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
 
     monkeypatch.setattr(TaskEngine, "run", no_memory)
@@ -217,5 +240,5 @@ def test_both_ways_are_measured_for_both_kinds_of_work(data: FewShotData) -> Non
     )
     assert set(measured) == {TRAIN, JUDGE}
     for seconds in measured.values():
-        assert set(seconds) == {"vmap", "loop", "channels_last"}
+        assert set(seconds) == {"vmap", "loop", "channels_last", "plain"}
         assert min(seconds.values()) > 0

@@ -355,6 +355,16 @@ def test_batches_inside_are_for_reptile() -> None:
         parse(data)
 
 
+def test_second_order_needs_a_way_that_has_it() -> None:
+    options = {"meta": {"learner": "maml"}, "tasks_at_once": "plain"}
+    data = {
+        "method": "auto-meta",
+        "search": {"space": {"name": "fewshot-cell"}, "options": options},
+    }
+    with pytest.raises(InputError, match="set the first to measure, or the second to fomaml"):
+        parse(data)
+
+
 # --- as a sampler ---------------------------------------------------------------------------------
 
 
