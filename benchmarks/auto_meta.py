@@ -5,7 +5,8 @@
 Every seed is a whole run of the search pipeline (`nas run`); in its final training MAML's network,
 with no fewer weights, is beside the winner, and both are tested with one and with five shots. A run
 that has ended is not made again, one that was cut off goes on. Then the speed of a meta-batch is
-measured: the engine against a plain loop, `vmap` and a loop with the channels last. Writes
+measured: the engine against a loop, `vmap`, a loop with the channels last, and that by autograd
+alone. Writes
 docs/results/auto_meta.{json,md}.
 """
 
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from torch import Tensor
 from nascore.latency import device_name
 from nascore.meta.convnet import FourConvolutions
 from nascore.meta.engine import TaskEngine, run_channels_last, run_looped, run_vmapped
-from nascore.meta.learners import Inner, Parameters, maml_gradient, stateless
+from nascore.meta.learners import Inner, Parameters, fomaml_gradient, stateless
+from nascore.meta.task_adaptation import Grad, plain_grad
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 SETTINGS = Path(__file__).parent / "auto_meta.yaml"
@@ -83,18 +86,19 @@ def speed(channels: int, shots: int, *, repeats: int) -> dict[str, Any]:
         labels.repeat_interleave(QUERIES).expand(TASKS, -1),
     )
 
-    def gradient(*task: Tensor) -> Parameters:
+    def gradient(*task: Tensor, grad: Grad = torch.func.grad) -> Parameters:
         inner = Inner("sgd", 0.01, INNER_STEPS)
         given = {name: p.to(task[0].dtype) for name, p in parameters.items()}
-        return maml_gradient(forward, given, *task, inner=inner, first_order=True)[0]
+        return fomaml_gradient(forward, given, *task, inner=inner, grad=grad)
 
-    engine = TaskEngine()
-    engine.run("speed", gradient, *tasks)
+    engine, plain = TaskEngine(), partial(gradient, grad=plain_grad)
+    engine.run("speed", gradient, *tasks, plain=plain)
     ways = {
         "loop": lambda: run_looped(gradient, *tasks),
         "vmap": lambda: run_vmapped(gradient, *tasks),
         "channels_last": lambda: run_channels_last(gradient, *tasks),
-        "engine": lambda: engine.run("speed", gradient, *tasks),
+        "plain": lambda: run_channels_last(plain, *tasks),
+        "engine": lambda: engine.run("speed", gradient, *tasks, plain=plain),
     }
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -121,9 +125,14 @@ def _difference(gradient: Callable[..., Parameters], tasks: Sequence[Tensor]) ->
     few = [part[:2].double() if part.is_floating_point() else part[:2] for part in tasks]
     one_by_one = run_looped(gradient, *few)
     most = max(float(one.abs().max()) for one in one_by_one.values())
+    others = (
+        run_vmapped(gradient, *few),
+        run_channels_last(gradient, *few),
+        run_channels_last(partial(gradient, grad=plain_grad), *few),
+    )
     return max(
         float((other[name] - one_by_one[name]).abs().max()) / most
-        for other in (run_vmapped(gradient, *few), run_channels_last(gradient, *few))
+        for other in others
         for name in one_by_one
     )
 
@@ -200,13 +209,14 @@ def _speed_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{INNER_STEPS} inner",
         "SGD steps, four convolutions, 28x28; one CPU thread, and its own time. The engine has",
         "measured all ways once.",
+        "`plain`: one after the other, channels last, by autograd alone.",
         "",
-        "| channels | shots | loop, s | vmap, s | channels last, s | engine, s | "
+        "| channels | shots | loop, s | vmap, s | channels last, s | plain, s | engine, s | "
         "engine against loop | chosen | difference |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(
             f"| {row['channels']} | {row['shots']} | {row['loop_s']:.3f} | {row['vmap_s']:.3f} | "
-            f"{row['channels_last_s']:.3f} | {row['engine_s']:.3f} | "
+            f"{row['channels_last_s']:.3f} | {row['plain_s']:.3f} | {row['engine_s']:.3f} | "
             f"{row['loop_s'] / row['engine_s']:.2f} times | "
             f"{row['chosen']} | {row['largest_difference']:.1e} |"
             for row in rows

@@ -299,8 +299,12 @@ class FewShotCellSpaceConfig(SpaceSection):
     """The most blocks of a cell; a cell may have fewer."""
     num_cells: Annotated[int, Field(ge=1, le=16)] = 4
     """Cells one after the other; every second one halves the map."""
+    reduction: Literal["strided", "max_pool"] = "strided"
+    """How: by strides where the second cell reads its inputs, or by a 2x2 max pool behind it, as in
+    the network of MAML, which tells new classes apart better on small images."""
     stem_stride: Literal[1, 2] = 1
-    """2 halves the map before the first cell: a quarter of the work, for images such as 28x28."""
+    """2 halves the map before the first cell, in the same way: a quarter of the work, for images
+    such as 28x28."""
     search_channels: Positive = 9
     """Of every block while searching; with 9 the published cell has 28.7 thousand weights."""
     final_channels: Positive = 17

@@ -3,10 +3,11 @@
 A cell reads the outputs of the two cells before it, nodes 0 and 1. Each of its blocks, nodes 2, 3,
 ..., adds two operations, each on an earlier node. The cell's output is the concatenation of all its
 nodes, the two inputs among them. The same cell is stacked several times; every second one makes its
-inputs half as large first. A genotype starts with the number of blocks less one, then four tokens
-for each of the most blocks there may be (input, operation, input, operation); those behind the
-cell's own blocks mean nothing. That is how a progressive search, which adds a block at a time, has
-one space with one length.
+inputs half as large first, or has a max pool behind it.
+
+A genotype starts with the number of blocks less one, then four tokens for each of the most blocks
+there may be (input, operation, input, operation); those behind the cell's own blocks mean nothing.
+That is how a progressive search, which adds a block at a time, has one space with one length.
 
 Sources: PNAS (arXiv 1712.00559) for cells and blocks; Auto-Meta (arXiv 1806.06927) by its abstract;
 the published cell as transcribed in the code of MetaNAS (boschresearch/metanas). Choices of ours,
@@ -167,6 +168,7 @@ class FewShotCellSpace:
             channels=channels,
             num_cells=config.num_cells,
             stem_stride=config.stem_stride,
+            pools=config.reduction == "max_pool",
         )
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
@@ -174,7 +176,8 @@ class FewShotCellSpace:
         cell = self.cell(genotype)
         image = f"{shape.size}×{shape.size}×{shape.channels}, 3×3 stem"
         if self.config.stem_stride > 1:
-            image += f", stride {self.config.stem_stride}"
+            pools = self.config.reduction == "max_pool"
+            image += ", max pool 2×2" if pools else f", stride {self.config.stem_stride}"
         stacked = f"{self.config.num_cells} cells, every second half as large"
         nodes = [
             GraphNode("image", "image", "input", image),
@@ -214,15 +217,31 @@ class FewShotNetwork(nn.Module):
         channels: int,
         num_cells: int,
         stem_stride: int = 1,
+        pools: bool = False,
     ) -> None:
+        """
+        Args:
+            stem_stride: 2 halves the map in the stem.
+            pools: maps are halved by max pools, there and behind every second cell, while they have
+                more than one pixel; else by strides.
+        """
         super().__init__()
-        stem = ops.conv(shape.channels, channels, 3, stride=stem_stride)
+        stem = ops.conv(shape.channels, channels, 3, stride=1 if pools else stem_stride)
         self.stem = nn.Sequential(stem, nn.BatchNorm2d(channels))
+        if pools and stem_stride > 1:
+            self.stem.extend([nn.ReLU(), nn.MaxPool2d(stem_stride)])
+        size = shape.size // stem_stride
+        self.pooled: set[int] = set()
+        self.pool = nn.MaxPool2d(2)
         self.cells = nn.ModuleList()
         wide = channels * (NUM_INPUTS + len(cell))
         older, newer = (channels, False), (channels, False)  # channels; is it one size larger
         for number in range(num_cells):
-            reduces = number % 2 == 1
+            second = number % 2 == 1
+            reduces = second and not pools
+            if second and pools and size > 1:
+                self.pooled.add(number)
+                size //= 2
             halves = (reduces or older[1], reduces)
             self.cells.append(FewShotCell(cell, (older[0], newer[0]), halves, channels))
             older, newer = (newer[0], reduces), (wide, False)
@@ -232,8 +251,10 @@ class FewShotNetwork(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         older_BCHW = newer_BCHW = self.stem(x_BCHW)
-        for cell in self.cells:
+        for number, cell in enumerate(self.cells):
             older_BCHW, newer_BCHW = newer_BCHW, cell(older_BCHW, newer_BCHW)
+            if number in self.pooled:
+                older_BCHW, newer_BCHW = self.pool(older_BCHW), self.pool(newer_BCHW)
         logits_BK: Tensor = self.head(newer_BCHW)
         return logits_BK
 
