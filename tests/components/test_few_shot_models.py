@@ -32,6 +32,7 @@ from nascore.spaces import ImageShape, make_genotype, make_space
 
 WAYS, SHOTS, QUERIES = 3, 2, 4
 SETTINGS = TaskSettings(WAYS, (1, 8, 8), Inner("adam", 0.1, 20))
+PROTOTYPES = TaskSettings(WAYS, (1, 8, 8), Inner("sgd", 0.01, 1, prototypes=True))
 
 
 class Brightness(nn.Module):
@@ -70,9 +71,11 @@ def info(digits_folder: Path) -> DatasetInfo:
     return DatasetInfo.load(digits_folder)
 
 
-def predictor(info: DatasetInfo, slope: float = 1.0) -> Predictor:
+def predictor(
+    info: DatasetInfo, slope: float = 1.0, settings: TaskSettings = SETTINGS
+) -> Predictor:
     torch.manual_seed(0)
-    return Predictor(FewShotLearner(Brightness(slope), SETTINGS), info).eval()
+    return Predictor(FewShotLearner(Brightness(slope), settings), info).eval()
 
 
 class House:
@@ -113,8 +116,11 @@ def house(store: str, tmp_path: Path) -> Iterator[House]:
     sys.path[:] = before
 
 
-def test_one_artifact_learns_a_task_and_answers(house: House, info: DatasetInfo) -> None:
-    network = predictor(info)
+@pytest.mark.parametrize("settings", [SETTINGS, PROTOTYPES])
+def test_one_artifact_learns_a_task_and_answers(
+    house: House, info: DatasetInfo, settings: TaskSettings
+) -> None:
+    network = predictor(info, settings=settings)
     run_id = house.client.create_run(house.experiment).info.run_id
     made = house.register(network, run_id=run_id)
     loaded = mlflow.pyfunc.load_model(made.uri)

@@ -185,3 +185,26 @@ def test_a_stem_of_stride_two_leaves_a_quarter_of_the_work() -> None:
     assert isinstance(network, FewShotNetwork)
     assert network.stem(torch.zeros(1, 1, 28, 28)).shape == (1, 3, 14, 14)
     assert "stride 2" in space.graph(genotype, shape).nodes[0].detail
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(28, [14, 14, 7, 7]), (4, [2, 2, 1, 1])])
+def test_maps_are_halved_by_max_pools(size: int, sizes: list[int]) -> None:
+    config = FewShotCellSpaceConfig(
+        reduction="max_pool", stem_stride=2, num_cells=4, search_channels=3
+    )
+    space, shape = FewShotCellSpace(config), ImageShape(1, size, 5)
+    genotype = space.genotype(PUBLISHED[:1])
+    network = space.build(genotype, shape).eval()
+    assert isinstance(network, FewShotNetwork)
+    seen: list[torch.Tensor] = []
+    for cell in network.cells:
+        cell.register_forward_hook(lambda _m, inputs, out: seen.extend([inputs[1], out]))
+    x = torch.randn(2, 1, size, size)
+    assert network(x).shape == (2, 5)
+    assert [part.shape[-1] for part in seen[1::2]] == sizes
+    newer, before = seen[4], seen[3]
+    expected = torch.nn.functional.max_pool2d(before, 2)
+    torch.testing.assert_close(newer, expected)
+    stem = torch.nn.functional.max_pool2d(network.stem[:2](x).relu(), 2)
+    torch.testing.assert_close(seen[0], stem)
+    assert "max pool 2×2" in space.graph(genotype, shape).nodes[0].detail
