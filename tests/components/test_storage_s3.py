@@ -3,6 +3,7 @@
 import io
 import logging
 import pickle
+import shutil
 import sys
 import threading
 import time
@@ -160,6 +161,40 @@ def test_a_folder_is_the_same_data_here_and_there(
     ):
         assert torch.equal(found[0], expected[0])
         assert torch.equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("layout", ["groups", "tables"])
+def test_splits_by_classes_are_the_same_here_and_there(
+    layout: str, s3: Any, tree: Path, tmp_path: Path
+) -> None:
+    """Folders of folders, and the tables that mini-ImageNet publishes."""
+    here = tmp_path / "here"
+    for name in ("ant", "bee", "cow & calf"):
+        shutil.copytree(
+            tree / name, here / f"from {name}" / name if layout == "groups" else here / name
+        )
+    if layout == "tables":
+        for split, label in {"train": "bee", "val": "cow & calf", "test": "ant"}.items():
+            (here / f"{split}.csv").write_text(f"filename,label\nx.jpg,{label}\n")
+    for path in here.rglob("*.*"):
+        key = f"classes-{layout}/{path.relative_to(here).as_posix()}"
+        s3.put_object(Bucket="data", Key=key, Body=path.read_bytes())
+    settings = {"split_by": "class", "image_size": 8}
+    remote = S3(tmp_path / "copies", cache_bytes=CACHE)
+    local = prepared(f"imagefolder:{here}", tmp_path / "local", **settings)
+    far = prepared(
+        f"imagefolder:s3://data/classes-{layout}", tmp_path / "far", remote=remote, **settings
+    )
+    assert far.class_splits == local.class_splits
+    assert far.classes == local.classes
+    if layout == "tables":
+        assert [far.classes[label] for label in far.class_splits.train] == ["bee"]
+    for name in ("train", "valid", "test"):
+        one, other = (
+            next(getattr(load(tmp_path / where / "dataset", CPU), name).pixel_batches(64))
+            for where in ("local", "far")
+        )
+        assert torch.equal(one, other)
 
 
 def test_what_is_here_already_is_not_fetched(
