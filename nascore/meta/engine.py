@@ -106,16 +106,12 @@ class TaskEngine:
 
         if kind in self._ways:
             return run(self._ways[kind])
-        key: tuple[Hashable, ...] = (
-            kind,
-            *(tuple(x.shape) for x in tensors),
-            str(tensors[0].dtype),
-        )
-        key = (*key, str(tensors[0].device))
+        first = tensors[0]
+        key = (kind, *(tuple(x.shape) for x in tensors), str(first.dtype), str(first.device))
         if key not in self.chosen:
             few = [x[:_MEASURED] for x in tensors]
             seconds = {
-                way: _measure(partial(run, way, few), tensors[0].device)
+                way: _measure(partial(run, way, few), first.device)
                 for way in _ways(tensors, has_plain=plain is not None)
             }
             self.seconds[key] = seconds

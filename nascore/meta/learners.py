@@ -1,8 +1,8 @@
 """Meta-learners as pure functions of a network's parameters: Reptile, first-order MAML and MAML.
 
 A task is learned by `adapt` (`nascore.meta.task_adaptation`). The meta-learners find parameters
-from which that works well. Sources: Reptile (arXiv
-1803.02999) and its released code, MAML (arXiv 1703.03400).
+from which that works well. Sources: Reptile (arXiv 1803.02999) and its released code, MAML (arXiv
+1703.03400). Those of first order take a `grad` that cannot be differentiated again, too.
 
 Batch norm always uses the statistics of the batch, while a task is learned and while it is judged
 (`stateless`); with running averages few-shot accuracy breaks down.
@@ -10,6 +10,7 @@ Batch norm always uses the statistics of the batch, while a task is learned and 
 Shapes: N images of a support set, M of a query set, K classes, S inner steps.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -100,7 +101,8 @@ def fomaml_gradient(
     The way from prototypes to the last layer is differentiated; the steps are constants.
     """
     start = begin(forward, parameters, support_x, support_y, inner=inner)
-    adapted = adapt(forward, parameters, support_x, support_y, inner=inner, grad=grad)
+    onwards = dataclasses.replace(inner, prototypes=False)
+    adapted = adapt(forward, start, support_x, support_y, inner=onwards, grad=grad)
     steps = {name: adapted[name] - start[name] for name in start}
 
     def after(parameters: Parameters) -> Tensor:
