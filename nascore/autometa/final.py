@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from nascore.arms import run_both
@@ -68,10 +69,15 @@ def meta_train_final(
         shape = task.shape
         four = FourConvolutions(shape.channels, shape.size, shape.num_classes, channels=channels)
     data = FewShotData.of(task.splits)
+    # Where each has one thread in any case, the other core would be idle.
+    on_cpu = device_of(task.final).type == "cpu"
+    at_once = (on_cpu and torch.get_num_threads() == 1) or has_small_steps(
+        task, options.episode, options.final
+    )
     own, other = run_both(
         lambda: _judged(task, options, data, network, on_step=_progress_of(task, options)),
         lambda: _judged(task, options, data, four),
-        at_once=has_small_steps(task, options.episode, options.final),
+        at_once=at_once,
     )
     details = _details(task, options, genotype, own, other, channels)
     _report(task, details)

@@ -245,6 +245,27 @@ def test_the_winner_is_tested_beside_four_convolutions_of_no_fewer_weights(
     json.dumps(final.summary())
 
 
+@pytest.mark.parametrize(("threads", "at_once"), [(1, True), (2, False)])
+def test_both_are_trained_at_once_where_each_has_one_thread(
+    searched: tuple[Task, SearchResult, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    threads: int,
+    at_once: bool,
+) -> None:
+    class Seen(Exception):
+        pass
+
+    def run_both(*arms: object, at_once: bool) -> None:
+        raise Seen(at_once)
+
+    monkeypatch.setattr("nascore.autometa.final.run_both", run_both)
+    monkeypatch.setattr("nascore.autometa.final.has_small_steps", lambda *_: False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    with pytest.raises(Seen) as seen:
+        auto_meta.train_final(searched[0], searched[1])
+    assert seen.value.args == (at_once,)
+
+
 def test_the_winner_is_a_learner_that_can_be_saved(
     tmp_path: Path, final: FinalModel, searched: tuple[Task, SearchResult, Any]
 ) -> None:
