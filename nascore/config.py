@@ -301,7 +301,7 @@ class FewShotCellSpaceConfig(SpaceSection):
     """Cells one after the other; every second one halves the map."""
     reduction: Literal["strided", "max_pool"] = "strided"
     """How: by strides where the second cell reads its inputs, or by a 2x2 max pool behind it, as in
-    the network of MAML, which tells new classes apart better on small images."""
+    the network of MAML."""
     stem_stride: Literal[1, 2] = 1
     """2 halves the map before the first cell, in the same way: a quarter of the work, for images
     such as 28x28."""
