@@ -298,10 +298,18 @@ class FewShotCellSpaceConfig(SpaceSection):
     max_blocks: Annotated[int, Field(ge=1, le=8)] = 5
     """The most blocks of a cell; a cell may have fewer."""
     num_cells: Annotated[int, Field(ge=1, le=16)] = 4
-    """Cells one after the other; every second one halves the map."""
+    """Cells one after the other."""
     reduction: Literal["strided", "max_pool"] = "strided"
-    """How: by strides where the second cell reads its inputs, or by a 2x2 max pool behind it, as in
-    the network of MAML."""
+    """How maps are halved: by strides where a cell reads its inputs, or by a 2x2 max pool behind
+    it, as in the network of MAML."""
+    halve_every: Annotated[int, Field(ge=1, le=16)] = 2
+    """The last of so many cells halves the map; 1, every cell, needs max pools."""
+    cell_output: Literal["all", "loose_ends"] = "all"
+    """What a cell gives on, side by side: all its nodes with its two inputs, or only the blocks
+    that no other block reads; then inputs with the channels of the cell are read without a 1x1."""
+    head: Literal["average", "flatten"] = "average"
+    """What the last layer reads of a channel: its mean, or its value in every place, as in the
+    network of MAML; best with maps of few pixels."""
     stem_stride: Literal[1, 2] = 1
     """2 halves the map before the first cell, in the same way: a quarter of the work, for images
     such as 28x28."""
@@ -309,6 +317,15 @@ class FewShotCellSpaceConfig(SpaceSection):
     """Of every block while searching; with 9 the published cell has 28.7 thousand weights."""
     final_channels: Positive = 17
     """Of every block of the final network; with 17 the published cell has 100 thousand weights."""
+
+    @model_validator(mode="after")
+    def _older_input_is_one_halving_away(self) -> Self:
+        if self.halve_every == 1 and self.reduction == "strided":
+            raise ValueError(
+                "halve_every: 1 with strides would put two halvings between a cell and its older "
+                "input; set reduction: max_pool, or halve_every: 2"
+            )
+        return self
 
     @field_validator("operations")
     @classmethod

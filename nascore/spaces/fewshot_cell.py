@@ -2,8 +2,9 @@
 
 A cell reads the outputs of the two cells before it, nodes 0 and 1. Each of its blocks, nodes 2, 3,
 ..., adds two operations, each on an earlier node. The cell's output is the concatenation of all its
-nodes, the two inputs among them. The same cell is stacked several times; every second one makes its
-inputs half as large first, or has a max pool behind it.
+nodes, the two inputs among them, or of the blocks that no other block reads. The same cell is
+stacked several times; every second one makes its inputs half as large first, or has a max pool
+behind it.
 
 A genotype starts with the number of blocks less one, then four tokens for each of the most blocks
 there may be (input, operation, input, operation); those behind the cell's own blocks mean nothing.
@@ -13,6 +14,8 @@ Sources: PNAS (arXiv 1712.00559) for cells and blocks; Auto-Meta (arXiv 1806.069
 the published cell as transcribed in the code of MetaNAS (boschresearch/metanas). Choices of ours,
 where nothing was published: the six operations, the number of cells, the same channels everywhere
 (as the network of MAML has), both inputs made smaller before a reduction cell, global pooling.
+By the figure of the paper all nodes are put together; loose ends are how PNAS does it, which takes
+unread inputs, too.
 """
 
 from collections.abc import Iterator
@@ -26,7 +29,7 @@ from nascore import ops
 from nascore.config import FewShotCellSpaceConfig, FewShotOperation
 from nascore.genotype import Genotype
 from nascore.spaces import ArchitectureGraph, GraphNode, ImageShape, Phase, check
-from nascore.spaces.micro import NUM_INPUTS, Block, Cell, Half, least_order
+from nascore.spaces.micro import NUM_INPUTS, Block, Cell, Half, least_order, loose_ends
 
 OPS: tuple[str, ...] = get_args(FewShotOperation)
 _SHORT = (
@@ -67,6 +70,13 @@ def width(cell: Cell) -> int:
     """The most blocks that are as deep as each other."""
     levels = _levels(cell)
     return max(map(levels.count, levels))
+
+
+def outputs(cell: Cell, config: FewShotCellSpaceConfig) -> tuple[int, ...]:
+    """The nodes that a cell gives on, inputs being nodes 0 and 1."""
+    if config.cell_output == "all":
+        return tuple(range(NUM_INPUTS + len(cell)))
+    return tuple(node for node in loose_ends(cell) if node >= NUM_INPUTS)
 
 
 def _levels(cell: Cell) -> list[int]:
@@ -160,16 +170,7 @@ class FewShotCellSpace:
 
     def build(self, genotype: Genotype, shape: ImageShape, phase: Phase = "search") -> nn.Module:
         cell = tuple(least_order(self.cell(genotype)))  # equal keys are the very same network
-        config = self.config
-        channels = config.final_channels if phase == "final" else config.search_channels
-        return FewShotNetwork(
-            cell,
-            shape,
-            channels=channels,
-            num_cells=config.num_cells,
-            stem_stride=config.stem_stride,
-            pools=config.reduction == "max_pool",
-        )
+        return FewShotNetwork(cell, shape, self.config, phase)
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
         """One cell, drawn once; how often it stands in the network is in the details."""
@@ -178,7 +179,8 @@ class FewShotCellSpace:
         if self.config.stem_stride > 1:
             pools = self.config.reduction == "max_pool"
             image += ", max pool 2×2" if pools else f", stride {self.config.stem_stride}"
-        stacked = f"{self.config.num_cells} cells, every second half as large"
+        every = self.config.halve_every
+        stacked = f"{self.config.num_cells} cells, one in {every} halves the map"
         nodes = [
             GraphNode("image", "image", "input", image),
             GraphNode("0", "older input", "sum", "the cell before the last"),
@@ -191,7 +193,7 @@ class FewShotCellSpace:
                 nodes.append(GraphNode(own, *_DRAWN[operation]))
                 edges += [(str(source), own, ""), (own, str(number), "")]
             nodes.append(GraphNode(str(number), f"block {number}", "sum", "sum"))
-        names = [str(number) for number in range(NUM_INPUTS + len(cell))]
+        names = [str(node) for node in outputs(cell, self.config)]
         edges += [*((name, "cell", "") for name in names), ("cell", "classes", "")]
         nodes.append(GraphNode("cell", "cell output", "conv", f"concatenated; {stacked}"))
         nodes.append(GraphNode("classes", "classes", "output", str(shape.num_classes)))
@@ -207,46 +209,42 @@ def _words(half: Half) -> str:
 
 
 class FewShotNetwork(nn.Module):
-    """Stem, cells, ReLU, global average pooling and a linear layer."""
+    """Stem, cells, ReLU, global average pooling or none, and a linear layer."""
 
     def __init__(
-        self,
-        cell: Cell,
-        shape: ImageShape,
-        *,
-        channels: int,
-        num_cells: int,
-        stem_stride: int = 1,
-        pools: bool = False,
+        self, cell: Cell, shape: ImageShape, config: FewShotCellSpaceConfig, phase: Phase
     ) -> None:
-        """
-        Args:
-            stem_stride: 2 halves the map in the stem.
-            pools: maps are halved by max pools, there and behind every second cell, while they have
-                more than one pixel; else by strides.
-        """
         super().__init__()
-        stem = ops.conv(shape.channels, channels, 3, stride=1 if pools else stem_stride)
+        channels = config.final_channels if phase == "final" else config.search_channels
+        pools = config.reduction == "max_pool"
+        stride = config.stem_stride
+        stem = ops.conv(shape.channels, channels, 3, stride=1 if pools else stride)
         self.stem = nn.Sequential(stem, nn.BatchNorm2d(channels))
-        if pools and stem_stride > 1:
-            self.stem.extend([nn.ReLU(), nn.MaxPool2d(stem_stride)])
-        size = shape.size // stem_stride
+        if pools and stride > 1:
+            self.stem.extend([nn.ReLU(), nn.MaxPool2d(stride)])
+        size = shape.size // stride if pools else -(-shape.size // stride)
         self.pooled: set[int] = set()
         self.pool = nn.MaxPool2d(2)
         self.cells = nn.ModuleList()
-        wide = channels * (NUM_INPUTS + len(cell))
+        wide = channels * len(outputs(cell, config))
         older, newer = (channels, False), (channels, False)  # channels; is it one size larger
-        for number in range(num_cells):
-            second = number % 2 == 1
-            reduces = second and not pools
-            if second and pools and size > 1:
+        for number in range(config.num_cells):
+            halves = number % config.halve_every == config.halve_every - 1
+            if halves and pools and size > 1:
                 self.pooled.add(number)
                 size //= 2
-            halves = (reduces or older[1], reduces)
-            self.cells.append(FewShotCell(cell, (older[0], newer[0]), halves, channels))
+            reduces = halves and not pools
+            if reduces:
+                size = -(-size // 2)
+            larger = (reduces or older[1], reduces)
+            self.cells.append(FewShotCell(cell, (older[0], newer[0]), larger, channels, config))
             older, newer = (newer[0], reduces), (wide, False)
+        average = config.head == "average"
         self.head = nn.Sequential(
-            nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(wide, shape.num_classes)
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1) if average else nn.Identity(),
+            nn.Flatten(),
+            nn.Linear(wide * (1 if average else size**2), shape.num_classes),
         )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -263,7 +261,12 @@ class FewShotCell(nn.Module):
     """One cell of the stack; all its nodes have the same channels and size."""
 
     def __init__(
-        self, cell: Cell, inputs: tuple[int, int], halves: tuple[bool, bool], channels: int
+        self,
+        cell: Cell,
+        inputs: tuple[int, int],
+        halves: tuple[bool, bool],
+        channels: int,
+        config: FewShotCellSpaceConfig,
     ) -> None:
         """
         Args:
@@ -271,13 +274,19 @@ class FewShotCell(nn.Module):
             halves: which of them are made half as large.
         """
         super().__init__()
-        self.inputs = nn.ModuleList(
-            ops.FactorisedReduction(given, channels)
-            if half
-            else ops.relu_conv_bn(given, channels, 1)
-            for given, half in zip(inputs, halves, strict=True)
-        )
         self.read = tuple(node for block in cell for node, _ in block)
+        self.given = outputs(cell, config)
+        always = config.cell_output == "all"
+        self.inputs = nn.ModuleList()
+        for node, (given, half) in enumerate(zip(inputs, halves, strict=True)):
+            if not always and node not in self.read:
+                self.inputs.append(nn.Identity())
+            elif half:
+                self.inputs.append(ops.FactorisedReduction(given, channels))
+            elif always or given != channels:
+                self.inputs.append(ops.relu_conv_bn(given, channels, 1))
+            else:
+                self.inputs.append(nn.Identity())
         self.operations = nn.ModuleList(
             make_operation(OPS[operation], channels) for block in cell for _, operation in block
         )
@@ -287,7 +296,7 @@ class FewShotCell(nn.Module):
         for i in range(0, len(self.read), 2):
             left_BCHW = self.operations[i](nodes[self.read[i]])
             nodes.append(left_BCHW + self.operations[i + 1](nodes[self.read[i + 1]]))
-        return torch.cat(nodes, dim=1)
+        return torch.cat([nodes[node] for node in self.given], dim=1)
 
 
 def make_operation(name: str, channels: int) -> nn.Module:

@@ -1,7 +1,7 @@
 """What is particular to the few-shot cells: counting them, growing them, and the published one."""
 
 import itertools
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
@@ -122,7 +122,8 @@ def test_every_second_cell_halves_the_map(size: int) -> None:
 def test_a_cell_sums_its_blocks_and_concatenates_all_nodes() -> None:
     identity = OPS.index("identity")
     cell: Cell = (((0, identity), (1, identity)), ((2, identity), (1, identity)))
-    module = FewShotNetwork(cell, ImageShape(1, 8, 3), channels=4, num_cells=1).eval().cells[0]
+    config = FewShotCellSpaceConfig(search_channels=4, num_cells=1)
+    module = FewShotNetwork(cell, ImageShape(1, 8, 3), config, "search").eval().cells[0]
     x, y = torch.randn(2, 2, 4, 8, 8)
     first, second = module.inputs[0](x), module.inputs[1](y)
     expected = torch.cat([first, second, first + second, first + 2 * second], dim=1)
@@ -140,6 +141,64 @@ def test_operations_keep_the_shape_and_work_on_many_tasks_at_once(name: str) -> 
     for i, task in enumerate(x):
         expected = forward({key: p[i] for key, p in stacked.items()}, task)
         torch.testing.assert_close(results[i], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_cell_may_give_on_its_loose_ends_alone() -> None:
+    identity, pool, conv = (OPS.index(name) for name in ("identity", "max_pool_3x3", "conv_3x3"))
+    cell: Cell = (
+        ((0, identity), (1, pool)),
+        ((2, identity), (2, identity)),
+        ((1, conv), (1, conv)),
+    )
+    config = FewShotCellSpaceConfig(search_channels=4, num_cells=2, cell_output="loose_ends")
+    space, shape = FewShotCellSpace(config), ImageShape(1, 8, 3)
+    first = FewShotNetwork(cell, shape, config, "search").eval().cells[0]
+    assert all(isinstance(part, torch.nn.Identity) for part in first.inputs)
+    x, y = torch.randn(2, 2, 4, 8, 8)
+    two = 2 * (x + torch.nn.functional.max_pool2d(y, 3, stride=1, padding=1))
+    three = first.operations[4](y) + first.operations[5](y)
+    torch.testing.assert_close(first(x, y), torch.cat([two, three], dim=1))
+    edges = space.graph(space.genotype(cell), shape).edges
+    sources = {source for source, target, _ in edges if target == "cell"}
+    assert sources == {"3", "4"}
+
+
+def test_inputs_that_no_block_reads_have_no_weights_where_loose_ends_are_given_on() -> None:
+    chain: Cell = (((1, OPS.index("conv_3x3")), (1, OPS.index("max_pool_3x3"))),)
+    config = FewShotCellSpaceConfig(search_channels=4, num_cells=4, cell_output="loose_ends")
+    network = FewShotNetwork(chain, ImageShape(1, 8, 3), config, "search")
+    network(torch.randn(2, 1, 8, 8)).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("reduction", ["strided", "max_pool"])
+@pytest.mark.parametrize("size", [2, 7, 11, 28])
+@pytest.mark.parametrize("stem_stride", [1, 2])
+def test_the_last_layer_may_read_every_place(
+    reduction: Literal["strided", "max_pool"], size: int, stem_stride: Literal[1, 2]
+) -> None:
+    config = FewShotCellSpaceConfig(
+        search_channels=3, reduction=reduction, stem_stride=stem_stride, head="flatten"
+    )
+    network = FewShotNetwork(PUBLISHED[:2], ImageShape(1, size, 5), config, "search").eval()
+    seen: list[torch.Tensor] = []
+    network.head.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
+    logits = network(torch.randn(2, 1, size, size))
+    torch.testing.assert_close(logits, network.head[-1](seen[0].relu().flatten(1)))
+
+
+def test_every_cell_may_have_a_max_pool_behind_it() -> None:
+    config = FewShotCellSpaceConfig(
+        reduction="max_pool", halve_every=1, stem_stride=2, num_cells=3, search_channels=3
+    )
+    network = FewShotNetwork(PUBLISHED[:1], ImageShape(1, 28, 5), config, "search").eval()
+    seen: list[int] = []
+    for cell in network.cells:
+        cell.register_forward_hook(lambda _m, _i, out: seen.append(out.shape[-1]))
+    network(torch.randn(2, 1, 28, 28))
+    assert seen == [14, 7, 3]
+    with pytest.raises(ValidationError, match="set reduction: max_pool"):
+        FewShotCellSpaceConfig(halve_every=1)
 
 
 def test_identifier_says_which_operations_there_are() -> None:
@@ -172,7 +231,9 @@ def test_no_operations_and_no_blocks_are_refused() -> None:
 def test_a_stem_of_stride_two_leaves_a_quarter_of_the_work() -> None:
     shape, cell = ImageShape(1, 28, 5), PUBLISHED[:2]
     whole, half = (
-        FewShotNetwork(cell, shape, channels=4, num_cells=2, stem_stride=stride)
+        FewShotCellSpace(
+            FewShotCellSpaceConfig(search_channels=4, num_cells=2, stem_stride=stride)
+        ).build(SPACE.genotype(cell), shape)
         for stride in (1, 2)
     )
     costs = [count(network, shape) for network in (whole, half)]
