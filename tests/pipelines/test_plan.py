@@ -44,10 +44,12 @@ def test_a_budget_of_time_is_turned_into_steps_by_measuring(
     result = plan("--json", **{f"search.budget.{unit}": amount})
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert found["seconds"] == pytest.approx(seconds, rel=0.03)
     before, after = found["step_s"]
     assert 0 < before < after
-    assert found["steps"] == pytest.approx(0.1 * seconds / before + 0.9 * seconds / after, rel=0.01)
+    # Steps are whole, and on a busy machine sixty seconds hold few of them.
+    assert found["seconds"] == pytest.approx(seconds, rel=0.01, abs=2 * after)
+    expected = 0.1 * seconds / before + 0.9 * seconds / after
+    assert found["steps"] == pytest.approx(expected, rel=0.01, abs=2)
 
 
 def test_a_person_reads_it_in_lines() -> None:
