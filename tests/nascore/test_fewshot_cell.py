@@ -173,12 +173,19 @@ def test_inputs_that_no_block_reads_have_no_weights_where_loose_ends_are_given_o
 
 @pytest.mark.parametrize("reduction", ["strided", "max_pool"])
 @pytest.mark.parametrize("size", [2, 7, 11, 28])
-@pytest.mark.parametrize("stem_stride", [1, 2])
+@pytest.mark.parametrize(("stem_stride", "num_cells"), [(1, 4), (2, 1), (2, 4)])
 def test_the_last_layer_may_read_every_place(
-    reduction: Literal["strided", "max_pool"], size: int, stem_stride: Literal[1, 2]
+    reduction: Literal["strided", "max_pool"],
+    size: int,
+    stem_stride: Literal[1, 2],
+    num_cells: int,
 ) -> None:
     config = FewShotCellSpaceConfig(
-        search_channels=3, reduction=reduction, stem_stride=stem_stride, head="flatten"
+        search_channels=3,
+        reduction=reduction,
+        stem_stride=stem_stride,
+        num_cells=num_cells,
+        head="flatten",
     )
     network = FewShotNetwork(PUBLISHED[:2], ImageShape(1, size, 5), config, "search").eval()
     seen: list[torch.Tensor] = []
