@@ -309,7 +309,7 @@ class FewShotCellSpaceConfig(SpaceSection):
     that no other block reads; then inputs with the channels of the cell are read without a 1x1."""
     head: Literal["average", "flatten"] = "average"
     """What the last layer reads of a channel: its mean, or its value in every place, as in the
-    network of MAML; best with maps of few pixels."""
+    network of MAML; its weights grow with the pixels of the last map."""
     stem_stride: Literal[1, 2] = 1
     """2 halves the map before the first cell, in the same way: a quarter of the work, for images
     such as 28x28."""

@@ -3,8 +3,8 @@
 A cell reads the outputs of the two cells before it, nodes 0 and 1. Each of its blocks, nodes 2, 3,
 ..., adds two operations, each on an earlier node. The cell's output is the concatenation of all its
 nodes, the two inputs among them, or of the blocks that no other block reads. The same cell is
-stacked several times; every second one makes its inputs half as large first, or has a max pool
-behind it.
+stacked several times; every second one, or as `halve_every` says, makes its inputs half as large
+first, or has a max pool behind it.
 
 A genotype starts with the number of blocks less one, then four tokens for each of the most blocks
 there may be (input, operation, input, operation); those behind the cell's own blocks mean nothing.
@@ -14,8 +14,8 @@ Sources: PNAS (arXiv 1712.00559) for cells and blocks; Auto-Meta (arXiv 1806.069
 the published cell as transcribed in the code of MetaNAS (boschresearch/metanas). Choices of ours,
 where nothing was published: the six operations, the number of cells, the same channels everywhere
 (as the network of MAML has), both inputs made smaller before a reduction cell, global pooling.
-By the figure of the paper all nodes are put together; loose ends are how PNAS does it, which takes
-unread inputs, too.
+By the figure of the paper all nodes are put together; loose ends are as in the micro space of ENAS,
+but without inputs that no block reads.
 """
 
 from collections.abc import Iterator

@@ -346,7 +346,7 @@ def test_told_to_stop_it_ends_within_seconds_with_the_best_so_far(
         _, said = process.communicate(timeout=60)
         seconds = time.monotonic() - start
     assert process.returncode == 1
-    assert seconds < 10  # alone two or three; a pod is given thirty
+    assert seconds < 10  # 5.1 was seen on a busy machine; a pod is given thirty
     assert not running_in(out), "nothing works on behind the back of the command"
     result = SearchResult.from_dict(json.loads((out / "search_result.json").read_text()))
     accuracies = [child.valid_accuracy for child in result.arm.children]
