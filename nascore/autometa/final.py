@@ -26,7 +26,7 @@ from nascore.meta.learners import TaskScores
 from nascore.meta.product import FewShotLearner
 from nascore.meta.task_adaptation import TaskSettings
 from nascore.meta.training import MetaTrained, OnStep, inner_of, judge, meta_train
-from nascore.methods.options import AutoMetaOptions
+from nascore.methods.options import AutoMetaOptions, MetaOptions
 from nascore.spaces import ImageShape
 from nascore.spaces.fewshot_cell import FewShotCellSpace, depth, width
 from nascore.task import Task, device_of
@@ -75,8 +75,10 @@ def meta_train_final(
         task, options.episode, options.final
     )
     own, other = run_both(
-        lambda: _judged(task, options, data, network, on_step=_progress_of(task, options)),
-        lambda: _judged(task, options, data, four),
+        lambda: _judged(
+            task, options, options.final, data, network, on_step=_progress_of(task, options)
+        ),
+        lambda: _judged(task, options, options.control, data, four),
         at_once=at_once,
     )
     details = _details(task, options, genotype, own, other, channels)
@@ -134,6 +136,7 @@ def _progress_of(task: Task, options: AutoMetaOptions) -> OnStep:
 def _judged(
     task: Task,
     options: AutoMetaOptions,
+    meta: MetaOptions,
     data: FewShotData,
     network: nn.Module,
     *,
@@ -147,18 +150,18 @@ def _judged(
         return judge(
             trained,
             data.sampler(split, judging_shape(episode, shots=shots)),
-            options.final,
+            meta,
             num_tasks=num_tasks,
             generator=seeds.torch("final", split, shots, device=device),
             engine=engine,
             should_stop=task.should_stop,
         )
 
-    with threads_of(one=has_small_steps(task, episode, options.final)):
+    with threads_of(one=has_small_steps(task, episode, meta)):
         trained = meta_train(
             network.to(device),
-            data.sampler("train", training_shape(episode, options.final)),
-            options.final,
+            data.sampler("train", training_shape(episode, meta)),
+            meta,
             generator=seeds.torch("final", "tasks", device=device),
             engine=engine,
             should_stop=task.should_stop,
@@ -200,6 +203,7 @@ def _details(
         "four_convolutions": {
             "channels": channels,
             "num_params": other.num_params,
+            "inner": dataclasses.asdict(inner_of(options.control, judging=True)),
             "valid_accuracy": TaskScores.of(other.valid).mean,
             "duration_s": other.trained.duration_s,
         },

@@ -493,6 +493,9 @@ class AutoMetaOptions(FewShotOptions):
     with it."""
     final: MetaOptions = MetaOptions(outer_steps=2000)
     """The full meta-training of the winner, and of the four-convolution network beside it."""
+    four_convolutions: MetaOptions | None = None
+    """That of the four-convolution network, where tasks suit it at another rate or in more steps;
+    as `final` when not given. Training tasks and their number must be the same."""
     test_shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5)
     """Images of each class with which the trained network is tested, one after the other."""
     test_episodes: Annotated[int, Field(ge=600)] = 600
@@ -506,6 +509,22 @@ class AutoMetaOptions(FewShotOptions):
                 "set the first to measure, or the second to fomaml"
             )
         return self
+
+    @model_validator(mode="after")
+    def _control_sees_the_same(self) -> Self:
+        for name in ("outer_steps", "tasks", "train_shots", "turned", "transductive"):
+            own, other = getattr(self.final, name), getattr(self.control, name)
+            if own != other:
+                raise ValueError(
+                    f"four_convolutions.{name} = {other}: must be that of final, which is {own}; "
+                    "networks are compared by the same tasks"
+                )
+        return self
+
+    @property
+    def control(self) -> MetaOptions:
+        """The meta-training of the four-convolution network."""
+        return self.final if self.four_convolutions is None else self.four_convolutions
 
     @property
     def needs(self) -> tuple[Need, ...]:
