@@ -192,6 +192,7 @@ def _details(
     return {
         "episode": options.episode.model_dump(mode="json"),
         "learner": options.final.learner,
+        "inner": dataclasses.asdict(inner_of(options.final, judging=True)),
         "transductive": options.final.transductive,
         "cell": {
             "architecture": task.space.describe(genotype),

@@ -8,7 +8,7 @@ from typing import Any, cast
 import optuna
 import pytest
 import torch
-from few_shot_tasks import META, SPACE, make_task, outcome, prepare_digits
+from few_shot_tasks import META, OPTIONS, SPACE, make_task, outcome, prepare_digits
 from optuna.distributions import CategoricalDistribution
 
 from components.config import parse
@@ -23,6 +23,7 @@ from nascore.final import FinalModel
 from nascore.meta.convnet import FourConvolutions
 from nascore.meta.product import FewShotLearner
 from nascore.methods import auto_meta
+from nascore.methods.options import AutoMetaOptions
 from nascore.results import Child, SearchResult
 from nascore.samplers import ProposerSampler
 from nascore.samplers.parameters import ParameterSpace
@@ -244,6 +245,22 @@ def test_the_winner_is_tested_beside_four_convolutions_of_no_fewer_weights(
     json.dumps(final.summary())
 
 
+def test_the_four_convolutions_learn_tasks_in_their_own_way(
+    final: FinalModel, searched: tuple[Task, SearchResult, Any]
+) -> None:
+    task, result, _ = searched
+    own_way = {**META, "inner_lr": 0.3, "judge_steps": 2}
+    options = AutoMetaOptions.model_validate({**OPTIONS, "four_convolutions": own_way})
+    other = auto_meta.train_final(dataclasses.replace(task, options=options), result)
+    before, after = (model.details["auto_meta"] for model in (final, other))
+    assert before["four_convolutions"]["inner"] == before["inner"] == after["inner"]
+    learned = after["four_convolutions"]["inner"]
+    assert (learned["learning_rate"], learned["num_steps"]) == (0.3, 2)
+    for one, two in zip(before["tests"], after["tests"], strict=True):
+        assert one["own"] == two["own"]
+        assert one["four_convolutions"] != two["four_convolutions"]
+
+
 @pytest.mark.parametrize(("threads", "at_once"), [(1, True), (2, False)])
 def test_both_are_trained_at_once_where_each_has_one_thread(
     searched: tuple[Task, SearchResult, Any],
@@ -382,6 +399,27 @@ def test_second_order_needs_a_way_that_has_it() -> None:
         "search": {"space": {"name": "fewshot-cell"}, "options": options},
     }
     with pytest.raises(InputError, match="set the first to measure, or the second to fomaml"):
+        parse(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("outer_steps", 3),
+        ("tasks", 3),
+        ("train_shots", 2),
+        ("turned", True),
+        ("transductive", False),
+    ],
+)
+def test_the_control_must_see_the_same_tasks(name: str, value: object) -> None:
+    final = {"outer_steps": 2, "tasks": 2, "train_shots": 1, "transductive": True}
+    options = {"final": final, "four_convolutions": {**final, name: value}}
+    data = {
+        "method": "auto-meta",
+        "search": {"space": {"name": "fewshot-cell"}, "options": options},
+    }
+    with pytest.raises(InputError, match=f"four_convolutions.{name} = {value}: must be that of"):
         parse(data)
 
 

@@ -11,13 +11,18 @@ def score(mean: float, interval: float = 0.01) -> dict[str, Any]:
     return {"mean": mean, "interval": interval, "num_tasks": 600}
 
 
+def inner(num_steps: int, rate: float) -> dict[str, Any]:
+    return {"optimiser": "sgd", "learning_rate": rate, "num_steps": num_steps}
+
+
 def details(*differences: float) -> dict[str, Any]:
     return {
+        "inner": inner(3, 0.03),
         "episode": {"ways": 5, "shots": 1, "queries": 15},
         "transductive": False,
         "num_params": 28_123,
         "cell": {"architecture": "2=conv3(0)+max(1)", "blocks": 3, "depth": 2, "width": 2},
-        "four_convolutions": {"channels": 32, "num_params": 28_485},
+        "four_convolutions": {"channels": 32, "num_params": 28_485, "inner": inner(3, 0.03)},
         "tests": [
             {
                 "shots": shots,
@@ -39,6 +44,15 @@ def test_it_says_what_the_details_say() -> None:
     for told in ("28485", "95.0 ± 1.0%", "5.0 ± 1.0%", "+0.46", "600", "2=conv3(0)+max(1)"):
         assert told in shown
     assert "each for itself" in shown
+
+
+def test_it_says_how_each_network_learns_a_task() -> None:
+    given = details(0.05)
+    (shown,) = sections_of({"auto_meta": given}, None, {})
+    assert "in 3 steps of sgd at a rate of 0.03." in shown
+    given["four_convolutions"]["inner"] = inner(1, 0.1)
+    (shown,) = sections_of({"auto_meta": given}, None, {})
+    assert "rate of 0.03, and they in one step of sgd at a rate of 0.1." in shown
 
 
 @pytest.mark.parametrize(

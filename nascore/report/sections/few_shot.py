@@ -23,6 +23,7 @@ def section(
         environment.get_template("sections/few_shot.html.j2").render(
             details=details,
             verdict=_verdict(details["tests"]),
+            learned=_learned,
             networks=_timed((latency or {}).get("few_shot")),
         )
     )
@@ -31,6 +32,12 @@ def section(
 def _interval(score: Mapping[str, Any]) -> str:
     """Mean and half of the 95 % interval, in per cent."""
     return f"{100 * score['mean']:.1f} ± {100 * score['interval']:.1f}%"
+
+
+def _learned(inner: Mapping[str, Any]) -> str:
+    """How a task is learned."""
+    steps = "one step" if inner["num_steps"] == 1 else f"{inner['num_steps']} steps"
+    return f"{steps} of {inner['optimiser']} at a rate of {inner['learning_rate']:g}"
 
 
 def _timed(measured: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
