@@ -13,15 +13,8 @@ from nascore.counting import count
 from nascore.errors import GenotypeNotInSpace
 from nascore.meta.learners import stateless
 from nascore.spaces import ImageShape, make_genotype, sample
-from nascore.spaces.fewshot_cell import (
-    OPS,
-    PUBLISHED,
-    FewShotCellSpace,
-    FewShotNetwork,
-    depth,
-    make_operation,
-    width,
-)
+from nascore.spaces.fewshot_cell import PUBLISHED, FewShotCellSpace, depth, width
+from nascore.spaces.fewshot_network import OPS, FewShotNetwork, make_operation
 from nascore.spaces.micro import Cell
 
 SPACE = FewShotCellSpace(FewShotCellSpaceConfig())
