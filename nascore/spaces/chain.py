@@ -24,6 +24,7 @@ layer beyond that keeps the size and pools 3x3 with stride 1.
 
 import math
 from dataclasses import dataclass
+from itertools import combinations, product
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +85,8 @@ class ChainSpace:
         self.cardinalities = (config.vocabulary,) * (TOKENS_PER_LAYER * config.num_layers)
         # Searches name hundreds of architectures for each that they train.
         values = [self._paper_token(token) for token in range(config.vocabulary)]
-        self._connects = [[abs(a - b) < _SKIP_REACH for b in values] for a in values]
+        pairs = product(enumerate(values), repeat=2)
+        self._connects = {(i, j): abs(a - b) < _SKIP_REACH for (i, a), (j, b) in pairs}
         self._texts: dict[tuple[bool, tuple[int, ...]], str] = {}  # of layers without shortcuts
 
     def layers(self, genotype: Genotype) -> tuple[Layer, ...]:
@@ -94,7 +96,7 @@ class ChainSpace:
         layers = []
         for k, skip in enumerate(skips):
             start = TOKENS_PER_LAYER * k
-            sources = tuple(n for n in range(k) if self._connects[skip][skips[n]])
+            sources = tuple(n for n in range(k) if self._connects[skip, skips[n]])
             layers.append(self._layer(k == 0, genotype.tokens[start : start + 3], sources))
         return tuple(layers)
 
@@ -106,20 +108,16 @@ class ChainSpace:
         return Layer(op, kernel=kernel, filters=tokens[2] + 1, sources=sources)
 
     def canonical(self, genotype: Genotype) -> str:
-        return self.describe(genotype)
+        """What `describe` says, at a part of its cost: layers, then who is connected."""
+        check(self, genotype)
+        tokens, step = genotype.tokens, TOKENS_PER_LAYER
+        layers = [self._text(k == 0, tokens[k : k + 3]) for k in range(0, len(tokens), step)]
+        connects = map(self._connects.__getitem__, combinations(tokens[3::step], 2))
+        return f"{' '.join(layers)} {bytes(connects).hex()}"
 
     def describe(self, genotype: Genotype) -> str:
-        """All layers as `Layer` writes them, at a tenth of the cost."""
-        check(self, genotype)
-        tokens, parts = genotype.tokens, []
-        skips = tokens[3::TOKENS_PER_LAYER]
-        for k, skip in enumerate(skips):
-            start = TOKENS_PER_LAYER * k
-            text = self._text(k == 0, tokens[start : start + 3])
-            connects = self._connects[skip]
-            sources = [str(n) for n in range(k) if connects[skips[n]]]
-            parts.append(f"{text}<{','.join(sources)}" if sources else text)
-        return " ".join(parts)
+        """All layers as `Layer` writes them."""
+        return " ".join(map(str, self.layers(genotype)))
 
     def _text(self, is_first: bool, tokens: tuple[int, ...]) -> str:
         """Of a layer, by its first three tokens."""

@@ -236,6 +236,18 @@ def test_different_keys_are_described_differently(space: SearchSpace) -> None:
     assert all("\n" not in line for group in lines.values() for line in group)
 
 
+def test_keys_of_chains_tell_what_descriptions_tell() -> None:
+    space = ChainSpace(ChainSpaceConfig())
+    num_same = 0
+    for genotype in genotypes(space, 5):
+        key, line = space.canonical(genotype), space.describe(genotype)
+        for other in neighbours(space, genotype):
+            is_same = space.describe(other) == line
+            num_same += is_same
+            assert (space.canonical(other) == key) == is_same
+    assert num_same >= 20
+
+
 def test_graph_is_acyclic_and_names_its_nodes(space: SearchSpace) -> None:
     for genotype in genotypes(space, 30):
         graph = space.graph(genotype, COLOUR)
