@@ -153,6 +153,9 @@ def markdown(document: Mapping[str, Any]) -> str:
         "training; all query images of a task are one batch (transductive). Accuracies are in",
         "percent with 95 % intervals over 600 tasks; differences are of the same tasks. Depth and",
         "width are those of the cell; rank correlations are told before a stage is learned from.",
+        f"Minutes are of the whole pipeline, {document['jobs']} at a time. Tasks are learned in "
+        f"{_learned(document['runs'][0])}, by four",
+        f"convolutions in {_learned(document['runs'][0]['four_convolutions'])}.",
         "",
         "| shots | seed | Auto-Meta | four convolutions | difference | weights | of MAML's | "
         "depth | width | rank correlations | minutes | cell |",
@@ -164,6 +167,11 @@ def markdown(document: Mapping[str, Any]) -> str:
     if document["speeds"]:
         lines += _speed_lines(document["speeds"])
     return "\n".join(lines)
+
+
+def _learned(network: Mapping[str, Any]) -> str:
+    inner = network["inner"]
+    return f"{inner['num_steps']} steps of {inner['optimiser']} at {inner['learning_rate']:g}"
 
 
 def _row(run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
@@ -242,6 +250,7 @@ def main() -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "device": f"{device_name(torch.device('cpu'))}, one thread a run",
         "seeds": ", ".join(map(str, arguments.seeds)),
+        "jobs": arguments.jobs,
         "runs": runs,
         "speeds": speeds(arguments.repeats) if arguments.repeats else [],
     }
