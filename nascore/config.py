@@ -317,6 +317,9 @@ class FewShotCellSpaceConfig(SpaceSection):
     """Of every block while searching; with 9 the published cell has 28.7 thousand weights."""
     final_channels: Positive = 17
     """Of every block of the final network; with 17 the published cell has 100 thousand weights."""
+    final_params: Positive | None = None
+    """Weights of the final network, instead of `final_channels`: it has the channels that come
+    closest. What a channel costs differs tenfold between cells."""
 
     @model_validator(mode="after")
     def _older_input_is_one_halving_away(self) -> Self:

@@ -3,6 +3,7 @@
 What a cell is and how it is written: `nascore.spaces.fewshot_cell`.
 """
 
+import itertools
 from typing import get_args
 
 import torch
@@ -23,6 +24,25 @@ def outputs(cell: Cell, config: FewShotCellSpaceConfig) -> tuple[int, ...]:
     return tuple(node for node in loose_ends(cell) if node >= NUM_INPUTS)
 
 
+def channels_of(cell: Cell, shape: ImageShape, config: FewShotCellSpaceConfig, phase: Phase) -> int:
+    """Of every block."""
+    if phase == "search":
+        return config.search_channels
+    if config.final_params is None:
+        return config.final_channels
+    wanted, before = config.final_params, 0
+    for channels in itertools.count(2):  # strided inputs are two halves
+        tried = config.model_copy(update={"final_channels": channels, "final_params": None})
+        with torch.device("meta"):  # shapes alone, and no random numbers
+            network = FewShotNetwork(cell, shape, tried, phase)
+        num_params = sum(parameter.numel() for parameter in network.parameters())
+        if num_params >= wanted:
+            is_closer = num_params - wanted < wanted - before
+            return channels if is_closer or not before else channels - 1
+        before = num_params
+    raise AssertionError("weights grow with channels")
+
+
 class FewShotNetwork(nn.Module):
     """Stem, cells, ReLU, global average pooling or none, and a linear layer."""
 
@@ -30,7 +50,7 @@ class FewShotNetwork(nn.Module):
         self, cell: Cell, shape: ImageShape, config: FewShotCellSpaceConfig, phase: Phase
     ) -> None:
         super().__init__()
-        channels = config.final_channels if phase == "final" else config.search_channels
+        channels = channels_of(cell, shape, config, phase)
         pools = config.reduction == "max_pool"
         stride = config.stem_stride
         stem = ops.conv(shape.channels, channels, 3, stride=1 if pools else stride)

@@ -14,7 +14,7 @@ from nascore.errors import GenotypeNotInSpace
 from nascore.meta.learners import stateless
 from nascore.spaces import ImageShape, make_genotype, sample
 from nascore.spaces.fewshot_cell import PUBLISHED, FewShotCellSpace, depth, width
-from nascore.spaces.fewshot_network import OPS, FewShotNetwork, make_operation
+from nascore.spaces.fewshot_network import OPS, FewShotNetwork, channels_of, make_operation
 from nascore.spaces.micro import Cell
 
 SPACE = FewShotCellSpace(FewShotCellSpaceConfig())
@@ -269,3 +269,29 @@ def test_maps_are_halved_by_max_pools(size: int, sizes: list[int]) -> None:
     stem = torch.nn.functional.max_pool2d(network.stem[:2](x).relu(), 2)
     torch.testing.assert_close(seen[0], stem)
     assert "max pool 2×2" in space.graph(genotype, shape).nodes[0].detail
+
+
+@pytest.mark.parametrize("wanted", [1, 2_000, 28_000, 28_300, 99_000])
+def test_final_networks_have_the_channels_that_come_closest(wanted: int) -> None:
+    def num_params(config: FewShotCellSpaceConfig) -> int:
+        return sum(parameter.numel() for parameter in _final(config).parameters())
+
+    found = num_params(FewShotCellSpaceConfig(final_params=wanted))
+    sizes = [num_params(FewShotCellSpaceConfig(final_channels=n)) for n in range(2, 25)]
+    assert found == min(sizes, key=lambda size: abs(size - wanted))
+    search = FewShotCellSpaceConfig(final_params=wanted)
+    assert channels_of(PUBLISHED, MINI_IMAGENET, search, "search") == search.search_channels
+
+
+def test_choosing_channels_draws_no_random_numbers() -> None:
+    def weights(config: FewShotCellSpaceConfig) -> torch.Tensor:
+        torch.manual_seed(0)
+        return torch.cat([p.flatten() for p in _final(config).parameters()])
+
+    chosen = FewShotCellSpaceConfig(final_params=28_000)
+    channels = channels_of(PUBLISHED, MINI_IMAGENET, chosen, "final")
+    assert torch.equal(weights(chosen), weights(FewShotCellSpaceConfig(final_channels=channels)))
+
+
+def _final(config: FewShotCellSpaceConfig) -> FewShotNetwork:
+    return FewShotNetwork(PUBLISHED, MINI_IMAGENET, config, "final")
