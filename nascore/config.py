@@ -317,7 +317,7 @@ class FewShotCellSpaceConfig(SpaceSection):
     """Of every block while searching; with 9 the published cell has 28.7 thousand weights."""
     final_channels: Positive = 17
     """Of every block of the final network; with 17 the published cell has 100 thousand weights."""
-    final_params: Positive | None = None
+    final_params: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
     """Weights of the final network, instead of `final_channels`: it has the channels that come
     closest. What a channel costs differs tenfold between cells."""
 
@@ -478,7 +478,7 @@ class SearchConfig(Section):
     child: TrainingConfig = TrainingConfig(epochs=4)
     """How a child is trained before it is judged."""
     options: dict[str, Any] = {}
-    """Settings of the method; see `nascore/methods/options.py`."""
+    """Settings of the method; see `nascore/methods/options/`."""
 
 
 # --- latency --------------------------------------------------------------------------------
