@@ -210,7 +210,11 @@ def test_the_search_waits_for_nothing(survived: Survived) -> None:
 
 
 def test_every_metric_is_there_once(survived: Survived) -> None:
-    children = survived.search["arm"]["children"]
+    *children, last = survived.search["arm"]["children"]
+    if last["scores"] is None:  # a busy machine trained it for longer than the others
+        assert last["failure"] == f"cut off: the budget seconds={SEARCH_S} was spent"
+    else:
+        children.append(last)
     search = run_named(survived, "search")
     points = survived.client.get_metric_history(search.info.run_id, "search/method/valid_accuracy")
     assert [(point.step, point.value) for point in points] == [
