@@ -105,7 +105,7 @@ def test_rebuilt_from_history_it_proposes_what_the_old_one_would_have(
 @pytest.mark.parametrize("paper", [False, True])
 def test_the_decoder_is_frozen_in_the_search(folder: Path, paper: bool) -> None:
     proposer = make(folder, 0, paper=paper)
-    coder: torch.nn.Module = proposer._coder  # type: ignore[attr-defined]
+    coder: torch.nn.Module = proposer._coder
     before = {name: value.clone() for name, value in coder.state_dict().items()}
     play(proposer, 40)
     for name, value in coder.state_dict().items():
@@ -119,7 +119,7 @@ def test_the_controller_moves_and_restarts_as_the_encoder_every_cycle(folder: Pa
 
     def drift() -> float:
         with torch.no_grad():
-            moved = proposer._controller(tokens) - proposer._coder.encode(tokens)  # type: ignore[operator]
+            moved = proposer._controller(tokens) - proposer._coder.encode(tokens)
         return float(moved.abs().max())
 
     children = play(proposer, 25)

@@ -18,8 +18,8 @@ token up by half a step) and clipped at V, which the release forgets.
 import contextlib
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,26 +29,26 @@ from nascore.errors import InputError
 from nascore.methods.options import CoderOptions
 
 
-class Coder(Protocol):
-    """An encoder and a decoder of the same tokens; both are ordinary modules."""
+class Coder(nn.Module, ABC):
+    """An encoder and a decoder of the same tokens."""
 
     embedding_size: int
 
+    @abstractmethod
     def encode(self, tokens_BL: Tensor) -> Tensor:
         """0-based tokens (B, L) -> embeddings (B, E) in (0, 1)."""
-        ...
 
+    @abstractmethod
     def decode(self, z_BE: Tensor) -> Tensor:
         """Any embeddings in (0, 1) -> valid 0-based tokens (B, L)."""
-        ...
 
+    @abstractmethod
     def loss(self, tokens_BL: Tensor, generator: torch.Generator) -> Tensor:
         """Reconstruction loss of a batch."""
-        ...
 
+    @abstractmethod
     def new_controller(self) -> "Controller":
         """A controller that starts as the encoder."""
-        ...
 
 
 class Controller(nn.Module):
@@ -96,7 +96,7 @@ class RawIntegers(nn.Module):
         return tokens_BL.float() + 1.0
 
 
-class CategoricalCoder(nn.Module):
+class CategoricalCoder(Coder):
     """One-hot tokens - hidden - sigmoid embedding - hidden - one softmax a token."""
 
     def __init__(self, cardinalities: tuple[int, ...], options: CoderOptions) -> None:
@@ -108,8 +108,8 @@ class CategoricalCoder(nn.Module):
         )
         self.read = OneHot(cardinalities)
         width = options.hidden_size
-        self.encoder = _shortcut_mlp(self.read.width, width, self.embedding_size)
-        self.decoder = _shortcut_mlp(self.embedding_size, width, self.read.width)
+        self.encoder = _ShortcutMlp(self.read.width, width, self.embedding_size)
+        self.decoder = _ShortcutMlp(self.embedding_size, width, self.read.width)
         self.noise = options.noise
         self._one_vocabulary = len(set(cardinalities)) == 1
 
@@ -144,7 +144,7 @@ class CategoricalCoder(nn.Module):
         return logits_BV
 
 
-class MseCoder(nn.Module):
+class MseCoder(Coder):
     """The released coder: L - L - 90 L - 30 L - E and back E - 30 L - 90 L - L."""
 
     def __init__(self, cardinalities: tuple[int, ...], options: CoderOptions) -> None:
@@ -212,11 +212,7 @@ class _ShortcutMlp(nn.Module):
         return out
 
 
-def _shortcut_mlp(inputs: int, hidden: int, outputs: int) -> nn.Module:
-    return _ShortcutMlp(inputs, hidden, outputs)
-
-
-def make_coder(cardinalities: tuple[int, ...], options: CoderOptions, *, seed: int) -> nn.Module:
+def make_coder(cardinalities: tuple[int, ...], options: CoderOptions, *, seed: int) -> Coder:
     """An untrained coder; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -248,7 +244,7 @@ def simulate(
 
 
 def train_coder(
-    coder: nn.Module,
+    coder: Coder,
     cardinalities: tuple[int, ...],
     options: CoderOptions,
     generator: torch.Generator,
@@ -263,7 +259,7 @@ def train_coder(
 
 
 def _train_coder(
-    coder: nn.Module,
+    coder: Coder,
     cardinalities: tuple[int, ...],
     options: CoderOptions,
     generator: torch.Generator,
@@ -278,7 +274,7 @@ def _train_coder(
     )
     for _ in range(options.steps):
         picked = torch.randint(0, len(strings), (options.batch_size,), generator=generator)
-        loss = coder.loss(strings[picked], generator)  # type: ignore[operator]
+        loss = coder.loss(strings[picked], generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -286,12 +282,12 @@ def _train_coder(
             schedule.step()
     coder.requires_grad_(False)
     with torch.inference_mode():
-        decoded = coder.decode(coder.encode(held_out))  # type: ignore[operator]
+        decoded = coder.decode(coder.encode(held_out))
         equal = decoded == held_out
         return {
             "token_accuracy": float(equal.float().mean()),
             "exact_round_trip": float(equal.all(dim=1).float().mean()),
-            "loss": float(coder.loss(held_out, generator)),  # type: ignore[operator]
+            "loss": float(coder.loss(held_out, generator)),
         }
 
 

@@ -4,7 +4,6 @@ The stages and their source are told in `nascore.methods.nases`.
 """
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nascore import rl
-from nascore.coder import Controller, one_thread
 from nascore.genotype import Genotype
 from nascore.methods.options import NasesPaperOptions
+from nascore.nases.coder import Coder, Controller, one_thread
 from nascore.results import Child
 from nascore.search import NONE_PENDING, Pending
 from nascore.seeding import Seeds
@@ -40,7 +39,7 @@ class ReleasedNases:
 
     def __init__(
         self,
-        coder: torch.nn.Module,
+        coder: Coder,
         options: NasesPaperOptions,
         space: SearchSpace,
         seeds: Seeds,
@@ -73,7 +72,7 @@ class ReleasedNases:
         rng = self._seeds.numpy(self._stream, "episode", i)
         counter = options.cycle - 1 - i % options.cycle
         if i % options.cycle == 0:
-            self._controller = cast(Controller, self._coder.new_controller())  # type: ignore[operator]
+            self._controller = self._coder.new_controller()
             self._optimizer = torch.optim.Adam(
                 self._controller.body.parameters(), lr=options.controller_lr
             )
@@ -88,7 +87,7 @@ class ReleasedNases:
             self._decoded.append(state)
             return
         with torch.no_grad():
-            tokens_1L = self._coder.decode(self._controller(state_1L))  # type: ignore[operator]
+            tokens_1L = self._coder.decode(self._controller(state_1L))
         self._decoded.append(tuple(tokens_1L[0].tolist()))
 
     def _state(self, i: int, counter: int, rng: np.random.Generator) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nascore.gp import Features, GaussianProcesses, Kernels, Metric, fit_kernels
+from nascore.nases.gp import Features, GaussianProcesses, Kernels, Metric, fit_kernels
 
 CARDINALITIES = (4, 4, 4)
 ALL = torch.tensor(list(itertools.product(range(4), repeat=3)))

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from nascore.coder import CategoricalCoder, MseCoder, make_coder, simulate, train_coder
 from nascore.config import ChainSpaceConfig
 from nascore.errors import CheckpointError
-from nascore.methods.nases import load_coder, pretrain_coder
 from nascore.methods.options import CoderOptions
+from nascore.nases.coder import CategoricalCoder, MseCoder, make_coder, simulate, train_coder
+from nascore.nases.pretraining import load_coder, pretrain_coder
 from nascore.seeding import Seeds
 from nascore.spaces import ImageShape, make_genotype, make_space
 
