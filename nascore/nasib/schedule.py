@@ -24,7 +24,7 @@ _KEY = "search.options.schedule"
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Of a search of `steps` weight updates, T.
+    """Of a search of `steps` weight updates, T; `ScheduleOptions.over` makes it.
 
     Attributes:
         shortest, longest: T_min and T_max; budgets beyond them explore as these do.
@@ -40,15 +40,15 @@ class Schedule:
     """
 
     steps: int
-    shortest: int = 50
-    longest: int = 50_000
-    least: float = 0.1
-    most: float = 0.6
-    warmup: float = 0.1
-    hot: float = 5.0
-    cold: float = 0.1
-    entropy_weight: float = 0.01
-    eliminate_at: tuple[float, ...] | None = None
+    shortest: int
+    longest: int
+    least: float
+    most: float
+    warmup: float
+    hot: float
+    cold: float
+    entropy_weight: float
+    eliminate_at: tuple[float, ...] | None
 
     def __post_init__(self) -> None:
         wrong = [
