@@ -234,7 +234,7 @@ import importlib, json, sys
 seen, report = set(), {}
 for name in json.loads(sys.argv[1]):
     importlib.import_module(name)
-    loaded = {"torch", "mlflow", "kfp", "torchvision"} & sys.modules.keys()
+    loaded = {"torch", "mlflow", "kfp", "torchvision", "scipy"} & sys.modules.keys()
     report[name] = sorted(loaded - seen)
     seen |= loaded
 print(json.dumps(report))
@@ -260,6 +260,14 @@ def test_what_starts_a_run_loads_neither_torch_nor_mlflow_nor_kfp() -> None:
 def test_the_compiler_loads_kfp_alone() -> None:
     report = _loaded_by(["components.declared", "pipelines.search"])
     assert report == {"components.declared": ["kfp"], "pipelines.search": []}
+
+
+def test_a_step_loads_what_it_computes_with_and_nothing_else() -> None:
+    steps = ["prepare_data", "pretrain_controller", "search", "train_final", "profile_latency"]
+    report = _loaded_by([f"components.steps.{step}" for step in [*steps, "promote"]])
+    *before_the_end, promote = report.values()
+    assert before_the_end == [[], ["torch"], [], [], []]  # once loaded, it stays
+    assert "mlflow" in promote
 
 
 def test_the_probe_sees_torch() -> None:

@@ -13,8 +13,6 @@ from components.steps.state import write_json
 from components.steps.tasks_of_classes import profile_tasks
 from nascore.data.batches import Splits, load
 from nascore.final import FinalModel
-from nascore.instanas.per_image import BATCH
-from nascore.instanas.per_image import measure as measure_images
 from nascore.instanas.routed import Routed
 from nascore.latency import LatencyResult, measure
 from nascore.meta.product import FewShotLearner
@@ -79,6 +77,10 @@ def _routed(
     final: FinalModel, network: Routed, splits: Splits, settings: Config
 ) -> tuple[LatencyResult, dict[str, Any]]:
     """On as many validation images as are timed, and a batch."""
+    # Loads scipy's statistics, a second that other networks need not wait for.
+    from nascore.instanas.per_image import BATCH
+    from nascore.instanas.per_image import measure as measure_images
+
     x_BCHW, _ = next(splits.valid.eval_batches(max(settings.latency.runs, BATCH)))
     unit = final.details["instanas"]["unit"]
     result, per_image = measure_images(network, x_BCHW, settings.latency, unit=unit)
