@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from nascore.child import seeded_weights
 from nascore.seeding import Seeds
-from nascore.spaces.micro import NUM_INPUTS, Cell, least_order
+from nascore.spaces.blocks import Cell, least_order
+from nascore.spaces.cells import NUM_INPUTS
 
 
 @dataclass(frozen=True, slots=True)

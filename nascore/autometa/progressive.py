@@ -27,9 +27,9 @@ from nascore.results import Child
 from nascore.search import NONE_PENDING, Pending
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
+from nascore.spaces.blocks import Cell
 from nascore.spaces.fewshot_cell import FewShotCellSpace
 from nascore.spaces.fewshot_network import OPS
-from nascore.spaces.micro import Cell
 
 _MOST_BLOCKS = 8
 _NAMES: tuple[FewShotOperation, ...] = get_args(FewShotOperation)

@@ -46,8 +46,8 @@ from nascore.results import Child, SearchResult
 from nascore.search import NONE_PENDING, Control, Pending, Proposer, search_by_proposing
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
+from nascore.spaces.blocks import Cell
 from nascore.spaces.fewshot_cell import PUBLISHED, depth, width
-from nascore.spaces.micro import Cell
 from nascore.task import Task, device_of
 from nascore.training import threads_of
 

@@ -22,9 +22,9 @@ from nascore.child import seeded_weights
 from nascore.genotype import Genotype
 from nascore.nasib.superkernel import Superkernel
 from nascore.spaces import ImageShape
+from nascore.spaces.cells import NUM_INPUTS
 from nascore.spaces.superkernel import EdgePlace, SuperkernelSpace
 from nascore.spaces.superkernel_network import (
-    NUM_INPUTS,
     Cell,
     Convolution,
     EdgePart,

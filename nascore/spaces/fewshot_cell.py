@@ -25,9 +25,10 @@ from torch import nn
 
 from nascore.config import FewShotCellSpaceConfig
 from nascore.genotype import Genotype
-from nascore.spaces import ArchitectureGraph, GraphNode, ImageShape, Phase, check
+from nascore.spaces import ArchitectureGraph, ImageShape, Phase, check
+from nascore.spaces.blocks import Block, Cell, Half, draw_blocks, least_order
+from nascore.spaces.cells import NUM_INPUTS, draw_cell, draw_stack
 from nascore.spaces.fewshot_network import OPS, FewShotNetwork, outputs
-from nascore.spaces.micro import NUM_INPUTS, Block, Cell, Half, least_order
 
 _SHORT = (
     *("conv3", "conv1x5", "dilsep3", "max", "avg", "id"),
@@ -171,23 +172,12 @@ class FewShotCellSpace:
             image += ", max pool 2×2" if pools else f", stride {self.config.stem_stride}"
         every = self.config.halve_every
         stacked = f"{self.config.num_cells} cells, one in {every} halves the map"
-        nodes = [
-            GraphNode("image", "image", "input", image),
-            GraphNode("0", "older input", "sum", "the cell before the last"),
-            GraphNode("1", "newer input", "sum", "the last cell"),
-        ]
-        edges = [("image", "0", ""), ("image", "1", "")]
-        for number, block in enumerate(cell, start=NUM_INPUTS):
-            for side, (source, operation) in zip(("left", "right"), block, strict=True):
-                own = f"{number}-{side}"
-                nodes.append(GraphNode(own, *_DRAWN[operation]))
-                edges += [(str(source), own, ""), (own, str(number), "")]
-            nodes.append(GraphNode(str(number), f"block {number}", "sum", "sum"))
-        names = [str(node) for node in outputs(cell, self.config)]
-        edges += [*((name, "cell", "") for name in names), ("cell", "classes", "")]
-        nodes.append(GraphNode("cell", "cell output", "conv", f"concatenated; {stacked}"))
-        nodes.append(GraphNode("classes", "classes", "output", str(shape.num_classes)))
-        return ArchitectureGraph(tuple(nodes), tuple(edges))
+        drawn = draw_cell(
+            draw_blocks(cell, _DRAWN),
+            outputs(cell, self.config),
+            output=("conv", f"concatenated; {stacked}"),
+        )
+        return draw_stack([drawn], image=image, classes=str(shape.num_classes))
 
 
 def _words(half: Half) -> str:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from nascore import ops
 from nascore.config import FewShotCellSpaceConfig, FewShotOperation
 from nascore.spaces import ImageShape, Phase
-from nascore.spaces.micro import NUM_INPUTS, Cell, loose_ends
+from nascore.spaces.blocks import Cell, loose_ends
+from nascore.spaces.cells import NUM_INPUTS
 
 OPS: tuple[str, ...] = get_args(FewShotOperation)
 

@@ -14,7 +14,7 @@ inputs of a reduction cell are made smaller before it (in the release's search t
 same output made smaller twice); no auxiliary head, no path dropout.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import get_args
@@ -25,22 +25,15 @@ from torch import Tensor, nn
 from nascore import ops
 from nascore.config import EnasMicroSpaceConfig, MicroOperation
 from nascore.genotype import Genotype
-from nascore.spaces import (
-    ArchitectureGraph,
-    GraphNode,
-    ImageShape,
-    Phase,
-    check,
-    restriction,
-)
-from nascore.spaces.dag import OUTPUT, LabelledDag
+from nascore.spaces import ArchitectureGraph, ImageShape, Phase, check, restriction
+from nascore.spaces.blocks import SIDES, Cell, Half, draw_blocks, least_order, loose_ends
+from nascore.spaces.cells import NUM_INPUTS, Labelled, draw_cell, draw_stack, label_cells
+from nascore.spaces.dag import LabelledDag
 from nascore.spaces.parts import Parts, below_name, fresh
 
 OPS: tuple[str, ...] = get_args(MicroOperation)
 CELLS = ("normal", "reduction")
-NUM_INPUTS = 2
 _NUM_STAGES = 3
-_SIDES = ("left", "right")
 _STEM_WIDTH = 3  # channels of the stem, in those of the first cell
 _SHORT = ("sep3", "sep5", "avg", "max", "id")
 _DRAWN = (
@@ -50,19 +43,6 @@ _DRAWN = (
     ("max pool 3×3", "pool"),
     ("identity", "skip"),
 )
-
-Half = tuple[int, int]
-"""The node that is read, and the operation on it as a place in `OPS`."""
-
-
-Block = tuple[Half, Half]
-Cell = tuple[Block, ...]
-
-
-def loose_ends(cell: Cell) -> tuple[int, ...]:
-    """The nodes that no block reads, the cell's inputs among them."""
-    read = {node for block in cell for node, _ in block}
-    return tuple(node for node in range(NUM_INPUTS + len(cell)) if node not in read)
 
 
 class EnasMicroSpace:
@@ -138,30 +118,32 @@ class EnasMicroSpace:
                 yield Genotype(self.identifier, tuple(tokens))
 
     def dag(self, genotype: Genotype) -> LabelledDag:
-        """Both cells, not connected. A cell has its inputs, of each block its two operations and
-        their sum, and its output; nodes are where they are in every other architecture."""
-        labels: list[str] = []
-        edges: set[tuple[int, int]] = set()
-        for cell in self.cells(genotype):
-            own_labels, own_edges = _cell_dag(cell)
-            edges |= {(len(labels) + a, len(labels) + b) for a, b in own_edges}
-            labels += own_labels
-        return LabelledDag(tuple(labels), frozenset(edges))
+        """Both cells; see `label_cells`."""
+        return label_cells(
+            (
+                [[Labelled(node, OPS[operation]) for node, operation in block] for block in cell],
+                loose_ends(cell),
+            )
+            for cell in self.cells(genotype)
+        )
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
         """The reduction cell below the normal one; how they are stacked is in the details."""
-        config = self.config
-        stem = f"{shape.size}×{shape.size}×{shape.channels}, 3×3 stem"
-        stack = f"{_NUM_STAGES}×{config.final_cells_per_stage} normal, {_NUM_STAGES - 1} reduction"
-        nodes = [GraphNode("image", "image", "input", stem)]
-        edges: list[tuple[str, str, str]] = []
-        for name, cell in zip(CELLS, self.cells(genotype), strict=True):
-            drawn, above = _draw(name, cell), nodes[-1].id
-            nodes += drawn.nodes
-            edges += [(above, f"{name}{i}", "") for i in range(NUM_INPUTS)] + list(drawn.edges)
-        edges.append((nodes[-1].id, "classes", ""))
-        nodes.append(GraphNode("classes", "classes", "output", stack))
-        return ArchitectureGraph(tuple(nodes), tuple(edges))
+        drawn = [
+            draw_cell(
+                draw_blocks(cell, _DRAWN),
+                loose_ends(cell),
+                output=("conv", "concatenated, 1×1"),
+                name=name,
+            )
+            for name, cell in zip(CELLS, self.cells(genotype), strict=True)
+        ]
+        per_stage = self.config.final_cells_per_stage
+        return draw_stack(
+            drawn,
+            image=f"{shape.size}×{shape.size}×{shape.channels}, 3×3 stem",
+            classes=f"{_NUM_STAGES}×{per_stage} normal, {_NUM_STAGES - 1} reduction",
+        )
 
 
 # --- the network --------------------------------------------------------------------------------
@@ -214,7 +196,7 @@ class MicroCell(nn.Module):
                     partial(_operation, OPS[operation], channels),
                 )
                 for b, block in enumerate(cell)
-                for side, (node, operation) in zip(_SIDES, block, strict=True)
+                for side, (node, operation) in zip(SIDES, block, strict=True)
             ]
         )
         self.loose = loose_ends(cell)
@@ -265,70 +247,9 @@ def _operation(name: str, channels: int) -> nn.Module:
     return ops.separable_twice(channels, 3 if name == "sep_conv_3x3" else 5)
 
 
-# --- graph, text and drawing --------------------------------------------------------------------
-
-
-def least_order(cell: Cell) -> list[Block]:
-    """The cell's blocks in the order that gives the least list, inputs numbered by that order.
-
-    Blocks are placed one by one, always the least of those whose inputs are placed. Where several
-    are equally small, all of them are tried: they may be read differently.
-    """
-
-    def place(placed: dict[int, int], left: frozenset[int]) -> Iterator[list[Block]]:
-        if not left:
-            yield []
-            return
-        ready = {}
-        for b in left:
-            if all(node in placed for node, _ in cell[b]):
-                first, second = sorted((placed[node], operation) for node, operation in cell[b])
-                ready[b] = first, second
-        least = min(ready.values())
-        for b, halves in ready.items():
-            if halves == least:
-                after = {**placed, NUM_INPUTS + b: len(placed)}
-                for rest in place(after, left - {b}):
-                    yield [least, *rest]
-
-    return min(place({i: i for i in range(NUM_INPUTS)}, frozenset(range(len(cell)))))
-
-
-def _cell_dag(cell: Cell) -> tuple[list[str], set[tuple[int, int]]]:
-    """Labels and edges, by positions within the cell."""
-    labels = ["older input", "newer input"]
-    at = list(range(NUM_INPUTS))  # where a node of the cell is among all positions
-    edges: set[tuple[int, int]] = set()
-    for block in cell:
-        total = len(labels) + len(block)
-        for source, operation in block:
-            edges |= {(at[source], len(labels)), (len(labels), total)}
-            labels.append(OPS[operation])
-        at.append(total)
-        labels.append("sum")
-    edges |= {(at[node], len(labels)) for node in loose_ends(cell)}
-    return [*labels, OUTPUT], edges
+# --- text ---------------------------------------------------------------------------------------
 
 
 def _words(half: Half) -> str:
     node, operation = half
     return f"{_SHORT[operation]}({node})"
-
-
-def _draw(name: str, cell: Cell) -> ArchitectureGraph:
-    """A cell with operations as nodes, from its two inputs to its output; ids start with `name`."""
-    nodes = [
-        GraphNode(f"{name}0", f"{name}: older input", "sum", "the cell before the last"),
-        GraphNode(f"{name}1", f"{name}: newer input", "sum", "the last cell"),
-    ]
-    edges: list[tuple[str, str, str]] = []
-    for number, block in enumerate(cell, start=NUM_INPUTS):
-        for side, (source, operation) in zip(_SIDES, block, strict=True):
-            label, kind = _DRAWN[operation]
-            own = f"{name}{number}-{side}"
-            nodes.append(GraphNode(own, label, kind))
-            edges += [(f"{name}{source}", own, ""), (own, f"{name}{number}", "")]
-        nodes.append(GraphNode(f"{name}{number}", f"block {number}", "sum", "sum"))
-    edges += [(f"{name}{node}", f"{name}-out", "") for node in loose_ends(cell)]
-    nodes.append(GraphNode(f"{name}-out", f"{name} output", "conv", "concatenated, 1×1"))
-    return ArchitectureGraph(tuple(nodes), tuple(edges))

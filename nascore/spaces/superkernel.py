@@ -19,11 +19,11 @@ from torch import nn
 
 from nascore.config import ConvolutionType, SuperkernelBranch, SuperkernelSpaceConfig
 from nascore.genotype import Genotype
-from nascore.spaces import ArchitectureGraph, GraphNode, ImageShape, Phase, check, make_genotype
-from nascore.spaces.dag import OUTPUT, LabelledDag
+from nascore.spaces import ArchitectureGraph, ImageShape, Phase, check, make_genotype
+from nascore.spaces.cells import NUM_INPUTS, Drawn, Labelled, draw_cell, draw_stack, label_cells
+from nascore.spaces.dag import LabelledDag
 from nascore.spaces.parts import Parts, fresh
 from nascore.spaces.superkernel_network import (
-    NUM_INPUTS,
     Cell,
     Convolution,
     Operation,
@@ -230,34 +230,35 @@ class SuperkernelSpace:
     # For a person, and for distances.
 
     def dag(self, genotype: Genotype) -> LabelledDag:
-        """The cells, not connected. A cell has its inputs, of each node an operation for each edge
-        that it may keep and their sum, and its output. Edges that are not kept are `none`, which
-        is a label like any other, but has no edges."""
-        labels: list[str] = []
-        edges: set[tuple[int, int]] = set()
-        for cell in self.cells(genotype):
-            own_labels, own_edges = _cell_dag(cell)
-            edges |= {(len(labels) + a, len(labels) + b) for a, b in own_edges}
-            labels += own_labels
-        return LabelledDag(tuple(labels), frozenset(edges))
+        """The cells; see `label_cells`. A node has an operation for each edge that it may keep;
+        edges that it does not keep are `none`, which is a label like any other."""
+        return label_cells(
+            (
+                [_labelled(node, target) for target, node in enumerate(cell, start=NUM_INPUTS)],
+                self._targets,
+            )
+            for cell in self.cells(genotype)
+        )
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
         """The reduction cell below the normal one; how they are stacked is in the details."""
         config = self.config
-        stem = f"{shape.size}×{shape.size}×{shape.channels}, 3×3 stem"
-        stack = (
-            f"{config.num_stages}×{config.final_cells_per_stage} normal, "
-            f"{config.num_stages - 1} reduction"
+        drawn = [
+            draw_cell(
+                [[Drawn(source, str(source), *_box(one)) for source, one in node] for node in cell],
+                self._targets,
+                output=("sum", "concatenated"),
+                name=name,
+                node_name="node",
+            )
+            for name, cell in zip(self.cell_names, self.cells(genotype), strict=True)
+        ]
+        return draw_stack(
+            drawn,
+            image=f"{shape.size}×{shape.size}×{shape.channels}, 3×3 stem",
+            classes=f"{config.num_stages}×{config.final_cells_per_stage} normal, "
+            f"{config.num_stages - 1} reduction",
         )
-        nodes = [GraphNode("image", "image", "input", stem)]
-        edges: list[tuple[str, str, str]] = []
-        for name, cell in zip(self.cell_names, self.cells(genotype), strict=True):
-            drawn, above = _draw(name, cell), nodes[-1].id
-            nodes += drawn.nodes
-            edges += [(above, f"{name}{i}", "") for i in range(NUM_INPUTS)] + list(drawn.edges)
-        edges.append((nodes[-1].id, "classes", ""))
-        nodes.append(GraphNode("classes", "classes", "output", stack))
-        return ArchitectureGraph(tuple(nodes), tuple(edges))
 
 
 def _identifier(config: SuperkernelSpaceConfig) -> str:
@@ -284,22 +285,13 @@ def _least_order(cell: Cell) -> str:
     return min(texts)
 
 
-def _cell_dag(cell: Cell) -> tuple[list[str], set[tuple[int, int]]]:
-    """Labels and edges, by positions within the cell."""
-    labels = ["older input", "newer input"]
-    at = list(range(NUM_INPUTS))  # where a node of the cell is among all positions
-    edges: set[tuple[int, int]] = set()
-    for target, node in enumerate(cell, start=NUM_INPUTS):
-        kept = dict(node)
-        total = len(labels) + target
-        for source in range(target):
-            if source in kept:
-                edges |= {(at[source], len(labels)), (len(labels), total)}
-            labels.append(name_of(kept.get(source, "none")))
-        at.append(total)
-        labels.append("sum")
-    edges |= {(place, len(labels)) for place in at[NUM_INPUTS:]}
-    return [*labels, OUTPUT], edges
+def _labelled(node: tuple[tuple[int, Operation], ...], target: int) -> list[Labelled]:
+    """An operation for each node before `target`, `none` where nothing is kept."""
+    kept = dict(node)
+    return [
+        Labelled(source if source in kept else None, name_of(kept.get(source, "none")))
+        for source in range(target)
+    ]
 
 
 def _word(operation: Operation) -> str:
@@ -318,21 +310,3 @@ def _box(operation: Operation) -> tuple[str, str]:
     size = f"{'separable' if is_separable else 'conv'} {operation.height}×{operation.width}"
     dilated = f", dilation {operation.dilation}" if operation.dilation > 1 else ""
     return size + dilated, "separable" if is_separable else "conv"
-
-
-def _draw(name: str, cell: Cell) -> ArchitectureGraph:
-    """A cell with operations as nodes, from its two inputs to its output; ids start with `name`."""
-    nodes = [
-        GraphNode(f"{name}0", f"{name}: older input", "sum", "the cell before the last"),
-        GraphNode(f"{name}1", f"{name}: newer input", "sum", "the last cell"),
-    ]
-    edges: list[tuple[str, str, str]] = []
-    for number, node in enumerate(cell, start=NUM_INPUTS):
-        for source, operation in node:
-            own = f"{name}{number}-{source}"
-            nodes.append(GraphNode(own, *_box(operation)))
-            edges += [(f"{name}{source}", own, ""), (own, f"{name}{number}", "")]
-        nodes.append(GraphNode(f"{name}{number}", f"node {number}", "sum", "sum"))
-        edges.append((f"{name}{number}", f"{name}-out", ""))
-    nodes.append(GraphNode(f"{name}-out", f"{name} output", "sum", "concatenated"))
-    return ArchitectureGraph(tuple(nodes), tuple(edges))

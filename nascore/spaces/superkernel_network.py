@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from nascore import ops
 from nascore.config import ConvolutionType
+from nascore.spaces.cells import NUM_INPUTS
 from nascore.spaces.parts import Parts, below_name
 
-NUM_INPUTS = 2
 _STEM_WIDTH = 3  # channels of the stem, in those of the first cell
 
 

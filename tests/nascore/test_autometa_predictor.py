@@ -7,8 +7,8 @@ from scipy.stats import spearmanr
 from nascore.autometa.predictor import CellPredictor, PredictorSettings, standardised
 from nascore.config import FewShotCellSpaceConfig
 from nascore.seeding import Seeds
+from nascore.spaces.blocks import Cell
 from nascore.spaces.fewshot_cell import FewShotCellSpace, depth
-from nascore.spaces.micro import Cell
 
 SPACE = FewShotCellSpace(FewShotCellSpaceConfig())
 ONE_BLOCK = list(SPACE.one_block_cells())

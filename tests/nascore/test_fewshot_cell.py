@@ -13,9 +13,9 @@ from nascore.counting import count
 from nascore.errors import GenotypeNotInSpace
 from nascore.meta.learners import stateless
 from nascore.spaces import ImageShape, make_genotype, sample
+from nascore.spaces.blocks import Cell
 from nascore.spaces.fewshot_cell import PUBLISHED, FewShotCellSpace, depth, width
 from nascore.spaces.fewshot_network import OPS, FewShotNetwork, channels_of, make_operation
-from nascore.spaces.micro import Cell
 
 SPACE = FewShotCellSpace(FewShotCellSpaceConfig())
 PNAS = (

@@ -37,17 +37,11 @@ from nascore.spaces import (
     neighbours,
     sample,
 )
+from nascore.spaces.blocks import Block, loose_ends
+from nascore.spaces.blocks import Cell as CellOfBlocks
 from nascore.spaces.cell201 import OPS, Cell201Space
 from nascore.spaces.chain import ChainNetwork, ChainSpace
-from nascore.spaces.micro import (
-    Block,
-    EnasMicroSpace,
-    MicroCell,
-    MicroNetwork,
-    Output,
-    loose_ends,
-)
-from nascore.spaces.micro import Cell as CellOfBlocks
+from nascore.spaces.micro import EnasMicroSpace, MicroCell, MicroNetwork, Output
 from nascore.spaces.mobile import MobileSpace
 
 CONFIGS: dict[str, SpaceSection] = {
