@@ -152,7 +152,7 @@ def test_a_cell_may_give_on_its_loose_ends_alone() -> None:
     three = first.operations[4](y) + first.operations[5](y)
     torch.testing.assert_close(first(x, y), torch.cat([two, three], dim=1))
     edges = space.graph(space.genotype(cell), shape).edges
-    sources = {source for source, target, _ in edges if target == "cell"}
+    sources = {source for source, target, _ in edges if target == "cell-out"}
     assert sources == {"3", "4"}
 
 
