@@ -32,8 +32,8 @@ from nascore import spaces
 from nascore.config import Cell201SpaceConfig, ChainSpaceConfig
 from nascore.latency import device_name
 from nascore.methods import METHODS
+from nascore.proposer import Proposer
 from nascore.results import Child, ChildScores
-from nascore.search import Proposer
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace, make_space
 from nascore.storage import Storage, resolve_url, without_password

@@ -23,8 +23,8 @@ from nascore.autometa.predictor import CellPredictor, PredictorSettings
 from nascore.config import FewShotCellSpaceConfig, FewShotOperation
 from nascore.errors import InputError
 from nascore.genotype import Genotype
+from nascore.proposer import NONE_PENDING, Pending
 from nascore.results import Child
-from nascore.search import NONE_PENDING, Pending
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 from nascore.spaces.blocks import Cell

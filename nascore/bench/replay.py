@@ -32,8 +32,8 @@ from nascore.errors import InputError, Problem
 from nascore.genotype import Genotype
 from nascore.methods import METHODS, ProposingModule
 from nascore.methods.baselines import RandomSearch
+from nascore.proposer import Proposer
 from nascore.results import Child, ChildScores
-from nascore.search import Proposer
 from nascore.seeding import Seeds
 from nascore.verdict import compare
 

@@ -10,7 +10,7 @@ import numpy as np
 from nascore.bench.replay import Outcome, Plan
 from nascore.bench.statistics import interval, paired_tests, summary
 from nascore.report.svg import element, ticks
-from nascore.search import versions
+from nascore.versions import versions
 
 VERSION = 1
 FILES = ("bench.json", "bench.md", "bench.svg")

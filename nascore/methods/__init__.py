@@ -39,8 +39,8 @@ from nascore.methods.options import (
 if TYPE_CHECKING:
     from nascore.final import FinalModel
     from nascore.nasib.planning import BudgetPlan
+    from nascore.proposer import Proposer
     from nascore.results import SearchResult
-    from nascore.search import Proposer
     from nascore.seeding import Seeds
     from nascore.spaces import SearchSpace
     from nascore.task import Task

@@ -42,8 +42,9 @@ from nascore.meta.engine import TaskEngine, Way
 from nascore.meta.training import JUDGE, TRAIN, measured_ways
 from nascore.methods.baselines import RandomSearch
 from nascore.methods.options import AutoMetaOptions
+from nascore.proposer import NONE_PENDING, Pending, Proposer
 from nascore.results import Child, SearchResult
-from nascore.search import NONE_PENDING, Control, Pending, Proposer, search_by_proposing
+from nascore.search import Control, search_by_proposing
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 from nascore.spaces.blocks import Cell

@@ -33,12 +33,14 @@ from nascore.errors import CheckpointError
 from nascore.final import FinalModel, train_from_scratch
 from nascore.genotype import Genotype
 from nascore.methods.options import EnasOptions, MemoryEnasOptions, RandomWsOptions
+from nascore.proposer import NONE_PENDING, Pending
 from nascore.results import Arm, Child, SearchResult
-from nascore.search import NONE_PENDING, Control, Pending, search_by_proposing, versions
+from nascore.search import Control, search_by_proposing
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace, SharedSpace
 from nascore.task import Task, device_of
 from nascore.training import uses_one_thread
+from nascore.versions import versions
 
 _KIND = "enas-controller"
 _CARD = "controller.json"

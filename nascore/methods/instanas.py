@@ -44,11 +44,11 @@ from nascore.instanas.table import LatencyTable
 from nascore.methods.options import InstanasOptions
 from nascore.results import Arm, Child, ChildScores, SearchResult, pareto_front
 from nascore.resumable import Kept
-from nascore.search import versions
 from nascore.spaces import make_genotype
 from nascore.spaces.mobile import MobileSpace
 from nascore.task import Task, device_of
 from nascore.training import Stopped, train, uses_one_thread
+from nascore.versions import versions
 
 CARD = "controller.json"
 _GRAPH = "metagraph.ckpt"

@@ -49,9 +49,10 @@ from nascore.nases.moves import one_token_apart, redrawn
 from nascore.nases.networks import Networks, unseen
 from nascore.nases.pretraining import coder_seconds, load_coder, pretrain_coder
 from nascore.nases.released import ReleasedNases
+from nascore.proposer import NONE_PENDING, Pending, Proposer
 from nascore.results import Child, SearchResult
 from nascore.rl import Floats
-from nascore.search import NONE_PENDING, Control, Pending, Proposer, search_by_proposing
+from nascore.search import Control, search_by_proposing
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 from nascore.task import Task

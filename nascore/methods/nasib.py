@@ -28,10 +28,12 @@ from nascore.nasib.budget_search import BudgetSearch, options_of, path_of, space
 from nascore.nasib.planning import BudgetPlan, dropped_in_words
 from nascore.nasib.planning import plan as plan_of
 from nascore.nasib.random_control import RandomControl
+from nascore.proposer import NONE_PENDING, Pending
 from nascore.results import Arm, Child, ChildScores, SearchResult
-from nascore.search import NONE_PENDING, Control, Pending, search_by_proposing, versions
+from nascore.search import Control, search_by_proposing
 from nascore.task import Task, device_of
 from nascore.training import uses_one_thread
+from nascore.versions import versions
 
 CARD = "controller.json"
 DETAILS = "nasib.json"

@@ -14,8 +14,8 @@ from nascore import rl
 from nascore.genotype import Genotype
 from nascore.methods.options import NasesPaperOptions
 from nascore.nases.coder import Coder, Controller, one_thread
+from nascore.proposer import NONE_PENDING, Pending
 from nascore.results import Child
-from nascore.search import NONE_PENDING, Pending
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 

@@ -8,9 +8,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nascore.genotype import Genotype
+from nascore.proposer import Proposer
 from nascore.results import Child, ChildScores
 from nascore.samplers.parameters import ParameterSpace
-from nascore.search import Proposer
 
 _LARGEST = 1e30  # methods take cubes, and squares of those; a double ends at 1e308
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from nascore.config import Section
 from nascore.errors import InputError, Problem
 from nascore.methods import METHODS, ProposingModule
+from nascore.proposer import Proposer
 from nascore.samplers.learner import Learner
 from nascore.samplers.parameters import (
     MOST_VALUES,
@@ -26,7 +27,6 @@ from nascore.samplers.parameters import (
     ParameterSpace,
     num_values,
 )
-from nascore.search import Proposer
 from nascore.seeding import Seeds
 
 _STREAM = "sampler"

@@ -30,8 +30,8 @@ from nascore.methods.options import (
     RegularizedEvolutionOptions,
     TpeOptions,
 )
+from nascore.proposer import Proposer
 from nascore.results import Child, ChildScores
-from nascore.search import Proposer
 from nascore.seeding import Seeds
 from nascore.spaces import ImageShape, SearchSpace
 from nascore.spaces.cell201 import Cell201Space

@@ -21,8 +21,8 @@ from nascore.errors import GenotypeNotInSpace, InputError
 from nascore.genotype import Genotype
 from nascore.methods import METHODS
 from nascore.methods.options import RandomOptions
+from nascore.proposer import NONE_PENDING, Pending
 from nascore.results import Child
-from nascore.search import NONE_PENDING, Pending
 from nascore.spaces import ImageShape
 
 NB201 = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"

@@ -18,8 +18,8 @@ from nascore.methods.options import (
     NasesPaperOptions,
     PaperCoderOptions,
 )
+from nascore.proposer import Proposer
 from nascore.results import Child, ChildScores
-from nascore.search import Proposer
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace, make_space, sample
 

@@ -34,11 +34,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from nascore.errors import CheckpointError, GenotypeNotInSpace, InputError
 from nascore.genotype import Genotype
 from nascore.methods.options import LocalSearchOptions, NasesOptions
+from nascore.proposer import NONE_PENDING, Pending
 from nascore.results import Child
 from nascore.samplers import NasesSampler, ProposerSampler
 from nascore.samplers.learner import Learner
 from nascore.samplers.parameters import PROPOSED, ParameterSpace, num_values
-from nascore.search import NONE_PENDING, Pending
 
 ROOT = Path(__file__).parents[2]
 

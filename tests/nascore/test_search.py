@@ -266,7 +266,7 @@ def test_what_is_over_the_limit_is_not_trained_and_not_paid(
 def test_a_limit_that_nothing_keeps_ends_the_search_in_words(
     tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nascore.search._MOST_REJECTED", 12)
+    monkeypatch.setattr("nascore.worker._MOST_REJECTED", 12)
     task = changed(random_task(tmp_path, digits_folder), cost=CostConfig(metric="macs", limit=1))
     with pytest.raises(SearchFailed, match="none of 12 children finished: not trained: macs"):
         search(task)

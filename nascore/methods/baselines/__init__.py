@@ -17,8 +17,9 @@ from nascore.methods.options import (
     RegularizedEvolutionOptions,
     TpeOptions,
 )
+from nascore.proposer import Proposer
 from nascore.results import SearchResult
-from nascore.search import Control, Proposer, search_by_proposing
+from nascore.search import Control, search_by_proposing
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 from nascore.task import Task

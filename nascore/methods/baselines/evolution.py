@@ -12,8 +12,8 @@ from collections import deque
 from nascore import spaces
 from nascore.genotype import Genotype
 from nascore.methods.options import RegularizedEvolutionOptions
+from nascore.proposer import NONE_PENDING, Pending
 from nascore.results import Child
-from nascore.search import NONE_PENDING, Pending
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 

@@ -11,8 +11,8 @@ from nascore import spaces
 from nascore.genotype import Genotype
 from nascore.methods.baselines.random_search import sample_unseen
 from nascore.methods.options import LocalSearchOptions
+from nascore.proposer import NONE_PENDING, Pending
 from nascore.results import Child
-from nascore.search import NONE_PENDING, Pending
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from nascore import spaces
 from nascore.genotype import Genotype
+from nascore.proposer import NONE_PENDING, Pending
 from nascore.results import Child
-from nascore.search import NONE_PENDING, Pending
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 

@@ -15,8 +15,8 @@ from optuna.trial import TrialState, create_trial
 from nascore import spaces
 from nascore.genotype import Genotype
 from nascore.methods.options import TpeOptions
+from nascore.proposer import NONE_PENDING, Pending
 from nascore.results import Child
-from nascore.search import NONE_PENDING, Pending
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 
