@@ -310,4 +310,6 @@ def _unfit_for_method(config: Config, method: Method) -> list[Problem]:
                 f"{config.method} needs a space with shared weights: {' or '.join(sharing)}",
             )
         )
+    if not problems:
+        problems += method.options.model_validate(config.search.options).unfit_for(space)
     return problems

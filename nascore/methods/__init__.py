@@ -27,6 +27,7 @@ from nascore.methods.options import (
     InstanasOptions,
     LocalSearchOptions,
     MemoryEnasOptions,
+    MethodOptions,
     NasesOptions,
     NasesPaperOptions,
     NasibOptions,
@@ -116,7 +117,7 @@ class Method:
     """
 
     summary: str
-    options: type[Section]
+    options: type[MethodOptions]
     module: str
     is_serial: bool = False
     shares_batches: bool = False

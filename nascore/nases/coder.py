@@ -149,12 +149,6 @@ class MseCoder(Coder):
 
     def __init__(self, cardinalities: tuple[int, ...], options: CoderOptions) -> None:
         super().__init__()
-        if len(set(cardinalities)) != 1:
-            raise InputError.of(
-                "search.options.coder.kind",
-                options.kind,
-                "needs a space whose tokens all have the same number of values; use categorical",
-            )
         length = len(cardinalities)
         self.vocabulary = cardinalities[0]
         self.embedding_size = options.embedding_size or max(2, length // 3)
@@ -213,7 +207,14 @@ class _ShortcutMlp(nn.Module):
 
 
 def make_coder(cardinalities: tuple[int, ...], options: CoderOptions, *, seed: int) -> Coder:
-    """An untrained coder; the global random state is left as it was."""
+    """An untrained coder; the global random state is left as it was.
+
+    Raises:
+        InputError: the options do not suit tokens of so many values.
+    """
+    problems = options.unfit_for(cardinalities)
+    if problems:
+        raise InputError(problems)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         kind = MseCoder if options.kind == "mse" else CategoricalCoder
@@ -227,18 +228,12 @@ def simulate(
 
     Args:
         balanced: as in the release, a token value stands at most four times in a string (drawn
-            without replacement from four copies of the vocabulary); else uniform.
+            without replacement from four copies of the vocabulary), which must be the same for all
+            tokens; else uniform.
     """
     sizes = torch.tensor(cardinalities)
     if not balanced:
         return (torch.rand(count, len(sizes), generator=generator) * sizes).long()
-    if len(set(cardinalities)) != 1 or 4 * cardinalities[0] < len(cardinalities):
-        raise InputError.of(
-            "search.options.coder.balanced_strings",
-            True,
-            "needs a space whose tokens have one number of values, at least a quarter of their "
-            "count; use false",
-        )
     order = torch.rand(count, 4 * cardinalities[0], generator=generator).argsort(dim=1)
     return order[:, : len(cardinalities)] // 4
 

@@ -48,7 +48,7 @@ class Cell201Space:
         self.config = config
         self._allowed = tuple(OPS.index(name) for name in config.operations)
         self.identifier = "nasbench201" + restriction(self._allowed, len(OPS))
-        self.cardinalities = (len(self._allowed),) * len(EDGES)
+        self.cardinalities = config.cardinalities
 
     def _operations(self, genotype: Genotype) -> tuple[int, ...]:
         """Of each edge, as places in `OPS`."""

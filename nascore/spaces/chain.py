@@ -82,7 +82,7 @@ class ChainSpace:
             f"chain-{config.num_layers}x{TOKENS_PER_LAYER}-v{config.vocabulary}"
             f"-c{config.channels_per_token}-m{config.min_map_size}"
         )
-        self.cardinalities = (config.vocabulary,) * (TOKENS_PER_LAYER * config.num_layers)
+        self.cardinalities = config.cardinalities
         # Searches name hundreds of architectures for each that they train.
         values = [self._paper_token(token) for token in range(config.vocabulary)]
         pairs = product(enumerate(values), repeat=2)

@@ -91,8 +91,7 @@ class FewShotCellSpace:
         self.identifier = f"fewshot-cell-{config.max_blocks}"
         if self._allowed != tuple(range(6)):
             self.identifier += "-ops" + "".join(f"{place:x}" for place in self._allowed)
-        blocks = [(NUM_INPUTS + b, len(self._allowed)) * 2 for b in range(config.max_blocks)]
-        self.cardinalities = (config.max_blocks, *(size for block in blocks for size in block))
+        self.cardinalities = config.cardinalities
 
     # --- cells ----------------------------------------------------------------------------------
 

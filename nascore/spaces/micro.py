@@ -52,8 +52,7 @@ class EnasMicroSpace:
         self.config = config
         self._allowed = tuple(OPS.index(name) for name in config.operations)
         self.identifier = f"enas-micro-{config.num_blocks}" + restriction(self._allowed, len(OPS))
-        blocks = [(NUM_INPUTS + b, len(self._allowed)) * 2 for b in range(config.num_blocks)]
-        self.cardinalities = tuple(size for block in blocks for size in block) * len(CELLS)
+        self.cardinalities = config.cardinalities
 
     def cells(self, genotype: Genotype) -> tuple[Cell, Cell]:
         """The normal and the reduction cell.

@@ -95,7 +95,7 @@ class MobileSpace:
         self._is_first = tuple(
             block == 0 for _, repeats, _ in config.stages for block in range(repeats)
         )
-        self.cardinalities = (2,) * (self.num_blocks * len(OPS))
+        self.cardinalities = config.cardinalities
 
     @property
     def takes_mean(self) -> bool:

@@ -64,13 +64,7 @@ class SuperkernelSpace:
 
     def __init__(self, config: SuperkernelSpaceConfig) -> None:
         self.config = config
-        self.axis_sizes = (
-            len(config.branches),
-            len(config.types),
-            len(config.kernel_sizes),
-            len(config.kernel_sizes),
-            len(config.dilations),
-        )
+        self.axis_sizes = config.axis_sizes
         self.identifier = _identifier(config)
         self.cell_names = ("normal", "reduction") if config.num_stages > 1 else ("normal",)
         self._targets = range(NUM_INPUTS, NUM_INPUTS + config.num_nodes)
@@ -80,11 +74,7 @@ class SuperkernelSpace:
             for target in self._targets
             for source in range(target)
         )
-        sizes: list[int] = []
-        for target in self._targets:
-            sizes += [len(kept_pairs(target))] if target > KEPT else []
-            sizes += self.axis_sizes * target
-        self.cardinalities = tuple(sizes) * len(self.cell_names)
+        self.cardinalities = config.cardinalities
 
     # Tokens and what they mean.
 

@@ -265,6 +265,23 @@ def test_sections_that_contradict_each_other(section: str) -> None:
     assert "mirrored digits" in found[f"{section}.flip"]
 
 
+@pytest.mark.parametrize("method", ["nases", "nases-paper"])
+def test_a_coder_that_does_not_suit_the_space(method: str) -> None:
+    """Told before anything starts, not by the second step."""
+    options = {"coder": {"kind": "mse", "balanced_strings": True}}
+    search: dict[str, Any] = {"options": options, "space": {"name": "enas-micro"}}
+    found = problems({"method": method, "search": search})
+    assert found.keys() == {
+        "search.options.coder.kind",
+        "search.options.coder.balanced_strings",
+    }
+    assert "use categorical" in found["search.options.coder.kind"]
+    long = {"name": "chain", "num_layers": 20, "vocabulary": 4}  # 80 tokens of four values
+    found = problems({"method": method, "search": {**search, "space": long}})
+    assert found.keys() == {"search.options.coder.balanced_strings"}
+    parse({"method": method, "search": {**search, "space": {"name": "chain"}}})
+
+
 # --- layers ---------------------------------------------------------------------------------
 
 

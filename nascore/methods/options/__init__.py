@@ -14,6 +14,7 @@ from nascore.methods.options.instanas import (
     PolicyOptions,
     RewardOptions,
 )
+from nascore.methods.options.method_options import MethodOptions
 from nascore.methods.options.nasib import LogitsOptions, NasibOptions, ScheduleOptions
 from nascore.methods.options.proposing import (
     CoderOptions,
@@ -49,6 +50,7 @@ __all__ = [
     "MemoryEnasOptions",
     "MemoryOptions",
     "MetaOptions",
+    "MethodOptions",
     "NasesOptions",
     "NasesPaperOptions",
     "NasibOptions",

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from nascore.config import Positive, Section
 from nascore.data.classes import EpisodeShape, Need
+from nascore.methods.options.method_options import MethodOptions
 
 
 class EpisodeOptions(Section):
@@ -96,7 +97,7 @@ class ProgressiveOptions(Section):
 _WAYS = "search.options.episode.ways"
 
 
-class FewShotOptions(Section):
+class FewShotOptions(MethodOptions):
     """What the options of every method with `Method.few_shot` offer."""
 
     episode: EpisodeOptions = EpisodeOptions()

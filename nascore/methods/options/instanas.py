@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from nascore.config import Fraction, Positive, Section, TrainingConfig
+from nascore.methods.options.method_options import MethodOptions
 from nascore.methods.options.shared_weights import SharedWeightsOptions
 
 
@@ -55,7 +56,7 @@ class AccuracyOptions(Section):
     the most accurate within it."""
 
 
-class InstanasOptions(Section):
+class InstanasOptions(MethodOptions):
     """InstaNAS (arXiv 1811.10201): an architecture for each image."""
 
     pretraining: TrainingConfig = TrainingConfig(epochs=12, batch_size=64, lr=0.05)

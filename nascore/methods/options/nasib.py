@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from nascore.config import Positive, Section
 from nascore.errors import InputError
+from nascore.methods.options.method_options import MethodOptions
 from nascore.methods.options.shared_weights import SharedWeightsOptions
 from nascore.nasib.schedule import Schedule
 
@@ -62,7 +63,7 @@ class LogitsOptions(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
 
 
-class NasibOptions(Section):
+class NasibOptions(MethodOptions):
     """NASIB (arXiv 1910.08665): many operations, searched within any budget."""
 
     weights: SharedWeightsOptions = SharedWeightsOptions(lr=0.025, weight_decay=3e-4)

@@ -1,10 +1,13 @@
 """Settings of methods that propose children: NASES and the baselines. No torch here."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nascore.config import Positive, Section
+from nascore.config import Positive, Section, SpaceSection
+from nascore.errors import Problem
+from nascore.methods.options.method_options import MethodOptions
 
 
 class CoderOptions(Section):
@@ -32,8 +35,27 @@ class CoderOptions(Section):
     """Widest hidden layer of the mse coder, in multiples of the length."""
     mse_narrow_factor: Positive = 30
 
+    def unfit_for(self, cardinalities: Sequence[int]) -> list[Problem]:
+        """What of these settings does not suit tokens of so many values."""
+        problems = []
+        one_vocabulary = len(set(cardinalities)) == 1
+        if self.kind == "mse" and not one_vocabulary:
+            message = (
+                "needs a space whose tokens all have the same number of values; use categorical"
+            )
+            problems.append(Problem("search.options.coder.kind", self.kind, message))
+        if self.balanced_strings and not (
+            one_vocabulary and 4 * cardinalities[0] >= len(cardinalities)
+        ):
+            message = (
+                "needs a space whose tokens have one number of values, at least a quarter of their "
+                "count; use false"
+            )
+            problems.append(Problem("search.options.coder.balanced_strings", "true", message))
+        return problems
 
-class NasesOptions(Section):
+
+class NasesOptions(MethodOptions):
     """Settings of NASES. Everything that goes beyond the paper can be switched off here."""
 
     coder: CoderOptions = CoderOptions()
@@ -87,6 +109,9 @@ class NasesOptions(Section):
     no_repeats: bool = True
     """Never propose a network that was proposed before (isomorphic ones count as the same)."""
 
+    def unfit_for(self, space: SpaceSection) -> list[Problem]:
+        return self.coder.unfit_for(space.cardinalities)
+
 
 class PaperCoderOptions(CoderOptions):
     """The released coder. The release trains it longer: 200,000 updates with batches of 64, then
@@ -101,7 +126,7 @@ class PaperCoderOptions(CoderOptions):
     rounding: Literal["round", "ceil"] = "ceil"
 
 
-class NasesPaperOptions(Section):
+class NasesPaperOptions(MethodOptions):
     """NASES as released; each switch of a defect is named after it."""
 
     coder: PaperCoderOptions = PaperCoderOptions()
@@ -116,12 +141,15 @@ class NasesPaperOptions(Section):
     legacy_late_reward: bool = True
     """Pair the newest state and action with the previous episode's reward."""
 
+    def unfit_for(self, space: SpaceSection) -> list[Problem]:
+        return self.coder.unfit_for(space.cardinalities)
 
-class RandomOptions(Section):
+
+class RandomOptions(MethodOptions):
     """Random search has nothing to set."""
 
 
-class RegularizedEvolutionOptions(Section):
+class RegularizedEvolutionOptions(MethodOptions):
     """Regularized evolution: sizes in children; 100 and 25 in the paper, for 20,000 children."""
 
     population_size: Annotated[int, Field(ge=2)] = 10
@@ -138,7 +166,7 @@ class RegularizedEvolutionOptions(Section):
         return self
 
 
-class LocalSearchOptions(Section):
+class LocalSearchOptions(MethodOptions):
     """Hill climbing with random restarts."""
 
     improvement: Literal["first", "best"] = "first"
@@ -147,7 +175,7 @@ class LocalSearchOptions(Section):
     """Count architectures whose networks are the same as one."""
 
 
-class TpeOptions(Section):
+class TpeOptions(MethodOptions):
     """Optuna's multivariate TPE."""
 
     startup_trials: Positive = 10

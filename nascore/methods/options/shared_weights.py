@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from nascore.config import Positive, Section
+from nascore.methods.options.method_options import MethodOptions
 
 
 class ControllerOptions(Section):
@@ -79,7 +80,7 @@ class SharedWeightsOptions(Section):
     cutout: Annotated[int, Field(ge=0)] = 0
 
 
-class RandomWsOptions(Section):
+class RandomWsOptions(MethodOptions):
     """Random search with weight sharing: uniform paths, no controller."""
 
     weights: SharedWeightsOptions = SharedWeightsOptions()

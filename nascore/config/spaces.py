@@ -1,59 +1,13 @@
-"""Everything a person may set about the science, in one place, without importing torch.
+"""Settings of the search spaces."""
 
-Each class is one section of a configuration file. Values are checked when the section is made:
-unknown keys, wrong types and contradictory values are refused together (see
-`components.config.load`, which turns them into one message). Accuracies are fractions.
-"""
-
+import math
+from abc import abstractmethod
 from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-class Section(BaseModel):
-    """A frozen group of settings that refuses keys it does not know."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
-    )
-
-
-# --- data -----------------------------------------------------------------------------------
-
-
-class DataConfig(Section):
-    """Where the images come from and how they are split."""
-
-    source: str = "digits"
-    """`digits`, `cifar10`, `cifar100`, `omniglot`, `npz:PATH` or `imagefolder:PATH`, local or
-    s3://."""
-    root: Path | None = None
-    """Folder with torchvision's own files of cifar10, cifar100 or omniglot; downloaded there when
-    missing."""
-    valid_fraction: Fraction = 0.15
-    """Share of the training images that selects architectures; the test split is never used."""
-    test_fraction: Fraction = 0.2
-    """Share cut off for the final test when the source brings no test split of its own."""
-    split_by: Literal["image", "class"] | None = None
-    """`class`: the splits have different classes, whole groups of them (alphabets) where the source
-    has groups, and the fractions above are shares of the groups. As the method needs when not
-    given."""
-    image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
-    """Resize to this height and width in pixels; needed when images differ in size."""
-    max_train: Positive | None = None
-    """Use at most this many images for train and valid together (a stratified sample)."""
-    memory_limit_mb: Positive = 4096
-    """An image folder that is larger than this when decoded is streamed from where it is."""
-    cache_mb: Annotated[int, Field(ge=0)] = 10_240
-    """Disk space for copies of images that are streamed from S3; the least used make room."""
-
-
-# --- search spaces --------------------------------------------------------------------------
+from nascore.config.section import Positive, Section
 
 
 class SpaceSection(Section):
@@ -61,6 +15,11 @@ class SpaceSection(Section):
 
     shares_weights: ClassVar[bool] = False
     """Whether all its networks can be paths of one supernet."""
+
+    @property
+    @abstractmethod
+    def cardinalities(self) -> tuple[int, ...]:
+        """Number of values of each token of a genotype."""
 
 
 class ChainSpaceConfig(SpaceSection):
@@ -76,6 +35,11 @@ class ChainSpaceConfig(SpaceSection):
     """Added to every layer's channels in the final network; 150 in the paper."""
     min_map_size: Positive = 2
     """Pooling stops at this height and width: a 15-fold pooling of 32 pixels is a 1x1 map."""
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Four tokens a layer."""
+        return (self.vocabulary,) * (4 * self.num_layers)
 
 
 Cell201Operation = Literal["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
@@ -101,6 +65,11 @@ class Cell201SpaceConfig(SpaceSection):
     final_channels: Positive = 16
     final_cells_per_stage: Positive = 5
 
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """A token an edge."""
+        return (len(self.operations),) * 6
+
     @field_validator("operations")
     @classmethod
     def _image_reaches_output(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
@@ -112,6 +81,12 @@ class Cell201SpaceConfig(SpaceSection):
         if len(operations) == 1:
             raise ValueError("one operation is one architecture; give at least two to search among")
         return _without_repeats(operations)
+
+
+def _of_blocks(num_blocks: int, num_operations: int) -> tuple[int, ...]:
+    """A block reads two earlier nodes, the cell's two inputs among them, by an operation each."""
+    halves = [(2 + block, num_operations) * 2 for block in range(num_blocks)]
+    return tuple(size for half in halves for size in half)
 
 
 class EnasMicroSpaceConfig(SpaceSection):
@@ -131,6 +106,11 @@ class EnasMicroSpaceConfig(SpaceSection):
     """36 in the release."""
     final_cells_per_stage: Positive = 2
     """5 in the release."""
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Of the normal cell, then of the reduction cell, four tokens a block."""
+        return _of_blocks(self.num_blocks, len(self.operations)) * 2
 
     @field_validator("operations")
     @classmethod
@@ -177,6 +157,11 @@ class MobileSpaceConfig(SpaceSection):
     number, and so do the shortcuts in it. With the mean, few operations and many give maps of one
     scale, so that a short search can judge a policy by weights that others have trained."""
 
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Whether a block has an operation, for each of five in each block."""
+        return (2,) * (5 * sum(repeats for _, repeats, _ in self.stages))
+
     @field_validator("stages")
     @classmethod
     def _some_blocks(cls, stages: tuple[MobileStage, ...]) -> tuple[MobileStage, ...]:
@@ -219,6 +204,21 @@ class SuperkernelSpaceConfig(SpaceSection):
     """36 in DARTS."""
     final_cells_per_stage: Positive = 2
     """6 are the 20 cells of DARTS."""
+
+    @property
+    def axis_sizes(self) -> tuple[int, ...]:
+        """Number of values of the five tokens of an edge."""
+        sizes = len(self.kernel_sizes)
+        return len(self.branches), len(self.types), sizes, sizes, len(self.dilations)
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Of each cell and each of its nodes: which two edges are kept, then all its edges."""
+        tokens: list[int] = []
+        for num_sources in range(2, 2 + self.num_nodes):
+            tokens += [math.comb(num_sources, 2)] if num_sources > 2 else []
+            tokens += self.axis_sizes * num_sources
+        return tuple(tokens) * (2 if self.num_stages > 1 else 1)
 
     @property
     def num_convolutions(self) -> int:
@@ -321,6 +321,11 @@ class FewShotCellSpaceConfig(SpaceSection):
     """Weights of the final network, instead of `final_channels`: it has the channels that come
     closest. What a channel costs differs tenfold between cells."""
 
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """The number of blocks, then four tokens for each that there may be."""
+        return (self.max_blocks, *_of_blocks(self.max_blocks, len(self.operations)))
+
     @model_validator(mode="after")
     def _older_input_is_one_halving_away(self) -> Self:
         if self.halve_every == 1 and self.reduction == "strided":
@@ -358,141 +363,3 @@ SPACE_SECTIONS: tuple[type[SpaceSection], ...] = (
     SuperkernelSpaceConfig,
     FewShotCellSpaceConfig,
 )
-
-
-# --- training -------------------------------------------------------------------------------
-
-
-class TrainingConfig(Section):
-    """SGD with Nesterov momentum and one cosine cycle, as NASES trains children and winner."""
-
-    epochs: Positive = 8
-    max_steps: Positive | None = None
-    """At most this many weight updates, whatever the epochs: bounds the cost on larger data."""
-    batch_size: Annotated[int, Field(ge=2)] = 64
-    """Batch normalisation needs at least two images."""
-    lr: Annotated[float, Field(gt=0)] = 0.05
-    min_lr: Annotated[float, Field(ge=0)] = 0.001
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the steps in which the rate rises linearly to `lr`; 0 as in the release."""
-    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
-    crop_padding: Annotated[int, Field(ge=0)] = 1
-    """Zero padding in pixels on each side before a random crop; 4 for 32x32 images."""
-    flip: bool = False
-    """Mirror half of the images; wrong for digits and letters."""
-    cutout: Annotated[int, Field(ge=0)] = 0
-    """Side in pixels of a square that is blanked out; 0 turns it off."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-
-    @model_validator(mode="after")
-    def _rates_in_order(self) -> Self:
-        if self.min_lr > self.lr:
-            raise ValueError(
-                f"min_lr must be <= lr, got min_lr={self.min_lr} and lr={self.lr}; "
-                "lower min_lr or raise lr"
-            )
-        return self
-
-
-# --- search ---------------------------------------------------------------------------------
-
-
-class BudgetConfig(Section):
-    """What a search may spend; exactly one of the four."""
-
-    children: Positive | None = None
-    """Architectures trained."""
-    steps: Positive | None = None
-    """Weight updates, over all children or of one supernet."""
-    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-
-    @property
-    def unit(self) -> str:
-        return next(name for name, value in self if value is not None)
-
-    @property
-    def amount(self) -> float:
-        return float(getattr(self, self.unit))
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        given = [name for name, value in self if value is not None]
-        if len(given) != 1:
-            raise ValueError(
-                "give exactly one of children, steps, seconds, gpu_hours; "
-                f"got {' and '.join(given) if given else 'none'}"
-            )
-        return self
-
-
-class CostConfig(Section):
-    """What a network may cost beside its accuracy; counted or measured on the final network."""
-
-    metric: Literal["num_params", "macs", "latency_ms"] = "num_params"
-    """`latency_ms` is the median of a short measurement, batch 1, on the device of the search."""
-    limit: Annotated[float, Field(gt=0)] | None = None
-    """A constraint: architectures above it are not trained, and cost nothing of the budget."""
-    target: Annotated[float, Field(gt=0)] | None = None
-    """A second objective: the search maximises accuracy * (cost / target)^-weight."""
-    weight: Annotated[float, Field(gt=0, le=1)] = 0.07
-    """At 0.07, twice the cost is worth 5 % more accuracy, relatively."""
-
-    @model_validator(mode="after")
-    def _limit_or_target(self) -> Self:
-        if self.limit is None and self.target is None:
-            raise ValueError(
-                f"give limit, target or both in the unit of {self.metric}; got neither"
-            )
-        return self
-
-
-PrunerName = Literal["none", "median", "successive-halving", "hyperband"]
-
-
-class SearchConfig(Section):
-    """How the architecture is found."""
-
-    space: SpaceConfig = ChainSpaceConfig()
-    budget: BudgetConfig = BudgetConfig(children=16)
-    control: bool = True
-    """Run random search at equal cost beside the method, sharing nothing with it."""
-    cost: CostConfig | None = None
-    """A constraint or second objective beside the accuracy."""
-    pruner: PrunerName = "none"
-    """End hopeless trainings early. Off by default: NASES learns from every child that ends."""
-    workers: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Processes that share the study; on a cluster, tasks with a GPU each."""
-    storage: str | None = None
-    """URL of the database of the study, or `env:NAME` of a variable that holds it; a SQLite file in
-    the run's own folder when not given."""
-    study: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """Name of the study in `storage`; new for every run when not given. Runs that name the same one
-    work on it together."""
-    worker_timeout_s: Annotated[int, Field(ge=6)] = 60
-    """A worker that gives no sign of life for so long is dead, and its child is tried again."""
-    max_tries: Positive = 5
-    """A child whose worker died so often counts as failed."""
-    child: TrainingConfig = TrainingConfig(epochs=4)
-    """How a child is trained before it is judged."""
-    options: dict[str, Any] = {}
-    """Settings of the method; see `nascore/methods/options/`."""
-
-
-# --- latency --------------------------------------------------------------------------------
-
-
-class LatencyConfig(Section):
-    """The protocol of the latency measurement; it travels with the number."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    batch_size: Positive = 1
-    warmup_runs: Annotated[int, Field(ge=0)] = 20
-    runs: Annotated[int, Field(ge=20)] = 200
-    """At least 20: a 95th percentile of fewer runs says nothing."""
-    threads: Positive | None = None
-    """CPU threads; all that the process may use when not given."""
-    target_ms: Annotated[float, Field(gt=0)] | None = None
-    """Median latency that the model is held against; reported, not enforced."""

@@ -1,0 +1,91 @@
+"""Settings of a search: its budget, what a network may cost, who works on it."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from nascore.config.section import Positive, Section
+from nascore.config.spaces import ChainSpaceConfig, SpaceConfig
+from nascore.config.training import TrainingConfig
+
+
+class BudgetConfig(Section):
+    """What a search may spend; exactly one of the four."""
+
+    children: Positive | None = None
+    """Architectures trained."""
+    steps: Positive | None = None
+    """Weight updates, over all children or of one supernet."""
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    @property
+    def unit(self) -> str:
+        return next(name for name, value in self if value is not None)
+
+    @property
+    def amount(self) -> float:
+        return float(getattr(self, self.unit))
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        given = [name for name, value in self if value is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "give exactly one of children, steps, seconds, gpu_hours; "
+                f"got {' and '.join(given) if given else 'none'}"
+            )
+        return self
+
+
+class CostConfig(Section):
+    """What a network may cost beside its accuracy; counted or measured on the final network."""
+
+    metric: Literal["num_params", "macs", "latency_ms"] = "num_params"
+    """`latency_ms` is the median of a short measurement, batch 1, on the device of the search."""
+    limit: Annotated[float, Field(gt=0)] | None = None
+    """A constraint: architectures above it are not trained, and cost nothing of the budget."""
+    target: Annotated[float, Field(gt=0)] | None = None
+    """A second objective: the search maximises accuracy * (cost / target)^-weight."""
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.07
+    """At 0.07, twice the cost is worth 5 % more accuracy, relatively."""
+
+    @model_validator(mode="after")
+    def _limit_or_target(self) -> Self:
+        if self.limit is None and self.target is None:
+            raise ValueError(
+                f"give limit, target or both in the unit of {self.metric}; got neither"
+            )
+        return self
+
+
+PrunerName = Literal["none", "median", "successive-halving", "hyperband"]
+
+
+class SearchConfig(Section):
+    """How the architecture is found."""
+
+    space: SpaceConfig = ChainSpaceConfig()
+    budget: BudgetConfig = BudgetConfig(children=16)
+    control: bool = True
+    """Run random search at equal cost beside the method, sharing nothing with it."""
+    cost: CostConfig | None = None
+    """A constraint or second objective beside the accuracy."""
+    pruner: PrunerName = "none"
+    """End hopeless trainings early. Off by default: NASES learns from every child that ends."""
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes that share the study; on a cluster, tasks with a GPU each."""
+    storage: str | None = None
+    """URL of the database of the study, or `env:NAME` of a variable that holds it; a SQLite file in
+    the run's own folder when not given."""
+    study: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """Name of the study in `storage`; new for every run when not given. Runs that name the same one
+    work on it together."""
+    worker_timeout_s: Annotated[int, Field(ge=6)] = 60
+    """A worker that gives no sign of life for so long is dead, and its child is tried again."""
+    max_tries: Positive = 5
+    """A child whose worker died so often counts as failed."""
+    child: TrainingConfig = TrainingConfig(epochs=4)
+    """How a child is trained before it is judged."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the method; see `nascore/methods/options/`."""

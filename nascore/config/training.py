@@ -1,0 +1,40 @@
+"""Settings of the training of one network."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from nascore.config.section import Positive, Section
+
+
+class TrainingConfig(Section):
+    """SGD with Nesterov momentum and one cosine cycle, as NASES trains children and winner."""
+
+    epochs: Positive = 8
+    max_steps: Positive | None = None
+    """At most this many weight updates, whatever the epochs: bounds the cost on larger data."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Batch normalisation needs at least two images."""
+    lr: Annotated[float, Field(gt=0)] = 0.05
+    min_lr: Annotated[float, Field(ge=0)] = 0.001
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the steps in which the rate rises linearly to `lr`; 0 as in the release."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    crop_padding: Annotated[int, Field(ge=0)] = 1
+    """Zero padding in pixels on each side before a random crop; 4 for 32x32 images."""
+    flip: bool = False
+    """Mirror half of the images; wrong for digits and letters."""
+    cutout: Annotated[int, Field(ge=0)] = 0
+    """Side in pixels of a square that is blanked out; 0 turns it off."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _rates_in_order(self) -> Self:
+        if self.min_lr > self.lr:
+            raise ValueError(
+                f"min_lr must be <= lr, got min_lr={self.min_lr} and lr={self.lr}; "
+                "lower min_lr or raise lr"
+            )
+        return self
