@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from nascore.config import TrainingConfig
 from nascore.data.batches import Augmentation, Split
 from nascore.errors import ChildFailed
+from nascore.threads import threads_of
 
 _SMALL_BATCH = 2**17  # pixels; below it a second CPU thread costs more than it saves
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
@@ -196,20 +197,6 @@ def has_few_pixels(count: int, device: torch.device) -> bool:
 def fitting_threads(split: Split, config: Augmentation) -> contextlib.AbstractContextManager[None]:
     """See `threads_of`."""
     return threads_of(one=uses_one_thread(split, config))
-
-
-@contextlib.contextmanager
-def threads_of(*, one: bool) -> Iterator[None]:
-    """One CPU thread for batches of few pixels: threads that share little work wait for each other,
-    and on a machine that has other work they wait long. The rule looks at sizes alone, since the
-    number of threads changes the last bits of a sum and a result must repeat."""
-    threads = torch.get_num_threads()
-    if one:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class Descent(Protocol):

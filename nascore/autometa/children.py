@@ -19,7 +19,8 @@ from nascore.meta.training import judge, meta_train
 from nascore.methods.options import AutoMetaOptions, EpisodeOptions, MetaOptions
 from nascore.results import ChildScores
 from nascore.task import Task, device_of
-from nascore.training import OnEpoch, has_few_pixels, threads_of
+from nascore.threads import threads_of
+from nascore.training import OnEpoch, has_few_pixels
 
 _TRAIN_SHARE = 4  # of validation tasks one is drawn of training classes, to see what is overfitted
 

@@ -30,7 +30,7 @@ from nascore.methods.options import AutoMetaOptions, MetaOptions
 from nascore.spaces import ImageShape
 from nascore.spaces.fewshot_cell import FewShotCellSpace, depth, width
 from nascore.task import Task, device_of
-from nascore.training import threads_of
+from nascore.threads import threads_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from nascore.methods.baselines import RandomSearch
 from nascore.proposer import Proposer
 from nascore.results import Child, ChildScores
 from nascore.seeding import Seeds
+from nascore.threads import one_thread
 from nascore.verdict import compare
 
 _STREAM = "bench"  # the same for all methods: equal seeds start from equal random numbers
@@ -252,7 +252,7 @@ def _replay_seeds(
 
 def _run_here(plan: Plan, controllers: Sequence[Path], progress: Progress) -> list[Outcome]:
     outcomes = []
-    with _one_thread():
+    with one_thread():
         for index, entry in enumerate(plan.entries):
             prepare_s = _prepare(plan, controllers, index)
             replays = []
@@ -300,17 +300,6 @@ def _run_in_processes(
         )
         for index, entry in enumerate(plan.entries)
     ]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """What a worker process has; small networks are no faster with more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 _work: tuple[Plan, list[Path]] | None = None  # of a worker process, sent once and not per block

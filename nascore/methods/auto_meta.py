@@ -50,7 +50,7 @@ from nascore.spaces import SearchSpace
 from nascore.spaces.blocks import Cell
 from nascore.spaces.fewshot_cell import PUBLISHED, depth, width
 from nascore.task import Task, device_of
-from nascore.training import threads_of
+from nascore.threads import threads_of
 
 VERSION = 1
 _CARD = "controller.json"

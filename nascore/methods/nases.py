@@ -42,7 +42,7 @@ from nascore.final import FinalModel, train_from_scratch
 from nascore.genotype import Genotype
 from nascore.methods.baselines import RandomSearch
 from nascore.methods.options import NasesOptions, NasesPaperOptions
-from nascore.nases.coder import Coder, Controller, one_thread
+from nascore.nases.coder import Coder, Controller
 from nascore.nases.critic import Critic
 from nascore.nases.history import History
 from nascore.nases.moves import one_token_apart, redrawn
@@ -56,6 +56,7 @@ from nascore.search import Control, search_by_proposing
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 from nascore.task import Task
+from nascore.threads import one_thread
 
 _ROUNDS = 3  # rounds of candidates before the neighbourhood counts as exhausted
 _UNGUIDED = 16  # candidates when there is no critic to choose

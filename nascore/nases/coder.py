@@ -15,11 +15,9 @@ with 10,000); decoded tokens are rounded (`rounding: ceil` is the release's, whi
 token up by half a step) and clipped at V, which the release forgets.
 """
 
-import contextlib
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +25,7 @@ from torch.nn import functional as F
 
 from nascore.errors import InputError
 from nascore.methods.options import CoderOptions
+from nascore.threads import one_thread
 
 
 class Coder(nn.Module, ABC):
@@ -284,15 +283,3 @@ def _train_coder(
             "exact_round_trip": float(equal.all(dim=1).float().mean()),
             "loss": float(coder.loss(held_out, generator)),
         }
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """These matrices are too small to share: two threads would mostly wait for each other. It also
-    keeps the results independent of how many threads a machine has."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

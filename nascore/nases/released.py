@@ -13,11 +13,12 @@ from torch import Tensor
 from nascore import rl
 from nascore.genotype import Genotype
 from nascore.methods.options import NasesPaperOptions
-from nascore.nases.coder import Coder, Controller, one_thread
+from nascore.nases.coder import Coder, Controller
 from nascore.proposer import NONE_PENDING, Pending
 from nascore.results import Child
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
+from nascore.threads import one_thread
 
 Floats = NDArray[np.float64]
 

@@ -2,7 +2,6 @@
 
 import statistics
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -128,14 +127,6 @@ def test_every_weight_is_made_once_and_depends_on_the_seed_alone() -> None:
 
 
 # --- what it costs ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.slow
