@@ -13,7 +13,11 @@ from nascore.methods.options import EnasOptions, MemoryEnasOptions
 from nascore.seeding import Seeds
 from nascore.spaces.cell201 import Cell201Space
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 SEEDS = range(5)
 NUM_UPDATES = 200
@@ -42,15 +46,12 @@ def trained(seed: int, *, remembers: bool) -> Diagnosis:
     return diagnose(learner.controller, fixed_set(SPACE))
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def spearman(found: Diagnosis) -> float:
     correlation = found.correlations["euclidean"]["edit"]
     return 0.0 if correlation is None else correlation.spearman
 
 
-def test_states_are_ordered_by_the_graphs_that_were_written():
+def test_states_are_ordered_by_the_graphs_that_were_written() -> None:
     """One set of architectures for all, which neither arm has chosen."""
     gains = [
         spearman(trained(seed, remembers=True)) - spearman(trained(seed, remembers=False))
@@ -59,7 +60,7 @@ def test_states_are_ordered_by_the_graphs_that_were_written():
     assert median(gains) >= 0.1
 
 
-def test_the_first_token_can_be_read_off_the_last_state():
+def test_the_first_token_can_be_read_off_the_last_state() -> None:
     """Also when the state is noisy: what a random network keeps by chance is lost in noise."""
     clean = [trained(seed, remembers=True).token_probes[0].gain for seed in SEEDS]
     assert median(clean) >= 0.2
