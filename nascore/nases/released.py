@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nascore import rl
@@ -16,11 +15,10 @@ from nascore.methods.options import NasesPaperOptions
 from nascore.nases.coder import Coder, Controller
 from nascore.proposer import NONE_PENDING, Pending
 from nascore.results import Child
+from nascore.rl import Floats
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 from nascore.threads import one_thread
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
