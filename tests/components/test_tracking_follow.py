@@ -296,6 +296,7 @@ def test_a_thousand_points_take_no_longer_than_a_call_or_two(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_killed_five_times_each_point_is_there_once(spool: Path, store: str, runs_by_key: Runs):
     """Two writers, some of whose events wait for each other's, and a follower that is killed."""
     writers = [Tracker.open(spool, uri=store, experiment="nas") for _ in range(2)]
