@@ -32,6 +32,7 @@ _Path = tuple[str, ...]
 
 DEFAULT_METHOD = "nases"
 _NOT_TO_MIRROR = ("digits", "omniglot")
+_ABOUT_THE_SPACE = (("search",), ("search", "space"), ("search", "options"))
 
 
 class Config(Section):
@@ -67,10 +68,11 @@ def parse(data: Mapping[str, Any], *, also: Iterable[Problem] = ()) -> Config:
             [*problems, Problem("configuration", str(data), "must be a group of keys")]
         )
     config, refused = _validate(Config, data, problems)
-    options = _options(data, problems)
+    options, refused_options = _options(data, problems)
     if config is not None:
         search = config.search.model_copy(update={"options": options})
         config = config.model_copy(update={"search": search, "data": _settled(config)})
+        refused |= {("search", "options", *path) for path in refused_options}
         problems += _contradictions(config, refused)
     if problems or config is None:
         raise InputError(problems)
@@ -159,22 +161,23 @@ def _take_out(data: Any, path: _Path) -> bool:
     return False
 
 
-def _options(data: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
-    """The method's options, all of them; what is no name or no group is told by `Config`."""
+def _options(data: Mapping[str, Any], problems: list[Problem]) -> tuple[dict[str, Any], set[_Path]]:
+    """The method's options, all of them, and the paths below them of what was refused; what is no
+    name or no group is told by `Config`."""
     method = data.get("method", DEFAULT_METHOD)
     if not isinstance(method, str):
-        return {}
+        return {}, set()
     if method not in METHODS:
         problems.append(
             Problem("method", repr(method), "unknown method" + suggest(method, METHODS))
         )
-        return {}
+        return {}, set()
     search = data.get("search")
     given = search.get("options", {}) if isinstance(search, Mapping) else {}
     if not isinstance(given, Mapping):
-        return {}
-    options, _ = _validate(METHODS[method].options, given, problems, "search", "options")
-    return {} if options is None else options.model_dump(mode="json")
+        return {}, set()
+    options, refused = _validate(METHODS[method].options, given, problems, "search", "options")
+    return {} if options is None else options.model_dump(mode="json"), refused
 
 
 def _settled(config: Config) -> DataConfig:
@@ -199,6 +202,10 @@ def _contradictions(config: Config, refused: set[_Path]) -> list[Problem]:
         )
     if method is not None:
         problems += _unfit_for_method(config, method)
+        is_settled = not any(path[:2] in _ABOUT_THE_SPACE for path in refused)
+        if is_settled and method.space in (None, config.search.space.name):
+            options = method.options.model_validate(config.search.options)
+            problems += options.unfit_for(config.search.space)
     # `settle_stores` moves these two into the environment, and `check_cluster` refuses them.
     addresses = ("tracking.uri", "search.storage")
     problems += open_secrets(config.model_dump(mode="json"), dealt_with=addresses)
@@ -310,6 +317,4 @@ def _unfit_for_method(config: Config, method: Method) -> list[Problem]:
                 f"{config.method} needs a space with shared weights: {' or '.join(sharing)}",
             )
         )
-    if not problems:
-        problems += method.options.model_validate(config.search.options).unfit_for(space)
     return problems

@@ -282,6 +282,30 @@ def test_a_coder_that_does_not_suit_the_space(method: str) -> None:
     parse({"method": method, "search": {**search, "space": {"name": "chain"}}})
 
 
+def test_what_does_not_suit_the_space_is_told_beside_other_problems() -> None:
+    search = {"options": {"coder": {"kind": "mse"}}, "space": {"name": "enas-micro"}}
+    found = problems({"method": "nases", "data": {"split_by": "class"}, "search": search})
+    assert found.keys() == {"data.split_by", "search.options.coder.kind"}
+    found = problems({"method": "nases", "search": search, "seed": "x", "train": {"flip": True}})
+    assert found.keys() == {"seed", "train.flip", "search.options.coder.kind"}
+
+
+@pytest.mark.parametrize(
+    ("search", "key"),
+    [
+        ({"space": {"name": "enas-micr"}}, "search.space.name"),
+        ({"space": {"name": "enas-micro", "num_blocks": "x"}}, "search.space.num_blocks"),
+        (
+            {"space": {"name": "enas-micro"}, "options": {"coder": {"kind": "categorcal"}}},
+            "search.options.coder.kind",
+        ),
+    ],
+)
+def test_what_rests_on_a_wrong_space_or_option_waits(search: dict[str, Any], key: str) -> None:
+    """The released method has by default a coder that does not suit the space."""
+    assert only_problem({"method": "nases-paper", "search": search}).key == key
+
+
 # --- layers ---------------------------------------------------------------------------------
 
 
