@@ -1,0 +1,64 @@
+"""How a step ended, in one line that outlives its pod: KFP keeps the log, and nothing else.
+
+KFP's API fills no `error` of a task, and its launcher turns every bad end into exit code 1. The
+supervisor therefore writes the reason as the last line of the log, where `nas status`, `nas retry`
+and `nas submit --retries` find it.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal, Self, get_args
+
+from nascore.redaction import redact
+
+Kind = Literal["input", "memory", "crash", "outage", "stopped"]
+"""`input`: the input is wrong. `memory`: killed for memory. `crash`: the work failed or was killed.
+`outage`: a service stayed unreachable. `stopped`: somebody asked for the end."""
+
+TAG_REASON = "nas.end_reason"
+TAG_KIND = "nas.end_kind"
+REASON_CHARS = 2000
+_MARK = "nas-end: "
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a step that did not succeed.
+
+    Attributes:
+        step: name of the step, such as `train_final`.
+        reason: what happened and what to do, without secrets.
+    """
+
+    step: str
+    kind: Kind
+    reason: str
+
+    def line(self) -> str:
+        """Return the log line, whose newlines are escaped."""
+        shown = redact(self.reason)
+        if len(shown) > REASON_CHARS:
+            shown = f"{shown[: REASON_CHARS - 3]}..."
+        return _MARK + json.dumps(asdict(self) | {"reason": shown})
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the end that a line holds; None when it holds none."""
+        start = text.find(_MARK)
+        if start < 0:
+            return None
+        try:
+            fields = json.loads(text[start + len(_MARK) :])
+            found = cls(str(fields["step"]), fields["kind"], str(fields["reason"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+        return found if found.kind in get_args(Kind) else None
+
+    @classmethod
+    def parse_last(cls, log: str) -> Self | None:
+        """Return the last end in a log; None when the step wrote none, as when its pod was lost."""
+        for line in reversed(log.splitlines()):
+            found = cls.parse(line)
+            if found is not None:
+                return found
+        return None
