@@ -1,19 +1,27 @@
-"""The KFP signatures of the six steps. They do no work: one import, one call.
+"""The KFP signatures of the steps. They do no work: one import, one call.
 
-Docstrings are what people read in the Kubeflow UI; kfp looks for outputs under "Returns", artifacts
-included. The image holds everything (no pip at start). This module must not use
-`from __future__ import annotations`: kfp reads the annotations.
+Docstrings are what users read in the Kubeflow UI; kfp looks for outputs under "Returns", artifacts
+included. `pipelines.tasks` makes KFP components of these functions, and `components.execute` calls
+them in a pod. This module must not use `from __future__ import annotations`: kfp reads the
+annotations. It imports little, since every step waits for it.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
-from kfp import dsl
-from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
+from kfp.dsl import (
+    HTML,
+    Artifact,
+    Dataset,
+    Input,
+    Metrics,
+    Model,
+    Output,
+    PipelineTaskFinalStatus,
+)
 
-from components.image import IMAGE
 
-
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def prepare_data(
     config: str,
     overrides: str,
@@ -37,9 +45,6 @@ def prepare_data(
         metrics: Numbers of images and classes.
         run_key: Key by which all steps find the tracked run of this pipeline.
     """
-    from pathlib import Path
-    from typing import NamedTuple
-
     from components.steps import prepare_data as step
 
     prepared = step.run(
@@ -50,12 +55,10 @@ def prepare_data(
         resolved_config=Path(resolved_config.path),
         dataset=Path(dataset.path),
     )
-    for name, value in prepared.metrics.items():
-        metrics.log_metric(name, value)
+    _log(metrics, prepared.metrics)
     return NamedTuple("Prepared", [("run_key", str)])(prepared.run_key)  # type: ignore[operator]
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def review(
     run_key: str,
     config: Input[Artifact],
@@ -75,9 +78,6 @@ def review(
         metrics: Drift of class shares and of pixel values (population stability index).
         plan: `search` or `reuse`.
     """
-    from pathlib import Path
-    from typing import NamedTuple
-
     from components.steps import review as step
 
     reviewed = step.run(
@@ -86,12 +86,10 @@ def review(
         dataset=Path(dataset.path),
         review=Path(review.path),
     )
-    for name, value in reviewed.metrics.items():
-        metrics.log_metric(name, value)
+    _log(metrics, reviewed.metrics)
     return NamedTuple("Reviewed", [("plan", str)])(reviewed.plan)  # type: ignore[operator]
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def reuse(
     run_key: str,
     config: Input[Artifact],
@@ -114,8 +112,6 @@ def reuse(
         weights: An empty folder.
         metrics: Validation accuracy of the architecture in that search (fraction).
     """
-    from pathlib import Path
-
     from components.steps import reuse as step
 
     values = step.run(
@@ -126,11 +122,9 @@ def reuse(
         search_result=Path(search_result.path),
         weights=Path(weights.path),
     )
-    for name, value in values.items():
-        metrics.log_metric(name, value)
+    _log(metrics, values)
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def pretrain_controller(
     run_key: str,
     config: Input[Artifact],
@@ -149,8 +143,6 @@ def pretrain_controller(
         controller: Folder that the search starts from.
         metrics: The method's own figures, such as held-out reconstruction accuracy (fractions).
     """
-    from pathlib import Path
-
     from components.steps import pretrain_controller as step
 
     values = step.run(
@@ -159,11 +151,9 @@ def pretrain_controller(
         dataset=Path(dataset.path),
         controller=Path(controller.path),
     )
-    for name, value in values.items():
-        metrics.log_metric(name, value)
+    _log(metrics, values)
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def search(
     run_key: str,
     config: Input[Artifact],
@@ -188,8 +178,6 @@ def search(
         weights: Folder with what the final training starts from; empty where it starts anew.
         metrics: Validation accuracy of the best child (fraction) and number of children.
     """
-    from pathlib import Path
-
     from components.steps import search as step
 
     values = step.run(
@@ -201,11 +189,9 @@ def search(
         search_result=Path(search_result.path),
         weights=Path(weights.path),
     )
-    for name, value in values.items():
-        metrics.log_metric(name, value)
+    _log(metrics, values)
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def search_worker(
     run_key: str,
     config: Input[Artifact],
@@ -222,8 +208,6 @@ def search_worker(
         controller: What pretrain_controller learned.
         place: Number of this worker, from 1.
     """
-    from pathlib import Path
-
     from components.steps import search_worker as step
 
     step.run(
@@ -235,7 +219,6 @@ def search_worker(
     )
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def train_final(
     run_key: str,
     config: Input[Artifact],
@@ -258,8 +241,6 @@ def train_final(
         model: Folder with the weights and `model.json`.
         metrics: Accuracies (fractions), parameters, multiply-adds of one image.
     """
-    from pathlib import Path
-
     from components.steps import train_final as step
 
     values = step.run(
@@ -270,12 +251,10 @@ def train_final(
         weights=Path(weights.path),
         model=Path(model.path),
     )
-    for name, value in values.items():
-        metrics.log_metric(name, value)
-        model.metadata[name] = value
+    _log(metrics, values)
+    model.metadata.update(values)
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def profile_latency(
     run_key: str,
     config: Input[Artifact],
@@ -296,8 +275,6 @@ def profile_latency(
         latency: Percentiles in milliseconds with device, batch size and protocol, as JSON.
         metrics: Median and 95th percentile in milliseconds.
     """
-    from pathlib import Path
-
     from components.steps import profile_latency as step
 
     values = step.run(
@@ -307,11 +284,9 @@ def profile_latency(
         model=Path(model.path),
         latency=Path(latency.path),
     )
-    for name, value in values.items():
-        metrics.log_metric(name, value)
+    _log(metrics, values)
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def promote(
     run_key: str,
     config: Input[Artifact],
@@ -340,8 +315,6 @@ def promote(
         report: One self-contained HTML page.
         metrics: Test accuracy (fraction), latency (milliseconds), size of the promoted model.
     """
-    from pathlib import Path
-
     from components.steps import promote as step
 
     values = step.run(
@@ -355,5 +328,27 @@ def promote(
         result=Path(result.path),
         report=Path(report.path),
     )
+    _log(metrics, values)
+
+
+def close_run(config: str, overrides: str, status: PipelineTaskFinalStatus) -> None:
+    """Closes what an ended run has left open: MLflow runs, trials, events that were not sent.
+
+    Args:
+        config: The whole configuration as JSON or YAML.
+        overrides: Settings laid over it.
+        status: How the pipeline ended; Kubeflow fills it in.
+    """
+    from components.steps import close_run as step
+
+    step.run(
+        config=config,
+        overrides=overrides,
+        status=status.state,
+        message=status.error_message or "",
+    )
+
+
+def _log(metrics: Metrics, values: Mapping[str, float]) -> None:
     for name, value in values.items():
         metrics.log_metric(name, value)

@@ -61,7 +61,12 @@ def of_run(
     }
     if source_sha256 is not None:
         tags[SOURCE_SHA256] = source_sha256
-    return tags | _given({KFP_RUN_ID: "NAS_RUN_ID", PIPELINE: "NAS_PIPELINE"}) | of_code()
+    return tags | of_kfp() | of_code()
+
+
+def of_kfp() -> dict[str, str]:
+    """Return what Kubeflow calls the run; a run that ends early must have it, to be found."""
+    return _given({KFP_RUN_ID: "NAS_RUN_ID", PIPELINE: "NAS_PIPELINE"})
 
 
 def of_code() -> dict[str, str]:

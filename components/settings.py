@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from components.run_state.reference import check_reference
 from nascore.config import Positive, Section
 
 Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|[EPTGMk]i?)?$")]
@@ -19,6 +20,9 @@ class TrackingConfig(Section):
     uri: str = "sqlite:///runs/mlflow.db"
     """MLflow store: `sqlite:///FILE`, or `http(s)://HOST` of a tracking server."""
     experiment: Annotated[str, Field(min_length=1)] = "nas"
+    kfp_plugin: bool = True
+    """Whether the MLflow plugin of Kubeflow, where there is one, makes runs of its own for the
+    pipeline and its tasks, which the steps then write to."""
 
 
 class PromoteConfig(Section):
@@ -72,8 +76,8 @@ class StepConfig(Section):
     memory: Quantity | None = None
     """Request and limit."""
     gpus: Annotated[int, Field(ge=0)] | None = None
-    retries: Annotated[int, Field(ge=0, le=100)] | None = None
-    """New tries after a failure; prepare_data, which finds bad input, has none."""
+    restarts: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """Instead of `cluster.restarts`, for this step."""
     timeout_s: Positive | None = None
     """The pod is ended after so many seconds."""
 
@@ -106,14 +110,28 @@ class ClusterConfig(Section):
     tolerations: tuple[TolerationConfig, ...] = ()
     shared_memory: Quantity | None = "2Gi"
     """Size of /dev/shm in steps with a GPU; it counts against the memory limit."""
-    state_volume: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] | None = None
-    """A PersistentVolumeClaim where every run keeps its state, so that a step that is tried again
-    goes on from its checkpoint; without one it starts anew (a search in a database does not)."""
+    state: Annotated[str, AfterValidator(check_reference)] | None = None
+    """Where every run keeps its state, so that a step whose pod was lost resumes from its last
+    checkpoint: `s3://BUCKET/PREFIX`, or `pvc:NAME` of a PersistentVolumeClaim that several nodes
+    may write. Without one the state is lost with the pod (a search in a database is not)."""
     secrets: dict[Variable, Reference] = Field(default={})
     """Environment variables from Secrets, `VARIABLE: NAME/KEY`; the values are written nowhere."""
     config_maps: dict[Variable, Reference] = Field(default={})
     """Environment variables from ConfigMaps."""
     image_pull_secrets: tuple[str, ...] = ()
-    backoff_s: Positive = 60
-    """Pause before the first new try; it doubles, up to an hour."""
+    run_as_user: Annotated[int, Field(ge=1, lt=2**31)] | None = 10001
+    """User and group of the steps; null leaves them to the platform, as OpenShift wants it. The
+    image works for any user of group 0."""
+    restarts: Annotated[int, Field(ge=0, le=1000)] = 20
+    """How often a step starts its work again after a crash, within its pod, from its last state.
+    Wrong input is never tried again, nor an error that comes three times in a row."""
+    restart_pause_s: Annotated[float, Field(ge=0, le=3600)] = 2
+    """Seconds before the first restart; the pause doubles, up to a minute."""
+    pod_retries: Annotated[int, Field(ge=0, le=1000)] = 20
+    """How often Kubeflow makes a step's pod again after it was preempted, drained or deleted."""
+    pod_retry_pause_s: Positive = 60
+    """Seconds before each of them."""
+    store_wait_s: Annotated[float, Field(ge=0, le=86_400)] = 600
+    """How long a step that has done its work waits for Kubeflow's object store, and for that of
+    `cluster.state`, before it ends all the same."""
     steps: dict[StepName, StepConfig] = Field(default={})

@@ -1,11 +1,12 @@
 """Two arms of a search, the method and its control, on one machine."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+
+from nascore.processors import num_cpus
 
 _First = TypeVar("_First")
 _Second = TypeVar("_Second")
@@ -20,7 +21,7 @@ def run_both(
         at_once: each uses one thread only. They have one from their beginning: part of torch's
             setting is global, and an arm must not change the other's in the middle of a sum.
     """
-    if not at_once or (os.cpu_count() or 1) == 1:
+    if not at_once or num_cpus() == 1:
         return first(), second()
     threads = torch.get_num_threads()
     try:

@@ -55,6 +55,13 @@ class OutsideError(InputError):
     """
 
 
+class ServiceUnavailable(Exception):
+    """A service (database, tracking store, object store) stayed unreachable for too long.
+
+    The work that has ended is kept; the same work may succeed later.
+    """
+
+
 @contextlib.contextmanager
 def collecting(problems: list[Problem]) -> Iterator[None]:
     """Notes wrong input and goes on behind the block, to find what else is wrong."""

@@ -25,7 +25,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, OutsideError, ServiceUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ T = TypeVar("T")
 _at_work: set[str] = set()  # ids of the workers of this process
 
 
-class StorageAway(Exception):
+class StorageAway(ServiceUnavailable):
     """The database did not answer for longer than a search waits for it."""
 
 

@@ -9,24 +9,17 @@ from kfp import compiler
 from kfp.dsl.base_component import BaseComponent
 
 from components.config import Config, dumps
+from components.run_state.reference import MOUNT, claim_of
 from components.tracking.stores import misnamed
 from nascore.data.files import S3
 from nascore.errors import InputError, Problem
 from nascore.methods import METHODS
 from nascore.redaction import redact_setting
-from pipelines.resources import STATE_FOLDER, missing_gpus
+from pipelines.resources import missing_gpus
 
-# What kfp's launcher of lightweight components does in a shell, which an image may not have: the
-# source, its first argument, becomes a module. kfp's local runner looks for the executor's name.
-_LAUNCH = """\
-import os, runpy, sys, tempfile
-path = os.path.join(tempfile.mkdtemp(), "ephemeral_component.py")
-with open(path, "w", encoding="utf-8") as file:
-    file.write(sys.argv[1])
-os.environ["_KFP_RUNTIME"] = "true"
-sys.argv[1:2] = ["--component_module_path", path]
-runpy.run_module("kfp.dsl.executor_main", run_name="__main__", alter_sys=True)
-"""
+# It takes the place of kfp's executor, and its arguments. kfp's local runner starts nothing whose
+# command does not name that executor.
+_COMMAND = ["python3", "-m", "components.supervisor", "kfp.dsl.executor_main"]
 _OPEN = "anybody who can read the pipeline could read the password"
 
 
@@ -54,18 +47,21 @@ def write(
     for executor in documents[0]["deploymentSpec"]["executors"].values():
         container = executor["container"]
         container["image"] = image
-        container["command"] = _without_shell(container["command"])
-        if for_cluster:
+        container["command"] = _command(container)
+        if not for_cluster:
+            container.pop("env", None)  # nothing is supervised here, where somebody is watching
+        else:
             variables = [{"name": name, "value": value} for name, value in told.items()]
             container["env"] = [*container.get("env", ()), *variables]
     path.write_text(yaml.safe_dump_all(documents, sort_keys=True))
 
 
-def _without_shell(command: list[str]) -> list[str]:
-    shell, flags, script, source = command
-    assert (shell, flags) == ("sh", "-ec"), "kfp launches components in another way"
-    assert script.count("kfp.dsl.executor_main") == 1, "kfp launches components in another way"
-    return ["python3", "-c", _LAUNCH, source]
+def _command(container: dict[str, Any]) -> list[str]:
+    """A plain command on code that is in the image, instead of a shell and the step's source."""
+    arguments = container["args"]
+    assert "--executor_input" in arguments, "kfp launches components in another way"
+    assert "--function_to_execute" in arguments, "kfp launches components in another way"
+    return list(_COMMAND)
 
 
 def check_cluster(config: Config) -> None:
@@ -116,14 +112,15 @@ def _storage_problems(storage: str) -> list[Problem]:
 
 
 def _export_problems(config: Config) -> list[Problem]:
-    root, volume = config.promote.export_to, config.cluster.state_volume
+    root, state = config.promote.export_to, config.cluster.state
     if root is None or root.startswith(S3):
         return []
-    if volume is not None and Path(root).is_relative_to(STATE_FOLDER):
+    has_volume = state is not None and claim_of(state) is not None
+    if has_volume and Path(root).is_relative_to(MOUNT):
         return []
     message = (
-        f"a folder is gone with its pod; give s3://BUCKET/PREFIX, or a folder below {STATE_FOLDER} "
-        "and cluster.state_volume"
+        f"a folder is gone with its pod; give s3://BUCKET/PREFIX, or a folder below {MOUNT} "
+        "and cluster.state=pvc:NAME"
     )
     return [Problem("promote.export_to", root, message)]
 

@@ -83,7 +83,8 @@ def run_compiled(out: Path) -> None:
             raise_on_error=True,
         )
         pipeline = components.load_component_from_text(_without_retries(out / PIPELINE))
-        _collect(out, pipeline().outputs)
+        pipeline()
+        _collect(out)
 
 
 def _without_retries(path: Path) -> str:
@@ -95,15 +96,14 @@ def _without_retries(path: Path) -> str:
     return yaml.safe_dump_all(documents)
 
 
-def _collect(out: Path, outputs: dict[str, Any]) -> None:
-    """Pipeline outputs, or what the steps have kept: a pipeline with branches has none of these."""
+def _collect(out: Path) -> None:
+    """Copies what the steps have kept: the pipeline itself has no outputs."""
     for step, name, target in (
         ("review", "review", REVIEW),
         ("promote", "report", REPORT),
         ("promote", "result", RESULT),
     ):
-        kept = out / "state" / step / "outputs" / name
-        found = Path(outputs[name].path) if name in outputs else kept
+        found = out / "state" / step / "outputs" / name
         if found.exists():
             _copy(found, out / target)
 

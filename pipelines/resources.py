@@ -1,18 +1,19 @@
 """What each step asks of the cluster."""
 
+import math
 from dataclasses import dataclass, replace
 
 from kfp import dsl, kubernetes
 
 from components.config import Config
+from components.run_state.reference import MOUNT, claim_of
 from components.settings import ClusterConfig, StepConfig
+from components.supervisor import variables
 from nascore.errors import Problem
 from pipelines.devices import DEVICES, asking_for_cuda
 
-STATE_FOLDER = "/var/lib/nas"
-USER_ID = 10001  # of the Dockerfile
-_BACKOFF_FACTOR = 2.0
-_MOST_BACKOFF = "3600s"
+# Kubeflow ends a task, and a try that is under way, so long after the start of the first try.
+_YEAR = f"{365 * 24 * 3600}s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +23,12 @@ class Resources:
     Attributes:
         memory: Kubernetes quantity, such as `4G`.
         gpus: whole GPUs.
-        retries: new tries after a failure that is not the input's fault; a step resumes from its
-            own state.
         timeout_s: after which the pod is ended; None for never.
     """
 
     cpu: str
     memory: str
     gpus: int = 0
-    retries: int = 0
     timeout_s: int | None = None
 
     def changed(self, config: StepConfig) -> "Resources":
@@ -40,16 +38,16 @@ class Resources:
 
 
 RESOURCES = {
-    # Bad input is found here and must not be tried again.
     "prepare_data": Resources(cpu="2", memory="8G"),
-    "review": Resources(cpu="2", memory="8G", retries=2),
-    "reuse": Resources(cpu="1", memory="2G", retries=2),
-    "pretrain_controller": Resources(cpu="4", memory="16G", gpus=1, retries=2),
-    "search": Resources(cpu="4", memory="16G", gpus=1, retries=3),
-    "search_worker": Resources(cpu="4", memory="16G", gpus=1, retries=3),
-    "train_final": Resources(cpu="4", memory="16G", gpus=1, retries=3),
-    "profile_latency": Resources(cpu="4", memory="8G", gpus=1, retries=2),
-    "promote": Resources(cpu="2", memory="8G", retries=3),
+    "review": Resources(cpu="2", memory="8G"),
+    "reuse": Resources(cpu="1", memory="2G"),
+    "pretrain_controller": Resources(cpu="4", memory="16G", gpus=1),
+    "search": Resources(cpu="4", memory="16G", gpus=1),
+    "search_worker": Resources(cpu="4", memory="16G", gpus=1),
+    "train_final": Resources(cpu="4", memory="16G", gpus=1),
+    "profile_latency": Resources(cpu="4", memory="8G", gpus=1),
+    "promote": Resources(cpu="2", memory="8G"),
+    "close_run": Resources(cpu="1", memory="2G"),
 }
 
 
@@ -76,12 +74,14 @@ def apply(task: dsl.PipelineTask, step: str, cluster: ClusterConfig, *, processe
     task.set_cpu_request(wanted.cpu)
     task.set_memory_request(wanted.memory)
     task.set_memory_limit(wanted.memory)
-    if wanted.retries:
+    if cluster.pod_retries:
+        # For lost pods: Argo, as Kubeflow 2.17 sets it up, retries nothing else. The supervisor
+        # starts the work again after a crash.
         task.set_retry(
-            wanted.retries,
-            backoff_duration=f"{cluster.backoff_s}s",
-            backoff_factor=_BACKOFF_FACTOR,
-            backoff_max_duration=_MOST_BACKOFF,
+            cluster.pod_retries,
+            backoff_duration=f"{cluster.pod_retry_pause_s}s",
+            backoff_factor=1.0,
+            backoff_max_duration=_YEAR,
         )
     if wanted.timeout_s is not None:
         kubernetes.set_timeout(task, wanted.timeout_s)
@@ -96,6 +96,7 @@ def apply(task: dsl.PipelineTask, step: str, cluster: ClusterConfig, *, processe
             kubernetes.empty_dir_mount(
                 task, "dshm", "/dev/shm", medium="Memory", size_limit=cluster.shared_memory
             )
+    _supervise(task, given, cluster, wanted)
     _surround(task, cluster)
 
 
@@ -110,14 +111,39 @@ def _place(task: dsl.PipelineTask, cluster: ClusterConfig, *, with_gpu: bool) ->
         )
 
 
+def _supervise(
+    task: dsl.PipelineTask, given: StepConfig, cluster: ClusterConfig, wanted: Resources
+) -> None:
+    """Tells the supervisor (`components.supervisor`) what it may do."""
+    restarts = cluster.restarts if given.restarts is None else given.restarts
+    for name, value in (
+        (variables.RESTARTS, str(restarts)),
+        (variables.RESTART_PAUSE_S, f"{cluster.restart_pause_s:g}"),
+        (variables.STORE_WAIT_S, f"{cluster.store_wait_s:g}"),
+        (variables.MEMORY, wanted.memory),
+        (variables.CPUS, str(num_cpus(wanted.cpu))),
+    ):
+        task.set_env_variable(name, value)
+
+
+def num_cpus(quantity: str) -> int:
+    """Return the processors of a Kubernetes quantity, at least one: `500m` is one, `4` is four."""
+    value = float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+    return max(1, math.floor(value))
+
+
 def _surround(task: dsl.PipelineTask, cluster: ClusterConfig) -> None:
     """The user that the image is made for, environment and volumes."""
     # Names the folder of a run on a shared volume, and the run in what is tracked.
     kubernetes.use_field_path_as_env(task, "NAS_RUN_ID", "metadata.labels['pipeline/runid']")
-    # Kubeflow sets the rest of what a restricted name space asks for, but not this.
-    kubernetes.set_security_context(
-        task, run_as_user=USER_ID, run_as_group=USER_ID, run_as_non_root=True
-    )
+    if cluster.run_as_user is not None:
+        # Kubeflow sets the rest of what a restricted name space asks for, but not this.
+        kubernetes.set_security_context(
+            task,
+            run_as_user=cluster.run_as_user,
+            run_as_group=cluster.run_as_user,
+            run_as_non_root=True,
+        )
     for variable, reference in cluster.secrets.items():
         name, _, key = reference.partition("/")
         kubernetes.use_secret_as_env(task, name, {key: variable})
@@ -126,6 +152,9 @@ def _surround(task: dsl.PipelineTask, cluster: ClusterConfig) -> None:
         kubernetes.use_config_map_as_env(task, name, {key: variable})
     if cluster.image_pull_secrets:
         kubernetes.set_image_pull_secrets(task, list(cluster.image_pull_secrets))
-    if cluster.state_volume is not None:
-        kubernetes.mount_pvc(task, cluster.state_volume, STATE_FOLDER)
-        task.set_env_variable("NAS_STATE_ROOT", STATE_FOLDER)
+    if cluster.state is None:
+        return
+    claim = claim_of(cluster.state)
+    if claim is not None:
+        kubernetes.mount_pvc(task, claim, MOUNT)
+    task.set_env_variable(variables.STATE_ROOT, cluster.state if claim is None else MOUNT)

@@ -5,50 +5,48 @@ from pathlib import Path
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
-from components import declared
 from components.config import Config
 from components.image import IMAGE
 from components.settings import ClusterConfig
-from pipelines import compiling, resources
-from pipelines.search import Workers, finish, prepare, search
+from pipelines import compiling, resources, tasks
+from pipelines.search import Workers, closing, finish, prepare, search
 
 NAME = "nas-retrain"
 
 
-def make_pipeline(cluster: ClusterConfig, workers: Workers) -> BaseComponent:
-    """The pipeline; `cluster` is what its tasks ask of it."""
+def make_pipeline(
+    cluster: ClusterConfig, workers: Workers, *, closes: bool = True
+) -> BaseComponent:
+    """The pipeline; see `pipelines.search.make_pipeline`."""
 
     @dsl.pipeline(
         name=NAME,
         description="Trains the model in production anew on new data; promotes it if it is better.",
     )
-    def retrain_pipeline(config: str, overrides: str = "") -> dsl.Artifact:
+    def retrain_pipeline(config: str, overrides: str = "") -> None:
         """Retraining with champion and challenger.
 
         Args:
             config: The whole configuration as JSON; the default is what was compiled in.
             overrides: Settings laid over it, such as `data.source=imagefolder:s3://bucket/2026-12`.
-
-        Returns:
-            The review: whether an architecture was searched anew, and why.
         """
-        common = prepare(config, overrides, cluster, searches=False)
-        reviewed = declared.review(**common)
-        resources.apply(reviewed, "review", cluster)
-        # Each branch goes to its own end: what comes of a branch cannot be joined again where kfp
-        # runs on one machine (2.17.3 refuses dsl.OneOf of artifacts there).
-        with dsl.If(reviewed.outputs["plan"] == "search", name="search-anew"):
-            finish(common, search(common, cluster, workers), cluster)
-        with dsl.Else(name="keep-the-architecture"):
-            kept = declared.reuse(
-                run_key=common["run_key"],
-                config=common["config"],
-                review=reviewed.outputs["review"],
-            )
-            resources.apply(kept, "reuse", cluster)
-            names = ("controller", "search_result", "weights")
-            finish(common, {name: kept.outputs[name] for name in names}, cluster)
-        return reviewed.outputs["review"]
+        with closing(config, overrides, cluster, closes=closes):
+            common = prepare(config, overrides, cluster, searches=False)
+            reviewed = tasks.review(**common)
+            resources.apply(reviewed, "review", cluster)
+            # Each branch goes to its own end: what comes of a branch cannot be joined again where
+            # kfp runs on one machine (2.17.3 refuses dsl.OneOf of artifacts there).
+            with dsl.If(reviewed.outputs["plan"] == "search", name="search-anew"):
+                finish(common, search(common, cluster, workers), cluster)
+            with dsl.Else(name="keep-the-architecture"):
+                kept = tasks.reuse(
+                    run_key=common["run_key"],
+                    config=common["config"],
+                    review=reviewed.outputs["review"],
+                )
+                resources.apply(kept, "reuse", cluster)
+                names = ("controller", "search_result", "weights")
+                finish(common, {name: kept.outputs[name] for name in names}, cluster)
 
     return retrain_pipeline
 
@@ -59,5 +57,6 @@ def compile_retrain(
     """Writes the pipeline's IR YAML; see `pipelines.search.compile_search`."""
     if for_cluster:
         compiling.check_cluster(config)
-    pipeline = make_pipeline(config.cluster, Workers.of(config, for_cluster=for_cluster))
+    workers = Workers.of(config, for_cluster=for_cluster)
+    pipeline = make_pipeline(config.cluster, workers, closes=for_cluster)
     compiling.write(pipeline, config, path, image=image, for_cluster=for_cluster)

@@ -1,24 +1,20 @@
 """The search pipeline: prepare, pre-train, search, train, profile, promote."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
-from components import declared
 from components.config import Config
 from components.image import IMAGE
 from components.settings import ClusterConfig
 from nascore.methods import METHODS
-from pipelines import compiling, resources
+from pipelines import compiling, resources, tasks
 
 NAME = "nas-search"
-
-
-class Found(NamedTuple):
-    result: dsl.Artifact
-    report: dsl.HTML
 
 
 class Workers(NamedTuple):
@@ -37,23 +33,31 @@ class Workers(NamedTuple):
         return cls(count, 0)
 
 
-def make_pipeline(cluster: ClusterConfig, workers: Workers) -> BaseComponent:
-    """The pipeline; `cluster` is what its tasks ask of it."""
+def make_pipeline(
+    cluster: ClusterConfig, workers: Workers, *, closes: bool = True
+) -> BaseComponent:
+    """The pipeline.
+
+    Args:
+        cluster: what its tasks ask of it.
+        workers: who trains children.
+        closes: whether an exit task closes what the run leaves open.
+    """
 
     @dsl.pipeline(
         name=NAME,
         description="Finds, trains, profiles and registers a network for your data.",
     )
-    def search_pipeline(config: str, overrides: str = "") -> Found:
+    def search_pipeline(config: str, overrides: str = "") -> None:
         """Neural architecture search, end to end.
 
         Args:
             config: The whole configuration as JSON; the default is what was compiled in.
             overrides: Settings laid over it, such as `seed=1 search.budget.children=32`.
         """
-        common = prepare(config, overrides, cluster, searches=True)
-        searched = search(common, cluster, workers)
-        return finish(common, searched, cluster)
+        with closing(config, overrides, cluster, closes=closes):
+            common = prepare(config, overrides, cluster, searches=True)
+            finish(common, search(common, cluster, workers), cluster)
 
     return search_pipeline
 
@@ -72,18 +76,34 @@ def compile_search(
     """
     if for_cluster:
         compiling.check_cluster(config)
-    pipeline = make_pipeline(config.cluster, Workers.of(config, for_cluster=for_cluster))
+    workers = Workers.of(config, for_cluster=for_cluster)
+    pipeline = make_pipeline(config.cluster, workers, closes=for_cluster)
     compiling.write(pipeline, config, path, image=image, for_cluster=for_cluster)
 
 
 # --- parts that pipelines share ---------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def closing(config: Any, overrides: Any, cluster: ClusterConfig, *, closes: bool) -> Iterator[None]:
+    """Runs a task after those of the block, however they end, that closes what the run left open.
+
+    On one machine `nas run` itself sees to that.
+    """
+    if not closes:
+        yield
+        return
+    task = tasks.close_run(config=config, overrides=overrides)
+    resources.apply(task, "close_run", cluster)
+    with dsl.ExitHandler(task, name="run"):
+        yield
+
+
 def prepare(
     config: Any, overrides: Any, cluster: ClusterConfig, *, searches: bool
 ) -> dict[str, Any]:
     """The first step; returns what all later ones take."""
-    prepared = declared.prepare_data(
+    prepared = tasks.prepare_data(
         config=config,
         overrides=overrides,
         job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
@@ -99,26 +119,26 @@ def prepare(
 
 def search(common: dict[str, Any], cluster: ClusterConfig, workers: Workers) -> dict[str, Any]:
     """Pre-training and search, with further workers beside it; returns their artifacts."""
-    pretrained = declared.pretrain_controller(**common)
+    pretrained = tasks.pretrain_controller(**common)
     resources.apply(pretrained, "pretrain_controller", cluster)
     learned = {"controller": pretrained.outputs["controller"]}
     if workers.elsewhere:
         places = list(range(1, workers.elsewhere + 1))
         with dsl.ParallelFor(items=places, parallelism=workers.elsewhere, name="workers") as place:
-            worker = declared.search_worker(**common, **learned, place=place)
+            worker = tasks.search_worker(**common, **learned, place=place)
             resources.apply(worker, "search_worker", cluster)
-    found = declared.search(**common, **learned, workers_here=workers.here)
+    found = tasks.search(**common, **learned, workers_here=workers.here)
     resources.apply(found, "search", cluster, processes=workers.here)
     return {**learned, **{name: found.outputs[name] for name in ("search_result", "weights")}}
 
 
-def finish(common: dict[str, Any], searched: dict[str, Any], cluster: ClusterConfig) -> Found:
+def finish(common: dict[str, Any], searched: dict[str, Any], cluster: ClusterConfig) -> None:
     """Final training, latency, promotion."""
-    trained = declared.train_final(
+    trained = tasks.train_final(
         **common, search_result=searched["search_result"], weights=searched["weights"]
     )
-    profiled = declared.profile_latency(**common, model=trained.outputs["model"])
-    promoted = declared.promote(
+    profiled = tasks.profile_latency(**common, model=trained.outputs["model"])
+    promoted = tasks.promote(
         **common,
         controller=searched["controller"],
         search_result=searched["search_result"],
@@ -128,4 +148,3 @@ def finish(common: dict[str, Any], searched: dict[str, Any], cluster: ClusterCon
     for task, step in ((trained, "train_final"), (profiled, "profile_latency")):
         resources.apply(task, step, cluster)
     resources.apply(promoted, "promote", cluster)
-    return Found(result=promoted.outputs["result"], report=promoted.outputs["report"])

@@ -22,6 +22,7 @@ from types import FrameType
 from components.steps.running import Step, read_config
 from components.steps.tasks import build_task
 from nascore.methods import METHODS
+from nascore.processors import num_cpus
 
 _LOOK_S = 0.5
 _END_S = 4.0  # a worker that is told to stop ends within a weight update
@@ -129,7 +130,7 @@ def _command(step: Step, inputs: Inputs) -> list[str]:
 def _environment(place: int, size: int) -> dict[str, str]:
     """Cores are shared out, and so are GPUs when there are several."""
     environment = dict(os.environ)
-    threads = max(1, len(os.sched_getaffinity(0)) // size)
+    threads = max(1, num_cpus() // size)
     environment["OMP_NUM_THREADS"] = str(threads)
     gpus = _gpus()
     if len(gpus) > 1:

@@ -9,6 +9,7 @@ from components import lineage
 from components.config import Config, parse, shown, unfit_for_size
 from components.deliverables import check_outputs
 from components.layers import apply_overrides, read_mapping
+from components.run_identity import run_key
 from components.steps.remote import open_remote
 from components.steps.running import Step, execute, telling_input_errors
 from components.steps.state import read_json, state_folder, write_json
@@ -149,6 +150,9 @@ def _check_fit(settings: Config, info: DatasetInfo, *, searches: bool) -> None:
 
 def _run_key() -> str:
     """New for every pipeline run, and the same when that run is tried again."""
+    given = run_key()
+    if given is not None:
+        return given
     path = state_folder() / _KEY
     if path.exists():
         return str(read_json(path)["run_key"])

@@ -27,6 +27,7 @@ from nascore import draw
 from nascore.data.batches import Splits, load
 from nascore.data.profile import profile
 from nascore.data.store import DatasetInfo
+from nascore.errors import ServiceUnavailable
 from nascore.final import FinalModel, Predictor
 from nascore.redaction import redact
 from nascore.report.page import Report, render
@@ -40,7 +41,7 @@ SEARCH_RESULT = "search_result.json"
 _STORE_TIMEOUT_S = 120.0
 
 
-class TrackingAway(Exception):
+class TrackingAway(ServiceUnavailable):
     """The store did not answer in time: a model cannot be registered without it."""
 
 

@@ -18,7 +18,10 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from components import lineage
 from components.config import Config, loads
+from components.ending import REASON_CHARS, TAG_KIND, TAG_REASON
+from components.execute import end_of
 from components.steps.state import fingerprint, keep, refused_once, remove, restore, state_folder
 from components.tracking import Tracker, follower
 from nascore.errors import InputError
@@ -45,7 +48,9 @@ class Step:
         self.tracker = tracker
         # Kubeflow's MLflow plugin has made a run for this task, below one for the pipeline.
         given = os.environ.get("MLFLOW_RUN_ID")
-        self.parent = tracker.run(run_key, name=run_name(config), adopt_parent_of=given)
+        self.parent = tracker.run(
+            run_key, name=run_name(config), adopt_parent_of=given, tags=lineage.of_kfp()
+        )
         self.tracked = tracker.run(f"{run_key}.{name}", name=name, parent=run_key, adopt=given)
         self.busy_s: dict[str, float] = {}
         self._start = time.perf_counter()
@@ -114,7 +119,7 @@ def execute(
         if done is not None:
             progress(name, "finished", seconds=0.0, busy={}, restored=True)
             return done
-        with _spool() as spool:
+        with _spool(name) as spool:
             tracker = Tracker.open(
                 spool, uri=config.tracking.uri, experiment=config.tracking.experiment
             )
@@ -141,7 +146,10 @@ def _work(
     except BaseException as error:
         for path in outputs.values():
             remove(path)
-        step.tracked.tags({"nas.error": redact(str(error))[:500]})
+        end = end_of(step.name, error)
+        reason = {TAG_REASON: redact(end.reason)[:REASON_CHARS], TAG_KIND: end.kind}
+        step.tracked.tags(reason)
+        step.parent.tags(reason)
         _fail(step)
         if not isinstance(error, InputError):
             step.progress("failed", error=f"{type(error).__name__}: {error}")
@@ -194,13 +202,13 @@ def progress(step: str, event: str, **fields: Any) -> None:
 
 
 @contextlib.contextmanager
-def _spool() -> Iterator[Path]:
-    """The spool that somebody follows already, or one of our own with a follower."""
+def _spool(step: str) -> Iterator[Path]:
+    """The spool that somebody follows already, or one of this step with a follower."""
     given = os.environ.get("NAS_SPOOL_DIR")
     if given:
         yield Path(given)
         return
-    spool = state_folder() / "spool"
+    spool = state_folder() / step / "spool"
     spool.mkdir(parents=True, exist_ok=True)
     with follower(spool):
         yield spool

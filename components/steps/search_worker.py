@@ -15,10 +15,10 @@ from components.steps.state import fingerprint, refused_once, state_folder
 def run(*, run_key: str, config: Path, dataset: Path, controller: Path, place: int) -> None:
     """Trains children until the budget is spent.
 
-    A worker that is told to stop gives its child back at once and fails, so that it is started
-    again; what it has finished is in the study.
+    A worker that is told to stop gives its child back at once; what it has finished is in the
+    study.
     """
-    name, stop = f"search_worker {place}", threading.Event()
+    name, stop = f"search_worker-{place}", threading.Event()
 
     def end(signum: int, frame: FrameType | None) -> None:
         stop.set()

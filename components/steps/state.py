@@ -1,7 +1,7 @@
 """What a step keeps beyond its process: its outputs when it is done, its refusal of wrong input.
 
-`NAS_STATE_DIR` (or `NAS_STATE_ROOT` with `NAS_RUN_ID`) names a folder that outlives the process;
-without it nothing is kept, and a new try starts anew.
+`NAS_STATE_DIR` names a folder that outlives the process (on a cluster the supervisor sets it);
+without it nothing is kept, and another try starts from nothing.
 """
 
 import contextlib
@@ -23,16 +23,13 @@ REFUSED = "refused.json"
 
 
 def state_folder() -> Path:
-    """`NAS_STATE_DIR`, the run's own folder on a volume, or one that goes with the process."""
+    """Return `NAS_STATE_DIR`, or a folder that nobody finds after the process."""
     given = os.environ.get("NAS_STATE_DIR")
-    root, run_id = os.environ.get("NAS_STATE_ROOT"), os.environ.get("NAS_RUN_ID")
-    if not given and root and run_id:
-        return Path(root) / run_id
     return Path(given) if given else Path(tempfile.gettempdir()) / f"nas-state-{os.getpid()}"
 
 
 def _outlives() -> bool:
-    return bool({"NAS_STATE_DIR", "NAS_STATE_ROOT"} & os.environ.keys())
+    return "NAS_STATE_DIR" in os.environ
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -49,11 +46,15 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def fingerprint(config: Config, inputs: Mapping[str, Path]) -> str:
-    """SHA-256 over the configuration and what identifies each input."""
+    """SHA-256 over the configuration and what identifies each input.
+
+    An input that is not there is an empty folder: object stores keep files only. A file that is
+    missing is found by the step that reads it.
+    """
     digest = hashlib.sha256(config.model_dump_json(exclude={"cluster"}).encode())
     for name in sorted(inputs):
         path = inputs[name]
-        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        files = [path] if path.is_file() else sorted(path.glob("*.json"))
         digest.update(name.encode())
         for file in files:
             digest.update(file.read_bytes())

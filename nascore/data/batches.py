@@ -26,6 +26,7 @@ from nascore.data.files import S3, Entry, Files, LocalFiles, Remote
 from nascore.data.raw import KEY
 from nascore.data.store import DatasetInfo
 from nascore.errors import InputError, OutsideError
+from nascore.processors import num_cpus
 
 _MIN_BATCH = 2  # batch norm has no variance over one image
 _MAX_STREAM_WORKERS = 8
@@ -306,8 +307,7 @@ def _stacked(images: list[Tensor] | InputError) -> Tensor | InputError:
 
 def _stream_workers() -> int:
     """Processes that decode: all cores that this process may use, within reason."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, _MAX_STREAM_WORKERS)
+    return min(num_cpus(), _MAX_STREAM_WORKERS)
 
 
 class _Lists:

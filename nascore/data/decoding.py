@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from nascore.config import DataConfig
 from nascore.data.files import Entry, Files
 from nascore.data.raw import Raw, problem, refuse, shortened
 from nascore.errors import Problem
+from nascore.processors import num_cpus
 
 _THREADS = 8  # more than cores: reading waits for the disk
 _CHUNK = 4096  # files in flight: millions of futures at once would fill the memory
@@ -144,6 +144,6 @@ def in_threads(
     Args:
         threads: at least this many; more than for a disk are worth it when a network is waited for.
     """
-    with ThreadPoolExecutor(max(threads, min(_THREADS, 4 * (os.cpu_count() or 1)))) as pool:
+    with ThreadPoolExecutor(max(threads, min(_THREADS, 4 * num_cpus()))) as pool:
         for start in range(0, len(items), _CHUNK):
             yield from pool.map(function, items[start : start + _CHUNK])

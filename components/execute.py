@@ -1,0 +1,129 @@
+"""Runs one step in this process: `python3 -m components.execute STEP --executor_input JSON`.
+
+It does what `kfp.dsl.executor_main` does, on code that is in the image, and adds what KFP's
+launcher needs and does not say:
+
+- A folder without files is not uploaded, and does not exist for the next step. Every output folder
+  therefore holds a file.
+- A number that is not finite breaks the launcher's reading of the outputs, after all work is done.
+  Such numbers are left out, and the log says so; MLflow has them.
+- The launcher turns every bad end into exit code 1. Why the step ended badly is written to the file
+  that `NAS_END_FILE` names, for the supervisor.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from components.ending import End, Kind
+from nascore.errors import InputError, OutsideError, ServiceUnavailable
+
+END_FILE = "NAS_END_FILE"
+EMPTY = "EMPTY"
+"""Name of the file in an output folder that would hold none."""
+_STOPPED = 143  # 128 + SIGTERM: the work was asked to stop
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python3 -m components.execute")
+    parser.add_argument("step", help="name of the step, such as train_final")
+    parser.add_argument("--executor_input", required=True, help="JSON, from KFP's launcher")
+    arguments = parser.parse_args()
+    executor_input = json.loads(arguments.executor_input)
+    try:
+        run(arguments.step, executor_input)
+    except BaseException as error:
+        _write_end(arguments.step, error)
+        raise
+    return 0
+
+
+def run(step: str, executor_input: Mapping[str, Any]) -> None:
+    """Call the function of a step as KFP's executor does, and make its outputs fit to upload.
+
+    Args:
+        step: name of a function in `components.declared`.
+        executor_input: what KFP's launcher hands over: inputs, and where outputs go.
+    """
+    os.environ["_KFP_RUNTIME"] = "true"  # kfp leaves out its compiler
+    from kfp.dsl.executor import Executor
+
+    from components import declared
+
+    executor = Executor(
+        executor_input=dict(executor_input), function_to_execute=getattr(declared, step)
+    )
+    written = executor.execute()
+    fill_empty_folders(Path(output.path) for output in executor.output_artifacts.values())
+    if written is not None:
+        drop_numbers_that_are_not_finite(Path(written))
+
+
+# --- outputs that KFP's launcher can take -----------------------------------------------------
+
+
+def fill_empty_folders(outputs: Iterable[Path]) -> None:
+    """Write the file `EMPTY` into each output folder that holds no file."""
+    for folder in outputs:
+        if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
+            (folder / EMPTY).write_text("This folder is empty; object stores keep files only.\n")
+
+
+def drop_numbers_that_are_not_finite(path: Path) -> None:
+    """Rewrite the executor's output file without NaN and infinities, if it has any."""
+    dropped: list[str] = []
+    outputs = _finite(json.loads(path.read_text()), "", dropped)
+    if dropped:
+        path.write_text(json.dumps(outputs))
+        print(f"note: not shown in Kubeflow, since not finite: {', '.join(dropped)}", flush=True)
+
+
+def _finite(value: Any, where: str, dropped: list[str]) -> Any:
+    if isinstance(value, dict):
+        kept = {}
+        for key, below in value.items():
+            place = f"{where}.{key}" if where else key
+            if isinstance(below, float) and not math.isfinite(below):
+                dropped.append(f"{place}={below}")
+            else:
+                kept[key] = _finite(below, place, dropped)
+        return kept
+    if isinstance(value, list):
+        return [_finite(below, where, dropped) for below in value]
+    return value
+
+
+# --- a bad end --------------------------------------------------------------------------------
+
+
+def end_of(step: str, error: BaseException) -> End:
+    """Say what kind of end an exception is, and why, without a traceback."""
+    kind: Kind = "crash"
+    reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, OutsideError | ServiceUnavailable):
+        kind, reason = "outage", str(error)
+    elif isinstance(error, InputError):
+        kind, reason = "input", f"the input is wrong: {error}"
+    elif isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, SystemExit) and error.code == _STOPPED
+    ):
+        kind, reason = "stopped", "asked to stop (SIGTERM)"
+    elif isinstance(error, MemoryError):
+        kind = "memory"
+    return End(step, kind, reason)
+
+
+def _write_end(step: str, error: BaseException) -> None:
+    path = os.environ.get(END_FILE)
+    if path and not (isinstance(error, SystemExit) and not error.code):
+        Path(path).write_text(json.dumps(asdict(end_of(step, error))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

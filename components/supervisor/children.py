@@ -1,0 +1,137 @@
+"""The child process that does a step's work: started, watched, and its end read."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from components.ending import End
+from components.execute import END_FILE
+from components.supervisor.memory import Memory, advice
+
+_LOOK_S = 0.1
+_STOP_S = 25.0  # less than Kubernetes's 30 s; a pod of Argo lives no longer than a second anyway
+
+
+class Stop:
+    """Whether somebody asked for the end of this process, and which child is to know of it."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        self.asked.set()
+        self.forward()
+
+    def forward(self) -> None:
+        if self._child is not None and self._child.poll() is None:
+            self._child.terminate()
+
+    @contextlib.contextmanager
+    def of(self, child: subprocess.Popen[bytes]) -> Iterator[None]:
+        self._child = child
+        if self.asked.is_set():  # the signal came while the child was being started
+            self.forward()
+        try:
+            yield
+        finally:
+            self._child = None
+
+
+def run_child(
+    step: str,
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    stop: Stop,
+    memory: Memory | None,
+    on_look: Callable[[], None] = lambda: None,
+) -> End | None:
+    """Run the work once and wait for its end.
+
+    Args:
+        stop: forwards a signal to the child.
+        memory: of the container; the child is killed shortly before its limit.
+        on_look: called about ten times a second while the child works.
+
+    Returns:
+        None when the work succeeded, else how it ended.
+    """
+    kills_before = 0 if memory is None else memory.num_kills()
+    with tempfile.TemporaryDirectory(prefix="nas-end-") as folder:
+        written = Path(folder) / "end.json"
+        child = subprocess.Popen(command, env={**environment, END_FILE: str(written)})
+        with stop.of(child):
+            is_full = _watch(child, stop, memory, on_look)
+        if child.returncode == 0:
+            return None
+        kills = 0 if memory is None else memory.num_kills() - kills_before
+        if is_full or (kills > 0 and child.returncode == -signal.SIGKILL):
+            return End(step, "memory", advice(step, memory))
+        if written.exists():
+            return End(**json.loads(written.read_text()))
+    if stop.asked.is_set():
+        return End(step, "stopped", "asked to stop (SIGTERM)")
+    return End(step, "crash", _in_words(child.returncode))
+
+
+def _watch(
+    child: subprocess.Popen[bytes],
+    stop: Stop,
+    memory: Memory | None,
+    on_look: Callable[[], None],
+) -> bool:
+    """Wait for the child; whether it was killed here since memory was nearly full."""
+    is_full, stopped_s = False, None
+    while child.poll() is None:
+        if memory is not None and not is_full and memory.is_nearly_full():
+            is_full = True
+            _kill_tree(child.pid)
+        if stop.asked.is_set():
+            stopped_s = stopped_s or time.monotonic()
+            if time.monotonic() - stopped_s > _STOP_S:
+                _kill_tree(child.pid)
+        on_look()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=_LOOK_S)
+    return is_full
+
+
+def _kill_tree(pid: int) -> None:
+    """Kill a process and all below it, the children first known, then the rest."""
+    for one in [*descendants(pid), pid]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes below one, as `/proc` has them now."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                # The name in parentheses may hold spaces; the parent follows the state behind it.
+                parents[int(entry.name)] = int(
+                    (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                )
+    found, ahead = [], [pid]
+    while ahead:
+        above = ahead.pop()
+        below = [child for child, parent in parents.items() if parent == above]
+        found += below
+        ahead += below
+    return found
+
+
+def _in_words(status: int) -> str:
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    return f"exit status {status}, without a reason"

@@ -1,0 +1,59 @@
+"""How often the work of a step is started again after a crash, and after which pause."""
+
+import os
+from dataclasses import dataclass
+
+from components.ending import End
+from components.supervisor.variables import RESTART_PAUSE_S, RESTARTS
+
+LONGEST_PAUSE_S = 60.0
+SAME_FAILURES = 3
+"""So many equal errors in a row are a fault that another try meets again."""
+
+
+@dataclass(slots=True)
+class Restarts:
+    """Counts the ends of a step's work and decides what follows.
+
+    Attributes:
+        limit: restarts at most.
+        pause_s: before the first restart; it doubles up to a minute, and begins again after a try
+            that lasted longer than a minute.
+    """
+
+    limit: int
+    pause_s: float
+    count: int = 0
+    _next_pause_s: float = 0.0
+    _last_reason: str = ""
+    _num_same: int = 0
+
+    @classmethod
+    def from_environment(cls) -> "Restarts":
+        return cls(int(os.environ[RESTARTS]), float(os.environ.get(RESTART_PAUSE_S, "2")))
+
+    def pause_after(self, end: End, *, lasted_s: float) -> float | None:
+        """Return the seconds to wait before the next start; None when there is to be none.
+
+        Wrong input and a wish to stop are final. So is an error that says the same three times in
+        a row; a kill says nothing about its cause, and only the limit ends it.
+
+        Args:
+            end: how the last try ended.
+            lasted_s: how long that try had worked.
+        """
+        if end.kind in ("input", "stopped") or self.count >= self.limit:
+            return None
+        if end.kind == "crash" and end.reason.startswith("killed by"):
+            self._num_same = 0
+        else:
+            self._num_same = self._num_same + 1 if end.reason == self._last_reason else 1
+        self._last_reason = end.reason
+        if end.kind == "crash" and self._num_same >= SAME_FAILURES:
+            return None
+        self.count += 1
+        if lasted_s > LONGEST_PAUSE_S or not self._next_pause_s:
+            self._next_pause_s = self.pause_s
+        pause_s = self._next_pause_s
+        self._next_pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        return pause_s

@@ -1,0 +1,121 @@
+"""Where a step keeps its state on a cluster, and how it outlives the pod.
+
+`NAS_STATE_ROOT` is a folder of a mounted volume, or `s3://BUCKET/PREFIX`. With an object store the
+state is a folder of this pod, brought from the store before the work starts and sent back while it
+goes on. Without either the state lives as long as the pod: a crash of the work costs nothing, the
+loss of the pod costs the step (a search in a database goes on).
+"""
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.run_identity import run_id
+from components.supervisor.variables import STATE_ROOT
+from nascore.errors import InputError
+
+if TYPE_CHECKING:  # boto3 costs a third of a second, and a step with a volume needs none
+    from components.run_state.object_store import ObjectState
+
+S3 = "s3://"
+_POLL_S = 1.0
+
+Say = Callable[[str], None]
+
+
+def in_object_store() -> bool:
+    return os.environ.get(STATE_ROOT, "").startswith(S3)
+
+
+def run_folder() -> Path:
+    """Return the folder of this run, made and found writable.
+
+    Raises:
+        InputError: the volume cannot be written.
+    """
+    root = os.environ.get(STATE_ROOT, "")
+    run = run_id() or "run"
+    if not root or root.startswith(S3):
+        folder = Path(tempfile.gettempdir()) / "nas-state" / run
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    folder = Path(root) / run
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise InputError.of("cluster.state", root, _not_writable(Path(root), error)) from error
+
+
+def _not_writable(root: Path, error: OSError) -> str:
+    owner = ""
+    try:
+        found = root.stat()
+        owner = f" of {found.st_uid}:{found.st_gid}, mode {found.st_mode & 0o777:o},"
+    except OSError:  # the volume is not even there; the first error says so
+        pass
+    return (
+        f"the volume's folder{owner} cannot be written by user {os.getuid()}, groups "
+        f"{sorted({os.getgid(), *os.getgroups()})} ({error.strerror}); apply the Job "
+        "nas-state-permissions of the manifests once, or keep the state in an object store: "
+        "cluster.state=s3://BUCKET/PREFIX"
+    )
+
+
+class StateCopy:
+    """Sends the state of a step to the object store while the work goes on, in a thread.
+
+    Args:
+        state: of the step.
+        say: gets a sentence when the store cannot be reached, and when it can again.
+    """
+
+    def __init__(self, state: "ObjectState", say: Say) -> None:
+        self._state, self._say = state, say
+        self._over = threading.Event()
+        self._is_away = False
+        self._thread = threading.Thread(target=self._run, name="state", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def finish(self, *, done: bool, limit_s: float) -> None:
+        """Send the last state, and try again for `limit_s` seconds while the store is away.
+
+        Args:
+            done: the step has succeeded; only what later steps and tries need is kept.
+        """
+        self._over.set()
+        self._thread.join()
+        end = time.monotonic() + limit_s
+        while not self._push(done=done) and time.monotonic() < end:
+            time.sleep(_POLL_S)
+
+    def _run(self) -> None:
+        from components.run_state.object_store import PushSchedule
+
+        schedule = PushSchedule()
+        while not self._over.wait(_POLL_S):
+            if not schedule.is_due():
+                continue
+            start = time.monotonic()
+            self._push(done=False)
+            schedule.pushed(time.monotonic() - start)
+
+    def _push(self, *, done: bool) -> bool:
+        try:
+            self._state.push(done=done)
+        except InputError as error:  # the store is away or refuses; the work does not wait for it
+            if not self._is_away:
+                self._say(f"the state is not saved: {error}")
+            self._is_away = True
+            return False
+        if self._is_away:
+            self._say("the state is saved again")
+        self._is_away = False
+        return True

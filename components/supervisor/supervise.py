@@ -1,0 +1,153 @@
+"""Sees the work of one step to its end: state, restarts, the reason of a bad end."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.ending import TAG_KIND, TAG_REASON, End, Kind
+from components.run_identity import run_id, run_key
+from components.supervisor.artifact_store import wait_for_store
+from components.supervisor.children import Stop, run_child
+from components.supervisor.memory import Memory
+from components.supervisor.restarts import Restarts
+from components.supervisor.state import StateCopy, in_object_store, run_folder
+from components.supervisor.variables import CPUS, STATE_ROOT, STORE_WAIT_S
+from components.tracking.spool import TARGET, Tracker
+from nascore.errors import InputError, OutsideError
+
+HELPER = "search_worker"
+"""A step whose loss the others make up for: it never fails the run."""
+_SEND_S = 60
+
+
+def supervise(step: str, command: Sequence[str], executor_input: str) -> int:
+    """Do a step's work, starting it again where that can help; return the exit status.
+
+    Args:
+        step: name of the step.
+        command: starts the work.
+        executor_input: JSON, from KFP's launcher.
+    """
+    stop = Stop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, stop)
+    try:
+        end = _supervise(step, command, stop, executor_input)
+    except InputError as error:
+        kind: Kind = "outage" if isinstance(error, OutsideError) else "input"
+        end = End(step, kind, str(error))
+    if end is None:
+        wait_for_store(executor_input, _say)
+        return 0
+    print(end.line(), flush=True)
+    if step == HELPER:
+        _say("this worker gives up; the search goes on without it")
+        return 0
+    return 1
+
+
+def _supervise(step: str, command: Sequence[str], stop: Stop, executor_input: str) -> End | None:
+    folder = run_folder()
+    with _state_copied(step, folder) as outcome:
+        environment = _environment(folder)
+        end = _work(step, command, environment, stop)
+        outcome["done"] = end is None
+        if end is not None and end.kind != "stopped":  # after SIGTERM there is no time for it
+            _track_end(folder / step / "spool", step, end)
+    return end
+
+
+def _work(step: str, command: Sequence[str], environment: dict[str, str], stop: Stop) -> End | None:
+    restarts, memory = Restarts.from_environment(), Memory.of_container()
+    while True:
+        start = time.monotonic()
+        end = run_child(step, command, environment=environment, stop=stop, memory=memory)
+        if end is None or stop.asked.is_set():
+            return end
+        pause_s = restarts.pause_after(end, lasted_s=time.monotonic() - start)
+        if pause_s is None:
+            return _counted(end, restarts)
+        _say(
+            f"{step} ended: {end.reason}; restart {restarts.count} of {restarts.limit} in "
+            f"{pause_s:g} s, from its last state"
+        )
+        if stop.asked.wait(pause_s):
+            return End(step, "stopped", "asked to stop (SIGTERM)")
+
+
+def _counted(end: End, restarts: Restarts) -> End:
+    if not restarts.count:
+        return end
+    tries = f"; started {restarts.count + 1} times"
+    return End(end.step, end.kind, end.reason + tries)
+
+
+# --- surroundings of the work -----------------------------------------------------------------
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return the variables of the work: its state, its threads, a home that can be written."""
+    environment = dict(os.environ)
+    environment["NAS_STATE_DIR"] = str(folder)
+    cpus = environment.get(CPUS)
+    if cpus:  # a container sees all processors of its node, and would start a thread for each
+        environment.setdefault("OMP_NUM_THREADS", cpus)
+    if not os.access(environment.get("HOME", ""), os.W_OK):
+        home = Path(tempfile.gettempdir()) / "home"
+        home.mkdir(exist_ok=True)
+        environment["HOME"] = str(home)
+    return environment
+
+
+@contextlib.contextmanager
+def _state_copied(step: str, folder: Path) -> Iterator[dict[str, bool]]:
+    """Keep the state of the step in the object store, where there is one, while the block runs.
+
+    A helper has none: what its children found is in the study.
+    """
+    outcome = {"done": False}
+    if not in_object_store() or step == HELPER:
+        yield outcome
+        return
+    from components.run_state.object_store import ObjectState
+
+    state = ObjectState(os.environ[STATE_ROOT], run_id() or "run", step, folder / step)
+    if state.pull():
+        _say(f"{step} resumes from the state in {os.environ[STATE_ROOT]}")
+    copy = StateCopy(state, _say)
+    copy.start()
+    try:
+        yield outcome
+    finally:
+        copy.finish(done=outcome["done"], limit_s=float(os.environ.get(STORE_WAIT_S, "0")))
+
+
+def _track_end(spool: Path, step: str, end: End) -> None:
+    """Write the reason to the MLflow runs of the step and the pipeline, and end them.
+
+    What ended the work may have left it no time to do so.
+    """
+    key = run_key()
+    if key is None or not (spool / TARGET).exists():
+        return  # the work ended before it had a run; the exit task closes what others opened
+    target: dict[str, Any] = json.loads((spool / TARGET).read_text())
+    tags = {TAG_REASON: end.reason, TAG_KIND: end.kind}
+    with contextlib.closing(Tracker.open(spool, **target)) as tracker:
+        for run in (f"{key}.{step}", key):
+            tracker.append(run, "tags", values=tags)
+            tracker.append(run, "end", status="FAILED")
+    command = [sys.executable, "-m", "components.tracking.follow", "--spool", str(spool)]
+    with contextlib.suppress(subprocess.TimeoutExpired):  # the exit task sends what is left
+        subprocess.run(command, timeout=_SEND_S, check=False)
+
+
+def _say(text: str) -> None:
+    print(f"supervisor: {text}", flush=True)

@@ -1,0 +1,13 @@
+"""Environment variables by which a compiled pipeline tells the supervisor what it may do."""
+
+RESTARTS = "NAS_RESTARTS"
+"""Restarts of the work after a crash; where it is not set, nothing is supervised."""
+RESTART_PAUSE_S = "NAS_RESTART_PAUSE_S"
+STORE_WAIT_S = "NAS_STORE_WAIT_S"
+"""Seconds to wait for an object store that is away at the end of a step."""
+CPUS = "NAS_CPUS"
+"""Processors that the step asked for, and may use (`nascore.processors`)."""
+MEMORY = "NAS_MEMORY"
+"""Memory limit as the configuration has it, such as `2Gi`; for messages."""
+STATE_ROOT = "NAS_STATE_ROOT"
+"""Folder of a mounted volume, or `s3://BUCKET/PREFIX`; not set where state is lost with the pod."""
