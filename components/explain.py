@@ -15,6 +15,7 @@ from nascore.redaction import redact, redact_setting
 _MAX_SHOWN = 80
 # What a person may have put a password into.
 _SECRET = re.compile(r"(?i)pass|pwd|token|secret|credential|key$")
+_RENAMED = {("cluster", "state_volume"): "write cluster.state=pvc:NAME"}
 _REFERENCES = (("cluster", "secrets"), ("cluster", "config_maps"))
 
 
@@ -30,6 +31,8 @@ def problem_of(root: type[BaseModel], error: Any, prefix: tuple[str, ...] = ()) 
     key, value, kind = ".".join(path), error.get("input"), error["type"]
     if kind == "extra_forbidden":
         elsewhere = list(_keys(root)) if len(path) == len(own) else []
+        if path in _RENAMED:
+            return Problem(key, _short(value), f"has another name now: {_RENAMED[path]}")
         shown = "" if _SECRET.search(path[-1]) else _short(value)
         return Problem(key, shown, "unknown key" + _suggest_key(path, known, elsewhere))
     if kind == "missing":
@@ -96,13 +99,21 @@ def locate(root: type[BaseModel], location: Iterable[Any]) -> tuple[tuple[str, .
     """
     path: list[str] = []
     models, known = [root], list(root.model_fields)
+    is_key = False  # of a mapping, whose values are sections
     for part in location:
+        if is_key:
+            path.append(str(part))
+            is_key = False
+            continue
         if len(models) > 1:
             models = [model for model in models if model.model_fields["name"].default == part]
             continue
         known = [name for model in models for name in model.model_fields]
         field = models[0].model_fields.get(part) if models else None
-        models = [] if field is None else _models(field.annotation)
+        annotation = None if field is None else field.annotation
+        if typing.get_origin(annotation) is dict:
+            annotation, is_key = typing.get_args(annotation)[1], True
+        models = _models(annotation)
         path.append(str(part))
     return tuple(path), known
 

@@ -130,8 +130,12 @@ def test_a_failure_leaves_no_output_and_says_what_it_was(tmp_path: Path) -> None
         "key.search": "FAILED",
         "key": "FAILED",
     }
-    (tagged,) = (e["values"] for e in events(tmp_path, "tags"))
-    assert tagged == {"nas.error": "of sqlite at http://me:***@host"}
+    told = {e["run"]: e["values"] for e in events(tmp_path, "tags")}
+    reason = {
+        "nas.end_reason": "RuntimeError: of sqlite at http://me:***@host",
+        "nas.end_kind": "crash",
+    }
+    assert told == {"key": reason, "key.search": reason}
     assert run_step(tmp_path, writing(tmp_path, "a")) == {"length": 1.0}  # it is tried again
 
 

@@ -84,7 +84,7 @@ def test_the_configuration_is_the_default_of_its_parameter(
 
 def test_every_step_runs_on_the_one_image_and_installs_nothing(pipeline: dict[str, Any]) -> None:
     executors = pipeline["deploymentSpec"]["executors"]
-    assert len(executors) == 6
+    assert len(executors) == 7
     for executor in executors.values():
         container = executor["container"]
         assert container["image"] == DIGEST
@@ -106,12 +106,15 @@ def test_steps_on_a_cluster_can_tell_what_they_run_in(tmp_path: Path, config: Co
     assert not any(wanted.keys() & env.keys() for env in told(for_cluster=False))
 
 
-def test_no_step_needs_a_shell(pipeline: dict[str, Any]) -> None:
-    for executor in pipeline["deploymentSpec"]["executors"].values():
-        program, flag, launcher, source = executor["container"]["command"]
-        assert (program, flag) == ("python3", "-c")
-        compile(launcher, "launcher", "exec")
-        assert "from components.steps import" in source
+def test_a_step_starts_by_a_plain_command_from_code_in_the_image(
+    pipeline: dict[str, Any], compiled: Path
+) -> None:
+    for name, executor in pipeline["deploymentSpec"]["executors"].items():
+        command, arguments = executor["container"]["command"], executor["container"]["args"]
+        assert command == ["python3", "-m", "components.supervisor", "kfp.dsl.executor_main"]
+        step = name.removeprefix("exec-").replace("-", "_")
+        assert arguments == ["--executor_input", "{{$}}", "--function_to_execute", step]
+    assert "import" not in compiled.read_text(), "source text travels through the pipeline"
 
 
 def test_a_step_runs_where_there_is_no_other_program(
@@ -178,7 +181,11 @@ def test_a_moving_image_is_refused_before_anything_is_written(
 
 
 def tasks(pipeline: dict[str, Any]) -> dict[str, Any]:
+    """The tasks of the pipeline; those in the block that the exit task waits for, if there is."""
     found = pipeline["root"]["dag"]["tasks"]
+    if "exit-handler-1" in found:
+        found = found | pipeline["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+        del found["exit-handler-1"]
     return {name.replace("-", "_"): task for name, task in found.items()}
 
 
@@ -188,12 +195,59 @@ def test_no_step_is_cached_and_each_has_a_readable_name(pipeline: dict[str, Any]
         assert task["taskInfo"]["name"] == name.replace("_", " ")
 
 
-def test_bad_input_is_not_tried_again_and_the_rest_is(pipeline: dict[str, Any]) -> None:
+def test_lost_pods_are_made_again_without_a_limit_in_time(pipeline: dict[str, Any]) -> None:
+    """Finding C4: Kubeflow takes backoffMaxDuration for the time of all tries together."""
     for name, task in tasks(pipeline).items():
-        retries = task.get("retryPolicy", {}).get("maxRetryCount", 0)
-        assert retries == RESOURCES[name].retries, name
-    assert RESOURCES["prepare_data"].retries == 0
-    assert all(one.retries > 0 for name, one in RESOURCES.items() if name != "prepare_data")
+        retry = task["retryPolicy"]
+        assert retry["maxRetryCount"] == 20, name
+        assert retry["backoffFactor"] == 1.0, "the pause has no cap in Kubeflow"
+        assert int(retry["backoffMaxDuration"].removesuffix("s")) >= 365 * 24 * 3600
+
+
+def test_the_supervisor_is_told_what_it_may_do(pipeline: dict[str, Any], tmp_path: Path) -> None:
+    """Finding M5: a step uses the processors that it asked for, not all of its node."""
+
+    def told(pipeline: dict[str, Any], step: str) -> dict[str, str]:
+        container = pipeline["deploymentSpec"]["executors"][f"exec-{step}"]["container"]
+        return {one["name"]: one["value"] for one in container.get("env", ())}
+
+    assert told(pipeline, "search").items() >= {
+        "NAS_RESTARTS": "20",
+        "NAS_RESTART_PAUSE_S": "2",
+        "NAS_STORE_WAIT_S": "600",
+        "NAS_CPUS": "4",
+        "NAS_MEMORY": "16G",
+    }.items()
+    assert "NAS_STATE_ROOT" not in told(pipeline, "search")
+    cluster = {
+        "restarts": 3,
+        "restart_pause_s": 0.5,
+        "store_wait_s": 0,
+        "state": "s3://bucket/state/",
+        "steps": {"search": {"restarts": 7, "cpu": "500m"}},
+    }
+    compile_search(parse({"method": "random", "cluster": cluster}), tmp_path / "p.yaml")
+    other = load(tmp_path / "p.yaml")
+    assert told(other, "search")["NAS_RESTARTS"] == "7"
+    assert told(other, "search")["NAS_CPUS"] == "1"
+    assert told(other, "promote")["NAS_RESTARTS"] == "3"
+    assert told(other, "promote")["NAS_STATE_ROOT"] == "s3://bucket/state"
+    compile_search(parse({"method": "random"}), tmp_path / "p.yaml", for_cluster=False)
+    assert told(load(tmp_path / "p.yaml"), "search") == {}, "somebody is watching"
+
+
+def test_an_exit_task_closes_what_a_run_on_a_cluster_leaves_open(
+    pipeline: dict[str, Any], config: Config, tmp_path: Path
+) -> None:
+    (exit_task,) = (
+        task
+        for task in pipeline["root"]["dag"]["tasks"].values()
+        if task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
+    )
+    assert exit_task["taskInfo"]["name"] == "close run"
+    assert "taskFinalStatus" in exit_task["inputs"]["parameters"]["status"]
+    compile_search(config, tmp_path / "p.yaml", for_cluster=False)
+    assert sorted(tasks(load(tmp_path / "p.yaml"))) == sorted(STEPS)
 
 
 def test_steps_that_compute_ask_for_a_gpu_and_the_others_do_not(pipeline: dict[str, Any]) -> None:
@@ -212,12 +266,13 @@ def test_what_the_ui_shows_is_explained(pipeline: dict[str, Any]) -> None:
     """Descriptions come from the docstrings; an undocumented input has none."""
     parameters = pipeline["root"]["inputDefinitions"]["parameters"]
     assert all(parameter["description"] for parameter in parameters.values())
-    for name, component in pipeline["components"].items():
+    steps = {k: one for k, one in pipeline["components"].items() if "executorLabel" in one}
+    for name, component in steps.items():
         inputs = component["inputDefinitions"]
         for kind in ("parameters", "artifacts"):
             for key, definition in inputs.get(kind, {}).items():
                 assert definition.get("description"), f"{name}: {key}"
-        for key, definition in component["outputDefinitions"].get("artifacts", {}).items():
+        for key, definition in component.get("outputDefinitions", {}).get("artifacts", {}).items():
             assert definition.get("description"), f"{name}: {key}"
 
 
@@ -225,7 +280,7 @@ def test_artifacts_have_types_that_the_ui_knows(pipeline: dict[str, Any]) -> Non
     types = {
         key: definition["artifactType"]["schemaTitle"].removeprefix("system.")
         for component in pipeline["components"].values()
-        for key, definition in component["outputDefinitions"].get("artifacts", {}).items()
+        for key, definition in component.get("outputDefinitions", {}).get("artifacts", {}).items()
     }
     assert types == {
         "resolved_config": "Artifact",
@@ -239,14 +294,13 @@ def test_artifacts_have_types_that_the_ui_knows(pipeline: dict[str, Any]) -> Non
         "report": "HTML",
         "metrics": "Metrics",
     }
-    outputs = pipeline["root"]["outputDefinitions"]["artifacts"]
-    assert outputs.keys() == {"result", "report"}
 
 
 def test_each_declaration_calls_its_step_with_just_what_it_takes() -> None:
     """Compared in the source: kfp would tell it only when the step runs."""
     tree = ast.parse((ROOT / "components" / "declared.py").read_text())
-    declared = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    declared = [function for function in functions if not function.name.startswith("_")]
     assert [function.name for function in declared] == list(RESOURCES)
     for function in declared:
         (call,) = (
@@ -259,6 +313,7 @@ def test_each_declaration_calls_its_step_with_just_what_it_takes() -> None:
         given = [keyword.arg for keyword in call.keywords]
         assert given == [argument.arg for argument in run.args.kwonlyargs], function.name
         own = {argument.arg for argument in function.args.args} - {"metrics"}
+        own |= {"message"} if function.name == "close_run" else set()  # a part of the status
         assert set(given) == own, function.name
 
 
@@ -358,16 +413,17 @@ def test_a_gpu_that_a_step_is_not_given_is_missed_before_anything_runs(tmp_path:
     ("root", "volume", "is_taken"),
     [
         ("s3://bucket/models", None, True),
-        ("/var/lib/nas/models", "nas-state", True),
+        ("/var/lib/nas/models", "pvc:nas-state", True),
         ("/var/lib/nas/models", None, False),
-        ("models", "nas-state", False),
-        ("/var/lib/nas-other", "nas-state", False),
+        ("/var/lib/nas/models", "s3://bucket/state", False),
+        ("models", "pvc:nas-state", False),
+        ("/var/lib/nas-other", "pvc:nas-state", False),
     ],
 )
 def test_results_are_not_handed_over_to_a_pod_that_ends(
     root: str, volume: str | None, is_taken: bool, tmp_path: Path
 ) -> None:
-    config = parse({"promote": {"export_to": root}, "cluster": {"state_volume": volume}})
+    config = parse({"promote": {"export_to": root}, "cluster": {"state": volume}})
     if is_taken:
         compile_search(config, tmp_path / "p.yaml", image=DIGEST)
         return
@@ -391,16 +447,17 @@ CLUSTER = {
     "node_selector": {"pool": "nas"},
     "tolerations": [{"key": "team", "operator": "Equal", "value": "nas"}],
     "shared_memory": "8Gi",
-    "state_volume": "nas-state",
+    "state": "pvc:nas-state",
     "secrets": {
         "NAS_STUDY_URL": "nas-study/url",
         "MLFLOW_TRACKING_PASSWORD": "nas-mlflow/password",
     },
     "config_maps": {"AWS_ENDPOINT_URL": "nas-services/s3"},
     "image_pull_secrets": ["registry"],
-    "backoff_s": 30,
+    "pod_retry_pause_s": 30,
+    "pod_retries": 10,
     "steps": {
-        "search": {"cpu": "8", "memory": "32Gi", "gpus": 2, "retries": 10, "timeout_s": 86400},
+        "search": {"cpu": "8", "memory": "32Gi", "gpus": 2, "timeout_s": 86400},
         "promote": {"gpus": 0},
     },
 }
@@ -425,11 +482,11 @@ def test_golden_pipeline_for_a_cluster(on_cluster: Path, request: pytest.Fixture
 def test_every_setting_of_the_cluster_arrives(on_cluster: Path) -> None:
     pipeline, platform = yaml.safe_load_all(on_cluster.read_text())
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert len(executors) == 7
+    assert len(executors) == 8
     for name, one in executors.items():
         labels = one["nodeSelector"]["labels"]
         assert labels["pool"] == "nas"
-        has_gpu = name not in ("exec-prepare-data", "exec-promote")
+        has_gpu = name not in ("exec-prepare-data", "exec-promote", "exec-close-run")
         assert ("nvidia.com/gpu.product" in labels) == has_gpu
         assert ("emptyDirMounts" in one) == has_gpu
         assert len(one["tolerations"]) == 1 + has_gpu
@@ -446,15 +503,6 @@ def test_every_setting_of_the_cluster_arrives(on_cluster: Path) -> None:
     assert (retry["maxRetryCount"], retry["backoffDuration"]) == (10, "30s")
 
 
-def test_a_run_has_one_state_folder_whichever_pod_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from components.steps.state import state_folder
-
-    monkeypatch.delenv("NAS_STATE_DIR", raising=False)
-    monkeypatch.setenv("NAS_STATE_ROOT", "/var/lib/nas")
-    monkeypatch.setenv("NAS_RUN_ID", "4f2c")
-    assert state_folder() == Path("/var/lib/nas/4f2c")
-
-
 def test_the_pipeline_stays_small_with_many_workers(tmp_path: Path) -> None:
     """Parts of Kubeflow keep it in places of 256 KB."""
     search = {**WORKERS, "workers": 64}
@@ -469,6 +517,10 @@ def test_the_pipeline_stays_small_with_many_workers(tmp_path: Path) -> None:
         ({"steps": {"search": {"memory": "lots"}}}, "cluster.steps.search.memory"),
         ({"secrets": {"URL": "no-key"}}, "cluster.secrets.URL"),
         ({"shared_memory": "2 GB"}, "cluster.shared_memory"),
+        ({"state": "nas-state"}, "write pvc:nas-state"),
+        ({"state": "pvc:nas.state"}, "no dots"),
+        ({"state_volume": "nas-state"}, "cluster.state"),
+        ({"steps": {"search": {"retries": 1}}}, "restarts"),
     ],
 )
 def test_settings_of_the_cluster_are_checked(cluster: dict[str, Any], key: str) -> None:
