@@ -60,14 +60,24 @@ _AWAY = (
     ConnectionResetError,
     TimeoutError,
 )
-_BUSY_CODES = frozenset({"SlowDown", "RequestTimeout", "InternalError", "ServiceUnavailable"})
+_BUSY_CODES = frozenset(
+    {
+        "SlowDown",
+        "RequestTimeout",
+        "InternalError",
+        "ServiceUnavailable",
+        "ConditionalRequestConflict",  # of two writes with a condition at the same moment
+        "OperationAborted",
+    }
+)
 _CHECK = "AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL"
 _SAID = {
     "NoSuchBucket": "there is no such bucket; correct the name, or " + _CHECK,
     "NoSuchKey": "there is no such object; correct the key",
     "404": "there is no such object or bucket; correct the name",
     "AccessDenied": "may not be read or written with these credentials; grant s3:GetObject (and "
-    "s3:ListBucket for a folder, s3:PutObject for an output), or use other credentials",
+    "s3:ListBucket for a folder, s3:PutObject for an output, s3:DeleteObject for cluster.state), "
+    "or use other credentials",
     "403": "is forbidden to these credentials; check them and their rights",
     "InvalidAccessKeyId": "the server does not know the access key; correct AWS_ACCESS_KEY_ID, or "
     + _CHECK,
@@ -91,12 +101,18 @@ class Store:
         patience_s: how long errors that may pass are waited out. Before the first answer there is
             no patience unless `trusted`: a wrong address is told within 15 s.
         trusted: the address has proved right in an earlier step.
+        damage_help: what to do about an object that does not have its checksum.
     """
 
     def __init__(
-        self, *, key: str = "uri", patience_s: float = PATIENCE_S, trusted: bool = False
+        self,
+        *,
+        key: str = "uri",
+        patience_s: float = PATIENCE_S,
+        trusted: bool = False,
+        damage_help: str = "write the object again",
     ) -> None:
-        self._key, self._patience_s = key, patience_s
+        self._key, self._patience_s, self._damage_help = key, patience_s, damage_help
         self._answered = trusted
         self._warned_at = -math.inf
         self._clients: dict[bool, Any] = {}
@@ -168,7 +184,7 @@ class Store:
 
     def _said(self, error: Exception) -> str:
         if isinstance(error, FlexibleChecksumError):
-            return "does not have the checksum that the store has for it; write the object again"
+            return f"does not have the checksum that the store has for it; {self._damage_help}"
         if isinstance(error, NoCredentialsError | PartialCredentialsError):
             return (
                 "no complete credentials were found; set AWS_ACCESS_KEY_ID and "
@@ -235,6 +251,11 @@ def code_of(error: BaseException) -> str:
         return ""
     code = str(error.response.get("Error", {}).get("Code", ""))
     return "PreconditionFailed" if code == "412" else code
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether what was received does not have the checksum that the store has for it."""
+    return isinstance(_cause(error), FlexibleChecksumError)
 
 
 def _cause(error: Exception) -> Exception:

@@ -20,11 +20,16 @@ DIGEST = "nas-sha256"  # user metadata: stores differ in the checksums they keep
 
 
 class StoredObject(NamedTuple):
-    """An object as it is listed. `etag` changes when the content does."""
+    """An object as it is listed. `etag` changes when the content does.
+
+    Attributes:
+        modified: when it was written, in seconds since 1970 by the clock of the store.
+    """
 
     key: str
     size: int
     etag: str
+    modified: float = 0.0
 
     @property
     def version(self) -> str:
@@ -79,7 +84,8 @@ def list_objects(uri: str, *, store: Store) -> Iterator[StoredObject]:
     while True:
         page = store.call(uri, functools.partial(_page, bucket=bucket, prefix=prefix, **more))
         for item in page.get("Contents", []):
-            yield StoredObject(item["Key"], item["Size"], item["ETag"].strip('"'))
+            modified = item["LastModified"].timestamp()
+            yield StoredObject(item["Key"], item["Size"], item["ETag"].strip('"'), modified)
         if not page.get("IsTruncated"):
             return
         more = {"ContinuationToken": page["NextContinuationToken"]}
@@ -151,20 +157,33 @@ def _changes_told(uri: str, store: Store) -> Iterator[None]:
 def look(uri: str, *, store: Store) -> dict[str, Any]:
     """Size, ETag and metadata of an object, as HEAD gives them. Raises InputError."""
     bucket, key = parsed(uri, store)
+    return store.call(uri, lambda client: _head(client, bucket, key))
 
-    def request(client: Any) -> dict[str, Any]:
+
+def look_for(uri: str, *, store: Store) -> dict[str, Any] | None:
+    """The same; None when there is no such object. Raises InputError."""
+    bucket, key = parsed(uri, store)
+
+    def request(client: Any) -> dict[str, Any] | None:
         try:
-            answer: dict[str, Any] = client.head_object(
-                Bucket=bucket, Key=key, ChecksumMode="ENABLED"
-            )
+            return _head(client, bucket, key)
         except Exception as error:
-            if code_of(error).startswith(("3", "4")):
-                # HEAD has no body: only a GET says whether bucket, key, secret or right is missing.
-                client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")["Body"].close()
-            raise
-        return answer
+            if code_of(error) != "NoSuchKey":
+                raise
+            return None
 
     return store.call(uri, request)
+
+
+def _head(client: Any, bucket: str, key: str) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+    except Exception as error:
+        if code_of(error).startswith(("3", "4")):
+            # HEAD has no body: only a GET says whether bucket, key, secret or right is missing.
+            client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")["Body"].close()
+        raise
+    return answer
 
 
 def download(uri: str, path: Path, *, store: Store | None = None) -> None:

@@ -11,6 +11,7 @@ import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -296,7 +297,12 @@ class Pages:
         start = int(arguments.get("ContinuationToken", 0))
         return {
             "Contents": [
-                {"Key": f"images/{n:08d}.png", "Size": n, "ETag": f'"{n:032x}"'}
+                {
+                    "Key": f"images/{n:08d}.png",
+                    "Size": n,
+                    "ETag": f'"{n:032x}"',
+                    "LastModified": datetime.fromtimestamp(n, UTC),
+                }
                 for n in range(start, start + 1000)
             ],
             "IsTruncated": start < 99_000,
