@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from components.tracking.reading import forget_refusal
 from components.tracking.spool import CLOSED
 
 _END_S = 10.0
@@ -30,6 +31,7 @@ def follower(
     """
     spool.mkdir(parents=True, exist_ok=True)
     (spool / CLOSED).unlink(missing_ok=True)
+    forget_refusal(spool)
     process = _start(spool)
     try:
         yield

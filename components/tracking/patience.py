@@ -1,4 +1,4 @@
-"""Calls to a store that may be away for a while."""
+"""Calls to a store that may be away for a while, or may refuse them."""
 
 import time
 from collections.abc import Callable
@@ -6,29 +6,52 @@ from typing import TypeVar
 
 from mlflow.exceptions import MlflowException
 
-from components.tracking.stores import brief
+from components.tracking.stores import WHAT_TO_DO, brief
+from nascore.errors import OutsideError
 
 Result = TypeVar("Result")
 
-# Answers that the same call would meet again.
+# The store has understood the call, and would answer it in the same way again.
 _FINAL_CODES = (
     "INVALID_PARAMETER_VALUE",
     "BAD_REQUEST",
     "RESOURCE_ALREADY_EXISTS",
     "RESOURCE_DOES_NOT_EXIST",
 )
+_FINAL_STATUS = (400, 413, 422)
+# The store refuses the account. With basic authentication it also answers so for what is not there.
+_REFUSAL_CODES = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
+_REFUSAL_STATUS = (401, 403)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 15.0
 
 
-def is_final(error: MlflowException) -> bool:
-    """Whether the store has understood, and will say the same again."""
-    return error.error_code in _FINAL_CODES
+def is_final(error: Exception) -> bool:
+    """Return whether the store will always refuse this call, whoever makes it."""
+    if isinstance(error, MlflowException):
+        return error.error_code in _FINAL_CODES
+    return _status_of(error) in _FINAL_STATUS
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether the store refuses the account: no outage, but nothing is wrong with the call.
+
+    It will be taken when an administrator has given the account what it needs.
+    """
+    if isinstance(error, MlflowException):
+        return error.error_code in _REFUSAL_CODES
+    return _status_of(error) in _REFUSAL_STATUS
+
+
+def _status_of(error: Exception) -> int | None:
+    """Status of an HTTP answer; transfers of artifacts raise errors of requests."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
 
 
 def patiently(
     call: Callable[[], Result], *, timeout_s: float, tell: Callable[[str], None]
 ) -> Result:
-    """What `call` returns, which is tried again while the store is away.
+    """Return what `call` returns, which is tried again while the store is away.
 
     Args:
         call: may be made twice without harm: its answer can be lost after it was carried out.
@@ -37,6 +60,7 @@ def patiently(
 
     Raises:
         TimeoutError: the store did not come back in time; the cause is its last error.
+        OutsideError: the store refuses the account.
         MlflowException: the store refuses the call.
     """
     end, pause_s, is_told = time.monotonic() + timeout_s, _FIRST_PAUSE_S, False
@@ -44,7 +68,11 @@ def patiently(
         try:
             return call()
         except (MlflowException, OSError) as error:  # requests' errors are OSErrors
-            if isinstance(error, MlflowException) and is_final(error):
+            if is_refusal(error):
+                raise OutsideError.of(
+                    "tracking.uri", None, f"the store refuses us ({brief(error)}); {WHAT_TO_DO}"
+                ) from error
+            if is_final(error):
                 raise
             if time.monotonic() + pause_s > end:
                 raise TimeoutError(f"no answer for {timeout_s:.0f} s ({brief(error)})") from error

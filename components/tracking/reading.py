@@ -15,9 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from components.tracking.spool import EVENTS
+from components.tracking.stores import WHAT_TO_DO
+from nascore.errors import OutsideError
 
 STATE = "state.json"
+_REFUSAL = "refusal.txt"  # why the store takes nothing from this account
 _POLL_S = 0.1
+
+
+class UndeclaredRun(LookupError):
+    """No event has declared the run yet."""
+
+
+class Refused(Exception):
+    """The event can never be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +103,38 @@ def wait_for_run(spool: Path, key: str, *, timeout_s: float) -> str:
 
     Raises:
         TimeoutError: the store did not answer in time, or nobody follows the spool.
+        OutsideError: the store refuses the account, as far as the follower has found out.
     """
     deadline = time.monotonic() + timeout_s
     while True:
         run = State.load(spool).runs.get(key)
         if run is not None:
             return run.id
+        refusal = _refusal(spool)
+        if refusal is not None:
+            raise OutsideError.of(
+                "tracking.uri", None, f"the store refuses us ({refusal}); {WHAT_TO_DO}"
+            )
         if time.monotonic() > deadline:
             raise TimeoutError(f"the tracking store has not received run {key} in {timeout_s:g} s")
         time.sleep(_POLL_S)
+
+
+def note_refusal(spool: Path, reason: str) -> None:
+    """Keep why the store refuses the account, for `wait_for_run`."""
+    (spool / _REFUSAL).write_text(reason)
+
+
+def forget_refusal(spool: Path) -> None:
+    """Drop what was noted: the store takes events again, or a new follower will find out."""
+    (spool / _REFUSAL).unlink(missing_ok=True)
+
+
+def _refusal(spool: Path) -> str | None:
+    try:
+        return (spool / _REFUSAL).read_text()
+    except FileNotFoundError:
+        return None
 
 
 def _lines(file: Any, name: str, sent: dict[str, int]) -> Iterator[Line]:

@@ -17,6 +17,11 @@ _SQLITE = "sqlite:///"
 _SERVERS = ("http", "https")
 _DATABASES = ("postgresql", "mysql", "mssql")
 _TIMEOUT_S = 5
+WHAT_TO_DO = (
+    "give the account of the steps (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD) the right "
+    "to edit the experiment and the registered model, or name another tracking.experiment"
+)
+"""Against a store that refuses the account."""
 _REFUSALS = {
     401: "give the account as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     403: "let the server allow this host name (--allowed-hosts), or this account the experiments",

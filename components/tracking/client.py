@@ -1,0 +1,94 @@
+"""MLflow's client as it is called here: it answers or fails within seconds, and prints nothing."""
+
+import contextlib
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from components.tracking.stores import sqlite_path
+
+if TYPE_CHECKING:  # mlflow takes two seconds to import
+    from mlflow import MlflowClient
+
+Result = TypeVar("Result")
+
+SETTINGS = {
+    # The defaults wait for minutes in one call; the callers wait, where that is wanted.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""Environment variables that MLflow reads at each call."""
+
+
+@contextlib.contextmanager
+def quick_settings() -> Iterator[None]:
+    """Apply `SETTINGS` in the block, except where the user has set a variable."""
+    added = [name for name in SETTINGS if name not in os.environ]
+    os.environ.update({name: SETTINGS[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def within(limit_s: float, call: Callable[[], Result]) -> Result:
+    """Return what `call` returns, or give up waiting for it.
+
+    A database that is away keeps MLflow's client for an hour, and no setting shortens that. So the
+    call is made in a thread, which ends with the process at the latest.
+
+    Raises:
+        TimeoutError: the call took longer than `limit_s`.
+        Exception: what the call raises.
+    """
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:  # it is raised again by the caller's thread
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="mlflow call", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError(f"no answer within {limit_s:.0f} s")
+    return results[0]
+
+
+def open_client(uri: str) -> "MlflowClient":
+    """Return a client of a store; a SQLite file that is not there yet is made."""
+    from mlflow import MlflowClient
+
+    make_store(uri)
+    return MlflowClient(tracking_uri=uri)
+
+
+def make_store(uri: str) -> None:
+    """Make the SQLite file of a store that is not there yet; it appears whole or not at all.
+
+    MLflow makes its tables in dozens of steps, which take seconds. A process that is killed between
+    two of them would leave a file that no later one can use.
+    """
+    path = sqlite_path(uri)
+    if path is None or path.exists():
+        return
+    from mlflow import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        made = Path(folder) / path.name
+        MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
+        with contextlib.suppress(FileExistsError):  # somebody else was quicker
+            os.link(made, path)

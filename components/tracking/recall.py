@@ -1,0 +1,34 @@
+"""Reads what an earlier try of a step has written to its MLflow run."""
+
+from components.tracking.client import open_client, quick_settings, within
+from components.tracking.notes import warn
+from components.tracking.stores import brief
+from components.tracking.tags import RUN_KEY
+
+_LIMIT_S = 20.0
+
+
+def tag_of_run(uri: str, key: str, tag: str) -> str | None:
+    """Return a tag of the run of a key; None when there is no such run or tag.
+
+    A store that cannot be asked is no reason to wait: the work is done again, and the log says so.
+
+    Args:
+        uri: MLflow store.
+        key: value of the tag `nas.run_key`.
+        tag: name of the tag.
+    """
+    try:
+        with quick_settings():
+            return within(_LIMIT_S, lambda: _tag(uri, key, tag))
+    except Exception as error:  # whatever a store can raise: the step must not depend on it
+        warn(f"earlier tries of this step are not known ({brief(error)})")
+        return None
+
+
+def _tag(uri: str, key: str, tag: str) -> str | None:
+    client = open_client(uri)
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    runs = client.search_runs(experiments, f"tags.`{RUN_KEY}` = '{key}'", max_results=1)
+    found: str | None = runs[0].data.tags.get(tag) if runs else None
+    return found

@@ -1,0 +1,182 @@
+"""The unsent lines of one spool, sent in order and exactly once.
+
+A follower may be killed anywhere. How far it is stands in the spool after what it covers was sent,
+so an event may be sent twice; `sender` makes that harmless. Events of several writers are merged by
+their time; an event whose run is not declared yet holds back its own writer only. What the store
+will never take is put aside in `rejected.jsonl`, with a warning, and the rest is sent. What it
+refuses to this account stays in the spool: the account may be given the right.
+"""
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.tracking.notes import warn
+from components.tracking.reading import Line, Refused, State, UndeclaredRun, unsent_lines
+from components.tracking.spool import TARGET
+from nascore.redaction import redact
+
+if TYPE_CHECKING:  # mlflow takes two seconds to import; an empty spool needs none
+    from components.tracking.sender import Sender
+
+_REJECTED = "rejected.jsonl"
+_LOCK = "lock"
+_METRICS_PER_CALL = 1000  # MLflow's limit
+
+
+@contextlib.contextmanager
+def locked(spool: Path, *, wait: bool) -> Iterator[None]:
+    """Hold the lock of a spool: two followers would send everything twice.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is not set.
+    """
+    with open(spool / _LOCK, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+
+
+class Follower:
+    """Sends the lines of a spool from where the last follower stopped."""
+
+    def __init__(self, spool: Path) -> None:
+        self._spool = spool
+        self._state = State.load(spool)
+        self._sender: Sender | None = None
+        self._points: dict[str, list[dict[str, Any]]] = {}  # metrics on their way, by run
+        self._covered: dict[str, int] = {}  # how far each file is sent once they are
+
+    def drain(self, *, last: bool) -> bool:
+        """Sends all that can be sent; whether that was anything.
+
+        Args:
+            last: nobody writes any more, so that a run which is not declared never will be.
+
+        Raises:
+            Exception: whatever the store raises when it is away; nothing is lost.
+        """
+        moved, stalled = self._pass()
+        some = moved
+        while stalled and (moved or last):
+            if not moved:
+                for line in stalled:
+                    self._put_aside(line.event, "its run was never declared")
+                    self._sent(line)
+            moved, stalled = self._pass()
+            some |= moved
+        return some
+
+    def give_sign(self) -> None:
+        """Write a sign of life on the runs that are open, where there are any."""
+        if self._sender is not None:
+            self._sender.runs.give_sign()
+
+    def _pass(self) -> tuple[bool, list[Line]]:
+        """One reading of the files: whether anything was sent, and the lines that wait."""
+        stalled: dict[str, Line] = {}
+        moved = False
+        self._points, self._covered = {}, {}
+        for line in unsent_lines(self._spool, self._state):
+            if line.file in stalled:
+                continue
+            try:
+                self._take(line)
+                moved = True
+            except UndeclaredRun:
+                stalled[line.file] = line
+        self._flush()
+        return moved, list(stalled.values())
+
+    def _take(self, line: Line) -> None:
+        event = line.event
+        if event is None:
+            self._flush()
+            self._put_aside({"line": line.text}, "not an event")
+            self._sent(line)
+        elif event["op"] == "metrics":
+            self._add_points(event)
+            self._covered[line.file] = line.end
+        else:
+            self._flush()
+            self._attempt(event, lambda: self._store().send(event))
+            self._sent(line)
+            self._remove_kept(event)
+
+    def _add_points(self, event: dict[str, Any]) -> None:
+        self._store().runs.require(event["run"])
+        values = event["values"].items()
+        if sum(map(len, self._points.values())) + len(values) > _METRICS_PER_CALL:
+            self._flush()
+        self._points.setdefault(event["run"], []).extend(
+            {"key": k, "value": v, "time_ms": event["time_ms"], "step": event["step"]}
+            for k, v in values
+        )
+
+    def _flush(self) -> None:
+        """Sends the metrics on their way; they are covered by the state only then."""
+        for run, points in self._points.items():
+            for start in range(0, len(points), _METRICS_PER_CALL):
+                self._send_points(run, points[start : start + _METRICS_PER_CALL])
+        if self._covered:
+            self._state.sent.update(self._covered)
+            self._state.save(self._spool)
+        self._points, self._covered = {}, {}
+
+    def _send_points(self, run: str, points: list[dict[str, Any]]) -> None:
+        """A call that is refused is halved until the points that are at fault are alone."""
+        from mlflow.exceptions import MlflowException
+
+        from components.tracking.patience import is_final
+
+        try:
+            self._store().metrics(run, points)
+        except MlflowException as error:
+            if not is_final(error):
+                raise
+            if len(points) == 1:
+                self._put_aside({"op": "metrics", "run": run, "values": points}, str(error))
+                return
+            middle = len(points) // 2
+            self._send_points(run, points[:middle])
+            self._send_points(run, points[middle:])
+
+    def _attempt(self, event: dict[str, Any], send: Callable[[], None]) -> None:
+        from mlflow.exceptions import MlflowException
+
+        from components.tracking.patience import is_final
+
+        try:
+            send()
+        except Refused as error:
+            self._put_aside(event, str(error))
+        except (MlflowException, OSError) as error:  # of requests, for files
+            if not is_final(error):
+                raise
+            self._put_aside(event, str(error))
+
+    def _put_aside(self, event: dict[str, Any] | None, reason: str) -> None:
+        path = self._spool / _REJECTED
+        reason = redact(reason)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": event, "reason": reason}) + "\n")
+        warn(f"an event cannot be sent and is kept in {path}: {reason.splitlines()[0][:200]}")
+
+    def _sent(self, line: Line) -> None:
+        self._state.sent[line.file] = line.end
+        self._state.save(self._spool)
+
+    def _remove_kept(self, event: dict[str, Any]) -> None:
+        if "path" in event:
+            shutil.rmtree((self._spool / event["path"]).parent, ignore_errors=True)
+
+    def _store(self) -> "Sender":
+        from components.tracking.sender import Sender
+
+        if self._sender is None:
+            target = json.loads((self._spool / TARGET).read_text())
+            self._sender = Sender(self._spool, target, self._state.runs)
+        return self._sender
