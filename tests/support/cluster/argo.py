@@ -1,0 +1,325 @@
+"""Argo's controller on what KFP's compiler writes: DAGs, retries, exit hooks, phases."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from cluster.driver import EXIT, Driver, DriverError, Execution
+from cluster.spec import Json
+
+
+class Phase(StrEnum):
+    """Of a node; Failed is a container that ended badly, Error is a pod that was lost
+    (A: workflow/controller/operator.go:1750-1778, 1289)."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    ERROR = "Error"
+    SKIPPED = "Skipped"
+    OMITTED = "Omitted"
+
+    @property
+    def is_bad(self) -> bool:
+        return self in (Phase.FAILED, Phase.ERROR)
+
+
+@dataclass(slots=True)
+class Node:
+    """A node of the workflow, as the API lists it."""
+
+    id: str
+    name: str
+    phase: Phase = Phase.RUNNING
+    started: float = field(default_factory=time.time)
+    finished: float | None = None
+    children: list[str] = field(default_factory=list)
+    history: list[tuple[float, Phase]] = field(default_factory=list)
+    log: Path | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryStrategy:
+    """As compiled, laid over templateDefaults.
+
+    2.17's workflow-controller-configmap has limit 2 and policy OnError for every template, DAGs
+    too (N1); KFP's compiler writes limit and backoff of a task, but never a policy (C3).
+
+    Attributes:
+        policy: OnError (2.17), OnFailure (2.16, where DAGs have no default) or Always.
+        window_s: of all tries together, from the start of the first (C4).
+    """
+
+    policy: str = "OnError"
+    limit: int = 2
+    pause_s: float = 0.0
+    factor: float = 1.0
+    window_s: float | None = None
+
+    def compiled(self, retry: Mapping[str, Any]) -> "RetryStrategy":
+        """K: v2/compiler/argocompiler/container.go:640-685."""
+        if not retry:
+            return self
+        seconds = {key: float(str(retry.get(key, "0s"))[:-1]) for key in _DURATIONS}
+        return RetryStrategy(
+            self.policy,
+            int(retry["maxRetryCount"]),
+            seconds["backoffDuration"],
+            max(1.0, float(int(retry.get("backoffFactor", 0)))),
+            seconds["backoffMaxDuration"],
+        )
+
+    def retries(self, phase: Phase) -> bool:
+        """A: workflow/controller/operator.go:1102-1125."""
+        wanted = {"Always": (Phase.FAILED, Phase.ERROR), "OnFailure": (Phase.FAILED,)}
+        return phase in wanted.get(self.policy, (Phase.ERROR,))
+
+
+KFP_2_17 = RetryStrategy()
+KFP_2_16 = RetryStrategy(policy="OnFailure", limit=0)  # no templateDefaults
+_DURATIONS = ("backoffDuration", "backoffMaxDuration")
+RunPod = Callable[["Workflow", Node, Execution, Json, int, float | None], Phase]
+
+
+class Workflow:
+    """One run.
+
+    Args:
+        name: of the workflow; node ids and pod names begin with it.
+        default: retry strategy of templateDefaults.
+        run_pod: runs the container of a task: node, execution, task, number of the try, deadline.
+    """
+
+    def __init__(
+        self, name: str, driver: Driver, *, default: RetryStrategy, run_pod: RunPod
+    ) -> None:
+        self.name, self._driver, self._default, self._run_pod = name, driver, default, run_pod
+        self.nodes: dict[str, Node] = {}
+        self.lock = threading.RLock()
+        self.shutdown = threading.Event()
+        self._numbers = itertools.count(1)
+
+    def run(self, parameters: Mapping[str, Any]) -> Phase:
+        """Entry point and root: each begins its DAG again when it ends in an Error (N1)."""
+
+        def entry(node: Node, deadline: float | None) -> Phase:
+            try:
+                execution = self._driver.root(parameters)
+            except DriverError as error:
+                self._leaf("root-driver", [node], Phase.FAILED, str(error))
+                return Phase.FAILED
+            driven = self._leaf("root-driver", [node], Phase.SUCCEEDED)
+
+            def root(inner: Node, deadline: float | None) -> Phase:
+                return self._dag(inner, execution)
+
+            return self._retried("root", [driven], self._default, root)[1]
+
+        return self._retried(self.name, [], self._default, entry)[1]
+
+    # --- nodes ------------------------------------------------------------------------------
+
+    def _add(self, name: str, parents: Iterable[Node], phase: Phase = Phase.RUNNING) -> Node:
+        with self.lock:
+            node = Node(f"{self.name}-{next(self._numbers) * 7919 % 10**9:09d}", name)
+            self.nodes[node.id] = node
+            for parent in parents:
+                parent.children.append(node.id)
+            self.mark(node, phase)
+            return node
+
+    def mark(self, node: Node, phase: Phase, message: str = "") -> None:
+        with self.lock:
+            node.phase = phase
+            node.message = message or node.message
+            node.history.append((time.time(), phase))
+            if phase not in (Phase.PENDING, Phase.RUNNING):
+                node.finished = time.time()
+
+    def _leaf(self, name: str, parents: list[Node], phase: Phase, message: str = "") -> Node:
+        """A driver's pod, with the retry node around it; returns the inner one."""
+        outer = self._add(name, parents)
+        inner = self._add(f"{name}(0)", [outer])
+        for node in (inner, outer):
+            self.mark(node, phase, message)
+        return inner
+
+    def _retried(
+        self,
+        name: str,
+        parents: list[Node],
+        strategy: RetryStrategy,
+        body: Callable[[Node, float | None], Phase],
+    ) -> tuple[Node, Phase]:
+        """A: workflow/controller/operator.go processNodeRetries; returns the last try's node."""
+        outer = self._add(name, parents)
+        start, deadline = time.monotonic(), None
+        for number in itertools.count():
+            node = self._add(f"{name}({number})", [outer])
+            phase = body(node, deadline)
+            self.mark(node, phase)
+            if not phase.is_bad or self.shutdown.is_set() or not strategy.retries(phase):
+                break
+            if number + 1 > strategy.limit:
+                self.mark(outer, phase, "No more retries left")
+                break
+            pause_s = strategy.pause_s * strategy.factor**number
+            if strategy.window_s is not None:
+                deadline = start + strategy.window_s
+                if time.monotonic() + pause_s > deadline:
+                    self.mark(outer, phase, "Max duration limit exceeded")
+                    break
+            if self.shutdown.wait(pause_s):
+                break
+        self.mark(outer, phase)
+        return node, phase
+
+    # --- DAGs -------------------------------------------------------------------------------
+
+    def _dag(self, node: Node, execution: Execution) -> Phase:
+        """A: workflow/controller/dag.go:134-227: what can run runs, then a bad leaf fails it (H3).
+
+        K: v2/compiler/argocompiler/dag.go: an exit task is a hook of the task that it follows.
+        """
+        tasks: Json = execution.component["dag"]["tasks"]
+        exits = {name for name, task in tasks.items() if _is_exit(task)}
+        hooks = {dep: name for name in exits for dep in tasks[name]["dependentTasks"]}
+        needs = {name: _needs(task) for name, task in sorted(tasks.items()) if name not in exits}
+        ended: dict[str, tuple[Node, Phase, Phase]] = {}  # node, phase, phase of its branch
+        events = {name: threading.Event() for name in needs}
+
+        def work(name: str) -> None:
+            try:
+                for need in needs[name]:
+                    events[need].wait()
+                parents = [ended[need][0] for need in needs[name]] or [node]
+                branch = _worst(ended[need][2] for need in needs[name])
+                if any(ended[need][1] is not Phase.SUCCEEDED for need in needs[name]) or (
+                    self.shutdown.is_set()
+                ):
+                    self._add(f"{name}-driver", parents, Phase.OMITTED)
+                    last = self._add(name, parents, Phase.OMITTED)
+                    ended[name] = last, Phase.OMITTED, branch
+                    return
+                last, phase = self._task(name, tasks[name], parents, execution)
+                if name in hooks and not self.shutdown.is_set():
+                    # Its own end does not matter: only target tasks decide on the DAG.
+                    self._hook(hooks[name], tasks[hooks[name]], last, execution)
+                ended[name] = last, phase, phase if phase.is_bad else branch
+            finally:
+                ended.setdefault(name, (node, Phase.ERROR, Phase.ERROR))  # a fault of this module
+                events[name].set()
+
+        threads = [threading.Thread(target=work, args=(name,), daemon=True) for name in needs]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self.shutdown.is_set():
+            return Phase.FAILED  # A: dag.go:141
+        inner = {need for some in needs.values() for need in some}
+        return _worst(ended[name][2] for name in needs if name not in inner)
+
+    def _hook(self, name: str, task: Json, after: Node, execution: Execution) -> None:
+        """A: workflow/controller/exit_handler.go."""
+
+        def body(node: Node, deadline: float | None) -> Phase:
+            return self._task(name, task, [node], execution)[1]
+
+        self._retried(f"{after.name.partition('(')[0]}.onExit", [after], self._default, body)
+
+    def _task(
+        self, name: str, task: Json, parents: list[Node], execution: Execution
+    ) -> tuple[Node, Phase]:
+        """A task with its driver; returns the node of its last try, and its phase."""
+        if "parameterIterator" in task:
+            return self._retried(
+                name, parents, self._default, lambda node, _: self._loop(node, name, execution)
+            )
+        try:
+            made = self._driver.start(name, execution)
+        except DriverError as error:
+            return self._leaf(f"{name}-driver", parents, Phase.FAILED, str(error)), Phase.FAILED
+        driven = self._leaf(f"{name}-driver", parents, Phase.SUCCEEDED)
+        if made.state == "CANCELED":
+            return self._add(name, [driven], Phase.SKIPPED), Phase.SKIPPED
+
+        def body(node: Node, deadline: float | None) -> Phase:
+            if "dag" in made.component:
+                return self._dag(node, made)
+            strategy = self._default.compiled(task.get("retryPolicy", {}))
+            numbers = itertools.count()
+
+            def pod(inner: Node, deadline: float | None) -> Phase:
+                return self._run_pod(self, inner, made, task, next(numbers), deadline)
+
+            return self._retried("executor", [node], strategy, pod)[1]
+
+        return self._retried(name, [driven], self._default, body)
+
+    def _loop(self, node: Node, name: str, execution: Execution) -> Phase:
+        """K: v2/compiler/argocompiler/dag.go iteratorTask: a DAG of its own for each item."""
+        task: Json = execution.component["dag"]["tasks"][name]
+        try:
+            loop = self._driver.start(name, execution)
+        except DriverError as error:
+            self._leaf("iteration-driver", [node], Phase.FAILED, str(error))
+            return Phase.FAILED
+        driven = self._leaf("iteration-driver", [node], Phase.SUCCEEDED)
+        group = self._add("iteration-iterations", [driven])
+        limit = int(task.get("iteratorPolicy", {}).get("parallelismLimit", 0)) or len(loop.items)
+        slots, phases = threading.Semaphore(max(1, limit)), [Phase.SUCCEEDED] * len(loop.items)
+
+        def iterate(index: int) -> None:
+            def body(outer: Node, deadline: float | None) -> Phase:
+                made = self._driver.iteration(loop, index)
+                inner = self._leaf("iteration-item-driver", [outer], Phase.SUCCEEDED)
+                return self._retried(
+                    "iteration-item", [inner], self._default, lambda one, _: self._dag(one, made)
+                )[1]
+
+            with slots:
+                title = f"iteration-iterations({index}:{index})"
+                phases[index] = self._retried(title, [group], self._default, body)[1]
+
+        threads = [
+            threading.Thread(target=iterate, args=(index,), daemon=True)
+            for index in range(len(loop.items))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        phase = _worst(phases)
+        self.mark(group, phase)
+        return phase
+
+
+def _is_exit(task: Json) -> bool:
+    return bool(task.get("triggerPolicy", {}).get("strategy") == EXIT)
+
+
+def _needs(task: Json) -> set[str]:
+    """K: v2/compiler/argocompiler/dag.go addImplicitDependencies."""
+    inputs = task.get("inputs", {})
+    sources = [*inputs.get("parameters", {}).values(), *inputs.get("artifacts", {}).values()]
+    producers = {
+        one[kind]["producerTask"]
+        for one in sources
+        for kind in ("taskOutputParameter", "taskOutputArtifact")
+        if kind in one
+    }
+    return producers | set(task.get("dependentTasks", ()))
+
+
+def _worst(phases: Iterable[Phase]) -> Phase:
+    """Failed and Error win over all else; of both, the Failed that nothing tries again."""
+    found = set(phases)
+    return next((one for one in (Phase.FAILED, Phase.ERROR) if one in found), Phase.SUCCEEDED)
