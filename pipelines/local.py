@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from components.config import loads
-from components.steps.state import forget_refusals
+from components.steps.refusals import forget_refusals
 from components.tracking import follower
 from pipelines.events import KINDS, Kind, ProgressFile
 

@@ -22,7 +22,10 @@ from components import lineage
 from components.config import Config, loads
 from components.ending import REASON_CHARS, TAG_KIND, TAG_REASON
 from components.execute import end_of
-from components.steps.state import fingerprint, keep, refused_once, remove, restore, state_folder
+from components.steps.refusals import TAG as REFUSED
+from components.steps.refusals import refused_once, tag_of
+from components.steps.state import fingerprint, keep, remove, restore, state_folder
+from components.supervisor.variables import RESTARTS, STATE_ROOT
 from components.tracking import Tracker, follower
 from nascore.errors import InputError
 from nascore.redaction import redact
@@ -113,7 +116,7 @@ def execute(
     this = fingerprint(config, inputs)
     with (
         telling_input_errors(name),
-        refused_once(name, this) if inputs else contextlib.nullcontext(),
+        refused_once(name, this, recall=lambda: _recall(f"{run_key}.{name}", config)),
     ):
         done = restore(name, this, outputs)
         if done is not None:
@@ -126,7 +129,7 @@ def execute(
             with contextlib.closing(tracker):
                 step = Step(name, run_key=run_key, config=config, tracker=tracker)
                 step.state.mkdir(parents=True, exist_ok=True)
-                metrics = _work(step, work, outputs)
+                metrics = _work(step, work, outputs, this)
                 if not step.should_stop():
                     keep(name, this, outputs, metrics)
                 timing = _conclude(step, metrics)
@@ -138,7 +141,10 @@ def execute(
 
 
 def _work(
-    step: Step, work: Callable[[Step], dict[str, float]], outputs: Mapping[str, Path]
+    step: Step,
+    work: Callable[[Step], dict[str, float]],
+    outputs: Mapping[str, Path],
+    this: str,
 ) -> dict[str, float]:
     try:
         with _terminate_gently(step):
@@ -148,12 +154,22 @@ def _work(
             remove(path)
         end = end_of(step.name, error)
         reason = {TAG_REASON: redact(end.reason)[:REASON_CHARS], TAG_KIND: end.kind}
-        step.tracked.tags(reason)
+        refused = tag_of(this, error) if isinstance(error, InputError) else {}
+        step.tracked.tags(reason | refused)
         step.parent.tags(reason)
         _fail(step)
         if not isinstance(error, InputError):
             step.progress("failed", error=f"{type(error).__name__}: {error}")
         raise
+
+
+def _recall(key: str, config: Config) -> str | None:
+    """What an earlier pod of this step was refused for, where pods have no state in common."""
+    if RESTARTS not in os.environ or STATE_ROOT in os.environ:
+        return None
+    from components.tracking.recall import tag_of_run
+
+    return tag_of_run(config.tracking.uri, key, REFUSED)
 
 
 def _conclude(step: Step, metrics: dict[str, float]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import FrameType
 
 from components.steps.crew import Inputs, work
+from components.steps.refusals import refused_once
 from components.steps.running import TERMINATED, progress, read_config, telling_input_errors
-from components.steps.state import fingerprint, refused_once, state_folder
+from components.steps.state import fingerprint, state_folder
 
 
 def run(*, run_key: str, config: Path, dataset: Path, controller: Path, place: int) -> None:

@@ -1,25 +1,21 @@
-"""What a step keeps beyond its process: its outputs when it is done, its refusal of wrong input.
+"""What a step keeps beyond its process: a folder, and its outputs when it is done.
 
 `NAS_STATE_DIR` names a folder that outlives the process (on a cluster the supervisor sets it);
 without it nothing is kept, and another try starts from nothing.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from components.config import Config
-from nascore.errors import InputError, OutsideError, Problem
 
 DONE = "done.json"
-REFUSED = "refused.json"
 
 
 def state_folder() -> Path:
@@ -28,7 +24,8 @@ def state_folder() -> Path:
     return Path(given) if given else Path(tempfile.gettempdir()) / f"nas-state-{os.getpid()}"
 
 
-def _outlives() -> bool:
+def outlives() -> bool:
+    """Return whether the state folder outlives this process."""
     return "NAS_STATE_DIR" in os.environ
 
 
@@ -84,7 +81,7 @@ def restore(name: str, work: str, outputs: Mapping[str, Path]) -> dict[str, floa
 
 def keep(name: str, work: str, outputs: Mapping[str, Path], metrics: dict[str, float]) -> None:
     """Copies the outputs to where `restore` finds them."""
-    if not _outlives():
+    if not outlives():
         return
     kept = state_folder() / name / "outputs"
     remove(kept)
@@ -118,41 +115,3 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-# --- work that is refused ---------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def refused_once(name: str, work: str) -> Iterator[None]:
-    """Wrong input that the block finds is found at once by the next try of the same work.
-
-    Kubeflow tries every step again, and cannot be told that it is of no use: without this a search
-    would train for hours again, to be refused again. What is merely away may have come back.
-
-    Args:
-        work: its fingerprint.
-
-    Raises:
-        InputError: of the block, or of an earlier try.
-    """
-    path = state_folder() / name / REFUSED
-    if path.exists():
-        refusal = read_json(path)
-        if refusal["fingerprint"] == work:
-            raise InputError([Problem(**problem) for problem in refusal["problems"]])
-    try:
-        yield
-    except OutsideError:
-        raise
-    except InputError as error:
-        if _outlives():
-            problems = [asdict(problem) for problem in error.problems]
-            write_json(path, {"fingerprint": work, "problems": problems})
-        raise
-
-
-def forget_refusals(state: Path) -> None:
-    """For when a person has asked for a new try: what was refused may have been put right."""
-    for path in state.glob(f"*/{REFUSED}"):
-        path.unlink()

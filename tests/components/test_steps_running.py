@@ -15,8 +15,9 @@ import pytest
 from components.config import Config, dumps, parse
 from components.settings import TrackingConfig
 from components.steps import prepare_data, search_worker
+from components.steps.refusals import forget_refusals
 from components.steps.running import Step, execute, run_name
-from components.steps.state import forget_refusals, write_json
+from components.steps.state import write_json
 from nascore.config import DataConfig
 from nascore.data.store import DatasetInfo
 from nascore.errors import InputError, OutsideError
@@ -396,6 +397,7 @@ def test_a_study_of_another_search_is_found_before_anything_is_trained(tmp_path:
         "shared/control",
     ]
     assert "seed was 0" in str(refused.value)
+    forget_refusals(tmp_path / "state")
     # A retraining may do without a search.
     assert prepare(tmp_path, "{}", f"{named_study(tmp_path)} seed=1", searches=False)
 
