@@ -15,7 +15,7 @@ Any number of workers share a study. A child is tried by one worker at a time; a
 import bisect
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,9 +35,9 @@ _WORKER = "worker"
 _ANNOUNCED = "announced_s"  # seconds since the epoch: Optuna's own times know no time zone
 _RETRY = "retry of child"  # not on a first try
 _GENOTYPE = "genotype"
-_CHILD = "child"
+CHILD = "child"
 _WITHDRAWN = "withdrawn"
-_KEYS = (_WORKER, _ANNOUNCED, _RETRY, _GENOTYPE, _CHILD, _WITHDRAWN)
+KEYS = (_WORKER, _ANNOUNCED, _RETRY, _GENOTYPE, CHILD, _WITHDRAWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class _Try:
 
     @property
     def child(self) -> dict[str, Any] | None:
-        return self.trial.attributes.get(_CHILD)
+        return self.trial.attributes.get(CHILD)
 
     @property
     def genotype(self) -> Genotype | None:
@@ -182,7 +182,7 @@ class Study:
     def _read_changes(self) -> None:
         """New trials and those that may have changed, by number; goes on where it was cut off."""
         among = list(self._unsettled)
-        for trial in read(self._storage, self._id, after=self._last_id, among=among, keys=_KEYS):
+        for trial in read(self._storage, self._id, after=self._last_id, among=among, keys=KEYS):
             self._note(trial)
 
     def _note(self, trial: Trial) -> None:
@@ -215,22 +215,17 @@ class Study:
         """Closes the trials that nobody works on any more."""
         others = [one for one in self._unsettled.values() if one.id not in self._mine]
         silent = self._shared.silent_trials(self._id) if others else set()
-        dead = [one for one in others if one.child is not None or self._is_dead(one.trial, silent)]
+        dead = [
+            one
+            for one in others
+            if one.child is not None or is_dead(one.trial, self._shared, silent)
+        ]
         if dead:
             # One may have written its outcome after the last reading, and died only then.
             self._shared.patiently(self._read_changes)
         for one in dead:
             one.is_dead = True
             self._close(one.id, one.child)
-
-    def _is_dead(self, trial: Trial, silent: set[int]) -> bool:
-        worker = Worker(**trial.attributes[_WORKER])
-        if worker.id == self._shared.worker.id or worker.is_gone() or trial.id in silent:
-            return True
-        # Without a genotype there may be no sign of life yet, so no silence either.
-        never_began = _GENOTYPE not in trial.attributes and self._shared.is_settled()
-        age_s = time.time() - float(trial.attributes[_ANNOUNCED])
-        return never_began and age_s > 2 * self._shared.worker_timeout_s
 
     # --- working.
 
@@ -305,7 +300,7 @@ class Study:
     def finish(self, attempt: Attempt, child: Child) -> None:
         """Writes the end of a child; doing it twice changes nothing."""
         try:
-            self._set(attempt.trial_id, _CHILD, child.to_dict())
+            self._set(attempt.trial_id, CHILD, child.to_dict())
         except UpdateFinishedTrialError:
             self._finish_late(child)
         else:
@@ -351,14 +346,38 @@ class Study:
         self._shared.patiently(self._storage.set_trial_user_attr, trial_id, key, value)
 
     def _close(self, trial_id: int, child: dict[str, Any] | None) -> None:
-        """Ends a trial; one that is ended stays as it is."""
-        state, values = TrialState.FAIL, None
-        if child is not None and child["scores"] is not None:
-            state, values = TrialState.COMPLETE, [child["scores"]["valid_accuracy"]]
-        elif child is not None and child["status"] == "pruned":
-            state = TrialState.PRUNED
-        with contextlib.suppress(UpdateFinishedTrialError):
-            self._shared.patiently(self._storage.set_trial_state_values, trial_id, state, values)
+        close(self._shared, trial_id, child)
+
+
+def is_dead(trial: Trial, storage: Storage, silent: Collection[int]) -> bool:
+    """Return whether nobody works on a trial any more, as far as can be known.
+
+    Args:
+        trial: with the attributes `KEYS`.
+        silent: ids of the trials whose workers give no sign of life.
+    """
+    worker = Worker(**trial.attributes[_WORKER])
+    if worker.id == storage.worker.id or worker.is_gone() or trial.id in silent:
+        return True
+    # Without a genotype there may be no sign of life yet, so no silence either.
+    never_began = _GENOTYPE not in trial.attributes and storage.is_settled()
+    age_s = time.time() - float(trial.attributes[_ANNOUNCED])
+    return never_began and age_s > 2 * storage.worker_timeout_s
+
+
+def close(storage: Storage, trial_id: int, child: dict[str, Any] | None) -> None:
+    """End a trial by the outcome of its child; one that is ended stays as it is.
+
+    Args:
+        child: as it was written to the trial; None where the worker left without an outcome.
+    """
+    state, values = TrialState.FAIL, None
+    if child is not None and child["scores"] is not None:
+        state, values = TrialState.COMPLETE, [child["scores"]["valid_accuracy"]]
+    elif child is not None and child["status"] == "pruned":
+        state = TrialState.PRUNED
+    with contextlib.suppress(UpdateFinishedTrialError):
+        storage.patiently(storage.optuna.set_trial_state_values, trial_id, state, values)
 
 
 def _end(child: Child) -> tuple[float, int]:
