@@ -1,0 +1,30 @@
+"""How many processors a process may use, in a container that asked for some of a node's."""
+
+import os
+
+import pytest
+
+from nascore.processors import num_cpus
+
+
+def test_what_a_container_asked_for_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finding M5: five pods of one node started as many threads each as the node has cores."""
+    monkeypatch.setenv("NAS_CPUS", "3")
+    assert num_cpus() == 3
+
+
+@pytest.mark.parametrize("given", ["", "0", "many"])
+def test_else_what_the_system_allows(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAS_CPUS", given)
+    assert num_cpus() == len(os.sched_getaffinity(0))
+
+
+def test_all_places_that_start_processes_or_threads_ask_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from components.steps import crew
+    from nascore.data import batches
+
+    monkeypatch.setenv("NAS_CPUS", "6")
+    assert crew._environment(1, 2)["OMP_NUM_THREADS"] == "3"
+    assert batches._stream_workers() == min(6, batches._MAX_STREAM_WORKERS)
