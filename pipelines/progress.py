@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from components.progress import Throttle, describe, duration
 from pipelines.events import STEPS, Kind, ProgressFile
 from pipelines.local import REPORT
 
 _POLL_S = 0.1
-_SAY_EVERY_S = 10.0
 _FRAMES, _ASCII_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 
 
@@ -33,7 +33,7 @@ class Display:
         self._kind = kind
         self._text = ""
         self._start_s = time.monotonic()
-        self._said_s = float("-inf")
+        self._throttle = Throttle()
         self.step: str | None = None
         self.failure: dict[str, Any] | None = None
         self._live = Live(
@@ -57,28 +57,18 @@ class Display:
             return
         if kind == "started":
             self.step = event["step"]
-        text = describe(event, self._kind)
+        text = describe(event, label=_label(event, self._kind))
         if text is None:
             return
         passing = kind in ("started", "share", "child", "epoch")
         if self._console.is_terminal and passing:
             self._text = text
-        elif not passing or self._is_worth_a_line(event):
+        elif not passing or self._throttle.is_worth_a_line(event):
             self.say(text)
 
     def say(self, text: str) -> None:
         """A line that stays."""
         self._console.print(Text(text), soft_wrap=True)
-
-    def _is_worth_a_line(self, event: Mapping[str, Any]) -> bool:
-        """Thousands of children and hundreds of epochs are no reading: news, and a sign of life."""
-        if event["event"] == "started" or _is_news(event):
-            worth = True
-        else:
-            worth = event["time"] - self._said_s >= _SAY_EVERY_S
-        if worth:
-            self._said_s = event["time"]
-        return worth
 
     def _line(self) -> Text:
         """The live line; the wheel turns as long as this process lives."""
@@ -89,62 +79,11 @@ class Display:
         return Text(line, no_wrap=True, overflow="ellipsis")
 
 
-def _is_news(event: Mapping[str, Any]) -> bool:
-    """A child that is the best so far or failed, and the last child or epoch."""
-    if event["event"] == "epoch":
-        return bool(event["epoch"] + 1 == event["of"])
-    if event["event"] == "share":
-        return False
-    accuracy = event["valid_accuracy"]
-    last = event["of"] is not None and event["number"] + 1 == event["of"]
-    return bool(accuracy is None or accuracy == event["best"] or last)
-
-
-def describe(event: Mapping[str, Any], pipeline: Kind = "search") -> str | None:
-    """One event as a line; None when it says nothing to a person."""
-    kind, step = event["event"], event["step"]
-    label = step
+def _label(event: Mapping[str, Any], pipeline: Kind) -> str:
+    step = str(event["step"])
     if pipeline == "search" and step in STEPS:  # a retraining leaves steps out: no numbers
-        label = f"[{STEPS.index(step) + 1}/{len(STEPS)}] {step}"
-    if kind == "started":
-        return f"{label} ..."
-    if kind == "finished":
-        if event.get("restored"):
-            return f"{label} was done before"
-        return f"{label} done in {duration(event['seconds'])}"
-    if kind == "child":
-        return f"{label}  {_child(event)}"
-    if kind == "epoch":
-        accuracy = event.get("valid_accuracy")
-        shown = "" if accuracy is None else f", valid accuracy {accuracy:.3f}"
-        return f"{label}  epoch {event['epoch'] + 1} of {event['of']}{shown}"
-    if kind == "share":
-        arm = "" if event["arm"] == "method" else " of the random control"
-        return f"{label}  shared weights{arm}: {event['share']:.0%} trained"
-    if kind == "note":
-        return str(event["text"])
-    return None
-
-
-def _child(event: Mapping[str, Any]) -> str:
-    of = "" if event["of"] is None else f" of {event['of']}"
-    name = "child" if event["arm"] == "method" else "random control"
-    accuracy = event["valid_accuracy"]
-    shown = "failed" if accuracy is None else f"{accuracy:.3f}"
-    best = "" if event["best"] is None else f", best {event['best']:.3f}"
-    left = event.get("seconds_left")
-    remaining = "" if left is None else f", about {duration(left)} left"
-    return f"{name} {event['number'] + 1}{of}: {shown}{best}{remaining}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if round(seconds) < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+        return f"[{STEPS.index(step) + 1}/{len(STEPS)}] {step}"
+    return step
 
 
 def follow(path: Path, display: Display, *, is_running: Callable[[], bool]) -> None:

@@ -6,7 +6,6 @@ def run(*, run_key: str, config: str, ..., model: str) -> dict[str, float]:
 """
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -22,6 +21,7 @@ from components import lineage
 from components.config import Config, loads
 from components.ending import REASON_CHARS, TAG_KIND, TAG_REASON
 from components.execute import end_of
+from components.progress import report
 from components.steps.refusals import TAG as REFUSED
 from components.steps.refusals import refused_once, tag_of
 from components.steps.state import fingerprint, keep, remove, restore, state_folder
@@ -69,7 +69,7 @@ class Step:
             self.busy_s[kind] = self.busy_s.get(kind, 0.0) + time.perf_counter() - start
 
     def progress(self, event: str, **fields: Any) -> None:
-        progress(self.name, event, **fields)
+        report(self.name, event, **fields)
 
     def timing(self) -> dict[str, Any]:
         """What this step has cost so far; its artifacts carry it to the report."""
@@ -112,7 +112,7 @@ def execute(
         InputError: the input is wrong; recorded as progress, shown without a traceback.
         SystemExit: the work was asked to stop.
     """
-    progress(name, "started")
+    report(name, "started")
     this = fingerprint(config, inputs)
     with (
         telling_input_errors(name),
@@ -120,7 +120,7 @@ def execute(
     ):
         done = restore(name, this, outputs)
         if done is not None:
-            progress(name, "finished", seconds=0.0, busy={}, restored=True)
+            report(name, "finished", seconds=0.0, busy={}, restored=True)
             return done
         with _spool(name) as spool:
             tracker = Tracker.open(
@@ -134,7 +134,7 @@ def execute(
                     keep(name, this, outputs, metrics)
                 timing = _conclude(step, metrics)
     # Said last: whoever waits for the end of a stopped step waits no longer than for this.
-    step.progress("finished", seconds=timing["seconds"], busy=timing["busy"])
+    step.progress("finished", seconds=timing["seconds"], busy=timing["busy"], metrics=metrics)
     if step.should_stop():
         sys.exit(TERMINATED)
     return metrics
@@ -195,7 +195,7 @@ def telling_input_errors(name: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        progress(name, "input_error", problems=[asdict(problem) for problem in error.problems])
+        report(name, "input_error", problems=[asdict(problem) for problem in error.problems])
         raise
 
 
@@ -206,15 +206,6 @@ def read_config(path: Path) -> Config:
 def run_name(config: Config) -> str:
     source = config.data.source.partition(":")
     return f"{config.method} on {Path(source[2]).stem or source[0]}"
-
-
-def progress(step: str, event: str, **fields: Any) -> None:
-    """Appends a line to `NAS_PROGRESS_FILE`; one write, so lines of several processes never mix."""
-    path = os.environ.get("NAS_PROGRESS_FILE")
-    if path:
-        line = json.dumps({"time": time.time(), "step": step, "event": event, **fields})
-        with open(path, "a") as file:
-            file.write(line + "\n")
 
 
 @contextlib.contextmanager

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
+from components.progress import report
 from components.steps.crew import Inputs, work
 from components.steps.refusals import refused_once
-from components.steps.running import TERMINATED, progress, read_config, telling_input_errors
+from components.steps.running import TERMINATED, read_config, telling_input_errors
 from components.steps.state import fingerprint, state_folder
 
 
@@ -26,7 +27,7 @@ def run(*, run_key: str, config: Path, dataset: Path, controller: Path, place: i
 
     before = signal.signal(signal.SIGTERM, end)
     try:
-        progress(name, "started")
+        report(name, "started")
         inputs = Inputs(config, dataset, controller)
         this = fingerprint(read_config(config), asdict(inputs))
         with telling_input_errors(name), refused_once(name, this):
@@ -35,4 +36,4 @@ def run(*, run_key: str, config: Path, dataset: Path, controller: Path, place: i
         signal.signal(signal.SIGTERM, before)
     if stop.is_set():
         sys.exit(TERMINATED)
-    progress(name, "finished", seconds=0.0, busy={})
+    report(name, "finished", seconds=0.0, busy={})

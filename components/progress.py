@@ -1,0 +1,113 @@
+"""Progress events of steps: lines of a file that `nas run` reads, or lines of a pod's log.
+
+An event is `{"time": s, "step": "search", "event": "child", ...}`; docs/architecture.md lists all.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+FILE = "NAS_PROGRESS_FILE"
+_EVERY_S = 10.0
+
+
+def report(step: str, event: str, **fields: Any) -> None:
+    """Append an event to `NAS_PROGRESS_FILE`, or print it where that is not set, as in a pod.
+
+    One write, so that lines of several processes never mix.
+    """
+    made = {"time": time.time(), "step": step, "event": event, **fields}
+    path = os.environ.get(FILE)
+    if path:
+        with open(path, "a") as file:
+            file.write(json.dumps(made) + "\n")
+        return
+    text = describe(made)
+    if text is not None and _IN_LOG.is_worth_a_line(made):
+        clock = datetime.fromtimestamp(made["time"], UTC).strftime("%H:%M:%S")
+        print(f"{clock}  {text}", flush=True)
+
+
+class Throttle:
+    """Chooses the events that are worth a line: thousands of children are no reading."""
+
+    def __init__(self) -> None:
+        self._said_s = float("-inf")
+
+    def is_worth_a_line(self, event: Mapping[str, Any]) -> bool:
+        """Return whether to say an event: all news, and else one line every ten seconds."""
+        is_frequent = event["event"] in ("share", "child", "epoch")
+        is_soon = event["time"] - self._said_s < _EVERY_S
+        if is_frequent and is_soon and not is_news(event):
+            return False
+        self._said_s = event["time"]
+        return True
+
+
+_IN_LOG = Throttle()
+
+
+def is_news(event: Mapping[str, Any]) -> bool:
+    """Return whether a child is the best so far, failed, or is the last child or epoch."""
+    if event["event"] == "epoch":
+        return bool(event["epoch"] + 1 == event["of"])
+    if event["event"] == "share":
+        return False
+    accuracy = event["valid_accuracy"]
+    last = event["of"] is not None and event["number"] + 1 == event["of"]
+    return bool(accuracy is None or accuracy == event["best"] or last)
+
+
+def describe(event: Mapping[str, Any], *, label: str | None = None) -> str | None:
+    """Return one event as a line; None when it says nothing to the reader.
+
+    Args:
+        label: what the line calls the step.
+    """
+    kind, label = event["event"], label or event["step"]
+    if kind == "started":
+        return f"{label} ..."
+    if kind == "finished":
+        return f"{label} was done before" if event.get("restored") else _finished(event, label)
+    if kind == "child":
+        return f"{label}  {_child(event)}"
+    if kind == "epoch":
+        accuracy = event.get("valid_accuracy")
+        shown = "" if accuracy is None else f", valid accuracy {accuracy:.3f}"
+        return f"{label}  epoch {event['epoch'] + 1} of {event['of']}{shown}"
+    if kind == "share":
+        arm = "" if event["arm"] == "method" else " of the random control"
+        return f"{label}  shared weights{arm}: {event['share']:.0%} trained"
+    if kind == "note":
+        return str(event["text"])
+    return None
+
+
+def _finished(event: Mapping[str, Any], label: str) -> str:
+    found = event.get("metrics") or {}
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+    return f"{label} done in {duration(event['seconds'])}" + (f": {shown}" if shown else "")
+
+
+def _child(event: Mapping[str, Any]) -> str:
+    of = "" if event["of"] is None else f" of {event['of']}"
+    name = "child" if event["arm"] == "method" else "random control"
+    accuracy = event["valid_accuracy"]
+    shown = "failed" if accuracy is None else f"{accuracy:.3f}"
+    best = "" if event["best"] is None else f", best {event['best']:.3f}"
+    left = event.get("seconds_left")
+    remaining = "" if left is None else f", about {duration(left)} left"
+    return f"{name} {event['number'] + 1}{of}: {shown}{best}{remaining}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words, such as `2 min 05 s`."""
+    if round(seconds) < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

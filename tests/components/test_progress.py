@@ -1,0 +1,62 @@
+"""What the log of a pod shows of a step; `nas run` reads a file instead."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from components import progress
+from components.progress import Throttle, report
+
+
+def child(number: int, *, accuracy: float | None, best: float) -> dict[str, object]:
+    return {
+        "arm": "method",
+        "number": number,
+        "of": 100,
+        "valid_accuracy": accuracy,
+        "best": best,
+        "seconds_left": 60.0,
+    }
+
+
+def test_a_pod_prints_a_line_an_event(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Finding M3: the log of a search was silent for hours."""
+    monkeypatch.delenv("NAS_PROGRESS_FILE", raising=False)
+    monkeypatch.setattr(progress, "_IN_LOG", Throttle())
+    report("search", "started")
+    report("search", "child", **child(0, accuracy=0.5, best=0.5))
+    report("search", "finished", seconds=75.2, busy={}, metrics={"valid_accuracy": 0.51234})
+    lines = [line.split("  ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        "search ...",
+        "search  child 1 of 100: 0.500, best 0.500, about 1 min 00 s left",
+        "search done in 1 min 15 s: valid_accuracy 0.5123",
+    ]
+
+
+def test_thousands_of_children_are_a_line_every_ten_seconds_and_all_news() -> None:
+    throttle = Throttle()
+
+    def said(time: float, accuracy: float | None, best: float) -> bool:
+        event = {"event": "child", "time": time, **child(5, accuracy=accuracy, best=best)}
+        return throttle.is_worth_a_line(event)
+
+    assert said(0, 0.4, 0.5)
+    assert not said(1, 0.4, 0.5)
+    assert said(2, 0.6, 0.6), "the best so far"
+    assert said(3, None, 0.6), "a failure"
+    assert not said(12.9, 0.5, 0.6)
+    assert said(13, 0.5, 0.6)
+
+
+def test_with_a_file_nothing_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NAS_PROGRESS_FILE", str(tmp_path / "progress.jsonl"))
+    report("search", "started")
+    assert capsys.readouterr().out == ""
+    event = json.loads((tmp_path / "progress.jsonl").read_text())
+    assert (event["step"], event["event"]) == ("search", "started")
