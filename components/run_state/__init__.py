@@ -3,6 +3,8 @@
 - `reference`     where it lies: `pvc:NAME` or `s3://BUCKET/PREFIX`
 - `object_store`  one step's state in an object store: pulled and pushed
 - `manifest`      the object that names all files of a state, and what is wrong with one
+- `contents`      the objects with what is in the files, uploaded and removed
+- `pulling`       the files of a manifest, brought into a local folder
 - `snapshot`      the files of a local state folder as they were at one moment
 - `schedule`      when the next push is due
 - `checks`        whether a place can be written, read and cleaned up

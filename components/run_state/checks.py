@@ -1,0 +1,111 @@
+"""Whether the place of the state of runs can be used, found out before anything is computed."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from components.run_state.reference import KEY
+from nascore.data.files import S3
+from nascore.errors import InputError, OutsideError, Problem
+
+_CONDITIONS = (
+    "the store ignores the condition of a write ({}), so two pods could mix their states; use a "
+    "store with conditional writes (Amazon S3, SeaweedFS, MinIO, Ceph), or cluster.state=pvc:NAME"
+)
+
+
+def check_state(root: str, *, trusted: bool = False) -> None:
+    """Write, read, replace and remove a small object or file.
+
+    Args:
+        root: `s3://BUCKET/PREFIX`, or a folder.
+        trusted: an earlier step has found the address right: a server that is away is waited for.
+
+    Raises:
+        InputError: with every problem that was found.
+    """
+    name = f".nas-check-{uuid.uuid4().hex}"
+    if root.startswith(S3):
+        _check_store(f"{root.rstrip('/')}/{name}", trusted=trusted)
+    else:
+        _check_folder(Path(root), name)
+
+
+class _Findings:
+    """Problems, each with what was tried; the same problem is noted once."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._problems: dict[str, Problem] = {}
+
+    @contextlib.contextmanager
+    def during(self, act: str) -> Iterator[None]:
+        try:
+            yield
+        except InputError as error:
+            for problem in error.problems:
+                message = f"{act} failed: {problem.message}"
+                self._problems.setdefault(
+                    problem.message, Problem(problem.key, problem.value, message)
+                )
+
+    def add(self, message: str) -> None:
+        self._problems.setdefault(message, Problem(KEY, self._uri, message))
+
+    def tell(self) -> None:
+        if self._problems:
+            raise InputError(list(self._problems.values()))
+
+
+def _check_store(uri: str, *, trusted: bool) -> None:
+    from components.storage.client import Store  # boto3: a third of a second
+    from components.storage.objects import fetch, list_objects, look
+    from components.storage.removal import remove
+    from components.storage.writing import ObjectExists, put, put_if_absent, put_if_same
+
+    store, findings = Store(key=KEY, trusted=trusted), _Findings(uri)
+
+    def refused(condition: str, write: Callable[[], str]) -> None:
+        with findings.during(f"writing with {condition}"):
+            try:
+                write()
+                findings.add(_CONDITIONS.format(condition))
+            except ObjectExists:
+                pass
+
+    with findings.during("listing"):
+        list(list_objects(uri, store=store))
+    with findings.during("writing"):
+        put(b"1", uri, store=store)
+        with findings.during("reading"):
+            if (fetch(uri, store=store) or (b"", ""))[0] != b"1":
+                findings.add("what was written is not what is read; use a consistent store")
+        refused("If-None-Match: *", lambda: put_if_absent(b"2", uri, store=store))
+        refused("If-Match", lambda: put_if_same(b"2", uri, f'"{"0" * 32}"', store=store))
+        with findings.during("replacing"):
+            try:
+                put_if_same(b"3", uri, look(uri, store=store)["ETag"], store=store)
+            except ObjectExists:
+                findings.add("an object cannot be replaced by its ETag (If-Match); see the store")
+        with findings.during("removing"):
+            remove(uri, store=store)
+    findings.tell()
+
+
+def _check_folder(root: Path, name: str) -> None:
+    path = root / name
+    try:
+        path.write_text("1")
+        os.replace(path, root / f"{name}-2")
+        (root / f"{name}-2").read_text()
+        (root / f"{name}-2").unlink()
+    except OSError as error:
+        raise OutsideError.of(
+            KEY,
+            root,
+            f"cannot be written and read by user {os.getuid()}, groups {sorted(os.getgroups())} "
+            f"({error.strerror}); give the folder to a group of the steps (securityContext."
+            "fsGroup), or use cluster.state=s3://BUCKET/PREFIX",
+        ) from error
