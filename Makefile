@@ -5,7 +5,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install run test test-services lint type compile golden lock manifests-audit audit clean
+# The image: its name, for which device, by which engine, and what else that engine is given.
+IMAGE ?= localhost/nas-python:test
+DEVICE ?= cuda
+ENGINE ?= $(shell command -v podman || command -v docker)
+PYTHON_IMAGE ?=
+BUILD_ARGS ?=
+RUN_ARGS ?=
+
+.PHONY: help install run test test-services lint type compile golden lock manifests-audit audit clean \
+  image image-test image-sbom
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -44,6 +53,23 @@ lock: $(STAMP)  ## write requirements.lock from what is installed
 	@$(BIN)/pip freeze --all --exclude-editable --exclude pip \
 	  | sed -E 's/^((nvidia|cuda)-[^=]+|triton)(==.*)$$/\1\3 ; platform_system == "Linux" and platform_machine == "x86_64"/' \
 	  > requirements.lock
+
+image:  ## the image of the steps, by podman or docker (docs/image.md)
+	@test -n "$(ENGINE)" || { echo "make image needs podman or docker"; exit 2; }
+	$(ENGINE) build --tag $(IMAGE) --build-arg DEVICE=$(DEVICE) \
+	  $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) \
+	  --build-arg GIT_REVISION=$$(git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null) \
+	  $(BUILD_ARGS) .
+	@$(ENGINE) images $(IMAGE)
+
+image-test: $(STAMP)  ## nas doctor and more in the image, as several users, with a read-only root
+	@NAS_TEST_CLUSTER=1 NAS_TEST_IMAGE=$(IMAGE) NAS_TEST_ENGINE="$(ENGINE)" NAS_TEST_RUN_ARGS="$(RUN_ARGS)" \
+	  $(BIN)/python -m pytest tests/image -rP $(ARGS)
+
+image-sbom:  ## the packages in the image, in CycloneDX's form: dist/sbom.cdx.json
+	@mkdir -p dist
+	@$(ENGINE) run --rm $(RUN_ARGS) $(IMAGE) cat /usr/share/nas/sbom.cdx.json > dist/sbom.part
+	@mv dist/sbom.part dist/sbom.cdx.json && ls -l dist/sbom.cdx.json
 
 # checkov is large and pins much, hence an environment of its own.
 manifests-audit: $(STAMP)  ## what checkov says of the manifests

@@ -1,0 +1,128 @@
+"""The scripts that the image is built with: what is left out of it, the list of what is in it."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+IMAGES = Path(__file__).parent.parent / "images"
+
+
+def load(name: str) -> ModuleType:
+    """A script of the image as a module; they are no part of the installed project."""
+    spec = importlib.util.spec_from_file_location(f"images_{name}", IMAGES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+trim, sbom = load("trim"), load("sbom")
+
+REMOVED = (
+    "triton/backends/nvidia/lib/ptxas",
+    "triton-3.8.0.dist-info/METADATA",
+    "nvidia/cu13/lib/libcusolverMg.so.12",
+    "nvidia/cu13/lib/libnvrtc.alt.so.13",
+    "nvidia/cu13/lib/libnvrtc-builtins.alt.so.13.0",
+    "nvidia/cu13/lib/libnvperf_host.so",
+    "nvidia/cu13/lib/libcudart_static.a",
+    "nvidia/nvshmem/lib/libnvshmem_device.bc",
+    "nvidia/cudnn/include/cudnn.h",
+    "torch/include/ATen/ATen.h",
+    "torch/bin/protoc-3.21.12.0",
+    "scipy/special/_ufuncs.pyx",
+    "pandas/tests/io/data/a.csv",
+    "numpy/_core/tests/test_print.py",
+)
+KEPT = (
+    "nvidia/cu13/lib/libcusolver.so.12",
+    "nvidia/cu13/lib/libnvrtc.so.13",
+    "nvidia/cu13/lib/libnvrtc-builtins.so.13.0",
+    "nvidia/cu13/lib/libcupti.so.13",
+    "nvidia/cudnn/lib/libcudnn_adv.so.9",
+    "torch/lib/libtorch_cuda.so",
+    "torch/bin/torch_shm_manager",
+    "torch/utils/_triton.py",
+    "torch/testing/_internal/logging_tensor.py",
+    "numpy/testing/__init__.py",
+    "tests/__init__.py",
+    "nascore/py.typed",
+)
+
+
+def test_what_no_step_needs_is_removed_and_all_else_is_kept(tmp_path: Path) -> None:
+    for name in REMOVED + KEPT:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("ten bytes.")
+    done = subprocess.run(
+        [sys.executable, str(IMAGES / "trim.py"), str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    left = {one.relative_to(tmp_path).as_posix() for one in tmp_path.rglob("*") if one.is_file()}
+    assert left == set(KEPT)
+
+
+def test_each_rule_tells_what_it_freed(tmp_path: Path) -> None:
+    for name in REMOVED:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("ten bytes.")
+    freed = trim.trim(tmp_path)
+    assert sum(freed.values()) == 10 * len(REMOVED)
+    assert all(freed.values()), "a rule that frees nothing"
+
+
+def test_a_link_is_removed_and_not_followed(tmp_path: Path) -> None:
+    outside, site = tmp_path / "outside", tmp_path / "site"
+    (outside / "tests").mkdir(parents=True)
+    (site / "package").mkdir(parents=True)
+    (site / "package" / "tests").symlink_to(outside / "tests")
+    (site / "other").symlink_to(outside)
+    trim.trim(site)
+    assert (outside / "tests").is_dir()
+    assert not (site / "package" / "tests").is_symlink()
+
+
+RELEASE = 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12"\n'
+
+
+def test_packages_of_debian_join_those_of_python() -> None:
+    lines = [
+        "libstdc++6:amd64\t12.2.0-14+deb12u1\tamd64\tgcc-12\tinstalled",
+        "zlib1g:amd64\t1:1.2.13.dfsg-1\tamd64\tzlib\tinstalled",
+        "gone\t1\tall\tgone\tconfig-files",
+    ]
+    bill = sbom.merged(
+        {"bomFormat": "CycloneDX", "components": [{"name": "torch"}]}, lines, RELEASE
+    )
+    assert [one["name"] for one in bill["components"]] == ["torch", "libstdc++6", "zlib1g"]
+    assert bill["components"][2]["version"] == "1:1.2.13.dfsg-1"
+    assert bill["components"][2]["purl"] == (
+        "pkg:deb/debian/zlib1g@1%3A1.2.13.dfsg-1?arch=amd64&distro=debian-12&upstream=zlib"
+    )
+    assert bill["bomFormat"] == "CycloneDX"
+
+
+def test_the_list_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a stand-in for dpkg-query, since not each machine has one."""
+    query = tmp_path / "dpkg-query"
+    query.write_text("#!/bin/sh\nprintf 'base-files\\t12\\tall\\tbase-files\\tinstalled\\n'\n")
+    query.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (tmp_path / "in.json").write_text(json.dumps({"components": []}))
+    command = [sys.executable, str(IMAGES / "sbom.py"), "in.json", "out.json"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    [one] = json.loads((tmp_path / "out.json").read_text())["components"]
+    assert (one["name"], one["version"]) == ("base-files", "12")
+
+
+def test_the_tool_that_lists_packages_is_pinned_with_all_that_it_needs() -> None:
+    lines = (IMAGES / "sbom.txt").read_text().splitlines()
+    assert any(line.startswith("cyclonedx-bom==") for line in lines)
+    assert all("==" in line for line in lines)
