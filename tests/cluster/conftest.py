@@ -14,6 +14,8 @@ import s3
 from cluster import Cluster, Options
 from cluster.pod import missing_programs
 from cluster.store import BUCKET, ArtifactStore, Gate
+from cluster.surroundings import Surroundings
+from postgres import Postgres
 
 CHOSEN = "tests/cluster runs with --cluster (make test-cluster) or NAS_TEST_CLUSTER=1"
 ROOT = Path(__file__).parents[2]
@@ -111,3 +113,16 @@ def make_cluster(
     yield make
     for one in clusters:
         one.stop()
+
+
+@pytest.fixture(scope="session")
+def surroundings(
+    server: s3.S3Server, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Surroundings]:
+    """PostgreSQL, MLflow and data in S3; starting them takes some ten seconds."""
+    made = Surroundings(tmp_path_factory.mktemp("surroundings"), postgres, server)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.mlflow.stop()

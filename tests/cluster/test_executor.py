@@ -328,15 +328,18 @@ def test_kill_9_of_the_work_alone_leaves_what_is_around_it(
 
 
 def test_memory_runs_out_for_the_process_that_has_most(make_cluster: Make, run_two: Any) -> None:
-    code = (
-        "import subprocess\n"
-        "hog = 'x = []\\nfor _ in range(600): x.append(bytes(range(256)) * 4096); "
-        '__import__("time").sleep(0.01)\'\n'
-        "print('ended', subprocess.call([sys.executable, '-c', hog]))"
-    )
+    hog = """
+import time
+held = []
+for number in range(600):
+    held.append(bytes(range(256)) * 4096)
+    time.sleep(0.01)
+    if number == 50: print('large', flush=True)
+"""
+    code = f"import subprocess; print('ended', subprocess.call([sys.executable, '-c', {hog!r}]))"
     cluster = make_cluster()
     cluster.faults.append(
-        Fault("act", lambda pod: pod.run_out_of_memory(), when=lambda pod: len(pod.processes()) > 1)
+        Fault("act", lambda pod: pod.run_out_of_memory(), when=lambda pod: "large" in pod.text())
     )
     run = run_two(cluster, code, change=lambda task: task.set_memory_limit("1G"))
     assert "ended -9" in run.pods[0].text()

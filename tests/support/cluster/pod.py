@@ -112,6 +112,7 @@ class Pod:
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **self.spec.env},
+                cwd=self.folder,  # conmon leaves a file `oom` where it is started
                 start_new_session=True,
             )
 
