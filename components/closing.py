@@ -154,7 +154,7 @@ def close_ended_runs(
     experiment: str,
     *,
     is_over: Callable[[str], bool | None],
-    before: Callable[[str], object] = lambda kfp_run_id: None,
+    before: Callable[[str], object] = lambda run_key: None,
     except_key: str | None = None,
     limit_s: float = _LIMIT_S,
 ) -> tuple[EndedRun, ...]:
@@ -167,7 +167,7 @@ def close_ended_runs(
 
     Args:
         is_over: whether a run of Kubeflow has ended, by its id; None where nothing is known.
-        before: is called with the id of a Kubeflow run that is over before its runs are closed.
+        before: is called with the key of a pipeline run that is over before its runs are closed.
         except_key: key of the run that asks.
 
     Raises:
@@ -208,7 +208,7 @@ def _close_ended(
     over = is_over(ids[-1])
     judgement = judge(runs, over, now_s=time.time())
     if judgement.is_over:
-        before(ids[-1])
+        before(run_key)
         # What was sent late may have ended runs, in a better way than this.
         runs = runs_of(client, run_key, experiment)
     else:

@@ -4,8 +4,12 @@ Workers close the trials of others that are gone when they come to the study. Wh
 more, as the run has ended, trials would stay RUNNING for ever.
 """
 
-from collections.abc import Collection, Iterator
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
 
 from nascore.storage import Storage
 from nascore.study import CHILD, KEYS, close, is_dead
@@ -25,6 +29,30 @@ class GivenBack:
     returned: tuple[int, ...] = ()
     completed: tuple[int, ...] = ()
     left: tuple[int, ...] = ()
+
+
+def give_back_all(
+    url: str, studies: Mapping[str, bool], *, worker_timeout_s: int, patience_s: float
+) -> dict[str, GivenBack]:
+    """Close the RUNNING trials of several studies of one database; nothing is made there.
+
+    Args:
+        url: as `nascore.storage.resolve_url` gives it.
+        studies: whether each, by name, belongs to the ended run alone.
+        worker_timeout_s: a worker that gives no sign of life for so long counts as dead.
+        patience_s: for a database that is away.
+
+    Raises:
+        OutsideError: the database cannot be reached.
+        StorageAway: it went away.
+    """
+    place = make_url(url)
+    if place.get_backend_name() == "sqlite" and not Path(place.database or "").is_file():
+        return {}  # opening it would make it
+    with contextlib.closing(
+        Storage(url, worker_timeout_s=worker_timeout_s, patience_s=patience_s)
+    ) as storage:
+        return {name: give_back(storage, name, alone=alone) for name, alone in studies.items()}
 
 
 def give_back(storage: Storage, name: str, *, alone: bool) -> GivenBack:

@@ -1,0 +1,229 @@
+"""The last step, after all others however they ended: nothing of the run stays open.
+
+Events that were not sent are sent, MLflow runs that are RUNNING are ended with the reason, and the
+trials of the study are given back. The run has ended when this is called, so nothing here fails it:
+what could not be done is told, with the way out. It takes no torch and a few seconds.
+"""
+
+import contextlib
+import os
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from components import closing
+from components.config import Config, parse
+from components.kfp_api import KubeflowRuns
+from components.layers import apply_overrides, read_mapping
+from components.run_identity import run_key
+from components.steps.state import state_folder
+from components.supervisor.variables import STATE_ROOT
+from components.tracking.pipeline_runs import Status
+from nascore.errors import InputError, ServiceUnavailable
+from nascore.redaction import redact
+
+_SEND_S = 60.0
+_LATER = "`nas status RUN` or the next run closes it"
+_PATIENCE_S = 10.0  # for a database that is away
+_STUDY = "search/study.db"
+_ARMS = ("method", "control")
+# States of the task that holds all others: Kubeflow gives the names of ML Metadata.
+_WELL, _CANCELLED = ("COMPLETE", "SUCCEEDED", "CACHED"), ("CANCELED", "CANCELLED")
+_BADLY = ("FAILED", "ERROR", "SKIPPED")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the pipeline ended, in the words of MLflow.
+
+    Attributes:
+        reason: empty when it ended well.
+    """
+
+    status: Status
+    reason: str
+    kind: str
+
+
+def run(*, config: str, overrides: str, status: str, message: str) -> None:
+    """Close what the run has left open.
+
+    Args:
+        config: the whole configuration, as the first step gets it.
+        overrides: settings laid over it.
+        status: state of the pipeline, from Kubeflow.
+        message: why it ended badly, from Kubeflow; mostly empty.
+    """
+    key = run_key()
+    try:
+        settings = parse(apply_overrides(read_mapping(config, "config"), overrides))
+    except InputError:
+        _say("the configuration is refused, so that no step has begun anything")
+        return
+    if key is None:
+        _say("not a run of Kubeflow: NAS_RUN_ID is not set; nothing is closed")
+        return
+    state = state_folder()
+    _send_left(state)
+    with _not_failing("MLflow runs"):
+        _close(settings, key, _outcome(settings, key, status, message))
+    give_back_trials(settings, key, state)
+
+
+def close_ended_runs(settings: Config) -> None:
+    """Close what earlier runs of the experiment have left open, where they could not themselves.
+
+    The first step calls this. Nothing here fails it: what could not be done is told.
+    """
+    runs = KubeflowRuns.of_pod()
+    with _not_failing("MLflow runs of earlier runs"):
+        for ended in closing.close_ended_runs(
+            settings.tracking.uri,
+            settings.tracking.experiment,
+            is_over=runs.is_over,
+            before=_send_left_of,
+            except_key=run_key(),
+        ):
+            count = len(ended.closed.run_ids)
+            _say(f"run {ended.kfp_run_id}: {count} open MLflow runs closed: {ended.reason}")
+            if ended.is_over:
+                give_back_trials(settings, ended.run_key, _state_of(ended.run_key))
+
+
+# --- events -----------------------------------------------------------------------------------
+
+
+def _send_left(state: Path) -> None:
+    from components.tracking.flush import send_left, spools_of
+
+    with _not_failing("events"):
+        for unsent in send_left(spools_of(state), limit_s=_SEND_S):
+            _say(str(unsent))
+
+
+def _send_left_of(key: str) -> None:
+    state = _state_of(key)
+    if state is not None:
+        _send_left(state)
+
+
+def _state_of(key: str) -> Path | None:
+    """State folder of another run, where it lies on a volume that is mounted here."""
+    root = os.environ.get(STATE_ROOT, "")
+    if not root or "://" in root:
+        return None
+    with contextlib.suppress(ValueError):  # the key of a run that is none of Kubeflow's
+        folder = Path(root) / str(UUID(key))
+        return folder if folder.is_dir() else None
+    return None
+
+
+# --- MLflow -----------------------------------------------------------------------------------
+
+
+def _outcome(settings: Config, key: str, status: str, message: str) -> Outcome:
+    """Put together how the run ended: Kubeflow knows whether, and the steps why."""
+    found = closing.status_of(
+        uri=settings.tracking.uri, run_key=key, experiment=settings.tracking.experiment
+    )
+    known = status in (*_WELL, *_CANCELLED, *_BADLY)
+    # A task whose pod was lost leaves its group in state RUNNING; then the promotion tells.
+    if status in _WELL or (not known and found is not None and found.status == "FINISHED"):
+        return Outcome("FINISHED", "", "")
+    if status in _CANCELLED:
+        return Outcome("KILLED", message or "the run was cancelled", "stopped")
+    if found is not None and found.reason is not None:
+        return Outcome("FAILED", found.reason, found.kind or closing.LOST)
+    reason = message or (
+        f"the run ended ({status or 'no state'}), and no step has said why: a pod was lost, or the "
+        "cluster could not start it; `nas status RUN` names the task"
+    )
+    return Outcome("FAILED", reason, closing.LOST)
+
+
+def _close(settings: Config, key: str, outcome: Outcome) -> None:
+    closed = closing.close_run(
+        uri=settings.tracking.uri,
+        run_key=key,
+        experiment=settings.tracking.experiment,
+        status=outcome.status,
+        reason=outcome.reason,
+        kind=outcome.kind,
+    )
+    if closed.run_ids:
+        told = f": {outcome.reason}" if outcome.reason else ""
+        _say(f"{len(closed.run_ids)} open MLflow runs ended as {outcome.status}{redact(told)}")
+    if closed.refused:
+        _say(f"this account may not end the MLflow runs {', '.join(closed.refused)}")
+    left = closing.status_of(
+        uri=settings.tracking.uri, run_key=key, experiment=settings.tracking.experiment
+    )
+    if left is not None and left.open_keys:
+        _say(f"still open in MLflow: {', '.join(left.open_keys)}; {_LATER}")
+
+
+# --- trials -----------------------------------------------------------------------------------
+
+
+def give_back_trials(settings: Config, key: str, state: Path | None) -> None:
+    """Close the trials that an ended run has left RUNNING; no study is made.
+
+    Args:
+        key: of the run.
+        state: its state folder, where searches without a database keep their study; None where that
+            cannot be reached.
+    """
+    from nascore.identity import study_name  # Optuna and SQLAlchemy: a second
+    from nascore.storage import resolve_url
+
+    search = settings.search
+    with _not_failing("the trials of the study"):
+        if search.storage is not None:
+            studies = {f"{key}/{arm}": True for arm in _ARMS}
+            if search.study is not None:
+                studies |= {study_name(search, key, arm): False for arm in _ARMS}
+            _give_back(settings, resolve_url(search.storage), studies)
+        elif state is not None and (state / _STUDY).is_file():
+            studies = {study_name(search, key, arm): True for arm in _ARMS}
+            _give_back(settings, f"sqlite:///{state / _STUDY}", studies)
+
+
+def _give_back(settings: Config, url: str, studies: Mapping[str, bool]) -> None:
+    """Give back the trials of studies; a value says whether a study is the ended run's alone."""
+    from nascore.give_back import give_back_all
+
+    timeout_s = settings.search.worker_timeout_s
+    given = give_back_all(url, studies, worker_timeout_s=timeout_s, patience_s=_PATIENCE_S)
+    for name, one in given.items():
+        if one.returned or one.completed:
+            _say(
+                f"study {name}: {len(one.returned)} trials given back, "
+                f"{len(one.completed)} closed with their outcome"
+            )
+        if one.left:
+            _say(
+                f"study {name}: {len(one.left)} trials belong to workers that were alive "
+                f"{timeout_s} s ago; other workers of the study take them when they are not"
+            )
+
+
+# --- what is said -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _not_failing(what: str) -> Iterator[None]:
+    """Tell what goes wrong in the block, and do not fail for it: the run has ended before."""
+    try:
+        yield
+    except (InputError, ServiceUnavailable) as error:
+        _say(f"{what}: {error}; {_LATER}")
+    except Exception as error:
+        # A fault of ours must not turn a run that succeeded into one that failed.
+        traceback.print_exc()
+        _say(f"{what}: {type(error).__name__}: {redact(str(error))}; {_LATER}")
+
+
+def _say(text: str) -> None:
+    print(f"close_run: {text}", flush=True)
