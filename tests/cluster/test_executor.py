@@ -87,7 +87,7 @@ def run_two(compiled: Callable[[Any], Pipeline]) -> Callable[..., Run]:
 
 def states(run: Run) -> dict[str, str]:
     """Phase of the last node of each name."""
-    return {node.name: str(node.phase) for node in run.workflow.nodes.values()}
+    return {node.shown: str(node.phase) for node in run.workflow.nodes.values()}
 
 
 def tries(run: Run, task: str) -> int:
@@ -382,7 +382,7 @@ def test_an_error_begins_every_outer_level_anew(make_cluster: Make, run_two: Any
     run = run_two(cluster, "sys.exit(1)")
     assert run.state == "FAILED"
     assert tries(run, "act") == 2**4
-    drivers = [node for node in run.workflow.nodes.values() if node.name == "act-driver"]
+    drivers = [node for node in run.workflow.nodes.values() if node.shown == "act-driver"]
     assert len(drivers) == 4
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cluster.driver import EXIT, Driver, DriverError, Execution
 from cluster.spec import Json
@@ -32,15 +32,22 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class Node:
-    """A node of the workflow, as the API lists it."""
+    """A node of the workflow.
+
+    Attributes:
+        name: with those of all nodes around it, such as `w(0).root(0).search(0).executor`.
+        shown: as the API lists it.
+    """
 
     id: str
     name: str
+    shown: str
     phase: Phase = Phase.RUNNING
     started: float = field(default_factory=time.time)
     finished: float | None = None
     children: list[str] = field(default_factory=list)
     history: list[tuple[float, Phase]] = field(default_factory=list)
+    pod: str = ""
     log: Path | None = None
     message: str = ""
 
@@ -113,14 +120,14 @@ class Workflow:
             try:
                 execution = self._driver.root(parameters)
             except DriverError as error:
-                self._leaf("root-driver", [node], Phase.FAILED, str(error))
+                self._pod_of_driver("root-driver", node, [node], Phase.FAILED, str(error))
                 return Phase.FAILED
-            driven = self._leaf("root-driver", [node], Phase.SUCCEEDED)
+            driven = self._pod_of_driver("root-driver", node, [node])
 
             def root(inner: Node, deadline: float | None) -> Phase:
                 return self._dag(inner, execution)
 
-            return self._retried("root", [driven], self._default, root)[1]
+            return self._retried(f"{node.name}.root", [driven], self._default, root)[1]
 
         return self._retried(self.name, [], self._default, entry)[1]
 
@@ -128,12 +135,19 @@ class Workflow:
 
     def _add(self, name: str, parents: Iterable[Node], phase: Phase = Phase.RUNNING) -> Node:
         with self.lock:
-            node = Node(f"{self.name}-{next(self._numbers) * 7919 % 10**9:09d}", name)
+            node = Node(self.id_of(name), name, name.rpartition(").")[2])
             self.nodes[node.id] = node
             for parent in parents:
                 parent.children.append(node.id)
             self.mark(node, phase)
             return node
+
+    def id_of(self, name: str) -> str:
+        """A: pkg/apis/workflow/v1alpha1 Workflow.NodeID: the FNV-1a hash of the node's name."""
+        number = 0x811C9DC5
+        for byte in name.encode():
+            number = ((number ^ byte) * 0x01000193) & 0xFFFFFFFF
+        return self.name if name == self.name else f"{self.name}-{number}"
 
     def mark(self, node: Node, phase: Phase, message: str = "") -> None:
         with self.lock:
@@ -143,10 +157,17 @@ class Workflow:
             if phase not in (Phase.PENDING, Phase.RUNNING):
                 node.finished = time.time()
 
-    def _leaf(self, name: str, parents: list[Node], phase: Phase, message: str = "") -> Node:
-        """A driver's pod, with the retry node around it; returns the inner one."""
-        outer = self._add(name, parents)
-        inner = self._add(f"{name}(0)", [outer])
+    def _pod_of_driver(
+        self,
+        name: str,
+        within: Node,
+        parents: list[Node],
+        phase: Phase = Phase.SUCCEEDED,
+        message: str = "",
+    ) -> Node:
+        """A driver's pod with the retry node around it; returns the inner one."""
+        outer = self._add(f"{within.name}.{name}", parents)
+        inner = self._add(f"{outer.name}(0)", [outer])
         for node in (inner, outer):
             self.mark(node, phase, message)
         return inner
@@ -204,52 +225,52 @@ class Workflow:
                 if any(ended[need][1] is not Phase.SUCCEEDED for need in needs[name]) or (
                     self.shutdown.is_set()
                 ):
-                    self._add(f"{name}-driver", parents, Phase.OMITTED)
-                    last = self._add(name, parents, Phase.OMITTED)
+                    driver = self._add(f"{node.name}.{name}-driver", parents, Phase.OMITTED)
+                    last = self._add(f"{node.name}.{name}", [driver], Phase.OMITTED)
                     ended[name] = last, Phase.OMITTED, branch
                     return
-                last, phase = self._task(name, tasks[name], parents, execution)
+                last, phase = self._task(name, tasks[name], node, parents, execution)
                 if name in hooks and not self.shutdown.is_set():
                     # Its own end does not matter: only target tasks decide on the DAG.
-                    self._hook(hooks[name], tasks[hooks[name]], last, execution)
+                    exit_ = hooks[name]
+                    self._hook(f"{node.name}.{name}.onExit", exit_, tasks[exit_], last, execution)
                 ended[name] = last, phase, phase if phase.is_bad else branch
             finally:
                 ended.setdefault(name, (node, Phase.ERROR, Phase.ERROR))  # a fault of this module
                 events[name].set()
 
-        threads = [threading.Thread(target=work, args=(name,), daemon=True) for name in needs]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        _all(work, needs)
         if self.shutdown.is_set():
             return Phase.FAILED  # A: dag.go:141
         inner = {need for some in needs.values() for need in some}
         return _worst(ended[name][2] for name in needs if name not in inner)
 
-    def _hook(self, name: str, task: Json, after: Node, execution: Execution) -> None:
+    def _hook(self, place: str, name: str, task: Json, after: Node, execution: Execution) -> None:
         """A: workflow/controller/exit_handler.go."""
 
         def body(node: Node, deadline: float | None) -> Phase:
-            return self._task(name, task, [node], execution)[1]
+            return self._task(name, task, node, [node], execution)[1]
 
-        self._retried(f"{after.name.partition('(')[0]}.onExit", [after], self._default, body)
+        self._retried(place, [after], self._default, body)
 
     def _task(
-        self, name: str, task: Json, parents: list[Node], execution: Execution
+        self, name: str, task: Json, within: Node, parents: list[Node], execution: Execution
     ) -> tuple[Node, Phase]:
         """A task with its driver; returns the node of its last try, and its phase."""
+        full = f"{within.name}.{name}"
         if "parameterIterator" in task:
             return self._retried(
-                name, parents, self._default, lambda node, _: self._loop(node, name, execution)
+                full, parents, self._default, lambda node, _: self._loop(node, name, execution)
             )
+        driver = f"{name}-driver"
         try:
             made = self._driver.start(name, execution)
         except DriverError as error:
-            return self._leaf(f"{name}-driver", parents, Phase.FAILED, str(error)), Phase.FAILED
-        driven = self._leaf(f"{name}-driver", parents, Phase.SUCCEEDED)
+            failed = self._pod_of_driver(driver, within, parents, Phase.FAILED, str(error))
+            return failed, Phase.FAILED
+        driven = self._pod_of_driver(driver, within, parents)
         if made.state == "CANCELED":
-            return self._add(name, [driven], Phase.SKIPPED), Phase.SKIPPED
+            return self._add(full, [driven], Phase.SKIPPED), Phase.SKIPPED
 
         def body(node: Node, deadline: float | None) -> Phase:
             if "dag" in made.component:
@@ -260,9 +281,9 @@ class Workflow:
             def pod(inner: Node, deadline: float | None) -> Phase:
                 return self._run_pod(self, inner, made, task, next(numbers), deadline)
 
-            return self._retried("executor", [node], strategy, pod)[1]
+            return self._retried(f"{node.name}.executor", [node], strategy, pod)[1]
 
-        return self._retried(name, [driven], self._default, body)
+        return self._retried(full, [driven], self._default, body)
 
     def _loop(self, node: Node, name: str, execution: Execution) -> Phase:
         """K: v2/compiler/argocompiler/dag.go iteratorTask: a DAG of its own for each item."""
@@ -270,36 +291,44 @@ class Workflow:
         try:
             loop = self._driver.start(name, execution)
         except DriverError as error:
-            self._leaf("iteration-driver", [node], Phase.FAILED, str(error))
+            self._pod_of_driver("iteration-driver", node, [node], Phase.FAILED, str(error))
             return Phase.FAILED
-        driven = self._leaf("iteration-driver", [node], Phase.SUCCEEDED)
-        group = self._add("iteration-iterations", [driven])
+        driven = self._pod_of_driver("iteration-driver", node, [node])
+        group = self._add(f"{node.name}.iteration-iterations", [driven])
         limit = int(task.get("iteratorPolicy", {}).get("parallelismLimit", 0)) or len(loop.items)
         slots, phases = threading.Semaphore(max(1, limit)), [Phase.SUCCEEDED] * len(loop.items)
 
         def iterate(index: int) -> None:
             def body(outer: Node, deadline: float | None) -> Phase:
                 made = self._driver.iteration(loop, index)
-                inner = self._leaf("iteration-item-driver", [outer], Phase.SUCCEEDED)
+                inner = self._pod_of_driver("iteration-item-driver", outer, [outer])
                 return self._retried(
-                    "iteration-item", [inner], self._default, lambda one, _: self._dag(one, made)
+                    f"{outer.name}.iteration-item",
+                    [inner],
+                    self._default,
+                    lambda one, _: self._dag(one, made),
                 )[1]
 
             with slots:
-                title = f"iteration-iterations({index}:{index})"
+                title = f"{group.name}({index}:{index})"
                 phases[index] = self._retried(title, [group], self._default, body)[1]
 
-        threads = [
-            threading.Thread(target=iterate, args=(index,), daemon=True)
-            for index in range(len(loop.items))
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        _all(iterate, range(len(loop.items)))
         phase = _worst(phases)
         self.mark(group, phase)
         return phase
+
+
+T = TypeVar("T")
+
+
+def _all(work: Callable[[T], None], items: Iterable[T]) -> None:
+    """Do some work for all items at once, and wait for it."""
+    threads = [threading.Thread(target=work, args=(one,), daemon=True) for one in items]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def _is_exit(task: Json) -> bool:

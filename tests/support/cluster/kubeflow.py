@@ -18,6 +18,7 @@ from cluster.spec import Json, Namespace, Pipeline, PodSpec, pod_spec
 from cluster.store import ArtifactStore
 
 _LOOK_S = 0.05
+_IMPL = "system-container-impl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class Run:
         """Return how its nodes ended, and the last lines of what each pod printed."""
         with self.workflow.lock:
             nodes = [
-                f"{one.name}: {one.phase} {one.message}" for one in self.workflow.nodes.values()
+                f"{one.shown}: {one.phase} {one.message}" for one in self.workflow.nodes.values()
             ]
         logs = [f"--- {pod.task} ({pod.attempt})\n{pod.text()[-3000:]}" for pod in self.pods]
         return "\n".join([*nodes, *logs])
@@ -164,8 +165,11 @@ class Run:
         spec = self._await_spec(workflow, node, made, executor_input)
         if spec is None:
             return Phase.FAILED
-        folder = self._cluster.folder / "pods" / node.id
-        pod = Pod(node.id, made.task, attempt, spec, folder)
+        # A: workflow/util/pod_name.go, K: v2/compiler/argocompiler/container.go
+        template = "retry-system-container-impl" if "retryPolicy" in task else _IMPL
+        node.pod = f"{workflow.name}-{template}-{node.id.rpartition('-')[2]}"
+        folder = self._cluster.folder / "pods" / node.pod
+        pod = Pod(node.pod, made.task, attempt, spec, folder)
         node.log = pod.log
         self.pods.append(pod)
         phase = Phase.FAILED

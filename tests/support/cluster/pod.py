@@ -1,6 +1,7 @@
 """A pod: one container by podman, its folders, and the ways in which it dies."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -14,7 +15,6 @@ from pathlib import Path
 
 from cluster.spec import PodSpec
 
-IMAGE_USER = "10001:10001"  # of the Dockerfile, where the pipeline names none
 _EMISSARY = Path(__file__).with_name("emissary.py")
 _WITHIN = "/var/run/argo/emissary.py"
 _ENGINE = ("podman", "--runtime", "runc")
@@ -30,6 +30,13 @@ def missing_programs() -> str | None:
     if shutil.which("podman") is None or shutil.which("runc") is None:
         return "podman and runc are not installed: apt-get install podman runc"
     return None if os.geteuid() == 0 else "pods run as other users, which needs root"
+
+
+@functools.cache
+def user_of(image: str) -> str:
+    """Return UID:GID of an image, which counts where a pipeline names no user."""
+    command = ["podman", "image", "inspect", "--format", "{{.Config.User}}", image]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +64,8 @@ class Pod:
         self.deleted = False
         self.stopped: str | None = None
         self._podman: subprocess.Popen[bytes] | None = None
-        user, _, group = (spec.user or IMAGE_USER).partition(":")
-        self.uid, self.gid = int(user), int(group)
+        user, _, group = (spec.user or user_of(spec.image)).partition(":")
+        self.uid, self.gid = int(user), int(group or 0)
         for scratch in _SCRATCH:
             (folder / scratch).mkdir(parents=True)
             (folder / scratch).chmod(0o1777)
@@ -85,22 +92,21 @@ class Pod:
                 os.chown(path, self.uid, self.gid)  # the launcher is a process of the container
         mounts = {f"/{one}": self.folder / one for one in _SCRATCH}
         mounts |= {path: claims[name] for path, name in self.spec.claims.items()}
-        for number, path in enumerate(self.spec.empty_dirs):
-            mounts[path] = self.folder / f"empty-{number}"
-            mounts[path].mkdir()
-            mounts[path].chmod(0o777)
+        for number, within in enumerate(self.spec.empty_dirs):
+            mounts[within] = self.folder / f"empty-{number}"
+            mounts[within].mkdir()
+            mounts[within].chmod(0o777)
         options = ["--name", self.name, "--pidfile", str(self.folder / "pid"), "--rm"]
         options += ["--log-driver", "none", "--pull", "never", "--network", "host", *_ULIMITS]
         options += ["--read-only", "--read-only-tmpfs=false", "--cap-drop", "all"]
         options += ["--security-opt", "no-new-privileges", "--user", f"{self.uid}:{self.gid}"]
         if self.spec.memory is not None:
             options += ["--memory", str(self.spec.memory)]
-        for path, size in self.spec.memory_mounts.items():
-            options += ["--tmpfs", f"{path}:rw,size={size},mode=1777"]
-        for path, folder in mounts.items():
-            options += ["--volume", f"{folder}:{path}"]
-        for path, folder in {**read_only, _WITHIN: _EMISSARY}.items():
-            options += ["--volume", f"{folder}:{path}:ro"]
+        for within, size in self.spec.memory_mounts.items():
+            options += ["--tmpfs", f"{within}:rw,size={size},mode=1777"]
+        options += [f"--volume={source}:{path}" for path, source in mounts.items()]
+        fixed = {**read_only, _WITHIN: _EMISSARY}
+        options += [f"--volume={source}:{path}:ro" for path, source in fixed.items()]
         for key in self.spec.env:
             options += ["--env", key]  # values by the environment: a command line is public
         image = self.spec.image

@@ -17,8 +17,10 @@ from cluster.spec import Pipeline
 from cluster.store import Gate
 
 ARTIFACTS, DATA, STATE = "nas-mlflow", "nas-data", "nas-state"  # buckets
-STEPS = ("prepare_data", "review", "reuse", "pretrain_controller", "search", "search_worker")
-STEPS += ("train_final", "profile_latency", "promote")
+STEPS = (
+    *("prepare_data", "review", "reuse", "pretrain_controller", "search", "search_worker"),
+    *("train_final", "profile_latency", "promote"),
+)
 SMALL: dict[str, Any] = {
     "method": "random",
     "data.source": f"npz:s3://{DATA}/digits.npz",
