@@ -92,6 +92,7 @@ StepName = Literal[
     "train_final",
     "profile_latency",
     "promote",
+    "close_run",
 ]
 
 

@@ -1,5 +1,6 @@
 """Step 1, cheap and first to find bad input: settle the configuration, check and split the data."""
 
+import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from components.config import Config, parse, shown, unfit_for_size
 from components.deliverables import check_outputs
 from components.layers import apply_overrides, read_mapping
 from components.run_identity import run_key
+from components.run_state.checks import check_state
+from components.steps.close_run import close_ended_runs
 from components.steps.remote import open_remote
 from components.steps.running import Step, execute, telling_input_errors
 from components.steps.state import read_json, state_folder, write_json
 from components.steps.studies import check_studies
 from components.storage.outputs import open_outputs
+from components.supervisor.variables import STATE_ROOT
 from components.tracking import check_store
 from nascore.data.classes import Need
 from nascore.data.store import DatasetInfo, prepare
@@ -71,6 +75,8 @@ def run(
                 needs=_needs(settings),
             )
         _check_fit(settings, info, searches=searches)
+        if run_key() is not None:
+            close_ended_runs(settings)
         write_json(resolved_config, settings.model_dump(mode="json"))
         tags = lineage.of_run(
             settings,
@@ -124,6 +130,10 @@ def _check_stores(settings: Config) -> None:
 
         with collecting(problems):
             Storage(resolve_url(settings.search.storage)).close()
+    root = os.environ.get(STATE_ROOT)
+    if root is not None:
+        with collecting(problems):
+            check_state(root)
     if settings.promote.export_to is not None:
         with collecting(problems):
             check_outputs(open_outputs(settings.promote.export_to), settings.promote.model_name)

@@ -79,6 +79,7 @@ class StateCopy:
         self._state, self._say = state, say
         self._over = threading.Event()
         self._is_away = False
+        self._is_lost = False  # another pod does this step now
         self._thread = threading.Thread(target=self._run, name="state", daemon=True)
 
     def start(self) -> None:
@@ -93,7 +94,7 @@ class StateCopy:
         self._over.set()
         self._thread.join()
         end = time.monotonic() + limit_s
-        while not self._push(done=done) and time.monotonic() < end:
+        while not self._push(done=done) and not self._is_lost and time.monotonic() < end:
             time.sleep(_POLL_S)
 
     def _run(self) -> None:
@@ -101,15 +102,21 @@ class StateCopy:
 
         schedule = PushSchedule()
         while not self._over.wait(_POLL_S):
-            if not schedule.is_due():
+            if self._is_lost or not schedule.is_due():
                 continue
             start = time.monotonic()
-            self._push(done=False)
-            schedule.pushed(time.monotonic() - start)
+            note = schedule.pushed if self._push(done=False) else schedule.failed
+            note(time.monotonic() - start)
 
     def _push(self, *, done: bool) -> bool:
+        from components.run_state.object_store import StateTaken
+
         try:
             self._state.push(done=done)
+        except StateTaken as error:
+            self._say(str(error))
+            self._is_lost = True
+            return False
         except InputError as error:  # the store is away or refuses; the work does not wait for it
             if not self._is_away:
                 self._say(f"the state is not saved: {error}")

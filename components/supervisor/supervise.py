@@ -25,6 +25,8 @@ from nascore.errors import InputError, OutsideError
 
 HELPER = "search_worker"
 """A step whose loss the others make up for: it never fails the run."""
+CLOSING = "close_run"
+"""The exit task: it has no state of its own, and sends the events that other steps have left."""
 _SEND_S = 60
 
 
@@ -119,6 +121,10 @@ def _state_copied(step: str, folder: Path) -> Iterator[dict[str, bool]]:
         return
     from components.run_state.object_store import ObjectState
 
+    if step == CLOSING:
+        _bring_spools(folder)
+        yield outcome
+        return
     state = ObjectState(os.environ[STATE_ROOT], run_id() or "run", step, folder / step)
     if state.pull():
         _say(f"{step} resumes from the state in {os.environ[STATE_ROOT]}")
@@ -128,6 +134,18 @@ def _state_copied(step: str, folder: Path) -> Iterator[dict[str, bool]]:
         yield outcome
     finally:
         copy.finish(done=outcome["done"], limit_s=float(os.environ.get(STORE_WAIT_S, "0")))
+
+
+def _bring_spools(folder: Path) -> None:
+    """Copy here the events that the steps of the run have not sent to MLflow."""
+    from components.run_state.pulling import copy_part, saved_steps
+
+    root, run = os.environ[STATE_ROOT], run_id() or "run"
+    try:
+        for step in saved_steps(root, run):
+            copy_part(root, run, step, "spool", folder / step / "spool")
+    except InputError as error:  # the run has ended; what is left is no reason to fail it
+        _say(f"events that were not sent are left in {root}: {error}")
 
 
 def _track_end(spool: Path, step: str, end: End) -> None:
