@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from components.ending import TAG_KIND, TAG_REASON
 from components.tracking.client import open_client, quick_settings, within
-from components.tracking.stores import WHAT_TO_DO, brief, sqlite_path
+from components.tracking.stores import WHAT_TO_DO, brief, reach_database, sqlite_path
 from components.tracking.tags import ADOPTED, MAX_TAG, RUN_KEY
 from nascore.errors import OutsideError
 from nascore.redaction import redact
@@ -41,6 +41,7 @@ def ask_store(uri: str, limit_s: float, ask: Callable[["MlflowClient"], _Result]
     if path is not None and not path.exists():
         return None
     try:
+        reach_database(uri)
         with quick_settings():
             return within(limit_s, lambda: ask(open_client(uri)))
     except Exception as error:  # whatever a store can raise that is away, or not as it should be

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # sqlite3 and urllib.request cost more time than all else her
 _KEY = "tracking.uri"
 _SQLITE = "sqlite:///"
 _SERVERS = ("http", "https")
-_DATABASES = ("postgresql", "mysql", "mssql")
+_DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and their ports
 _TIMEOUT_S = 5
 WHAT_TO_DO = (
     "give the account of the steps (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD) the right "
@@ -85,6 +85,20 @@ def misnamed(uri: str) -> str:
         return ""
     hint = "MLflow 3 keeps no runs in plain folders; " if scheme in ("file", "") else ""
     return f"{hint}use sqlite:///FILE or the http(s) address of a server"
+
+
+def reach_database(uri: str) -> None:
+    """Connect to the database server of a store, which MLflow's client would wait for too long.
+
+    Raises:
+        OSError: it cannot be reached. Stores of other kinds are not looked at.
+    """
+    import socket
+
+    parts = urlsplit(uri)
+    port = _DATABASES.get(parts.scheme.partition("+")[0])
+    if port is not None and parts.hostname is not None:
+        socket.create_connection((parts.hostname, parts.port or port), timeout=_TIMEOUT_S).close()
 
 
 def _check_sqlite(uri: str, path: Path) -> list[Problem]:
