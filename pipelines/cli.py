@@ -13,13 +13,17 @@ import click
 
 from nascore.errors import InputError, Problem, collecting
 from pipelines.bench import bench
-from pipelines.cluster_commands import cancel, status, submit
+from pipelines.cluster_commands import status, submit
 from pipelines.diagnose import diagnose
 from pipelines.options import FAILED, STORE, configuration, one_message
 from pipelines.plan import plan
 from pipelines.profile import profile
+from pipelines.retry_commands import retry
 from pipelines.run_commands import retrain, run
 from pipelines.schedule_commands import schedule
+from pipelines.schedule_delete import delete
+from pipelines.state_commands import clean_state
+from pipelines.stop_commands import cancel
 
 if TYPE_CHECKING:
     from pipelines.events import Kind
@@ -179,6 +183,9 @@ main.command()(one_message(profile))
 main.command()(submit)
 main.command()(status)
 main.command()(cancel)
+main.command()(retry)
+schedule.command()(delete)
+main.command()(clean_state)
 main.add_command(schedule)
 
 

@@ -5,8 +5,10 @@ limit, asks the server up to five times while it is made, prints on standard out
 pipeline without a version, which is how a schedule follows the latest one.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from pipelines.connection import Connection
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
 """States in which a run or a task stays."""
 _PAGE = 100
+_PAGE_OF_RUNS = 20  # each with its whole pipeline, some hundred kilobytes
+_LOG_BYTES, _CHUNK_BYTES = 2**20, 2**16
 _TRIES_WHEN_BUSY = 4  # after the first: at once, then 1, 2 and 4 s later
 _PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10  # whatever the server asks for
@@ -56,6 +60,7 @@ class Cluster:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._settings = settings
         client = api.ApiClient(settings, cookie=connection.cookie)
+        self._client = client
         self._experiments = api.ExperimentServiceApi(client)
         self._health = api.HealthzServiceApi(client)
         self._pipelines = api.PipelineServiceApi(client)
@@ -84,13 +89,37 @@ class Cluster:
 
     def newest_runs(self, experiment_id: str) -> list[Thing]:
         """The newest hundred runs of an experiment."""
-        answer = self._call(
-            self._runs.run_service_list_runs,
-            experiment_id=experiment_id,
-            page_size=_PAGE,
-            sort_by="created_at desc",
-        )
-        return list(answer.get("runs", []))
+        return list(itertools.islice(self.runs(experiment_id), _PAGE))
+
+    def runs(self, experiment_id: str, *, schedule_id: str | None = None) -> Iterator[Thing]:
+        """The runs of an experiment, newest first; those of a schedule alone when it is given.
+
+        An answer holds the pipeline of each run, so that a page is large: take no more than needed.
+        """
+        wanted: Thing = {"experiment_id": experiment_id, "sort_by": "created_at desc"}
+        if schedule_id is not None:
+            of_it = {"operation": "EQUALS", "key": "recurring_run_id", "stringValue": schedule_id}
+            wanted["filter"] = _filter(of_it)
+        method = self._runs.run_service_list_runs
+        return self._pages(method, "runs", page_size=_PAGE_OF_RUNS, **wanted)
+
+    def log(self, run_id: str, pod: str) -> str:
+        """The end of a pod's log; empty when KFP has none, which it does not tell by the status.
+
+        This way of KFP's API is in no contract, but its pages use it, too.
+        """
+        path = "/apis/v1alpha1/runs/{run_id}/nodes/{node_id}/log"
+
+        def request(**options: Any) -> Any:
+            parts = {"run_id": run_id, "node_id": pod}
+            return self._client.call_api(path, "GET", parts, auth_settings=["Bearer"], **options)
+
+        try:
+            return self._read(request, last=_LOG_BYTES)
+        except ClusterError as error:
+            if error.is_transient:
+                raise
+            return ""
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of that name; made when there is none."""
@@ -104,6 +133,13 @@ class Cluster:
         return str(made["experiment_id"])
 
     # --- pipelines --------------------------------------------------------------------------
+
+    def version_spec(self, pipeline_id: str, version_id: str) -> Thing:
+        """The compiled pipeline of a version, as a run would hold it."""
+        version = self._call(
+            self._pipelines.pipeline_service_get_pipeline_version, pipeline_id, version_id
+        )
+        return dict(version.get("pipeline_spec") or {})
 
     def pipeline(self, name: str) -> str | None:
         """The id of the pipeline of that name."""
@@ -155,26 +191,32 @@ class Cluster:
         self._call(self._schedules.recurring_run_service_enable_recurring_run, schedule_id)
 
     def delete_schedule(self, schedule_id: str) -> None:
-        self._call(self._schedules.recurring_run_service_delete_recurring_run, schedule_id)
+        """Deletes a schedule, but not a run that has begun since somebody looked for runs of it:
+        Kubernetes deletes with a schedule what belongs to it, unless it is made an orphan."""
+        self._call(
+            self._schedules.recurring_run_service_delete_recurring_run,
+            schedule_id,
+            propagation_policy="ORPHAN",
+        )
 
     # --- one request ------------------------------------------------------------------------
 
-    def _in_namespace(self) -> dict[str, str]:
+    def _in_namespace(self) -> Thing:
         namespace = self.namespace()
         return {} if namespace is None else {"namespace": namespace}
 
     def _named(self, method: Callable[..., Any], key: str, name: str) -> list[Thing]:
         same_name = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
-        answer = self._call(
-            method, filter=json.dumps({"predicates": [same_name]}), **self._in_namespace()
-        )
+        answer = self._call(method, filter=_filter(same_name), **self._in_namespace())
         return list(answer.get(key, []))
 
-    def _pages(self, method: Callable[..., Any], key: str, **arguments: str) -> Iterator[Thing]:
+    def _pages(
+        self, method: Callable[..., Any], key: str, *, page_size: int = _PAGE, **arguments: Any
+    ) -> Iterator[Thing]:
         token = ""
         while True:
             following = {"page_token": token} if token else {}
-            answer = self._call(method, page_size=_PAGE, **following, **arguments)
+            answer = self._call(method, page_size=page_size, **following, **arguments)
             yield from answer.get(key, [])
             token = answer.get("next_page_token", "")
             if not token:
@@ -182,6 +224,21 @@ class Cluster:
 
     def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Thing:
         """The answer as the server sent it: the generated models would take a web page as empty.
+
+        Raises:
+            ClusterError: there is none, or it says no.
+        """
+        body = self._read(partial(method, *arguments, **options))
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            raise no_kfp(self.connection) from None
+        if not isinstance(answer, dict):
+            raise no_kfp(self.connection)
+        return answer
+
+    def _read(self, request: Callable[..., Any], *, last: int | None = None) -> str:
+        """The text of an answer, or its last bytes.
 
         Raises:
             ClusterError: there is none, or it says no.
@@ -194,13 +251,10 @@ class Cluster:
             token = self.connection.bearer()
             if token is not None:
                 self._settings.api_key["authorization"] = token
-            response = method(
-                *arguments,
-                **options,
-                _preload_content=False,
-                _request_timeout=(limit, limit),
-            )
-            body = response.data.decode()
+            response = request(_preload_content=False, _request_timeout=(limit, limit))
+            if last is not None:
+                return _end_of(response, last).decode(errors="replace")
+            return str(response.data.decode())
         except api.ApiException as error:
             raise refused(self.connection, error.status, str(error.body)) from None
         except urllib3.exceptions.HTTPError as error:
@@ -209,10 +263,15 @@ class Cluster:
             raise no_kfp(self.connection) from None
         except InputError as error:  # the token's file is gone since it was checked
             raise ClusterError(str(error), exit_status=2) from None
-        try:
-            answer = json.loads(body)
-        except ValueError:
-            raise no_kfp(self.connection) from None
-        if not isinstance(answer, dict):
-            raise no_kfp(self.connection)
-        return answer
+
+
+def _filter(*predicates: dict[str, Any]) -> str:
+    return json.dumps({"predicates": predicates})
+
+
+def _end_of(response: Any, size: int) -> bytes:
+    """The last bytes of an answer that may be too large to be kept."""
+    kept = b""
+    for chunk in response.stream(_CHUNK_BYTES):
+        kept = (kept + chunk)[-size:]
+    return kept

@@ -1,12 +1,9 @@
-"""`nas submit`, `nas status` and `nas cancel`: runs on Kubeflow."""
+"""`nas submit` and `nas status`: runs on Kubeflow."""
 
 import hashlib
-import json
-import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +12,7 @@ import click
 from nascore.errors import InputError, Problem, collecting
 from pipelines.cluster_options import Find, as_json, on_cluster
 from pipelines.events import KINDS
-from pipelines.options import FAILED, INTERRUPTED, configuration
+from pipelines.options import configuration
 
 if TYPE_CHECKING:
     from components.config import Config
@@ -56,7 +53,16 @@ poll_option = click.option(
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="With --wait: between two looks.",
+    help="Between two looks while it waits.",
+)
+wait_option = click.option("--wait", "is_waiting", is_flag=True, help="Follow the run to its end.")
+retries_option = click.option(
+    "--retries",
+    type=click.IntRange(min=0, max=100),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="With --wait: start it again when an outage or a lost pod has ended it, so many times.",
 )
 account_option = click.option(
     "--service-account", metavar="NAME", help="Kubernetes account of the pods [KFP's]."
@@ -116,7 +122,8 @@ def source(
 @click.option("--run-name", metavar="NAME", help="Name of the run [kind, method and time].")
 @click.option("--pipeline", metavar="NAME", help="Also upload it as a new version of this one.")
 @account_option
-@click.option("--wait", "is_waiting", is_flag=True, help="Follow the run to its end.")
+@wait_option
+@retries_option
 @poll_option
 @as_json
 @on_cluster
@@ -132,16 +139,18 @@ def submit(
     pipeline: str | None,
     service_account: str | None,
     is_waiting: bool,
+    retries: int,
     poll_s: float,
     as_json: bool,
 ) -> None:
     """Compile the pipeline and run it on Kubeflow.
 
-    With --wait the exit status is 0 when the run succeeds and 1 when it fails. Nothing is cached.
+    With --wait the exit status is 0 when the run, or a retry of it, succeeds and 1 when it fails.
+    What was wrong input, too little memory, a crash or a cancel is not retried. Nothing is cached.
     """
     from components.config import dumps
 
-    problems: list[Problem] = []
+    problems: list[Problem] = retries_problems(retries, is_waiting=is_waiting)
     connection = None
     with collecting(problems):
         connection = find()
@@ -160,105 +169,78 @@ def submit(
     if service_account is not None:
         body["service_account"] = service_account
     run = cluster.create_run(body)
-    _say_started(cluster, run, as_json=as_json)
-    reference = body.get("pipeline_version_reference", {})
-    _follow(cluster, run, wait_s=poll_s if is_waiting else None, as_json=as_json, also=reference)
+    started(
+        cluster,
+        run,
+        poll_s=poll_s if is_waiting else None,
+        retries=retries,
+        as_json=as_json,
+        also=body.get("pipeline_version_reference", {}),
+    )
+
+
+def retries_problems(retries: int, *, is_waiting: bool) -> list[Problem]:
+    """What is wrong with `--retries`: somebody has to wait for the end."""
+    if not retries or is_waiting:
+        return []
+    message = "needs --wait; without it, call nas retry when the run has failed"
+    return [Problem("--retries", str(retries), message)]
+
+
+def started(
+    cluster: "Cluster",
+    run: "Thing",
+    *,
+    poll_s: float | None,
+    retries: int,
+    as_json: bool,
+    also: Mapping[str, Any] | None = None,
+    before: tuple[str, ...] = (),
+) -> None:
+    """Says that a run has been started, and follows it when there is a `poll_s`.
+
+    Args:
+        also: what the JSON holds besides what it says of the run.
+        before: ids of the runs that this one continues.
+    """
+    from pipelines.following import Following, say_started
+
+    follow = Following(
+        cluster,
+        poll_s=poll_s or 0,
+        as_json=as_json,
+        retries=retries,
+        also=also or {},
+        started=(*before, run["run_id"]),
+    )
+    say_started(cluster, run, follow.say)
+    if poll_s is not None:
+        follow.to_end(run)
+    elif as_json:
+        follow.show(run)
 
 
 @click.argument("run_id", metavar="RUN")
-@click.option("--wait", "is_waiting", is_flag=True, help="Follow the run to its end.")
+@wait_option
 @poll_option
 @as_json
 @on_cluster
 def status(find: Find, run_id: str, is_waiting: bool, poll_s: float, as_json: bool) -> None:
-    """Say how far a run on Kubeflow is; RUN is its id.
+    """Say how far a run on Kubeflow is, or how it ended and why; RUN is its id.
 
-    With --wait the exit status is 0 when the run succeeds and 1 when it fails.
+    What a run that did not succeed has left open in MLflow is closed. With --wait the exit status
+    is 0 when the run succeeds and 1 when it fails.
     """
     from pipelines.cluster import Cluster
+    from pipelines.cluster_runs import describe
+    from pipelines.following import Following, say_run
 
     cluster = Cluster(find())
     run = cluster.run(run_id)
-    if not as_json:
-        _say_run(cluster, run)
-    _follow(cluster, run, wait_s=poll_s if is_waiting else None, as_json=as_json)
-
-
-@click.argument("run_id", metavar="RUN")
-@as_json
-@on_cluster
-def cancel(find: Find, run_id: str, as_json: bool) -> None:
-    """Stop a run on Kubeflow; RUN is its id. What finished children learned is in the study."""
-    from pipelines.cluster import ENDED, Cluster
-
-    cluster = Cluster(find())
-    run = cluster.run(run_id)
-    if run.get("state") in ENDED:
-        raise InputError.of("RUN", run_id, f"has ended already ({run['state'].lower()})")
-    cluster.cancel(run_id)
-    if as_json:
-        click.echo(json.dumps({"run_id": run_id, "canceled": True}))
-    else:
-        click.echo(f"{run.get('display_name', run_id)} is being stopped.")
-
-
-def _say_started(cluster: "Cluster", run: "Thing", *, as_json: bool) -> None:
-    from pipelines.cluster_runs import link
-
-    page = link(cluster, run["run_id"])
-    lines = [f"Run {run['run_id']} has been started."]
-    lines += [] if page is None else [f"  page:   {page}"]
-    lines += [f"  follow: nas status --wait {run['run_id']}"]
-    click.echo("\n".join(lines), err=as_json)
-
-
-def _say_run(cluster: "Cluster", run: "Thing") -> None:
-    from pipelines.cluster_runs import describe, shown_state
-
-    told = describe(cluster, run)
-    click.echo(f"{told['name']}: {told['state'].lower()}")
-    for task in told["tasks"]:
-        click.echo(f"  {task['name']:<24} {shown_state(task)}")
-    for failure in told["failed"]:
-        click.echo(f"  {failure['name']} failed: {failure['error']}")
-    if told["url"] is not None:
-        click.echo(f"  page: {told['url']}")
-
-
-def _follow(
-    cluster: "Cluster", run: "Thing", *, wait_s: float | None, as_json: bool, also: Any = None
-) -> None:
-    """Waits if asked, prints the JSON if asked, and ends the process as the run ended."""
-    from pipelines.cluster_errors import ClusterError
-    from pipelines.cluster_runs import describe, wait
-
-    goes_on = f"The run goes on; follow: nas status --wait {run['run_id']}"
-    try:
-        if wait_s is not None:
-            say: Callable[[str], None] = partial(click.echo, err=as_json)
-            run = wait(cluster, run["run_id"], say, poll_s=wait_s)
-    except KeyboardInterrupt:
-        click.echo(goes_on, err=True)
-        sys.exit(INTERRUPTED)
-    except ClusterError as error:
-        click.echo(f"{error}\n{goes_on}", err=True)
-        sys.exit(error.exit_status)
-    told = {**describe(cluster, run), **(also or {})}
-    if as_json:
-        click.echo(json.dumps(told))
-    if wait_s is None:
+    follow = Following(cluster, poll_s=poll_s, as_json=as_json)
+    if not is_waiting:
+        follow.show(run)
         return
-    if told["state"] != "SUCCEEDED":
-        _say_failed(told)
-        sys.exit(FAILED)
     if not as_json:
-        click.echo(f"The run {run['run_id']} has succeeded.")
-
-
-def _say_failed(told: "Thing") -> None:
-    lines = [f"The step {fault['name']} failed: {fault['error']}" for fault in told["failed"]]
-    lines = lines or [f"No step is named as the cause; its state is {told['state']}"]
-    title = f"The run {told['run_id']} has not succeeded ({told['state'].lower()}):"
-    click.echo("\n  ".join([title, *lines]), err=True)
-    if told["url"] is not None:
-        click.echo(f"  page: {told['url']}", err=True)
+        say_run(describe(cluster, run))
+    follow.to_end(run)

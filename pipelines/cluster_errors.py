@@ -1,6 +1,7 @@
 """What goes wrong between us and a KFP API server, in one message that says what to do."""
 
 import json
+import re
 from typing import Any
 
 from nascore.redaction import redact
@@ -8,6 +9,12 @@ from pipelines.connection import COOKIE, TOKEN, Connection
 
 BUSY = 429
 _SHOWN = 300
+# The API wraps what is wrong with a request into an internal error, and answers 500 (KFP 2.17); the
+# kinds of error keep their names in the text, in two spellings.
+_WRONG_INPUT = re.compile(
+    r"(InvalidInputError|Invalid input error|NotFoundError|BadRequestError"
+    r"|Already exist error|FailedPreconditionError)(: |$)"
+)
 _WHAT = {403: "forbids this", 404: "does not find it", 409: "has it already"}
 _ADVICE = {
     403: "; ask for the rights, or give the namespace that is yours with --namespace",
@@ -58,6 +65,9 @@ def refused(connection: Connection, status: int, body: str) -> ClusterError:
     if status < 500 and status not in (403, BUSY) and not reason:
         return no_kfp(connection)
     told = tell(connection, reason or "no reason given")
+    if status >= 500 and _WRONG_INPUT.search(reason):
+        message = f"{host} refuses this ({status}): {told}; it is no outage, so put that right"
+        return ClusterError(message, exit_status=2)
     if status == BUSY or status >= 500:
         what = "is too busy, at every try" if status == BUSY else "fails"
         message = f"{host} {what} ({status}): {told}; try again later"

@@ -4,16 +4,21 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import yaml
 
 from pipelines.cluster import ENDED, Cluster, Thing
-from pipelines.cluster_errors import ClusterError, tell
+from pipelines.cluster_errors import ClusterError
+from pipelines.run_end import Failure, failures, state_of
+from pipelines.task_nodes import OMITTED, Task, tasks_of
 
 _OUTAGE_S = 600.0
 """A wait outlives a server that is away for so long."""
-_INNER = ("root", "executor")  # the pipeline itself, and the pod of a task that is listed too
+_Answer = TypeVar("_Answer")
+
+Say = Callable[[str], None]
+"""Tells a person a line."""
 
 
 def without_caching(file: Path) -> None:
@@ -33,19 +38,29 @@ def spec_of(file: Path) -> Thing:
     return {"pipeline_spec": spec, "platform_spec": platform[0]} if platform else dict(spec)
 
 
-def describe(cluster: Cluster, run: Thing) -> Thing:
-    """What the commands print of a run, as JSON."""
+def describe(cluster: Cluster, run: Thing, found: list[Failure] | None = None) -> Thing:
+    """What the commands print of a run, as JSON.
+
+    Args:
+        found: why it failed, if somebody has asked already.
+    """
+    found = failures(cluster, run) if found is None else found
     return {
         "run_id": run["run_id"],
         "name": run.get("display_name", ""),
         "experiment_id": run.get("experiment_id", ""),
-        "state": run.get("state", "PENDING"),
+        "state": state_of(run),
         "created_at": run.get("created_at"),
-        "finished_at": run.get("finished_at") if run.get("state") in ENDED else None,
+        "finished_at": run.get("finished_at") if is_ended(run) else None,
         "url": link(cluster, run["run_id"]),
-        "tasks": tasks(run),
-        "failed": failures(cluster, run),
+        "tasks": [_shown(task) for task in tasks_of(run)],
+        "failed": [failure.to_dict() for failure in found],
     }
+
+
+def is_ended(run: Thing) -> bool:
+    """Whether a run stays in its state."""
+    return run.get("state") in ENDED
 
 
 def link(cluster: Cluster, run_id: str) -> str | None:
@@ -54,63 +69,55 @@ def link(cluster: Cluster, run_id: str) -> str | None:
     return None if ui is None else f"{ui}/#/runs/details/{run_id}"
 
 
-def tasks(run: Thing) -> list[Thing]:
-    """The tasks that a person knows, in the order of their start; KFP's drivers are left out."""
-    shown = [task for task in _details(run) if _is_ours(task)]
-    shown.sort(key=lambda task: task.get("start_time") or task.get("create_time") or "9")
-    return [
-        {
-            "name": task.get("display_name", ""),
-            "state": task.get("state", "PENDING"),
-            "seconds": _seconds(task),
-        }
-        for task in shown
-    ]
-
-
-def failures(cluster: Cluster, run: Thing) -> list[Thing]:
-    """The tasks that failed, each with what the server says of it; the innermost ones only."""
-    failed = [task for task in _details(run) if task.get("state") == "FAILED"]
-    parents = {task.get("parent_task_id") for task in failed if _is_ours(task)}
-    inner = [task for task in failed if _is_ours(task) and task.get("task_id") not in parents]
-    return [
-        {
-            "name": task.get("display_name", ""),
-            "error": tell(cluster.connection, _message(task) or _message(run)),
-        }
-        for task in inner
-    ]
-
-
-def wait(cluster: Cluster, run_id: str, say: Callable[[str], None], *, poll_s: float) -> Thing:
+def wait(
+    cluster: Cluster, run_id: str, say: Say, *, poll_s: float, limit_s: float | None = None
+) -> Thing:
     """Waits for the end of a run and says each change of a task's state.
+
+    Args:
+        say: is told the changes.
+        limit_s: the wait ends after so many seconds, too; the run that is returned goes on then.
 
     Raises:
         ClusterError: the server refuses, or has been away for ten minutes.
     """
     told: dict[tuple[str, int], str] = {}
-    seen_s = time.monotonic()
-    is_away = False
+    start_s = time.monotonic()
+    while True:
+        run = patiently(lambda: cluster.run(run_id), say, poll_s=poll_s)
+        _say_changes(run, told, say)
+        is_over = limit_s is not None and time.monotonic() - start_s > limit_s
+        if is_ended(run) or is_over:
+            return run
+        time.sleep(poll_s)
+
+
+def patiently(request: Callable[[], _Answer], say: Say, *, poll_s: float) -> _Answer:
+    """The answer to a request that may be sent many times, from a server that may be away.
+
+    Args:
+        say: is told once that the server is away.
+        poll_s: pause between two requests.
+
+    Raises:
+        ClusterError: the server refuses, or has been away for ten minutes.
+    """
+    start_s, is_away = time.monotonic(), False
     while True:
         try:
-            run = cluster.run(run_id)
+            return request()
         except ClusterError as error:
-            if not error.is_transient or time.monotonic() - seen_s > _OUTAGE_S:
+            if not error.is_transient or time.monotonic() - start_s > _OUTAGE_S:
                 raise
             if not is_away:
                 say(f"warning: {error}; the run goes on, still waiting")
             is_away = True
-        else:
-            seen_s, is_away = time.monotonic(), False
-            _say_changes(run, told, say)
-            if run.get("state") in ENDED:
-                return run
         time.sleep(poll_s)
 
 
-def _say_changes(run: Thing, told: dict[tuple[str, int], str], say: Callable[[str], None]) -> None:
+def _say_changes(run: Thing, told: dict[tuple[str, int], str], say: Say) -> None:
     counts: dict[str, int] = {}
-    for task in tasks(run):
+    for task in (_shown(task) for task in tasks_of(run)):
         name = task["name"]
         counts[name] = counts.get(name, 0) + 1  # the iterations of a loop bear one name
         key = (name, counts[name])
@@ -122,31 +129,19 @@ def _say_changes(run: Thing, told: dict[tuple[str, int], str], say: Callable[[st
 
 def shown_state(task: Thing) -> str:
     """Such as `succeeded (12 s)`."""
+    if task["state"] == OMITTED:
+        return "not started"
     seconds = task["seconds"]
     duration = "" if seconds is None or task["state"] not in ENDED else f" ({seconds} s)"
     return f"{task['state'].lower()}{duration}"
 
 
-def _details(run: Thing) -> list[Thing]:
-    return list((run.get("run_details") or {}).get("task_details") or [])
+def _shown(task: Task) -> Thing:
+    return {"name": task.name, "state": task.state, "seconds": _seconds(task)}
 
 
-def _is_ours(task: Thing) -> bool:
-    name = task.get("display_name", "")
-    return bool(name) and name not in _INNER and not name.endswith("-driver")
-
-
-def _message(thing: Thing) -> str:
-    return str((thing.get("error") or {}).get("message") or "")
-
-
-def _seconds(task: Thing) -> int | None:
-    start, end = _time(task.get("start_time")), _time(task.get("end_time"))
-    return None if start is None or end is None else max(0, round((end - start).total_seconds()))
-
-
-def _time(text: Any) -> datetime | None:
-    """A time as protobuf writes it; the zero of Go's clock means there was none."""
-    if not text or str(text).startswith(("0001", "1970")):
+def _seconds(task: Task) -> int | None:
+    if not task.start or not task.end:
         return None
-    return datetime.fromisoformat(str(text))
+    passed = datetime.fromisoformat(task.end) - datetime.fromisoformat(task.start)
+    return max(0, round(passed.total_seconds()))

@@ -3,7 +3,6 @@
 import json
 import shlex
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +21,11 @@ from pipelines.cluster_commands import (
 )
 from pipelines.cluster_options import Find, as_json, on_cluster
 from pipelines.options import configuration
+from pipelines.schedule_view import describe, find_one, last_runs, say_times
 
 if TYPE_CHECKING:
     from components.config import Config
     from pipelines.cluster import Cluster, Thing
-
-_TIMES = 3
-_CLOCK = "%Y-%m-%d %H:%M:%S UTC"
 
 
 @click.group()
@@ -96,7 +93,7 @@ def create(
         problems += _latest_problems(config, preset, image, pipeline, settings)
     if problems or connection is None:
         raise InputError(problems)
-    _say_times(expression, as_json=as_json)
+    say_times(expression, as_json=as_json)
     cluster = Cluster(connection)
     _check_free(cluster, name)
     body: dict[str, Any] = {
@@ -115,7 +112,7 @@ def create(
         body["service_account"] = service_account
     made = cluster.create_schedule(body)
     if as_json:
-        click.echo(json.dumps(_describe({**body, **made}, {})))
+        click.echo(json.dumps(describe({**body, **made}, {})))
     else:
         click.echo(f"Schedule {name} ({made['recurring_run_id']}) has been made.")
 
@@ -129,8 +126,8 @@ def list_command(find: Find, as_json: bool) -> None:
 
     cluster = Cluster(find())
     found = cluster.schedules()
-    last = _last_runs(cluster, found)
-    told = [_describe(each, last) for each in found]
+    last = last_runs(cluster, found)
+    told = [describe(each, last) for each in found]
     if as_json:
         click.echo(json.dumps(told))
         return
@@ -166,7 +163,7 @@ def _changing(
         from pipelines.cluster import Cluster
 
         cluster = Cluster(find())
-        schedule_id = _find_one(cluster, which)
+        schedule_id = str(find_one(cluster, which)["recurring_run_id"])
         change(cluster, schedule_id)
         if as_json:
             click.echo(json.dumps({"schedule_id": schedule_id, "done": done}))
@@ -185,12 +182,6 @@ _changing(
     "resumed",
     lambda cluster, which: cluster.resume(which),
     "Start runs again, from the next time on; those that were missed are not made up for.",
-)
-_changing(
-    "delete",
-    "deleted",
-    lambda cluster, which: cluster.delete_schedule(which),
-    "Delete a schedule; its runs stay.",
 )
 
 
@@ -244,68 +235,9 @@ def _latest(cluster: "Cluster", pipeline: str, settings: tuple[str, ...]) -> "Th
     }
 
 
-def _say_times(expression: str, *, as_json: bool) -> None:
-    times = cron.next_times(expression, datetime.now(UTC), _TIMES)
-    lines = [f"{cron.words(expression)} (UTC). The next times:"]
-    lines += [f"  {time.strftime(_CLOCK)}" for time in times]
-    click.echo("\n".join(lines), err=as_json)
-
-
 def _check_free(cluster: "Cluster", name: str) -> None:
     """KFP takes a name twice, and then pause and delete could not tell them apart."""
     for other in cluster.schedules():
         if other.get("display_name") == name:
             message = f"is taken by {other['recurring_run_id']}; delete that one first, or rename"
             raise InputError.of("--name", name, message)
-
-
-def _find_one(cluster: "Cluster", which: str) -> str:
-    found = cluster.schedules()
-    ids = [each["recurring_run_id"] for each in found if each["recurring_run_id"] == which]
-    ids = ids or [each["recurring_run_id"] for each in found if each.get("display_name") == which]
-    if not ids:
-        raise InputError.of("NAME_OR_ID", which, "there is no such schedule; see nas schedule list")
-    if len(ids) > 1:
-        raise InputError.of(
-            "NAME_OR_ID", which, f"is the name of several: {', '.join(ids)}; give the id of one"
-        )
-    return str(ids[0])
-
-
-def _last_runs(cluster: "Cluster", schedules: list["Thing"]) -> dict[str, "Thing"]:
-    """The newest run of each schedule among the newest hundred of its experiment."""
-    last: dict[str, Thing] = {}
-    for experiment_id in sorted({str(each.get("experiment_id", "")) for each in schedules} - {""}):
-        for run in cluster.newest_runs(experiment_id):
-            last.setdefault(run.get("recurring_run_id", ""), run)
-    return last
-
-
-def _describe(found: "Thing", last: dict[str, "Thing"]) -> "Thing":
-    trigger = found.get("trigger") or {}
-    expression = (trigger.get("cron_schedule") or {}).get("cron", "")
-    state = found.get("status") or f"{found.get('mode', 'ENABLE')}D"
-    when, times = _when(trigger, expression)
-    run = last.get(found["recurring_run_id"])
-    return {
-        "schedule_id": found["recurring_run_id"],
-        "name": found.get("display_name", ""),
-        "cron": expression,
-        "when": when,
-        "next": times if state == "ENABLED" else [],
-        "state": state,
-        "last_run": None if run is None else {key: run.get(key) for key in ("run_id", "state")},
-    }
-
-
-def _when(trigger: "Thing", expression: str) -> tuple[str, list[str]]:
-    """In words, and the next times; others may have made schedules that we would refuse."""
-    if not expression:
-        seconds = (trigger.get("periodic_schedule") or {}).get("interval_second", "?")
-        return f"Every {seconds} s", []
-    try:
-        checked = cron.check(expression)
-    except InputError:
-        return expression, []
-    times = cron.next_times(checked, datetime.now(UTC), _TIMES)
-    return cron.words(checked), [time.strftime(_CLOCK) for time in times]

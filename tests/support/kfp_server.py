@@ -1,117 +1,38 @@
 """Stands in for a KFP API server, which cannot be had without a cluster.
 
-Every request is checked against KFP's own contract (its swagger file): method, path, query,
-headers and body, with no field that the contract does not name. What does not fit is refused and
-kept in `violations`. Answers are checked alike before they are sent.
+Every request is checked against KFP's own contract: method, path, query, headers and body, with no
+field that the contract does not name. What does not fit is refused and kept in `violations`.
+Answers are checked alike before they are sent. What the contract does not say, such as how a run
+ends, is as KFP 2.17 was seen to do it.
 """
 
-import copy
-import email
 import json
-import re
 import ssl
 import threading
-import time
 import uuid
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-import jsonschema
-import yaml
+from kfp_contract import Contract
+from kfp_http import Fault, Handler, Refusal, Request
+from kfp_nodes import Nodes, Part, cancelled
 
 PREFIX = "/apis/v2beta1"
 NOW = "2026-11-25T03:00:00Z"
+NEVER = "1970-01-01T00:00:00Z"
+ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 
 
-class Contract:
-    """The requests and answers that the swagger file allows."""
+@dataclass(frozen=True)
+class Look:
+    """What a run is at one look: its state, and its pipeline's parts."""
 
-    def __init__(self, path: Path) -> None:
-        document = json.loads(path.read_text())
-        self._definitions = copy.deepcopy(document["definitions"])
-        for schema in self._definitions.values():
-            if "properties" in schema:
-                schema.setdefault("additionalProperties", False)
-        self._operations = [
-            (method.upper(), re.compile(self._pattern(template)), operation)
-            for template, methods in document["paths"].items()
-            for method, operation in methods.items()
-        ]
-
-    @staticmethod
-    def _pattern(template: str) -> str:
-        parts = re.split(r"\{[^}]+\}", template)
-        return "[^/:]+".join(re.escape(part) for part in parts) + "$"
-
-    def operation(self, method: str, path: str) -> dict[str, Any] | None:
-        for known, pattern, operation in self._operations:
-            if known == method and pattern.match(path):
-                return operation
-        return None
-
-    def request_errors(
-        self, operation: dict[str, Any], query: dict[str, list[str]], headers: Any, body: bytes
-    ) -> list[str]:
-        parameters = {p["name"]: p for p in operation.get("parameters", []) if p["in"] == "query"}
-        errors = [f"unknown query {name}" for name in query if name not in parameters]
-        for name, values in query.items():
-            if len(values) != 1:
-                errors.append(f"{name} comes {len(values)} times")
-            kind = parameters.get(name, {}).get("type")
-            if kind == "integer" and not values[0].isdecimal():
-                errors.append(f"{name} is no whole number")
-        places = {parameter["in"]: parameter for parameter in operation.get("parameters", [])}
-        if "formData" in places:
-            return errors + self._upload_errors(places["formData"]["name"], headers, body)
-        if "body" not in places:
-            return errors + (["has a body"] if body else [])
-        if headers.get_content_type() != "application/json":
-            errors.append(f"body is {headers.get_content_type()}")
-        return errors + self._schema_errors(places["body"]["schema"], json.loads(body))
-
-    @staticmethod
-    def _upload_errors(name: str, headers: Any, body: bytes) -> list[str]:
-        head = f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode()
-        message = email.message_from_bytes(head + body)
-        parts = message.get_payload() if message.is_multipart() else []
-        names = [part.get_param("name", header="content-disposition") for part in parts]
-        if names != [name]:
-            return [f"form has {names}, not {name}"]
-        documents = list(yaml.safe_load_all(parts[0].get_payload(decode=True)))
-        return [] if "pipelineInfo" in documents[0] else ["no pipeline in the file"]
-
-    def answer_errors(self, operation: dict[str, Any], answer: Any) -> list[str]:
-        return self._schema_errors(operation["responses"]["200"]["schema"], answer)
-
-    def _schema_errors(self, schema: dict[str, Any], value: Any) -> list[str]:
-        whole = {"definitions": self._definitions, "allOf": [schema]}
-        errors = jsonschema.Draft4Validator(whole).iter_errors(value)
-        return [f"{'.'.join(map(str, error.path))}: {error.message}" for error in errors]
-
-
-@dataclass
-class Fault:
-    """What is answered instead, `count` times or for ever; only where the path holds `where`."""
-
-    status: int = 200
-    body: str = ""
-    kind: str = "application/json"
-    headers: dict[str, str] = field(default_factory=dict)
-    count: int | None = None
-    hang_s: float = 0.0
-    where: str = ""
-
-
-@dataclass
-class Request:
-    method: str
-    path: str
-    query: dict[str, str]
-    headers: Any
-    body: Any
+    state: str
+    parts: tuple[Part, ...] = ()
 
 
 class KfpServer:
@@ -121,7 +42,11 @@ class KfpServer:
         requests: all that fitted the contract.
         violations: what did not.
         fault: answered instead of the real thing.
-        script: the states of a run at each look, the last for ever: changes laid over the run.
+        plans: for each run that will be created, what it is at each look, the last for ever.
+        logs: of the last try of a step, by the name of the task; else there is none.
+        wraps: whether the cluster retries every template, as KFP 2.17 ships it.
+        before: is called with each request before it is answered.
+        stops: whether a run that is cancelled ends.
         token: wanted in the header of every request.
     """
 
@@ -130,7 +55,11 @@ class KfpServer:
         self.requests: list[Request] = []
         self.violations: list[str] = []
         self.fault: Fault | None = None
-        self.script: list[dict[str, Any]] = []
+        self.plans: list[list[Look]] = []
+        self.logs: dict[str, str] = {}
+        self.wraps = True
+        self.stops = True
+        self.before: Callable[[Request], object] = lambda request: None
         self.token: str | None = None
         self.experiments: list[dict[str, Any]] = []
         self.pipelines: list[dict[str, Any]] = []
@@ -139,7 +68,10 @@ class KfpServer:
         self.schedules: dict[str, dict[str, Any]] = {}
         self.page = 100
         self.multi_user = False
-        handler = type("Handler", (_Handler,), {"kfp": self})
+        self._plans: dict[str, list[Look]] = {}
+        self._nodes: dict[str, Nodes] = {}
+        self._collected: set[str] = set()  # runs whose workflow Kubernetes has deleted
+        handler = type("OneHandler", (Handler,), {"kfp": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._http.daemon_threads = True
         self._http.block_on_close = False
@@ -156,6 +88,24 @@ class KfpServer:
 
     def sent(self, method: str, path: str) -> list[Request]:
         return [r for r in self.requests if r.method == method and r.path == PREFIX + path]
+
+    def plan(self, run_id: str, *looks: Look) -> None:
+        """From now on the run is so, look by look."""
+        self._plans[run_id] = list(looks)
+
+    def fire(self, schedule_id: str, *looks: Look) -> str:
+        """The clock starts a run of a schedule."""
+        schedule = self.schedules[schedule_id]
+        kept = ("experiment_id", "pipeline_spec", "pipeline_version_reference", "runtime_config")
+        run = {name: schedule[name] for name in kept if name in schedule}
+        run["display_name"] = f"{schedule['display_name']}-{len(self.runs) + 1}"
+        self.plans.insert(0, list(looks))
+        return str(self._start({**run, "recurring_run_id": schedule_id})["run_id"])
+
+    def collect(self, run_id: str) -> None:
+        """Kubernetes deletes the workflow of a run: KFP's knowledge of it stands still."""
+        self._look(run_id)
+        self._collected.add(run_id)
 
     # --- what KFP does ----------------------------------------------------------------------
 
@@ -180,41 +130,138 @@ class KfpServer:
             case ("GET", ["pipelines", pipeline, "versions"]):
                 found = [v for v in self.versions if v["pipeline_id"] == pipeline]
                 return {"pipeline_versions": found[::-1][: int(request.query["page_size"])]}
+            case ("GET", ["pipelines", _, "versions", version]):
+                return next((v for v in self.versions if v["pipeline_version_id"] == version), None)
             case ("GET", ["runs"]):
-                wanted = request.query["experiment_id"]
-                found = [r for r in self.runs.values() if r.get("experiment_id") == wanted]
-                return {"runs": found[::-1]}
+                return self._page_of_runs(request)
             case ("POST", ["runs"]):
-                run = {"run_id": _id(), "state": "PENDING", "created_at": NOW, **body}
-                return self.runs.setdefault(run["run_id"], run)
+                self._check_run(body)
+                return self._start(body)
             case ("GET", ["runs", run_id]) if run_id in self.runs:
-                if self.script:
-                    change = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-                    self.runs[run_id].update(change)
-                return self.runs[run_id]
+                return self._look(run_id)
             case ("POST", ["runs", run_id, "terminate"]) if run_id in self.runs:
-                self.runs[run_id]["state"] = "CANCELING"
-                return {}
+                return self._terminate(run_id)
             case ("GET", ["recurringruns"]):
-                return self._page_of_schedules(request)
+                return self._page("recurringRuns", list(self.schedules.values()), request)
             case ("POST", ["recurringruns"]):
                 status = f"{body['mode']}D"
-                made = {"recurring_run_id": _id(), "status": status, "created_at": NOW, **body}
+                made = {
+                    "recurring_run_id": _id(),
+                    "status": status,
+                    "created_at": NOW,
+                    **body,
+                }
                 return self.schedules.setdefault(made["recurring_run_id"], made)
             case ("POST", ["recurringruns", one, action]) if one in self.schedules:
                 self.schedules[one]["status"] = f"{action.upper()}D"
                 return {}
             case ("DELETE", ["recurringruns", one]) if one in self.schedules:
-                del self.schedules[one]
-                return {}
+                return self._delete_schedule(one, request.query.get("propagation_policy"))
         return None
 
-    def _page_of_schedules(self, request: Request) -> dict[str, Any]:
+    # --- runs -------------------------------------------------------------------------------
+
+    def _check_run(self, body: dict[str, Any]) -> None:
+        """KFP wraps what is wrong with a run into an internal error, but for the experiment."""
+        if not body.get("display_name"):
+            raise _internal("conversion error", "Invalid input error: Run name cannot be empty")
+        known = {each["experiment_id"] for each in self.experiments}
+        if known and body.get("experiment_id") not in known:
+            message = f"ResourceNotFoundError: Experiment {body.get('experiment_id')} not found"
+            raise Refusal(404, 5, f"Failed to create a new run: {message}")
+        spec = body.get("pipeline_spec")
+        if spec is not None and "pipelineInfo" not in (spec.get("pipeline_spec") or spec):
+            raise _internal("its manifest", "InvalidInputError: unknown template format")
+
+    def _start(self, body: dict[str, Any]) -> dict[str, Any]:
+        now = datetime.fromisoformat(NOW) + timedelta(seconds=len(self.runs))
+        created = f"{now:%Y-%m-%dT%H:%M:%SZ}"
+        run = {
+            "run_id": _id(),
+            "state": "PENDING",
+            "storage_state": "AVAILABLE",
+            "created_at": created,
+            "scheduled_at": created,
+            "finished_at": NEVER,
+            "service_account": "pipeline-runner",
+            "state_history": [{"update_time": created, "state": "PENDING"}],
+            **body,
+        }
+        self._plans[run["run_id"]] = self.plans.pop(0) if self.plans else []
+        return self.runs.setdefault(run["run_id"], run)
+
+    def _look(self, run_id: str) -> dict[str, Any]:
+        run, plan = self.runs[run_id], self._plans[run_id]
+        if plan and run_id not in self._collected:
+            self._set(run, plan.pop(0) if len(plan) > 1 else plan[0])
+        return run
+
+    def _set(self, run: dict[str, Any], look: Look) -> None:
+        if run["state_history"][-1]["state"] != look.state:
+            run["state_history"].append({"update_time": NOW, "state": look.state})
+        run["state"] = look.state
+        run["finished_at"] = NOW if look.state in ENDED else NEVER
+        if look.parts:
+            nodes = Nodes(f"nas-{run['run_id'][:5]}", run["run_id"], look.parts, self.wraps)
+            self._nodes[run["run_id"]] = nodes
+            run["run_details"] = {"task_details": nodes.tasks}
+
+    def _terminate(self, run_id: str) -> dict[str, Any]:
+        run = self.runs[run_id]
+        if run["state"] in (*ENDED, "CANCELING"):
+            message = f"Invalid input error: Failed to terminate a run {run_id}. Row not found"
+            raise Refusal(400, 3, f"Failed to terminate a run: {message}")
+        run["state"] = "CANCELING"
+        parts = self._nodes[run_id].parts if run_id in self._nodes else ()
+        ends = [Look("FAILED", cancelled(parts))] if self.stops else []
+        self._plans[run_id] = [Look("CANCELING"), *ends]
+        if run_id in self._collected:
+            message = "error terminating its workflow: workflows.argoproj.io not found"
+            raise Refusal(
+                500, 13, f"InternalServerError: Failed to terminate a run due to {message}"
+            )
+        return {}
+
+    def log(self, run_id: str, pod: str) -> str:
+        """KFP answers 200 before it has looked; the error follows in the text."""
+        nodes = self._nodes.get(run_id)
+        for name, ids in nodes.pods.items() if nodes else ():
+            workflow, _, number = ids[-1].rpartition("-")
+            pods = (ids[-1], f"{workflow}-retry-system-container-impl-{number}")
+            if pod in pods and name in self.logs:
+                return self.logs[name]
+        return json.dumps({"error_message": f"Failed to read logs for run {run_id}"})
+
+    def _page_of_runs(self, request: Request) -> dict[str, Any]:
+        query = request.query
+        assert query["sort_by"] == "created_at desc"
+        found = [r for r in self.runs.values() if r["experiment_id"] == query["experiment_id"]]
+        for run in found:
+            if len(self._plans[run["run_id"]]) == 1:  # else it changes when it is looked at
+                self._look(run["run_id"])
+        for same in json.loads(query.get("filter", "{}")).get("predicates", []):
+            assert same["operation"] == "EQUALS"
+            found = [run for run in found if run.get(same["key"]) == same["stringValue"]]
+        found.sort(key=lambda run: str(run.get("created_at")), reverse=True)
+        return self._page("runs", found, request)
+
+    # --- the rest ---------------------------------------------------------------------------
+
+    def _delete_schedule(self, schedule_id: str, policy: str | None) -> dict[str, Any]:
+        """Kubernetes collects the workflows that belong to it, unless they are made orphans."""
+        del self.schedules[schedule_id]
+        if policy != "ORPHAN":
+            runs = [r for r in self.runs.values() if r.get("recurring_run_id") == schedule_id]
+            for run in runs:
+                if run["state"] not in ENDED:
+                    self.collect(run["run_id"])
+        return {}
+
+    def _page(self, key: str, things: list[Any], request: Request) -> dict[str, Any]:
         first = int(request.query.get("page_token", "0"))
-        found = list(self.schedules.values())[first : first + self.page]
-        following = first + self.page
-        more = {"next_page_token": str(following)} if following < len(self.schedules) else {}
-        return {"recurringRuns": found, "total_size": len(self.schedules), **more}
+        following = first + min(self.page, int(request.query["page_size"]))
+        more = {"next_page_token": str(following)} if following < len(things) else {}
+        return {key: things[first:following], "total_size": len(things), **more}
 
     @staticmethod
     def _named(things: list[dict[str, Any]], request: Request) -> list[dict[str, Any]]:
@@ -228,81 +275,20 @@ class KfpServer:
         return thing
 
     def _add_version(self, pipeline: str, name: str) -> dict[str, Any]:
-        version = {"pipeline_id": pipeline, "pipeline_version_id": _id(), "display_name": name}
+        version = {
+            "pipeline_id": pipeline,
+            "pipeline_version_id": _id(),
+            "display_name": name,
+        }
         return self._add(self.versions, version)
+
+
+def _internal(where: str, message: str) -> Refusal:
+    whole = (
+        f"Failed to create a new run: InternalServerError: Failed to create a run due to {where}"
+    )
+    return Refusal(500, 13, f"{whole}: {message}")
 
 
 def _id() -> str:
     return str(uuid.uuid4())
-
-
-class _Handler(BaseHTTPRequestHandler):
-    kfp: KfpServer
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self._serve()
-
-    do_POST = do_DELETE = do_GET
-
-    def _serve(self) -> None:
-        kfp = self.kfp
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        address = urlsplit(self.path)
-        query = parse_qs(address.query, keep_blank_values=True)
-        operation = kfp.contract.operation(self.command, address.path)
-        errors = ["no such operation"]
-        if operation is not None:
-            errors = kfp.contract.request_errors(operation, query, self.headers, body)
-        if operation is None or errors:
-            kfp.violations += [f"{self.command} {self.path}: {error}" for error in errors]
-            self._send_json(400, {"code": 3, "message": "; ".join(errors)})
-            return
-        is_json = body and self.headers.get_content_type() == "application/json"
-        request = Request(
-            self.command,
-            address.path,
-            {name: values[0] for name, values in query.items()},
-            self.headers,
-            json.loads(body) if is_json else body,
-        )
-        kfp.requests.append(request)
-        if self._sent_fault(kfp, request):
-            return
-        if kfp.token is not None and self.headers["Authorization"] != f"Bearer {kfp.token}":
-            self._send_json(401, {"code": 16, "message": "no valid token"})
-            return
-        answer = kfp.answer(request)
-        if answer is None:
-            self._send_json(404, {"code": 5, "message": f"{address.path} not found"})
-            return
-        errors = kfp.contract.answer_errors(operation, answer)
-        kfp.violations += [f"answer to {self.command} {self.path}: {error}" for error in errors]
-        self._send_json(200, answer)
-
-    def _sent_fault(self, kfp: KfpServer, request: Request) -> bool:
-        fault = kfp.fault
-        if fault is None or fault.where not in request.path or fault.count == 0:
-            return False
-        if fault.count is not None:
-            fault.count -= 1
-        time.sleep(fault.hang_s)
-        self._send(fault.status, fault.body.encode(), fault.kind, fault.headers)
-        return True
-
-    def _send_json(self, status: int, answer: Any) -> None:
-        self._send(status, json.dumps(answer).encode(), "application/json", {})
-
-    def _send(self, status: int, body: bytes, kind: str, headers: dict[str, str]) -> None:
-        try:
-            self.send_response(status)
-            for name, value in {"Content-Type": kind, **headers}.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-        except OSError:
-            self.close_connection = True  # the client has given up
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing."""

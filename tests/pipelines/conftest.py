@@ -1,0 +1,31 @@
+"""A stand-in for KFP's API server, for the tests of the commands that talk to one."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kfp_server import KfpServer
+
+from pipelines import cluster, tracked_runs
+
+
+@pytest.fixture(scope="session")
+def swagger(offline_data: Path) -> Path:
+    path = offline_data.parent / "kfp" / "kfp_api_v2beta1.swagger.json"
+    if not path.is_file():
+        pytest.skip(f"there is no contract of KFP beside NAS_TEST_DATA ({path.name})")
+    return path
+
+
+@pytest.fixture
+def kfp(swagger: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpServer]:
+    for name in [name for name in os.environ if name.startswith(("KF_PIPELINES", "NAS_KFP"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(cluster, "_PAUSE_S", 0.01)
+    tracked_runs._unreachable.cache_clear()
+    server = KfpServer(swagger)
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
+    yield server
+    server.close()
+    assert server.violations == []

@@ -1,0 +1,217 @@
+"""Schedules on Kubeflow, against a server that checks every request by KFP's own contract."""
+
+import json
+
+from kfp_commands import IMAGE, QUICK, SCHEDULE, TRACKED, done, nas, only, refused
+from kfp_http import Fault, Request
+from kfp_nodes import Step
+from kfp_server import KfpServer, Look
+
+
+def test_a_schedule_never_catches_up_never_caches_and_runs_once_at_a_time(kfp: KfpServer) -> None:
+    result = nas(*SCHEDULE)
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == "At 03:00, only on Monday (UTC). The next times:"
+    assert all(line.endswith("03:00:00 UTC") for line in lines[1:4])
+    body = only(kfp.sent("POST", "/recurringruns")).body
+    assert body["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * 1"}}
+    assert (body["max_concurrency"], body["no_catchup"], body["mode"]) == ("1", True, "ENABLE")
+    text = json.dumps(body["pipeline_spec"])
+    assert '"cachingOptions": {}' in text
+    assert "enableCache" not in text
+    assert "config" in body["runtime_config"]["parameters"]
+
+
+def test_the_times_are_told_before_anything_is_made(kfp: KfpServer) -> None:
+    kfp.fault = Fault(500, '{"code": 13, "message": "database is away"}')
+    result = nas(*SCHEDULE)
+    assert result.exit_code == 1
+    assert "only on Monday" in result.stdout
+    assert kfp.schedules == {}
+
+
+def test_five_fields_are_refused(kfp: KfpServer) -> None:
+    message = refused(*SCHEDULE[:-1], "--cron=0 3 * * 1")
+    assert "'0 0 3 * * 1'" in message
+    assert kfp.requests == []
+
+
+def test_a_schedule_of_a_pinned_version(kfp: KfpServer) -> None:
+    done(*SCHEDULE, "--pipeline=p", "--paused")
+    body = only(kfp.sent("POST", "/recurringruns")).body
+    assert body["mode"] == "DISABLE"
+    assert body["pipeline_version_reference"] == {
+        key: kfp.versions[0][key] for key in ("pipeline_id", "pipeline_version_id")
+    }
+
+
+def test_a_schedule_of_the_latest_version(kfp: KfpServer) -> None:
+    create = ("schedule", "create", "--name=w", "--cron=0 0 3 * * 1", "--latest")
+    assert "--pipeline: is needed with --latest" in refused(*create)
+    message = nas(*create, "--pipeline=p").stderr
+    assert "--pipeline = p: there is no pipeline of that name" in message
+    assert "--preset = paper: is in the version" in refused(
+        *create, "--pipeline=p", "--preset=paper"
+    )
+    assert "--set = nonsense" in refused(*create, "--pipeline=p", "--set=nonsense")
+    message = refused(*create, "--pipeline=p", "--set=tracking.uri=http://me:hunter2@mlflow")
+    assert "tracking.uri = http://me:***@mlflow: holds a user name, a password" in message
+    kfp.pipelines.append({"pipeline_id": "p1", "display_name": "p"})
+    done(*create, "--pipeline=p", "--set=seed=1", "--set=data.source=npz:a b.npz")
+    body = only(kfp.sent("POST", "/recurringruns")).body
+    assert body["pipeline_version_reference"] == {"pipeline_id": "p1"}
+    assert body["runtime_config"]["parameters"] == {"overrides": "seed=1 'data.source=npz:a b.npz'"}
+
+
+def test_a_name_is_given_to_one_schedule(kfp: KfpServer) -> None:
+    made = done(*SCHEDULE)
+    result = nas(*SCHEDULE)
+    assert result.exit_code == 2
+    assert f"--name = weekly: is taken by {made['schedule_id']}" in result.stderr
+
+
+def test_schedules_are_listed_with_their_last_run(kfp: KfpServer) -> None:
+    kfp.page = 2
+    made = done(*SCHEDULE)
+    for name in ("b", "c"):
+        done("schedule", "create", IMAGE, TRACKED, f"--name={name}", "--cron=0 0 4 * * *")
+    kfp.fire(made["schedule_id"], Look("SUCCEEDED"))
+    newest = kfp.fire(made["schedule_id"], Look("FAILED"))
+    kfp.schedules["old"] = {
+        "recurring_run_id": "old",
+        "display_name": "from the pages",
+        "trigger": {"cron_schedule": {"cron": "0 3 * * 1"}},
+        "status": "ENABLED",
+    }
+    told = {each["name"]: each for each in done("schedule", "list")}
+    assert list(told) == ["weekly", "b", "c", "from the pages"]
+    assert told["weekly"]["last_run"] == {"run_id": newest, "state": "FAILED"}
+    assert told["weekly"]["when"] == "At 03:00, only on Monday"
+    assert told["weekly"]["next"][0].endswith("03:00:00 UTC")
+    assert told["b"]["last_run"] is None
+    assert told["from the pages"]["when"] == "0 3 * * 1"
+    header, first, *_ = nas("schedule", "list").stdout.splitlines()
+    assert header.split() == ["name", "when", "next", "state", "last", "run", "id"]
+    assert first.index("At 03:00") == header.index("when")
+
+
+def test_no_schedules(kfp: KfpServer) -> None:
+    assert "nas schedule create" in nas("schedule", "list").stdout
+    assert done("schedule", "list") == []
+
+
+def test_pause_resume_and_delete_by_name_or_id(kfp: KfpServer) -> None:
+    made = done(*SCHEDULE)
+    schedule_id = made["schedule_id"]
+    assert made["state"] == "ENABLED"
+    assert nas("schedule", "pause", "weekly").exit_code == 0
+    assert done("schedule", "list")[0]["state"] == "DISABLED"
+    assert done("schedule", "list")[0]["next"] == []
+    assert done("schedule", "resume", schedule_id)["done"] == "resumed"
+    assert done("schedule", "list")[0]["state"] == "ENABLED"
+    assert "no such schedule" in refused("schedule", "delete", "monthly")
+    kfp.schedules["twin"] = {"recurring_run_id": "twin", "display_name": "weekly"}
+    message = refused("schedule", "delete", "weekly")
+    assert schedule_id in message
+    assert "twin" in message
+    done("schedule", "delete", "twin")
+    assert list(kfp.schedules) == [schedule_id]
+
+
+# --- delete, while a run of it is going on --------------------------------------------------
+
+RUNNING = Look("RUNNING", (Step("prepare-data"), Step("search", "RUNNING")))
+SUCCEEDED = Look("SUCCEEDED", (Step("prepare-data"), Step("search")))
+
+
+def test_a_schedule_whose_runs_go_on_is_not_deleted_with_them(kfp: KfpServer) -> None:
+    schedule_id = done(*SCHEDULE)["schedule_id"]
+    ended, going_on = kfp.fire(schedule_id, SUCCEEDED), kfp.fire(schedule_id, RUNNING)
+    message = refused("schedule", "delete", "weekly")
+    assert f"weekly-2 ({going_on})" in message
+    assert ended not in message
+    assert "--when-idle" in message
+    assert "--with-runs" in message
+    assert kfp.schedules[schedule_id]["status"] == "ENABLED"
+    assert "shown as running for ever" in nas("schedule", "delete", "--help").stdout
+    assert "contradicts" in refused("schedule", "delete", "weekly", "--when-idle", "--with-runs")
+
+
+def test_a_run_that_starts_meanwhile_is_not_killed(kfp: KfpServer) -> None:
+    schedule_id = done(*SCHEDULE)["schedule_id"]
+    started: list[str] = []
+    kfp.before = lambda request: (
+        started.append(kfp.fire(schedule_id, RUNNING, SUCCEEDED))
+        if request.method == "DELETE"
+        else None
+    )
+    assert done("schedule", "delete", "weekly")["done"] == "deleted"
+    assert kfp.schedules == {}
+    assert nas("status", started[0], "--wait", QUICK).exit_code == 0
+
+
+def test_a_schedule_is_deleted_when_its_runs_have_ended(kfp: KfpServer) -> None:
+    schedule_id = done(*SCHEDULE)["schedule_id"]
+    run_id = kfp.fire(schedule_id, RUNNING)
+    looks: list[str] = []
+
+    def end(request: Request) -> None:
+        if request.path.endswith("/runs") and request.method == "GET":
+            looks.append(kfp.schedules[schedule_id]["status"])
+            if len(looks) == 4:
+                kfp.plan(run_id, SUCCEEDED)
+
+    kfp.before = end
+    result = nas("schedule", "delete", "weekly", "--when-idle", QUICK, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"schedule_id": schedule_id, "done": "deleted"}
+    assert looks[1:] == ["DISABLED", "DISABLED", "DISABLED"]  # no further run starts meanwhile
+    assert result.stderr.count("waiting for the end of weekly-1") == 1
+    assert kfp.schedules == {}
+    assert kfp.runs[run_id]["state"] == "SUCCEEDED"
+
+
+def test_a_wait_for_the_runs_of_a_schedule_has_an_end(kfp: KfpServer) -> None:
+    schedule_id = done(*SCHEDULE)["schedule_id"]
+    kfp.fire(schedule_id, RUNNING)
+    message = refused(
+        *("schedule", "delete", "weekly", "--when-idle", QUICK, "--json", "--idle-within=0.3"),
+        status=1,
+    )
+    assert "Not deleted: weekly-1" in message
+    assert kfp.schedules[schedule_id]["status"] == "DISABLED"
+
+
+def test_a_schedule_is_deleted_with_its_runs_when_that_is_asked_for(kfp: KfpServer) -> None:
+    schedule_id = done(*SCHEDULE)["schedule_id"]
+    run_id = kfp.fire(schedule_id, RUNNING)
+    result = nas("schedule", "delete", "weekly", "--with-runs", QUICK, "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told == {"schedule_id": schedule_id, "done": "deleted", "runs_canceled": [run_id]}
+    assert kfp.runs[run_id]["state"] == "FAILED"
+    assert done("status", run_id)["state"] == "CANCELED"
+    assert kfp.schedules == {}
+
+
+def test_a_schedule_stays_where_a_run_of_it_does_not_stop(kfp: KfpServer) -> None:
+    schedule_id = done(*SCHEDULE)["schedule_id"]
+    kfp.fire(schedule_id, RUNNING)
+    kfp.stops = False
+    arguments = ("schedule", "delete", "weekly", "--with-runs", QUICK, "--end-within=1")
+    result = nas(*arguments)
+    assert result.exit_code == 1
+    assert "Not deleted" in result.stderr
+    assert schedule_id in kfp.schedules
+
+
+def test_a_run_whose_workflow_is_gone_stands_in_nobodys_way(kfp: KfpServer) -> None:
+    """As when somebody has deleted the workflow by hand: KFP calls the run RUNNING for ever."""
+    schedule_id = done(*SCHEDULE)["schedule_id"]
+    run_id = kfp.fire(schedule_id, RUNNING)
+    kfp.collect(run_id)
+    result = nas("schedule", "delete", "weekly", "--with-runs", QUICK)
+    assert result.exit_code == 0, result.output
+    assert "its workflow is gone" in result.stdout
+    assert kfp.schedules == {}
