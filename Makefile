@@ -14,7 +14,7 @@ BUILD_ARGS ?=
 RUN_ARGS ?=
 
 .PHONY: help install run test test-services lint type compile golden lock manifests-audit audit clean \
-  image image-test image-sbom
+  image image-test image-sbom test-cluster
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -65,6 +65,10 @@ image:  ## the image of the steps, by podman or docker (docs/image.md)
 image-test: $(STAMP)  ## nas doctor and more in the image, as several users, with a read-only root
 	@NAS_TEST_CLUSTER=1 NAS_TEST_IMAGE=$(IMAGE) NAS_TEST_ENGINE="$(ENGINE)" NAS_TEST_RUN_ARGS="$(RUN_ARGS)" \
 	  $(BIN)/python -m pytest tests/image -rP $(ARGS)
+
+test-cluster: $(STAMP)  ## whole pipelines on pods, as Kubeflow runs them, with faults (docs/testing.md)
+	@$(ENGINE) image inspect $(IMAGE) >/dev/null 2>&1 || $(MAKE) image
+	@NAS_TEST_IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/cluster --cluster $(ARGS)
 
 image-sbom:  ## the packages in the image, in CycloneDX's form: dist/sbom.cdx.json
 	@mkdir -p dist

@@ -87,7 +87,7 @@ def server(engine: None) -> Iterator[s3.S3Server]:
         made.remove()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def gate(server: s3.S3Server) -> Iterator[Gate]:
     """The way to KFP's store; it can be shut."""
     made = Gate(server.port)
@@ -95,9 +95,18 @@ def gate(server: s3.S3Server) -> Iterator[Gate]:
     made.shut()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
+def opened(gate: Gate) -> Iterator[None]:
+    yield
+    gate.open()
+
+
+@pytest.fixture(scope="module")
 def make_cluster(
-    server: s3.S3Server, gate: Gate, code: dict[str, Path], tmp_path: Path
+    server: s3.S3Server,
+    gate: Gate,
+    code: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Make]:
     """Makes a cluster with given options; what still runs at the end is ended."""
     clusters: list[Cluster] = []
@@ -105,7 +114,7 @@ def make_cluster(
     def make(*, scheme: str = "minio", **options: object) -> Cluster:
         address = f"127.0.0.1:{gate.port}"
         store = ArtifactStore(server.client(f"http://{address}"), address, scheme=scheme)
-        folder = tmp_path / f"cluster-{len(clusters)}"
+        folder = tmp_path_factory.mktemp("cluster")
         chosen = Options(read_only=code, **options)  # type: ignore[arg-type]
         clusters.append(Cluster(folder, store, options=chosen))
         return clusters[-1]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from cluster import Cluster, Fault, Run
-from cluster.argo import KFP_2_16, RetryStrategy
+from cluster.nodes import KFP_2_16, RetryStrategy
 from cluster.spec import Pipeline
 from cluster.store import Gate
 from kfp import compiler, dsl, kubernetes

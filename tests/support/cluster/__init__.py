@@ -6,7 +6,8 @@ as the real one. Each rule names what it copies: `K:` is kubeflow/pipelines 2.17
 docs/testing.md. There is no scheduler, no quota and no network policy.
 """
 
-from cluster.kubeflow import Cluster, Fault, Options, Run
+from cluster.kubeflow import Cluster, Fault, Options
 from cluster.pod import Pod
+from cluster.runs import Run
 
 __all__ = ["Cluster", "Fault", "Options", "Pod", "Run"]

@@ -13,8 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from cluster.argo import Node, Phase
-from cluster.kubeflow import Cluster, Run
+from cluster.kubeflow import Cluster
+from cluster.nodes import Node, Phase
+from cluster.runs import Run
 from cluster.spec import Json, Pipeline
 
 _STATES = {

@@ -12,7 +12,8 @@ import s3
 from mlflow_server import MlflowServer
 from postgres import Postgres
 
-from cluster.kubeflow import Cluster, Run
+from cluster.kubeflow import Cluster
+from cluster.runs import Run
 from cluster.spec import Pipeline
 from cluster.store import Gate
 

@@ -1,0 +1,182 @@
+"""`nas submit`, `status`, `cancel`, `retry` and `schedule delete` against the cluster's API."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster import Cluster, Fault, Pod, Run
+from cluster.api import Api
+from cluster.checks import check_registry, nothing_is_running, tracked_statuses
+from cluster.surroundings import Surroundings
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+Nas = Callable[..., "subprocess.CompletedProcess[str]"]
+S3 = "s3://nas-state/commands"
+
+
+class Place:
+    """A cluster with its API, and `nas` as a person calls it."""
+
+    def __init__(
+        self, cluster: Cluster, surroundings: Surroundings, image: str, name: str, home: Path
+    ) -> None:
+        self.cluster, self.surroundings, self.name = cluster, surroundings, name
+        self.api = Api(cluster)
+        self._image, self._home = image, home
+        self.url = surroundings.furnish(cluster)
+
+    def nas(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "pipelines.cli", *arguments, "--host", self.api.url],
+            cwd=self._home,
+            env={**os.environ, "COLUMNS": "120", "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+
+    def submitted(self, **changed: Any) -> list[str]:
+        """The arguments of a submission."""
+        settings = {key.replace("__", "."): value for key, value in changed.items()}
+        asked = self.surroundings.settings(self.name, {"cluster.state": S3, **settings})
+        return [*(part for one in asked for part in ("--set", one)), "--image", self._image]
+
+    def runs(self) -> list[Run]:
+        return list(self.cluster.runs.values())
+
+
+@pytest.fixture
+def place(
+    make_cluster: Callable[..., Cluster],
+    surroundings: Surroundings,
+    image: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> Iterator[Place]:
+    made = Place(make_cluster(), surroundings, image, request.node.name[:60], tmp_path)
+    yield made
+    made.api.close()
+
+
+def is_searching(pod: Pod) -> bool:
+    return " child 1 of" in pod.text()
+
+
+def test_cancelled_and_retried_a_run_is_whole(place: Place) -> None:
+    """N2, N8, H4: after 0.05 s nothing of the pods is left, and the exit task does not run."""
+    done: list[subprocess.CompletedProcess[str]] = []
+
+    def cancel(pod: Pod) -> None:
+        # By another process than the pod's, as everybody else does.
+        run = place.runs()[0]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipelines.cli", "cancel", run.id, "--host", place.api.url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        place.cancelling = process  # type: ignore[attr-defined]
+
+    place.cluster.faults.append(Fault("search", cancel, when=is_searching))
+    submitted = place.nas(
+        "submit", *place.submitted(search__budget__children=4, search__child__max_steps=200)
+    )
+    assert submitted.returncode == 0, submitted.stderr
+    (run,) = place.runs()
+    assert run.wait(300) == "FAILED"
+    said, _ = place.cancelling.communicate(timeout=120)  # type: ignore[attr-defined]
+    assert "has been cancelled" in said, said
+    assert "close-run" not in [pod.task for pod in run.pods]
+    nothing_is_running(place.surroundings, place.name)
+    assert tracked_statuses(place.surroundings, place.name)[run.id.replace("-", "")] == "KILLED"
+    trials = place.surroundings.trials(place.url)
+    finished = sum(state == "COMPLETE" for _, _, state in trials)
+    assert finished >= 1
+    assert not [one for one in trials if one[2] == "RUNNING"], trials
+
+    done.append(place.nas("retry", run.id, "--wait", "--poll", "1"))
+    assert done[0].returncode == 0, done[0].stdout + done[0].stderr
+    _, again = place.runs()
+    check_registry(place.surroundings, place.name, run)
+    nothing_is_running(place.surroundings, place.name)
+    statuses = tracked_statuses(place.surroundings, place.name)
+    assert {key.partition(".")[0] for key in statuses} == {run.id.replace("-", "")}
+    assert set(statuses.values()) == {"FINISHED"}
+    trials = place.surroundings.trials(place.url)
+    assert sum(state == "COMPLETE" for _, _, state in trials) == 8
+    (data,) = (pod for pod in again.pods if pod.task == "prepare-data")
+    assert data.poll() == 0
+
+
+def test_a_lost_run_is_retried_by_the_waiting_submit(place: Place) -> None:
+    """N9 once more: what nothing within the run can catch is tried again from outside."""
+    place.cluster.faults.append(
+        Fault(
+            "train-final",
+            lambda pod: pod.terminate("evicted"),
+            when=lambda pod: pod.work() is not None,
+        )
+    )
+    done = place.nas("submit", *place.submitted(), "--wait", "--retries", "1", "--poll", "1")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    first, second = place.runs()
+    assert (first.state, second.state) == ("FAILED", "SUCCEEDED")
+    assert "train-final" in said
+    nothing_is_running(place.surroundings, place.name)
+    check_registry(place.surroundings, place.name, first)
+    trials = place.surroundings.trials(place.url)
+    assert sum(state == "COMPLETE" for _, _, state in trials) == 4
+
+
+def test_status_tells_the_tasks_and_why_one_failed(place: Place) -> None:
+    """H4, N4."""
+    done = place.nas(
+        "submit",
+        *place.submitted(data__source="npz:s3://nas-data/nothing.npz"),
+        "--wait",
+        "--poll",
+        "1",
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    (run,) = place.runs()
+    told = json.loads(place.nas("status", run.id, "--json").stdout)
+    assert told["state"] == "FAILED"
+    (failed,) = told["failed"]
+    assert failed["kind"] == "input"
+    assert "nothing.npz" in failed["error"]
+    states = {task["name"]: task["state"] for task in told["tasks"]}
+    assert states["prepare-data"] == "FAILED"
+    assert not {name for name in states if "driver" in name or "executor" in name}
+    refused = place.nas("retry", run.id)
+    assert refused.returncode == 2
+    assert "refused for its input" in refused.stderr
+
+
+def test_a_schedule_is_not_deleted_with_a_run_of_it(place: Place) -> None:
+    """N7."""
+    schedule = ("--name", "weekly", "--cron", "0 0 3 * * 1", "--kind", "search")
+    made = place.nas(
+        "schedule", "create", *place.submitted(search__budget__children=400), *schedule
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    (schedule_id,) = place.api.schedules
+    run = place.api.tick(schedule_id)
+    refused = place.nas("schedule", "delete", "weekly")
+    assert refused.returncode != 0
+    assert run.id in refused.stdout + refused.stderr
+    assert schedule_id in place.api.schedules
+    assert not run.abandoned
+    cancelled = place.nas("cancel", run.id, "--poll", "1")
+    assert cancelled.returncode == 0, cancelled.stdout + cancelled.stderr
+    assert place.nas("schedule", "delete", "weekly").returncode == 0
+    assert not place.api.schedules
+    nothing_is_running(place.surroundings, place.name)
