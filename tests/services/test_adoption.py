@@ -1,9 +1,10 @@
 """Kubeflow's MLflow plugin makes the runs, and the steps write to them.
 
-The plugin makes one run for the pipeline and one below it for each task; a pod is given the id of
-its own (`MLFLOW_RUN_ID`), and Kubeflow's launcher ends it. Here the runs are made as the plugin
-does it, and three steps are started as pods are: each a process of its own, with nothing in common
-but the artifacts that Kubeflow carries from one to the next.
+The plugin makes one run for the pipeline, one below it for each group of tasks (exit handler,
+branch, loop), and one for each task below its group; a pod is given the id of its own
+(`MLFLOW_RUN_ID`), and Kubeflow's launcher ends it. Here the runs are made so, and three steps are
+started as pods are: each a process of its own, with nothing in common but the artifacts that
+Kubeflow carries from one to the next. Then the exit task closes what is open.
 """
 
 import json
@@ -16,6 +17,8 @@ from typing import Any
 
 import pytest
 from services import Services
+
+from components.closing import Closed, close_run, status_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -61,8 +64,11 @@ def adopted(services: Services) -> Iterator[Adopted]:
         client = mlflow.MlflowClient(services.mlflow.uri)
         experiment = client.create_experiment(EXPERIMENT)
         given = {"pipeline": client.create_run(experiment, run_name="kfp-run").info.run_id}
+        tags = {"mlflow.parentRunId": given["pipeline"]}
+        group = client.create_run(experiment, run_name="kfp-exit-handler-1", tags=tags)
+        given["group"] = group.info.run_id
         for step in STEPS:
-            tags = {"mlflow.parentRunId": given["pipeline"]}
+            tags = {"mlflow.parentRunId": given["group"]}
             made = client.create_run(experiment, run_name=f"kfp-{step}", tags=tags)
             given[step] = made.info.run_id
         work_through(services, given, experiment)
@@ -148,7 +154,8 @@ def test_what_belongs_to_the_whole_run_is_on_the_one_above(adopted: Adopted) -> 
 
 
 def test_nothing_is_there_twice(adopted: Adopted) -> None:
-    names = {run.info.run_name for run in adopted.below("pipeline")}
+    assert [run.info.run_name for run in adopted.below("pipeline")] == ["kfp-exit-handler-1"]
+    names = {run.info.run_name for run in adopted.below("group")}
     assert names == {f"kfp-{step}" for step in STEPS}
     keys = [
         run.data.tags["nas.run_key"]
@@ -168,3 +175,25 @@ def test_our_runs_hang_below_those_of_the_plugin_and_end(adopted: Adopted) -> No
 
 def test_the_given_runs_are_left_for_the_launcher_to_end(adopted: Adopted) -> None:
     assert {adopted.run(name).info.status for name in adopted.given} == {"RUNNING"}
+
+
+def test_the_exit_task_leaves_the_given_runs_open_too_and_tells_why_it_ended(
+    adopted: Adopted, services: Services
+) -> None:
+    key = adopted.run("pipeline").data.tags["nas.run_key"]
+    done = close_run(
+        uri=services.mlflow.uri,
+        run_key=key,
+        experiment="ours",
+        status="FAILED",
+        reason="search: out of memory at 2 GiB",
+        kind="memory",
+    )
+    assert done == Closed(), "our own have ended by themselves"
+    for name in ("pipeline", *STEPS):
+        run = adopted.run(name)
+        assert run.info.status == "RUNNING"
+        assert run.data.tags["nas.end_reason"] == "search: out of memory at 2 GiB"
+    state = status_of(uri=services.mlflow.uri, run_key=key)
+    assert state is not None
+    assert state.open_keys == ()
