@@ -25,6 +25,7 @@ from nascore.errors import InputError, ServiceUnavailable
 from nascore.redaction import redact
 
 _SEND_S = 60.0
+_LOOK_S = 30.0  # the first step has other things to do
 _LATER = "`nas status RUN` or the next run closes it"
 _PATIENCE_S = 10.0  # for a database that is away
 _STUDY = "search/study.db"
@@ -85,6 +86,7 @@ def close_ended_runs(settings: Config) -> None:
             is_over=runs.is_over,
             before=_send_left_of,
             except_key=run_key(),
+            limit_s=_LOOK_S,
         ):
             count = len(ended.closed.run_ids)
             _say(f"run {ended.kfp_run_id}: {count} open MLflow runs closed: {ended.reason}")
