@@ -5,10 +5,14 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from components.run_state.reference import KEY
-from nascore.data.files import S3
+from nascore.data.files import S3, parse_s3
 from nascore.errors import InputError, OutsideError, Problem
+
+if TYPE_CHECKING:
+    from components.storage.client import Store
 
 _CONDITIONS = (
     "the store ignores the condition of a write ({}), so two pods could mix their states; use a "
@@ -16,29 +20,30 @@ _CONDITIONS = (
 )
 
 
-def check_state(root: str, *, trusted: bool = False) -> None:
+def check_state(root: str, *, trusted: bool = False, patience_s: float = 60.0) -> None:
     """Write, read, replace and remove a small object or file.
 
     Args:
         root: `s3://BUCKET/PREFIX`, or a folder.
         trusted: an earlier step has found the address right: a server that is away is waited for.
+        patience_s: for how long.
 
     Raises:
         InputError: with every problem that was found.
     """
     name = f".nas-check-{uuid.uuid4().hex}"
     if root.startswith(S3):
-        _check_store(f"{root.rstrip('/')}/{name}", trusted=trusted)
+        _check_store(f"{root.rstrip('/')}/{name}", trusted=trusted, patience_s=patience_s)
     else:
         _check_folder(Path(root), name)
 
 
 class _Findings:
-    """Problems, each with what was tried; the same problem is noted once."""
+    """Problems, each with all that failed for it."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._problems: dict[str, Problem] = {}
+        self._found: dict[str, tuple[Problem, list[str]]] = {}
 
     @contextlib.contextmanager
     def during(self, act: str) -> Iterator[None]:
@@ -46,26 +51,30 @@ class _Findings:
             yield
         except InputError as error:
             for problem in error.problems:
-                message = f"{act} failed: {problem.message}"
-                self._problems.setdefault(
-                    problem.message, Problem(problem.key, problem.value, message)
-                )
+                same = problem.message.partition(" (")[0]  # the details differ by the request
+                self._found.setdefault(same, (problem, []))[1].append(act)
 
     def add(self, message: str) -> None:
-        self._problems.setdefault(message, Problem(KEY, self._uri, message))
+        self._found[message] = (Problem(KEY, self._uri, message), [])
 
     def tell(self) -> None:
-        if self._problems:
-            raise InputError(list(self._problems.values()))
+        if self._found:
+            raise InputError([_with_acts(*found) for found in self._found.values()])
 
 
-def _check_store(uri: str, *, trusted: bool) -> None:
+def _with_acts(problem: Problem, acts: list[str]) -> Problem:
+    failed = f"{', '.join(acts)} failed: " if acts else ""
+    return Problem(problem.key, problem.value, failed + problem.message)
+
+
+def _check_store(uri: str, *, trusted: bool, patience_s: float) -> None:
     from components.storage.client import Store  # boto3: a third of a second
-    from components.storage.objects import fetch, list_objects, look
+    from components.storage.objects import fetch, look
     from components.storage.removal import remove
     from components.storage.writing import ObjectExists, put, put_if_absent, put_if_same
 
-    store, findings = Store(key=KEY, trusted=trusted), _Findings(uri)
+    store = Store(key=KEY, trusted=trusted, patience_s=patience_s)
+    findings = _Findings(uri)
 
     def refused(condition: str, write: Callable[[], str]) -> None:
         with findings.during(f"writing with {condition}"):
@@ -75,8 +84,8 @@ def _check_store(uri: str, *, trusted: bool) -> None:
             except ObjectExists:
                 pass
 
-    with findings.during("listing"):
-        list(list_objects(uri, store=store))
+    if not _may_list(uri, store):  # what else is wrong with the address is raised
+        findings.add("may not be listed with these credentials; grant s3:ListBucket")
     with findings.during("writing"):
         put(b"1", uri, store=store)
         with findings.during("reading"):
@@ -92,6 +101,23 @@ def _check_store(uri: str, *, trusted: bool) -> None:
         with findings.during("removing"):
             remove(uri, store=store)
     findings.tell()
+
+
+def _may_list(uri: str, store: "Store") -> bool:
+    from components.storage.client import code_of
+
+    bucket, key = parse_s3(uri)
+
+    def request(client: Any) -> bool:
+        try:
+            client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        except Exception as error:
+            if code_of(error) not in ("AccessDenied", "403"):
+                raise
+            return False
+        return True
+
+    return store.call(uri, request)
 
 
 def _check_folder(root: Path, name: str) -> None:

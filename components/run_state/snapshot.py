@@ -7,6 +7,7 @@ leading dot are temporary, and what SQLite keeps next to a database is part of t
 """
 
 import os
+import random
 import re
 import shutil
 import sqlite3
@@ -28,9 +29,10 @@ _LATER = ("outputs", "spool")  # what is needed of a step that has succeeded
 _SIDECAR = re.compile(r".+\.db-(wal|shm|journal)")
 _MAGIC = b"SQLite format 3\0"
 _GROWING = (".jsonl", ".log")
-_ATTEMPTS = 8
+_ATTEMPTS = 20
 _PAUSE_S = 0.01
 _LOCKED_S = 10.0
+_POLL_S = 0.05
 _DONE = 101  # SQLite's code for a copy that is complete
 _SETTLED_NS = 10**9  # file systems count time in steps; a later change might bear the same time
 
@@ -88,12 +90,13 @@ def take_snapshot(
     taken: dict[str, Taken] = {}
     last = ""
     for attempt in range(_ATTEMPTS):
-        time.sleep(attempt * _PAUSE_S)
         try:
             files, folders = _list(folder, done=done)
             stale = [path for path in _in_order(files) if _is_stale(folder, path, taken.get(path))]
             if taken.keys() == files.keys() and set(stale) <= {last}:
                 return Snapshot(tuple(taken[path] for path in sorted(taken)), tuple(folders))
+            if attempt > 1:
+                time.sleep(random.uniform(0, attempt * _PAUSE_S))  # no two writers in step with us
             taken = {path: item for path, item in taken.items() if path in files}
             for path in stale:
                 target = place / f"{attempt}-{len(taken)}-{files[path]}"
@@ -223,10 +226,10 @@ def _back_up(path: Path, target: Path) -> None:
 
     source_uri = f"file:{urllib.parse.quote(str(path.absolute()))}?mode=rw"
     try:
-        source = sqlite3.connect(source_uri, uri=True)
+        source = sqlite3.connect(source_uri, uri=True, timeout=_POLL_S)
         copy = sqlite3.connect(target)
         try:
-            source.backup(copy, progress=give_up, sleep=0.05)
+            source.backup(copy, progress=give_up, sleep=_POLL_S)
         finally:
             copy.close()
             source.close()
