@@ -97,6 +97,11 @@ def prepare(
     return resolved
 
 
+def plugins(config: "Config") -> "Thing":
+    """The part of a request that tells Kubeflow's own plugins what to leave alone."""
+    return {} if config.tracking.kfp_plugin else {"plugins_input": {"mlflow": {"disabled": True}}}
+
+
 def source(
     cluster: "Cluster", config: "Config", *, kind: str, image: str | None, pipeline: str | None
 ) -> "Thing":
@@ -165,6 +170,7 @@ def submit(
         "experiment_id": cluster.experiment(experiment or resolved.tracking.experiment),
         "runtime_config": {"parameters": {"config": dumps(resolved), "overrides": ""}},
         **source(cluster, resolved, kind=kind, image=image, pipeline=pipeline),
+        **plugins(resolved),
     }
     if service_account is not None:
         body["service_account"] = service_account

@@ -16,6 +16,7 @@ from pipelines.cluster_commands import (
     experiment_option,
     image_option,
     kind_option,
+    plugins,
     prepare,
     source,
 )
@@ -220,7 +221,7 @@ def _pinned(
 
     parameters = {"config": dumps(config), "overrides": ""}
     what = source(cluster, config, kind=kind, image=image, pipeline=pipeline)
-    return {"runtime_config": {"parameters": parameters}, **what}
+    return {"runtime_config": {"parameters": parameters}, **what, **plugins(config)}
 
 
 def _latest(cluster: "Cluster", pipeline: str, settings: tuple[str, ...]) -> "Thing":

@@ -97,6 +97,13 @@ def created_spec(kfp: KfpServer) -> Any:
     return only(kfp.sent("POST", "/runs")).body["pipeline_spec"]
 
 
+def test_kubeflows_mlflow_plugin_stays_turned_off(kfp: KfpServer) -> None:
+    run_id = failed_run(kfp, "--set=tracking.kfp_plugin=false")
+    done("retry", run_id)
+    assert [body["plugins_input"] for body in created(kfp)] == [{"mlflow": {"disabled": True}}] * 2
+    assert "plugins_input" not in kfp.runs[done(*WITH_STATE)["run_id"]]
+
+
 def test_a_run_of_a_schedule_is_retried_without_the_schedule(kfp: KfpServer) -> None:
     """Kubernetes would delete it with the schedule."""
     run_id = failed_run(kfp)

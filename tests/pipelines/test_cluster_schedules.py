@@ -23,6 +23,12 @@ def test_a_schedule_never_catches_up_never_caches_and_runs_once_at_a_time(kfp: K
     assert "config" in body["runtime_config"]["parameters"]
 
 
+def test_kubeflows_mlflow_plugin_can_be_turned_off_for_a_schedule(kfp: KfpServer) -> None:
+    done(*SCHEDULE, "--set=tracking.kfp_plugin=false")
+    body = only(kfp.sent("POST", "/recurringruns")).body
+    assert body["plugins_input"] == {"mlflow": {"disabled": True}}
+
+
 def test_the_times_are_told_before_anything_is_made(kfp: KfpServer) -> None:
     kfp.fault = Fault(500, '{"code": 13, "message": "database is away"}')
     result = nas(*SCHEDULE)
