@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_IMODE, S_ISREG
@@ -91,22 +91,21 @@ def take_snapshot(
     last = ""
     for attempt in range(_ATTEMPTS):
         try:
-            files, folders = _list(folder, done=done)
-            stale = [path for path in _in_order(files) if _is_stale(folder, path, taken.get(path))]
-            if taken.keys() == files.keys() and set(stale) <= {last}:
-                return Snapshot(tuple(taken[path] for path in sorted(taken)), tuple(folders))
-            if attempt > 1:
-                time.sleep(random.uniform(0, attempt * _PAUSE_S))  # no two writers in step with us
+            files, _ = _list(folder, done=done)
             taken = {path: item for path, item in taken.items() if path in files}
-            for path in stale:
-                target = place / f"{attempt}-{len(taken)}-{files[path]}"
+            for path in _stale(folder, files, taken):
+                target = place / f"{attempt}-{files[path]}"
                 taken[path], last = _take(folder / path, path, target, known.get(path)), path
+            files, folders = _list(folder, done=done)
+            if taken.keys() == files.keys() and set(_stale(folder, files, taken)) <= {last}:
+                return Snapshot(tuple(taken[path] for path in sorted(taken)), tuple(folders))
         except FileNotFoundError:  # removed since it was listed
             pass
         except OSError as error:
             raise OutsideError.of(
                 KEY, folder, f"cannot be read ({error}); free space or correct the rights"
             ) from error
+        time.sleep(random.uniform(0, attempt * _PAUSE_S))  # not in step with who writes
     raise FileChanged(last or str(folder))
 
 
@@ -151,13 +150,15 @@ def _is_wanted(path: Path) -> bool:
     return not path.name.startswith(".") and not _SIDECAR.fullmatch(path.name)
 
 
-def _in_order(files: Mapping[str, int]) -> Iterator[str]:
-    """Yield growing files first: events of work that the rest does not know would come twice.
+def _stale(folder: Path, files: Mapping[str, int], taken: Mapping[str, Taken]) -> list[str]:
+    """Return what is not taken as it is now.
 
-    Databases come last, since they change most often.
+    Growing files come first: events of work that the rest does not know would come twice. Databases
+    come last, since they change most often.
     """
     ranks = {path: 0 if _grows(path) else 2 if path.endswith(".db") else 1 for path in files}
-    return iter(sorted(files, key=lambda path: (ranks[path], path)))
+    paths = sorted(files, key=lambda path: (ranks[path], path))
+    return [path for path in paths if _is_stale(folder, path, taken.get(path))]
 
 
 def _grows(path: str) -> bool:

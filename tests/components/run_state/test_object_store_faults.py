@@ -81,7 +81,7 @@ def said(function: Callable[[], object], kind: type[InputError] = InputError) ->
 
 # --- killed -----------------------------------------------------------------------------------
 
-_NUM_KILLS = 16
+_NUM_KILLS = 12
 _LARGE = 9 * 2**20  # in two parts
 
 
