@@ -47,7 +47,7 @@ def clean_state(
 ) -> None:
     """Remove old states of runs from the place where steps on a cluster keep them.
 
-    A state that is written again meanwhile is skipped, and so is whatever is not the state of a run.
+    A state that is written again meanwhile is skipped, and so is whatever is no state of a run.
     Exit status 1: something could not be removed.
     """
     from components.run_state.cleaning import clean

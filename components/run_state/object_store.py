@@ -121,7 +121,8 @@ class ObjectState:
 
         Raises:
             StateTaken: another pod does this step now; nothing will be sent any more.
-            OutsideError: the store is away or refuses us; the state there is still the last one.
+            OutsideError: the store is away or refuses us, or a file cannot be read here; the state
+                there is still the last one.
         """
         with self._lock:
             if self._taken is not None:
@@ -133,6 +134,10 @@ class ObjectState:
                     return Pushed(num_bytes, time.monotonic() - start, num_files)
                 except FileChanged as error:
                     changed = str(error)
+                except OSError as error:
+                    raise OutsideError.of(
+                        KEY, self._folder, f"cannot be read or copied ({error}); free space"
+                    ) from error
             raise OutsideError.of(
                 KEY, self._folder / changed, "changes faster than it can be read; tried again later"
             )

@@ -1,4 +1,4 @@
-"""Whether a place for states can be used: every problem is told, and nothing is left there."""
+"""Whether a place for states can be used: every problem is reported, and nothing is left there."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_without_any_right(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "s3:DeleteObject" in writing_
 
 
-def test_every_request_that_is_refused_is_told(
+def test_every_request_that_is_refused_is_reported(
     root: str, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "_ATTEMPTS", 1)

@@ -158,7 +158,7 @@ def test_states_of_other_versions_are_ours(
     assert keys() == {}
 
 
-def test_a_pod_whose_state_is_removed_is_told(
+def test_a_pod_whose_state_is_removed_is_reported(
     root: str, push: Callable[..., ObjectState], tmp_path: Path, keys: Keys
 ) -> None:
     state = push("r1")

@@ -166,7 +166,7 @@ def test_uploads_that_were_cut_off_are_aborted(pod: Pod, s3: Any, root: str) -> 
 # --- two pods ---------------------------------------------------------------------------------
 
 
-def test_the_older_of_two_pods_is_told_and_removes_nothing(
+def test_the_older_of_two_pods_stops_and_removes_nothing(
     pod: Pod, keys: Keys, relay: Relay
 ) -> None:
     old, old_folder = pod("old")
@@ -228,12 +228,13 @@ def test_a_slow_removal_of_the_older_pod_hits_nothing_of_the_newer_one(
 
 
 def test_many_pods_at_once_leave_one_whole_state(pod: Pod) -> None:
-    """Each pulls and pushes a state of its own; what counts in the end is one of them, whole."""
+    """All pull, then all push states of their own: one of them counts, and the others are reported."""
     first, folder = pod("first")
     first.pull()
     fill(folder, a=b"0", b=b"0")
     first.push()
-    told = []
+    lost = []
+    all_pulled = threading.Barrier(6)
 
     def work(number: int) -> None:
         state, own = pod(f"pod{number}")
@@ -241,11 +242,12 @@ def test_many_pods_at_once_leave_one_whole_state(pod: Pod) -> None:
             try:
                 if turn == 0:
                     state.pull()
+                    all_pulled.wait(30)
                 content = b"%d.%d" % (number, turn)
                 fill(own, a=content, b=content)
                 state.push()
             except StateTaken:
-                told.append(number)
+                lost.append(number)
                 return
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
@@ -257,8 +259,8 @@ def test_many_pods_at_once_leave_one_whole_state(pod: Pod) -> None:
     last.pull()
     found = files_in(there)
     assert found["a"] == found["b"] != b"0"
-    assert int(found["a"].split(b".")[0]) not in told
-    assert len(told) >= 1
+    assert int(found["a"].split(b".")[0]) not in lost
+    assert len(lost) == 5
 
 
 def test_a_state_that_was_removed_is_not_written_again(
@@ -566,6 +568,18 @@ def test_without_rights(pod: Pod, monkeypatch: pytest.MonkeyPatch, keys: Keys) -
 def test_a_bucket_that_does_not_exist(tmp_path: Path, s3: Any) -> None:
     state = ObjectState("s3://nowhere/a", "r1", "search", tmp_path / "search")
     assert "there is no such bucket" in said(state.pull, OutsideError)
+
+
+def test_a_disk_that_is_full_is_reported(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    state, folder = pod("a")
+    state.pull()
+    fill(folder, a=b"1")
+
+    def refuse(**settings: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
+    assert "No space left on device); free space" in said(state.push, OutsideError)
 
 
 def test_a_folder_that_cannot_be_written(pod: Pod, tmp_path: Path) -> None:

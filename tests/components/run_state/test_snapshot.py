@@ -186,7 +186,7 @@ def test_a_copy_of_an_unchanged_database_is_the_same(
     assert contents(take()) == contents(take())
 
 
-def test_a_database_that_stays_locked_is_told(
+def test_a_database_that_stays_locked_is_reported(
     folder: Path, take: Callable[..., Snapshot], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshot, "_LOCKED_S", 0.2)
@@ -198,7 +198,7 @@ def test_a_database_that_stays_locked_is_told(
     connection.close()
 
 
-def test_a_damaged_database_is_told(folder: Path, take: Callable[..., Snapshot]) -> None:
+def test_a_damaged_database_is_reported(folder: Path, take: Callable[..., Snapshot]) -> None:
     (folder / "study.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
     with pytest.raises(OutsideError, match=r"study\.db: SQLite cannot copy it"):
         take()
@@ -263,7 +263,7 @@ def test_files_that_come_and_go(
         assert "stays" in contents(take())
 
 
-def test_files_that_change_all_the_time_are_told(
+def test_files_that_change_all_the_time_are_reported(
     folder: Path, take: Callable[..., Snapshot], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "abc":
