@@ -228,7 +228,7 @@ def test_a_slow_removal_of_the_older_pod_hits_nothing_of_the_newer_one(
 
 
 def test_many_pods_at_once_leave_one_whole_state(pod: Pod) -> None:
-    """All pull, then all push states of their own: one of them counts, and the others are reported."""
+    """All pull, then all push states of their own: one counts, and the others stop."""
     first, folder = pod("first")
     first.pull()
     fill(folder, a=b"0", b=b"0")
