@@ -220,7 +220,7 @@ def test_retries_come_to_an_end(kfp: KfpServer) -> None:
 @pytest.mark.parametrize("kind", ["input", "memory", "crash", "stopped"])
 def test_what_another_try_would_meet_again_is_not_retried(kfp: KfpServer, kind: Kind) -> None:
     ended_by(kfp, kind)
-    kfp.plans = [[FAILED]]
+    kfp.plans = [[FAILED]] * 4
     result = nas(*WITH_STATE, "--wait", "--retries=3", QUICK, "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["failed"][0]["kind"] == kind
@@ -229,19 +229,20 @@ def test_what_another_try_would_meet_again_is_not_retried(kfp: KfpServer, kind: 
 
 def test_one_step_that_would_fail_again_is_enough(kfp: KfpServer) -> None:
     ended_by(kfp, "memory")
-    kfp.plans = [[Look("FAILED", (Step("search-worker", "FAILED"), Step("search", "FAILED")))]]
+    both = Look("FAILED", (Step("search-worker", "FAILED"), Step("search", "FAILED")))
+    kfp.plans = [[both]] * 4
     assert nas(*WITH_STATE, "--wait", "--retries=3", QUICK).exit_code == 1
     assert len(kfp.runs) == 1
 
 
 def test_a_cancelled_run_is_not_retried(kfp: KfpServer) -> None:
-    kfp.plans = [[RUNNING, Look("CANCELING"), FAILED]]
+    kfp.plans = [[RUNNING, Look("CANCELING"), FAILED], [SUCCEEDED]]
     assert nas(*WITH_STATE, "--wait", "--retries=3", QUICK).exit_code == 1
     assert len(kfp.runs) == 1
 
 
 def test_a_retry_whose_answer_is_lost_is_not_started_twice(kfp: KfpServer) -> None:
-    kfp.plans = [[FAILED], [RUNNING, SUCCEEDED]]
+    kfp.plans = [[FAILED], [RUNNING, SUCCEEDED], [SUCCEEDED]]
 
     def lose_the_answer(request: Request) -> None:
         if request.method == "POST" and len(kfp.runs) == 1:
