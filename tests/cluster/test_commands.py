@@ -16,7 +16,6 @@ from cluster.surroundings import Surroundings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-Nas = Callable[..., "subprocess.CompletedProcess[str]"]
 S3 = "s3://nas-state/commands"
 
 
@@ -32,15 +31,20 @@ class Place:
         self.url = surroundings.furnish(cluster)
 
     def nas(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
+        """Call the command and wait for its end."""
+        started = self.start_nas(*arguments)
+        stdout, stderr = started.communicate(timeout=500)
+        return subprocess.CompletedProcess(arguments, started.returncode, stdout, stderr)
+
+    def start_nas(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
             [sys.executable, "-m", "pipelines.cli", *arguments, "--host", self.api.url],
             cwd=self._home,
             env={**os.environ, "COLUMNS": "120", "OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=500,
-            check=False,
         )
 
     def submitted(self, **changed: Any) -> list[str]:
@@ -72,18 +76,10 @@ def is_searching(pod: Pod) -> bool:
 
 def test_cancelled_and_retried_a_run_is_whole(place: Place) -> None:
     """N2, N8, H4: after 0.05 s nothing of the pods is left, and the exit task does not run."""
-    done: list[subprocess.CompletedProcess[str]] = []
+    cancelling: list[subprocess.Popen[str]] = []
 
     def cancel(pod: Pod) -> None:
-        # By another process than the pod's, as everybody else does.
-        run = place.runs()[0]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.cli", "cancel", run.id, "--host", place.api.url],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        place.cancelling = process  # type: ignore[attr-defined]
+        cancelling.append(place.start_nas("cancel", place.runs()[0].id, "--poll", "1"))
 
     place.cluster.faults.append(Fault("search", cancel, when=is_searching))
     submitted = place.nas(
@@ -92,8 +88,8 @@ def test_cancelled_and_retried_a_run_is_whole(place: Place) -> None:
     assert submitted.returncode == 0, submitted.stderr
     (run,) = place.runs()
     assert run.wait(300) == "FAILED"
-    said, _ = place.cancelling.communicate(timeout=120)  # type: ignore[attr-defined]
-    assert "has been cancelled" in said, said
+    said, _ = cancelling[0].communicate(timeout=120)
+    assert "has been cancelled" in said
     assert "close-run" not in [pod.task for pod in run.pods]
     nothing_is_running(place.surroundings, place.name)
     assert tracked_statuses(place.surroundings, place.name)[run.id.replace("-", "")] == "KILLED"
@@ -102,8 +98,8 @@ def test_cancelled_and_retried_a_run_is_whole(place: Place) -> None:
     assert finished >= 1
     assert not [one for one in trials if one[2] == "RUNNING"], trials
 
-    done.append(place.nas("retry", run.id, "--wait", "--poll", "1"))
-    assert done[0].returncode == 0, done[0].stdout + done[0].stderr
+    retried = place.nas("retry", run.id, "--wait", "--poll", "1")
+    assert retried.returncode == 0, retried.stdout + retried.stderr
     _, again = place.runs()
     check_registry(place.surroundings, place.name, run)
     nothing_is_running(place.surroundings, place.name)

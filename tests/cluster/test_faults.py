@@ -23,7 +23,7 @@ from cluster.checks import (
     tracked_statuses,
 )
 from cluster.store import Gate
-from cluster.surroundings import Surroundings
+from cluster.surroundings import DATA, Surroundings
 
 from components.ending import End
 
@@ -72,6 +72,7 @@ class Bench:
         return sum(state == "COMPLETE" for _, _, state in self.trials())
 
     def check_success(self, run: Run, *, children: int = 2) -> None:
+        assert run.state == "SUCCEEDED", run.tell()
         waiting = [one.task for one in self.cluster.faults if one.done_at is None]
         assert not waiting, f"nothing has befallen {waiting}"
         check_success(self.surroundings, self.name, self.url, run, children=children)
@@ -309,14 +310,16 @@ def test_a_deadline_leaves_nothing_open(bench: Any, surroundings: Surroundings) 
 def test_wrong_input_is_tried_once_and_makes_one_mlflow_run(
     bench: Any, surroundings: Surroundings
 ) -> None:
-    """N2, N5."""
+    """N1, N2."""
     one = bench()
-    run = one.submit(state=S3, data__source="npz:s3://nas-data/nothing.npz")
+    surroundings.store.client().put_object(Bucket=DATA, Key="wrong.npz", Body=b"no archive")
+    run = one.submit(state=None, data__source=f"npz:s3://{DATA}/wrong.npz")
     assert run.wait(300) == "FAILED"
     assert [pod.task for pod in run.pods] == ["prepare-data", "close-run"]
     end = End.parse_last(run.pods[0].text())
     assert end is not None
-    assert end.kind == "input"
+    assert end.kind == "input", run.pods[0].text()
+    assert run.pods[0].text().count("prepare_data ...") == 1
     assert "Traceback" not in run.pods[0].text()
     statuses = tracked_statuses(surroundings, one.name)
     assert set(statuses.values()) == {"FAILED"}
