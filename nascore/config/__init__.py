@@ -5,7 +5,7 @@ unknown keys, wrong types and contradictory values are refused together (see
 `components.config.parse`, which turns them into one message). Accuracies are fractions.
 """
 
-from nascore.config.data import DataConfig
+from nascore.config.data import FOLDERS, DataConfig
 from nascore.config.latency import LatencyConfig
 from nascore.config.search import BudgetConfig, CostConfig, PrunerName, SearchConfig
 from nascore.config.section import Fraction, Positive, Section
@@ -28,6 +28,7 @@ from nascore.config.spaces import (
 from nascore.config.training import TrainingConfig
 
 __all__ = [
+    "FOLDERS",
     "SPACE_SECTIONS",
     "BudgetConfig",
     "Cell201Operation",

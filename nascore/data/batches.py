@@ -21,8 +21,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from nascore.data.decoding import decode_one, in_threads
+from nascore.data.archives import ArchiveFiles, is_archive_name
+from nascore.data.decoding import decode_one
 from nascore.data.files import S3, Entry, Files, LocalFiles, Remote
+from nascore.data.parallel import in_threads
+from nascore.data.pixels import PixelFormat
 from nascore.data.raw import KEY
 from nascore.data.store import DatasetInfo
 from nascore.errors import InputError, OutsideError
@@ -221,21 +224,26 @@ class _FileNames:
 
     @classmethod
     def read(cls, folder: Path, info: DatasetInfo, remote: Remote | None) -> "_FileNames":
-        assert info.root is not None
-        files: Files = LocalFiles(Path(info.root))
-        if info.root.startswith(S3):
-            if remote is None:
-                raise InputError.of(
-                    KEY, info.source, "is streamed from S3; nobody here can read it"
-                )
-            files = remote.folder(info.root)
-        return cls(files, (folder / "files.txt").read_bytes())
+        return cls(_open_root(info, remote), (folder / "files.txt").read_bytes())
 
     def __getitem__(self, index: int) -> Entry:
         start = 0 if index == 0 else int(self._ends[index - 1]) + 1
         line = os.fsdecode(self._text[start : int(self._ends[index])])
         name, _, version = line.partition("\t")
         return Entry(name, version)
+
+
+def _open_root(info: DatasetInfo, remote: Remote | None) -> Files:
+    """Where the files of a streamed data set lie: a folder, an archive or a prefix in S3."""
+    assert info.root is not None
+    if info.root.startswith(S3):
+        if remote is None:
+            raise InputError.of(KEY, info.source, "is streamed from S3; nobody here can read it")
+        if is_archive_name(info.root):
+            return ArchiveFiles(remote.file(info.root), root=info.root)
+        return remote.folder(info.root)
+    root = Path(info.root)
+    return ArchiveFiles(root) if root.is_file() else LocalFiles(root)
 
 
 _Opened = _FileNames | NDArray[np.uint8]
@@ -263,13 +271,13 @@ class StreamedImages(Dataset[Tensor]):
     ) -> None:
         self._names, self._index, self._device = names, index, device
         self._source = info.source
-        self._size, self._channels = info.size, info.channels
+        self._target = PixelFormat(info.size, info.channels, info.background)
 
     def __getitem__(self, position: int) -> Tensor:
         entry = self._names[int(self._index[position])]
         try:
             with self._names.files.open(entry) as file:
-                image = decode_one(file, size=self._size, channels=self._channels)
+                image = decode_one(file, self._target)
         except OSError as error:
             message = f"{entry.name}: {error}; repair it"
             raise OutsideError.of(KEY, self._source, message) from error

@@ -20,98 +20,138 @@ from itertools import combinations
 from nascore.config import DataConfig
 from nascore.data.classes import SPLITS, ClassSplits
 from nascore.data.files import Entry, Files
-from nascore.data.layouts import Listing, Tree, check_names, list_tree, without_images
+from nascore.data.findings import Finding, Findings
+from nascore.data.layouts import list_layout, recognise, unwrapped
+from nascore.data.listing import (
+    Listing,
+    check_class_names,
+    check_names,
+    tell_left_out,
+    without_images,
+)
 from nascore.data.raw import few, problem, shortened
+from nascore.data.split_names import find_splits
+from nascore.data.tree import Folder, Tree
 from nascore.errors import InputError, Problem
 
 _VALID = ("val", "valid")
-_IMAGES = "images/"
+_IMAGES = "images"
 
 _Members = dict[str, list[Entry]]  # images of each class
 
 
-def list_by_class(files: Files, config: DataConfig) -> tuple[Listing, list[Problem]]:
-    """Images and what is wrong with them; raises InputError when there is nothing to look at."""
-    tree = Tree(files)
-    tables = _parts([name for name in tree.beside if name.endswith(".csv")], ".csv")
+def list_by_class(files: Files, config: DataConfig, findings: Findings) -> Listing:
+    """Images and their classes; raises InputError when there is nothing to look at."""
+    tree = Tree(files, config, findings)
+    base = _base(tree)
+    tables = _split_tables(base)
+    holders = [name for name, folder in base.folders.items() if not folder.images]
+    parts = {
+        split: base.folders[names[0]]
+        for split, names in find_splits(holders).items()
+        if len(names) == 1
+    }
     if tables:
-        return _by_tables(tree, tables, files, config)
-    holders = [f"{name}/" for name in tree.folders[""] if f"{name}/" not in tree.has_images]
-    parts = _parts(holders, "/")
-    if len(parts) == len(SPLITS):
-        return _by_parts(tree, parts, config)
-    if {"train", "test"} & set(parts):
-        listing, problems = list_tree(tree, files.root, config)
-        return Listing(listing.entries, listing.labels, listing.classes, 0), problems
-    if holders:
-        return _by_groups(tree, config)
-    return list_tree(tree, files.root, config)
+        listing = _by_tables(base, tables, files, config, findings)
+    elif len(parts) == len(SPLITS):
+        listing = _by_parts(base, parts, config, findings)
+    elif holders and not parts:
+        listing = _by_groups(base, config, findings)
+    else:
+        layout = recognise(tree.root, files.root, config)
+        if isinstance(layout, Finding):
+            raise InputError([*findings.problems, layout])
+        listing = list_layout(tree, layout, config, findings)
+        return Listing(listing.entries, listing.labels, listing.classes)
+    by_class = {folder.path[:-1]: [folder] for folder in tree.root.walk() if folder.left_out}
+    tell_left_out(tree, by_class, config, findings)
+    return listing
 
 
-def _parts(names: Sequence[str], ending: str) -> dict[str, str]:
-    """Which of the names is that of which split."""
+def _base(tree: Tree) -> Folder:
+    """Where tables, splits, groups or classes begin."""
+    base = tree.root
+    while not _split_tables(base):
+        only = base.bearing[0] if len(base.bearing) == 1 else None
+        if base.images or only is None or unwrapped(base) is base:
+            break
+        if not any(folder.bearing for folder in only.bearing) and not _split_tables(only):
+            break  # a single group of classes is a group
+        base = only
+    return base
+
+
+def _split_tables(folder: Folder) -> dict[str, Entry]:
+    """Which table beside the images is that of which split."""
+    names = {entry.name.rpartition("/")[2]: entry for entry in folder.tables}
     found = {}
     for split in SPLITS:
         for name in _VALID if split == "valid" else (split,):
-            if f"{name}{ending}" in names:
-                found[split] = f"{name}{ending}"
+            if f"{name}.csv" in names:
+                found[split] = names[f"{name}.csv"]
     return found
 
 
 def _by_parts(
-    tree: Tree, parts: Mapping[str, str], config: DataConfig
-) -> tuple[Listing, list[Problem]]:
-    problems = []
-    others = sorted(tree.folders[""] - {name[:-1] for name in parts.values()})
+    base: Folder, parts: Mapping[str, Folder], config: DataConfig, findings: Findings
+) -> Listing:
+    told = {split: part.path for split, part in parts.items()}
+    others = sorted(base.folders.keys() - {part.name for part in parts.values()})
     if others:
-        message = f"has folders beside {few(parts.values())}: {few(others)}; move them away"
-        problems.append(problem(config, message))
+        message = f"has folders beside {few(told.values())}: {few(others)}; move them away"
+        findings.problems.append(problem(config, message, "layout"))
     members = {
-        split: {name: tree.images_of(f"{part}{name}/") for name in tree.classes(part)}
+        split: {name: folder.all_images() for name, folder in sorted(part.folders.items())}
         for split, part in parts.items()
     }
-    return _published(members, parts, problems, config)
+    return _published(members, told, config, findings)
 
 
-def _by_groups(tree: Tree, config: DataConfig) -> tuple[Listing, list[Problem]]:
-    groups = sorted(tree.folders[""])
-    problems = []
-    mixed = sorted(name for name in groups if f"{name}/" in tree.has_images)
+def _by_groups(base: Folder, config: DataConfig, findings: Findings) -> Listing:
+    groups = sorted(base.folders)
+    mixed = [name for name in groups if base.folders[name].images]
     if mixed:
         others = sorted(set(groups) - set(mixed))
         message = (
             f"{few(mixed)} have images and {few(others)} do not: a folder is a class or a group of "
             "classes, all of them the same; move what is neither away"
         )
-        problems.append(problem(config, message))
+        findings.problems.append(problem(config, message, "layout"))
     members = {
-        f"{group}/{name}": tree.images_of(f"{group}/{name}/")
+        f"{group}/{name}": folder.all_images()
         for group in groups
-        for name in tree.classes(f"{group}/")
+        for name, folder in sorted(base.folders[group].folders.items())
     }
-    return _listed(members, problems, config, grouped=True)
+    return _listed(members, config, findings, grouped=True)
 
 
 # --- splits that somebody has published ---------------------------------------------------------
 
 
 def _by_tables(
-    tree: Tree, tables: Mapping[str, str], files: Files, config: DataConfig
-) -> tuple[Listing, list[Problem]]:
+    base: Folder,
+    tables: Mapping[str, Entry],
+    files: Files,
+    config: DataConfig,
+    findings: Findings,
+) -> Listing:
+    told = {split: entry.name.rpartition("/")[2] for split, entry in tables.items()}
     missing = [f"{_VALID[0] if s == 'valid' else s}.csv" for s in SPLITS if s not in tables]
     if missing:
         message = (
-            f"has {few(tables.values())} and no {few(missing)}; class splits of its own are three "
+            f"has {few(told.values())} and no {few(missing)}; class splits of its own are three "
             "tables: add what is missing, or move the others away"
         )
-        raise InputError([problem(config, message)])
-    problems: list[Problem] = []
-    by_name = {entry.name.rpartition("/")[2]: entry for entry in tree.images_of(_IMAGES)}
+        raise InputError([problem(config, message, "layout")])
+    images = base.folders.get(_IMAGES)
+    by_name = {
+        entry.name.rpartition("/")[2]: entry for entry in (images.all_images() if images else ())
+    }
     members = {}
-    for split, name in tables.items():
-        rows = _read(files, tree.beside[name], problems, config)
-        members[split] = _members(tree, rows, name, by_name, problems, config)
-    return _published(members, tables, problems, config)
+    for split, entry in tables.items():
+        rows = _read(files, entry, findings.problems, config)
+        members[split] = _members(base, rows, told[split], by_name, findings.problems, config)
+    return _published(members, told, config, findings)
 
 
 def _read(
@@ -127,12 +167,12 @@ def _read(
         message = f"{table.name} has no column called label; write it as the first row"
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         message = f"cannot read {table.name} ({error}); repair it"
-    problems.append(problem(config, message))
+    problems.append(problem(config, message, "table"))
     return []
 
 
 def _members(
-    tree: Tree,
+    base: Folder,
     rows: Sequence[tuple[str, str]],
     table: str,
     by_name: Mapping[str, Entry],
@@ -142,17 +182,18 @@ def _members(
     """Images of each class that a table names."""
     members: _Members = {}
     lost: list[Problem] = []
+    places = [base, *([base.folders[_IMAGES]] if _IMAGES in base.folders else [])]
     for label, name in rows:
-        inside = [f"{place}{label}/" for place in ("", _IMAGES)]
-        folder = next((f for f in inside if f in tree.images), None)
+        folder = next((f for p in places if (f := p.folders.get(label)) and f.num_below), None)
         if folder is not None:
             if label not in members:
-                members[label] = tree.images_of(folder)
+                members[label] = folder.all_images()
         elif name in by_name:
             members.setdefault(label, []).append(by_name[name])
         else:
             message = f"{table} names {name or label}, and neither a folder {label} nor an image "
-            lost.append(problem(config, f"{message}{_IMAGES}{name} is there; add what is missing"))
+            text = f"{message}{_IMAGES}/{name} is there; add what is missing"
+            lost.append(problem(config, text, "missing-files"))
     problems += shortened(lost, config)
     return members
 
@@ -160,15 +201,15 @@ def _members(
 def _published(
     members: Mapping[str, _Members],
     told: Mapping[str, str],
-    problems: list[Problem],
     config: DataConfig,
-) -> tuple[Listing, list[Problem]]:
+    findings: Findings,
+) -> Listing:
     """
     Args:
         members: by split.
         told: what a message calls each split.
     """
-    shared = []
+    shared: list[Problem] = []
     for first, second in combinations(SPLITS, 2):
         both = sorted(set(members[first]) & set(members[second]))
         if both:
@@ -176,30 +217,35 @@ def _published(
                 f"{told[first]} and {told[second]} share {len(both)} classes: {few(both)}; a class "
                 "belongs to one split alone"
             )
-            shared.append(problem(config, message))
+            shared.append(problem(config, message, "shared-class"))
     empty = [told[split] for split in SPLITS if not members[split]]
     if empty:
-        shared.append(problem(config, f"{few(empty)} names no class; each split needs some"))
+        message = f"{few(empty)} names no class; each split needs some"
+        shared.append(problem(config, message, "empty-split"))
     whole = {name: entries for split in SPLITS for name, entries in members[split].items()}
-    listing, problems = _listed(whole, [*problems, *shared], config)
+    findings.problems += shared
+    listing = _listed(whole, config, findings)
     if shared:
-        return listing, problems
+        return listing
     label = {name: number for number, name in enumerate(listing.classes)}
     splits = (tuple(sorted(label[n] for n in members[s] if n in label)) for s in SPLITS)
     return Listing(
-        listing.entries, listing.labels, listing.classes, 0, class_splits=ClassSplits(*splits)
-    ), problems
+        listing.entries, listing.labels, listing.classes, class_splits=ClassSplits(*splits)
+    )
 
 
 def _listed(
-    members: _Members, problems: list[Problem], config: DataConfig, *, grouped: bool = False
-) -> tuple[Listing, list[Problem]]:
-    problems += [without_images(name, config) for name, entries in members.items() if not entries]
+    members: _Members, config: DataConfig, findings: Findings, *, grouped: bool = False
+) -> Listing:
+    findings.problems += [
+        without_images(name, config) for name, entries in members.items() if not entries
+    ]
     entries = [entry for own in members.values() for entry in own]
     names = [name for name, own in members.items() for _ in own]
-    problems = check_names(entries, problems, config)
+    findings.problems = check_names(entries, findings.problems, config)
+    findings.problems += check_class_names(names, config)
     listing = Listing.of(entries, names)
     if not grouped:
-        return listing, problems
+        return listing
     groups = tuple(name.partition("/")[0] for name in listing.classes)
-    return Listing(listing.entries, listing.labels, listing.classes, 0, groups), problems
+    return Listing(listing.entries, listing.labels, listing.classes, groups=groups)

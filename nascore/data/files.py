@@ -4,14 +4,21 @@ The science knows no network. Who reads from one gives a `Remote`; everything be
 listing to the batches of a network, is the same code as for a local folder.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
+from nascore.data.findings import Finding
+from nascore.errors import InputError
+
 S3 = "s3://"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _FOLLOWED = 2  # levels at which a link to a folder is followed: parts and classes
+BROKEN_LINK = "broken-link"
+LINK = "link"
+SPECIAL = "special-file"
 
 
 class Entry(NamedTuple):
@@ -20,10 +27,12 @@ class Entry(NamedTuple):
     Attributes:
         name: POSIX path relative to the root; that of a folder ends with a slash.
         version: what must not have changed when the file is opened; empty when it is not watched.
+        fault: why the file cannot be read (`BROKEN_LINK`, `LINK`, `SPECIAL`); empty when it can.
     """
 
     name: str
     version: str = ""
+    fault: str = ""
 
 
 class Files(Protocol):
@@ -68,7 +77,8 @@ class Remote(Protocol):
 
 
 class LocalFiles:
-    """A folder of this machine."""
+    """A folder of this machine. A file whose size or time has changed since it was listed is not
+    read."""
 
     num_threads = 1
 
@@ -77,20 +87,65 @@ class LocalFiles:
         self.root = str(root)
 
     def entries(self) -> Iterator[Entry]:
-        yield from _walk(self._root, "", 0)
+        yield from _walk(self.root, "", 0, (_identity(os.stat(self.root)),))
 
     def open(self, entry: Entry) -> BinaryIO:
-        return open(self._root / entry.name, "rb")
+        file = open(self._root / entry.name, "rb")  # noqa: SIM115 (the caller closes it)
+        if entry.version and _version(os.fstat(file.fileno())) != entry.version:
+            file.close()
+            raise InputError([changed(str(self._root / entry.name))])
+        return file
 
 
-def _walk(folder: Path, prefix: str, depth: int) -> Iterator[Entry]:
-    for path in folder.iterdir():
-        if path.is_dir():
-            yield Entry(f"{prefix}{path.name}/")
-            if depth < _FOLLOWED or not path.is_symlink():
-                yield from _walk(path, f"{prefix}{path.name}/", depth + 1)
-        elif path.is_file():
-            yield Entry(prefix + path.name)
+def changed(name: str) -> Finding:
+    """A file is not the one that was listed."""
+    message = "has changed since it was listed; let it rest, and start again"
+    return Finding("data.source", name, message, "changed-file", 1, (name,))
+
+
+def size_of(entry: Entry) -> int | None:
+    """Bytes of a file, where its version tells them."""
+    size = entry.version.partition("-")[0]
+    return int(size) if size.isdigit() else None
+
+
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _walk(
+    folder: str, prefix: str, depth: int, above: tuple[tuple[int, int], ...]
+) -> Iterator[Entry]:
+    """
+    Args:
+        above: identities of the folders that lead here; a link to one of them has no end.
+    """
+    with os.scandir(folder) as found:
+        items = sorted(found, key=lambda item: item.name)
+    for item in items:
+        name = prefix + item.name
+        try:
+            status = item.stat()
+        except OSError:  # its target is away, or it leads to itself
+            if not item.is_symlink():
+                raise
+            yield Entry(name, fault=BROKEN_LINK)
+            continue
+        if item.is_dir():
+            identity = _identity(status)
+            if item.is_symlink() and (depth >= _FOLLOWED or identity in above):
+                yield Entry(name, fault=BROKEN_LINK if identity in above else LINK)
+                continue
+            yield Entry(f"{name}/")
+            yield from _walk(item.path, f"{name}/", depth + 1, (*above, identity))
+        elif item.is_file():
+            yield Entry(name, _version(status))
+        else:
+            yield Entry(name, fault=SPECIAL)
 
 
 def parse_s3(uri: str) -> tuple[str, str]:

@@ -1,29 +1,37 @@
-"""Images from a folder; `layouts` and `class_layouts` know how classes may lie in it.
+"""Images from a folder or an archive; `layouts`, `table_layouts` and `class_layouts` know how
+classes may lie in it.
 
 Every file is looked at before anything is computed: first the headers, then the pixels, either
 into memory or, when the folder is larger than `memory_limit_mb` allows, once through and on.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from numpy.typing import NDArray
 
 from nascore.config import DataConfig
+from nascore.data.archives import ArchiveFiles, is_archive_name, is_unreadable_archive_name
 from nascore.data.class_layouts import list_by_class
-from nascore.data.decoding import UNREADABLE, decode_all, in_threads
-from nascore.data.files import Entry, Files, LocalFiles
-from nascore.data.layouts import Listing, list_by_image
-from nascore.data.raw import Raw, check_classes, check_square, problem, refuse, shortened
+from nascore.data.decoding import decode_all, unreadable
+from nascore.data.files import Entry, Files, LocalFiles, size_of
+from nascore.data.findings import Finding, Findings, finding
+from nascore.data.layouts import list_by_image
+from nascore.data.listing import Listing
+from nascore.data.parallel import in_threads
+from nascore.data.pixels import GREY_MODES, Header, read_header
+from nascore.data.raw import Raw, check_classes, check_square, problem
+from nascore.data.tree import Tally
 from nascore.errors import InputError, Problem
 
-_GREY = frozenset({"1", "L", "LA", "La"})
-_DEEP = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})  # more than 8 bits a channel
+_STAND_IN_SIZE = 64  # for images of several sizes, whose faults are looked for all the same
 
 
-def read_folder(config: DataConfig, path: str) -> Raw:
-    """Reads a folder a class, in the layouts of `nascore.data.layouts` or, where the splits shall
-    have different classes, of `nascore.data.class_layouts`.
+def read_folder(config: DataConfig, path: str, findings: Findings) -> Raw:
+    """Reads a folder a class, labels in a table, or, where the splits shall have different
+    classes, a layout of `nascore.data.class_layouts`; from a folder, a zip or a tar file.
 
     Classes are sorted by name. All files grey: one channel, otherwise RGB. `config.image_size`
     resizes (bilinear, aspect not kept).
@@ -32,12 +40,27 @@ def read_folder(config: DataConfig, path: str) -> Raw:
         InputError: with every problem of the folder.
     """
     root = Path(path).expanduser()
+    if root.is_file():
+        return read_files(config, open_archive(root, config), findings)
     if not root.is_dir():
         raise InputError([problem(config, f"there is no folder {str(root)!r}")])
-    return read_files(config, LocalFiles(root.resolve()))
+    return read_files(config, LocalFiles(root.resolve()), findings)
 
 
-def read_files(config: DataConfig, files: Files) -> Raw:
+def open_archive(path: Path, config: DataConfig, *, root: str | None = None) -> ArchiveFiles:
+    """Raises InputError where the name is that of no archive that can be read."""
+    if is_unreadable_archive_name(root or str(path)):
+        message = (
+            "is an archive of a kind that cannot be read; unpack it, or write it as .zip or .tar"
+        )
+        raise InputError([problem(config, message, "archive")])
+    if not is_archive_name(root or str(path)):
+        message = "is a file; name a folder, or a .zip or .tar file of one"
+        raise InputError([problem(config, message)])
+    return ArchiveFiles(path if root else path.resolve(), root=root, config=config)
+
+
+def read_files(config: DataConfig, files: Files, findings: Findings) -> Raw:
     """The same for files that lie anywhere.
 
     Raises:
@@ -45,83 +68,127 @@ def read_files(config: DataConfig, files: Files) -> Raw:
     """
     list_files = list_by_class if config.split_by == "class" else list_by_image
     try:
-        listing, problems = list_files(files, config)
+        listing = list_files(files, config, findings)
     except OSError as error:
         raise InputError([problem(config, f"cannot be listed ({error})")]) from error
-    return read_listed(config, files, listing, problems)
+    return read_listed(config, files, listing, findings)
 
 
-def read_listed(
-    config: DataConfig, files: Files, listing: Listing, problems: Sequence[Problem] = ()
-) -> Raw:
+def read_listed(config: DataConfig, files: Files, listing: Listing, findings: Findings) -> Raw:
     """Looks at every file of a listing.
-
-    Args:
-        problems: that were found before; they are told with the others.
 
     Raises:
         InputError: with every problem that was found.
     """
-    problems = list(problems) + check_classes(
-        listing.labels, listing.classes, num_test=listing.num_test, config=config
+    findings.problems += check_classes(
+        listing.labels,
+        listing.classes,
+        num_test=listing.num_test,
+        num_valid=listing.num_valid,
+        config=config,
     )
-    size, channels, header_problems = _look_at_headers(files, listing.entries, config)
-    refuse(problems + header_problems)
-    decoded_bytes = len(listing.entries) * size * size * channels
-    images = None
-    if decoded_bytes <= config.memory_limit_mb * 2**20:
-        images = decode_all(files, listing.entries, size=size, channels=channels, config=config)
-    return Raw(
-        images=images,
-        entries=() if images is not None else tuple(listing.entries),
-        files=None if images is not None else files,
+    size, channels, readable = _look_at_headers(files, listing.entries, config, findings)
+    streamed = len(listing.entries) * size * size * channels > config.memory_limit_mb * 2**20
+    if streamed and isinstance(files, ArchiveFiles) and files.is_compressed_whole:
+        message = (
+            "is larger than data.memory_limit_mb when decoded, and a compressed tar cannot be read "
+            "image by image; write it as .zip or .tar, unpack it, or raise data.memory_limit_mb"
+        )
+        findings.problems.append(problem(config, message, "archive"))
+    findings.checkpoint()
+    raw = Raw(
+        images=None,
+        entries=tuple(listing.entries),
+        files=files,
         labels=listing.labels,
         classes=tuple(listing.classes),
         num_test=listing.num_test,
+        num_valid=listing.num_valid,
         channels=channels,
         size=size,
         groups=listing.groups,
         class_splits=listing.class_splits,
+        image_groups=listing.image_groups,
+        background=config.background_rgb,
+        readable=readable,
     )
+    if streamed:
+        return raw
+    images = decode_all(
+        files,
+        listing.entries,
+        raw.pixel_format(config),
+        readable=readable,
+        config=config,
+        findings=findings,
+    )
+    findings.checkpoint()
+    names = tuple(entry.name for entry in listing.entries)
+    return replace(raw, images=images, entries=(), files=None, names=names)
 
 
 # --- headers --------------------------------------------------------------------------------
 
 
 def _look_at_headers(
-    files: Files, entries: Sequence[Entry], config: DataConfig
-) -> tuple[int, int, list[Problem]]:
-    """Size and channels that all images shall have, and what stands against it."""
+    files: Files, entries: Sequence[Entry], config: DataConfig, findings: Findings
+) -> tuple[int, int, NDArray[np.bool_]]:
+    """Size and channels that all images shall have, and which files have a header."""
+    max_bytes = config.max_file_mb * 2**20
+    find_orientation = config.image_size is None
 
-    def header(entry: Entry) -> tuple[tuple[int, int], str] | Problem:
+    def header(entry: Entry) -> Header | str:
+        if (size_of(entry) or 0) > max_bytes:
+            return f"it is larger than data.max_file_mb = {config.max_file_mb} allows"
         try:
-            with files.open(entry) as file, Image.open(file) as image:
-                return image.size, image.mode
-        except UNREADABLE as error:
-            return problem(config, f"cannot read {entry.name} ({error}); repair or remove it")
+            with files.open(entry) as file:
+                return read_header(
+                    file, max_pixels=config.max_pixels, find_orientation=find_orientation
+                )
+        except OSError as error:
+            return str(error)
 
-    unreadable: list[Problem] = []
+    unread, deep = Tally(), Tally()
+    readable = np.ones(len(entries), bool)
     first_of_size: dict[tuple[int, int], str] = {}
-    first_of_mode: dict[str, str] = {}
+    modes: set[str] = set()
+    has_alpha = False
     headers = in_threads(header, entries, threads=files.num_threads)
-    for (name, _), found in zip(entries, headers, strict=True):
-        if isinstance(found, Problem):
-            unreadable.append(found)
-        else:
-            first_of_size.setdefault(found[0], name)
-            first_of_mode.setdefault(found[1], name)
-    problems = shortened(unreadable, config)
-    problems += [
-        problem(
-            config,
-            f"{first_of_mode[mode]} has more than 8 bits a channel (mode {mode}); convert such "
-            "images to 8 bits",
-        )
-        for mode in sorted(_DEEP & set(first_of_mode))
-    ]
-    problems += _check_sizes(first_of_size, config)
-    size = config.image_size or next((width for width, _ in first_of_size), 0)
-    return size, 1 if set(first_of_mode) <= _GREY else 3, problems
+    for place, (entry, found) in enumerate(zip(entries, headers, strict=True)):
+        if isinstance(found, str):
+            unread.add(f"{entry.name} ({found})")
+            readable[place] = False
+            continue
+        first_of_size.setdefault((found.width, found.height), entry.name)
+        modes.add(found.mode)
+        has_alpha = has_alpha or found.has_alpha
+        if found.is_deep:
+            deep.add(f"{entry.name} (mode {found.mode})")
+            readable[place] = False
+    if unread.count:
+        findings.problems.append(unreadable(unread, config))
+    if deep.count:
+        findings.problems.append(_too_deep(deep, config))
+    findings.problems += _check_sizes(first_of_size, config)
+    if not first_of_size:
+        findings.refuse()
+    size = config.image_size or next(width for width, _ in first_of_size)
+    if config.image_size is None and any(
+        wide != size or high != size for wide, high in first_of_size
+    ):
+        size = _STAND_IN_SIZE
+    return size, config.channels or _channels(modes, has_alpha, config), readable
+
+
+def _channels(modes: set[str], has_alpha: bool, config: DataConfig) -> int:
+    red, green, blue = config.background_rgb
+    background_is_grey = red == green == blue
+    return 1 if modes <= GREY_MODES and (background_is_grey or not has_alpha) else 3
+
+
+def _too_deep(tally: Tally, config: DataConfig) -> Finding:
+    message = "{count} images have more than 16 bits a channel: {examples}; convert them to 8 or 16"
+    return finding(config, "too-deep", message, tally.examples, count=tally.count)
 
 
 def _check_sizes(first_of_size: dict[tuple[int, int], str], config: DataConfig) -> list[Problem]:
@@ -130,11 +197,9 @@ def _check_sizes(first_of_size: dict[tuple[int, int], str], config: DataConfig) 
             f"{name} is {width}x{height}"
             for (width, height), name in list(first_of_size.items())[:2]
         )
-        return [
-            problem(
-                config,
-                f"images differ in size ({len(first_of_size)} sizes: {shown}); set "
-                "data.image_size to resize them",
-            )
-        ]
+        message = (
+            f"images differ in size ({len(first_of_size)} sizes: {shown}); set "
+            "data.image_size to resize them"
+        )
+        return [problem(config, message, "image-size")]
     return [p for width, height in first_of_size for p in check_square(height, width, config)]

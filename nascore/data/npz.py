@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from nascore.config import DataConfig
 from nascore.data.classes import SPLITS, ClassSplits
+from nascore.data.findings import Findings
 from nascore.data.raw import (
     Raw,
     check_classes,
@@ -46,7 +47,7 @@ _UNREADABLE = (
 )
 
 
-def read_npz(config: DataConfig, path: str) -> Raw:
+def read_npz(config: DataConfig, path: str, findings: Findings) -> Raw:
     """Reads x (N, H, W) or (N, H, W, C) with whole numbers 0..255, and y (N,) with whole numbers.
 
     Labels may be any whole numbers: they are mapped to 0..K-1 in ascending order. `classes` names
@@ -55,7 +56,8 @@ def read_npz(config: DataConfig, path: str) -> Raw:
     Raises:
         InputError: with every problem of the file.
     """
-    arrays, problems = _load(Path(path).expanduser(), config)
+    arrays, own = _load(Path(path).expanduser(), config)
+    problems: list[Problem] = [*findings.problems, *own]
     parts = _parts(arrays)
     problems += _missing(arrays, parts, config)
     images = {p: x for p in parts if (x := arrays.get(f"x_{p}")) is not None}

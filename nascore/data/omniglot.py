@@ -9,9 +9,11 @@ and evaluation is not kept: splits are of whole alphabets, drawn.
 from pathlib import Path
 
 from nascore.config import DataConfig
+from nascore.data.endings import is_image
 from nascore.data.files import Entry, LocalFiles
+from nascore.data.findings import Findings
 from nascore.data.folders import read_listed
-from nascore.data.layouts import Listing, check_names, is_image
+from nascore.data.listing import Listing, check_names
 from nascore.data.raw import Raw
 from nascore.errors import InputError
 
@@ -19,7 +21,7 @@ _FOLDER = "omniglot-py"
 _PARTS = ("images_background", "images_evaluation")
 
 
-def read_omniglot(config: DataConfig, path: str) -> Raw:
+def read_omniglot(config: DataConfig, path: str, findings: Findings) -> Raw:
     """Images are 105 x 105 unless `data.image_size` says otherwise; 28 is usual.
 
     Raises:
@@ -31,12 +33,12 @@ def read_omniglot(config: DataConfig, path: str) -> Raw:
         _download(root)
     files = LocalFiles(folder.resolve())
     found = sorted(entry for entry in files.entries() if _is_drawing(entry))
-    problems = check_names(found, [], config)
+    findings.problems = check_names(found, findings.problems, config)
     names = ["/".join(entry.name.split("/")[1:3]) for entry in found]
     listing = Listing.of(found, names)
     groups = tuple(name.partition("/")[0] for name in listing.classes)
-    listing = Listing(listing.entries, listing.labels, listing.classes, 0, groups)
-    return read_listed(config, files, listing, problems)
+    listing = Listing(listing.entries, listing.labels, listing.classes, groups=groups)
+    return read_listed(config, files, listing, findings)
 
 
 def _is_drawing(entry: Entry) -> bool:

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from nascore.config import DataConfig
+from nascore.data.archives import is_archive_name
 from nascore.data.files import S3, Remote, parse_s3
-from nascore.data.folders import read_files, read_folder
+from nascore.data.findings import Findings
+from nascore.data.folders import open_archive, read_files, read_folder
 from nascore.data.npz import read_npz
 from nascore.data.omniglot import read_omniglot
 from nascore.data.raw import KEY, Raw, from_arrays
@@ -26,26 +28,39 @@ _USAGE = (
 _WITH_PATH = ("npz", "imagefolder")
 
 
-def read(config: DataConfig, remote: Remote | None = None) -> Raw:
+def read(config: DataConfig, remote: Remote | None = None, findings: Findings | None = None) -> Raw:
     """Reads the source that `config.source` names.
 
     Args:
         remote: opens `s3://` URIs; without it they are refused.
+        findings: takes what is found; where it is not given, or not lenient, the first problems
+            that are found together are raised.
 
     Raises:
         InputError: with every problem that was found.
     """
+    if findings is not None:
+        return _read(config, remote, findings)
+    findings = Findings()
+    raw = _read(config, remote, findings)
+    findings.refuse()
+    return raw
+
+
+def _read(config: DataConfig, remote: Remote | None, findings: Findings) -> Raw:
     message = misnamed(config.source)
     if message:
         raise InputError.of(KEY, config.source, message)
     name, _, path = config.source.partition(":")
     if not path.startswith(S3):
-        return SOURCES[name](config, path)
+        return SOURCES[name](config, path, findings)
     if remote is None:
         raise InputError.of(KEY, config.source, "nobody here can read S3; copy the data to a path")
     if name == "npz":
-        return read_npz(config, str(remote.file(path)))
-    return read_files(config, remote.folder(path))
+        return read_npz(config, str(remote.file(path)), findings)
+    if is_archive_name(path):
+        return read_files(config, open_archive(remote.file(path), config, root=path), findings)
+    return read_files(config, remote.folder(path), findings)
 
 
 def misnamed(source: str) -> str:
@@ -80,7 +95,7 @@ def _misnamed_s3(name: str, uri: str) -> str:
     return ""
 
 
-def _digits(config: DataConfig, path: str) -> Raw:
+def _digits(config: DataConfig, path: str, findings: Findings) -> Raw:
     """1,797 real handwritten digits, 8x8, that scikit-learn carries (values 0..16)."""
     from sklearn.datasets import load_digits
 
@@ -94,7 +109,7 @@ def _digits(config: DataConfig, path: str) -> Raw:
     )
 
 
-def _cifar(config: DataConfig, path: str) -> Raw:
+def _cifar(config: DataConfig, path: str, findings: Findings) -> Raw:
     """CIFAR through torchvision's own reader; imported here since it brings torch."""
     from torchvision import datasets
 
@@ -118,7 +133,7 @@ def _cifar(config: DataConfig, path: str) -> Raw:
     )
 
 
-SOURCES: dict[str, Callable[[DataConfig, str], Raw]] = {
+SOURCES: dict[str, Callable[[DataConfig, str, Findings], Raw]] = {
     "digits": _digits,
     "cifar10": _cifar,
     "cifar100": _cifar,

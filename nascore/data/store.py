@@ -2,8 +2,8 @@
 
 A folder with `dataset.json` (`DatasetInfo`), `labels.npy`, `splits.npz`, and `images.npy` as uint8
 (N, C, H, W), or `files.txt` when the images are streamed from where they are: POSIX paths relative
-to `DatasetInfo.root`, one a line, in the order of the labels; where the root is remote, each is
-followed by a tab and the version of the file that was seen.
+to `DatasetInfo.root`, one a line, in the order of the labels, each followed by a tab and the
+version of the file that was seen.
 """
 
 import hashlib
@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
-from nascore.data.classes import GROUPS, ClassSplits, Need, split_classes, unmet
-from nascore.data.decoding import Scan, count_values, scan
+from nascore.data.classes import ClassSplits, Need
 from nascore.data.files import Remote
-from nascore.data.raw import KEY, Raw
-from nascore.data.sources import read
-from nascore.data.splits import SplitIndices, split, split_by_class
-from nascore.errors import InputError, Problem, collecting
+from nascore.data.findings import Finding, Findings
+from nascore.data.inspection import Inspected, inspect
+from nascore.data.pixels import WHITE
+from nascore.data.raw import Raw
+from nascore.data.splits import SplitIndices
+from nascore.errors import InputError
 
 VERSION = 1
 _SPARE_BYTES = 64 * 2**20  # what the later steps write: study, weights, report
@@ -42,13 +43,15 @@ class DatasetInfo:
         source: `data.source` as it was given.
         num_images: in the source; with `data.max_train` the splits hold fewer.
         mean, std: one value a channel of pixel / 255, over the training split only.
-        data_sha256: over shape, images, labels and class names in order; when streamed, over the
-            names and bytes of the files instead of the images.
+        data_sha256: over shape, pixels, labels and class names in order, whatever kind of files
+            the pixels come from.
         split_sha256: over the indices of the three splits.
         class_counts: images of each class, by split.
         root: folder or URI of the files when streamed; every machine that trains must see it there.
         class_splits: places in `classes` of those of each split; None where all have the same ones.
         groups: of each class, where the source has some.
+        background: colour behind transparent pixels of files.
+        warnings: what was left out, converted or is suspicious, as `Finding.to_dict`.
     """
 
     source: str
@@ -70,6 +73,8 @@ class DatasetInfo:
     class_splits: ClassSplits | None = None
     groups: tuple[str, ...] | None = None
     version: int = VERSION
+    background: tuple[int, int, int] = WHITE
+    warnings: tuple[dict[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -84,7 +89,10 @@ class DatasetInfo:
         if splits is not None:
             splits = ClassSplits(**{name: tuple(labels) for name, labels in splits.items()})
         groups = None if groups is None else tuple(groups)
-        return cls(**{**data, **tuples, "class_splits": splits, "groups": groups})
+        colour = tuple(data.get("background", WHITE))
+        warnings = tuple(data.get("warnings", ()))
+        others = {"class_splits": splits, "groups": groups, "background": colour}
+        return cls(**{**data, **tuples, **others, "warnings": warnings})
 
     def names_of(self, split: str) -> tuple[str, ...]:
         """The classes of one split."""
@@ -119,14 +127,18 @@ def prepare(
         InputError: the source or the disk does not do; every problem is listed.
     """
     _check_folder(folder)
-    raw = read(config, remote)
-    if config.split_by == "class":
-        classes, indices = _by_class(raw, config, seed, needs)
-    else:
-        classes, indices = None, _by_image(raw, config, seed)
-    _check_disk(raw, folder, min_free_bytes)
-    scanned = scan(raw, counted=indices.train, config=config) if raw.images is None else None
-    info = _describe(raw, indices, scanned, config=config, seed=seed, classes=classes)
+    findings = Findings()
+    found = inspect(
+        config,
+        seed,
+        findings,
+        remote=remote,
+        needs=needs,
+        before_scan=lambda raw: _check_disk(raw, folder, min_free_bytes),
+    )
+    findings.refuse()
+    info = _describe(found, config=config, seed=seed, warnings=findings.warnings)
+    raw, indices = found.raw, found.indices
     try:
         _write_whole(folder, raw, indices, info)
     except OSError as error:
@@ -134,62 +146,6 @@ def prepare(
             "output folder", folder, f"cannot be written ({error}); choose another place"
         ) from error
     return info
-
-
-# --- what belongs where -----------------------------------------------------------------------
-
-
-def _by_image(raw: Raw, config: DataConfig, seed: int) -> SplitIndices:
-    return split(
-        raw.labels,
-        num_test=raw.num_test,
-        valid_fraction=config.valid_fraction,
-        test_fraction=config.test_fraction,
-        max_train=config.max_train,
-        seed=seed,
-    )
-
-
-def _by_class(
-    raw: Raw, config: DataConfig, seed: int, needs: Sequence[Need]
-) -> tuple[ClassSplits, SplitIndices]:
-    """All images of a class are in its split; the source's own test images are images like others.
-
-    Raises:
-        InputError: there are too few groups, classes or images, or they are streamed.
-    """
-    problems: list[Problem] = []
-    if raw.images is None:
-        message = (
-            "few-shot tasks are drawn from memory, and the decoded images are larger than this; "
-            "raise it, or make the images smaller (data.image_size)"
-        )
-        problems.append(Problem("data.memory_limit_mb", str(config.memory_limit_mb), message))
-    labels, classes, indices = raw.labels, raw.class_splits, None
-    with collecting(problems):
-        if classes is None:
-            classes = split_classes(
-                raw.groups or raw.classes,
-                valid_fraction=config.valid_fraction,
-                test_fraction=config.test_fraction,
-                seed=seed,
-            )
-        indices = split_by_class(labels, classes, max_train=config.max_train, seed=seed)
-    if indices is not None:
-        labels = labels[np.concatenate([indices.train, indices.valid, indices.test])]
-    counts = np.bincount(labels, minlength=len(raw.classes)).tolist()
-    problems += unmet(needs, counts, classes)
-    if problems or classes is None or indices is None:
-        raise InputError([_of_source(problem, config) for problem in problems])
-    return classes, indices
-
-
-def _of_source(problem: Problem, config: DataConfig) -> Problem:
-    """What is said of groups is said of the source."""
-    if problem.key != GROUPS:
-        return problem
-    message = f"has {problem.value} groups of classes; {problem.message}"
-    return Problem(KEY, config.source, message)
 
 
 # --- where it is written --------------------------------------------------------------------
@@ -252,7 +208,7 @@ def _write(folder: Path, raw: Raw, indices: SplitIndices, info: DatasetInfo) -> 
 
 
 def _lines(raw: Raw) -> Iterator[bytes]:
-    for name, version in raw.entries:
+    for name, version, _ in raw.entries:
         yield os.fsencode(f"{name}\t{version}" if version else name)
 
 
@@ -265,16 +221,10 @@ def _chunks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 
 def _describe(
-    raw: Raw,
-    indices: SplitIndices,
-    scanned: Scan | None,
-    *,
-    config: DataConfig,
-    seed: int,
-    classes: ClassSplits | None,
+    found: Inspected, *, config: DataConfig, seed: int, warnings: Sequence[Finding]
 ) -> DatasetInfo:
-    histogram = _histogram(raw, indices.train) if scanned is None else scanned.histogram
-    mean, std = _statistics(histogram)
+    raw, indices = found.raw, found.indices
+    mean, std = _statistics(found.histogram)
     splits = {"train": indices.train, "valid": indices.valid, "test": indices.test}
     split_digest = hashlib.sha256()
     for part in splits.values():
@@ -290,26 +240,20 @@ def _describe(
         num_test=len(indices.test),
         mean=mean,
         std=std,
-        data_sha256=_data_sha256(raw, scanned),
+        data_sha256=found.data_sha256,
         split_sha256=split_digest.hexdigest(),
         class_counts={
             name: np.bincount(raw.labels[part], minlength=len(raw.classes)).tolist()
             for name, part in splits.items()
         },
         seed=seed,
-        streamed=scanned is not None,
+        streamed=raw.images is None,
         root=None if raw.files is None else raw.files.root,
-        class_splits=classes,
+        class_splits=found.class_splits,
         groups=raw.groups,
+        background=raw.background,
+        warnings=tuple(warning.to_dict() for warning in warnings),
     )
-
-
-def _histogram(raw: Raw, train: NDArray[np.int64]) -> NDArray[np.int64]:
-    assert raw.images is not None
-    histogram = np.zeros((raw.channels, 256), np.int64)
-    for part in _chunks(train):
-        histogram += count_values(raw.images[part])
-    return histogram
 
 
 def _statistics(histogram: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -319,19 +263,3 @@ def _statistics(histogram: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[
     mean = share @ values
     variance = (share * (values - mean[:, None]) ** 2).sum(axis=1)
     return tuple(mean.tolist()), tuple(np.maximum(np.sqrt(variance), _MIN_STD).tolist())
-
-
-def _data_sha256(raw: Raw, scanned: Scan | None) -> str:
-    digest = hashlib.sha256()
-    if scanned is None:
-        assert raw.images is not None
-        digest.update(str(raw.images.shape).encode())
-        for chunk in _chunks(raw.images):
-            digest.update(np.ascontiguousarray(chunk).data)
-    else:
-        for entry, file_digest in zip(raw.entries, scanned.file_sha256, strict=True):
-            digest.update(os.fsencode(entry.name))
-            digest.update(file_digest)
-    digest.update(raw.labels.astype("<i8").tobytes())
-    digest.update("\n".join(raw.classes).encode())
-    return digest.hexdigest()

@@ -183,18 +183,23 @@ def test_streamed_folder_has_names_and_exact_statistics(tmp_path: Path) -> None:
     assert streamed.streamed
     assert not in_memory.streamed
     assert not (tmp_path / "streamed" / "images.npy").exists()
-    names = (tmp_path / "streamed" / "files.txt").read_text().split("\n")
-    assert names == [f"class{k}/{n}.png" for k in (0, 1) for n in sorted(range(k, 12, 2), key=str)]
+    lines = (tmp_path / "streamed" / "files.txt").read_text().split("\n")
+    names, versions = zip(*(line.split("\t") for line in lines), strict=True)
+    assert versions[0].startswith(f"{(tmp_path / 'images' / names[0]).stat().st_size}-")
+    assert list(names) == [f"class{k}/{n}.png" for k in (0, 1) for n in sorted(range(k, 12, 2), key=str)]
     assert streamed.root == str(tmp_path / "images")
     assert (streamed.mean, streamed.std) == (in_memory.mean, in_memory.std)
     assert streamed.split_sha256 == in_memory.split_sha256
+    assert streamed.data_sha256 == in_memory.data_sha256
     assert streamed.class_counts == in_memory.class_counts
 
 
-def test_streamed_hash_follows_the_bytes_of_the_files(tmp_path: Path) -> None:
+def test_streamed_hash_follows_the_pixels(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "images")
     config = DataConfig(source=f"imagefolder:{root}", memory_limit_mb=1)
     first = prepare(config, 0, tmp_path / "a")
+    image = Image.open(root / "class0" / "0.png")
+    image.save(root / "class0" / "0.png", compress_level=0)  # other bytes, the same pixels
     assert prepare(config, 0, tmp_path / "b").data_sha256 == first.data_sha256
     Image.new("L", (300, 300), 9).save(root / "class0" / "0.png")
     assert prepare(config, 0, tmp_path / "c").data_sha256 != first.data_sha256

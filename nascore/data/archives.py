@@ -1,0 +1,300 @@
+"""Image folders inside a zip or tar file: read member by member, never unpacked to names on disk.
+
+Where a member lies is kept in the version of its entry, so that any process can read it with the
+archive's path alone: a million members need no table of contents in each worker.
+"""
+
+import errno
+import io
+import os
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from nascore.config import DataConfig
+from nascore.data.files import Entry, changed
+from nascore.data.findings import Finding, finding
+from nascore.errors import InputError, Problem
+
+ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_OTHER_ENDINGS = (".7z", ".rar", ".tar.zst")
+_STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+_ENCRYPTED = 0x1
+_UTF8 = 0x800
+_MOST_COMPRESSED = 20  # images are compressed already
+_LOCAL_HEADER = 30  # bytes before the name in a zip file's local header
+# What zipfile, tarfile and the decompressors raise on archives that are damaged.
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+)
+
+
+def is_archive_name(name: str) -> bool:
+    """Whether a path or URI names an archive that can be read as a folder."""
+    return name.lower().endswith(ENDINGS)
+
+
+def is_unreadable_archive_name(name: str) -> bool:
+    """Whether a path names an archive of a kind that cannot be read."""
+    return name.lower().endswith(_OTHER_ENDINGS)
+
+
+class ArchiveFiles:
+    """The files in an archive; `nascore.data.files.Files`.
+
+    Args:
+        path: the archive on this machine.
+        root: what later steps open; the path where not given.
+        config: bounds for what is unpacked; without it only what was listed before is opened.
+
+    Raises:
+        InputError: when listed: the archive is damaged, unsafe or too large.
+    """
+
+    num_threads = 1
+
+    def __init__(self, path: Path, *, root: str | None = None, config: DataConfig | None = None):
+        self._path = path
+        self.root = root or str(path)
+        self._config = config or DataConfig()
+        self._unpacked: BinaryIO | None = None
+        self.is_compressed_whole = False
+
+    def entries(self) -> Iterator[Entry]:
+        members = _Members(self._config, archive_bytes=self._path.stat().st_size)
+        try:
+            if zipfile.is_zipfile(self._path):
+                members.take(_zip_members(self._path))
+            elif tarfile.is_tarfile(self._path):
+                members.take(self._tar_members(members))
+            else:
+                raise members.refusal("is neither a zip nor a tar file; write it again")
+        except _DAMAGED as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                message = f"does not fit on the disk of {tempfile.gettempdir()} when unpacked"
+                raise members.refusal(f"{message}; write it as .zip or .tar") from error
+            message = f"is damaged or cut short ({error}); copy or write it again"
+            raise members.refusal(message) from error
+        return iter(members.checked())
+
+    def open(self, entry: Entry) -> BinaryIO:
+        kind, *numbers = entry.version.split(".")
+        if kind == "zip":
+            return io.BytesIO(_zip_content(self._path, *map(int, numbers)))
+        offset, size, modified = map(int, numbers)
+        if self._unpacked is not None:
+            return io.BytesIO(os.pread(self._unpacked.fileno(), size, offset))
+        with open(self._path, "rb") as file:
+            if os.fstat(file.fileno()).st_mtime_ns != modified:
+                raise InputError([changed(self.root)])
+            file.seek(offset)
+            return io.BytesIO(file.read(size))
+
+    def _tar_members(self, members: "_Members") -> Iterator["_Member"]:
+        with open(self._path, "rb") as file:
+            modified = os.fstat(file.fileno()).st_mtime_ns
+            try:
+                with tarfile.open(fileobj=file, mode="r:") as archive:
+                    yield from _tar_list(archive, modified)
+                return
+            except tarfile.ReadError as error:
+                file.seek(0)
+                if file.read(262)[257:] == b"ustar":  # it is not compressed, so it is damaged
+                    raise
+                reason = error
+        self.is_compressed_whole = True
+        members.limit = self._config.max_unpacked_mb * 2**20
+        try:
+            with tarfile.open(self._path, mode="r|*") as archive:
+                self._unpacked = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as this is)
+                yield from _tar_unpack(archive, self._unpacked, self._config)
+        except tarfile.ReadError:
+            raise reason from None
+
+
+class _Member:
+    """A member of an archive as it was listed."""
+
+    __slots__ = ("is_folder", "name", "size", "unsafe", "version")
+
+    def __init__(
+        self, name: str, version: str, *, size: int = 0, is_folder: bool = False, unsafe: str = ""
+    ) -> None:
+        self.name, self.version, self.size = name, version, size
+        self.is_folder, self.unsafe = is_folder, unsafe
+
+
+class _Members:
+    """What is in an archive, and whether it may be read.
+
+    Attributes:
+        limit: bytes that all members may have together when unpacked.
+    """
+
+    def __init__(self, config: DataConfig, *, archive_bytes: int) -> None:
+        self._config = config
+        # What is read member by member needs no room: only a bomb is many times its archive.
+        self.limit = max(config.max_unpacked_mb * 2**20, _MOST_COMPRESSED * archive_bytes)
+        self._entries: list[Entry] = []
+        self._unsafe: list[str] = []
+        self._large: list[str] = []
+        self._num_bytes = 0
+
+    def take(self, members: Iterable[_Member]) -> None:
+        for member in members:
+            name, fault = _safe_name(member.name)
+            if fault or member.unsafe:
+                self._unsafe.append(f"{member.name} ({fault or member.unsafe})")
+                continue
+            self._num_bytes += member.size
+            if self._num_bytes > self.limit:
+                limit = f"data.max_unpacked_mb = {self._config.max_unpacked_mb}"
+                raise self.refusal(f"unpacks to more than {limit} allows; raise it if it may")
+            if member.size > self._config.max_file_mb * 2**20:
+                self._large.append(f"{name} ({member.size / 2**20:,.0f} MB)")
+            elif name:
+                self._entries.append(
+                    Entry(f"{name}/") if member.is_folder else Entry(name, member.version)
+                )
+
+    def checked(self) -> list[Entry]:
+        """Raises InputError when there is anything that must not be read."""
+        problems: list[Problem] = []
+        if self._unsafe:
+            message = (
+                "has {count} members that would leave its folder or are links: {examples}; "
+                "write the archive from the files themselves"
+            )
+            problems.append(self._finding("unsafe-archive", message, self._unsafe))
+        if self._large:
+            message = (
+                "has {count} files that are larger than data.max_file_mb allows: {examples}; "
+                "remove them, or raise the limit if they are images"
+            )
+            problems.append(self._finding("too-large", message, self._large))
+        names = Counter(entry.name for entry in self._entries if not entry.name.endswith("/"))
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            message = "has {count} files twice: {examples}; write the archive again"
+            problems.append(self._finding("unsafe-archive", message, twice))
+        if problems:
+            raise InputError(problems)
+        return self._entries
+
+    def refusal(self, message: str) -> InputError:
+        return InputError([self._finding("archive", message, [])])
+
+    def _finding(self, kind: str, message: str, examples: list[str]) -> Finding:
+        return finding(self._config, kind, message, examples)
+
+
+def _safe_name(name: str) -> tuple[str, str]:
+    """The name without `./` and with slashes, also where Windows wrote it; and what is wrong."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    if ".." in parts:
+        return name, "leads upwards"
+    if name.startswith(("/", "\\")) or (parts and parts[0][1:2] == ":"):
+        return name, "is absolute"
+    return str(PurePosixPath(*parts)) if parts else "", ""
+
+
+# --- zip ------------------------------------------------------------------------------------
+
+
+def _zip_members(path: Path) -> Iterator[_Member]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            unsafe = ""
+            if stat.S_ISLNK(info.external_attr >> 16):
+                unsafe = "is a link"
+            elif info.flag_bits & _ENCRYPTED:
+                unsafe = "is encrypted"
+            elif info.compress_type not in (_STORED, _DEFLATED):
+                unsafe = "is compressed by another method than deflate"
+            method = int(info.compress_type == _DEFLATED)
+            numbers = (info.header_offset, info.compress_size, info.file_size, method, info.CRC)
+            version = ".".join(map(str, ("zip", *numbers)))
+            yield _Member(
+                _zip_name(info),
+                version,
+                size=info.file_size,
+                is_folder=info.is_dir(),
+                unsafe=unsafe,
+            )
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """Many programs write UTF-8 without saying so; zipfile then takes it for code page 437."""
+    name = info.orig_filename
+    if info.flag_bits & _UTF8 or name.isascii():
+        return name
+    return os.fsdecode(name.encode("cp437"))
+
+
+def _zip_content(
+    path: Path, offset: int, stored_size: int, size: int, is_deflated: int, crc: int
+) -> bytes:
+    """One member, decompressed no further than the size that was listed."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        header = file.read(_LOCAL_HEADER)
+        if header[:4] != b"PK\x03\x04":
+            raise OSError("the archive is damaged or has changed; write it again")
+        names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        file.seek(names, os.SEEK_CUR)
+        content = file.read(stored_size)
+    if is_deflated:
+        try:
+            content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, size + 1)
+        except zlib.error as error:
+            raise OSError(f"the archive is damaged ({error}); write it again") from error
+    if len(content) != size or zlib.crc32(content) != crc:
+        raise OSError("its checksum in the archive does not fit; write the archive again")
+    return content
+
+
+# --- tar ------------------------------------------------------------------------------------
+
+
+def _tar_list(archive: tarfile.TarFile, modified: int) -> Iterator[_Member]:
+    for info in archive:
+        archive.members = []  # type: ignore[attr-defined]  # else it keeps all it has seen
+        version = f"tar.{info.offset_data}.{info.size}.{modified}"
+        yield _tar_member(info, version)
+
+
+def _tar_unpack(
+    archive: tarfile.TarFile, target: BinaryIO, config: DataConfig
+) -> Iterator[_Member]:
+    """A compressed tar cannot be read from its middle: contents go to a file without a name."""
+    for info in archive:
+        archive.members = []  # type: ignore[attr-defined]
+        member = _tar_member(info, f"tar.{target.tell()}.{info.size}.0")
+        is_wanted = info.isreg() and not member.unsafe and info.size <= config.max_file_mb * 2**20
+        content = archive.extractfile(info) if is_wanted else None
+        if content is not None:
+            shutil.copyfileobj(content, target)
+            target.flush()
+        yield member
+
+
+def _tar_member(info: tarfile.TarInfo, version: str) -> _Member:
+    unsafe = ""
+    if info.issym() or info.islnk():
+        unsafe = "is a link"
+    elif not (info.isreg() or info.isdir()) or info.issparse():
+        unsafe = "is no ordinary file"
+    return _Member(info.name, version, size=info.size, is_folder=info.isdir(), unsafe=unsafe)

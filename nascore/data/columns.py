@@ -1,0 +1,142 @@
+"""Which column of a table names the files, which the labels, the splits and the groups."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from nascore.config import DataConfig
+from nascore.data.split_names import split_of
+from nascore.data.tables import Table
+from nascore.errors import InputError
+
+_FILE = (
+    *("filename", "file", "filepath", "path", "imagepath", "imgpath", "imagefile", "imagename"),
+    *("image", "img", "imageid", "imgid", "id", "name", "idcode", "key", "uuid"),
+)
+_LABEL = (
+    *("label", "labels", "class", "classname", "classlabel", "target", "category", "labelname"),
+    *("y", "groundtruth", "breed", "species", "diagnosis"),
+)
+_SPLIT = ("split", "set", "subset", "partition", "usage")
+_SAMPLE = 200
+_TRUTHS = {"0": False, "1": True, "0.0": False, "1.0": True}
+ROW = "row of a table"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of the columns that matter.
+
+    Attributes:
+        label: column of the labels; None where there is one column a class.
+        one_hot: the columns of the classes, which hold 0 and 1.
+    """
+
+    file: str
+    label: str | None
+    one_hot: tuple[str, ...] = ()
+    split: str | None = None
+    group: str | None = None
+
+
+def find_columns(
+    table: Table, is_file: Callable[[str], bool], config: DataConfig
+) -> Columns | str | None:
+    """Return the columns; why there are no labels; or None where no column names files.
+
+    Args:
+        is_file: whether there is an image that a cell names.
+
+    Raises:
+        InputError: a column that the configuration names is not there.
+    """
+    file = _given(table, config.file_column, "data.file_column")
+    file = file or _file_column(table, is_file)
+    if file is None:
+        return None
+    split = _given(table, config.split_column, "data.split_column") or _split_column(table)
+    group = _given(table, config.group, "data.group")
+    rest = [name for name in table.columns if name not in (file, split, group)]
+    label = _given(table, config.label_column, "data.label_column") or _named(rest, _LABEL)
+    if label is None:
+        rest = [name for name in rest if not _is_index(table.columns[name])]
+        if len(rest) == 1 and not is_one_hot(table, rest):
+            label = rest[0]
+    if label is not None:
+        return Columns(file, label, split=split, group=group)
+    if len(rest) > 1 and is_one_hot(table, rest):
+        return Columns(file, None, tuple(rest), split, group)
+    if not rest:
+        return f"{table.name} has no column of labels"
+    return (
+        f"none of the columns of {table.name} is known as that of the labels; set "
+        f"data.label_column to one of {', '.join(rest[:8])}"
+    )
+
+
+def with_header(table: Table, is_file: Callable[[str], bool]) -> Table:
+    """The table itself, or with numbered columns where its first row is one of data already."""
+    if not any(is_file(name) for name in table.columns):
+        return table
+    columns = {
+        f"column {number}": [name, *cells]
+        for number, (name, cells) in enumerate(table.columns.items(), start=1)
+    }
+    return Table(table.name, columns)
+
+
+def is_one_hot(table: Table, names: Iterable[str]) -> bool:
+    """Whether all these columns hold 0 and 1 alone."""
+    return all(set(table.columns[name]) <= _TRUTHS.keys() for name in names)
+
+
+def one_hot_labels(table: Table, names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The classes of each row; more than one, or none, where the table is about something else."""
+    rows = zip(*(table.columns[name] for name in names), strict=True)
+    return [
+        tuple(name for name, cell in zip(names, row, strict=True) if _TRUTHS[cell]) for row in rows
+    ]
+
+
+def _given(table: Table, name: str | None, key: str) -> str | None:
+    if name is None or name in table.columns:
+        return name
+    message = f"{table.name} has no such column; it has {', '.join(list(table.columns)[:12])}"
+    raise InputError.of(key, name, message)
+
+
+def _file_column(table: Table, is_file: Callable[[str], bool]) -> str | None:
+    known = [name for word in _FILE for name in table.columns if _plain(name) == word]
+    others = [name for name in table.columns if name not in known]
+    shares = {name: _share(table.columns[name], is_file) for name in [*known, *others]}
+    # The one that names most files; of equal ones, that whose name says so.
+    best = max(shares, key=lambda name: shares[name], default=None)
+    if best is not None and shares[best] > 0:
+        return best
+    return known[0] if known and known[0] in table.columns else None
+
+
+def _share(cells: Sequence[str], is_file: Callable[[str], bool]) -> float:
+    step = max(1, len(cells) // _SAMPLE)
+    sample = cells[::step]
+    return sum(map(is_file, sample)) / len(sample) if sample else 0.0
+
+
+def _split_column(table: Table) -> str | None:
+    for name, cells in table.columns.items():
+        if _plain(name) in _SPLIT and all(split_of(cell) is not None for cell in set(cells)):
+            return name
+    return None
+
+
+def _named(names: Sequence[str], known: Sequence[str]) -> str | None:
+    return next((name for word in known for name in names if _plain(name) == word), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).lower()
+
+
+def _is_index(cells: Sequence[str]) -> bool:
+    """Whether a column only counts rows, as pandas writes it."""
+    return all(cell == str(number) for number, cell in enumerate(cells)) and len(cells) > 1

@@ -1,0 +1,82 @@
+"""From what people write into a table to the image file that is meant."""
+
+from collections.abc import Sequence
+
+from nascore.data.endings import image_endings
+from nascore.data.files import Entry
+
+
+class FileIndex:
+    """Finds images by path, name, or name without ending.
+
+    A path may be longer or shorter at its beginning than that of the file, since tables are written
+    on other machines and in other folders. A path whose folders contradict those of the file does
+    not match.
+
+    Args:
+        base: folder to which paths are relative, with a slash at its end; files elsewhere are found
+            as well.
+    """
+
+    def __init__(self, entries: Sequence[Entry], base: str) -> None:
+        self._entries, self._base = entries, base
+        self._by_name = {entry.name: entry for entry in entries}
+        self._by_key: dict[str, list[Entry]] = {}
+        for entry in entries:
+            last = entry.name.rpartition("/")[2].casefold()
+            for key in {last, _stem(last)}:
+                self._by_key.setdefault(key, []).append(entry)
+
+    def find(self, cell: str) -> Sequence[Entry]:
+        """The image that a cell names: none when it is not there, more than one when the name is
+        that of several."""
+        path = cell.strip().replace("\\", "/").removeprefix("file://")
+        while path.startswith("./"):
+            path = path[2:]
+        if not path or path.endswith("/"):
+            return ()
+        exact = self._by_name.get(self._base + path) or self._by_name.get(path)
+        if exact is not None:
+            return (exact,)
+        found = [entry for entry in self._candidates(path) if self._fits(path, entry)]
+        for narrowed in (self._with_case(path, found), self._below_base(found)):
+            if len(narrowed) == 1:
+                return narrowed
+        return found
+
+    def has(self, cell: str) -> bool:
+        """Whether a cell names at least one image."""
+        return bool(self.find(cell))
+
+    def _candidates(self, path: str) -> Sequence[Entry]:
+        return self._by_key.get(path.rpartition("/")[2].casefold(), ())
+
+    def _fits(self, path: str, entry: Entry) -> bool:
+        """Whether one of the paths is the end of the other, in any case and with any ending."""
+        given = _parts(path)
+        names = {entry.name, entry.name.removeprefix(self._base)}
+        return any(_is_end(given, _parts(name)) for name in names)
+
+    def _with_case(self, path: str, found: Sequence[Entry]) -> list[Entry]:
+        last = path.rpartition("/")[2]
+        names = [(entry, entry.name.rpartition("/")[2]) for entry in found]
+        return [entry for entry, name in names if last in (name, _stem(name))]
+
+    def _below_base(self, found: Sequence[Entry]) -> list[Entry]:
+        return [entry for entry in found if entry.name.startswith(self._base)]
+
+
+def _is_end(one: list[str], other: list[str]) -> bool:
+    shorter, longer = sorted((one, other), key=len)
+    return longer[len(longer) - len(shorter) :] == shorter
+
+
+def _parts(path: str) -> list[str]:
+    *folders, last = path.casefold().split("/")
+    return [*(part for part in folders if part), _stem(last)]
+
+
+def _stem(name: str) -> str:
+    """The name without the ending of an image; other dots belong to the name."""
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot and stem and f".{ending.lower()}" in image_endings() else name

@@ -1,0 +1,120 @@
+"""What is wrong with a data set, or worth knowing about it: by kind, counted, with examples.
+
+A problem makes a data set unusable or its results untrustworthy; a warning does not.
+docs/data.md lists the kinds.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nascore.config import DataConfig
+from nascore.errors import InputError, Problem
+
+KEY = "data.source"
+SOURCE = "source"  # kind of whatever has no kind of its own
+NUM_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Finding(Problem):
+    """One kind of fault or remark.
+
+    Attributes:
+        kind: words with hyphens, such as `duplicate-across-splits`.
+        count: files, images, rows or classes that it concerns.
+        examples: the first ones, at most three.
+    """
+
+    kind: str = SOURCE
+    count: int = 1
+    examples: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `nas check-data --json` prints and `dataset.json` keeps."""
+        return {
+            "kind": self.kind,
+            "message": self.message,
+            "count": self.count,
+            "examples": list(self.examples),
+        }
+
+
+@dataclass(slots=True)
+class Findings:
+    """Collects what is found while a data set is read.
+
+    Attributes:
+        lenient: read on after a problem as far as that is possible, to find the others as well.
+    """
+
+    lenient: bool = False
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
+
+    def checkpoint(self) -> None:
+        """Raise InputError with all problems so far, unless reading goes on in spite of them."""
+        if not self.lenient:
+            self.refuse()
+
+    def refuse(self) -> None:
+        """Raise InputError with all problems so far, if there are any."""
+        if self.problems:
+            raise InputError(self.problems)
+
+
+def finding(
+    config: DataConfig,
+    kind: str,
+    message: str,
+    examples: Iterable[object] = (),
+    *,
+    count: int | None = None,
+) -> Finding:
+    """Return a finding about the source.
+
+    Args:
+        message: what is wrong and what to do; `{examples}` stands for the first ones and the
+            number of others, `{count}` for their number.
+        examples: what it concerns; of many, more than the first three need not be given.
+        count: how many there are, where fewer are given.
+    """
+    # A name that is not UTF-8 must be printable.
+    shown = tuple(str(each).encode("utf-8", "backslashreplace").decode() for each in examples)
+    count = count if count is not None else max(len(shown), 1)
+    text = message.replace("{examples}", and_others(shown, count)).replace("{count}", f"{count:,}")
+    return Finding(KEY, config.source, text, kind, count, shown[:NUM_EXAMPLES])
+
+
+def and_others(examples: Sequence[str], count: int) -> str:
+    """The first three examples as text, and how many others there are."""
+    shown = ", ".join(examples[:NUM_EXAMPLES])
+    rest = count - min(len(examples), NUM_EXAMPLES)
+    return f"{shown} and {rest:,} other{'s' if rest > 1 else ''}" if rest > 0 else shown
+
+
+def merged(problems: Iterable[Problem]) -> list[Finding]:
+    """One finding for each kind: counts are added, the first examples kept."""
+    by_kind: dict[str, Finding] = {}
+    for each in problems:
+        if not isinstance(each, Finding):
+            each = Finding(each.key, each.value, each.message, SOURCE)
+        before = by_kind.get(each.kind)
+        if before is None:
+            by_kind[each.kind] = each
+            continue
+        message = before.message
+        if each.message not in message and len(message) < _MAX_MESSAGE:
+            message = f"{message}; {each.message}"
+        by_kind[each.kind] = Finding(
+            before.key,
+            before.value,
+            message,
+            each.kind,
+            before.count + each.count,
+            (before.examples + each.examples)[:NUM_EXAMPLES],
+        )
+    return list(by_kind.values())
+
+
+_MAX_MESSAGE = 600

@@ -1,0 +1,187 @@
+"""Splits that divide neither groups, such as the images of a patient, nor identical images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nascore.config import DataConfig
+from nascore.data.findings import Findings, finding
+from nascore.data.splits import Indices, SplitIndices
+
+_SALT = 0x5B13
+
+
+def split_by_group(
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    *,
+    num_test: int,
+    num_valid: int,
+    config: DataConfig,
+    seed: int,
+    classes: Sequence[str],
+    findings: Findings,
+) -> SplitIndices:
+    """Whole groups for each split, with the classes in nearly the same proportions.
+
+    Splits that the source brings are kept; a group that stands in two of them is a problem, and so
+    is a class whose groups are too few for all splits.
+
+    Args:
+        groups: (N,), the group of each image.
+        classes: names, by label.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SALT,)))
+    num_own = len(labels) - num_test - num_valid
+    train = np.arange(num_own)
+    valid = np.arange(num_own, num_own + num_valid)
+    test = np.arange(num_own + num_valid, len(labels))
+    needed = 1 + (not num_test) + (not num_valid)
+    _check_groups(labels[train], groups[train], needed, classes, config, findings)
+    if not num_test:
+        test, train = _carved(train, labels, groups, config.test_fraction, rng)
+    if not num_valid:
+        valid, train = _carved(train, labels, groups, config.valid_fraction, rng)
+    if config.max_train is not None and len(train) + len(valid) > config.max_train:
+        share = config.max_train / (len(train) + len(valid))
+        train, valid = (_thinned(part, labels, share, rng) for part in (train, valid))
+    return SplitIndices(np.sort(train), np.sort(valid), np.sort(test))
+
+
+def _check_groups(
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    needed: int,
+    classes: Sequence[str],
+    config: DataConfig,
+    findings: Findings,
+) -> None:
+    pairs = np.unique(np.stack([labels, groups]), axis=1)
+    counts = np.bincount(pairs[0], minlength=len(classes))
+    few = [f"{classes[k]} ({counts[k]})" for k in np.flatnonzero(counts < needed).tolist()]
+    if few:
+        message = (
+            f"{{count}} classes have images of fewer than {needed} groups, one for each split: "
+            "{examples}; add groups, or bring a test split of your own"
+        )
+        findings.problems.append(finding(config, "too-few-groups", message, few))
+
+
+def _carved(
+    positions: Indices,
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    fraction: float,
+    rng: np.random.Generator,
+) -> tuple[Indices, Indices]:
+    """About a fraction of each class, in whole groups, and the rest; each class is in both where it
+    has two groups."""
+    wanted = np.bincount(labels[positions]) * fraction
+    taken = np.zeros_like(wanted)
+    members = _members(positions, groups, rng)
+    counts = [np.unique(labels[own], return_counts=True) for own in members]
+    left = np.bincount(np.concatenate([which for which, _ in counts]), minlength=len(wanted))
+    chosen = np.zeros(len(members), bool)
+    for number, (which, count) in enumerate(counts):
+        gain = np.abs(wanted[which] - taken[which]) - np.abs(wanted[which] - taken[which] - count)
+        if gain.sum() > 0 and (left[which] > 1).all():
+            chosen[number] = True
+            taken[which] += count
+            left[which] -= 1
+    # A class whose groups are all too large for its share still needs one.
+    for number, (which, count) in reversed(list(enumerate(counts))):
+        if not chosen[number] and (taken[which] == 0).any() and (left[which] > 1).all():
+            chosen[number] = True
+            taken[which] += count
+            left[which] -= 1
+    first, second = (
+        [own for own, is_in in zip(members, chosen, strict=True) if is_in == wanted_in]
+        for wanted_in in (True, False)
+    )
+    return _joined(first), _joined(second)
+
+
+def _joined(parts: Sequence[Indices]) -> Indices:
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def _members(
+    positions: Indices, groups: NDArray[np.int64], rng: np.random.Generator
+) -> list[Indices]:
+    """The positions of each group, large groups first, equal ones in random order."""
+    order = positions[np.argsort(groups[positions], kind="stable")]
+    breaks = np.flatnonzero(np.diff(groups[order])) + 1
+    members = np.split(order, breaks)
+    shuffled = [members[number] for number in rng.permutation(len(members))]
+    return sorted(shuffled, key=len, reverse=True)
+
+
+def _thinned(
+    positions: Indices, labels: NDArray[np.int64], share: float, rng: np.random.Generator
+) -> Indices:
+    """A share of each class, at least one image."""
+    kept = []
+    for label in np.unique(labels[positions]):
+        own = rng.permutation(positions[labels[positions] == label])
+        kept.append(own[: max(1, int(len(own) * share))])
+    return np.concatenate(kept) if kept else positions
+
+
+# --- identical images -----------------------------------------------------------------------
+
+
+def places_of_copies(digests: NDArray[np.uint8], is_known: NDArray[np.bool_]) -> list[Indices]:
+    """The positions of images that are there more than once, in order of their first."""
+    known = np.flatnonzero(is_known)
+    keys = np.ascontiguousarray(digests[known]).view([("", np.void, digests.shape[1])]).ravel()
+    _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    repeated = np.flatnonzero(counts[inverse] > 1)
+    order = repeated[np.argsort(inverse[repeated], kind="stable")]
+    if not len(order):
+        return []
+    found = np.split(known[order], np.flatnonzero(np.diff(inverse[order])) + 1)
+    return sorted(found, key=lambda places: int(places[0]))
+
+
+def keep_together(
+    indices: SplitIndices,
+    copies: Sequence[Indices],
+    labels: NDArray[np.int64],
+    *,
+    has_own_test: bool,
+    has_own_valid: bool,
+) -> SplitIndices:
+    """Moves identical images that a drawn split has divided into one split.
+
+    The splits of the source itself are left alone, and no class is taken out of a split. Where
+    there are no copies nothing changes.
+
+    Args:
+        copies: positions of images that are there more than once.
+    """
+    part = part_of(indices, len(labels))
+    drawn = {0, *([] if has_own_valid else [1]), *([] if has_own_test else [2])}
+    sizes = np.zeros((3, int(labels.max()) + 1), np.int64)
+    for number in range(3):
+        sizes[number] = np.bincount(labels[part == number], minlength=sizes.shape[1])
+    for places in copies:
+        movable = [int(place) for place in places if part[place] in drawn]
+        if len({int(part[place]) for place in movable}) < 2:
+            continue
+        target = min(int(part[place]) for place in movable)
+        for place in movable:
+            before, label = part[place], labels[place]
+            if before != target and sizes[before, label] > 1:
+                part[place] = target
+                sizes[before, label] -= 1
+                sizes[target, label] += 1
+    return SplitIndices(*(np.flatnonzero(part == number) for number in range(3)))
+
+
+def part_of(indices: SplitIndices, count: int) -> NDArray[np.int64]:
+    """0, 1, 2 for images of train, valid, test; -1 for images that are not used."""
+    part = np.full(count, -1)
+    for number, own in enumerate((indices.train, indices.valid, indices.test)):
+        part[own] = number
+    return part

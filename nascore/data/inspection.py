@@ -1,0 +1,218 @@
+"""Reads, splits and checks a data set: what `prepare` does before it writes, and all that
+`nas check-data` does. Imports no torch."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nascore.config import DataConfig
+from nascore.data.checks import check, check_group_splits
+from nascore.data.classes import GROUPS, ClassSplits, Need, split_classes, unmet
+from nascore.data.content import Content, content_of, count_values
+from nascore.data.decoding import histogram_of, scan
+from nascore.data.files import Remote
+from nascore.data.findings import KEY, Finding, Findings
+from nascore.data.grouping import keep_together, places_of_copies, split_by_group
+from nascore.data.raw import Raw
+from nascore.data.sources import read
+from nascore.data.splits import SplitIndices, split, split_by_class
+from nascore.errors import Problem, collecting
+
+CHUNK = 4096  # images worked on at a time: a second copy of all would double the memory
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A data set that was read, split and checked.
+
+    Attributes:
+        class_splits: the classes of each split, where they differ.
+        histogram: int64 (C, 256), pixel values of the training images.
+        data_sha256: over shape, pixels, labels and class names in order.
+        content: what identifies each image.
+    """
+
+    raw: Raw
+    indices: SplitIndices
+    class_splits: ClassSplits | None
+    histogram: NDArray[np.int64]
+    data_sha256: str
+    content: Content
+
+
+def inspect(
+    config: DataConfig,
+    seed: int,
+    findings: Findings,
+    *,
+    remote: Remote | None = None,
+    needs: Sequence[Need] = (),
+    before_scan: Callable[[Raw], None] = lambda raw: None,
+) -> Inspected:
+    """Read, split and check the data.
+
+    Args:
+        findings: takes all that is found.
+        remote: opens `s3://` sources.
+        needs: the tasks that will be drawn, where the splits have different classes.
+        before_scan: called when the images are listed, before a large data set is read through.
+
+    Raises:
+        InputError: the source does not do; every problem is listed.
+    """
+    raw = read(config, remote, findings)
+    findings.checkpoint()
+    if config.split_by == "class":
+        classes, indices = _by_class(raw, config, seed, needs, findings)
+    else:
+        classes, indices = None, _by_image(raw, config, seed, findings)
+    findings.checkpoint()
+    before_scan(raw)
+    histogram, digest, content = _look(raw, indices, config, findings)
+    findings.checkpoint()
+    copies = places_of_copies(content.digests, content.is_known)
+    if config.split_by != "class" and raw.image_groups is None:
+        together = keep_together(
+            indices,
+            copies,
+            raw.labels,
+            has_own_test=raw.num_test > 0,
+            has_own_valid=raw.num_valid > 0,
+        )
+        histogram = _followed(raw, histogram, indices, together, config)
+        indices = together
+    checked = check(raw, indices, content, copies, histogram, config)
+    findings.warnings += checked.warnings
+    if findings.lenient or config.strict:
+        findings.problems += checked.faults
+    else:
+        findings.warnings += checked.faults
+    digest.update(raw.labels.astype("<i8").tobytes())
+    digest.update("\n".join(raw.classes).encode())
+    return Inspected(raw, indices, classes, histogram, digest.hexdigest(), content)
+
+
+# --- what belongs where -----------------------------------------------------------------------
+
+
+def _by_image(raw: Raw, config: DataConfig, seed: int, findings: Findings) -> SplitIndices:
+    indices = None
+    with collecting(findings.problems):
+        if raw.image_groups is not None:
+            indices = split_by_group(
+                raw.labels,
+                raw.image_groups,
+                num_test=raw.num_test,
+                num_valid=raw.num_valid,
+                config=config,
+                seed=seed,
+                classes=raw.classes,
+                findings=findings,
+            )
+            findings.problems += check_group_splits(raw, indices, config)
+        else:
+            indices = split(
+                raw.labels,
+                num_test=raw.num_test,
+                num_valid=raw.num_valid,
+                valid_fraction=config.valid_fraction,
+                test_fraction=config.test_fraction,
+                max_train=config.max_train,
+                seed=seed,
+            )
+    return indices or _undivided(raw)
+
+
+def _by_class(
+    raw: Raw, config: DataConfig, seed: int, needs: Sequence[Need], findings: Findings
+) -> tuple[ClassSplits | None, SplitIndices]:
+    """All images of a class are in its split; the source's own test images are images like others.
+
+    There may be too few groups, classes or images, or they may be streamed.
+    """
+    problems: list[Problem] = []
+    if raw.images is None:
+        message = (
+            "few-shot tasks are drawn from memory, and the decoded images are larger than this; "
+            "raise it, or make the images smaller (data.image_size)"
+        )
+        problems.append(Problem("data.memory_limit_mb", str(config.memory_limit_mb), message))
+    labels, classes, indices = raw.labels, raw.class_splits, None
+    with collecting(problems):
+        if classes is None:
+            classes = split_classes(
+                raw.groups or raw.classes,
+                valid_fraction=config.valid_fraction,
+                test_fraction=config.test_fraction,
+                seed=seed,
+            )
+        indices = split_by_class(labels, classes, max_train=config.max_train, seed=seed)
+    if indices is not None:
+        labels = labels[np.concatenate([indices.train, indices.valid, indices.test])]
+    counts = np.bincount(labels, minlength=len(raw.classes)).tolist()
+    problems += unmet(needs, counts, classes)
+    findings.problems += [_of_source(problem, config) for problem in problems]
+    return classes, indices or _undivided(raw)
+
+
+def _of_source(problem: Problem, config: DataConfig) -> Problem:
+    """What is said of groups is said of the source."""
+    if problem.key != GROUPS:
+        return problem
+    message = f"has {problem.value} groups of classes; {problem.message}"
+    return Finding(KEY, config.source, message, "too-few-groups")
+
+
+def _undivided(raw: Raw) -> SplitIndices:
+    """For data that cannot be split, whose other faults are looked for all the same."""
+    nothing = np.zeros(0, np.int64)
+    return SplitIndices(np.arange(len(raw.labels)), nothing, nothing)
+
+
+# --- pixels -----------------------------------------------------------------------------------
+
+
+def _look(
+    raw: Raw, indices: SplitIndices, config: DataConfig, findings: Findings
+) -> tuple[NDArray[np.int64], "hashlib._Hash", Content]:
+    """Histogram of the training images, digest of all, and what identifies each."""
+    if raw.images is None:
+        found = scan(raw, counted=indices.train, config=config, findings=findings)
+        return found.histogram, found.pixels_sha256, found.content
+    digest = hashlib.sha256(str(raw.images.shape).encode())
+    for chunk in chunks(raw.images):
+        digest.update(np.ascontiguousarray(chunk).data)
+    histogram = np.zeros((raw.channels, 256), np.int64)
+    for part in chunks(indices.train):
+        histogram += count_values(raw.images[part])
+    return histogram, digest, content_of(raw.images, raw.readable)
+
+
+def _followed(
+    raw: Raw,
+    histogram: NDArray[np.int64],
+    before: SplitIndices,
+    after: SplitIndices,
+    config: DataConfig,
+) -> NDArray[np.int64]:
+    """The histogram of the training images after some were moved."""
+    moved = [np.setdiff1d(after.train, before.train), np.setdiff1d(before.train, after.train)]
+    if not any(map(len, moved)):
+        return histogram
+    joined, left = (
+        count_values(raw.images[places])
+        if raw.images is not None
+        else histogram_of(raw, places, config)
+        for places in moved
+    )
+    return histogram + joined - left
+
+
+def chunks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The values, a few thousand at a time."""
+    for start in range(0, len(values), CHUNK):
+        yield values[start : start + CHUNK]

@@ -1,0 +1,161 @@
+"""Images in order, each with its class: what every layout of files comes to."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nascore.config import DataConfig
+from nascore.data.classes import ClassSplits
+from nascore.data.endings import ending
+from nascore.data.files import Entry
+from nascore.data.findings import Finding, Findings, finding
+from nascore.data.raw import problem, shortened
+from nascore.data.tree import Folder, Tree
+from nascore.errors import InputError, Problem
+
+MOST_SKIPPED = 0.01  # share of a class that may be left out without being allowed
+NO_CLASSES = "has no class folders with images"
+_KINDS = ".jpg, .png, .webp, .tif, .gif, ..."
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Images in order.
+
+    Attributes:
+        classes: names, by label.
+        num_test: the last ones are the source's own test images.
+        num_valid: those before them are its own validation images.
+        groups, class_splits, image_groups: as in `Raw`.
+    """
+
+    entries: list[Entry]
+    labels: NDArray[np.int64]
+    classes: list[str]
+    num_test: int = 0
+    groups: tuple[str, ...] | None = None
+    class_splits: ClassSplits | None = None
+    num_valid: int = 0
+    image_groups: NDArray[np.int64] | None = None
+
+    @classmethod
+    def of(
+        cls, entries: list[Entry], names: Sequence[str], *, num_test: int = 0, num_valid: int = 0
+    ) -> "Listing":
+        """With the classes sorted by name."""
+        classes = sorted(set(names))
+        index = {name: label for label, name in enumerate(classes)}
+        labels = np.array([index[name] for name in names], np.int64)
+        return cls(entries, labels, classes, num_test, num_valid=num_valid)
+
+
+def without_images(folder: str, config: DataConfig) -> Finding:
+    message = f"class folder {folder} has no image ({_KINDS}); add some or remove it"
+    return finding(config, "empty-class", message, [folder])
+
+
+def check_names(
+    entries: Sequence[Entry], problems: Sequence[Problem], config: DataConfig
+) -> list[Problem]:
+    """These problems and those of the names; raises InputError when there is no image at all."""
+    if not entries:
+        raise InputError([*problems, problem(config, NO_CLASSES, "layout")])
+    return [*problems, *_of_names(entries, config)]
+
+
+def _of_names(entries: Sequence[Entry], config: DataConfig) -> list[Problem]:
+    # `files.txt` has one name a line, and a version behind it.
+    bad = [entry.name for entry in entries if "\n" in entry.name or "\t" in entry.name]
+    found: list[Problem] = [
+        finding(
+            config,
+            "unreadable-name",
+            f"file name {name!r} has a line break or a tab; rename the file",
+            [repr(name)],
+        )
+        for name in bad
+    ]
+    return shortened(found, config)
+
+
+def check_class_names(names: Sequence[str], config: DataConfig) -> list[Problem]:
+    """Classes whose names look alike are one class to most people and most file systems."""
+    alike: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        alike.setdefault(unicodedata.normalize("NFC", name).casefold().strip(), []).append(name)
+    pairs = [" and ".join(map(repr, same)) for same in alike.values() if len(same) > 1]
+    if not pairs:
+        return []
+    message = (
+        "has {count} classes that differ in case, accents' encoding or blanks only: {examples}; "
+        "give both one name"
+    )
+    return [finding(config, "class-names", message, pairs)]
+
+
+# --- what is left out -----------------------------------------------------------------------
+
+
+def tell_left_out(
+    tree: Tree,
+    by_class: Mapping[str, Sequence[Folder]],
+    config: DataConfig,
+    findings: Findings,
+) -> None:
+    """Files that are no images we can read: an error where they are more than 1 % of a class.
+
+    Args:
+        by_class: the folders of each class.
+    """
+    if not tree.root.num_left_out:
+        return
+    everything = tree.root.all_left_out()
+    endings = Counter(ending(entry.name) or "no ending" for entry in everything)
+    shown = ", ".join(f"{name} {count:,}" for name, count in endings.most_common(5))
+    message = f"{{count}} files are no images that can be read ({shown}): {{examples}}"
+    if ".heic" in endings or ".heif" in endings:
+        message += "; pillow-heif, where it is installed, reads .heic"
+    large = []
+    for name, folders in by_class.items():
+        lost = sum(folder.num_left_out for folder in folders)
+        whole = lost + sum(folder.num_below for folder in folders)
+        if lost > MOST_SKIPPED * whole:
+            large.append(f"{lost:,} of {whole:,} of class {name}")
+    names = [entry.name for entry in everything[:3]]
+    is_problem = bool(large) and not config.allow_skipped
+    if is_problem:
+        some = ", ".join(large[:3]) + (", ..." if len(large) > 3 else "")
+        message += (
+            f"; these are {some}; convert or remove them, or set data.allow_skipped=true to leave "
+            "them out"
+        )
+    else:
+        message += "; they were left out"
+    told = finding(config, "skipped-files", message, names, count=len(everything))
+    (findings.problems if is_problem else findings.warnings).append(told)
+
+
+def tell_unlabelled(
+    names: Sequence[str], num_images: int, config: DataConfig, findings: Findings, *, why: str
+) -> None:
+    """Images that have no class.
+
+    Args:
+        num_images: images that have one.
+        why: where they lie, or what does not name them.
+    """
+    if not names:
+        return
+    few = len(names) <= MOST_SKIPPED * (num_images + len(names))
+    message = f"{{count}} images have no label, since {why}: {{examples}}; "
+    if few or config.allow_skipped:
+        message += "they were left out"
+        target: list[Problem] | list[Finding] = findings.warnings
+    else:
+        message += "label or remove them, or set data.allow_skipped=true to leave them out"
+        target = findings.problems
+    target.append(finding(config, "unlabelled-files", message, names))

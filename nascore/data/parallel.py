@@ -1,0 +1,30 @@
+"""Many files at a time, in threads; Pillow decodes outside the interpreter lock."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from nascore.processors import num_cpus
+
+_THREADS = 8  # more than cores: reading waits for the disk
+_CHUNK = 4096  # files in flight: millions of futures at once would fill the memory
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def in_threads(
+    function: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    *,
+    threads: int = 1,
+    chunk: int = _CHUNK,
+) -> Iterator[_Result]:
+    """Results in the order of the items.
+
+    Args:
+        threads: at least this many; more than for a disk are worth it when a network is waited for.
+        chunk: results that are held at most.
+    """
+    with ThreadPoolExecutor(max(threads, min(_THREADS, 4 * num_cpus()))) as pool:
+        for start in range(0, len(items), chunk):
+            yield from pool.map(function, items[start : start + chunk])

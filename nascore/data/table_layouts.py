@@ -1,0 +1,206 @@
+"""Labels that stand in tables beside the images, as Kaggle, Roboflow and Hugging Face write them.
+
+One table for all images, one for each split (`train.csv`, `test.csv`), or one in the folder of each
+split (`train/metadata.csv`, `train/_classes.csv`). A table is used when it names images and their
+labels; where folders tell classes as well, the two must agree.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nascore.config import FOLDERS, DataConfig
+from nascore.data.columns import Columns, find_columns, with_header
+from nascore.data.file_index import FileIndex
+from nascore.data.files import Entry, Files
+from nascore.data.findings import Findings, finding
+from nascore.data.listing import Listing
+from nascore.data.raw import few
+from nascore.data.split_names import split_of, words
+from nascore.data.table_rows import list_rows
+from nascore.data.tables import READABLE, Table, TableError, read_table
+from nascore.data.tree import Folder, Tree
+from nascore.errors import InputError
+
+KEY = "data.labels"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """A table that names images and their labels.
+
+    Attributes:
+        split: of all its rows, where its name or folder tells one.
+        folder: that its paths are relative to.
+    """
+
+    table: Table
+    columns: Columns
+    index: FileIndex
+    folder: str
+    split: str | None = None
+
+
+def list_by_table(
+    tree: Tree, files: Files, config: DataConfig, findings: Findings, *, has_classes: bool
+) -> Listing | None:
+    """Images and labels by tables; None where no table counts.
+
+    Args:
+        has_classes: whether the folders tell classes, too.
+
+    Raises:
+        InputError: a table that is named cannot be used, or it is unclear which one counts.
+    """
+    if config.labels is not None:
+        tables = [_named_table(tree, files, config, config.labels)]
+    else:
+        tables = list(_usable_tables(tree, files, config, findings, has_classes=has_classes))
+        tables = _chosen(tables, config)
+        if has_classes and tables and _agree(tables):
+            return None
+        if has_classes and tables:
+            message = (
+                f"{few(one.table.name for one in tables)} and the folders give different classes; "
+                f"set data.labels to that table, or to {FOLDERS}"
+            )
+            raise InputError([finding(config, "layout", message)])
+    if not tables and config.group is not None:
+        message = "needs a table of labels with that column (data.labels), and there is none"
+        raise InputError.of("data.group", config.group, message)
+    return list_rows(tree, tables, config, findings) if tables else None
+
+
+def _named_table(tree: Tree, files: Files, config: DataConfig, name: str) -> LabelTable:
+    """The table that `data.labels` names, in the source or on this machine."""
+    inside = [
+        entry
+        for folder in tree.root.walk()
+        for entry in folder.tables
+        if entry.name == name or entry.name.endswith(f"/{name}")
+    ]
+    exact = [entry for entry in inside if entry.name == name]
+    found = exact or inside
+    path = Path(name).expanduser()
+    try:
+        if len(found) == 1:
+            with files.open(found[0]) as file:
+                content = file.read()
+            folder = found[0].name.rpartition("/")[0]
+            base = f"{folder}/" if folder else ""
+        elif found:
+            message = f"is the name of {few(entry.name for entry in found)}; give the whole path"
+            raise InputError.of(KEY, name, message)
+        elif path.is_file():
+            content, base = path.read_bytes(), ""
+        else:
+            message = "there is no such table in the source or on this machine; correct the path"
+            raise InputError.of(KEY, name, message)
+        if not name.lower().endswith(READABLE):
+            raise InputError.of(
+                KEY, name, f"is no table that can be read; use {', '.join(READABLE)}"
+            )
+        table = read_table(name, content)
+    except (TableError, OSError) as error:
+        raise InputError.of(KEY, name, str(error)) from error
+    index = FileIndex(tree.root.all_images(), base)
+    table = with_header(table, index.has)
+    columns = find_columns(table, index.has, config)
+    if columns is None:
+        message = (
+            f"no column names the image files; it has {', '.join(list(table.columns)[:12])} (set "
+            "data.file_column)"
+        )
+        raise InputError.of(KEY, name, message)
+    if isinstance(columns, str):
+        raise InputError.of(KEY, name, columns)
+    return LabelTable(table, columns, index, base)
+
+
+# --- found by themselves --------------------------------------------------------------------
+
+
+def _usable_tables(
+    tree: Tree, files: Files, config: DataConfig, findings: Findings, *, has_classes: bool
+) -> Iterator[LabelTable]:
+    """Tables that name images and labels; those that name images alone are told."""
+    images: list[Entry] | None = None
+    for folder, split in _places(tree.root):
+        index = None
+        for entry in folder.tables:
+            if entry.name.lower().endswith(".txt") or "submission" in words(entry.name):
+                continue
+            images = images if images is not None else tree.root.all_images()
+            index = index or FileIndex(images, folder.path)
+            try:
+                with files.open(entry) as file:
+                    table = with_header(read_table(entry.name, file.read()), index.has)
+            except (TableError, OSError) as error:
+                message = f"{entry.name} {error}; it is not used"
+                findings.warnings.append(finding(config, "table-not-used", message, [entry.name]))
+                continue
+            columns = _columns(table, index, config)
+            if isinstance(columns, Columns):
+                stem = entry.name.rpartition("/")[2].rpartition(".")[0]
+                yield LabelTable(table, columns, index, folder.path, split or split_of(stem))
+            elif columns is not None:
+                message = f"{columns}; it is not used"
+                findings.warnings.append(finding(config, "table-not-used", message, [entry.name]))
+
+
+def _columns(table: Table, index: FileIndex, config: DataConfig) -> Columns | str | None:
+    """The columns of a table that is about our images; None for any other."""
+    plain = config.model_copy(update={"group": None} if config.group not in table.columns else {})
+    columns = find_columns(table, index.has, plain)
+    if isinstance(columns, Columns) and not any(map(index.has, table.columns[columns.file])):
+        return None
+    return columns
+
+
+def _places(root: Folder) -> Iterator[tuple[Folder, str | None]]:
+    """The folders in which tables are looked for: down to that of the images or splits."""
+    folder = root
+    while True:
+        yield folder, None
+        bearing = folder.bearing
+        splits = [inner for inner in bearing if split_of(inner.name)]
+        for inner in splits:
+            yield from ((each, split_of(inner.name)) for each in _with_tables(inner))
+        if len(bearing) != 1 or splits:
+            return
+        folder = bearing[0]
+
+
+def _with_tables(folder: Folder) -> Iterator[Folder]:
+    """A split's folder and those directly in it, where they have tables and images."""
+    for each in (folder, *folder.folders.values()):
+        if each.tables and each.num_below:
+            yield each
+
+
+def _chosen(tables: Sequence[LabelTable], config: DataConfig) -> list[LabelTable]:
+    """One table, or one for each split."""
+    if len(tables) < 2:
+        return list(tables)
+    splits = [one.split for one in tables]
+    if None not in splits and len(set(splits)) == len(splits):
+        return list(tables)
+    outer = [one for one in tables if one.split is None]
+    if len(outer) == 1 and len({one.folder for one in tables}) == 1:
+        return outer
+    names = few(one.table.name for one in tables)
+    message = f"has several tables of labels: {names}; set data.labels to the one that counts"
+    raise InputError([finding(config, "layout", message)])
+
+
+def _agree(tables: Sequence[LabelTable]) -> bool:
+    """Whether each label of the tables is the name of a folder that its image lies in."""
+    for one in tables:
+        if one.columns.label is None:
+            return False
+        labels = one.table.columns[one.columns.label]
+        for cell, label in zip(one.table.columns[one.columns.file], labels, strict=True):
+            found = one.index.find(cell)
+            if len(found) == 1 and label not in found[0].name.split("/")[:-1]:
+                return False
+    return True

@@ -1,0 +1,258 @@
+"""From the rows of label tables to images in order, with all that may be wrong with the rows."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nascore.config import DataConfig
+from nascore.data.classes import SPLITS
+from nascore.data.columns import one_hot_labels
+from nascore.data.files import Entry
+from nascore.data.findings import Findings, finding
+from nascore.data.listing import Listing, check_class_names, check_names, tell_unlabelled
+from nascore.data.split_names import is_unlabelled, split_of
+from nascore.data.tree import Tally, Tree
+from nascore.errors import InputError
+
+if TYPE_CHECKING:
+    from nascore.data.table_layouts import LabelTable
+
+_FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?|[+-]?\d+[eE][+-]?\d+")
+_MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    entry: Entry
+    label: str
+    split: str | None
+    group: str
+
+
+@dataclass(slots=True)
+class _Faults:
+    """Rows that cannot be used, by what is wrong with them."""
+
+    missing: Tally = field(default_factory=Tally)
+    ambiguous: Tally = field(default_factory=Tally)
+    unlabelled: Tally = field(default_factory=Tally)
+    floats: Tally = field(default_factory=Tally)
+    several: Tally = field(default_factory=Tally)
+    splits: Tally = field(default_factory=Tally)
+
+
+def list_rows(
+    tree: Tree, tables: Sequence["LabelTable"], config: DataConfig, findings: Findings
+) -> Listing:
+    """The images that tables name, by split, class and name."""
+    faults = _Faults()
+    rows = [row for table in tables for row in _rows(table, faults)]
+    names = ", ".join(one.table.name for one in tables)
+    counts = Counter(row.entry.name for row in rows)
+    _tell_columns(tables, config, findings)
+    _tell(faults, counts, names, config, findings)
+    _tell_others(tree, counts, names, config, findings)
+    unique = list({row.entry.name: row for row in rows}.values())
+    if not unique:
+        message = f"{names} names no image that is there"
+        raise InputError([*findings.problems, finding(config, "layout", message)])
+    return _listing(_with_splits(unique, tables, config, findings), config, findings)
+
+
+def _rows(one: "LabelTable", faults: _Faults) -> list[_Row]:
+    columns, cells = one.columns, one.table.columns
+    files = cells[columns.file]
+    blank = [""] * len(files)
+    labels = _labels(one, faults)
+    splits = cells[columns.split] if columns.split else blank
+    groups = cells[columns.group] if columns.group else blank
+    rows = []
+    for cell, label, split, group in zip(files, labels, splits, groups, strict=True):
+        found = one.index.find(cell)
+        if label is None:
+            faults.unlabelled.add(cell)
+        elif not found:
+            faults.missing.add(cell)
+        elif len(found) > 1:
+            faults.ambiguous.add(f"{cell} ({found[0].name}, {found[1].name})")
+        else:
+            meant = split_of(split) if columns.split else one.split
+            if columns.split and meant is None:
+                faults.splits.add(f"{split!r} of {cell}")
+            if _FLOAT.fullmatch(label):
+                faults.floats.add(f"{label} of {cell}")
+            rows.append(_Row(found[0], label, meant, group))
+    return rows
+
+
+def _labels(one: "LabelTable", faults: _Faults) -> list[str | None]:
+    """The label of each row; None where it has none."""
+    if one.columns.label is not None:
+        cells = one.table.columns[one.columns.label]
+        return [None if cell.casefold() in _MISSING else cell for cell in cells]
+    labels: list[str | None] = []
+    files = one.table.columns[one.columns.file]
+    for cell, found in zip(files, one_hot_labels(one.table, one.columns.one_hot), strict=True):
+        if len(found) > 1:
+            faults.several.add(f"{cell} ({found[0]}, {found[1]})")
+        labels.append(found[0] if found else None)
+    return labels
+
+
+# --- what is wrong with rows ----------------------------------------------------------------
+
+
+def _tell_columns(tables: Sequence["LabelTable"], config: DataConfig, findings: Findings) -> None:
+    columns = tables[0].columns
+    label = columns.label or f"one column a class ({', '.join(columns.one_hot[:3])}, ...)"
+    shown = {
+        "files": columns.file,
+        "labels": label,
+        "splits": columns.split,
+        "groups": columns.group,
+    }
+    text = ", ".join(f"{what} from {name!r}" for what, name in shown.items() if name)
+    names = [one.table.name for one in tables]
+    message = f"labels are those of {', '.join(names)}: {text}"
+    findings.warnings.append(finding(config, "table-used", message, names))
+
+
+def _tell(
+    faults: _Faults, counts: Counter[str], names: str, config: DataConfig, findings: Findings
+) -> None:
+    twice = Tally()
+    for name, count in counts.items():
+        if count > 1:
+            twice.add(f"{name} ({count} rows)")
+    allow = "set data.allow_skipped=true to leave them out"
+    told = {
+        "missing-files": (
+            faults.missing,
+            f"{names} names {{count}} files that are not there: {{examples}}; add them, remove the "
+            f"rows, or {allow}",
+        ),
+        "unlabelled-rows": (
+            faults.unlabelled,
+            f"{names} has {{count}} rows without a label: {{examples}}; label them, or {allow}",
+        ),
+        "ambiguous-files": (
+            faults.ambiguous,
+            f"{names} has {{count}} names that are those of several files: {{examples}}; write "
+            "their paths",
+        ),
+        "duplicate-rows": (
+            twice,
+            f"{names} has {{count}} images in several rows: {{examples}}; leave one row for each",
+        ),
+        "several-labels": (
+            faults.several,
+            f"{names} has {{count}} images of several classes: {{examples}}; networks here learn "
+            "one class for each image",
+        ),
+        "float-labels": (
+            faults.floats,
+            f"{names} has {{count}} labels that are floats: {{examples}}; write whole numbers or "
+            "names",
+        ),
+        "unknown-split": (
+            faults.splits,
+            f"{names} has {{count}} rows whose split is none of train, valid, test: {{examples}}; "
+            "correct them",
+        ),
+    }
+    for kind, (tally, message) in told.items():
+        if tally.count:
+            made = finding(config, kind, message, tally.examples, count=tally.count)
+            is_allowed = config.allow_skipped and allow in message
+            (findings.warnings if is_allowed else findings.problems).append(made)
+
+
+def _tell_others(
+    tree: Tree, counts: Counter[str], names: str, config: DataConfig, findings: Findings
+) -> None:
+    """Images that no row names; a folder of test images without labels is usual (Kaggle)."""
+    others = [entry.name for entry in tree.root.all_images() if entry.name not in counts]
+    labelled_folders = {name.rpartition("/")[0] for name in counts}
+
+    def is_apart(name: str) -> bool:
+        folders = name.split("/")[:-1]
+        is_test = any(split_of(folder) == "test" or is_unlabelled(folder) for folder in folders)
+        return is_test and "/".join(folders) not in labelled_folders
+
+    apart = [name for name in others if is_apart(name)]
+    if apart:
+        message = "{count} test images have no label: {examples}; they were left out"
+        findings.warnings.append(finding(config, "unlabelled-files", message, apart))
+    rest = [name for name in others if not is_apart(name)]
+    tell_unlabelled(rest, len(counts), config, findings, why=f"{names} does not name them")
+
+
+# --- splits and groups ----------------------------------------------------------------------
+
+
+def _with_splits(
+    rows: list[_Row], tables: Sequence["LabelTable"], config: DataConfig, findings: Findings
+) -> list[_Row]:
+    """Rows with the split of each; those of the folders where no table tells any."""
+    if not any(row.split for row in rows):
+        base = tables[0].folder
+        found = [_split_of_folder(row.entry.name.removeprefix(base)) for row in rows]
+        if None in found and "test" in found:
+            names = [
+                row.entry.name for row, split in zip(rows, found, strict=True) if split is None
+            ]
+            message = (
+                "{count} images lie in no folder of a split, and others do: {examples}; add a "
+                "column split to the table"
+            )
+            findings.problems.append(finding(config, "unknown-split", message, names))
+        if None in found:
+            return rows
+        rows = [replace(row, split=split) for row, split in zip(rows, found, strict=True)]
+    splits = {row.split for row in rows}
+    if splits == {"train"}:
+        return [replace(row, split=None) for row in rows]
+    if "train" not in splits:
+        message = f"has labels for {', '.join(sorted(filter(None, splits)))} and none for train"
+        raise InputError([*findings.problems, finding(config, "empty-split", message)])
+    return rows
+
+
+def _split_of_folder(name: str) -> str | None:
+    splits = [split for part in name.split("/")[:-1] if (split := split_of(part))]
+    return splits[0] if splits else None
+
+
+def _listing(rows: list[_Row], config: DataConfig, findings: Findings) -> Listing:
+    by_split = {split: [row for row in rows if (row.split or "train") == split] for split in SPLITS}
+    ordered = [
+        row
+        for split in SPLITS
+        for row in sorted(by_split[split], key=lambda row: (row.label, row.entry))
+    ]
+    entries = [row.entry for row in ordered]
+    labels = [row.label for row in ordered]
+    findings.problems = check_names(entries, findings.problems, config)
+    findings.problems += check_class_names(labels, config)
+    for split in ("valid", "test"):
+        known = {row.label for row in by_split["train"]}
+        unknown = sorted({row.label for row in by_split[split]} - known)
+        if unknown:
+            message = f"{split} has {{count}} classes that train does not have: {{examples}}"
+            findings.problems.append(finding(config, "unknown-class", message, unknown))
+    listing = Listing.of(
+        entries, labels, num_test=len(by_split["test"]), num_valid=len(by_split["valid"])
+    )
+    groups = _groups([row.group for row in ordered]) if config.group else None
+    return replace(listing, image_groups=groups)
+
+
+def _groups(names: Sequence[str]) -> NDArray[np.int64]:
+    """Numbers of groups; an image without one is a group of its own."""
+    own = [name or f"\0{number}" for number, name in enumerate(names)]
+    return np.unique(np.array(own), return_inverse=True)[1].astype(np.int64)
