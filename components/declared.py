@@ -21,13 +21,14 @@ from kfp.dsl import (
     PipelineTaskFinalStatus,
 )
 
+from components.steps.state import CONFIG
+
 
 def prepare_data(
     config: str,
     overrides: str,
     job_name: str,
     searches: bool,
-    resolved_config: Output[Artifact],
     dataset: Output[Dataset],
     metrics: Output[Metrics],
 ) -> NamedTuple("Prepared", [("run_key", str)]):  # type: ignore[valid-type]
@@ -40,8 +41,8 @@ def prepare_data(
         searches: Whether a search is sure to follow; its study is looked at beforehand.
 
     Returns:
-        resolved_config: The configuration that counts, as JSON.
-        dataset: Folder with images, labels, split indices and `dataset.json`.
+        dataset: Folder with images, labels, split indices, `dataset.json`, and the configuration
+            that counts, `config.json`.
         metrics: Numbers of images and classes.
         run_key: Key by which all steps find the tracked run of this pipeline.
     """
@@ -52,7 +53,7 @@ def prepare_data(
         overrides=overrides,
         job_name=job_name,
         searches=searches,
-        resolved_config=Path(resolved_config.path),
+        resolved_config=Path(dataset.path) / CONFIG,
         dataset=Path(dataset.path),
     )
     _log(metrics, prepared.metrics)
@@ -61,7 +62,6 @@ def prepare_data(
 
 def review(
     run_key: str,
-    config: Input[Artifact],
     dataset: Input[Dataset],
     review: Output[Artifact],
     metrics: Output[Metrics],
@@ -70,7 +70,6 @@ def review(
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
-        config: The configuration, from prepare_data.
         dataset: The new data, from prepare_data.
 
     Returns:
@@ -82,7 +81,7 @@ def review(
 
     reviewed = step.run(
         run_key=run_key,
-        config=Path(config.path),
+        config=Path(dataset.path) / CONFIG,
         dataset=Path(dataset.path),
         review=Path(review.path),
     )
@@ -92,7 +91,7 @@ def review(
 
 def reuse(
     run_key: str,
-    config: Input[Artifact],
+    dataset: Input[Dataset],
     review: Input[Artifact],
     controller: Output[Model],
     search_result: Output[Artifact],
@@ -103,7 +102,7 @@ def reuse(
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
-        config: The configuration, from prepare_data.
+        dataset: The new data, from prepare_data; only its configuration is read.
         review: From review.
 
     Returns:
@@ -116,7 +115,7 @@ def reuse(
 
     values = step.run(
         run_key=run_key,
-        config=Path(config.path),
+        config=Path(dataset.path) / CONFIG,
         review=Path(review.path),
         controller=Path(controller.path),
         search_result=Path(search_result.path),
@@ -127,7 +126,6 @@ def reuse(
 
 def pretrain_controller(
     run_key: str,
-    config: Input[Artifact],
     dataset: Input[Dataset],
     controller: Output[Model],
     metrics: Output[Metrics],
@@ -136,7 +134,6 @@ def pretrain_controller(
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
-        config: The configuration, from prepare_data.
         dataset: The data, from prepare_data.
 
     Returns:
@@ -147,7 +144,7 @@ def pretrain_controller(
 
     values = step.run(
         run_key=run_key,
-        config=Path(config.path),
+        config=Path(dataset.path) / CONFIG,
         dataset=Path(dataset.path),
         controller=Path(controller.path),
     )
@@ -156,7 +153,6 @@ def pretrain_controller(
 
 def search(
     run_key: str,
-    config: Input[Artifact],
     dataset: Input[Dataset],
     controller: Input[Model],
     workers_here: int,
@@ -168,7 +164,6 @@ def search(
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
-        config: The configuration, from prepare_data.
         dataset: The data, from prepare_data.
         controller: What pretrain_controller learned.
         workers_here: Processes that train children in this task; more may work in other tasks.
@@ -182,7 +177,7 @@ def search(
 
     values = step.run(
         run_key=run_key,
-        config=Path(config.path),
+        config=Path(dataset.path) / CONFIG,
         dataset=Path(dataset.path),
         controller=Path(controller.path),
         workers_here=workers_here,
@@ -194,34 +189,34 @@ def search(
 
 def search_worker(
     run_key: str,
-    config: Input[Artifact],
     dataset: Input[Dataset],
     controller: Input[Model],
     place: int,
+    workers_here: int,
 ) -> None:
     """Trains children of the study that the search task collects, until the budget is spent.
 
     Args:
         run_key: Key of the tracked run, from prepare_data; names the study.
-        config: The configuration with the database of the study, from prepare_data.
         dataset: The data, from prepare_data.
         controller: What pretrain_controller learned.
-        place: Number of this worker, from 1.
+        place: Number of this pod of workers, from 1.
+        workers_here: Processes that train children in this pod.
     """
     from components.steps import search_worker as step
 
     step.run(
         run_key=run_key,
-        config=Path(config.path),
+        config=Path(dataset.path) / CONFIG,
         dataset=Path(dataset.path),
         controller=Path(controller.path),
         place=place,
+        workers_here=workers_here,
     )
 
 
 def train_final(
     run_key: str,
-    config: Input[Artifact],
     dataset: Input[Dataset],
     search_result: Input[Artifact],
     weights: Input[Model],
@@ -232,7 +227,6 @@ def train_final(
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
-        config: The configuration, from prepare_data.
         dataset: The data, from prepare_data.
         search_result: The found architecture, from search.
         weights: What the training starts from, from search; empty where it starts anew.
@@ -245,7 +239,7 @@ def train_final(
 
     values = step.run(
         run_key=run_key,
-        config=Path(config.path),
+        config=Path(dataset.path) / CONFIG,
         dataset=Path(dataset.path),
         search_result=Path(search_result.path),
         weights=Path(weights.path),
@@ -257,7 +251,6 @@ def train_final(
 
 def profile_latency(
     run_key: str,
-    config: Input[Artifact],
     dataset: Input[Dataset],
     model: Input[Model],
     latency: Output[Artifact],
@@ -267,7 +260,6 @@ def profile_latency(
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
-        config: The configuration with the protocol, from prepare_data.
         dataset: The data, from prepare_data.
         model: The trained network, from train_final.
 
@@ -279,7 +271,7 @@ def profile_latency(
 
     values = step.run(
         run_key=run_key,
-        config=Path(config.path),
+        config=Path(dataset.path) / CONFIG,
         dataset=Path(dataset.path),
         model=Path(model.path),
         latency=Path(latency.path),
@@ -289,7 +281,6 @@ def profile_latency(
 
 def promote(
     run_key: str,
-    config: Input[Artifact],
     dataset: Input[Dataset],
     controller: Input[Model],
     search_result: Input[Artifact],
@@ -303,7 +294,6 @@ def promote(
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
-        config: The configuration, from prepare_data.
         dataset: The data, from prepare_data; the champion is compared on its test split.
         controller: From pretrain_controller; only what it cost is read.
         search_result: From search.
@@ -319,7 +309,7 @@ def promote(
 
     values = step.run(
         run_key=run_key,
-        config=Path(config.path),
+        config=Path(dataset.path) / CONFIG,
         dataset=Path(dataset.path),
         controller=Path(controller.path),
         search_result=Path(search_result.path),

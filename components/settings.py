@@ -120,6 +120,10 @@ class ClusterConfig(Section):
     config_maps: dict[Variable, Reference] = Field(default={})
     """Environment variables from ConfigMaps."""
     image_pull_secrets: tuple[str, ...] = ()
+    workers_per_pod: Positive | None = None
+    """Processes of `search.workers` in one pod. By default one each up to eight workers, then as
+    many as make eight pods: Kubeflow's list of more tasks stands still. A pod asks for the
+    processors, memory and GPUs of all its processes, unless `cluster.steps` says what it has."""
     run_as_user: Annotated[int, Field(ge=1, lt=2**31)] | None = 10001
     """User and group of the steps; null leaves them to the platform, as OpenShift wants it. The
     image works for any user of group 0."""

@@ -53,6 +53,8 @@ def write(
         else:
             variables = [{"name": name, "value": value} for name, value in told.items()]
             container["env"] = [*container.get("env", ()), *variables]
+    if for_cluster:
+        _shorten(documents[0])
     path.write_text(yaml.safe_dump_all(documents, sort_keys=True))
 
 
@@ -62,6 +64,18 @@ def _command(container: dict[str, Any]) -> list[str]:
     assert "--executor_input" in arguments, "kfp launches components in another way"
     assert "--function_to_execute" in arguments, "kfp launches components in another way"
     return list(_COMMAND)
+
+
+def _shorten(pipeline: dict[str, Any]) -> None:
+    """Leave out what steps say of their inputs and outputs; the parameters of the pipeline keep it.
+
+    Argo's status of a run has the specification of each step eight times, and must stay below 1 MB.
+    """
+    for component in pipeline["components"].values():
+        for part in ("inputDefinitions", "outputDefinitions"):
+            for kind in component.get(part, {}).values():
+                for definition in kind.values():
+                    definition.pop("description", None)
 
 
 def check_cluster(config: Config) -> None:

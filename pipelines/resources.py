@@ -1,6 +1,7 @@
 """What each step asks of the cluster."""
 
 import math
+import string
 from dataclasses import dataclass, replace
 
 from kfp import dsl, kubernetes
@@ -31,6 +32,15 @@ class Resources:
     gpus: int = 0
     timeout_s: int | None = None
 
+    def times(self, processes: int) -> "Resources":
+        """Return what so many processes ask for."""
+        return replace(
+            self,
+            cpu=_times(self.cpu, processes),
+            memory=_times(self.memory, processes),
+            gpus=self.gpus * processes,
+        )
+
     def changed(self, config: StepConfig) -> "Resources":
         """With what the configuration gives."""
         given = config.model_dump(exclude_none=True)
@@ -51,6 +61,12 @@ RESOURCES = {
 }
 
 
+def _times(quantity: str, count: int) -> str:
+    """Return a multiple of a Kubernetes quantity that is a whole number with a suffix or none."""
+    number = quantity.rstrip(string.ascii_letters)
+    return f"{int(number) * count}{quantity.removeprefix(number)}"
+
+
 def missing_gpus(config: Config) -> list[Problem]:
     """Settings that ask for CUDA in a step that is given no GPU."""
     steps = config.cluster.steps
@@ -66,11 +82,11 @@ def apply(task: dsl.PipelineTask, step: str, cluster: ClusterConfig, *, processe
     """Sets all of it on a task; a step that computes is never cached.
 
     Args:
-        processes: that compute in the task, each with a GPU unless the configuration says other.
+        processes: that compute in the task, each with the resources of one unless the configuration
+            says what the pod has.
     """
     given = cluster.steps.get(step, StepConfig())  # type: ignore[call-overload]
-    usual = replace(RESOURCES[step], gpus=RESOURCES[step].gpus * processes)
-    wanted = usual.changed(given)
+    wanted = RESOURCES[step].times(processes).changed(given)
     task.set_cpu_request(wanted.cpu)
     task.set_memory_request(wanted.memory)
     task.set_memory_limit(wanted.memory)
@@ -116,13 +132,18 @@ def _supervise(
 ) -> None:
     """Tells the supervisor (`components.supervisor`) what it may do."""
     restarts = cluster.restarts if given.restarts is None else given.restarts
-    for name, value in (
-        (variables.RESTARTS, str(restarts)),
-        (variables.RESTART_PAUSE_S, f"{cluster.restart_pause_s:g}"),
-        (variables.STORE_WAIT_S, f"{cluster.store_wait_s:g}"),
-        (variables.MEMORY, wanted.memory),
-        (variables.CPUS, str(num_cpus(wanted.cpu))),
+    values = {
+        variables.RESTARTS: str(restarts),
+        variables.MEMORY: wanted.memory,
+        variables.CPUS: str(num_cpus(wanted.cpu)),
+    }
+    for name, given_s in (
+        (variables.RESTART_PAUSE_S, cluster.restart_pause_s),
+        (variables.STORE_WAIT_S, cluster.store_wait_s),
     ):
+        if given_s != variables.DEFAULTS[name]:
+            values[name] = f"{given_s:g}"
+    for name, value in values.items():
         task.set_env_variable(name, value)
 
 

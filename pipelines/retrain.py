@@ -12,6 +12,8 @@ from pipelines import compiling, resources, tasks
 from pipelines.search import Workers, closing, finish, prepare, search
 
 NAME = "nas-retrain"
+MOST_PODS = 6
+"""Fewer than those of a search: the pipeline has more tasks of its own."""
 
 
 def make_pipeline(
@@ -41,7 +43,7 @@ def make_pipeline(
             with dsl.Else(name="keep-the-architecture"):
                 kept = tasks.reuse(
                     run_key=common["run_key"],
-                    config=common["config"],
+                    dataset=common["dataset"],
                     review=reviewed.outputs["review"],
                 )
                 resources.apply(kept, "reuse", cluster)
@@ -57,6 +59,6 @@ def compile_retrain(
     """Writes the pipeline's IR YAML; see `pipelines.search.compile_search`."""
     if for_cluster:
         compiling.check_cluster(config)
-    workers = Workers.of(config, for_cluster=for_cluster)
+    workers = Workers.of(config, for_cluster=for_cluster, most_pods=MOST_PODS)
     pipeline = make_pipeline(config.cluster, workers, closes=for_cluster)
     compiling.write(pipeline, config, path, image=image, for_cluster=for_cluster)

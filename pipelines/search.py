@@ -1,6 +1,7 @@
 """The search pipeline: prepare, pre-train, search, train, profile, promote."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,22 +16,34 @@ from nascore.methods import METHODS
 from pipelines import compiling, resources, tasks
 
 NAME = "nas-search"
+MOST_PODS = 8
+"""Pods of a search unless the configuration says other. Kubeflow's list of a run's tasks stands
+still when Argo's status of the workflow passes 1 MB (tests/pipelines/test_node_status.py)."""
 
 
 class Workers(NamedTuple):
-    """Who trains children: processes within the search task, and tasks beside it."""
+    """Who trains children: processes of the search task, and pods of workers.
+
+    Attributes:
+        here: processes in the search task.
+        pods: further pods.
+        per_pod: processes in each of them.
+    """
 
     here: int
-    elsewhere: int
+    pods: int = 0
+    per_pod: int = 1
 
     @classmethod
-    def of(cls, config: Config, *, for_cluster: bool) -> "Workers":
+    def of(cls, config: Config, *, for_cluster: bool, most_pods: int = MOST_PODS) -> "Workers":
         """kfp runs two tasks at a time on one machine, so there the workers are processes; and so
         they are, with a GPU each, where they train one network together."""
         count = config.search.workers
-        if for_cluster and not METHODS[config.method].shares_batches:
-            return cls(1, count - 1)
-        return cls(count, 0)
+        if not for_cluster or METHODS[config.method].shares_batches:
+            return cls(count)
+        per_pod = config.cluster.workers_per_pod or math.ceil(count / most_pods)
+        pods = (count - 1) // per_pod
+        return cls(count - pods * per_pod, pods, per_pod)
 
 
 def make_pipeline(
@@ -112,7 +125,6 @@ def prepare(
     resources.apply(prepared, "prepare_data", cluster)
     return {
         "run_key": prepared.outputs["run_key"],
-        "config": prepared.outputs["resolved_config"],
         "dataset": prepared.outputs["dataset"],
     }
 
@@ -122,11 +134,12 @@ def search(common: dict[str, Any], cluster: ClusterConfig, workers: Workers) -> 
     pretrained = tasks.pretrain_controller(**common)
     resources.apply(pretrained, "pretrain_controller", cluster)
     learned = {"controller": pretrained.outputs["controller"]}
-    if workers.elsewhere:
-        places = list(range(1, workers.elsewhere + 1))
-        with dsl.ParallelFor(items=places, parallelism=workers.elsewhere, name="workers") as place:
-            worker = tasks.search_worker(**common, **learned, place=place)
-            resources.apply(worker, "search_worker", cluster)
+    # Single tasks and no loop: one has twice the nodes in Argo's status, and Kubeflow's Retry of a
+    # run with a loop hangs.
+    for place in range(1, workers.pods + 1):
+        worker = tasks.search_worker(**common, **learned, place=place, workers_here=workers.per_pod)
+        resources.apply(worker, "search_worker", cluster, processes=workers.per_pod)
+        worker.set_display_name(f"search worker {place}")
     found = tasks.search(**common, **learned, workers_here=workers.here)
     resources.apply(found, "search", cluster, processes=workers.here)
     return {**learned, **{name: found.outputs[name] for name in ("search_result", "weights")}}

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from components import lineage
-from components.steps.crew import Inputs, crew
 from components.steps.running import Step, execute, read_config
 from components.steps.state import read_json, write_json
 from components.steps.tasks import OnChild, load_task
+from components.steps.worker_processes import Inputs, Owner, worker_processes
 from nascore.methods import METHODS
 from nascore.results import Arm, Child, SearchResult, best_child
 from nascore.task import Task
@@ -49,7 +49,14 @@ def run(
         pretraining = read_json(controller / "step.json")["seconds"]
         weights.mkdir(parents=True, exist_ok=True)
         others = Inputs(config, dataset, controller)
-        with step.busy("training"), crew(step, others, workers_here - 1):
+        owner = Owner(
+            config=settings,
+            run_key=run_key,
+            state=step.state,
+            note=lambda text: step.progress("note", text=text),
+            should_stop=step.should_stop,
+        )
+        with step.busy("training"), worker_processes(owner, others, workers_here - 1):
             result = METHODS[settings.method].load().search(task)
         _track(step, task, result)
         metrics = {

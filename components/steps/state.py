@@ -16,6 +16,8 @@ from typing import Any
 from components.config import Config
 
 DONE = "done.json"
+CONFIG = "config.json"
+"""The configuration that counts, in the folder of the data."""
 
 
 def state_folder() -> Path:
@@ -52,6 +54,7 @@ def fingerprint(config: Config, inputs: Mapping[str, Path]) -> str:
     for name in sorted(inputs):
         path = inputs[name]
         files = [path] if path.is_file() else sorted(path.glob("*.json"))
+        files = [file for file in files if file.name != CONFIG]  # hashed above, without `cluster`
         digest.update(name.encode())
         for file in files:
             digest.update(file.read_bytes())

@@ -9,7 +9,6 @@ cluster.
 
 import http.client
 import json
-import os
 import socket
 import ssl
 import time
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from components.supervisor.variables import STORE_WAIT_S
+from components.supervisor.variables import STORE_WAIT_S, seconds
 
 _OWN = (("seaweedfs.kubeflow", 9000), ("minio-service.kubeflow", 9000))
 _CONNECT_S = 5.0
@@ -34,7 +33,7 @@ def wait_for_store(executor_input: str, say: Callable[[str], None]) -> None:
         executor_input: JSON, from KFP's launcher.
         say: gets a sentence when the wait begins and when it ends.
     """
-    limit_s = float(os.environ.get(STORE_WAIT_S, "0"))
+    limit_s = seconds(STORE_WAIT_S)
     address = address_of(json.loads(executor_input))
     if address is None or limit_s <= 0 or answers(address):
         return

@@ -28,6 +28,9 @@ class Stop:
         self._child: subprocess.Popen[bytes] | None = None
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
+        self.ask()
+
+    def ask(self) -> None:
         self.asked.set()
         self.forward()
 

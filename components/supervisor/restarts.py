@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from components.ending import End
-from components.supervisor.variables import RESTART_PAUSE_S, RESTARTS
+from components.supervisor.variables import RESTART_PAUSE_S, RESTARTS, seconds
 
 LONGEST_PAUSE_S = 60.0
 SAME_FAILURES = 3
@@ -30,7 +30,7 @@ class Restarts:
 
     @classmethod
     def from_environment(cls) -> "Restarts":
-        return cls(int(os.environ[RESTARTS]), float(os.environ.get(RESTART_PAUSE_S, "2")))
+        return cls(int(os.environ[RESTARTS]), seconds(RESTART_PAUSE_S))
 
     def pause_after(self, end: End, *, lasted_s: float) -> float | None:
         """Return the seconds to wait before the next start; None when there is to be none.

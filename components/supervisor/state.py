@@ -6,6 +6,9 @@ goes on. Without either the state lives as long as the pod: a crash of the work 
 loss of the pod costs the step (a search in a database goes on).
 """
 
+import contextlib
+import hashlib
+import json
 import os
 import tempfile
 import threading
@@ -15,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.run_identity import run_id
+from components.run_state.marker import mark
 from components.supervisor.variables import STATE_ROOT
 from nascore.errors import InputError
 
@@ -47,9 +51,40 @@ def run_folder() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
+            mark(folder, run)
             return folder
     except OSError as error:
         raise InputError.of("cluster.state", root, _not_writable(Path(root), error)) from error
+
+
+def identity_of(executor_input: str) -> str | None:
+    """Return what identifies the configuration of a step; None where it has none.
+
+    The first step gets it as parameters, the others in the folder of the data. What a run asks of
+    the cluster is left out: more memory is a reason to retry.
+    """
+    inputs = json.loads(executor_input).get("inputs", {})
+    parameters = inputs.get("parameterValues", {})
+    if "config" in parameters:
+        text = str(parameters["config"])
+        with contextlib.suppress(ValueError):  # YAML, or refused by the step
+            text = json.dumps(_without_cluster(json.loads(text)))
+        text += str(parameters.get("overrides", ""))
+        return hashlib.sha256(text.encode()).hexdigest()
+    for artifact in inputs.get("artifacts", {}).get("dataset", {}).get("artifacts", ()):
+        # Where KFP's launcher puts it.
+        scheme, _, rest = str(artifact.get("uri", "")).partition("://")
+        path = Path(f"/{scheme}/{rest}" if rest else scheme) / "config.json"
+        if path.is_file():
+            text = json.dumps(_without_cluster(json.loads(path.read_text())))
+            return hashlib.sha256(text.encode()).hexdigest()
+    return None
+
+
+def _without_cluster(config: object) -> object:
+    if isinstance(config, dict):
+        return {name: value for name, value in config.items() if name != "cluster"}
+    return config
 
 
 def _not_writable(root: Path, error: OSError) -> str:
@@ -73,10 +108,11 @@ class StateCopy:
     Args:
         state: of the step.
         say: gets a sentence when the store cannot be reached, and when it can again.
+        on_lost: called when another pod does this step now, whose work alone counts.
     """
 
-    def __init__(self, state: "ObjectState", say: Say) -> None:
-        self._state, self._say = state, say
+    def __init__(self, state: "ObjectState", say: Say, on_lost: Callable[[], None]) -> None:
+        self._state, self._say, self._on_lost = state, say, on_lost
         self._over = threading.Event()
         self._is_away = False
         self._is_lost = False  # another pod does this step now
@@ -116,6 +152,7 @@ class StateCopy:
         except StateTaken as error:
             self._say(str(error))
             self._is_lost = True
+            self._on_lost()
             return False
         except InputError as error:  # the store is away or refuses; the work does not wait for it
             if not self._is_away:

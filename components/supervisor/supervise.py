@@ -18,8 +18,8 @@ from components.supervisor.artifact_store import wait_for_store
 from components.supervisor.children import Stop, run_child
 from components.supervisor.memory import Memory
 from components.supervisor.restarts import Restarts
-from components.supervisor.state import StateCopy, in_object_store, run_folder
-from components.supervisor.variables import CPUS, STATE_ROOT, STORE_WAIT_S
+from components.supervisor.state import StateCopy, identity_of, in_object_store, run_folder
+from components.supervisor.variables import CPUS, STATE_ROOT, STORE_WAIT_S, seconds
 from components.tracking.spool import TARGET, Tracker
 from nascore.errors import InputError, OutsideError
 
@@ -58,7 +58,7 @@ def supervise(step: str, command: Sequence[str], executor_input: str) -> int:
 
 def _supervise(step: str, command: Sequence[str], stop: Stop, executor_input: str) -> End | None:
     folder = run_folder()
-    with _state_copied(step, folder) as outcome:
+    with _state_copied(step, folder, stop, executor_input) as outcome:
         environment = _environment(folder)
         end = _work(step, command, environment, stop)
         outcome["done"] = end is None
@@ -110,7 +110,9 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _state_copied(step: str, folder: Path) -> Iterator[dict[str, bool]]:
+def _state_copied(
+    step: str, folder: Path, stop: Stop, executor_input: str
+) -> Iterator[dict[str, bool]]:
     """Keep the state of the step in the object store, where there is one, while the block runs.
 
     A helper has none: what its children found is in the study.
@@ -125,15 +127,21 @@ def _state_copied(step: str, folder: Path) -> Iterator[dict[str, bool]]:
         _bring_spools(folder)
         yield outcome
         return
-    state = ObjectState(os.environ[STATE_ROOT], run_id() or "run", step, folder / step)
+    state = ObjectState(
+        os.environ[STATE_ROOT],
+        run_id() or "run",
+        step,
+        folder / step,
+        config=identity_of(executor_input),
+    )
     if state.pull():
         _say(f"{step} resumes from the state in {os.environ[STATE_ROOT]}")
-    copy = StateCopy(state, _say)
+    copy = StateCopy(state, _say, on_lost=stop.ask)
     copy.start()
     try:
         yield outcome
     finally:
-        copy.finish(done=outcome["done"], limit_s=float(os.environ.get(STORE_WAIT_S, "0")))
+        copy.finish(done=outcome["done"], limit_s=seconds(STORE_WAIT_S))
 
 
 def _bring_spools(folder: Path) -> None:

@@ -22,9 +22,9 @@ def test_else_what_the_system_allows(given: str, monkeypatch: pytest.MonkeyPatch
 def test_all_places_that_start_processes_or_threads_ask_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from components.steps import crew
+    from components.steps import worker_processes
     from nascore.data import batches
 
     monkeypatch.setenv("NAS_CPUS", "6")
-    assert crew._environment(1, 2)["OMP_NUM_THREADS"] == "3"
+    assert worker_processes._environment(1, 2)["OMP_NUM_THREADS"] == "3"
     assert batches._stream_workers() == min(6, batches._MAX_STREAM_WORKERS)

@@ -18,7 +18,7 @@ from pipelines.compiling import load
 from pipelines.events import STEPS
 from pipelines.resources import RESOURCES
 from pipelines.retrain import compile_retrain
-from pipelines.search import compile_search
+from pipelines.search import Workers, compile_search
 
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN = ROOT / "tests" / "golden" / "search_pipeline.yaml"
@@ -40,6 +40,13 @@ def compiled(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pipeline(compiled: Path) -> dict[str, Any]:
     return load(compiled)
+
+
+@pytest.fixture(scope="module")
+def local(config: Config, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("local") / "pipeline.yaml"
+    compile_search(config, path, for_cluster=False)
+    return load(path)
 
 
 def normalised(path: Path) -> list[Any]:
@@ -122,7 +129,7 @@ def test_a_step_runs_where_there_is_no_other_program(
 ) -> None:
     """As its container would start it; neither a shell nor the tools beside one can be found."""
     container = pipeline["deploymentSpec"]["executors"]["exec-prepare-data"]["container"]
-    kinds = {"resolved_config": "Artifact", "dataset": "Dataset", "metrics": "Metrics"}
+    kinds = {"dataset": "Dataset", "metrics": "Metrics"}
     artifacts = {
         name: {
             "name": name,
@@ -211,13 +218,14 @@ def test_the_supervisor_is_told_what_it_may_do(pipeline: dict[str, Any], tmp_pat
         container = pipeline["deploymentSpec"]["executors"][f"exec-{step}"]["container"]
         return {one["name"]: one["value"] for one in container.get("env", ())}
 
-    assert told(pipeline, "search").items() >= {
-        "NAS_RESTARTS": "20",
-        "NAS_RESTART_PAUSE_S": "2",
-        "NAS_STORE_WAIT_S": "600",
-        "NAS_CPUS": "4",
-        "NAS_MEMORY": "16G",
-    }.items()
+    assert (
+        told(pipeline, "search").items()
+        >= {
+            "NAS_RESTARTS": "20",
+            "NAS_CPUS": "4",
+            "NAS_MEMORY": "16G",
+        }.items()
+    )
     assert "NAS_STATE_ROOT" not in told(pipeline, "search")
     cluster = {
         "restarts": 3,
@@ -231,6 +239,8 @@ def test_the_supervisor_is_told_what_it_may_do(pipeline: dict[str, Any], tmp_pat
     assert told(other, "search")["NAS_RESTARTS"] == "7"
     assert told(other, "search")["NAS_CPUS"] == "1"
     assert told(other, "promote")["NAS_RESTARTS"] == "3"
+    assert told(other, "promote")["NAS_RESTART_PAUSE_S"] == "0.5"
+    assert told(other, "promote")["NAS_STORE_WAIT_S"] == "0"
     assert told(other, "promote")["NAS_STATE_ROOT"] == "s3://bucket/state"
     compile_search(parse({"method": "random"}), tmp_path / "p.yaml", for_cluster=False)
     assert told(load(tmp_path / "p.yaml"), "search") == {}, "somebody is watching"
@@ -262,10 +272,16 @@ def test_steps_that_compute_ask_for_a_gpu_and_the_others_do_not(pipeline: dict[s
     assert with_gpu == {"pretrain_controller", "search", "train_final", "profile_latency"}
 
 
-def test_what_the_ui_shows_is_explained(pipeline: dict[str, Any]) -> None:
-    """Descriptions come from the docstrings; an undocumented input has none."""
-    parameters = pipeline["root"]["inputDefinitions"]["parameters"]
-    assert all(parameter["description"] for parameter in parameters.values())
+def test_what_the_ui_shows_is_explained(pipeline: dict[str, Any], local: dict[str, Any]) -> None:
+    """Descriptions come from the docstrings; an undocumented input has none.
+
+    A pipeline for a cluster has those of its own parameters only, which its form shows.
+    """
+    for one in (pipeline, local):
+        parameters = one["root"]["inputDefinitions"]["parameters"]
+        assert all(parameter["description"] for parameter in parameters.values())
+    assert "description" not in str(pipeline["components"])
+    pipeline = local
     steps = {k: one for k, one in pipeline["components"].items() if "executorLabel" in one}
     for name, component in steps.items():
         inputs = component["inputDefinitions"]
@@ -283,7 +299,6 @@ def test_artifacts_have_types_that_the_ui_knows(pipeline: dict[str, Any]) -> Non
         for key, definition in component.get("outputDefinitions", {}).get("artifacts", {}).items()
     }
     assert types == {
-        "resolved_config": "Artifact",
         "dataset": "Dataset",
         "controller": "Model",
         "search_result": "Artifact",
@@ -313,7 +328,10 @@ def test_each_declaration_calls_its_step_with_just_what_it_takes() -> None:
         given = [keyword.arg for keyword in call.keywords]
         assert given == [argument.arg for argument in run.args.kwonlyargs], function.name
         own = {argument.arg for argument in function.args.args} - {"metrics"}
+        own |= {"config"}  # in the folder of the data
+        own |= {"resolved_config"} if function.name == "prepare_data" else set()
         own |= {"message"} if function.name == "close_run" else set()  # a part of the status
+        own -= {"dataset"} if function.name == "reuse" else set()
         assert set(given) == own, function.name
 
 
@@ -327,15 +345,52 @@ def test_workers_on_a_cluster_are_tasks_beside_the_search(tmp_path: Path) -> Non
     config = parse({"method": "random", "search": WORKERS})
     compile_search(config, tmp_path / "p.yaml")
     pipeline = load(tmp_path / "p.yaml")
-    (loop,) = (task for name, task in tasks(pipeline).items() if name.startswith("for_loop"))
-    assert loop["parameterIterator"]["items"]["raw"] == "[1, 2, 3]"
-    assert loop["iteratorPolicy"]["parallelismLimit"] == 3
-    assert loop["dependentTasks"] == ["prepare-data", "pretrain-controller"]
+    workers = [task for name, task in tasks(pipeline).items() if name.startswith("search_worker")]
+    assert len(workers) == 3
+    for worker in workers:
+        assert worker["dependentTasks"] == ["prepare-data", "pretrain-controller"]
+    places = [task["inputs"]["parameters"]["place"]["runtimeValue"] for task in workers]
+    assert sorted(place["constant"] for place in places) == [1, 2, 3]
+    names = sorted(task["taskInfo"]["name"] for task in workers)
+    assert names == ["search worker 1", "search worker 2", "search worker 3"]
     worker = pipeline["deploymentSpec"]["executors"]["exec-search-worker"]["container"]
     search = pipeline["deploymentSpec"]["executors"]["exec-search"]["container"]
     assert worker["resources"] == search["resources"], "a GPU each"
     here = tasks(pipeline)["search"]["inputs"]["parameters"]["workers_here"]
     assert here["runtimeValue"]["constant"] == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "per_pod", "expected"),
+    [
+        (1, None, Workers(1)),
+        (8, None, Workers(1, 7, 1)),
+        (9, None, Workers(1, 4, 2)),
+        (64, None, Workers(8, 7, 8)),
+        (10, 3, Workers(1, 3, 3)),
+        (4, 8, Workers(4)),
+    ],
+)
+def test_workers_share_pods(count: int, per_pod: int | None, expected: Workers) -> None:
+    search = {**WORKERS, "workers": count}
+    config = parse({"method": "random", "search": search, "cluster": {"workers_per_pod": per_pod}})
+    found = Workers.of(config, for_cluster=True)
+    pods = found.pods
+    assert found == expected._replace(per_pod=found.per_pod)
+    assert found.here + pods * found.per_pod == count, "neither more nor fewer than was asked for"
+    assert pods == 0 or found.per_pod == expected.per_pod
+
+
+def test_a_pod_of_workers_asks_for_what_all_of_them_need(tmp_path: Path) -> None:
+    search = {**WORKERS, "workers": 16}
+    compile_search(parse({"method": "random", "search": search}), tmp_path / "p.yaml")
+    pipeline = load(tmp_path / "p.yaml")
+    container = pipeline["deploymentSpec"]["executors"]["exec-search-worker"]["container"]
+    told = {one["name"]: one["value"] for one in container["env"]}
+    assert told["NAS_CPUS"] == "8"
+    assert container["resources"]["resourceCpuRequest"] == "8"
+    assert container["resources"]["resourceMemoryLimit"] == "32G"
+    assert container["resources"]["accelerator"]["resourceCount"] == "2"
 
 
 def test_workers_on_one_machine_are_processes_of_the_search(tmp_path: Path) -> None:
@@ -482,7 +537,7 @@ def test_golden_pipeline_for_a_cluster(on_cluster: Path, request: pytest.Fixture
 def test_every_setting_of_the_cluster_arrives(on_cluster: Path) -> None:
     pipeline, platform = yaml.safe_load_all(on_cluster.read_text())
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert len(executors) == 8
+    assert len(executors) == 10
     for name, one in executors.items():
         labels = one["nodeSelector"]["labels"]
         assert labels["pool"] == "nas"

@@ -137,3 +137,39 @@ def test_a_damaged_state_is_told_and_left_as_it_is(
     assert end.kind == "input"
     assert "damaged" in end.reason
     assert client.head_object(Bucket=BUCKET, Key=key)["ContentLength"] == 0
+
+
+def test_the_older_of_two_pods_ends_its_work(
+    pod: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that was given up may still live: what its pod does counts for nothing."""
+    from components.run_state.object_store import StateTaken
+    from components.supervisor.children import Stop
+    from components.supervisor.state import StateCopy
+
+    class Taken:
+        def push(self, *, done: bool) -> None:
+            raise StateTaken.of("cluster.state", "s3://bucket", "was taken over by pod b")
+
+    stop, said = Stop(), list[str]()
+    copy = StateCopy(Taken(), said.append, on_lost=stop.ask)  # type: ignore[arg-type]
+    copy.start()
+    copy.finish(done=True, limit_s=60)
+    assert stop.asked.is_set()
+    assert len(said) == 1
+    assert "taken over by pod b" in said[0]
+
+
+def test_a_state_of_another_configuration_is_told() -> None:
+    import json
+
+    from components.supervisor.state import identity_of
+
+    def identity(config: object, overrides: str = "") -> str | None:
+        parameters = {"config": json.dumps(config), "overrides": overrides}
+        return identity_of(json.dumps({"inputs": {"parameterValues": parameters}}))
+
+    assert identity({"seed": 1}) != identity({"seed": 2})
+    assert identity({"seed": 1}) != identity({"seed": 1}, "seed=2")
+    assert identity({"seed": 1, "cluster": {}}) == identity({"seed": 1, "cluster": {"a": 1}})
+    assert identity_of("{}") is None

@@ -1,6 +1,6 @@
 """Further worker processes of a search on this machine: started, watched, ended.
 
-    python -m components.steps.crew --config FILE --dataset DIR --controller DIR --state DIR ...
+    python -m components.steps.worker_processes --config FILE --dataset DIR --state DIR ...
 
 is one of them. It shares nothing with the step but files and the study.
 """
@@ -14,19 +14,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from components.steps.running import Step, read_config
+from components.config import Config
+from components.steps.running import read_config
 from components.steps.tasks import build_task
 from nascore.methods import METHODS
 from nascore.processors import num_cpus
 
 _LOOK_S = 0.5
 _END_S = 4.0  # a worker that is told to stop ends within a weight update
-_MOST_STARTS = 20  # of one place in the crew; something is wrong with more
+_MOST_STARTS = 20  # of one worker; something is wrong with more
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +39,37 @@ class Inputs:
     controller: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The step that starts the processes, as far as they depend on it.
+
+    Attributes:
+        state: folder of the step, in which they work.
+        note: gets a sentence when one of them dies.
+        should_stop: whether all are to end.
+    """
+
+    config: Config
+    run_key: str
+    state: Path
+    note: Callable[[str], None]
+    should_stop: Callable[[], bool]
+
+
 @contextlib.contextmanager
-def crew(step: Step, inputs: Inputs, count: int) -> Iterator[None]:
-    """`count` workers beside this process; all end with the block.
+def worker_processes(owner: Owner, inputs: Inputs, count: int) -> Iterator[None]:
+    """Run `count` more workers than this process while the block runs.
 
     One that dies is replaced. Workers that train one network together are a group with this process
     as the first, as torchrun would start them; there the loss of one is the end of all, and the
-    step's next try goes on from the checkpoint.
+    step's next try resumes from the checkpoint.
     """
-    together = METHODS[step.config.method].shares_batches and count > 0
+    together = METHODS[owner.config.method].shares_batches and count > 0
     over = threading.Event()
     with _group_environment(count + 1) if together else contextlib.nullcontext():
         watchers = [
             threading.Thread(
-                target=_keep_going, args=(step, inputs, place, count + 1, over, together)
+                target=_keep_going, args=(owner, inputs, place, count + 1, over, together)
             )
             for place in range(1, count + 1)
         ]
@@ -88,16 +106,16 @@ def _group_environment(size: int) -> Iterator[None]:
 
 
 def _keep_going(
-    step: Step, inputs: Inputs, place: int, size: int, over: threading.Event, together: bool
+    owner: Owner, inputs: Inputs, place: int, size: int, over: threading.Event, together: bool
 ) -> None:
     """Runs the worker of one place until its work is done or the block ends."""
     for _ in range(1 if together else _MOST_STARTS):
         environment = _environment(place, size)
         if together:
             environment["RANK"] = str(place)
-        process = subprocess.Popen(_command(step, inputs), env=environment)
+        process = subprocess.Popen(_command(owner, inputs), env=environment)
         while process.poll() is None and not over.wait(_LOOK_S):
-            if step.should_stop():
+            if owner.should_stop():
                 break
         if process.poll() is None:
             process.terminate()
@@ -105,24 +123,22 @@ def _keep_going(
                 process.wait(timeout=_END_S)
             process.kill()
             process.wait()
-        if process.returncode == 0 or over.is_set() or step.should_stop():
+        if process.returncode == 0 or over.is_set() or owner.should_stop():
             return
         going_on = "" if together else "; starting anew"
-        step.progress("note", text=f"worker {place} ended ({process.returncode}){going_on}")
+        owner.note(f"worker {place} ended ({process.returncode}){going_on}")
     if not together:
-        step.progress(
-            "note", text=f"worker {place} has died {_MOST_STARTS} times; going on without"
-        )
+        owner.note(f"worker {place} has died {_MOST_STARTS} times; the others go on without it")
 
 
-def _command(step: Step, inputs: Inputs) -> list[str]:
+def _command(owner: Owner, inputs: Inputs) -> list[str]:
     return [
         *(sys.executable, "-m", __name__),
         *("--config", str(inputs.config.absolute())),
         *("--dataset", str(inputs.dataset.absolute())),
         *("--controller", str(inputs.controller.absolute())),
-        *("--state", str(step.state)),
-        *("--run-key", step.run_key),
+        *("--state", str(owner.state)),
+        *("--run-key", owner.run_key),
         *("--parent", str(os.getpid())),
     ]
 
@@ -177,7 +193,7 @@ def _end_with(parent: int, stop: threading.Event) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m components.steps.crew")
+    parser = argparse.ArgumentParser(prog="python -m components.steps.worker_processes")
     for name in ("config", "dataset", "controller", "state"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--run-key", required=True)
@@ -189,7 +205,7 @@ def main() -> int:
         stop.set()
 
     signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for the step, which tells its crew
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for the step, which forwards it
     threading.Thread(target=_end_with, args=(arguments.parent, stop), daemon=True).start()
     inputs = Inputs(arguments.config, arguments.dataset, arguments.controller)
     work(inputs, state=arguments.state, run_key=arguments.run_key, stop=stop)
