@@ -7,8 +7,6 @@ archive's path alone: a million members need no table of contents in each worker
 import errno
 import io
 import os
-import shutil
-import stat
 import tarfile
 import tempfile
 import zipfile
@@ -19,17 +17,21 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from nascore.config import DataConfig
+from nascore.data.archive_members import (
+    Header,
+    Member,
+    tar_list,
+    tar_unpack,
+    zip_content,
+    zip_members,
+)
 from nascore.data.files import Entry, changed
 from nascore.data.findings import Finding, finding
 from nascore.errors import InputError, Problem
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _OTHER_ENDINGS = (".7z", ".rar", ".tar.zst")
-_STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
-_ENCRYPTED = 0x1
-_UTF8 = 0x800
 _MOST_COMPRESSED = 20  # images are compressed already
-_LOCAL_HEADER = 30  # bytes before the name in a zip file's local header
 # What zipfile, tarfile and the decompressors raise on archives that are damaged.
 _DAMAGED = (
     OSError,
@@ -77,7 +79,7 @@ class ArchiveFiles:
         members = _Members(self._config, archive_bytes=self._path.stat().st_size)
         try:
             if zipfile.is_zipfile(self._path):
-                members.take(_zip_members(self._path))
+                members.take(zip_members(self._path))
             elif tarfile.is_tarfile(self._path):
                 members.take(self._tar_members(members))
             else:
@@ -93,7 +95,7 @@ class ArchiveFiles:
     def open(self, entry: Entry) -> BinaryIO:
         kind, *numbers = entry.version.split(".")
         if kind == "zip":
-            return io.BytesIO(_zip_content(self._path, *map(int, numbers)))
+            return io.BytesIO(zip_content(self._path, *map(int, numbers)))
         offset, size, modified = map(int, numbers)
         if self._unpacked is not None:
             return io.BytesIO(os.pread(self._unpacked.fileno(), size, offset))
@@ -103,12 +105,12 @@ class ArchiveFiles:
             file.seek(offset)
             return io.BytesIO(file.read(size))
 
-    def _tar_members(self, members: "_Members") -> Iterator["_Member"]:
+    def _tar_members(self, members: "_Members") -> Iterator["Member"]:
         with open(self._path, "rb") as file:
             modified = os.fstat(file.fileno()).st_mtime_ns
             try:
-                with tarfile.open(fileobj=file, mode="r:") as archive:
-                    yield from _tar_list(archive, modified)
+                with tarfile.open(fileobj=file, mode="r:", tarinfo=Header) as archive:
+                    yield from tar_list(archive, modified)
                 return
             except tarfile.ReadError as error:
                 file.seek(0)
@@ -118,23 +120,11 @@ class ArchiveFiles:
         self.is_compressed_whole = True
         members.limit = self._config.max_unpacked_mb * 2**20
         try:
-            with tarfile.open(self._path, mode="r|*") as archive:
+            with tarfile.open(self._path, mode="r|*", tarinfo=Header) as archive:
                 self._unpacked = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as this is)
-                yield from _tar_unpack(archive, self._unpacked, self._config)
+                yield from tar_unpack(archive, self._unpacked, self._config)
         except tarfile.ReadError:
             raise reason from None
-
-
-class _Member:
-    """A member of an archive as it was listed."""
-
-    __slots__ = ("is_folder", "name", "size", "unsafe", "version")
-
-    def __init__(
-        self, name: str, version: str, *, size: int = 0, is_folder: bool = False, unsafe: str = ""
-    ) -> None:
-        self.name, self.version, self.size = name, version, size
-        self.is_folder, self.unsafe = is_folder, unsafe
 
 
 class _Members:
@@ -153,7 +143,7 @@ class _Members:
         self._large: list[str] = []
         self._num_bytes = 0
 
-    def take(self, members: Iterable[_Member]) -> None:
+    def take(self, members: Iterable[Member]) -> None:
         for member in members:
             name, fault = _safe_name(member.name)
             if fault or member.unsafe:
@@ -209,92 +199,3 @@ def _safe_name(name: str) -> tuple[str, str]:
     if name.startswith(("/", "\\")) or (parts and parts[0][1:2] == ":"):
         return name, "is absolute"
     return str(PurePosixPath(*parts)) if parts else "", ""
-
-
-# --- zip ------------------------------------------------------------------------------------
-
-
-def _zip_members(path: Path) -> Iterator[_Member]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            unsafe = ""
-            if stat.S_ISLNK(info.external_attr >> 16):
-                unsafe = "is a link"
-            elif info.flag_bits & _ENCRYPTED:
-                unsafe = "is encrypted"
-            elif info.compress_type not in (_STORED, _DEFLATED):
-                unsafe = "is compressed by another method than deflate"
-            method = int(info.compress_type == _DEFLATED)
-            numbers = (info.header_offset, info.compress_size, info.file_size, method, info.CRC)
-            version = ".".join(map(str, ("zip", *numbers)))
-            yield _Member(
-                _zip_name(info),
-                version,
-                size=info.file_size,
-                is_folder=info.is_dir(),
-                unsafe=unsafe,
-            )
-
-
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Many programs write UTF-8 without saying so; zipfile then takes it for code page 437."""
-    name = info.orig_filename
-    if info.flag_bits & _UTF8 or name.isascii():
-        return name
-    return os.fsdecode(name.encode("cp437"))
-
-
-def _zip_content(
-    path: Path, offset: int, stored_size: int, size: int, is_deflated: int, crc: int
-) -> bytes:
-    """One member, decompressed no further than the size that was listed."""
-    with open(path, "rb") as file:
-        file.seek(offset)
-        header = file.read(_LOCAL_HEADER)
-        if header[:4] != b"PK\x03\x04":
-            raise OSError("the archive is damaged or has changed; write it again")
-        names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        file.seek(names, os.SEEK_CUR)
-        content = file.read(stored_size)
-    if is_deflated:
-        try:
-            content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, size + 1)
-        except zlib.error as error:
-            raise OSError(f"the archive is damaged ({error}); write it again") from error
-    if len(content) != size or zlib.crc32(content) != crc:
-        raise OSError("its checksum in the archive does not fit; write the archive again")
-    return content
-
-
-# --- tar ------------------------------------------------------------------------------------
-
-
-def _tar_list(archive: tarfile.TarFile, modified: int) -> Iterator[_Member]:
-    for info in archive:
-        archive.members = []  # type: ignore[attr-defined]  # else it keeps all it has seen
-        version = f"tar.{info.offset_data}.{info.size}.{modified}"
-        yield _tar_member(info, version)
-
-
-def _tar_unpack(
-    archive: tarfile.TarFile, target: BinaryIO, config: DataConfig
-) -> Iterator[_Member]:
-    """A compressed tar cannot be read from its middle: contents go to a file without a name."""
-    for info in archive:
-        archive.members = []  # type: ignore[attr-defined]
-        member = _tar_member(info, f"tar.{target.tell()}.{info.size}.0")
-        is_wanted = info.isreg() and not member.unsafe and info.size <= config.max_file_mb * 2**20
-        content = archive.extractfile(info) if is_wanted else None
-        if content is not None:
-            shutil.copyfileobj(content, target)
-            target.flush()
-        yield member
-
-
-def _tar_member(info: tarfile.TarInfo, version: str) -> _Member:
-    unsafe = ""
-    if info.issym() or info.islnk():
-        unsafe = "is a link"
-    elif not (info.isreg() or info.isdir()) or info.issparse():
-        unsafe = "is no ordinary file"
-    return _Member(info.name, version, size=info.size, is_folder=info.isdir(), unsafe=unsafe)
