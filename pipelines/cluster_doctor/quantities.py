@@ -1,0 +1,100 @@
+"""Amounts of resources in the spellings of Kubernetes, and what a pod of a step takes in all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+CPU, MEMORY = "cpu", "memory"
+_BINARY = ("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)
+
+Amounts = dict[str, Decimal]
+"""Of resources by their names, in CPUs, bytes or pieces."""
+
+
+def parse(text: str | int | float) -> Decimal:
+    """Read a quantity, such as `500m`, `1.5Gi`, `1e3` or `4`. Raises ValueError."""
+    from kubernetes.utils import parse_quantity  # type: ignore[import-untyped]
+
+    return Decimal(parse_quantity(text))
+
+
+def amounts(given: Mapping[str, Any] | None) -> Amounts:
+    """Read a mapping of resources to quantities; None is an empty one."""
+    return {name: parse(text) for name, text in (given or {}).items()}
+
+
+def show(resource: str, amount: Decimal) -> str:
+    """Write an amount as people write it: memory in binary units."""
+    if MEMORY in resource or "storage" in resource:
+        for unit, size in _BINARY:
+            if abs(amount) >= size:
+                return f"{float(amount / size):.4g}{unit}"
+    return f"{amount.normalize():f}"
+
+
+def add(*parts: Amounts) -> Amounts:
+    """Return the sum of amounts, resource by resource."""
+    names = {name: None for part in parts for name in part}  # in their order
+    return {name: sum((part.get(name, Decimal(0)) for part in parts), Decimal(0)) for name in names}
+
+
+def larger(one: Amounts, other: Amounts) -> Amounts:
+    """Return the larger amount of each resource."""
+    names = {**one, **other}
+    zero = Decimal(0)
+    return {name: max(one.get(name, zero), other.get(name, zero)) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What one container asks for."""
+
+    name: str
+    requests: Amounts
+    limits: Amounts
+
+    @classmethod
+    def of(cls, name: str, resources: Mapping[str, Any] | None) -> "Container":
+        """Read the `resources` of a container; a limit without a request is the request, too."""
+        limits = amounts((resources or {}).get("limits"))
+        return cls(name, limits | amounts((resources or {}).get("requests")), limits)
+
+    def with_defaults(self, requests: Amounts, limits: Amounts) -> "Container":
+        """Return it with the defaults of a limit range where it names nothing."""
+        limits = limits | self.limits
+        return Container(self.name, requests | self.requests, limits)
+
+
+@dataclass(frozen=True, slots=True)
+class PodDemand:
+    """The containers of a pod: those that run together, and those that run before them."""
+
+    main: tuple[Container, ...]
+    before: tuple[Container, ...] = ()
+
+    @property
+    def containers(self) -> tuple[Container, ...]:
+        return self.main + self.before
+
+    def with_defaults(self, requests: Amounts, limits: Amounts) -> "PodDemand":
+        """Return it with the defaults of a limit range."""
+        return PodDemand(
+            tuple(one.with_defaults(requests, limits) for one in self.main),
+            tuple(one.with_defaults(requests, limits) for one in self.before),
+        )
+
+    @property
+    def requests(self) -> Amounts:
+        """What the scheduler and a quota count."""
+        together = add(*(one.requests for one in self.main))
+        for one in self.before:
+            together = larger(together, one.requests)
+        return together
+
+    @property
+    def limits(self) -> Amounts:
+        together = add(*(one.limits for one in self.main))
+        for one in self.before:
+            together = larger(together, one.limits)
+        return together
