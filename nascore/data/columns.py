@@ -40,12 +40,14 @@ class Columns:
 
 
 def find_columns(
-    table: Table, is_file: Callable[[str], bool], config: DataConfig
+    table: Table, is_file: Callable[[str], bool], config: DataConfig, *, guess: bool = True
 ) -> Columns | str | None:
     """Return the columns; why there are no labels; or None where no column names files.
 
     Args:
         is_file: whether there is an image that a cell names.
+        guess: take the only other column, or several of 0 and 1, for the labels, whatever their
+            names.
 
     Raises:
         InputError: a column that the configuration names is not there.
@@ -58,13 +60,13 @@ def find_columns(
     group = _given(table, config.group, "data.group")
     rest = [name for name in table.columns if name not in (file, split, group)]
     label = _given(table, config.label_column, "data.label_column") or _named(rest, _LABEL)
-    if label is None:
+    if label is None and guess:
         rest = [name for name in rest if not _is_index(table.columns[name])]
         if len(rest) == 1 and not is_one_hot(table, rest):
             label = rest[0]
     if label is not None:
         return Columns(file, label, split=split, group=group)
-    if len(rest) > 1 and is_one_hot(table, rest):
+    if guess and len(rest) > 1 and is_one_hot(table, rest):
         return Columns(file, None, tuple(rest), split, group)
     if not rest:
         return f"{table.name} has no column of labels"
@@ -72,6 +74,16 @@ def find_columns(
         f"none of the columns of {table.name} is known as that of the labels; set "
         f"data.label_column to one of {', '.join(rest[:8])}"
     )
+
+
+def share_of_files(table: Table, is_file: Callable[[str], bool]) -> float:
+    """The share of rows that name an image, of the column that names most."""
+    return max((_share(cells, is_file) for cells in table.columns.values()), default=0.0)
+
+
+def is_known_by_name(columns: Columns) -> bool:
+    """Whether the names of both columns say what they are."""
+    return _plain(columns.file) in _FILE and _plain(columns.label or "") in _LABEL
 
 
 def with_header(table: Table, is_file: Callable[[str], bool]) -> Table:

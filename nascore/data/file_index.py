@@ -45,8 +45,8 @@ class FileIndex:
         return found
 
     def has(self, cell: str) -> bool:
-        """Whether a cell names at least one image."""
-        return bool(self.find(cell))
+        """Whether a cell names one image; a number may be the name of one in each class."""
+        return len(self.find(cell)) == 1
 
     def _candidates(self, path: str) -> Sequence[Entry]:
         return self._by_key.get(path.rpartition("/")[2].casefold(), ())

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nascore.config import FOLDERS, DataConfig
-from nascore.data.columns import Columns, find_columns, with_header
+from nascore.data.columns import (
+    Columns,
+    find_columns,
+    is_known_by_name,
+    share_of_files,
+    with_header,
+)
 from nascore.data.file_index import FileIndex
 from nascore.data.files import Entry, Files
 from nascore.data.findings import Findings, finding
@@ -23,6 +29,7 @@ from nascore.data.tree import Folder, Tree
 from nascore.errors import InputError
 
 KEY = "data.labels"
+_LEAST_SHARE = 0.5  # of the rows must name images, or the table is about something else
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +64,17 @@ def list_by_table(
     else:
         tables = list(_usable_tables(tree, files, config, findings, has_classes=has_classes))
         tables = _chosen(tables, config)
-        if has_classes and tables and _agree(tables):
+        agree = has_classes and _agree(tables)
+        if agree and config.group is None and not any(_tells_more(one) for one in tables):
             return None
-        if has_classes and tables:
+        if has_classes and tables and not agree:
             message = (
                 f"{few(one.table.name for one in tables)} and the folders give different classes; "
                 f"set data.labels to that table, or to {FOLDERS}"
             )
             raise InputError([finding(config, "layout", message)])
-    if not tables and config.group is not None:
-        message = "needs a table of labels with that column (data.labels), and there is none"
-        raise InputError.of("data.group", config.group, message)
+    if config.group is not None:
+        _check_group(tables, config.group)
     return list_rows(tree, tables, config, findings) if tables else None
 
 
@@ -139,7 +146,7 @@ def _usable_tables(
                 message = f"{entry.name} {error}; it is not used"
                 findings.warnings.append(finding(config, "table-not-used", message, [entry.name]))
                 continue
-            columns = _columns(table, index, config)
+            columns = _columns(table, index, config, has_classes=has_classes)
             if isinstance(columns, Columns):
                 stem = entry.name.rpartition("/")[2].rpartition(".")[0]
                 yield LabelTable(table, columns, index, folder.path, split or split_of(stem))
@@ -148,13 +155,18 @@ def _usable_tables(
                 findings.warnings.append(finding(config, "table-not-used", message, [entry.name]))
 
 
-def _columns(table: Table, index: FileIndex, config: DataConfig) -> Columns | str | None:
-    """The columns of a table that is about our images; None for any other."""
+def _columns(
+    table: Table, index: FileIndex, config: DataConfig, *, has_classes: bool
+) -> Columns | str | None:
+    """The columns of a table that is about our images; None for any other.
+
+    Where folders tell classes, what is no label by its name is none: the table may be of sizes.
+    """
     plain = config.model_copy(update={"group": None} if config.group not in table.columns else {})
-    columns = find_columns(table, index.has, plain)
-    if isinstance(columns, Columns) and not any(map(index.has, table.columns[columns.file])):
-        return None
-    return columns
+    columns = find_columns(table, index.has, plain, guess=not has_classes)
+    share = share_of_files(table, index.has)
+    is_named = isinstance(columns, Columns) and is_known_by_name(columns) and not has_classes
+    return columns if share >= _LEAST_SHARE or (share > 0 and is_named) else None
 
 
 def _places(root: Folder) -> Iterator[tuple[Folder, str | None]]:
@@ -191,6 +203,23 @@ def _chosen(tables: Sequence[LabelTable], config: DataConfig) -> list[LabelTable
     names = few(one.table.name for one in tables)
     message = f"has several tables of labels: {names}; set data.labels to the one that counts"
     raise InputError([finding(config, "layout", message)])
+
+
+def _tells_more(one: LabelTable) -> bool:
+    """Whether a table tells splits or groups, which folders of classes do not."""
+    return one.columns.split is not None or one.columns.group is not None or one.split is not None
+
+
+def _check_group(tables: Sequence[LabelTable], group: str) -> None:
+    lacking = [one.table for one in tables if one.columns.group is None]
+    if not tables:
+        message = "needs a table of labels with that column (data.labels), and there is none"
+    elif lacking:
+        known = ", ".join(list(lacking[0].columns)[:12])
+        message = f"{lacking[0].name} has no such column; it has {known}"
+    else:
+        return
+    raise InputError.of("data.group", group, message)
 
 
 def _agree(tables: Sequence[LabelTable]) -> bool:
