@@ -6,53 +6,77 @@
 # The final stage holds no compiler and no pip, runs as any user, and writes below /tmp alone.
 ARG PYTHON_IMAGE=python:3.11.15-slim-trixie@sha256:db3ff2e1800a8581e2c48a27c3995339d47bdf046da21c7627accd3d51053a93
 
-FROM ${PYTHON_IMAGE} AS packages
+# What installs; no later stage keeps it.
+FROM ${PYTHON_IMAGE} AS tools
 ARG DEVICE=cuda
-# Where the CPU variant finds torch; PyPI has none without CUDA. Name a mirror where this is away.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /build
-# Two environments: one that installs, and one that is installed, which needs no pip.
-RUN python -m venv /opt/tools && python -m venv --without-pip /opt/nas
-ENV PATH=/opt/tools/bin:$PATH
-# Dependencies first: they change less often than the code, so the layer is reused. What is wanted
-# stands in pyproject.toml, in which version in the lock file; tools of developers are left out.
-# Secrets: the settings of pip (an index of your own), and the authority of that server.
-COPY pyproject.toml requirements.lock images/trim.py ./
+COPY images/tools.txt images/tools-cpu.txt ./
+ENV PATH=/opt/tools/bin:$PATH PIP_NO_CACHE_DIR=1
+# Secrets, here and below: the settings of pip (an index of your own), the authority of that server.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
-    python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb')); q = p['project']; \
-      print(*p['build-system']['requires'], *q['dependencies'], \
-            *q['optional-dependencies']['pipeline'], sep='\n')" > wanted.txt \
-    && if [ "$DEVICE" = cpu ]; then \
+    python -m venv /opt/tools && pip install --requirement tools.txt \
+    && if [ "$DEVICE" = cpu ]; then pip install --requirement tools-cpu.txt; fi
+
+# Dependencies first: they change less often than the code, so this layer of gigabytes is reused.
+FROM ${PYTHON_IMAGE} AS packages
+ARG DEVICE=cuda
+# An index with CPU builds of torch, such as https://download.pytorch.org/whl/cpu, for a CPU variant
+# that is smaller by 0.6 GB; without one it is made of what the package index has.
+ARG TORCH_INDEX=""
+WORKDIR /usr/share/nas
+# What is wanted stands in pyproject.toml, in which version in the lock file.
+COPY pyproject.toml requirements.lock images/choose.py images/stand_ins.py images/trim.py ./
+RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
+    --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
+    --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
+    export PIP_PYTHON=/opt/nas PIP_NO_CACHE_DIR=1 PATH="/opt/tools/bin:$PATH" \
+    && python -m venv --without-pip /opt/nas \
+    && if [ -n "$TORCH_INDEX" ]; then \
       grep -E '^torch(vision)?==' requirements.lock > torch.txt \
-      && pip --python /opt/nas install --no-deps --index-url "$TORCH_INDEX" --requirement torch.txt; \
+      && pip install --no-deps --index-url "$TORCH_INDEX" --requirement torch.txt; \
     fi \
-    && pip --python /opt/nas install --requirement wanted.txt --constraint requirements.lock \
-    && python trim.py /opt/nas/lib/python3.*/site-packages
+    && python choose.py wanted pyproject.toml > wanted.txt \
+    && pip install --dry-run --quiet --report report.json \
+      --requirement wanted.txt --constraint requirements.lock \
+    && python choose.py chosen report.json "$DEVICE" > chosen.txt \
+    && pip install --no-deps --requirement chosen.txt \
+    && if [ "$DEVICE" = cpu ]; then python stand_ins.py /opt/nas/lib/python3.*/site-packages; fi \
+    && python trim.py /opt/nas/lib/python3.*/site-packages \
+    && /opt/nas/bin/python -c "import torch, torchvision" \
+    && rm ./*
 
 # The bill of materials: Python packages by a tool, Debian's by dpkg.
 FROM packages AS sbom
-COPY images/sbom.txt images/sbom.py ./
+COPY --from=tools /opt/tools /opt/tools
+ENV PATH=/opt/tools/bin:$PATH PIP_NO_CACHE_DIR=1
+WORKDIR /build
+COPY images/sbom.txt images/sbom.py pyproject.toml ./
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
     pip install --requirement sbom.txt
 RUN cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
       --output-file packages.json /opt/nas \
-    && mkdir /sbom && python sbom.py packages.json /sbom/sbom.cdx.json
+    && mkdir /sbom && python sbom.py packages.json /sbom/sbom.cdx.json \
+    && python -c "from pathlib import Path; from cyclonedx.schema import SchemaVersion; \
+      from cyclonedx.validation.json import JsonStrictValidator as Validator; \
+      text = Path('/sbom/sbom.cdx.json').read_text(); \
+      exit(Validator(SchemaVersion.V1_6).validate_str(text))"
 
 FROM packages AS code
-COPY README.md ./
+COPY --from=tools /opt/tools /opt/tools
+ENV PATH=/opt/tools/bin:$PATH PIP_PYTHON=/opt/nas PIP_NO_CACHE_DIR=1
+WORKDIR /build
+COPY pyproject.toml README.md ./
 COPY nascore nascore
 COPY components components
 COPY pipelines pipelines
-RUN pip --python /opt/nas install --no-deps --no-build-isolation --no-index --prefix /opt/code .
+RUN pip install --no-deps --no-build-isolation --no-index --prefix /opt/code .
 
-FROM ${PYTHON_IMAGE} AS final
+FROM packages AS final
 # Group 0 may write in the home folder: some clusters run each name space as a user of its own there.
 RUN useradd --uid 10001 --user-group --create-home nas \
     && chgrp 0 /home/nas && chmod g=rwx /home/nas
-COPY --from=packages /opt/nas /opt/nas
 COPY --from=sbom /sbom /usr/share/nas
 # The project in a layer of its own: a node that has the packages fetches these few megabytes.
 COPY --from=code /opt/code /opt/nas

@@ -27,13 +27,6 @@ class Rule:
 
 RULES = (
     Rule(
-        # torch asks whether it is installed (torch/_native, torch/utils/_triton.py) and has its own
-        # kernels where it is not, as on Windows. torch.compile, which needs it, is not used, and
-        # would want a C compiler too.
-        "compiler of kernels, for torch.compile alone",
-        r"triton|triton-[^/]+\.dist-info",
-    ),
-    Rule(
         "a second cuSOLVER for several GPUs and a second NVRTC, which nothing links to",
         r"nvidia/cu\d+/lib/lib(cusolverMg|nvrtc(-builtins)?\.alt)\.so[\d.]*",
     ),

@@ -4,12 +4,14 @@ import importlib.util
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-IMAGES = Path(__file__).parent.parent / "images"
+ROOT = Path(__file__).parent.parent
+IMAGES = ROOT / "images"
 
 
 def load(name: str) -> ModuleType:
@@ -23,11 +25,9 @@ def load(name: str) -> ModuleType:
     return module
 
 
-trim, sbom = load("trim"), load("sbom")
+choose, trim, sbom = load("choose"), load("trim"), load("sbom")
 
 REMOVED = (
-    "triton/backends/nvidia/lib/ptxas",
-    "triton-3.8.0.dist-info/METADATA",
     "nvidia/cu13/lib/libcusolverMg.so.12",
     "nvidia/cu13/lib/libnvrtc.alt.so.13",
     "nvidia/cu13/lib/libnvrtc-builtins.alt.so.13.0",
@@ -89,6 +89,52 @@ def test_a_link_is_removed_and_not_followed(tmp_path: Path) -> None:
     assert not (site / "package" / "tests").is_symlink()
 
 
+def test_what_is_installed_is_asked_for_by_the_project() -> None:
+    command = [sys.executable, str(IMAGES / "choose.py"), "wanted", str(ROOT / "pyproject.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    wanted = done.stdout.splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    assert set(project["project"]["dependencies"]) <= set(wanted)
+    assert set(extras["pipeline"]) | set(project["build-system"]["requires"]) <= set(wanted)
+    assert not set(extras["dev"]) & set(wanted)
+
+
+@pytest.mark.parametrize(
+    ("device", "kept"),
+    [
+        ("cuda", {"torch", "nvidia-cudnn-cu13", "nvidia-cuda-runtime", "cuda_bindings", "tritons"}),
+        ("cpu", {"torch", "nvidia-cuda-runtime", "tritons"}),
+    ],
+)
+def test_dependencies_that_torch_does_without_are_left_out(
+    tmp_path: Path, device: str, kept: set[str]
+) -> None:
+    pins = {
+        "torch": "2.14.1",
+        "triton": "3.8.0",
+        "nvidia-cudnn-cu13": "9.24.0.43",
+        "nvidia-cuda-runtime": "13.0.96",
+        "cuda_bindings": "13.5.0",
+        "tritons": "1",
+    }
+    install = [{"metadata": {"name": name, "version": one}} for name, one in pins.items()]
+    (tmp_path / "report.json").write_text(json.dumps({"install": install}))
+    command = [sys.executable, str(IMAGES / "choose.py"), "chosen", "report.json", device]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert dict(line.split("==") for line in done.stdout.split()) == {
+        one: pins[one] for one in kept
+    }
+
+
+def test_a_mistyped_device_ends_the_build() -> None:
+    command = [sys.executable, str(IMAGES / "choose.py"), "chosen", "report.json", "gpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "DEVICE is one of cuda, cpu" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 RELEASE = 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12"\n'
 
 
@@ -122,7 +168,8 @@ def test_the_list_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (one["name"], one["version"]) == ("base-files", "12")
 
 
-def test_the_tool_that_lists_packages_is_pinned_with_all_that_it_needs() -> None:
-    lines = (IMAGES / "sbom.txt").read_text().splitlines()
-    assert any(line.startswith("cyclonedx-bom==") for line in lines)
+@pytest.mark.parametrize("name", ["sbom.txt", "tools.txt", "tools-cpu.txt"])
+def test_tools_of_the_build_are_pinned(name: str) -> None:
+    lines = (IMAGES / name).read_text().splitlines()
+    assert lines
     assert all("==" in line for line in lines)
