@@ -13,6 +13,7 @@ import click
 
 from nascore.errors import InputError, Problem, collecting
 from pipelines.bench import bench
+from pipelines.check_data import check_data
 from pipelines.cluster_commands import status, submit
 from pipelines.diagnose import diagnose
 from pipelines.options import FAILED, STORE, configuration, one_message
@@ -187,6 +188,7 @@ main.command()(retry)
 schedule.command()(delete)
 main.command()(clean_state)
 main.add_command(schedule)
+main.add_command(check_data)
 
 
 if __name__ == "__main__":

@@ -72,8 +72,10 @@ def run(
                 settings.seed,
                 dataset,
                 remote=remote,
-                needs=_needs(settings),
+                needs=needs_of(settings),
             )
+        for warning in info.warnings:
+            step.progress("note", text=f"data: {warning['message']}")
         _check_fit(settings, info, searches=searches)
         if run_key() is not None:
             close_ended_runs(settings)
@@ -141,7 +143,7 @@ def _check_stores(settings: Config) -> None:
         raise InputError(problems)
 
 
-def _needs(settings: Config) -> Sequence[Need]:
+def needs_of(settings: Config) -> Sequence[Need]:
     """Tasks that the method draws, if it is one that learns from tasks."""
     options = METHODS[settings.method].options.model_validate(settings.search.options)
     return options.needs if isinstance(options, FewShotOptions) else ()

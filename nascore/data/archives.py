@@ -26,7 +26,7 @@ from nascore.data.archive_members import (
     zip_members,
 )
 from nascore.data.files import Entry, changed
-from nascore.data.findings import Finding, finding
+from nascore.data.findings import Finding, Tally, finding
 from nascore.errors import InputError, Problem
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -139,22 +139,21 @@ class _Members:
         # What is read member by member needs no room: only a bomb is many times its archive.
         self.limit = max(config.max_unpacked_mb * 2**20, _MOST_COMPRESSED * archive_bytes)
         self._entries: list[Entry] = []
-        self._unsafe: list[str] = []
-        self._large: list[str] = []
+        self._unsafe, self._large = Tally(), Tally()
         self._num_bytes = 0
 
     def take(self, members: Iterable[Member]) -> None:
         for member in members:
             name, fault = _safe_name(member.name)
             if fault or member.unsafe:
-                self._unsafe.append(f"{member.name} ({fault or member.unsafe})")
+                self._unsafe.add(member.name, fault or member.unsafe)
                 continue
             self._num_bytes += member.size
             if self._num_bytes > self.limit:
                 limit = f"data.max_unpacked_mb = {self._config.max_unpacked_mb}"
                 raise self.refusal(f"unpacks to more than {limit} allows; raise it if it may")
             if member.size > self._config.max_file_mb * 2**20:
-                self._large.append(f"{name} ({member.size / 2**20:,.0f} MB)")
+                self._large.add(name, f"{member.size / 2**20:,.0f} MB")
             elif name:
                 self._entries.append(
                     Entry(f"{name}/") if member.is_folder else Entry(name, member.version)
@@ -163,21 +162,24 @@ class _Members:
     def checked(self) -> list[Entry]:
         """Raises InputError when there is anything that must not be read."""
         problems: list[Problem] = []
-        if self._unsafe:
+        if self._unsafe.count:
             message = (
                 "has {count} members that would leave its folder or are links: {examples}; "
                 "write the archive from the files themselves"
             )
             problems.append(self._finding("unsafe-archive", message, self._unsafe))
-        if self._large:
+        if self._large.count:
             message = (
                 "has {count} files that are larger than data.max_file_mb allows: {examples}; "
                 "remove them, or raise the limit if they are images"
             )
             problems.append(self._finding("too-large", message, self._large))
         names = Counter(entry.name for entry in self._entries if not entry.name.endswith("/"))
-        twice = [name for name, count in names.items() if count > 1]
-        if twice:
+        twice = Tally()
+        for name, count in names.items():
+            if count > 1:
+                twice.add(name)
+        if twice.count:
             message = "has {count} files twice: {examples}; write the archive again"
             problems.append(self._finding("unsafe-archive", message, twice))
         if problems:
@@ -185,10 +187,12 @@ class _Members:
         return self._entries
 
     def refusal(self, message: str) -> InputError:
-        return InputError([self._finding("archive", message, [])])
+        return InputError([self._finding("archive", message, Tally(1))])
 
-    def _finding(self, kind: str, message: str, examples: list[str]) -> Finding:
-        return finding(self._config, kind, message, examples)
+    def _finding(self, kind: str, message: str, tally: Tally) -> Finding:
+        return finding(
+            self._config, kind, message, tally.examples, count=tally.count, shown=tally.shown
+        )
 
 
 def _safe_name(name: str) -> tuple[str, str]:

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from nascore.config import DataConfig
 from nascore.data.classes import SPLITS
 from nascore.data.content import Content
-from nascore.data.findings import Finding, finding
+from nascore.data.findings import Finding, Tally, finding
 from nascore.data.grouping import part_of
 from nascore.data.raw import Raw
 from nascore.data.splits import Indices, SplitIndices
-from nascore.data.tree import Tally
 
 _MOST_BITS = 6  # of 128 that may differ between pictures that look the same
 _BANDS = 8  # two hashes that differ in fewer bits share one of these bands of 16 bits

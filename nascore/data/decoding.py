@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from nascore.config import DataConfig
 from nascore.data.content import Content, ContentBuilder, count_values
 from nascore.data.files import Entry, Files
-from nascore.data.findings import Finding, Findings, finding
+from nascore.data.findings import Finding, Findings, Tally, finding
 from nascore.data.parallel import in_threads
 from nascore.data.pixels import CONVERSIONS, SIXTEEN_BIT, UNREADABLE, PixelFormat, fit, show
 from nascore.data.raw import Raw
-from nascore.data.tree import Tally
 
 __all__ = ["UNREADABLE", "Scan", "decode_all", "decode_one", "scan"]
 
@@ -133,7 +132,9 @@ def _decoded(files: Files, entries: Sequence[Entry], target: PixelFormat) -> Ite
             return _Decoded(None, fault=str(error))
 
     chunk = max(64, min(4096, _BYTES_IN_FLIGHT // (target.size**2 * target.channels)))
-    yield from in_threads(one, entries, threads=files.num_threads, chunk=chunk)
+    yield from in_threads(
+        one, entries, threads=files.num_threads, chunk=chunk, what="images decoded"
+    )
 
 
 class _Told:
@@ -147,7 +148,7 @@ class _Told:
 
     def add(self, entry: Entry, found: _Decoded) -> None:
         if found.fault:
-            self._faults.add(f"{entry.name} ({found.fault})")
+            self._faults.add(entry.name, found.fault)
         for kind in found.conversions:
             self._conversions.setdefault(kind, Tally()).add(entry.name)
         self._peak = max(self._peak, found.peak or 0)
@@ -175,4 +176,6 @@ class _Told:
 def unreadable(tally: Tally, config: DataConfig) -> Finding:
     """Files that are damaged, or no images in spite of their ending."""
     message = "cannot read {examples}; repair or remove them"
-    return finding(config, "unreadable", message, tally.examples, count=tally.count)
+    return finding(
+        config, "unreadable", message, tally.examples, count=tally.count, shown=tally.shown
+    )

@@ -41,6 +41,21 @@ class Finding(Problem):
 
 
 @dataclass(slots=True)
+class Tally:
+    """Counts, and keeps the first names, with what is said of each."""
+
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+
+    def add(self, name: str, note: str = "") -> None:
+        self.count += 1
+        if len(self.examples) < NUM_EXAMPLES:
+            self.examples.append(name)
+            self.shown.append(f"{name} ({note})" if note else name)
+
+
+@dataclass(slots=True)
 class Findings:
     """Collects what is found while a data set is read.
 
@@ -70,6 +85,7 @@ def finding(
     examples: Iterable[object] = (),
     *,
     count: int | None = None,
+    shown: Iterable[object] | None = None,
 ) -> Finding:
     """Return a finding about the source.
 
@@ -78,12 +94,18 @@ def finding(
             number of others, `{count}` for their number.
         examples: what it concerns; of many, more than the first three need not be given.
         count: how many there are, where fewer are given.
+        shown: the examples as the message shows them, where that is more than their names.
     """
-    # A name that is not UTF-8 must be printable.
-    shown = tuple(str(each).encode("utf-8", "backslashreplace").decode() for each in examples)
-    count = count if count is not None else max(len(shown), 1)
-    text = message.replace("{examples}", and_others(shown, count)).replace("{count}", f"{count:,}")
-    return Finding(KEY, config.source, text, kind, count, shown[:NUM_EXAMPLES])
+    names = tuple(map(printable, examples))
+    count = count if count is not None else max(len(names), 1)
+    told = names if shown is None else tuple(map(printable, shown))
+    text = message.replace("{examples}", and_others(told, count)).replace("{count}", f"{count:,}")
+    return Finding(KEY, config.source, text, kind, count, names[:NUM_EXAMPLES])
+
+
+def printable(name: object) -> str:
+    """A name that is not UTF-8 has its bytes written out."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
 
 
 def and_others(examples: Sequence[str], count: int) -> str:

@@ -17,13 +17,12 @@ from nascore.data.archives import ArchiveFiles, is_archive_name, is_unreadable_a
 from nascore.data.class_layouts import list_by_class
 from nascore.data.decoding import decode_all, unreadable
 from nascore.data.files import Entry, Files, LocalFiles, size_of
-from nascore.data.findings import Finding, Findings, finding
+from nascore.data.findings import Finding, Findings, Tally, finding
 from nascore.data.layouts import list_by_image
 from nascore.data.listing import Listing
 from nascore.data.parallel import in_threads
 from nascore.data.pixels import GREY_MODES, Header, read_header
 from nascore.data.raw import Raw, check_classes, check_square, problem
-from nascore.data.tree import Tally
 from nascore.errors import InputError, Problem
 
 _STAND_IN_SIZE = 64  # for images of several sizes, whose faults are looked for all the same
@@ -153,17 +152,17 @@ def _look_at_headers(
     first_of_size: dict[tuple[int, int], str] = {}
     modes: set[str] = set()
     has_alpha = False
-    headers = in_threads(header, entries, threads=files.num_threads)
+    headers = in_threads(header, entries, threads=files.num_threads, what="headers read")
     for place, (entry, found) in enumerate(zip(entries, headers, strict=True)):
         if isinstance(found, str):
-            unread.add(f"{entry.name} ({found})")
+            unread.add(entry.name, found)
             readable[place] = False
             continue
         first_of_size.setdefault((found.width, found.height), entry.name)
         modes.add(found.mode)
         has_alpha = has_alpha or found.has_alpha
         if found.is_deep:
-            deep.add(f"{entry.name} (mode {found.mode})")
+            deep.add(entry.name, f"mode {found.mode}")
             readable[place] = False
     if unread.count:
         findings.problems.append(unreadable(unread, config))
@@ -188,7 +187,9 @@ def _channels(modes: set[str], has_alpha: bool, config: DataConfig) -> int:
 
 def _too_deep(tally: Tally, config: DataConfig) -> Finding:
     message = "{count} images have more than 16 bits a channel: {examples}; convert them to 8 or 16"
-    return finding(config, "too-deep", message, tally.examples, count=tally.count)
+    return finding(
+        config, "too-deep", message, tally.examples, count=tally.count, shown=tally.shown
+    )
 
 
 def _check_sizes(first_of_size: dict[tuple[int, int], str], config: DataConfig) -> list[Problem]:

@@ -1,11 +1,15 @@
 """Many files at a time, in threads; Pillow decodes outside the interpreter lock."""
 
+import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from nascore.processors import num_cpus
 
+_log = logging.getLogger(__name__)
+TELL_EVERY_S = 10.0
 _THREADS = 8  # more than cores: reading waits for the disk
 _CHUNK = 4096  # files in flight: millions of futures at once would fill the memory
 _Item = TypeVar("_Item")
@@ -18,13 +22,19 @@ def in_threads(
     *,
     threads: int = 1,
     chunk: int = _CHUNK,
+    what: str = "",
 ) -> Iterator[_Result]:
     """Results in the order of the items.
 
     Args:
         threads: at least this many; more than for a disk are worth it when a network is waited for.
         chunk: results that are held at most.
+        what: how a log calls what is done, of which it tells every ten seconds.
     """
+    told = time.monotonic()
     with ThreadPoolExecutor(max(threads, min(_THREADS, 4 * num_cpus()))) as pool:
         for start in range(0, len(items), chunk):
             yield from pool.map(function, items[start : start + chunk])
+            if what and time.monotonic() - told > TELL_EVERY_S:
+                told = time.monotonic()
+                _log.info("%s: %s of %s", what, f"{start + chunk:,}", f"{len(items):,}")

@@ -63,6 +63,17 @@ def _read(config: DataConfig, remote: Remote | None, findings: Findings) -> Raw:
     return read_files(config, remote.folder(path), findings)
 
 
+def named(path: str) -> str:
+    """A source from what a command line has: a path or URI alone says by its ending what it is."""
+    if not misnamed(path):
+        return path
+    is_remote = path.startswith(S3)
+    if is_remote or is_archive_name(path) or Path(path).expanduser().is_dir():
+        return f"{'npz' if path.endswith('.npz') else 'imagefolder'}:{path}"
+    kind = Path(path).suffix.lower()[1:]
+    return f"{kind}:{path}" if kind in _WITH_PATH else path
+
+
 def misnamed(source: str) -> str:
     """What is wrong with the name of a source; empty when nothing is. Reads nothing."""
     name, _, path = source.partition(":")

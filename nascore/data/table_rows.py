@@ -13,10 +13,10 @@ from nascore.config import DataConfig
 from nascore.data.classes import SPLITS
 from nascore.data.columns import one_hot_labels
 from nascore.data.files import Entry
-from nascore.data.findings import Findings, finding
+from nascore.data.findings import Findings, Tally, finding
 from nascore.data.listing import Listing, check_class_names, check_names, tell_unlabelled
 from nascore.data.split_names import is_unlabelled, split_of
-from nascore.data.tree import Tally, Tree
+from nascore.data.tree import Tree
 from nascore.errors import InputError
 
 if TYPE_CHECKING:
@@ -79,13 +79,13 @@ def _rows(one: "LabelTable", faults: _Faults) -> list[_Row]:
         elif not found:
             faults.missing.add(cell)
         elif len(found) > 1:
-            faults.ambiguous.add(f"{cell} ({found[0].name}, {found[1].name})")
+            faults.ambiguous.add(cell, f"{found[0].name}, {found[1].name}")
         else:
             meant = split_of(split) if columns.split else one.split
             if columns.split and meant is None:
-                faults.splits.add(f"{split!r} of {cell}")
+                faults.splits.add(cell, f"{split!r}")
             if _FLOAT.fullmatch(label):
-                faults.floats.add(f"{label} of {cell}")
+                faults.floats.add(cell, label)
             rows.append(_Row(found[0], label, meant, group))
     return rows
 
@@ -99,7 +99,7 @@ def _labels(one: "LabelTable", faults: _Faults) -> list[str | None]:
     files = one.table.columns[one.columns.file]
     for cell, found in zip(files, one_hot_labels(one.table, one.columns.one_hot), strict=True):
         if len(found) > 1:
-            faults.several.add(f"{cell} ({found[0]}, {found[1]})")
+            faults.several.add(cell, f"{found[0]}, {found[1]}")
         labels.append(found[0] if found else None)
     return labels
 
@@ -128,7 +128,7 @@ def _tell(
     twice = Tally()
     for name, count in counts.items():
         if count > 1:
-            twice.add(f"{name} ({count} rows)")
+            twice.add(name, f"{count} rows")
     allow = "set data.allow_skipped=true to leave them out"
     told = {
         "missing-files": (
@@ -167,7 +167,9 @@ def _tell(
     }
     for kind, (tally, message) in told.items():
         if tally.count:
-            made = finding(config, kind, message, tally.examples, count=tally.count)
+            made = finding(
+                config, kind, message, tally.examples, count=tally.count, shown=tally.shown
+            )
             is_allowed = config.allow_skipped and allow in message
             (findings.warnings if is_allowed else findings.problems).append(made)
 

@@ -3,31 +3,16 @@
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from nascore.config import DataConfig
 from nascore.data.endings import ending, image_endings, is_image, is_of_tool, is_text
 from nascore.data.files import BROKEN_LINK, LINK, Entry, Files
-from nascore.data.findings import NUM_EXAMPLES, Findings, finding
-from nascore.data.parallel import in_threads
+from nascore.data.findings import Findings, Tally, finding
+from nascore.data.parallel import TELL_EVERY_S, in_threads
 from nascore.data.pixels import has_image_signature
 
 _log = logging.getLogger(__name__)
-_TELL_EVERY_S = 10.0
 _TABLES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".txt", ".tab"})
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts, and keeps the first names."""
-
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, name: str) -> None:
-        self.count += 1
-        if len(self.examples) < NUM_EXAMPLES:
-            self.examples.append(name)
 
 
 class Folder:
@@ -103,7 +88,7 @@ class Tree:
         told, count = time.monotonic(), 0
         for count, entry in enumerate(self._files.entries(), start=1):
             self._add(entry)
-            if count % 4096 == 0 and time.monotonic() - told > _TELL_EVERY_S:
+            if count % 4096 == 0 and time.monotonic() - told > TELL_EVERY_S:
                 told = time.monotonic()
                 _log.info("%s: %s files listed", self._files.root, f"{count:,}")
 

@@ -159,7 +159,7 @@ def test_links_and_devices_in_a_tar(tmp_path: Path, kind: bytes, mode: str) -> N
         archive.addfile(info)
     told = refusal(path, tmp_path)
     assert told.kind == "unsafe-archive"
-    assert told.examples[0].startswith("ant/link.png (is ")
+    assert "1 members that would leave its folder or are links: ant/link.png (is " in told.message
 
 
 def test_links_and_passwords_in_a_zip(tmp_path: Path) -> None:
@@ -168,11 +168,11 @@ def test_links_and_passwords_in_a_zip(tmp_path: Path) -> None:
         info = zipfile.ZipInfo("ant/link.png")
         info.external_attr = 0o120777 << 16
         archive.writestr(info, "/etc/passwd")
-    assert refusal(path, tmp_path).examples == ("ant/link.png (is a link)",)
+    assert refusal(path, tmp_path).examples == ("ant/link.png",)
     raw = bytearray(pack(write(tmp_path / "t", names()), path).read_bytes())
     raw[raw.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(raw)
-    assert refusal(path, tmp_path).examples == ("ant/0.png (is encrypted)",)
+    assert refusal(path, tmp_path).examples == ("ant/0.png",)
 
 
 @pytest.mark.parametrize("kind", [".zip", ".tar.gz", ".tar.xz"])
@@ -181,7 +181,7 @@ def test_a_file_that_unpacks_to_too_much(tmp_path: Path, kind: str) -> None:
     (tree / "ant" / "bomb.png").write_bytes(bytes(3 * 2**20))
     archive = pack(tree, tmp_path / f"bomb{kind}")
     told = refusal(archive, tmp_path, max_file_mb=1)
-    assert (told.kind, told.examples) == ("too-large", ("ant/bomb.png (3 MB)",))
+    assert (told.kind, told.examples) == ("too-large", ("ant/bomb.png",))
     told = refusal(archive, tmp_path, max_unpacked_mb=1)
     assert told.message.startswith("unpacks to more than data.max_unpacked_mb = 1 allows")
 
@@ -197,7 +197,9 @@ def test_a_zip_that_lies_about_its_sizes(tmp_path: Path) -> None:
     raw[start + 24 : start + 28] = (100).to_bytes(4, "little")
     path.write_bytes(raw)
     told = refusal(path, tmp_path)
-    assert told.examples[0].startswith("ant/bomb.png (its checksum in the archive does not fit")
+    assert told.message.startswith(
+        "cannot read ant/bomb.png (its checksum in the archive does not fit"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -186,7 +186,9 @@ def test_streamed_folder_has_names_and_exact_statistics(tmp_path: Path) -> None:
     lines = (tmp_path / "streamed" / "files.txt").read_text().split("\n")
     names, versions = zip(*(line.split("\t") for line in lines), strict=True)
     assert versions[0].startswith(f"{(tmp_path / 'images' / names[0]).stat().st_size}-")
-    assert list(names) == [f"class{k}/{n}.png" for k in (0, 1) for n in sorted(range(k, 12, 2), key=str)]
+    assert list(names) == [
+        f"class{k}/{n}.png" for k in (0, 1) for n in sorted(range(k, 12, 2), key=str)
+    ]
     assert streamed.root == str(tmp_path / "images")
     assert (streamed.mean, streamed.std) == (in_memory.mean, in_memory.std)
     assert streamed.split_sha256 == in_memory.split_sha256

@@ -180,7 +180,8 @@ def test_one_column_a_class(images: Path) -> None:
     rows[0] = (FILES[0], 1, 1)
     (images / "labels.csv").write_text(table([("image_id", "ant", "bee"), *rows]))
     told = problems(images)["several-labels"]
-    assert (told.count, told.examples) == (1, ("000.png (ant, bee)",))
+    assert (told.count, told.examples) == (1, ("000.png",))
+    assert "000.png (ant, bee)" in told.message
 
 
 def test_a_split_column(images: Path) -> None:
@@ -192,7 +193,7 @@ def test_a_split_column(images: Path) -> None:
     rows[3] = (*rows[3][:2], "other")
     (images / "labels.csv").write_text(table([("file", "label", "Split"), *rows]))
     told = problems(images, labels="labels.csv", label_column="label", split_column="Split")
-    assert told["unknown-split"].examples == ("'other' of 003.png",)
+    assert told["unknown-split"].examples == ("003.png",)
 
 
 # --- exports ----------------------------------------------------------------------------------
@@ -332,12 +333,9 @@ def test_every_fault_of_the_rows_is_told_with_examples(images: Path) -> None:
         "labels.csv names 5 files that are not there: gone0.png, gone1.png, gone2.png and 2 others"
     )
     assert found["duplicate-rows"].count == 2
-    assert found["duplicate-rows"].examples == (
-        "images/001.png (3 rows)",
-        "images/002.png (2 rows)",
-    )
+    assert "images/001.png (3 rows), images/002.png (2 rows)" in found["duplicate-rows"].message
     assert (found["unlabelled-rows"].count, found["unlabelled-files"].count) == (1, 1)
-    assert found["float-labels"].examples == ("1.0 of 006.png",)
+    assert found["float-labels"].examples == ("006.png",)
 
 
 def test_images_that_no_row_names(images: Path) -> None:
@@ -357,7 +355,8 @@ def test_a_name_that_several_files_have(tmp_path: Path) -> None:
     rows[0] = (FILES[0], "a")
     (tmp_path / "labels.csv").write_text(table([("file", "label"), *rows]))
     told = problems(tmp_path, labels="labels.csv")["ambiguous-files"]
-    assert told.examples == ("000.png (x/000.png, y/000.png)",)
+    assert told.examples == ("000.png",)
+    assert "000.png (x/000.png, y/000.png)" in told.message
     # A path of another folder is not the file of the same name.
     rows[0] = ("z/000.png", "a")
     (tmp_path / "labels.csv").write_text(table([("file", "label"), *rows]))
