@@ -1,15 +1,17 @@
 """`nas doctor`: what is wrong with this machine or image, and what to do about it."""
 
+import os
 from collections.abc import Callable, Iterator
 
 from components.config import Config
-from pipelines import machine_checks, service_checks
+from pipelines import machine_checks, pod_checks, service_checks
 from pipelines.finding import Finding
 
 
 def examine(config: Config) -> Iterator[Finding]:
     """All checks, one after the other; a check that breaks is itself a problem."""
-    for check in CHECKS:
+    in_pod = [check for variable, check in pod_checks.CHECKS.items() if os.environ.get(variable)]
+    for check in (*CHECKS, *in_pod):
         try:
             yield check(config)
         except Exception as error:  # a doctor must not die of the disease

@@ -30,19 +30,15 @@ def health(kube: Kube, kubeflow: str) -> Thing | None:
         return None
 
 
-def is_here(kube: Kube, kubeflow: str) -> bool:
-    """Return whether KFP is in this cluster; it counts as there where that cannot be seen."""
+def is_here(kube: Kube, kubeflow: str) -> bool | None:
+    """Return whether KFP is in this cluster; None where that may not be seen. Raises KubeError."""
     try:
-        kube.get(_service(kubeflow))
+        kube.get(Resource("v1", "services", kubeflow, SERVER))
     except Missing:
         return False
     except Forbidden:
-        return True
+        return None
     return True
-
-
-def _service(kubeflow: str) -> Resource:
-    return Resource("v1", "services", kubeflow, SERVER)
 
 
 def check_version(target: Target) -> Iterator[ClusterFinding]:
