@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -20,7 +21,7 @@ import manifest_rules as rules
 import psycopg
 import pytest
 import yaml
-from manifest_rules import Object
+from manifest_objects import Object, containers
 from postgres import PASSWORD, USER, Postgres, free_port, programs
 
 from components.config import parse
@@ -30,6 +31,8 @@ from pipelines import service_checks
 ROOT = Path(__file__).parent.parent
 MANIFESTS = ROOT / "manifests"
 OVERLAYS = ("local", "gpu", "prod")
+VARIANTS = (*OVERLAYS, "gpu+volume", "prod+volume")
+"""`+volume`: with the component that `cluster.state: pvc:nas-state` needs; local has it."""
 DOCS = (ROOT / "docs" / "operators.md").read_text()
 
 
@@ -38,8 +41,15 @@ def _built(overlay: str) -> str:
     beside = Path(sys.executable).with_name("kubectl")
     kubectl = str(beside) if beside.exists() else shutil.which("kubectl")
     assert kubectl is not None
-    command = [kubectl, "kustomize", str(MANIFESTS / "overlays" / overlay)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    name, _, more = overlay.partition("+")
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(MANIFESTS, folder, dirs_exist_ok=True)
+        if more:
+            # As the component's own comment says.
+            with (Path(folder) / "overlays" / name / "kustomization.yaml").open("a") as file:
+                file.write("components: [../../state-volume]\n")
+        command = [kubectl, "kustomize", str(Path(folder) / "overlays" / name)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, ""), "no errors, no warnings of old fields"
     return done.stdout
 
@@ -54,7 +64,7 @@ def find(objects: list[Object], kind: str, name: str) -> Any:
 
 
 def container(objects: list[Object], name: str) -> Any:
-    [one] = [one for _, one, _ in rules.containers(objects) if one["name"] == name]
+    [one] = [one for _, one, _ in containers(objects) if one["name"] == name]
     return one
 
 
@@ -63,7 +73,7 @@ def test_every_overlay_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", VARIANTS)
 def test_an_overlay_keeps_every_rule(overlay: str, rule: Any) -> None:
     assert list(rule(build(overlay))) == []
 
@@ -150,6 +160,31 @@ def _no_such_map(objects: list[Object]) -> None:
     find(objects, "ConfigMap", "nas-settings")["metadata"]["name"] = "settings"
 
 
+def _job(objects: list[Object]) -> Any:
+    return find(objects, "Job", "nas-state-permissions")["spec"]
+
+
+def _restarting_job(objects: list[Object]) -> None:
+    _job(objects)["template"]["spec"]["restartPolicy"] = "OnFailure"
+
+
+def _lasting_job(objects: list[Object]) -> None:
+    del _job(objects)["ttlSecondsAfterFinished"]
+
+
+def _volume_of_root(objects: list[Object]) -> None:
+    del _job(objects)["template"]["spec"]["securityContext"]["fsGroup"]
+
+
+def _slow_volume(objects: list[Object]) -> None:
+    spec = find(objects, "StatefulSet", "nas-postgres")["spec"]["template"]["spec"]
+    del spec["securityContext"]["fsGroupChangePolicy"]
+
+
+def _no_such_claim(objects: list[Object]) -> None:
+    find(objects, "PersistentVolumeClaim", "nas-state")["metadata"]["name"] = "state"
+
+
 @pytest.mark.parametrize(
     ("rule", "plant"),
     [
@@ -162,6 +197,11 @@ def _no_such_map(objects: list[Object]) -> None:
         (rules.restricted, _baseline),
         (rules.restricted, _host_path),
         (rules.resources, _no_limit),
+        (rules.jobs, _restarting_job),
+        (rules.jobs, _lasting_job),
+        (rules.volumes, _volume_of_root),
+        (rules.volumes, _slow_volume),
+        (rules.volumes, _no_such_claim),
         (rules.images, _moving_tag),
         (rules.digests, _moving_tag),
         (rules.tokens, _token),
@@ -177,7 +217,7 @@ def _no_such_map(objects: list[Object]) -> None:
 def test_a_rule_sees_a_planted_fault(
     rule: Callable[[list[Object]], Iterator[str]], plant: Callable[[list[Object]], None]
 ) -> None:
-    objects = copy.deepcopy(build("prod"))
+    objects = copy.deepcopy(build("prod+volume"))
     assert list(rule(objects)) == []
     plant(objects)
     assert list(rule(objects)) != []
@@ -204,7 +244,7 @@ def test_the_example_configuration_is_right_and_reads_what_is_documented() -> No
     given = {**config.cluster.secrets, **config.cluster.config_maps}
     assert {tuple(reference.split("/")) for reference in given.values()} <= documented()
     objects = build("gpu")
-    assert find(objects, "PersistentVolumeClaim", config.cluster.state_volume or "")
+    assert (config.cluster.state or "").startswith("s3://"), "it needs least from a cluster"
     settings = find(objects, "ConfigMap", "nas-settings")["data"]
     assert config.tracking.uri == settings["MLFLOW_TRACKING_URI"]
 
@@ -214,9 +254,16 @@ def test_the_server_runs_from_the_image_of_the_steps(overlay: str) -> None:
     assert container(build(overlay), "mlflow")["image"] == IMAGE
 
 
+@pytest.mark.parametrize("overlay", ["local", "gpu+volume", "prod+volume"])
+def test_the_server_and_the_job_have_one_image(overlay: str) -> None:
+    objects = build(overlay)
+    assert container(objects, "permissions")["image"] == container(objects, "mlflow")["image"]
+
+
 def test_production_takes_digests_alone_and_outlives_a_node() -> None:
     objects = build("prod")
     assert list(rules.digests(objects)) == []
+    assert list(rules.digests(build("prod+volume"))) == []
     assert list(rules.digests(build("gpu"))) != []
     budget = find(objects, "PodDisruptionBudget", "nas-mlflow")["spec"]
     assert find(objects, "Deployment", "nas-mlflow")["spec"]["replicas"] > budget["minAvailable"]

@@ -1,11 +1,14 @@
 """The image as users of several kinds run it: its own, and one that has neither name nor home."""
 
 import json
+import os
 import uuid
+from pathlib import Path
 
 import pytest
 from built_image import Image
 
+JOB = Path(__file__).parents[2] / "manifests" / "state-volume"
 OWN, ARBITRARY = "10001:10001", "1000650000:0"
 USERS = [
     pytest.param(OWN, False, id="own user"),
@@ -89,6 +92,24 @@ def test_even_one_who_may_write_everywhere_writes_below_tmp_alone(image: Image) 
     others = [one for one in changes if one != "/tmp" and not one.startswith("/tmp/")]
     assert "/tmp/out" in changes
     assert [one for one in others if one not in engine and not one.startswith("/run/")] == []
+
+
+@pytest.mark.parametrize(("owner", "mode", "status"), [((0, 10001), 0o2775, 0), ((0, 0), 0o755, 1)])
+def test_the_job_that_prepares_the_state_volume(
+    image: Image, tmp_path: Path, owner: tuple[int, int], mode: int, status: int
+) -> None:
+    """On a volume that was handed over to its group, and on one that ignores fsGroup."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to root")
+    (volume := tmp_path / "volume").mkdir()
+    os.chown(volume, *owner)
+    volume.chmod(mode)
+    options = (f"--volume={volume}:/var/lib/nas", f"--volume={JOB}:/etc/nas:ro")
+    done = image.run("python3", "/etc/nas/prepare_state.py", "/var/lib/nas", options=options)
+    assert done.returncode == status
+    print(done.stdout + done.stderr)
+    assert ("can write on /var/lib/nas" in done.stdout) == (status == 0)
+    assert ("cannot write on /var/lib/nas (0:0, mode 755)" in done.stderr) == (status == 1)
 
 
 def test_the_server_of_mlflow_runs_as_any_user(image: Image) -> None:

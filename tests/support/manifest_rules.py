@@ -2,11 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import kubernetes_validate
-
-Object = dict[str, Any]
+from manifest_objects import SERVICES, WORKLOADS, Object, containers, named, pods
 
 NO_SCHEMA: frozenset[str] = frozenset()
 """APIVERSION/KIND of custom resources, which nobody can validate here."""
@@ -24,29 +22,9 @@ OTHERS_LABELS = {
     ("app", "ml-pipeline"),
     ("app", "metadata-grpc-server"),
 }
-_WORKLOADS = ("Deployment", "StatefulSet")
 _NAMES = ("app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/managed-by")
 _DIGEST = re.compile(r"^[^@]+@sha256:[0-9a-f]{64}$")
 _VERSION = re.compile(r"^[^@]+:v?\d+\.\d+\.\d+[\w.-]*$")
-
-
-def named(one: Object) -> str:
-    return f"{one['kind']}/{one['metadata']['name']}"
-
-
-def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
-    """Name and template of everything that starts pods; no other kind may."""
-    for one in objects:
-        if one["kind"] in _WORKLOADS:
-            yield named(one), one["spec"]["template"]
-
-
-def containers(objects: list[Object]) -> Iterator[tuple[str, Object, Object]]:
-    """Name, container and spec of its pod; init containers, too."""
-    for name, template in pods(objects):
-        spec = template["spec"]
-        for one in [*spec.get("initContainers", []), *spec["containers"]]:
-            yield f"{name}/{one['name']}", one, spec
 
 
 # --- the rules ------------------------------------------------------------------------------
@@ -68,7 +46,7 @@ def schemas(objects: list[Object]) -> Iterator[str]:
 def kinds(objects: list[Object]) -> Iterator[str]:
     """No secrets in git; no pods that the other rules do not see; schedules are KFP's."""
     for one in objects:
-        if one["kind"] in ("Secret", "Pod", "Job", "CronJob", "DaemonSet", "ReplicaSet"):
+        if one["kind"] in ("Secret", "Pod", "CronJob", "DaemonSet", "ReplicaSet"):
             yield f"{named(one)} is not wanted here"
 
 
@@ -107,7 +85,7 @@ def restricted(objects: list[Object]) -> Iterator[str]:
                 yield f"{name}: {key}"
     for name, template in pods(objects):
         for volume in template["spec"].get("volumes", []):
-            if set(volume) - {"name", "emptyDir", "configMap"}:
+            if set(volume) - {"name", "emptyDir", "configMap", "persistentVolumeClaim"}:
                 yield f"{name}: volume {volume['name']} is of a kind that is not wanted"
 
 
@@ -118,8 +96,43 @@ def resources(objects: list[Object]) -> Iterator[str]:
                 if what not in one.get("resources", {}).get(which, {}):
                     yield f"{name}: no {which}.{what}"
         probes = {"startupProbe", "readinessProbe", "livenessProbe"} - set(one)
-        if probes:
+        if probes and not name.startswith("Job/"):
             yield f"{name}: no {sorted(probes)}"
+
+
+def jobs(objects: list[Object]) -> Iterator[str]:
+    """A Job ends, says so by its status, and is gone before the next image is applied."""
+    for one in objects:
+        if one["kind"] != "Job":
+            continue
+        if one["spec"]["template"]["spec"].get("restartPolicy") != "Never":
+            yield f"{named(one)}: restarts its container, whose log is lost"
+        for limit in ("backoffLimit", "ttlSecondsAfterFinished"):
+            if limit not in one["spec"]:
+                yield f"{named(one)}: no {limit}"
+
+
+def volumes(objects: list[Object]) -> Iterator[str]:
+    """A volume, which comes root-owned, is handed over to the group of the pod that mounts it."""
+    claims = {one["metadata"]["name"] for one in objects if one["kind"] == "PersistentVolumeClaim"}
+    for one in objects:
+        template = one["spec"]["template"] if one["kind"] in WORKLOADS else {"spec": {}}
+        mounted = [
+            volume["persistentVolumeClaim"]["claimName"]
+            for volume in template["spec"].get("volumes", [])
+            if "persistentVolumeClaim" in volume
+        ]
+        if mounted or "volumeClaimTemplates" in one.get("spec", {}):
+            yield from _handed_over(named(one), template["spec"])
+        yield from (f"{named(one)}: there is no claim {name}" for name in set(mounted) - claims)
+
+
+def _handed_over(name: str, spec: Object) -> Iterator[str]:
+    security = spec.get("securityContext", {})
+    if not security.get("fsGroup") or security.get("fsGroup") != security.get("runAsGroup"):
+        yield f"{name}: fsGroup is not the group of the pod"
+    if security.get("fsGroupChangePolicy") != "OnRootMismatch":
+        yield f"{name}: changes the owner of every file at each start"
 
 
 def images(objects: list[Object]) -> Iterator[str]:
@@ -190,7 +203,7 @@ def _selectors(one: Object) -> Iterator[Object]:
     spec = one.get("spec", {})
     if one["kind"] == "Service":
         yield {"matchLabels": spec["selector"]}
-    if one["kind"] in (*_WORKLOADS, "PodDisruptionBudget"):
+    if one["kind"] in (*SERVICES, "PodDisruptionBudget"):
         yield spec["selector"]
     if one["kind"] == "NetworkPolicy":
         yield spec["podSelector"]
@@ -221,7 +234,9 @@ def ports(objects: list[Object]) -> Iterator[str]:
     """Policies for our own pods name a port that the pod listens on."""
     listening = {
         template["metadata"]["labels"]["app.kubernetes.io/name"]: {
-            port["containerPort"] for one in template["spec"]["containers"] for port in one["ports"]
+            port["containerPort"]
+            for one in template["spec"]["containers"]
+            for port in one.get("ports", [])
         }
         for _, template in pods(objects)
     }
@@ -246,7 +261,7 @@ def references(objects: list[Object]) -> Iterator[tuple[str, str, str]]:
 
 
 def own_maps(objects: list[Object]) -> Iterator[str]:
-    """ConfigMaps and claims that are mounted or read are among the objects."""
+    """ConfigMaps that are mounted or read are among the objects."""
     maps = {one["metadata"]["name"]: one["data"] for one in objects if one["kind"] == "ConfigMap"}
     for name, template in pods(objects):
         for volume in template["spec"].get("volumes", []):
@@ -265,6 +280,8 @@ RULES: tuple[Callable[[list[Object]], Iterator[str]], ...] = (
     labels,
     restricted,
     resources,
+    jobs,
+    volumes,
     images,
     tokens,
     selectors,

@@ -1,0 +1,28 @@
+"""The objects of an overlay, and what in them starts pods."""
+
+from collections.abc import Iterator
+from typing import Any
+
+Object = dict[str, Any]
+
+SERVICES = ("Deployment", "StatefulSet")
+WORKLOADS = (*SERVICES, "Job")
+
+
+def named(one: Object) -> str:
+    return f"{one['kind']}/{one['metadata']['name']}"
+
+
+def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
+    """Name and template of everything that starts pods; no other kind may."""
+    for one in objects:
+        if one["kind"] in WORKLOADS:
+            yield named(one), one["spec"]["template"]
+
+
+def containers(objects: list[Object]) -> Iterator[tuple[str, Object, Object]]:
+    """Name, container and spec of its pod; init containers, too."""
+    for name, template in pods(objects):
+        spec = template["spec"]
+        for one in [*spec.get("initContainers", []), *spec["containers"]]:
+            yield f"{name}/{one['name']}", one, spec
