@@ -3,7 +3,7 @@
     python benchmarks/crashes.py --kills 10 [--method nases] [--set key.path=value ...]
 
 The step runs as in a pod: by the supervisor, with the default number of restarts and pauses. Each
-kill is a SIGKILL of the work, at even distances over the time that the undisturbed search took.
+kill is a SIGKILL of the work, after an equal part of the time that the undisturbed search took.
 docs/results/crashes.md tells what was seen.
 """
 
@@ -25,6 +25,7 @@ from components.config import dumps
 from components.supervisor.children import descendants
 from pipelines.config import resolve
 
+_LOOK_S = 0.2
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 STEPS = ("prepare_data", "pretrain_controller", "search")
 OUTPUTS = {
@@ -59,7 +60,14 @@ def executor_input(step: str, folder: Path, parameters: dict[str, Any]) -> dict[
     }
 
 
-def run_step(step: str, folder: Path, parameters: dict[str, Any], kill_at: list[float]) -> float:
+def run_step(
+    step: str,
+    folder: Path,
+    parameters: dict[str, Any],
+    *,
+    kill_every_s: float | None = None,
+    kills: int = 0,
+) -> float:
     """Run a step under the supervisor; return its seconds."""
     environment = {
         **os.environ,
@@ -74,7 +82,7 @@ def run_step(step: str, folder: Path, parameters: dict[str, Any], kill_at: list[
     with open(folder / f"{step}.log", "wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     over = threading.Event()
-    killer = threading.Thread(target=_kill, args=(process.pid, start, kill_at, over))
+    killer = threading.Thread(target=_kill, args=(process.pid, kill_every_s, kills, over))
     killer.start()
     status = process.wait()
     over.set()
@@ -84,18 +92,15 @@ def run_step(step: str, folder: Path, parameters: dict[str, Any], kill_at: list[
     return time.monotonic() - start
 
 
-def _kill(supervisor: int, start: float, kill_at: list[float], over: threading.Event) -> None:
-    for seconds in kill_at:
-        if over.wait(max(0.0, start + seconds - time.monotonic())):
-            return
-        while not over.is_set():
-            work = [
-                pid for pid in descendants(supervisor) if b"components.execute" in _command(pid)
-            ]
-            if work:
-                os.kill(work[0], signal.SIGKILL)
-                break
-            time.sleep(0.1)  # the supervisor pauses before it starts the work again
+def _kill(supervisor: int, every_s: float | None, count: int, over: threading.Event) -> None:
+    """Kill the work after each `every_s` seconds in which it was there."""
+    worked_s = 0.0
+    while every_s is not None and count > 0 and not over.wait(_LOOK_S):
+        work = [pid for pid in descendants(supervisor) if b"components.execute" in _command(pid)]
+        worked_s += _LOOK_S if work else 0.0
+        if work and worked_s > every_s:
+            os.kill(work[0], signal.SIGKILL)
+            worked_s, count = 0.0, count - 1
 
 
 def _command(pid: int) -> bytes:
@@ -105,17 +110,25 @@ def _command(pid: int) -> bytes:
         return b""
 
 
-def search(config: str, kill_at: list[float]) -> tuple[dict[str, Any], float, int]:
+def search(
+    config: str, kill_every_s: float | None = None, kills: int = 0
+) -> tuple[dict[str, Any], float, int]:
     """Return the search result, its seconds, and the number of restarts."""
     with TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "state").mkdir()
         first = {"config": config, "overrides": "", "job_name": "crashes", "searches": True}
-        run_step("prepare_data", folder, first, [])
+        run_step("prepare_data", folder, first)
         written = json.loads((folder / "prepare_data.json").read_text())
         key = {"run_key": written["parameterValues"]["run_key"]}
-        run_step("pretrain_controller", folder, key, [])
-        seconds = run_step("search", folder, {**key, "workers_here": 1}, kill_at)
+        run_step("pretrain_controller", folder, key)
+        seconds = run_step(
+            "search",
+            folder,
+            {**key, "workers_here": 1},
+            kill_every_s=kill_every_s,
+            kills=kills,
+        )
         log = (folder / "search.log").read_text()
         result = json.loads((folder / "search_result").read_text())
         return result, seconds, log.count("; restart ")
@@ -142,9 +155,9 @@ def main() -> None:
         uri = f"tracking.uri=sqlite:///{place}/mlflow.db"
         settings = (f"method={arguments.method}", uri, *arguments.settings)
         config = dumps(resolve(None, None, settings))
-        quiet, quiet_s, _ = search(config, [])
-        points = [quiet_s * (n + 0.5) / arguments.kills for n in range(arguments.kills)]
-        killed, killed_s, restarts = search(config, points)
+        quiet, quiet_s, _ = search(config)
+        every_s = quiet_s / (arguments.kills + 1)
+        killed, killed_s, restarts = search(config, every_s, arguments.kills)
     same = outcomes(quiet) == outcomes(killed)
     lines = [
         "# A search whose work is killed",

@@ -7,6 +7,7 @@ from components.ending import End
 from components.supervisor.variables import RESTART_PAUSE_S, RESTARTS, seconds
 
 LONGEST_PAUSE_S = 60.0
+_STARTED_S, _TIMES_PAUSE = 10.0, 5
 SAME_FAILURES = 3
 """So many equal errors in a row are a fault that another try meets again."""
 
@@ -18,13 +19,13 @@ class Restarts:
     Attributes:
         limit: restarts at most.
         pause_s: before the first restart; it doubles up to a minute, and begins again after a try
-            that lasted longer than a minute.
+            that worked for longer than ten seconds and than five times the pause before it.
     """
 
     limit: int
     pause_s: float
     count: int = 0
-    _next_pause_s: float = 0.0
+    _paused_s: float = 0.0
     _last_reason: str = ""
     _num_same: int = 0
 
@@ -52,8 +53,7 @@ class Restarts:
         if end.kind == "crash" and self._num_same >= SAME_FAILURES:
             return None
         self.count += 1
-        if lasted_s > LONGEST_PAUSE_S or not self._next_pause_s:
-            self._next_pause_s = self.pause_s
-        pause_s = self._next_pause_s
-        self._next_pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-        return pause_s
+        worked = lasted_s > max(_STARTED_S, _TIMES_PAUSE * self._paused_s)
+        first = self.count == 1 or worked
+        self._paused_s = self.pause_s if first else min(2 * self._paused_s, LONGEST_PAUSE_S)
+        return self._paused_s

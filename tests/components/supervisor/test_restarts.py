@@ -20,7 +20,10 @@ def test_the_pause_doubles_up_to_a_minute() -> None:
 def test_the_pause_is_short_again_after_a_try_that_lasted() -> None:
     restarts = Restarts(limit=20, pause_s=2)
     assert pauses(restarts, [KILLED] * 3) == [2, 4, 8]
-    assert restarts.pause_after(KILLED, lasted_s=61) == 2
+    assert restarts.pause_after(KILLED, lasted_s=39) == 16, "less than five times the pause"
+    assert restarts.pause_after(KILLED, lasted_s=81) == 2
+    assert restarts.pause_after(KILLED, lasted_s=11) == 2
+    assert restarts.pause_after(KILLED, lasted_s=9) == 4, "it had hardly started"
 
 
 def test_kills_are_counted_to_the_limit_and_errors_to_three() -> None:
