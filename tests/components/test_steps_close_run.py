@@ -389,6 +389,10 @@ def test_a_shared_study_keeps_the_trials_of_workers_that_may_be_alive(
 def test_trials_are_given_back_in_the_file_of_the_run(local: Pod) -> None:
     close_run.run(config=local.config, overrides="", status="FAILED", message="")
     assert list(local.state.iterdir()) == [], "no study is made"
+    local.search = {"storage": f"sqlite:///{local.state / 'none.db'}"}
+    close_run.run(config=local.config, overrides="", status="FAILED", message="")
+    assert list(local.state.iterdir()) == []
+    local.search = {}
     (local.state / "search").mkdir()
     study = die_at_work(f"sqlite:///{local.state / 'search' / 'study.db'}", f"{local.key}/method")
     close_run.run(config=local.config, overrides="", status="FAILED", message="")
