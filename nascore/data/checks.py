@@ -14,7 +14,7 @@ from nascore.data.grouping import part_of
 from nascore.data.raw import Raw
 from nascore.data.splits import Indices, SplitIndices
 
-_MOST_BITS = 6  # of 128 that may differ between pictures that look the same
+_MOST_BITS = 7  # of 128 that may differ between pictures that look the same
 _BANDS = 8  # two hashes that differ in fewer bits share one of these bands of 16 bits
 _FAR = 32  # neighbours that are compared within a band
 _MANY = 200_000

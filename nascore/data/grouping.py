@@ -151,32 +151,84 @@ def keep_together(
     *,
     has_own_test: bool,
     has_own_valid: bool,
+    seed: int,
 ) -> SplitIndices:
-    """Moves identical images that a drawn split has divided into one split.
+    """Brings identical images that a drawn split has divided into one split.
 
-    The splits of the source itself are left alone, and no class is taken out of a split. Where
-    there are no copies nothing changes.
+    A copy changes places with an image of its class that has no copy, so that the splits keep
+    their sizes; a class that has not enough of those is divided again, whole groups of copies at a
+    time. The splits of the source itself are left alone, and where no copies are divided nothing
+    changes.
 
     Args:
         copies: positions of images that are there more than once.
     """
     part = part_of(indices, len(labels))
-    drawn = {0, *([] if has_own_valid else [1]), *([] if has_own_test else [2])}
-    sizes = np.zeros((3, int(labels.max()) + 1), np.int64)
-    for number in range(3):
-        sizes[number] = np.bincount(labels[part == number], minlength=sizes.shape[1])
+    drawn = np.array([True, not has_own_valid, not has_own_test, False])  # the last: not used
+    group = np.arange(len(labels))
     for places in copies:
-        movable = [int(place) for place in places if part[place] in drawn]
-        if len({int(part[place]) for place in movable}) < 2:
-            continue
-        target = min(int(part[place]) for place in movable)
-        for place in movable:
-            before, label = part[place], labels[place]
-            if before != target and sizes[before, label] > 1:
-                part[place] = target
-                sizes[before, label] -= 1
-                sizes[target, label] += 1
+        group[places] = places[0]
+    is_copy = np.zeros(len(labels), bool)
+    for places in copies:
+        is_copy[places] = True
+    unique: dict[int, Indices] = {}
+    for places in copies:
+        movable = places[drawn[part[places]]]
+        for label in np.unique(labels[movable]).tolist():
+            own = movable[labels[movable] == label]
+            if len(np.unique(part[own])) > 1:
+                if label not in unique:
+                    unique[label] = np.flatnonzero((labels == label) & ~is_copy)
+                _exchange(part, own, unique[label])
+    for label in _divided_classes(part, copies, labels, drawn):
+        own = np.flatnonzero((labels == label) & drawn[part])
+        _divide_again(part, own, labels, group, seed)
     return SplitIndices(*(np.flatnonzero(part == number) for number in range(3)))
+
+
+def _exchange(part: NDArray[np.int64], own: Indices, unique: Indices) -> None:
+    """Moves copies to the split of most of them, and as many others of their class back."""
+    target = int(np.bincount(part[own]).argmax())
+    others = unique[part[unique] == target]
+    outside = own[part[own] != target]
+    if len(others) >= len(outside):
+        part[others[: len(outside)]] = part[outside]
+        part[outside] = target
+
+
+def _divided_classes(
+    part: NDArray[np.int64],
+    copies: Sequence[Indices],
+    labels: NDArray[np.int64],
+    drawn: NDArray[np.bool_],
+) -> list[int]:
+    found = set()
+    for places in copies:
+        movable = places[drawn[part[places]]]
+        for label in np.unique(labels[movable]).tolist():
+            if len(np.unique(part[movable[labels[movable] == label]])) > 1:
+                found.add(label)
+    return sorted(found)
+
+
+def _divide_again(
+    part: NDArray[np.int64],
+    own: Indices,
+    labels: NDArray[np.int64],
+    group: NDArray[np.int64],
+    seed: int,
+) -> None:
+    """The images of one class, about as many in each split as before."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SALT, int(own[0]))))
+    sizes = np.bincount(part[own], minlength=3)
+    if len(np.unique(group[own])) < np.count_nonzero(sizes):
+        return  # a split would be left without this class
+    rest = own
+    for number in (2, 1):
+        if sizes[number]:
+            taken, rest = _carved(rest, labels, group, sizes[number] / len(rest), rng)
+            part[taken] = number
+    part[rest] = 0
 
 
 def part_of(indices: SplitIndices, count: int) -> NDArray[np.int64]:

@@ -82,6 +82,7 @@ def inspect(
             raw.labels,
             has_own_test=raw.num_test > 0,
             has_own_valid=raw.num_valid > 0,
+            seed=seed,
         )
         histogram = _followed(raw, histogram, indices, together, config)
         indices = together
