@@ -10,9 +10,10 @@ import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nascore.errors import InputError
+from pipelines.answers import part_of, text_of
 from pipelines.cluster_errors import BUSY, ClusterError, no_kfp, refused, unreachable
 from pipelines.connection import Connection
 
@@ -20,13 +21,13 @@ ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
 """States in which a run or a task stays."""
 _PAGE = 100
 _PAGE_OF_RUNS = 20  # each with its whole pipeline, some hundred kilobytes
-_LOG_BYTES, _CHUNK_BYTES = 2**20, 2**16
 _TRIES_WHEN_BUSY = 4  # after the first: at once, then 1, 2 and 4 s later
 _PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10  # whatever the server asks for
 
 Thing = dict[str, Any]
 """What the server sends, with the names of its REST interface."""
+_Taken = TypeVar("_Taken")
 
 
 class Cluster:
@@ -72,14 +73,20 @@ class Cluster:
     def namespace(self) -> str | None:
         """Of the user: as given, or the pod's where the server has several users."""
         if self._namespace is None and self.connection.pod_namespace is not None:
-            health = self._call(self._health.healthz_service_get_healthz)
-            self._namespace = self.connection.pod_namespace if health.get("multi_user") else ""
+            is_shared = self.health().get("multi_user")
+            self._namespace = self.connection.pod_namespace if is_shared else ""
         return self._namespace or None
+
+    def health(self) -> Thing:
+        """What the server says of itself: whether it has several users, and its version."""
+        return self._call(self._health.healthz_service_get_healthz)
 
     # --- runs -------------------------------------------------------------------------------
 
     def create_run(self, body: Thing) -> Thing:
-        return self._call(self._runs.run_service_create_run, body)
+        """Starts a run; the server may take a minute for it, where its MLflow plugin is on."""
+        method, limit_s = self._runs.run_service_create_run, self.connection.create_timeout_s
+        return self._call(method, body, _limit_s=limit_s)
 
     def run(self, run_id: str) -> Thing:
         return self._call(self._runs.run_service_get_run, run_id)
@@ -104,9 +111,14 @@ class Cluster:
         return self._pages(method, "runs", page_size=_PAGE_OF_RUNS, **wanted)
 
     def log(self, run_id: str, pod: str) -> str:
-        """The end of a pod's log; empty when KFP has none, which it does not tell by the status.
+        """The end of a pod's log; empty when KFP has none, which it does not tell by the status."""
+        return self.log_from(run_id, pod, 0)[0]
 
-        This way of KFP's API is in no contract, but its pages use it, too.
+    def log_from(self, run_id: str, pod: str, skip: int) -> tuple[str, int]:
+        """A pod's log but for its first bytes, and its size; of a very long one the end.
+
+        A log that is shorter than `skip` is another one, and given from its beginning. This way of
+        KFP's API is in no contract, but its pages use it, too; it can neither skip nor follow.
         """
         path = "/apis/v1alpha1/runs/{run_id}/nodes/{node_id}/log"
 
@@ -115,11 +127,11 @@ class Cluster:
             return self._client.call_api(path, "GET", parts, auth_settings=["Bearer"], **options)
 
         try:
-            return self._read(request, last=_LOG_BYTES)
+            return self._read(request, take=partial(part_of, skip=skip))
         except ClusterError as error:
             if error.is_transient:
                 raise
-            return ""
+            return "", 0
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of that name; made when there is none."""
@@ -215,20 +227,26 @@ class Cluster:
     ) -> Iterator[Thing]:
         token = ""
         while True:
-            following = {"page_token": token} if token else {}
+            following: Thing = {"page_token": token} if token else {}
             answer = self._call(method, page_size=page_size, **following, **arguments)
             yield from answer.get(key, [])
             token = answer.get("next_page_token", "")
             if not token:
                 return
 
-    def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Thing:
+    def _call(
+        self,
+        method: Callable[..., Any],
+        *arguments: Any,
+        _limit_s: float | None = None,
+        **options: Any,
+    ) -> Thing:
         """The answer as the server sent it: the generated models would take a web page as empty.
 
         Raises:
             ClusterError: there is none, or it says no.
         """
-        body = self._read(partial(method, *arguments, **options))
+        body = self._read(partial(method, *arguments, **options), take=text_of, limit_s=_limit_s)
         try:
             answer = json.loads(body)
         except ValueError:
@@ -237,8 +255,17 @@ class Cluster:
             raise no_kfp(self.connection)
         return answer
 
-    def _read(self, request: Callable[..., Any], *, last: int | None = None) -> str:
-        """The text of an answer, or its last bytes.
+    def _read(
+        self,
+        request: Callable[..., Any],
+        *,
+        take: Callable[[Any], _Taken],
+        limit_s: float | None = None,
+    ) -> _Taken:
+        """What is taken of an answer.
+
+        Args:
+            limit_s: longest wait, instead of the connection's.
 
         Raises:
             ClusterError: there is none, or it says no.
@@ -246,19 +273,17 @@ class Cluster:
         import kfp_server_api as api
         import urllib3
 
-        limit = self.connection.timeout_s
+        limit = limit_s or self.connection.timeout_s
         try:
             token = self.connection.bearer()
             if token is not None:
                 self._settings.api_key["authorization"] = token
             response = request(_preload_content=False, _request_timeout=(limit, limit))
-            if last is not None:
-                return _end_of(response, last).decode(errors="replace")
-            return str(response.data.decode())
+            return take(response)
         except api.ApiException as error:
             raise refused(self.connection, error.status, str(error.body)) from None
         except urllib3.exceptions.HTTPError as error:
-            raise unreachable(self.connection, error) from None
+            raise unreachable(self.connection, error, limit) from None
         except UnicodeDecodeError:
             raise no_kfp(self.connection) from None
         except InputError as error:  # the token's file is gone since it was checked
@@ -267,11 +292,3 @@ class Cluster:
 
 def _filter(*predicates: dict[str, Any]) -> str:
     return json.dumps({"predicates": predicates})
-
-
-def _end_of(response: Any, size: int) -> bytes:
-    """The last bytes of an answer that may be too large to be kept."""
-    kept = b""
-    for chunk in response.stream(_CHUNK_BYTES):
-        kept = (kept + chunk)[-size:]
-    return kept
