@@ -78,7 +78,7 @@ def inspect(
     if config.split_by != "class" and raw.image_groups is None:
         together = keep_together(
             indices,
-            copies,
+            [places for places in copies if not content.is_constant[places[0]]],
             raw.labels,
             has_own_test=raw.num_test > 0,
             has_own_valid=raw.num_valid > 0,
