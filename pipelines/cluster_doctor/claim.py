@@ -1,6 +1,7 @@
 """The PersistentVolumeClaim of `cluster.state`."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pipelines.cluster_doctor.client import KubeError, Missing, Resource, Thing
 from pipelines.cluster_doctor.findings import ClusterFinding
@@ -86,16 +87,14 @@ def _unbound(
     if phase == "Lost":
         advice = "its volume is gone; delete the claim and make it again"
         return ClusterFinding(NAME, "problem", seen, advice, command)
-    class_name = spec.get("storageClassName")
-    mode = None
     try:
-        mode = _binding_mode(target, class_name)
-    except Missing:
-        seen += f": there is no StorageClass {class_name}"
-        advice = f"make the claim again with one of {target.kube.kubectl('get', 'storageclass')}"
-        return ClusterFinding(NAME, "problem", seen, advice, command)
+        mode = _binding_mode(target, spec.get("storageClassName"))
+    except Missing as error:
+        storage = target.kube.kubectl("get", "storageclass")
+        advice = f"make the claim again with a storageClassName that {storage} shows"
+        return ClusterFinding(NAME, "problem", f"{seen}: {error}", advice, command)
     except KubeError:
-        pass  # the class of storage cannot be seen; the claim may be bound by the first pod
+        mode = None  # the class of storage cannot be seen; the first pod may bind the claim
     if mode == _WAITING:
         seen = f"{name} is bound when the first pod uses it ({_WAITING})"
         return ClusterFinding(NAME, "ok", seen, command=command)
@@ -105,8 +104,25 @@ def _unbound(
 
 
 def _binding_mode(target: Target, class_name: str | None) -> str | None:
-    """When volumes of a class are bound. Raises KubeError."""
-    if class_name is None:
+    """When volumes of a class are bound; None for a claim that is given a volume by hand.
+
+    Raises:
+        Missing: there is no such class, or no default one.
+        KubeError: it cannot be seen.
+    """
+    if class_name == "":
         return None
-    found = target.kube.get(Resource("storage.k8s.io/v1", "storageclasses", None, class_name))
+    classes = Resource("storage.k8s.io/v1", "storageclasses")
+    if class_name is not None:
+        found = target.kube.get(replace(classes, name=class_name))
+    else:
+        defaults = [one for one in target.kube.items(classes) if _is_default(one)]
+        if not defaults:
+            raise Missing("it names no StorageClass, and none is the default")
+        found = defaults[0]
     return str(found.get("volumeBindingMode") or "Immediate")
+
+
+def _is_default(storage_class: Thing) -> bool:
+    annotations = storage_class["metadata"].get("annotations") or {}
+    return bool(annotations.get("storageclass.kubernetes.io/is-default-class") == "true")

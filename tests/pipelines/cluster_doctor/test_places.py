@@ -197,7 +197,7 @@ def test_a_claim_that_is_bound_by_the_first_pod(api: KubeApi, phase: str | None)
     claim(api, "ReadWriteMany", phase=phase, storageClassName="nfs")
     found = only()
     assert found.state == "problem"
-    assert "there is no StorageClass nfs" in found.seen
+    assert 'storageclasses.storage.k8s.io "nfs" not found' in found.seen
     api.put("StorageClass", "nfs", volumeBindingMode="WaitForFirstConsumer")
     assert wrong() == []
     api.put("StorageClass", "nfs")  # bound at once, which has not been done
@@ -205,6 +205,18 @@ def test_a_claim_that_is_bound_by_the_first_pod(api: KubeApi, phase: str | None)
     assert "describe pvc nas-state" in only().advice
     api.denied = {("get", "storageclasses")}
     assert only().state == "warning"
+
+
+def test_a_claim_of_the_default_class(api: KubeApi) -> None:
+    claim(api, "ReadWriteMany", phase="Pending")
+    assert only().state == "problem"
+    assert "names no StorageClass, and none is the default" in only().seen
+    default = {"annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
+    waits = "WaitForFirstConsumer"
+    api.put("StorageClass", "standard", metadata=default, volumeBindingMode=waits)
+    assert wrong() == []
+    claim(api, "ReadWriteMany", phase="Pending", storageClassName="")
+    assert only().state == "warning", "somebody gives it a volume"
 
 
 def test_a_claim_whose_volume_is_gone(api: KubeApi) -> None:

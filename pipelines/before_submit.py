@@ -1,0 +1,225 @@
+"""What can be known to be wrong before a run is made on Kubeflow, where a run would wait for ever.
+
+What needs no cluster comes first. The cluster itself is looked at where there is a kubeconfig or
+the account of a pod, and by the checks alone whose problems mean that a run can never work.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+from components.config import Config
+from components.run_state.reference import MOUNT, claim_of
+from nascore.data.files import S3
+from nascore.errors import InputError, Problem, collecting
+from pipelines.cluster_errors import ClusterError
+from pipelines.connection import Connection
+from pipelines.events import Kind
+
+if TYPE_CHECKING:
+    from pipelines.cluster_doctor.client import Kube
+    from pipelines.cluster_doctor.findings import ClusterFinding
+
+CONTEXT, KUBEFLOW_NAMESPACE = "NAS_KUBE_CONTEXT", "NAS_KUBEFLOW_NAMESPACE"
+_LIMIT_S = 5.0  # for one answer of the Kubernetes API: somebody waits for the run to start
+_HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+_FROM_ENVIRONMENT = "env:"
+
+Warn = Callable[[str], None]
+
+
+def _echo(text: str) -> None:
+    click.echo(f"warning: {text}", err=True)
+
+
+def check_before(
+    config: Config,
+    image: str,
+    *,
+    connection: Connection,
+    namespace: str | None,
+    service_account: str | None,
+    kind: Kind = "search",
+    warn: Warn = _echo,
+    environment: Mapping[str, str] = os.environ,
+) -> list[Problem]:
+    """Return why a run could never work, each with what mends it.
+
+    Args:
+        config: of the run, which can be compiled for a cluster.
+        image: of its steps.
+        connection: way to KFP's API server.
+        namespace: that was asked for.
+        service_account: that was asked for.
+        kind: which pipeline.
+        warn: is told what is no reason to refuse the run.
+        environment: may name a context of the kubeconfig, and Kubeflow's namespace.
+    """
+    problems = [*offline_problems(config)]
+    for text in doubts(config):
+        warn(text)
+    health = _health(connection)
+    problems += _version_problems(health)
+    kube = None
+    with collecting(problems):
+        kube = _kube(environment, warn)
+    if kube is None:
+        return problems
+    kubeflow = environment.get(KUBEFLOW_NAMESPACE) or "kubeflow"
+    is_named = bool(environment.get(CONTEXT))
+    from pipelines.cluster_doctor.aim import aim
+
+    with collecting(problems):
+        target = aim(
+            config,
+            kube,
+            kind=kind,
+            image=image,
+            namespace=namespace or connection.pod_namespace,
+            kubeflow=kubeflow,
+            account=service_account,
+            health=health,
+        )
+        known = {problem.key for problem in problems}  # the version of Kubeflow, for one
+        found = _findings(target, warn, is_named=is_named)
+        problems += [one for one in _problems(found, warn) if one.key not in known]
+    return problems
+
+
+# --- what needs no cluster ------------------------------------------------------------------
+
+
+def offline_problems(config: Config) -> Iterator[Problem]:
+    """Yield what no cluster could make right."""
+    from nascore.data.sources import misnamed
+
+    message = misnamed(config.data.source)
+    if message:
+        yield Problem("data.source", config.data.source, message)
+    yield from _storage_problems(config)
+    host = urlsplit(config.tracking.uri).hostname
+    if host in _HERE:
+        message = "a pod finds itself there; give the name of the service, such as nas-mlflow:5000"
+        yield Problem("tracking.uri", config.tracking.uri, message)
+
+
+def _storage_problems(config: Config) -> Iterator[Problem]:
+    storage = config.search.storage
+    if storage is None:
+        return
+    key, name = "search.storage", storage.removeprefix(_FROM_ENVIRONMENT)
+    if name != storage:
+        if name not in {*config.cluster.secrets, *config.cluster.config_maps}:
+            message = f"no step has that variable; add it: --set cluster.secrets.{name}=SECRET/KEY"
+            yield Problem(key, storage, message)
+        return
+    from nascore.storage import resolve_url
+
+    try:
+        host = urlsplit(resolve_url(storage)).hostname
+    except InputError as error:
+        yield from error.problems
+        return
+    if host in _HERE:
+        yield Problem(key, storage, "a pod finds itself there; give the name of the service")
+
+
+def doubts(config: Config) -> Iterator[str]:
+    """Yield what is right in rare cases alone."""
+    kind, _, path = config.data.source.partition(":")
+    state = config.cluster.state
+    has_volume = state is not None and claim_of(state) is not None
+    if not path or path.startswith(S3):
+        return
+    if has_volume and Path(path).is_relative_to(MOUNT):
+        return
+    yield (
+        f"data.source={config.data.source} is a path in the image; pods do not see the files of "
+        f"this machine (use {kind}:s3://BUCKET/KEY)"
+    )
+
+
+# --- the cluster ----------------------------------------------------------------------------
+
+
+def _health(connection: Connection) -> Mapping[str, Any] | None:
+    """What KFP's API server says of itself; None where the request that follows will say why."""
+    from pipelines.cluster import Cluster
+
+    try:
+        return Cluster(connection).health()
+    except ClusterError:
+        return None
+
+
+def _version_problems(health: Mapping[str, Any] | None) -> Iterator[Problem]:
+    from pipelines.cluster_doctor.kubeflow import version_finding
+
+    said = str((health or {}).get("tag_name") or "")
+    found = version_finding(said)
+    if found.state == "problem":
+        yield Problem(found.name, said, found.advice)
+
+
+def _kube(environment: Mapping[str, str], warn: Warn) -> "Kube | None":
+    """The cluster of the kubeconfig or pod; None without one, or with one that is of no use.
+
+    Raises:
+        InputError: the context that was asked for cannot be used.
+    """
+    from pipelines.cluster_doctor.kubeconfig import connect
+
+    context = environment.get(CONTEXT) or None
+    try:
+        return connect(context, timeout_s=_LIMIT_S, environment=environment)
+    except InputError as error:
+        if context is not None:
+            raise
+        warn(f"the cluster was not looked at: {error}")
+        return None
+
+
+def _findings(target: Any, warn: Warn, *, is_named: bool) -> "list[ClusterFinding]":
+    """What the checks find; nothing where the kubeconfig is of another cluster than Kubeflow."""
+    from pipelines.cluster_doctor.client import KubeError
+    from pipelines.cluster_doctor.examine import examine_before_run
+    from pipelines.cluster_doctor.kubeflow import is_here
+
+    kube = target.kube
+    try:
+        here = True if is_named else is_here(kube, target.kubeflow)
+    except KubeError as error:
+        warn(f"the cluster was not looked at: {error}")
+        return []
+    if here is False:
+        return []
+    found = list(examine_before_run(target))
+    if here is None and any(one.name == "namespace" and one.state == "problem" for one in found):
+        # Kubeflow's namespace cannot be seen, and ours is not there: it is some other cluster.
+        warn(f"{kube.place} has no namespace {target.namespace}, so it was not looked at")
+        return []
+    return found
+
+
+def _problems(found: "list[ClusterFinding]", warn: Warn) -> Iterator[Problem]:
+    unseen = []
+    problems = []
+    for one in found:
+        if one.name == "kubernetes" and one.state == "problem":
+            warn(f"the cluster was not looked at: {one.seen}")
+        elif one.state == "problem":
+            problems.append(Problem(one.name, "", f"{one.seen}; {one.advice}; see {one.command}"))
+        elif one.state == "warning" and one.seen.startswith("not checked"):
+            unseen.append(one.name)
+        elif one.state == "warning":
+            warn(f"{one.name}: {one.seen}; {one.advice}")
+    if unseen:
+        names = ", ".join(dict.fromkeys(unseen))
+        warn(f"not checked, for lack of rights: {names}; nas doctor --cluster says which")
+    if problems:
+        warn("--no-check starts the run all the same, where the cluster is known to be right")
+    yield from problems
