@@ -63,7 +63,7 @@ image:  ## the image of the steps, by podman or docker (docs/image.md)
 	@$(ENGINE) images $(IMAGE)
 
 image-test: $(STAMP)  ## nas doctor and more in the image, as several users, with a read-only root
-	@NAS_TEST_CLUSTER=1 NAS_TEST_IMAGE=$(IMAGE) NAS_TEST_ENGINE="$(ENGINE)" NAS_TEST_RUN_ARGS="$(RUN_ARGS)" \
+	@NAS_TEST_CLUSTER=1 NAS_TEST_IMAGE=$(IMAGE) NAS_TEST_ENGINE="$(ENGINE)" \
 	  $(BIN)/python -m pytest tests/image -rP $(ARGS)
 
 test-cluster: $(STAMP)  ## whole pipelines on pods, as Kubeflow runs them, with faults (docs/testing.md)

@@ -1,7 +1,11 @@
 """The scripts that the image is built with: what is left out of it, the list of what is in it."""
 
+import importlib.machinery
 import importlib.util
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -14,18 +18,20 @@ ROOT = Path(__file__).parent.parent
 IMAGES = ROOT / "images"
 
 
-def load(name: str) -> ModuleType:
-    """A script of the image as a module; they are no part of the installed project."""
-    spec = importlib.util.spec_from_file_location(f"images_{name}", IMAGES / f"{name}.py")
+def load(path: Path) -> ModuleType:
+    """A script as a module; they are no part of the installed project."""
+    name = f"image_script_{path.stem.replace('-', '_')}"
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
     assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
     return module
 
 
-choose, trim, sbom = load("choose"), load("trim"), load("sbom")
+trim, sbom = load(IMAGES / "trim.py"), load(IMAGES / "sbom.py")
+pip_secrets = load(ROOT / "scripts" / "pip-secrets")
 
 REMOVED = (
     "nvidia/cu13/lib/libcusolverMg.so.12",
@@ -173,3 +179,43 @@ def test_tools_of_the_build_are_pinned(name: str) -> None:
     lines = (IMAGES / name).read_text().splitlines()
     assert lines
     assert all("==" in line for line in lines)
+
+
+# --- settings of pip ------------------------------------------------------------------------
+
+LISTED = """:env:.index-url='https://me:secret@mirror.example/simple'
+:env:.find-links='/opt/wheels'
+global.cert='/etc/corporate.pem'
+global.index-url='https://other.example/simple'
+global.timeout='180'
+install.no-build-isolation='true'
+"""
+
+
+def test_the_settings_of_pip_reach_the_build_as_secrets(tmp_path: Path) -> None:
+    options = pip_secrets.options(pip_secrets.settings(LISTED), tmp_path)
+    file = tmp_path / "pip.conf"
+    assert options[0::2] == ["--secret", "--secret"]
+    assert options[1::2] == [f"id=pip.conf,src={file}", "id=ca.crt,src=/etc/corporate.pem"]
+    assert file.stat().st_mode & 0o777 == 0o600, "it may hold a password"
+    assert file.read_text().splitlines() == [
+        "[global]",
+        "index-url = https://me:secret@mirror.example/simple",  # of the environment
+        "timeout = 180",
+        "cert = /etc/ssl/certs/ca-certificates.crt",  # where the recipe mounts it
+    ]
+
+
+def test_a_machine_without_settings_hands_over_nothing_of_its_own(tmp_path: Path) -> None:
+    options = pip_secrets.options(pip_secrets.settings(""), tmp_path)
+    assert options == ["--secret", f"id=pip.conf,src={tmp_path / 'pip.conf'}"]
+    assert (tmp_path / "pip.conf").read_text() == "[global]\n"
+
+
+def test_what_the_script_prints_is_what_the_recipe_mounts(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "pip-secrets"), str(tmp_path / "a folder")]
+    environment = {**os.environ, "PIP_CERT": "/etc/corporate.pem"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    given = {one.partition(",")[0] for one in shlex.split(done.stdout) if one != "--secret"}
+    recipe = (ROOT / "Dockerfile").read_text()
+    assert given == set(re.findall(r"--mount=type=secret,(id=[^,]+),", recipe))
