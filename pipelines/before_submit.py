@@ -6,6 +6,7 @@ the account of a pod, and by the checks alone whose problems mean that a run can
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from components.config import Config
 from components.run_state.reference import MOUNT, claim_of
 from nascore.data.files import S3
 from nascore.errors import InputError, Problem, collecting
+from pipelines.cluster_doctor.kubeconfig import CONTEXT, KUBEFLOW_NAMESPACE
 from pipelines.cluster_errors import ClusterError
 from pipelines.connection import Connection
 from pipelines.events import Kind
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from pipelines.cluster_doctor.client import Kube
     from pipelines.cluster_doctor.findings import ClusterFinding
 
-CONTEXT, KUBEFLOW_NAMESPACE = "NAS_KUBE_CONTEXT", "NAS_KUBEFLOW_NAMESPACE"
 _LIMIT_S = 5.0  # for one answer of the Kubernetes API: somebody waits for the run to start
 _HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 _FROM_ENVIRONMENT = "env:"
@@ -64,29 +65,19 @@ def check_before(
         warn(text)
     health = _health(connection)
     problems += _version_problems(health)
-    kube = None
     with collecting(problems):
         kube = _kube(environment, warn)
-    if kube is None:
-        return problems
-    kubeflow = environment.get(KUBEFLOW_NAMESPACE) or "kubeflow"
-    is_named = bool(environment.get(CONTEXT))
-    from pipelines.cluster_doctor.aim import aim
-
-    with collecting(problems):
-        target = aim(
-            config,
-            kube,
-            kind=kind,
-            image=image,
-            namespace=namespace or connection.pod_namespace,
-            kubeflow=kubeflow,
-            account=service_account,
-            health=health,
-        )
-        known = {problem.key for problem in problems}  # the version of Kubeflow, for one
-        found = _findings(target, warn, is_named=is_named)
-        problems += [one for one in _problems(found, warn) if one.key not in known]
+        if kube is not None:
+            place = _Place(
+                kube=kube,
+                kubeflow=environment.get(KUBEFLOW_NAMESPACE) or "kubeflow",
+                namespace=namespace or connection.pod_namespace,
+                account=service_account,
+                is_named=bool(environment.get(CONTEXT)),
+            )
+            found = _findings(place, config, kind=kind, image=image, health=health, warn=warn)
+            known = {problem.key for problem in problems}  # the version of Kubeflow, for one
+            problems += [one for one in _problems(found, warn) if one.key not in known]
     return problems
 
 
@@ -183,20 +174,50 @@ def _kube(environment: Mapping[str, str], warn: Warn) -> "Kube | None":
         return None
 
 
-def _findings(target: Any, warn: Warn, *, is_named: bool) -> "list[ClusterFinding]":
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where and as whom the run would be; `is_named`: somebody chose the context of the cluster."""
+
+    kube: "Kube"
+    kubeflow: str
+    namespace: str | None
+    account: str | None
+    is_named: bool
+
+
+def _findings(
+    place: _Place,
+    config: Config,
+    *,
+    kind: Kind,
+    image: str,
+    health: Mapping[str, Any] | None,
+    warn: Warn,
+) -> "list[ClusterFinding]":
     """What the checks find; nothing where the kubeconfig is of another cluster than Kubeflow."""
+    from pipelines.cluster_doctor.aim import aim
     from pipelines.cluster_doctor.client import KubeError
     from pipelines.cluster_doctor.examine import examine_before_run
     from pipelines.cluster_doctor.kubeflow import is_here
 
-    kube = target.kube
+    kube = place.kube
     try:
-        here = True if is_named else is_here(kube, target.kubeflow)
+        here = True if place.is_named else is_here(kube, place.kubeflow)
     except KubeError as error:
         warn(f"the cluster was not looked at: {error}")
         return []
     if here is False:
         return []
+    target = aim(
+        config,
+        kube,
+        kind=kind,
+        image=image,
+        namespace=place.namespace,
+        kubeflow=place.kubeflow,
+        account=place.account,
+        health=health,
+    )
     found = list(examine_before_run(target))
     if here is None and any(one.name == "namespace" and one.state == "problem" for one in found):
         # Kubeflow's namespace cannot be seen, and ours is not there: it is some other cluster.

@@ -3,7 +3,6 @@
 Exit status: 0 done, 1 the run failed, 2 the input is wrong (one message with every problem).
 """
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from pipelines.bench import bench
 from pipelines.check_data import check_data
 from pipelines.cluster_commands import status, submit
 from pipelines.diagnose import diagnose
+from pipelines.doctor_command import doctor
 from pipelines.options import FAILED, STORE, configuration, one_message
 from pipelines.plan import plan
 from pipelines.profile import profile
@@ -153,28 +153,7 @@ def ui(uri: str, port: int) -> None:
     os.execv(sys.executable, [sys.executable, *arguments])
 
 
-@main.command()
-@configuration
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-@one_message
-def doctor(
-    config: Path | None, preset: str | None, settings: tuple[str, ...], as_json: bool
-) -> None:
-    """Check this machine: Python, torch, GPU, memory, disk, MLflow store, data."""
-    from pipelines.config import resolve
-    from pipelines.doctor import examine
-
-    findings = []
-    for finding in examine(resolve(config, preset, settings)):
-        findings.append(finding)
-        if not as_json:
-            advice = f"\n{'':12}-> {finding.advice}" if finding.advice else ""
-            click.echo(f"{finding.state:<9}{finding.name:<10} {finding.seen}{advice}")
-    if as_json:
-        click.echo(json.dumps([finding.to_dict() for finding in findings]))
-    sys.exit(FAILED if any(finding.state == "problem" for finding in findings) else 0)
-
-
+main.command()(doctor)
 main.command()(run)
 main.command()(retrain)
 main.command()(one_message(bench))

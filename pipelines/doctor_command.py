@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from nascore.errors import InputError, Problem
-from pipelines.before_submit import CONTEXT, KUBEFLOW_NAMESPACE
+from pipelines.cluster_doctor.kubeconfig import CONTEXT, KUBEFLOW_NAMESPACE
 from pipelines.events import KINDS
 from pipelines.finding import Finding
 from pipelines.options import FAILED, configuration, one_message
@@ -75,10 +75,10 @@ def doctor(
     is_cluster: bool,
     **options: Any,
 ) -> None:
-    """Check this machine: Python, torch, GPU, memory, disk, MLflow store, data.
+    """Check this machine, or a cluster: Python, torch, GPU, memory, disk, MLflow store, data.
 
-    With --cluster check instead whether a pipeline could run in a cluster: Kubeflow, rights,
-    secrets, volume, quotas, nodes. Nothing is changed there, unless --probe is given.
+    With --cluster: whether a pipeline could run there, by version of Kubeflow, rights, secrets,
+    volume, quotas and nodes. Nothing is changed in the cluster, unless --probe is given.
     """
     from pipelines.config import resolve
     from pipelines.doctor import examine

@@ -9,6 +9,8 @@ from nascore.errors import InputError
 from pipelines.cluster_doctor.client import Kube, short
 
 KUBECONFIG = "KUBECONFIG"
+CONTEXT, KUBEFLOW_NAMESPACE = "NAS_KUBE_CONTEXT", "NAS_KUBEFLOW_NAMESPACE"
+"""Variables that name a context, and the namespace of Kubeflow Pipelines."""
 _HOME = Path("~/.kube/config")
 _POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 

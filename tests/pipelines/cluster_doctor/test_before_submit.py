@@ -13,7 +13,8 @@ from kube_cluster import ACCOUNT, IMAGE, NAMESPACE, SETTINGS
 
 from components.config import parse
 from nascore.errors import Problem
-from pipelines.before_submit import CONTEXT, check_before, doubts, offline_problems
+from pipelines.before_submit import check_before, doubts, offline_problems
+from pipelines.cluster_doctor.kubeconfig import CONTEXT
 from pipelines.connection import connect
 
 
@@ -183,8 +184,9 @@ def test_without_profiles_the_namespace_is_that_of_kubeflow(api: KubeApi, kfp: K
     version(kfp, "2.17.0", multi_user=False)
     checked = Checked(SETTINGS, kfp.url, namespace=None, service_account=None)
     told = {problem.key: problem.message for problem in checked.problems}
-    assert "there is no service account pipeline-runner in namespace kubeflow" in (
-        told["service-account"]
+    assert (
+        "there is no service account pipeline-runner in namespace kubeflow"
+        in (told["service-account"])
     )
     assert "in namespace kubeflow" in told["claim"]
 
