@@ -15,6 +15,7 @@ _WRONG_INPUT = re.compile(
     r"(InvalidInputError|Invalid input error|NotFoundError|BadRequestError"
     r"|Already exist error|FailedPreconditionError)(: |$)"
 )
+_NO_SUCH_CALL = "Not Found"  # of a way that the API does not have
 _WHAT = {403: "forbids this", 404: "does not find it", 409: "has it already"}
 _ADVICE = {
     403: "; ask for the rights, or give the namespace that is yours with --namespace",
@@ -29,12 +30,24 @@ class ClusterError(Exception):
     Attributes:
         exit_status: 2 when another input can help, 1 when the server must.
         is_transient: whether the same request may succeed later.
+        may_be_done: whether the server may have done what it was asked for all the same.
+        is_missing: whether the server has no such thing.
     """
 
-    def __init__(self, message: str, *, exit_status: int = 1, is_transient: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        exit_status: int = 1,
+        is_transient: bool = False,
+        may_be_done: bool = False,
+        is_missing: bool = False,
+    ) -> None:
         super().__init__(message)
         self.exit_status = exit_status
         self.is_transient = is_transient
+        self.may_be_done = may_be_done
+        self.is_missing = is_missing
 
 
 def tell(connection: Connection, text: str) -> str:
@@ -71,9 +84,15 @@ def refused(connection: Connection, status: int, body: str) -> ClusterError:
     if status == BUSY or status >= 500:
         what = "is too busy, at every try" if status == BUSY else "fails"
         message = f"{host} {what} ({status}): {told}; try again later"
-        return ClusterError(message, is_transient=True)
+        return ClusterError(message, is_transient=True, may_be_done=status != BUSY)
+    if status == 404 and reason == _NO_SUCH_CALL:
+        message = (
+            f"{host} has no such call (404): it is no Kubeflow Pipelines 2.17 or later, or --host "
+            "lacks a part of its path (behind Kubeflow's gateway it ends in /pipeline)"
+        )
+        return ClusterError(message, exit_status=2)
     message = f"{host} {_WHAT.get(status, 'refuses this')} ({status}): {told}"
-    return ClusterError(message + _ADVICE.get(status, ""), exit_status=2)
+    return ClusterError(message + _ADVICE.get(status, ""), exit_status=2, is_missing=status == 404)
 
 
 def _reason(body: str) -> str:
@@ -87,12 +106,12 @@ def _reason(body: str) -> str:
     return str(said.get("message") or said.get("error") or "no reason given")
 
 
-def unreachable(connection: Connection, error: Exception) -> ClusterError:
-    """There was no answer: urllib3's error in our words."""
+def unreachable(connection: Connection, error: Exception, limit_s: float) -> ClusterError:
+    """There was no answer within a time: urllib3's error in our words."""
     import urllib3
 
     cause = getattr(error, "reason", None) or error
-    host, limit = connection.host, connection.timeout_s
+    host = connection.host
     if isinstance(cause, urllib3.exceptions.SSLError):
         message = (
             f"{host} cannot be trusted: {tell(connection, str(cause))}; give the certificate of "
@@ -107,7 +126,8 @@ def unreachable(connection: Connection, error: Exception) -> ClusterError:
         message = f"{host} cannot be reached ({said}); check --host, and that it runs"
         return ClusterError(message, exit_status=2, is_transient=True)
     if isinstance(cause, urllib3.exceptions.TimeoutError):
-        message = f"{host} did not answer within {limit:g} s; try again, or raise --timeout"
-        return ClusterError(message, is_transient=True)
+        message = f"{host} did not answer within {limit_s:g} s; try again, or raise --timeout"
+        was_sent = not isinstance(cause, urllib3.exceptions.ConnectTimeoutError)
+        return ClusterError(message, is_transient=True, may_be_done=was_sent)
     message = f"{host} broke off: {tell(connection, str(cause))}; try again later"
-    return ClusterError(message, is_transient=True)
+    return ClusterError(message, is_transient=True, may_be_done=True)

@@ -49,10 +49,9 @@ _OPTIONS = (
         "--timeout",
         "timeout_s",
         type=click.FloatRange(min=0.1, max=600),
-        default=15.0,
-        show_default=True,
         metavar="SECONDS",
-        help="Longest wait for one answer.",
+        help=f"Longest wait for one answer [{connection.TIMEOUT_S:g}; "
+        f"{connection.CREATE_TIMEOUT_S:g} for the call that starts a run].",
     ),
 )
 _NAMES = (

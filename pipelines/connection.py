@@ -31,6 +31,9 @@ APP_CLIENT, APP_SECRET = (
 POD_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
 """Where Kubeflow projects a pod's token for the pipelines."""
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+TIMEOUT_S = 15.0
+CREATE_TIMEOUT_S = 60.0
+"""Where Kubeflow's MLflow plugin is on, the server waits for MLflow before it answers."""
 _IN_CLUSTER = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
 
 
@@ -42,6 +45,8 @@ class Connection:
         ui: address of the pages; None where only the address within the cluster is known.
         pod_namespace: of the pod this runs in; used where the server has several users.
         token_file: read anew for every request, since tokens in pods are renewed.
+        timeout_s: longest wait for an answer.
+        create_timeout_s: the same for the call that starts a run.
     """
 
     host: str
@@ -53,7 +58,8 @@ class Connection:
     cookie: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
     insecure: bool = False
-    timeout_s: float = 15.0
+    timeout_s: float = TIMEOUT_S
+    create_timeout_s: float = CREATE_TIMEOUT_S
 
     def bearer(self) -> str | None:
         """The token to show, as it is now.
@@ -83,7 +89,7 @@ def connect(
     iap_client: str | None = None,
     ca_file: Path | None = None,
     insecure: bool = False,
-    timeout_s: float = 15.0,
+    timeout_s: float | None = None,
     environment: Mapping[str, str] = os.environ,
     pod_token: Path = POD_TOKEN,
     pod_namespace: Path = POD_NAMESPACE,
@@ -129,7 +135,8 @@ def connect(
         cookie=cookie,
         ca_file=ca_file,
         insecure=insecure,
-        timeout_s=timeout_s,
+        timeout_s=timeout_s or TIMEOUT_S,
+        create_timeout_s=timeout_s or CREATE_TIMEOUT_S,
     )
 
 
