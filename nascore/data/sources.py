@@ -15,17 +15,19 @@ from nascore.data.archives import is_archive_name
 from nascore.data.files import S3, Remote, parse_s3
 from nascore.data.findings import Findings
 from nascore.data.folders import open_archive, read_files, read_folder
-from nascore.data.npz import read_npz
+from nascore.data.npz import read_arrays
 from nascore.data.omniglot import read_omniglot
+from nascore.data.parquet import read_parquet
 from nascore.data.raw import KEY, Raw, from_arrays
 from nascore.errors import InputError
 from nascore.redaction import redact
 
 _USAGE = (
-    "digits, cifar10, cifar100, omniglot, npz:PATH or imagefolder:PATH (a path may be "
-    "s3://BUCKET/KEY)"
+    "digits, cifar10, cifar100, omniglot, npz:PATH or imagefolder:PATH, also npy:, safetensors: or "
+    "parquet:PATH (a path may be s3://BUCKET/KEY)"
 )
-_WITH_PATH = ("npz", "imagefolder")
+_ARRAYS = ("npz", "npy", "safetensors", "parquet")
+_WITH_PATH = (*_ARRAYS, "imagefolder")
 
 
 def read(config: DataConfig, remote: Remote | None = None, findings: Findings | None = None) -> Raw:
@@ -56,8 +58,8 @@ def _read(config: DataConfig, remote: Remote | None, findings: Findings) -> Raw:
         return SOURCES[name](config, path, findings)
     if remote is None:
         raise InputError.of(KEY, config.source, "nobody here can read S3; copy the data to a path")
-    if name == "npz":
-        return read_npz(config, str(remote.file(path)), findings)
+    if name in _ARRAYS:
+        return SOURCES[name](config, str(remote.file(path)), findings)
     if is_archive_name(path):
         return read_files(config, open_archive(remote.file(path), config, root=path), findings)
     return read_files(config, remote.folder(path), findings)
@@ -101,8 +103,8 @@ def _misnamed_s3(name: str, uri: str) -> str:
         _, key = parse_s3(uri)
     except ValueError as error:
         return str(error)
-    if name == "npz" and (not key or key.endswith("/")):
-        return "names no object; write npz:s3://BUCKET/KEY.npz"
+    if name in _ARRAYS and (not key or key.endswith("/")):
+        return f"names no object; write {name}:s3://BUCKET/KEY.{name}"
     return ""
 
 
@@ -149,6 +151,9 @@ SOURCES: dict[str, Callable[[DataConfig, str, Findings], Raw]] = {
     "cifar10": _cifar,
     "cifar100": _cifar,
     "omniglot": read_omniglot,
-    "npz": read_npz,
+    "npz": read_arrays("npz"),
+    "npy": read_arrays("npy"),
+    "safetensors": read_arrays("safetensors"),
+    "parquet": read_parquet,
     "imagefolder": read_folder,
 }

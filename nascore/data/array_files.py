@@ -1,0 +1,227 @@
+"""Arrays by name from NumPy archives, single NumPy files and safetensors. Nothing is unpickled."""
+
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nascore.config import DataConfig
+from nascore.data.classes import SPLITS
+from nascore.data.raw import few, problem
+from nascore.data.split_names import split_of, words
+from nascore.errors import InputError, Problem
+
+Arrays = dict[str, NDArray[Any] | None]
+
+_IMAGES = frozenset({"x", "image", "images", "img", "imgs", "data", "pixels"})
+_LABELS = frozenset({"y", "label", "labels", "target", "targets"})
+_OTHERS = ("classes", "groups")
+_NAMES_OF_CLASSES = ("class_names", "label_names", "labels_names", "names")
+# What numpy, zipfile and zlib raise on files that are damaged, encrypted or not archives at all.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    SyntaxError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+)
+_SAFETENSORS = {
+    "BOOL": "?",
+    **{f"U{8 * n}": f"<u{n}" for n in (1, 2, 4, 8)},
+    **{f"I{8 * n}": f"<i{n}" for n in (1, 2, 4, 8)},
+    **{f"F{8 * n}": f"<f{n}" for n in (2, 4, 8)},
+}
+_LONGEST_HEADER = 100 * 2**20
+
+
+def load_npz(path: Path, config: DataConfig) -> tuple[Arrays, list[Problem]]:
+    """The arrays by name (None for one that cannot be read), and what is wrong with those."""
+    arrays: Arrays = {}
+    problems: list[Problem] = []
+    _check_file(path, config, "npz")
+    try:
+        with open(path, "rb") as raw:  # numpy leaves a file open that is no archive
+            file = np.load(raw, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                message = "holds a single array; write it with numpy.savez, or use npy:PATH"
+                raise _refusal(config, message)
+            for name, stored in _wanted(file.files, config).items():
+                try:
+                    arrays[name] = file[stored]
+                except _UNREADABLE as error:
+                    arrays[name] = None
+                    problems.append(problem(config, f"array {stored} {_reason(error)}", "arrays"))
+    except PermissionError as error:
+        raise _refusal(config, "may not be read; check its permissions and owner") from error
+    except _UNREADABLE as error:
+        raise _refusal(config, f"is not a whole .npz file: it {_reason(error)}") from error
+    return arrays, problems
+
+
+def load_npy(path: Path, config: DataConfig) -> tuple[Arrays, list[Problem]]:
+    """Arrays of a folder of .npy files, or one file with those beside it that belong to it."""
+    folder = path if path.is_dir() else path.parent
+    files = {file.stem: file for file in sorted(folder.glob("*.npy"))}
+    if not path.is_dir():
+        _check_file(path, config, "npy")
+        if canonical(path.stem) is None:
+            files = {"x_train": path, **{n: f for n, f in files.items() if n in _OTHERS}}
+    problems: list[Problem] = []
+    arrays: Arrays = {}
+    for name, stored in _wanted(files, config).items():
+        try:
+            arrays[name] = np.load(files[stored], allow_pickle=False)
+        except _UNREADABLE as error:
+            arrays[name] = None
+            problems.append(problem(config, f"{stored}.npy {_reason(error)}", "arrays"))
+    if "y_train" not in files and config.labels is not None:
+        arrays["y_train"] = _labels_beside(config.labels, config)
+    return arrays, problems
+
+
+def load_safetensors(path: Path, config: DataConfig) -> tuple[Arrays, list[Problem]]:
+    """Arrays of a safetensors file: a header in JSON, and behind it the numbers."""
+    _check_file(path, config, "safetensors")
+    try:
+        with open(path, "rb") as file:
+            length = struct.unpack("<Q", file.read(8))[0]
+            if length > _LONGEST_HEADER:
+                raise ValueError(f"its header would have {length} bytes")
+            header = json.loads(file.read(length))
+        start = 8 + length
+        metadata = header.pop("__metadata__", {})
+        tensors = {
+            name: lambda entry=entry, name=name: _tensor(path, start, name, entry)
+            for name, entry in header.items()
+        }
+        arrays: Arrays = {
+            name: tensors[stored]() for name, stored in _wanted(tensors, config).items()
+        }
+        if "classes" in metadata:
+            arrays["classes"] = np.array(json.loads(metadata["classes"]))
+    except (*_UNREADABLE, TypeError, AttributeError) as error:
+        message = f"is not a whole .safetensors file: it {_reason(error)}"
+        raise _refusal(config, message) from error
+    return arrays, []
+
+
+def _tensor(path: Path, start: int, name: str, entry: dict[str, Any]) -> NDArray[Any]:
+    kind = _SAFETENSORS.get(entry["dtype"])
+    if kind is None:
+        raise ValueError(f"{name} is of type {entry['dtype']}; write whole numbers or floats")
+    begin, end = entry["data_offsets"]
+    count = int(np.prod(entry["shape"], dtype=np.int64))
+    if end - begin != count * np.dtype(kind).itemsize:
+        raise ValueError(f"{name} has another size than its shape says")
+    return np.fromfile(path, kind, count, offset=start + begin).reshape(entry["shape"])
+
+
+def _labels_beside(name: str, config: DataConfig) -> NDArray[Any]:
+    """Labels of another file: a .npy, or the only column of a table, in the order of the images."""
+    from nascore.data.tables import TableError, read_table
+
+    path = Path(name).expanduser()
+    try:
+        if path.suffix == ".npy":
+            found: NDArray[Any] = np.load(path, allow_pickle=False)
+            return found
+        table = read_table(path.name, path.read_bytes())
+    except (TableError, *_UNREADABLE) as error:
+        raise InputError.of("data.labels", name, f"cannot be read ({error})") from error
+    only = next(iter(table.columns)) if len(table.columns) == 1 else "label"
+    column = config.label_column or only
+    if column not in table.columns:
+        message = f"set data.label_column to one of {few(table.columns)}"
+        raise InputError.of("data.labels", name, message)
+    return np.array(table.columns[column])
+
+
+# --- names ----------------------------------------------------------------------------------
+
+
+def canonical(name: str) -> str | None:
+    """`x_train` for `train_images` or `X`; None for a name that says nothing."""
+    splits, axes = [], []
+    for word in words(name):
+        split = split_of(word)
+        if split is not None:
+            splits.append(split)
+        elif word in _IMAGES or word in _LABELS:
+            axes.append("x" if word in _IMAGES else "y")
+        else:
+            return None
+    if len(axes) != 1 or len(splits) > 1:
+        return None
+    return f"{axes[0]}_{splits[0] if splits else 'train'}"
+
+
+def _wanted(stored: Iterable[str], config: DataConfig) -> dict[str, str]:
+    """Names that we know, and under which each is stored.
+
+    Other names than our own are taken where images and labels are told by them.
+    """
+    stored = list(stored)
+    own = [f"{axis}_{split}" for split in SPLITS for axis in "xy"]
+    found = {name: name for name in (*own, *_OTHERS) if name in stored}
+    if "x_train" not in found and "y_train" not in found:
+        aliases: dict[str, list[str]] = {}
+        for name in stored:
+            if (meant := canonical(name)) is not None:
+                aliases.setdefault(meant, []).append(name)
+        if {"x_train", "y_train"} <= aliases.keys():
+            twice = next((names for names in aliases.values() if len(names) > 1), None)
+            if twice is not None:
+                raise _refusal(config, f"has {few(twice)} for the same; keep one of them")
+            found |= {meant: names[0] for meant, names in aliases.items()}
+    for name in _NAMES_OF_CLASSES:
+        if "classes" not in found and name in stored:
+            found["classes"] = name
+    if config.split_by != "class":
+        found.pop("groups", None)
+    return found
+
+
+# --- what is wrong --------------------------------------------------------------------------
+
+
+def _check_file(path: Path, config: DataConfig, kind: str) -> None:
+    try:
+        if not path.is_file():
+            message = f"there is no file {str(path)!r}; give {kind}:PATH of an .{kind} file"
+            raise _refusal(config, message)
+        if path.stat().st_size == 0:
+            raise _refusal(config, "the file is empty; write it again")
+    except PermissionError as error:
+        raise _refusal(config, "may not be read; check its permissions and owner") from error
+
+
+def _refusal(config: DataConfig, message: str) -> InputError:
+    return InputError([problem(config, message, "arrays")])
+
+
+def _reason(error: Exception) -> str:
+    if "Object arrays" in str(error):
+        return "holds Python objects, which can run code when read; save plain numbers"
+    if isinstance(error, MemoryError):
+        return "does not fit in memory; use an imagefolder, which is streamed"
+    if "allow_pickle" in str(error):
+        return "is not in NumPy's format; write it with numpy.savez"
+    return f"is damaged or cut short ({error}); copy or write it again"
+
+
+LOADERS: dict[str, Callable[[Path, DataConfig], tuple[Arrays, list[Problem]]]] = {
+    "npz": load_npz,
+    "npy": load_npy,
+    "safetensors": load_safetensors,
+}
