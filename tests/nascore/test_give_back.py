@@ -1,4 +1,4 @@
-"""Trials of ended runs are closed, on SQLite and on PostgreSQL; here the death of workers is played."""
+"""Trials of ended runs are closed, on SQLite and on PostgreSQL; the death of workers is played."""
 
 import dataclasses
 import time
