@@ -17,11 +17,11 @@ import io
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from nascore.config import DataConfig
+from nascore.config import FOLDERS, DataConfig
 from nascore.data.classes import SPLITS, ClassSplits
 from nascore.data.files import Entry, Files
 from nascore.data.findings import Finding, Findings
-from nascore.data.layouts import list_layout, recognise, unwrapped
+from nascore.data.layouts import list_layout
 from nascore.data.listing import (
     Listing,
     check_class_names,
@@ -30,6 +30,7 @@ from nascore.data.listing import (
     without_images,
 )
 from nascore.data.raw import few, problem, shortened
+from nascore.data.recognition import recognise, unwrapped
 from nascore.data.split_names import find_splits
 from nascore.data.tree import Folder, Tree
 from nascore.errors import InputError, Problem
@@ -42,6 +43,10 @@ _Members = dict[str, list[Entry]]  # images of each class
 
 def list_by_class(files: Files, config: DataConfig, findings: Findings) -> Listing:
     """Images and their classes; raises InputError when there is nothing to look at."""
+    for key, given in (("data.labels", config.labels), ("data.group", config.group)):
+        if given is not None and given != FOLDERS:
+            message = "is for data that is split by images, not by classes; leave it out"
+            raise InputError.of(key, given, message)
     tree = Tree(files, config, findings)
     base = _base(tree)
     tables = _split_tables(base)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from nascore.data.endings import image_endings
 from nascore.data.files import Entry
+from nascore.data.tables import Table
 
 
 class FileIndex:
@@ -47,6 +48,11 @@ class FileIndex:
     def has(self, cell: str) -> bool:
         """Whether a cell names one image; a number may be the name of one in each class."""
         return len(self.find(cell)) == 1
+
+    def all_of(self, table: Table) -> set[str]:
+        """The names of all images that any cell of a table names."""
+        cells = (cell for column in table.columns.values() for cell in column)
+        return {found[0].name for cell in cells if len(found := self.find(cell)) == 1}
 
     def _candidates(self, path: str) -> Sequence[Entry]:
         return self._by_key.get(path.rpartition("/")[2].casefold(), ())

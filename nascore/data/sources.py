@@ -54,6 +54,7 @@ def _read(config: DataConfig, remote: Remote | None, findings: Findings) -> Raw:
     if message:
         raise InputError.of(KEY, config.source, message)
     name, _, path = config.source.partition(":")
+    _check_tables(name, config)
     if not path.startswith(S3):
         return SOURCES[name](config, path, findings)
     if remote is None:
@@ -63,6 +64,15 @@ def _read(config: DataConfig, remote: Remote | None, findings: Findings) -> Raw:
     if is_archive_name(path):
         return read_files(config, open_archive(remote.file(path), config, root=path), findings)
     return read_files(config, remote.folder(path), findings)
+
+
+def _check_tables(kind: str, config: DataConfig) -> None:
+    """Raises InputError where a table of labels is named that nobody would read."""
+    for key, given in (("data.labels", config.labels), ("data.group", config.group)):
+        is_read = kind == "imagefolder" or (kind == "npy" and key == "data.labels")
+        if given is not None and not is_read:
+            message = f"is for images in folders and archives, not for {kind}; leave it out"
+            raise InputError.of(key, given, message)
 
 
 def named(path: str) -> str:

@@ -15,7 +15,9 @@ _SPLIT_OF = {word: split for split, words in _SYNONYMS.items() for word in words
 _NEUTRAL = {
     *("set", "sets", "data", "dataset", "split", "part", "folder", "dir", "file", "files"),
     *("image", "images", "img", "imgs", "picture", "pictures", "pic", "pics", "photo", "photos"),
+    *("final", "official", "public", "private"),
 }
+_OF_TABLES = {"label", "labels", "annotation", "annotations", "list", "classes", "info", "meta"}
 _UNLABELLED = {"pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled", "unsup"}
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
 
@@ -29,6 +31,12 @@ def split_of(name: str) -> str | None:
     """The split that a name means, and nothing else but that; None for any other name."""
     split, rest = _divide(name)
     return split if not rest else None
+
+
+def split_of_table(name: str) -> str | None:
+    """The split of a table of this name, without its ending: `train_labels`."""
+    split, rest = _divide(name)
+    return split if set(rest) <= _OF_TABLES else None
 
 
 def is_neutral(name: str) -> bool:

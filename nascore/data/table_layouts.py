@@ -22,7 +22,7 @@ from nascore.data.files import Entry, Files
 from nascore.data.findings import Findings, finding
 from nascore.data.listing import Listing
 from nascore.data.raw import few
-from nascore.data.split_names import split_of, words
+from nascore.data.split_names import is_neutral, split_of, split_of_table, words
 from nascore.data.table_rows import list_rows
 from nascore.data.tables import READABLE, Table, TableError, read_table
 from nascore.data.tree import Folder, Tree
@@ -49,23 +49,34 @@ class LabelTable:
 
 
 def list_by_table(
-    tree: Tree, files: Files, config: DataConfig, findings: Findings, *, has_classes: bool
+    tree: Tree,
+    files: Files,
+    config: DataConfig,
+    findings: Findings,
+    *,
+    has_classes: bool,
+    has_splits: bool,
 ) -> Listing | None:
     """Images and labels by tables; None where no table counts.
 
     Args:
-        has_classes: whether the folders tell classes, too.
+        has_classes, has_splits: whether the folders tell classes and splits, too.
 
     Raises:
         InputError: a table that is named cannot be used, or it is unclear which one counts.
     """
+    unlabelled: set[str] = set()
     if config.labels is not None:
         tables = [_named_table(tree, files, config, config.labels)]
     else:
-        tables = list(_usable_tables(tree, files, config, findings, has_classes=has_classes))
-        tables = _chosen(tables, config)
+        usable = _usable_tables(tree, files, config, findings, unlabelled, has_classes=has_classes)
+        tables = _chosen(list(usable), config)
         agree = has_classes and _agree(tables)
-        if agree and config.group is None and not any(_tells_more(one) for one in tables):
+        if (
+            agree
+            and config.group is None
+            and not any(_tells_more(one, has_splits=has_splits) for one in tables)
+        ):
             return None
         if has_classes and tables and not agree:
             message = (
@@ -75,7 +86,7 @@ def list_by_table(
             raise InputError([finding(config, "layout", message)])
     if config.group is not None:
         _check_group(tables, config.group)
-    return list_rows(tree, tables, config, findings) if tables else None
+    return list_rows(tree, tables, config, findings, unlabelled) if tables else None
 
 
 def _named_table(tree: Tree, files: Files, config: DataConfig, name: str) -> LabelTable:
@@ -128,9 +139,19 @@ def _named_table(tree: Tree, files: Files, config: DataConfig, name: str) -> Lab
 
 
 def _usable_tables(
-    tree: Tree, files: Files, config: DataConfig, findings: Findings, *, has_classes: bool
+    tree: Tree,
+    files: Files,
+    config: DataConfig,
+    findings: Findings,
+    unlabelled: set[str],
+    *,
+    has_classes: bool,
 ) -> Iterator[LabelTable]:
-    """Tables that name images and labels; those that name images alone are told."""
+    """Tables that name images and labels; those that name images alone are told.
+
+    Args:
+        unlabelled: takes the images that a table of test images names without labels (Kaggle).
+    """
     images: list[Entry] | None = None
     for folder, split in _places(tree.root):
         index = None
@@ -147,10 +168,12 @@ def _usable_tables(
                 findings.warnings.append(finding(config, "table-not-used", message, [entry.name]))
                 continue
             columns = _columns(table, index, config, has_classes=has_classes)
+            stem = entry.name.rpartition("/")[2].rpartition(".")[0]
             if isinstance(columns, Columns):
-                stem = entry.name.rpartition("/")[2].rpartition(".")[0]
-                yield LabelTable(table, columns, index, folder.path, split or split_of(stem))
+                yield LabelTable(table, columns, index, folder.path, split or split_of_table(stem))
             elif columns is not None:
+                if split_of_table(stem) == "test":
+                    unlabelled |= index.all_of(table)
                 message = f"{columns}; it is not used"
                 findings.warnings.append(finding(config, "table-not-used", message, [entry.name]))
 
@@ -184,8 +207,9 @@ def _places(root: Folder) -> Iterator[tuple[Folder, str | None]]:
 
 
 def _with_tables(folder: Folder) -> Iterator[Folder]:
-    """A split's folder and those directly in it, where they have tables and images."""
-    for each in (folder, *folder.folders.values()):
+    """A split's folder and those in it that are no classes, where they have tables and images."""
+    inner = [f for f in folder.folders.values() if is_neutral(f.name) or split_of(f.name)]
+    for each in (folder, *inner):
         if each.tables and each.num_below:
             yield each
 
@@ -205,9 +229,10 @@ def _chosen(tables: Sequence[LabelTable], config: DataConfig) -> list[LabelTable
     raise InputError([finding(config, "layout", message)])
 
 
-def _tells_more(one: LabelTable) -> bool:
-    """Whether a table tells splits or groups, which folders of classes do not."""
-    return one.columns.split is not None or one.columns.group is not None or one.split is not None
+def _tells_more(one: LabelTable, *, has_splits: bool) -> bool:
+    """Whether a table tells splits or groups that the folders do not tell."""
+    tells_splits = one.columns.split is not None or one.split is not None
+    return one.columns.group is not None or (tells_splits and not has_splits)
 
 
 def _check_group(tables: Sequence[LabelTable], group: str) -> None:

@@ -47,16 +47,25 @@ class _Faults:
 
 
 def list_rows(
-    tree: Tree, tables: Sequence["LabelTable"], config: DataConfig, findings: Findings
+    tree: Tree,
+    tables: Sequence["LabelTable"],
+    config: DataConfig,
+    findings: Findings,
+    unlabelled: set[str],
 ) -> Listing:
-    """The images that tables name, by split, class and name."""
+    """The images that tables name, by split, class and name.
+
+    Args:
+        unlabelled: test images that are known to have no label.
+    """
     faults = _Faults()
     rows = [row for table in tables for row in _rows(table, faults)]
     names = ", ".join(one.table.name for one in tables)
     counts = Counter(row.entry.name for row in rows)
     _tell_columns(tables, config, findings)
     _tell(faults, counts, names, config, findings)
-    _tell_others(tree, counts, names, config, findings)
+    others = [e.name for e in tree.root.all_images() if e.name not in counts]
+    _tell_others(others, unlabelled, counts, names, config, findings)
     unique = list({row.entry.name: row for row in rows}.values())
     if not unique:
         message = f"{names} names no image that is there"
@@ -175,16 +184,20 @@ def _tell(
 
 
 def _tell_others(
-    tree: Tree, counts: Counter[str], names: str, config: DataConfig, findings: Findings
+    others: Sequence[str],
+    unlabelled: set[str],
+    counts: Counter[str],
+    names: str,
+    config: DataConfig,
+    findings: Findings,
 ) -> None:
-    """Images that no row names; a folder of test images without labels is usual (Kaggle)."""
-    others = [entry.name for entry in tree.root.all_images() if entry.name not in counts]
+    """Images that no row names; test images without labels are usual (Kaggle)."""
     labelled_folders = {name.rpartition("/")[0] for name in counts}
 
     def is_apart(name: str) -> bool:
         folders = name.split("/")[:-1]
         is_test = any(split_of(folder) == "test" or is_unlabelled(folder) for folder in folders)
-        return is_test and "/".join(folders) not in labelled_folders
+        return name in unlabelled or (is_test and "/".join(folders) not in labelled_folders)
 
     apart = [name for name in others if is_apart(name)]
     if apart:

@@ -357,3 +357,33 @@ def test_a_file_that_changes_while_it_is_read(
     monkeypatch.setattr(folders, "decode_all", later)
     told = refusal(tmp_path)
     assert (told.kind, told.examples) == ("changed-file", (str(tmp_path / "bee" / "3.png"),))
+
+
+def test_images_around_a_wrapper_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "x", names(count=200))
+    write(tmp_path, ["preview.png"], first=1000)
+    raw, findings = read_all(tmp_path)
+    assert len(raw.labels) == 400
+    assert warned(findings)["unlabelled-files"].examples == ("preview.png",)
+
+
+def test_a_folder_that_holds_archives_or_tables_of_images(tmp_path: Path) -> None:
+    for name in ("train.zip", "test.zip", "data-00000.parquet"):
+        (tmp_path / name).write_bytes(b"x")
+    message = refusal(tmp_path).message
+    assert message.startswith("has no class folders with images, and holds ")
+    assert "name one of them (parquet:PATH, or imagefolder:PATH of an archive)" in message
+
+
+def test_torchvision_gtsrb(tmp_path: Path) -> None:
+    """Numbered classes, a table in each, and test images without labels."""
+    root = tmp_path / "gtsrb" / "GTSRB"
+    write(root, [f"Training/{c:05}/{n}.ppm" for c in range(3) for n in range(5)])
+    for c in range(3):
+        rows = "".join(f"{n}.ppm;{c}\n" for n in range(5))
+        (root / "Training" / f"{c:05}" / f"GT-{c:05}.csv").write_text(f"Filename;ClassId\n{rows}")
+    write(root, [f"Final_Test/Images/{n}.ppm" for n in range(4)], first=100)
+    raw, findings = read_all(tmp_path)
+    assert raw.classes == ("00000", "00001", "00002")
+    assert len(raw.labels) == 15
+    assert {warning.kind for warning in findings.warnings} == {"unlabelled-files"}

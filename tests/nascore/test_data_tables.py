@@ -432,3 +432,39 @@ def test_a_group_needs_a_table_with_its_column(tmp_path: Path) -> None:
     assert "labels.csv has no such column; it has file, label, patient" in message(
         tmp_path / "x", group="person"
     )
+
+
+def test_kaggle_with_training_and_test_images_in_one_folder(tmp_path: Path) -> None:
+    ids = [f"{kind}_{n}" for kind in ("Train", "Test") for n in range(10)]
+    write(tmp_path, [f"images/{one}.jpg" for one in ids])
+    rows = [(one, int(n % 2), int(not n % 2)) for n, one in enumerate(ids[:10])]
+    (tmp_path / "train.csv").write_text(table([("image_id", "healthy", "rust"), *rows]))
+    (tmp_path / "test.csv").write_text("image_id\n" + "\n".join(ids[10:]))
+    raw, findings = read_all(tmp_path, image_size=8)
+    assert (raw.classes, len(raw.labels)) == (("healthy", "rust"), 10)
+    assert {w.kind: w.count for w in findings.warnings}["unlabelled-files"] == 10
+
+
+@pytest.mark.parametrize(
+    "names_", [("train_labels", "test_labels"), ("labels_train", "labels_val")]
+)
+def test_tables_of_splits_by_other_names(tmp_path: Path, names_: tuple[str, str]) -> None:
+    write(tmp_path, [f"images/{file}" for file in FILES])
+    rows = list(expected("").items())
+    for name, part in zip(names_, (rows[:6], rows[6:]), strict=True):
+        (tmp_path / f"{name}.csv").write_text(table([("file", "label"), *part]))
+    raw, _ = read_all(tmp_path)
+    assert (raw.num_train, raw.num_valid + raw.num_test) == (6, 4)
+
+
+def test_tables_that_nobody_would_read(tmp_path: Path) -> None:
+    for settings, told in (
+        ({"source": "digits", "labels": "a.csv"}, "data.labels = a.csv: is for images in folders"),
+        ({"source": "npz:a.npz", "group": "g"}, "data.group = g: is for images in folders"),
+        (
+            {"source": f"imagefolder:{tmp_path}", "split_by": "class", "labels": "a.csv"},
+            "data.labels = a.csv: is for data that is split by images",
+        ),
+    ):
+        with pytest.raises(InputError, match=told):
+            read(DataConfig(**settings))

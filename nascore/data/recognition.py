@@ -1,0 +1,232 @@
+"""Which folders of a tree are splits and which are classes.
+
+A folder a class, in one tree that is split or in folders for train, valid and test, whatever they
+are called; wrappers that unpacking leaves around are passed through. A layout that can be read in
+two ways is refused.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nascore.config import DataConfig
+from nascore.data.archives import ENDINGS as ARCHIVES
+from nascore.data.files import Entry
+from nascore.data.findings import Finding, finding
+from nascore.data.listing import NO_CLASSES
+from nascore.data.raw import few
+from nascore.data.split_names import find_splits, is_neutral, is_unlabelled, split_of, words
+from nascore.data.tree import Folder
+
+LAYOUT = "layout"
+_PIECES = frozenset({"part", "images", "image", "img", "batch", "shard", "chunk", "data", "fold"})
+_FORM = (
+    "put the images of each class into a folder of its name (CLASS/IMAGE.png, or train/CLASS/ and "
+    "test/CLASS/), or name their labels in a table (data.labels)"
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Folders whose folders are classes.
+
+    Attributes:
+        parts: by split; a tree that has no splits of its own is its training part.
+        has_splits: whether the parts are the source's own.
+        loose: images that lie in no class folder.
+        warnings: what is worth knowing.
+    """
+
+    parts: dict[str, Folder]
+    has_splits: bool
+    loose: list[Entry] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
+
+    def path(self, split: str) -> str:
+        return self.parts[split].path if self.has_splits else ""
+
+
+def recognise(root: Folder, shown: str, config: DataConfig) -> Layout | Finding:
+    """The layout of a tree, or why it is not understood.
+
+    Args:
+        shown: what a message calls the root.
+    """
+    base = unwrapped(root)
+    around = _images_around(root, base)
+    by_split = find_splits(base.folders)
+    twice = next((names for names in by_split.values() if len(names) > 1), None)
+    if twice is not None:
+        return _refusal(config, base, f"has {few(twice)} for one split; keep one of them")
+    splits = {split: base.folders[names[0]] for split, names in by_split.items()}
+    outer = list(splits.values())
+    others = [folder for folder in base.bearing if folder not in outer]
+    inner = {split: inside(folder) for split, folder in splits.items()}
+    flat = {split for split, folder in inner.items() if folder.images and not folder.bearing}
+    if not splits:
+        return _classes(base, [], around, config)
+    if flat:
+        if len(splits) == 1 and len(others) > 1 and not any(o.bearing for o in others):
+            return _classes(base, outer, around, config)
+        if "train" in flat or "train" not in inner:
+            names = few(inner[split].path for split in sorted(flat))
+            return _refusal(
+                config, base, f"has images and no class folders in {names}: {{examples}}"
+            )
+    elif "train" not in splits:
+        only = outer[0].path
+        return _refusal(
+            config,
+            base,
+            f"has a folder {only} but no train/; add it, or name the inner folder "
+            f"(imagefolder:{shown}/{only[:-1]}) to have it split",
+            form="",
+        )
+    parts = {split: folder for split, folder in inner.items() if split not in flat}
+    return _parts(parts, inner, base, others, around, config)
+
+
+def unwrapped(root: Folder) -> Folder:
+    """The folder that holds classes or splits: archives are often unpacked into one more."""
+    base = root
+    while len(base.bearing) == 1:
+        only = base.bearing[0]
+        if only.images or split_named(only, base):
+            break
+        base = only
+    return base
+
+
+def _images_around(root: Folder, base: Folder) -> list[Entry]:
+    """Images in the folders that were passed through on the way to the base, and in it."""
+    folder, found = root, list(root.images)
+    while folder is not base:
+        folder = folder.bearing[0]
+        found += folder.images
+    return found
+
+
+def split_named(folder: Folder, base: Folder) -> bool:
+    """Whether a folder is that of a split among those beside it."""
+    return any(folder.name in names for names in find_splits(base.folders).values())
+
+
+def inside(folder: Folder) -> Folder:
+    """The same within a split's folder: `train/train/`, `seg_train/seg_train/`, `test/images/`."""
+    while not folder.images and len(folder.bearing) == 1:
+        only = folder.bearing[0]
+        if not (split_of(only.name) or is_neutral(only.name) or only.name == folder.name):
+            break
+        folder = only
+    return folder
+
+
+def _classes(
+    base: Folder, called_split: Sequence[Folder], around: list[Entry], config: DataConfig
+) -> Layout | Finding:
+    """One tree of classes.
+
+    Args:
+        called_split: classes that have the name of a split; CIFAR-100 has one called train.
+        around: images that lie in no class folder.
+    """
+    if not base.bearing:
+        if not base.images:
+            return _nothing(base, config)
+        return _refusal(config, base, f"{NO_CLASSES}, only images such as {{examples}}")
+    names = [folder.name for folder in base.bearing]
+    alike = len(names) > 1 and len({tuple(words(name)) for name in names}) == 1
+    if alike and _PIECES & set(words(names[0])):
+        message = f"has folders that look like pieces of one set, not classes: {few(names)}"
+        return _refusal(config, base, f"{message}; they hold {{examples}}")
+    below = [inner for folder in base.bearing for inner in folder.bearing]
+    upside_down = [folder.path for folder in below if split_of(folder.name)]
+    if upside_down and not any(folder.images for folder in base.bearing):
+        return _refusal(config, base, f"has splits inside classes: {few(upside_down)}")
+    warnings = _warnings(base, called_split, config)
+    return Layout({"train": base}, has_splits=False, loose=around, warnings=warnings)
+
+
+def _warnings(base: Folder, called_split: Sequence[Folder], config: DataConfig) -> list[Finding]:
+    found = []
+    if called_split:
+        message = (
+            "class {examples} has the name of a split; it is read as a class beside the others"
+        )
+        found.append(finding(config, "split-name-class", message, [f.name for f in called_split]))
+    nested = [f.path for f in base.bearing if not f.images and len(f.bearing) > 1]
+    if nested and len(nested) == len(base.bearing):
+        message = (
+            "all images lie two folders deep; the outer folders were read as the classes, "
+            "{count} of them: {examples}"
+        )
+        found.append(finding(config, "nested-folders", message, nested))
+    return found
+
+
+def _parts(
+    parts: dict[str, Folder],
+    inner: dict[str, Folder],
+    base: Folder,
+    others: Sequence[Folder],
+    around: list[Entry],
+    config: DataConfig,
+) -> Layout | Finding:
+    """Folders for the splits.
+
+    Args:
+        parts: those that have class folders.
+        inner: those of all splits.
+        others: folders beside them that have images.
+        around: images that lie in none of them.
+    """
+    unlabelled = [folder for folder in others if is_unlabelled(folder.name)]
+    strange = [folder.name for folder in others if folder not in unlabelled]
+    if strange:
+        return finding(
+            config,
+            LAYOUT,
+            f"has folders beside {_told(inner)}: {few(strange)}; move their images into "
+            "train/CLASS/, valid/CLASS/ or test/CLASS/, or move the folders away",
+        )
+    warnings: list[Finding] = []
+    for part in parts.values():
+        named = [folder for folder in part.bearing if split_of(folder.name)]
+        if named and (len(named) > 1 or len(part.bearing) < 3):
+            paths = few(folder.path for folder in named)
+            return _refusal(config, base, f"has folders of splits where classes belong: {paths}")
+        if named and not warnings:
+            warnings += _warnings(part, named, config)[:1]
+    left = [folder for split, folder in inner.items() if split not in parts] + unlabelled
+    for folder in left:
+        images = folder.all_images()
+        message = f"{folder.path} has {{count}} images without labels: {{examples}}; left out"
+        names = [entry.name for entry in images]
+        warnings.append(finding(config, "unlabelled-files", message, names))
+    loose = [entry for part in parts.values() for entry in part.images]
+    return Layout(parts, has_splits=True, loose=around + loose, warnings=warnings)
+
+
+def _nothing(base: Folder, config: DataConfig) -> Finding:
+    """A tree without any image; it may hold other things that can be read."""
+    entries = [*base.tables, *base.all_left_out()]
+    known = [e.name for e in entries if e.name.endswith((".parquet", *ARCHIVES))]
+    if not known:
+        return finding(config, LAYOUT, NO_CLASSES)
+    message = (
+        f"{NO_CLASSES}, and holds {{examples}}; name one of them (parquet:PATH, or imagefolder:"
+    )
+    return finding(config, LAYOUT, f"{message}PATH of an archive), or unpack them", known)
+
+
+def _told(parts: dict[str, Folder]) -> str:
+    names = [folder.path for folder in parts.values()]
+    return " and ".join(names) if len(names) < 3 else ", ".join(names)
+
+
+def _refusal(config: DataConfig, base: Folder, message: str, *, form: str = _FORM) -> Finding:
+    """Why a layout is not understood, three of the paths that were seen, and what would be."""
+    seen = [entry.name for entry in base.all_images()[:3]]
+    if "{examples}" not in message and form:
+        message += "; seen were {examples}"
+    told = finding(config, LAYOUT, f"{message}; {form}" if form else message, seen)
+    return told
