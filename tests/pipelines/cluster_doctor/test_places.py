@@ -221,7 +221,9 @@ def test_a_claim_of_the_default_class(api: KubeApi) -> None:
 
 def test_a_claim_whose_volume_is_gone(api: KubeApi) -> None:
     claim(api, "ReadWriteMany", phase="Lost")
-    assert only().state == "problem"
+    found = only()
+    assert found.state == "problem"
+    assert "its volume is gone" in found.advice
 
 
 def test_no_claim_without_one_in_the_configuration(api: KubeApi) -> None:
