@@ -65,7 +65,7 @@ def place(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> Iterator[Place]:
-    made = Place(make_cluster(), surroundings, image, request.node.name[:60], tmp_path)
+    made = Place(make_cluster(), surroundings, image, request.node.name[5:60], tmp_path)
     yield made
     made.api.close()
 

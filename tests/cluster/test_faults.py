@@ -4,6 +4,7 @@ Several independent faults befall one run, since a run takes nearly a minute for
 Python alone. The search is the smallest: random, two children of ten steps and two of the control.
 """
 
+import itertools
 import os
 import threading
 import time
@@ -33,6 +34,9 @@ Make = Callable[..., Cluster]
 AWAY_S = float(os.environ.get("NAS_TEST_STORE_AWAY_S", "14"))
 """For how long KFP's store refuses at the end of each step; the launcher gives up after 11 s."""
 PVC, S3 = "pvc:nas-state", "s3://nas-state"
+
+
+_numbers = itertools.count(1)
 
 
 class Bench:
@@ -88,7 +92,7 @@ def bench(
     make_cluster: Make, surroundings: Surroundings, image: str, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Bench]]:
     def make(**options: Any) -> Bench:
-        name = "".join(one if one.isalnum() else "-" for one in request.node.name)[:60].strip("-")
+        name = f"{request.node.originalname[5:55]}-{next(_numbers)}"
         return Bench(make_cluster(**options), surroundings, image, name)
 
     yield make
@@ -149,11 +153,15 @@ def test_memory_runs_out_and_the_work_starts_again(bench: Any, undisturbed: Any)
             )
 
 
+@pytest.mark.xfail(
+    strict=True, reason="a step that dies before its MLflow run is open tells it not"
+)
 def test_memory_that_never_suffices_is_told(bench: Any, surroundings: Surroundings) -> None:
     one = bench()
     run = one.submit(state=S3, cluster__steps__train_final__memory="256M", cluster__restarts=1)
     assert run.wait(600) == "FAILED"
-    (failed,) = (pod for pod in run.pods if pod.task == "train-final")
+    failed = run.pods[-2]
+    assert failed.task == "train-final", run.tell()
     end = End.parse_last(failed.text())
     assert end is not None
     assert end.kind == "memory"
@@ -163,7 +171,7 @@ def test_memory_that_never_suffices_is_told(bench: Any, surroundings: Surroundin
     reasons = [
         tracked.data.tags.get("nas.end_reason", "") for tracked in surroundings.tracked(one.name)
     ]
-    assert any("out of memory" in reason for reason in reasons)
+    assert any("out of memory" in reason for reason in reasons), reasons
 
 
 # --- the pod is lost --------------------------------------------------------------------------
@@ -223,13 +231,27 @@ def test_mlflow_away_postgresql_restarted_and_s3_in_error(
         surroundings.postgres.stop()
         threading.Timer(3, surroundings.postgres.start).start()
 
-    one.fault("prepare-data", errors, when=is_working)
-    one.fault("pretrain-controller", lambda pod: surroundings.mlflow_gate.shut())
+    # A step waits a minute for MLflow before it ends: it is away for the end of one step.
+    one.fault("search", lambda pod: surroundings.mlflow_gate.shut())
     one.fault("search", restart, when=lambda pod: is_working(pod) and one.num_trials() >= 1)
     one.fault("train-final", errors, when=is_working)
-    one.fault("profile-latency", lambda pod: surroundings.mlflow_gate.open(), at="ended")
+    one.fault("train-final", lambda pod: surroundings.mlflow_gate.open(), at="ended")
     run = one.submit(state=S3, search__child__max_steps=40)
     run.wait(800)
+    one.check_success(run)
+
+
+@pytest.mark.xfail(strict=True, reason="run_state.checks takes an outage for wrong input")
+def test_s3_in_error_in_the_first_step(bench: Any, surroundings: Surroundings) -> None:
+    one = bench()
+
+    def errors(pod: Pod) -> None:
+        surroundings.relay.mode = "errors"
+        threading.Timer(8, setattr, (surroundings.relay, "mode", "pass")).start()
+
+    one.fault("prepare-data", errors)
+    run = one.submit(state=S3)
+    run.wait(600)
     one.check_success(run)
 
 

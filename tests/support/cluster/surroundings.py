@@ -58,7 +58,12 @@ class Surroundings:
             folder,
             store=postgres.new_database(),
             artifacts=f"s3://{ARTIFACTS}/artifacts",
-            environment={"MLFLOW_S3_ENDPOINT_URL": store.url, **_keys()},
+            environment={
+                "MLFLOW_S3_ENDPOINT_URL": store.url,
+                # Its queue of jobs, which is of no use here, takes seven processes.
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                **_keys(),
+            },
         )
         self.put_digits("digits.npz")
 
