@@ -18,6 +18,7 @@ from components.run_state.reference import MOUNT, claim_of
 from nascore.data.files import S3
 from nascore.errors import InputError, Problem, collecting
 from pipelines.cluster_doctor.kubeconfig import CONTEXT, KUBEFLOW_NAMESPACE
+from pipelines.cluster_doctor.target import KUBEFLOW, SERVER
 from pipelines.cluster_errors import ClusterError
 from pipelines.connection import Connection
 from pipelines.events import Kind
@@ -70,7 +71,7 @@ def check_before(
         if kube is not None:
             place = _Place(
                 kube=kube,
-                kubeflow=environment.get(KUBEFLOW_NAMESPACE) or "kubeflow",
+                kubeflow=_kubeflow(connection, environment),
                 namespace=namespace or connection.pod_namespace,
                 account=service_account,
                 is_named=bool(environment.get(CONTEXT)),
@@ -154,6 +155,14 @@ def _version_problems(health: Mapping[str, Any] | None) -> Iterator[Problem]:
     found = version_finding(said)
     if found.state == "problem":
         yield Problem(found.name, said, found.advice)
+
+
+def _kubeflow(connection: Connection, environment: Mapping[str, str]) -> str:
+    """The namespace of Kubeflow: named, or that of the service that is asked."""
+    named = environment.get(KUBEFLOW_NAMESPACE)
+    service, _, rest = str(urlsplit(connection.host).hostname).partition(".")
+    namespace, *more = rest.split(".")
+    return named or (namespace if service == SERVER and more[:1] == ["svc"] else KUBEFLOW)
 
 
 def _kube(environment: Mapping[str, str], warn: Warn) -> "Kube | None":

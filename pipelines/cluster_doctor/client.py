@@ -14,6 +14,7 @@ from urllib.parse import quote
 from nascore.redaction import redact
 
 _SHOWN = 300
+_ANONYMOUS = 'User "system:anonymous"'
 
 Thing = dict[str, Any]
 """An object, as the server sends it."""
@@ -186,10 +187,10 @@ class Kube:
         said = _message(error.body) or str(error.reason or "no reason given")
         if error.status == 0:  # the client could not make a TLS connection
             return Unreachable(f"{self.place} cannot be trusted ({short(said)})")
-        if error.status == 401:
+        if error.status == 401 or (error.status == 403 and _ANONYMOUS in said):
             return Unreachable(
-                f"{self.place} does not know who we are (401); log in again, or choose another "
-                "account with --kube-context"
+                f"{self.place} does not know who we are ({error.status}); log in again, or choose "
+                "another account with --kube-context"
             )
         if error.status == 403:
             return Forbidden(short(said), self._can_i(method, resource))
@@ -211,6 +212,17 @@ class Kube:
         sub = resource.sub.partition("/")[0]
         words = ["auth", "can-i", verb, what, *([f"--subresource={sub}"] if sub else [])]
         return self.kubectl(*words, namespace=resource.namespace)
+
+
+def open_client(settings: Any) -> Any:
+    """Return a client of the `kubernetes` package for its own kind of settings."""
+    import urllib3
+    from kubernetes.client import ApiClient
+
+    settings.retries = False  # else urllib3 tries three times, each up to the limit
+    if not settings.verify_ssl:  # as the kubeconfig wants it; kubectl does not warn either
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    return ApiClient(settings)
 
 
 def _message(body: Any) -> str:

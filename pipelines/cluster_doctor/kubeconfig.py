@@ -3,10 +3,9 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from nascore.errors import InputError
-from pipelines.cluster_doctor.client import Kube, short
+from pipelines.cluster_doctor.client import Kube, open_client, short
 
 KUBECONFIG = "KUBECONFIG"
 CONTEXT, KUBEFLOW_NAMESPACE = "NAS_KUBE_CONTEXT", "NAS_KUBEFLOW_NAMESPACE"
@@ -53,9 +52,10 @@ def _kubeconfigs(environment: Mapping[str, str]) -> list[Path]:
 def _of_kubeconfig(files: list[Path], context: str | None, timeout_s: float) -> Kube:
     import yaml
     from kubernetes import config  # type: ignore[import-untyped]
+    from kubernetes.client import Configuration  # type: ignore[import-untyped]
 
     given = os.pathsep.join(map(str, files))
-    settings = _settings()
+    settings = Configuration()
     try:
         contexts, active = config.list_kube_config_contexts(given)
         names = [each["name"] for each in contexts]
@@ -63,7 +63,7 @@ def _of_kubeconfig(files: list[Path], context: str | None, timeout_s: float) -> 
             message = f"is no context of {given}; there are: {', '.join(names)}"
             raise InputError.of("--kube-context", context, message)
         config.load_kube_config(given, context=context, client_configuration=settings)
-        client = _client(settings)
+        client = open_client(settings)
     except (config.ConfigException, yaml.YAMLError, OSError, ValueError, KeyError) as error:
         raise _unusable(given, error) from None
     except (TypeError, AttributeError) as error:  # the package takes the form of the file on trust
@@ -79,16 +79,17 @@ def _of_kubeconfig(files: list[Path], context: str | None, timeout_s: float) -> 
 
 
 def _of_pod(environment: Mapping[str, str], pod: Path, timeout_s: float) -> Kube:
+    from kubernetes.client import Configuration
     from kubernetes.config import ConfigException  # type: ignore[import-untyped]
     from kubernetes.config.incluster_config import (  # type: ignore[import-untyped]
         InClusterConfigLoader,
     )
 
-    settings = _settings()
+    settings = Configuration()
     files = {"token_filename": str(pod / "token"), "cert_filename": str(pod / "ca.crt")}
     try:
         InClusterConfigLoader(**files, environ=environment).load_and_set(settings)
-        client = _client(settings)
+        client = open_client(settings)
     except (ConfigException, OSError) as error:
         raise _unusable(str(pod), error) from None
     namespace = pod / "namespace"
@@ -100,20 +101,6 @@ def _of_pod(environment: Mapping[str, str], pod: Path, timeout_s: float) -> Kube
         timeout_s=timeout_s,
         is_pod=True,
     )
-
-
-def _settings() -> Any:
-    from kubernetes import client
-
-    settings = client.Configuration()
-    settings.retries = False  # else urllib3 tries three times, each up to the limit
-    return settings
-
-
-def _client(settings: Any) -> Any:
-    from kubernetes import client
-
-    return client.ApiClient(settings)
 
 
 def _unusable(files: str, error: Exception) -> InputError:

@@ -8,10 +8,9 @@ from packaging.version import InvalidVersion, Version
 
 from pipelines.cluster_doctor.client import Forbidden, Kube, KubeError, Missing, Resource, Thing
 from pipelines.cluster_doctor.findings import ClusterFinding, no_right
-from pipelines.cluster_doctor.target import Target
+from pipelines.cluster_doctor.target import SERVER, Target
 
 OLDEST = Version("2.17.0")
-SERVER = "ml-pipeline"
 CONTROLLER = "workflow-controller-configmap"
 _HEALTH = "apis/v2beta1/healthz"
 _PORT = 8888

@@ -10,6 +10,8 @@ from pipelines.cluster_doctor.demand import Demand
 
 KUBEFLOW = "kubeflow"
 """Namespace of Kubeflow Pipelines, unless another one is named."""
+SERVER = "ml-pipeline"
+"""Service and Deployment of KFP's API server."""
 
 
 @dataclass(frozen=True, slots=True)

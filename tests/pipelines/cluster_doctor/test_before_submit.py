@@ -13,7 +13,7 @@ from kube_cluster import ACCOUNT, IMAGE, NAMESPACE, SETTINGS
 
 from components.config import parse
 from nascore.errors import Problem
-from pipelines.before_submit import check_before, doubts, offline_problems
+from pipelines.before_submit import _kubeflow, check_before, doubts, offline_problems
 from pipelines.cluster_doctor.kubeconfig import CONTEXT
 from pipelines.connection import connect
 
@@ -228,6 +228,20 @@ def test_a_cluster_whose_kubeflow_may_not_be_seen_counts_if_the_namespace_is_the
     checked = Checked(SETTINGS, kubeflow, namespace="team-x")
     assert checked.problems == []
     assert "has no namespace team-x, so it was not looked at" in checked.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "named", "namespace"),
+    [
+        ("http://ml-pipeline.kfp.svc.cluster.local:8888", None, "kfp"),
+        ("http://ml-pipeline.kfp.svc:8888", "other", "other"),
+        ("https://ml-pipeline.example.org/pipeline", None, "kubeflow"),
+        ("http://127.0.0.1:8888", None, "kubeflow"),
+    ],
+)
+def test_the_namespace_of_kubeflow(host: str, named: str | None, namespace: str) -> None:
+    environment = {} if named is None else {"NAS_KUBEFLOW_NAMESPACE": named}
+    assert _kubeflow(connect(host), environment) == namespace
 
 
 def test_a_context_that_is_named_counts(

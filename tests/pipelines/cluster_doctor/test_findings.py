@@ -321,6 +321,11 @@ def test_without_any_right_every_check_is_a_warning_with_the_right_that_it_needs
         (200, "[]", "does not answer as a Kubernetes API"),
         (302, "", "fails (302)"),
         (401, '{"kind": "Status", "message": "Unauthorized"}', "does not know who we are"),
+        (
+            403,
+            '{"message": "version is forbidden: User \\"system:anonymous\\" cannot get"}',
+            "does not know who we are",
+        ),
     ],
 )
 def test_an_api_that_does_not_answer_as_it_should(
