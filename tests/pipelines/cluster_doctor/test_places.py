@@ -157,7 +157,7 @@ def test_a_claim_that_is_not_there(api: KubeApi) -> None:
     found = only()
     assert (found.name, found.state) == ("claim", "problem")
     assert found.command == "kubectl -n nas get pvc nas-state"
-    assert "manifests/base/state.yaml" in found.advice
+    assert "manifests/state-volume" in found.advice
 
 
 @pytest.mark.parametrize(
