@@ -1,7 +1,7 @@
 """Errors that somebody catches. Everything else is a plain ValueError or an assertion."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -26,6 +26,15 @@ class Problem:
         # A problem ends up in logs, files and tracking, whoever has made it of what.
         object.__setattr__(self, "value", redact(self.value))
         object.__setattr__(self, "message", redact(self.message))
+
+    def to_json(self) -> dict[str, str]:
+        """Return the three texts; kinds of problems may know more."""
+        return {"key": self.key, "value": self.value, "message": self.message}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Problem":
+        """Read what `to_json` of any kind of problem has written."""
+        return Problem(str(fields["key"]), str(fields["value"]), str(fields["message"]))
 
     def __str__(self) -> str:
         shown = f" = {self.value}" if self.value else ""

@@ -134,7 +134,7 @@ def _failure(display: Display, log: Path) -> Failure:
     if event is None:
         return Failure(display.step or "pipeline", _last_error(log))
     if event["event"] == "input_error":
-        problems = tuple(Problem(**problem) for problem in event["problems"])
+        problems = tuple(Problem.from_json(problem) for problem in event["problems"])
         return Failure(event["step"], "the input is wrong", problems)
     return Failure(event["step"], event["error"])
 

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def refused_once(name: str, work: str, *, recall: Recall = lambda: None) -> Iter
     path = state_folder() / name / _FILE
     earlier = read_json(path) if path.exists() else json.loads(recall() or "{}")
     if earlier.get("fingerprint") == work and earlier.get("run") == _run():
-        raise InputError([Problem(**problem) for problem in earlier["problems"]])
+        raise InputError([Problem.from_json(problem) for problem in earlier["problems"]])
     try:
         yield
     except OutsideError:
@@ -67,7 +66,7 @@ def forget_refusals(state: Path) -> None:
 
 
 def _refusal(work: str, error: InputError) -> Mapping[str, Any]:
-    problems = [asdict(problem) for problem in error.problems]
+    problems = [problem.to_json() for problem in error.problems]
     return {"fingerprint": work, "run": _run(), "problems": problems}
 
 

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -50,7 +49,7 @@ class Step:
         self.state = state_folder() / name
         self.tracker = tracker
         # Kubeflow's MLflow plugin has made a run for this task, below one for the pipeline.
-        given = os.environ.get("MLFLOW_RUN_ID")
+        given = os.environ.get("MLFLOW_RUN_ID") if config.tracking.kfp_plugin else None
         self.parent = tracker.run(
             run_key, name=run_name(config), adopt_parent_of=given, tags=lineage.of_kfp()
         )
@@ -195,7 +194,7 @@ def telling_input_errors(name: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        report(name, "input_error", problems=[asdict(problem) for problem in error.problems])
+        report(name, "input_error", problems=[problem.to_json() for problem in error.problems])
         raise
 
 
