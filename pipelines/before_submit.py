@@ -60,6 +60,9 @@ def check_before(
         kind: which pipeline.
         warn: is told what is no reason to refuse the run.
         environment: may name a context of the kubeconfig, and Kubeflow's namespace.
+
+    Raises:
+        ClusterError: KFP's API server is away.
     """
     problems = [*offline_problems(config)]
     for text in doubts(config):
@@ -139,12 +142,18 @@ def doubts(config: Config) -> Iterator[str]:
 
 
 def _health(connection: Connection) -> Mapping[str, Any] | None:
-    """What KFP's API server says of itself; None where the request that follows will say why."""
+    """What KFP's API server says of itself; None where it does not say it to us.
+
+    Raises:
+        ClusterError: it is away, so that the run cannot be made either.
+    """
     from pipelines.cluster import Cluster
 
     try:
         return Cluster(connection).health()
-    except ClusterError:
+    except ClusterError as error:
+        if error.is_transient:
+            raise
         return None
 
 

@@ -15,19 +15,22 @@ from components.config import parse
 from nascore.errors import Problem
 from pipelines.before_submit import _kubeflow, check_before, doubts, offline_problems
 from pipelines.cluster_doctor.kubeconfig import CONTEXT
+from pipelines.cluster_errors import ClusterError
 from pipelines.connection import connect
 
 
 class Checked:
     """What a check came to."""
 
-    def __init__(self, settings: dict[str, Any], host: str, **options: Any) -> None:
+    def __init__(
+        self, settings: dict[str, Any], host: str, timeout_s: float = 15, **options: Any
+    ) -> None:
         self.warnings: list[str] = []
         given = {"namespace": NAMESPACE, "service_account": ACCOUNT, **options}
         self.problems = check_before(
             parse(settings),
             IMAGE,
-            connection=connect(host),
+            connection=connect(host, timeout_s=timeout_s),
             warn=self.warnings.append,
             **given,
         )
@@ -135,12 +138,17 @@ def test_an_old_kubeflow_is_known_without_a_cluster(kfp: KfpServer) -> None:
 
 
 @pytest.mark.usefixtures("no_cluster")
-@pytest.mark.parametrize("status", [200, 401, 500])
-def test_a_kubeflow_that_does_not_answer_is_told_by_the_request_that_follows(
-    kfp: KfpServer, status: int
-) -> None:
+@pytest.mark.parametrize("status", [200, 401, 404])
+def test_a_kubeflow_that_does_not_say_its_version(kfp: KfpServer, status: int) -> None:
     kfp.fault = Fault(status=status, body="<html>", where="healthz")
     assert Checked(SETTINGS, kfp.url).problems == []
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_a_kubeflow_that_is_away_is_waited_for_once(kfp: KfpServer) -> None:
+    kfp.fault = Fault(hang_s=1, where="healthz")
+    with pytest.raises(ClusterError, match="did not answer within 0.2 s"):
+        Checked(SETTINGS, kfp.url, timeout_s=0.2)
 
 
 # --- with a cluster -------------------------------------------------------------------------
