@@ -147,7 +147,7 @@ def test_a_kubeflow_that_does_not_say_its_version(kfp: KfpServer, status: int) -
 @pytest.mark.usefixtures("no_cluster")
 def test_a_kubeflow_that_is_away_is_waited_for_once(kfp: KfpServer) -> None:
     kfp.fault = Fault(hang_s=1, where="healthz")
-    with pytest.raises(ClusterError, match="did not answer within 0.2 s"):
+    with pytest.raises(ClusterError, match="did not answer within"):
         Checked(SETTINGS, kfp.url, timeout_s=0.2)
 
 
