@@ -238,15 +238,12 @@ def status(find: Find, run_id: str, is_waiting: bool, poll_s: float, as_json: bo
     is 0 when the run succeeds and 1 when it fails.
     """
     from pipelines.cluster import Cluster
-    from pipelines.cluster_runs import describe
-    from pipelines.following import Following, say_run
+    from pipelines.following import Following
 
     cluster = Cluster(find())
     run = cluster.run(run_id)
     follow = Following(cluster, poll_s=poll_s, as_json=as_json)
-    if not is_waiting:
+    if is_waiting:
+        follow.to_end(run)
+    else:
         follow.show(run)
-        return
-    if not as_json:
-        say_run(describe(cluster, run))
-    follow.to_end(run)

@@ -11,15 +11,18 @@ import click
 
 from pipelines.cluster import Cluster, Thing
 from pipelines.cluster_errors import ClusterError
-from pipelines.cluster_runs import describe, is_ended, link, patiently, shown_state, wait
+from pipelines.cluster_runs import patiently, wait
 from pipelines.leftovers import close_after
 from pipelines.options import FAILED, INTERRUPTED
 from pipelines.retry import chain_of, request
 from pipelines.run_end import Failure, deciding, failures, is_passing
 from pipelines.run_origin import origin_of
+from pipelines.run_state import is_ended
+from pipelines.run_status import Status, link, status_of
+from pipelines.run_text import after_table, lines_of
 from pipelines.tracked_runs import Closing
 
-_CANCELLED = "cancelled"
+_ENDS = {"failed": "has failed.", "cancelled": "has been cancelled."}
 _Answer = TypeVar("_Answer")
 
 
@@ -51,9 +54,10 @@ class Following:
         follow = self
         try:
             while True:
-                run = wait(self.cluster, run["run_id"], self.say, poll_s=self.poll_s)
+                waited = wait(self.cluster, run["run_id"], self.say, poll_s=self.poll_s)
+                run = waited.run
                 found = self._patiently(partial(failures, self.cluster, run))
-                if not follow.retries or not is_passing(found):
+                if waited.lost or not follow.retries or not is_passing(found):
                     break
                 run = follow._again(run, found)
                 started = (*follow.started, run["run_id"])
@@ -62,17 +66,16 @@ class Following:
             click.echo(_next(run), err=True)
             sys.exit(INTERRUPTED)
         except ClusterError as error:
-            click.echo(f"{error}\n{_next(run)}", err=True)
+            click.echo(f"{error}\n{_deleted(run) if error.is_missing else _next(run)}", err=True)
             sys.exit(error.exit_status)
         follow._finish(run, found)
 
     def show(self, run: Thing) -> None:
         """Say how a run is now; print the JSON if asked."""
-        found = failures(self.cluster, run)
-        told = describe(self.cluster, run, found)
+        status = status_of(self.cluster, run)
         if not self.as_json:
-            say_run(told)
-        self._end_with(told, close_after(self.cluster, run, found))
+            click.echo("\n".join(lines_of(status, namespace_of(self.cluster))))
+        self._end_with(status, close_after(self.cluster, run, list(status.found)))
 
     def _patiently(self, request: Callable[[], _Answer]) -> _Answer:
         return patiently(request, self.say, poll_s=self.poll_s)
@@ -92,22 +95,24 @@ class Following:
         return again
 
     def _finish(self, run: Thing, found: list[Failure]) -> None:
-        told = describe(self.cluster, run, found)
-        self._end_with(told, close_after(self.cluster, run, found))
-        if told["state"] == "SUCCEEDED":
+        status = self._patiently(partial(status_of, self.cluster, run, found))
+        self._end_with(status, close_after(self.cluster, run, found))
+        state = status.view.state
+        if state == "succeeded":
             if not self.as_json:
                 click.echo(f"The run {run['run_id']} has succeeded.")
             return
-        _say_failed(told)
+        lines = [f"The run {run['run_id']} {_ENDS.get(state, f'has not succeeded ({state}).')}"]
+        lines += after_table(status, namespace_of(self.cluster))
+        click.echo("\n".join(lines), err=True)
         sys.exit(FAILED)
 
-    def _end_with(self, told: Thing, closing: Closing | None) -> None:
+    def _end_with(self, status: Status, closing: Closing | None) -> None:
         if closing is not None and str(closing):
             click.echo(closing, err=True)
         if self.as_json:
             runs = {"run_ids": list(self.started)} if self.started else {}
-            closed = {} if closing is None else closing.to_dict()
-            click.echo(json.dumps({**told, **closed, **runs, **self.also}))
+            click.echo(json.dumps({**status.view.to_dict(), **runs, **self.also}))
 
 
 def say_started(cluster: Cluster, run: Thing, say: Callable[[str], None]) -> None:
@@ -119,38 +124,16 @@ def say_started(cluster: Cluster, run: Thing, say: Callable[[str], None]) -> Non
     say("\n".join(lines))
 
 
-def say_run(told: Thing) -> None:
-    """Say how a run is."""
-    click.echo(f"{told['name']}: {_word(told)}")
-    for task in told["tasks"]:
-        click.echo(f"  {task['name']:<24} {shown_state(task)}")
-    for failure in told["failed"]:
-        click.echo(f"  {failure['name']} failed: {failure['kind']}: {failure['error']}")
-    if told["url"] is not None:
-        click.echo(f"  page: {told['url']}")
-
-
-def _say_failed(told: Thing) -> None:
-    if told["state"] == "CANCELED":
-        click.echo(f"The run {told['run_id']} has been cancelled.", err=True)
-    else:
-        lines = [
-            f"The step {fault['name']} failed: {fault['kind']}: {fault['error']}"
-            for fault in told["failed"]
-        ]
-        title = f"The run {told['run_id']} has not succeeded ({_word(told)}):"
-        click.echo("\n  ".join([title, *lines]), err=True)
-        if any(fault["kind"] in ("outage", "lost") for fault in told["failed"]):
-            click.echo(f"  again: nas retry {told['run_id']}", err=True)
-    if told["url"] is not None:
-        click.echo(f"  page: {told['url']}", err=True)
-
-
-def _word(told: Thing) -> str:
-    return _CANCELLED if told["state"] == "CANCELED" else str(told["state"]).lower()
+def namespace_of(cluster: Cluster) -> str:
+    """Return the namespace of the pods of runs; that of Kubeflow where it has one user."""
+    return cluster.namespace() or "kubeflow"
 
 
 def _next(run: Thing) -> str:
     if is_ended(run):
         return f"The run has ended; see: nas status {run['run_id']}"
     return f"The run goes on; follow: nas status --wait {run['run_id']}"
+
+
+def _deleted(run: Thing) -> str:
+    return f"The run {run['run_id']} was deleted in Kubeflow while it was followed."

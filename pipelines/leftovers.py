@@ -4,10 +4,10 @@ from typing import Literal
 
 from pipelines.cluster import Cluster, Thing
 from pipelines.cluster_errors import ClusterError
-from pipelines.cluster_runs import is_ended
 from pipelines.retry import chain_of
-from pipelines.run_end import Failure, deciding, state_of
+from pipelines.run_end import Failure, deciding
 from pipelines.run_origin import known_origin
+from pipelines.run_state import is_ended, state_of
 from pipelines.tracked_runs import Closing, close_open
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from nascore.errors import InputError
 from pipelines.cluster import Cluster, Thing
-from pipelines.cluster_runs import is_ended
-from pipelines.run_end import Failure, deciding, state_of
+from pipelines.run_end import Failure, deciding
 from pipelines.run_origin import Origin, continuing, first_of
+from pipelines.run_state import is_ended, state_of
 
 _STATE = ("state", "state_volume")  # the second is the name in older versions
 _NUMBER = re.compile(r"\s*\(retry (\d+)\)$")

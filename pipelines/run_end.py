@@ -1,13 +1,20 @@
-"""How a run on the cluster has ended, and why: KFP knows that a task failed, its log knows why."""
+"""Why a run on the cluster has failed: KFP knows that a task failed, its log knows why."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from components.ending import End, Kind
-from pipelines.cluster import ENDED, Cluster, Thing
+from pipelines import clock
+from pipelines.cluster import Cluster, Thing
 from pipelines.cluster_errors import ClusterError, tell
+from pipelines.pipeline_tasks import planned
 from pipelines.run_origin import Origin, known_origin
-from pipelines.task_nodes import Task, failed, pods_of, tasks_of
+from pipelines.run_state import state_of
+from pipelines.run_view import task_views
+from pipelines.signs import expected_node, log_of, look_for_signs, with_signs
+from pipelines.step_log import PodLog
+from pipelines.task_nodes import Listed, Task, failed, pods_of, read
 from pipelines.tracked_runs import recorded_end
 
 Cause = Kind | Literal["lost", "unknown"]
@@ -32,20 +39,12 @@ class Failure:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.kind}: {self.reason}"
+        return f"{self.name}: {self.cause}"
 
-    def to_dict(self) -> dict[str, str]:
-        return {"name": self.name, "kind": self.kind, "error": self.reason}
-
-
-def state_of(run: Thing) -> str:
-    """Return the state; `CANCELED` for a run that was cancelled, which KFP ends as FAILED."""
-    state = str(run.get("state") or "PENDING")
-    if state != "FAILED":
-        return state
-    states = [str(each.get("state")) for each in run.get("state_history") or []]
-    before = next((each for each in reversed(states) if each not in ENDED), "")
-    return "CANCELED" if before == "CANCELING" else state
+    @property
+    def cause(self) -> str:
+        """The kind and the reason."""
+        return f"{self.kind}: {self.reason}"
 
 
 def failures(cluster: Cluster, run: Thing) -> list[Failure]:
@@ -57,53 +56,85 @@ def failures(cluster: Cluster, run: Thing) -> list[Failure]:
     state = state_of(run)
     if state in ("SUCCEEDED", "CANCELED"):
         return []
-    tasks = failed(tasks_of(run))
-    if state == "FAILED" and not tasks:
-        tasks = [Task(_PIPELINE, state)]  # KFP's list stands still for a large run
-    if not tasks:
+    listed = read(run)
+    tasks = failed(listed.tasks)
+    if not tasks and state != "FAILED":
         return []
     origin = known_origin(cluster, run)
-    return [_failure(cluster, run, task, origin) for task in tasks]
+    if tasks:
+        return [failure_of(cluster, run, task, origin) for task in tasks]
+    return _not_listed(cluster, run, listed, origin)
 
 
-def is_passing(found: list[Failure]) -> bool:
+def failure_of(cluster: Cluster, run: Thing, task: Task, origin: Origin | None = None) -> Failure:
+    """Return why the last try of a task failed.
+
+    Args:
+        origin: what the run was started with, where MLflow may be asked, too: it knows the end of
+            the last try alone.
+    """
+    node = task.nodes[-1] if task.nodes else None
+    try:
+        log = PodLog("") if node is None else _log(cluster, run["run_id"], node)
+    except ClusterError as error:
+        return Failure(task.name, "unknown", f"its log could not be read ({error})")
+    end = End.parse_last(log.text)
+    if end is None and origin is not None:
+        end = recorded_end(origin, task.base)
+    if end is not None:
+        return Failure(task.name, end.kind, tell(cluster.connection, end.reason))
+    return Failure(task.name, "lost", tell(cluster.connection, _last_words(log, node)))
+
+
+def is_passing(found: Sequence[Failure]) -> bool:
     """Whether all that failed may succeed when it is done again, with nothing changed."""
     return bool(found) and all(failure.kind in _PASSING for failure in found)
 
 
-def deciding(found: list[Failure]) -> Failure | None:
+def deciding(found: Sequence[Failure]) -> Failure | None:
     """Return the failure that says most: one that another try would meet again, if there is one."""
     return min(found, key=lambda failure: failure.kind in _PASSING, default=None)
 
 
-def _failure(cluster: Cluster, run: Thing, task: Task, origin: Origin) -> Failure:
-    try:
-        end = _logged_end(cluster, run["run_id"], task)
-    except ClusterError as error:
-        return Failure(task.name, "unknown", f"its log could not be read ({error})")
-    if end is None:
-        end = recorded_end(origin, task.name)
-    if end is None:
-        pod = f"; its pod was {pods_of(task.nodes[-1])[0]}" if task.nodes else ""
-        return Failure(task.name, "lost", f"{_LOST}{pod}")
-    return Failure(task.name, end.kind, tell(cluster.connection, end.reason))
+def _not_listed(cluster: Cluster, run: Thing, listed: Listed, origin: Origin) -> list[Failure]:
+    """Return why a run failed whose list names no failed task, since it stands still."""
+    now = clock.now()
+    tasks = task_views(run, listed, planned(origin.pipeline), now=now)
+    signs = look_for_signs(cluster, run, listed, tasks, origin, now)
+    found = []
+    for view in with_signs(tasks, signs):
+        if view.name in signs.of_tasks and view.state == "failed":
+            node = expected_node(listed, view, tasks)
+            task = Task(view.name, "FAILED", nodes=() if node is None else (node,))
+            found.append(failure_of(cluster, run, task, origin))
+    if found:
+        return found
+    since = f" (it has not changed since {listed.changed})" if listed.changed else ""
+    reason = f"Kubeflow's list of its tasks names none that failed{since}"
+    return [Failure(_PIPELINE, "lost", reason)]
 
 
-def _logged_end(cluster: Cluster, run_id: str, task: Task) -> End | None:
-    """Return what the last try of a task wrote as its end.
+def _log(cluster: Cluster, run_id: str, node: str) -> PodLog:
+    """Return the log of a node's pod; asks again once.
 
     Raises:
         ClusterError: the server did not answer, at every try.
     """
-    for pod in pods_of(task.nodes[-1]) if task.nodes else ():
-        for left in reversed(range(_TRIES)):
-            try:
-                log = cluster.log(run_id, pod)
-                break
-            except ClusterError:
-                if not left:
-                    raise
-        end = End.parse_last(log)
-        if end is not None:
-            return end
-    return None
+    for left in reversed(range(_TRIES)):
+        try:
+            return log_of(cluster, run_id, node)
+        except ClusterError:
+            if not left:
+                raise
+    raise AssertionError("it has been asked")
+
+
+def _last_words(log: PodLog, node: str | None) -> str:
+    """Return what is known of a step that wrote no reason."""
+    lines = [line.strip() for line in log.own_lines() if line.strip()]
+    if lines:
+        by = f", and KFP's launcher says: {log.launcher_error}" if log.launcher_error else ""
+        return f"no reason was written; its log ends with: {lines[-1]}{by}"
+    if log.launcher_error:
+        return f"no reason was written; KFP's launcher says: {log.launcher_error}"
+    return _LOST + (f"; its pod was {pods_of(node)[0]}" if node is not None else "")

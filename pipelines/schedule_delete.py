@@ -86,7 +86,7 @@ def delete(
 
 
 def _going_on(cluster: "Cluster", found: "Thing") -> list["Thing"]:
-    from pipelines.cluster_runs import is_ended
+    from pipelines.run_state import is_ended
 
     runs = cluster.runs(
         str(found.get("experiment_id", "")), schedule_id=str(found["recurring_run_id"])

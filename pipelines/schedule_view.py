@@ -52,7 +52,7 @@ def last_runs(cluster: "Cluster", schedules: list["Thing"]) -> dict[str, "Thing"
 
 def describe(found: "Thing", last: dict[str, "Thing"]) -> "Thing":
     """A schedule as JSON; `last` has the newest run of each."""
-    from pipelines.run_end import state_of
+    from pipelines.run_state import state_of
 
     trigger = found.get("trigger") or {}
     expression = (trigger.get("cron_schedule") or {}).get("cron", "")

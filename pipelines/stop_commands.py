@@ -38,8 +38,7 @@ def cancel(find: Find, run_id: str, limit_s: float, poll_s: float, as_json: bool
     What finished children learned is in the study, and nas retry continues the run.
     """
     from pipelines.cluster import Cluster
-    from pipelines.cluster_runs import is_ended
-    from pipelines.run_end import state_of
+    from pipelines.run_state import is_ended, state_of
     from pipelines.stopping import stop
 
     cluster = Cluster(find())

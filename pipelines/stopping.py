@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from pipelines.cluster import Cluster, Thing
 from pipelines.cluster_errors import ClusterError
-from pipelines.cluster_runs import is_ended, wait
+from pipelines.cluster_runs import wait
 from pipelines.leftovers import close_cancelled
-from pipelines.run_end import state_of
+from pipelines.run_state import is_ended, state_of
 from pipelines.tracked_runs import Closing
 
 _REASON = "cancelled by `nas cancel`"
@@ -47,7 +47,7 @@ def stop(
     """
     is_gone = state_of(run) != "CANCELING" and not _cancel(cluster, run["run_id"])
     if not is_gone:
-        run = wait(cluster, run["run_id"], say, poll_s=poll_s, limit_s=limit_s)
+        run = wait(cluster, run["run_id"], say, poll_s=poll_s, limit_s=limit_s).run
     state = "CANCELED" if is_gone else state_of(run)
     if state != "CANCELED":  # it was faster, or takes longer
         return Stopped(run, state, is_ended(run))

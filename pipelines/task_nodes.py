@@ -2,30 +2,37 @@
 
 For one task `search` the list holds `search-driver`, `search` and, below it, `executor`; where the
 cluster retries every template (as KFP 2.17 does) also `search-driver(0)`, `search(0)` and
-`executor(0)`, one for each try. Loops, conditions and exit handlers are nodes, too. Nothing says
-which node is below which: a node has no parent and no id, only the ids of what it leads to. But
-such an id is a hash of the node's full name, so the names can be found by trying.
+`executor(0)`, one for each try. Loops, conditions and exit handlers are nodes, too.
 """
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from pipelines.node_names import (
+    Node,
+    children_of,
+    full_names,
+    is_try,
+    items_in,
+    shown_name,
+    tries_in,
+    without_tries,
+)
+from pipelines.node_places import (
+    DRIVER,
+    Places,
+    depths_of,
+    is_structure,
+    rounds_of,
+    start_of,
+    time_of,
+)
 
 OMITTED = "OMITTED"
 """State of a task that will not run, since one before it has failed; KFP sends none for it."""
-NO_TIME = ("0001", "1970")
-"""Years with which a time begins that stands for none."""
-
-_TRY = re.compile(r"\(\d+\)$")
-_EXPANSION = re.compile(r"\([^()]*\)$")
-_TRIES = re.compile(r"\((\d+)\)")
-_STRUCTURE = re.compile(
-    r"(root|executor|iteration-(item|iterations)"
-    r"|(for-loop|condition|condition-branches|exit-handler)-\d+(\.onExit)?)$"
-)
-_DRIVER = "-driver"
-_FNV_START, _FNV_PRIME = 0x811C9DC5, 0x01000193
+_WORKING = ("RUNNING", "PENDING")
+_LATEST = "9"  # after every time
 # Templates of the pods of steps with and without retries, in KFP's compiler for Argo.
 _TEMPLATES = ("retry-system-container-impl", "system-container-impl")
 
@@ -35,11 +42,15 @@ class Task:
     """A task as the pipeline's author knows it.
 
     Attributes:
-        name: as in the pipeline; the iterations of a loop bear one name.
-        state: a state of KFP, or `OMITTED`.
-        start, end: as KFP writes times; empty when there is none.
+        name: as in the pipeline; the iterations of a loop have their number, as in `worker[0]`.
+        state: a state of KFP, or `OMITTED`. One that is to run once more, since what is around it
+            is tried again, is PENDING.
+        start: when its first try began.
+        end: when the last one ended. Times are as KFP writes them; empty when there is none.
         nodes: ids of the nodes whose pods did the work, one for each try, the last one last; empty
             when there was none, or its id cannot be found out.
+        place: full name of its node without the numbers of tries.
+        waits_since: since when its pod has been waiting to start; empty when it is not.
     """
 
     name: str
@@ -47,31 +58,78 @@ class Task:
     start: str = ""
     end: str = ""
     nodes: tuple[str, ...] = ()
+    place: str = ""
+    waits_since: str = ""
+
+    @property
+    def base(self) -> str:
+        """The name without the number of an iteration."""
+        return self.name.partition("[")[0]
+
+    def up_to(self, tries: int) -> "Task":
+        """Return the task as it was after so many tries."""
+        return replace(self, nodes=self.nodes[:tries])
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What KFP lists of a run.
+
+    Attributes:
+        tasks: in the order of their start, then in that of the pipeline.
+        groups: states of conditions, loops and exit handlers by name.
+        workflow: name of the Argo workflow; empty when nothing is listed.
+        names: full names of nodes, and their ids.
+        changed: when a state in the list changed last; empty when nothing is listed.
+        is_working: whether a pod runs or waits to start.
+        is_waiting: whether a pod waits to start.
+        is_going_on: whether the workflow had not ended when the list changed last.
+    """
+
+    tasks: tuple[Task, ...] = ()
+    groups: Mapping[str, str] = field(default_factory=dict)
+    workflow: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+    changed: str = ""
+    is_working: bool = False
+    is_waiting: bool = False
+    is_going_on: bool = False
 
 
 def tasks_of(run: Mapping[str, Any]) -> list[Task]:
-    """Return the tasks in the order of their start, each once, with its last state."""
-    listed = list((run.get("run_details") or {}).get("task_details") or [])
-    names = _full_names(listed)
+    """Return the tasks of a run, each once, with its last state; see `Listed.tasks`."""
+    return list(read(run).tasks)
+
+
+def read(run: Mapping[str, Any]) -> Listed:
+    """Return what KFP lists of a run."""
+    details = (run.get("run_details") or {}).get("task_details") or []
+    listed = [node for node in details if shown_name(node)]
+    names = full_names(listed)
     workflow = next(iter(names), "")
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    placeless = []
-    for node in listed:
-        shown = _without_expansions(node.get("display_name") or "")
-        if not shown or shown == workflow or _STRUCTURE.match(shown):
-            continue
-        place = _place(node, names)
-        if place is None:
-            placeless.append(node)
-        else:
-            groups.setdefault(place, []).append(node)
-    for node in placeless:
-        groups.setdefault(_likely_place(node, names, groups), []).append(node)
-    found = [_task(place, nodes, names) for place, nodes in groups.items()]
-    return sorted(_with_failed_drivers(found), key=lambda task: task.start or "9")
+    places = Places(listed, names, workflow)
+    rounds = rounds_of(places)
+    found = [
+        _waiting(_task(place, nodes, names, rounds), listed, names)
+        for place, nodes in places.of_tasks.items()
+    ]
+    depths = depths_of(places, names)
+    found.sort(key=lambda task: _order(task, depths))
+    whole = [node for node in listed if shown_name(node) == workflow]
+    leaves = [node for node in listed if not children_of(node)]
+    return Listed(
+        tasks=tuple(_with_drivers(found)),
+        groups={name: str(_newest(nodes).get("state")) for name, nodes in places.of_groups.items()},
+        workflow=workflow,
+        names=names,
+        changed=max(_changes(listed), default=""),
+        is_working=any(node.get("state") in _WORKING for node in leaves),
+        is_waiting=any(node.get("state") == "PENDING" for node in leaves),
+        is_going_on=any(node.get("state") in _WORKING for node in whole),
+    )
 
 
-def failed(tasks: list[Task]) -> list[Task]:
+def failed(tasks: Sequence[Task]) -> list[Task]:
     """Return the tasks that have failed; no task of ours holds another."""
     return [task for task in tasks if task.state == "FAILED"]
 
@@ -82,118 +140,100 @@ def pods_of(node: str) -> list[str]:
     return [*(f"{workflow}-{template}-{number}" for template in _TEMPLATES), node]
 
 
-# --- names ----------------------------------------------------------------------------------
-
-
-def _full_names(listed: list[Mapping[str, Any]]) -> dict[str, str]:
-    """Map the full names of all nodes that another one leads to, and the workflow's, to ids."""
-    ids = {child for node in listed for child in _children(node)}
-    if not ids:
-        return {}
-    workflow = min(ids).rpartition("-")[0]
-    shown = {str(node.get("display_name") or "") for node in listed} - {workflow, ""}
-    suffixes = {match.group() for name in shown if (match := _EXPANSION.search(name))}
-    suffixes |= {"(0)"}
-    parts = {f".{_without_expansions(name)}" for name in shown}
-    names, wanted = {workflow: workflow}, [(workflow, _hash(workflow))]
-    while wanted:
-        above, state = wanted.pop()
-        for part in suffixes | parts:
-            name, number = above + part, _hash(part, state)
-            if f"{workflow}-{number}" in ids and name not in names:
-                names[name] = f"{workflow}-{number}"
-                wanted.append((name, number))
-    return names
-
-
-def _hash(text: str, start: int = _FNV_START) -> int:
-    """FNV-1a of 32 bits, which goes on from the hash of what stands before."""
-    for byte in text.encode():
-        start = ((start ^ byte) * _FNV_PRIME) & 0xFFFFFFFF
-    return start
-
-
-def _place(node: Mapping[str, Any], names: Mapping[str, str]) -> str | None:
-    """Return where a node is: its full name without the numbers of tries.
-
-    A node that leads to nothing below it tells no place: a pod, or a task that does not run.
-    """
-    shown, children = str(node["display_name"]), set(_children(node))
-    for name in names:
-        if not name.endswith(f".{shown}"):
-            continue
-        below = (inner for inner in names if inner.startswith((f"{name}(", f"{name}.")))
-        if any(names[inner] in children for inner in below):
-            return _without_tries(name)
-    return None
-
-
-def _likely_place(
-    node: Mapping[str, Any], names: Mapping[str, str], taken: Mapping[str, object]
-) -> str:
-    """Return a place of that name that no node has yet, or the only one, or just the name."""
-    shown = _without_tries(str(node["display_name"]))
-    places = {_without_tries(name) for name in names}
-    places = {place for place in places if place.endswith(f".{shown}")}
-    free = sorted(places - taken.keys())
-    if free:
-        return free[0]
-    return places.pop() if len(places) == 1 else shown
-
-
-def _children(node: Mapping[str, Any]) -> list[str]:
-    return [child["pod_name"] for child in node.get("child_tasks") or [] if "pod_name" in child]
-
-
-def _without_tries(name: str) -> str:
-    """Remove `(0)`, but not the `(0:0)` of an iteration."""
-    return _TRIES.sub("", name)
-
-
-def _without_expansions(name: str) -> str:
-    while _EXPANSION.search(name):
-        name = _EXPANSION.sub("", name)
-    return name
-
-
 # --- tasks ----------------------------------------------------------------------------------
 
 
-def _task(place: str, nodes: list[Mapping[str, Any]], names: Mapping[str, str]) -> Task:
-    """Make one task of its nodes: the one that holds all tries says the state."""
-    whole = [node for node in nodes if not _TRY.search(node["display_name"])] or nodes
-    last = max(whole, key=lambda node: _start(node) or "9")
-    return Task(
-        name=place.rpartition(".")[2],
-        state=str(last.get("state") or OMITTED),
-        start=_start(last),
-        end=_time(last.get("end_time")),
-        nodes=tuple(names[name] for name in _executors(place, names)),
+def _task(
+    place: str, nodes: list[Node], names: Mapping[str, str], rounds: list[tuple[str, str]]
+) -> Task:
+    """Make one task of its nodes: the newest that holds all tries says the state."""
+    last = _newest(nodes)
+    state, start, end = (
+        str(last.get("state") or OMITTED),
+        start_of(last),
+        time_of(last.get("end_time")),
     )
+    later = [began for above, began in rounds if place.startswith(f"{above}.")]
+    if end and any(start < began or (state == OMITTED and start == began) for began in later):
+        state, end = "PENDING", ""
+    starts = [start_of(node) for node in nodes if node.get("state")]
+    items = "".join(f"[{number}]" for number in items_in(place))
+    return Task(
+        name=place.rpartition(".")[2] + items,
+        state=state,
+        start=min(starts, default=""),
+        end=end if state != OMITTED else "",
+        nodes=tuple(names[name] for name in _executors(place, names)),
+        place=place,
+    )
+
+
+def _newest(nodes: Sequence[Node]) -> Node:
+    whole = [node for node in nodes if not is_try(shown_name(node))] or nodes
+    return max(whole, key=lambda node: start_of(node) or _LATEST)
 
 
 def _executors(place: str, names: Mapping[str, str]) -> list[str]:
     """Return the full names of the pods that did the work of a task, in the order of tries."""
     inner = f"{place}.executor"
-    tries = [name for name in names if _without_tries(name) == inner]
+    tries = [name for name in names if without_tries(name) == inner]
     pods = [name for name in tries if f"{name}(0)" not in names]  # else it holds the tries
-    return sorted(pods, key=lambda name: [int(number) for number in _TRIES.findall(name)])
+    return sorted(pods, key=tries_in)
 
 
-def _with_failed_drivers(found: list[Task]) -> Iterator[Task]:
-    """Leave drivers out, but for those that have failed: their task did not start then."""
-    tasks = [task for task in found if not task.name.endswith(_DRIVER)]
-    drivers = [task for task in found if task.name.endswith(_DRIVER) and task.state == "FAILED"]
-    stopped = {driver.name.removesuffix(_DRIVER): driver for driver in drivers}
+def _waiting(task: Task, listed: Sequence[Node], names: Mapping[str, str]) -> Task:
+    """Add since when the pod of a task waits; nothing where it might be that of another."""
+    if task.state not in _WORKING:
+        return task
+    if task.place.endswith(DRIVER):
+        own = [node for node in listed if without_tries(shown_name(node)) == task.base]
+        waiting = [node for node in own if node.get("state") == "PENDING"]
+    else:
+        executors = _executors(task.place, names)
+        last = executors[-1].rpartition(".")[2] if executors else "executor"
+        waiting = [
+            node
+            for node in listed
+            if shown_name(node) == last
+            and node.get("state") == "PENDING"
+            and not children_of(node)
+            and start_of(node) >= task.start
+        ]
+    return replace(task, waits_since=start_of(waiting[0])) if len(waiting) == 1 else task
+
+
+def _with_drivers(found: list[Task]) -> Iterator[Task]:
+    """Leave drivers out, but for those whose task has not started.
+
+    A task is PENDING while its driver works, and has failed where the driver has.
+    """
+    tasks = [task for task in found if not task.base.endswith(DRIVER)]
+    drivers = {task.name.replace(DRIVER, ""): task for task in found if task.base.endswith(DRIVER)}
     for task in tasks:
-        driver = stopped.pop(task.name, None) if task.state == OMITTED else None
-        yield task if driver is None else replace(driver, name=task.name)
-    yield from stopped.values()
+        driver = drivers.pop(task.name, None)
+        if driver is not None and driver.state == "FAILED" and task.state == OMITTED:
+            task = replace(driver, name=task.name, place=task.place)
+        yield task
+    for name, driver in drivers.items():
+        is_group = is_structure(driver.base.removesuffix(DRIVER))
+        if driver.state == "FAILED":
+            yield driver if is_group else replace(driver, name=name)
+        elif driver.state in _WORKING and not is_group:
+            place = driver.place.removesuffix(DRIVER)
+            yield replace(driver, name=name, place=place, state="PENDING", start="", end="")
 
 
-def _start(node: Mapping[str, Any]) -> str:
-    return _time(node.get("start_time")) or _time(node.get("create_time"))
+# --- order and times ------------------------------------------------------------------------
 
 
-def _time(text: Any) -> str:
-    return "" if not text or str(text).startswith(NO_TIME) else str(text)
+def _order(task: Task, depths: Mapping[str, int]) -> tuple[bool, str, int, list[int], str]:
+    started = "" if task.state == OMITTED else task.start
+    place = task.place.removesuffix(DRIVER)
+    is_exit = ".onExit" in task.place
+    return is_exit, started or _LATEST, depths.get(place, 0), items_in(place), place
+
+
+def _changes(listed: Sequence[Node]) -> Iterator[str]:
+    for node in listed:
+        for change in node.get("state_history") or []:
+            yield time_of(change.get("update_time"))

@@ -23,6 +23,7 @@ _COPY = re.compile(r"-\d+$")  # kfp numbers the tasks of one component
 _CONNECT_S = 5.0
 _LIMIT_S = 30.0
 _LATER = "the next run of the pipeline closes what this one has left open"
+_NOT_KNOWN = "MLflow cannot say why the step ended"
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -58,8 +59,8 @@ def close_open(
         reason: goes into their tag `nas.end_reason`.
         kind: goes into `nas.end_kind`.
     """
-    uri = _uri(origin)
-    away = _unreachable(uri)
+    uri = uri_of(origin)
+    away = unreachable(uri)
     if away:
         return Closing(note=f"{away}; {_LATER}")
     from components.closing import close_run
@@ -82,26 +83,33 @@ def close_open(
 
 def recorded_end(origin: Origin, task: str) -> End | None:
     """Return the end of a step that stands in MLflow; None where there is none, or no answer."""
-    uri = _uri(origin)
-    if not origin.is_ours or _unreachable(uri):
+    uri = uri_of(origin)
+    if not origin.is_ours or unreachable(uri):
         return None
     from components.tracking.recall import tag_of_run
 
-    step = _COPY.sub("", task).replace("-", "_")
+    step = step_of(task)
     key = f"{origin.run_key}.{step}"
-    tag = tag_of_run(uri, key, TAG_KIND)
+    tag = tag_of_run(uri, key, TAG_KIND, unknown=_NOT_KNOWN)
     kind: Kind | None = next((kind for kind in get_args(Kind) if kind == tag), None)
     if kind is None:
         return None
-    return End(step, kind, tag_of_run(uri, key, TAG_REASON) or "no reason is in MLflow")
+    reason = tag_of_run(uri, key, TAG_REASON, unknown=_NOT_KNOWN)
+    return End(step, kind, reason or "no reason is in MLflow")
 
 
-def _uri(origin: Origin) -> str:
+def step_of(task: str) -> str:
+    """Return the step that a task runs: `train_final` for `train-final-2`."""
+    return _COPY.sub("", task.partition("[")[0]).replace("-", "_")
+
+
+def uri_of(origin: Origin) -> str:
+    """Return the address of the MLflow store of a run."""
     return str(origin.setting("tracking", "uri") or TrackingConfig().uri)
 
 
 @cache
-def _unreachable(uri: str) -> str:
+def unreachable(uri: str) -> str:
     """Say why MLflow cannot be asked from here; empty when it can. A server is asked once."""
     if sqlite_path(uri) is not None:
         return f"{uri} is a file in the pods, which cannot be reached from here"

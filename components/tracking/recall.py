@@ -6,9 +6,10 @@ from components.tracking.stores import brief
 from components.tracking.tags import RUN_KEY
 
 _LIMIT_S = 20.0
+_UNKNOWN = "earlier tries of this step are not known"
 
 
-def tag_of_run(uri: str, key: str, tag: str) -> str | None:
+def tag_of_run(uri: str, key: str, tag: str, *, unknown: str = _UNKNOWN) -> str | None:
     """Return a tag of the run of a key; None when there is no such run or tag.
 
     A store that cannot be asked is no reason to wait: the work is done again, and the log says so.
@@ -17,12 +18,13 @@ def tag_of_run(uri: str, key: str, tag: str) -> str | None:
         uri: MLflow store.
         key: value of the tag `nas.run_key`.
         tag: name of the tag.
+        unknown: what is said where the store cannot be asked; the cause follows.
     """
     try:
         with quick_settings():
             return within(_LIMIT_S, lambda: _tag(uri, key, tag))
     except Exception as error:  # whatever a store can raise: the step must not depend on it
-        warn(f"earlier tries of this step are not known ({brief(error)})")
+        warn(f"{unknown} ({brief(error)})")
         return None
 
 

@@ -23,7 +23,7 @@ def kfp(swagger: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpServer]:
     for name in [name for name in os.environ if name.startswith(("KF_PIPELINES", "NAS_KFP"))]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(cluster, "_PAUSE_S", 0.01)
-    tracked_runs._unreachable.cache_clear()
+    tracked_runs.unreachable.cache_clear()
     server = KfpServer(swagger)
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)
     yield server

@@ -197,7 +197,7 @@ def test_a_schedule_is_deleted_with_its_runs_when_that_is_asked_for(kfp: KfpServ
     told = json.loads(result.stdout)
     assert told == {"schedule_id": schedule_id, "done": "deleted", "runs_canceled": [run_id]}
     assert kfp.runs[run_id]["state"] == "FAILED"
-    assert done("status", run_id)["state"] == "CANCELED"
+    assert done("status", run_id)["state"] == "cancelled"
     assert kfp.schedules == {}
 
 

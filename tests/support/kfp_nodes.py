@@ -10,11 +10,11 @@ list holds it only where another node leads to it. No task has an error, a paren
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 ZERO = "0001-01-01T00:00:00Z"  # of Go's clock
-_FIRST = datetime.fromisoformat("2026-11-25T03:00:00+00:00")
+_TICK_S = 60
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ class Nodes:
 
     Attributes:
         wraps: whether the cluster retries every template, as KFP 2.17 ships it.
+        age_s: how long ago the list changed last.
         tasks: as the API lists them.
         pods: ids of the nodes that did the work of a step, one for each try.
     """
@@ -100,11 +101,14 @@ class Nodes:
     run_id: str
     parts: tuple[Part, ...]
     wraps: bool = True
+    age_s: float = 0
     tasks: list[dict[str, Any]] = field(default_factory=list)
     pods: dict[str, list[str]] = field(default_factory=dict)
-    _clock: datetime = _FIRST
+    _clock: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
 
     def __post_init__(self) -> None:
+        self._clock -= timedelta(seconds=self.age_s)
+
         def dag(name: str) -> list[str]:
             inner = self._template(f"{name}.root", state, self._sequence(self.parts))
             return self._pod(f"{name}.root-driver", "SUCCEEDED", [inner])
@@ -208,7 +212,7 @@ class Nodes:
             "run_id": self.run_id,
             "task_id": str(uuid.uuid4()),
             "display_name": shown,
-            "create_time": _text(_FIRST),
+            "create_time": _text(start - timedelta(seconds=_TICK_S)),
             "start_time": _text(start),
             "end_time": _text(end) if ended else ZERO,
             "state_history": [{"update_time": _text(start), **_stated(state)}],

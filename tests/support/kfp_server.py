@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,23 @@ from kfp_http import Fault, Handler, Refusal, Request
 from kfp_nodes import Nodes, Part, cancelled
 
 PREFIX = "/apis/v2beta1"
-NOW = "2026-11-25T03:00:00Z"
+NOW = f"{datetime.now(UTC) - timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}"
 NEVER = "1970-01-01T00:00:00Z"
 ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a run is at one look: its state, and its pipeline's parts."""
+    """What a run is at one look.
+
+    Attributes:
+        parts: of its pipeline; the list stays as it was where there are none.
+        age_s: how long ago the list changed last.
+    """
 
     state: str
     parts: tuple[Part, ...] = ()
+    age_s: float = 0
 
 
 class KfpServer:
@@ -44,6 +50,7 @@ class KfpServer:
         fault: answered instead of the real thing.
         plans: for each run that will be created, what it is at each look, the last for ever.
         logs: of the last try of a step, by the name of the task; else there is none.
+        pod_logs: of nodes, by their id.
         wraps: whether the cluster retries every template, as KFP 2.17 ships it.
         before: is called with each request before it is answered.
         stops: whether a run that is cancelled ends.
@@ -57,6 +64,7 @@ class KfpServer:
         self.fault: Fault | None = None
         self.plans: list[list[Look]] = []
         self.logs: dict[str, str] = {}
+        self.pod_logs: dict[str, str] = {}
         self.wraps = True
         self.stops = True
         self.before: Callable[[Request], object] = lambda request: None
@@ -92,6 +100,15 @@ class KfpServer:
     def plan(self, run_id: str, *looks: Look) -> None:
         """From now on the run is so, look by look."""
         self._plans[run_id] = list(looks)
+
+    def keep(self, run: dict[str, Any]) -> str:
+        """A run is as it was recorded."""
+        self.runs[run["run_id"]], self._plans[run["run_id"]] = run, []
+        return str(run["run_id"])
+
+    def pods_of(self, run_id: str) -> dict[str, list[str]]:
+        """Ids of the nodes that do the work of a run, by the names of the tasks."""
+        return self._nodes[run_id].pods
 
     def fire(self, schedule_id: str, *looks: Look) -> str:
         """The clock starts a run of a schedule."""
@@ -202,7 +219,9 @@ class KfpServer:
         run["state"] = look.state
         run["finished_at"] = NOW if look.state in ENDED else NEVER
         if look.parts:
-            nodes = Nodes(f"nas-{run['run_id'][:5]}", run["run_id"], look.parts, self.wraps)
+            nodes = Nodes(
+                f"nas-{run['run_id'][:5]}", run["run_id"], look.parts, self.wraps, look.age_s
+            )
             self._nodes[run["run_id"]] = nodes
             run["run_details"] = {"task_details": nodes.tasks}
 
@@ -225,10 +244,11 @@ class KfpServer:
     def log(self, run_id: str, pod: str) -> str:
         """KFP answers 200 before it has looked; the error follows in the text."""
         nodes = self._nodes.get(run_id)
+        for node, text in self.pod_logs.items():
+            if pod in _pods(node):
+                return text
         for name, ids in nodes.pods.items() if nodes else ():
-            workflow, _, number = ids[-1].rpartition("-")
-            pods = (ids[-1], f"{workflow}-retry-system-container-impl-{number}")
-            if pod in pods and name in self.logs:
+            if pod in _pods(ids[-1]) and name in self.logs:
                 return self.logs[name]
         return json.dumps({"error_message": f"Failed to read logs for run {run_id}"})
 
@@ -281,6 +301,11 @@ class KfpServer:
             "display_name": name,
         }
         return self._add(self.versions, version)
+
+
+def _pods(node: str) -> tuple[str, str]:
+    workflow, _, number = node.rpartition("-")
+    return node, f"{workflow}-retry-system-container-impl-{number}"
 
 
 def _internal(where: str, message: str) -> Refusal:
