@@ -192,12 +192,6 @@ def _print(report: Report, page: Path | None) -> None:
 
 def _rows(inspected: "Inspected") -> list[tuple[Any, ...]]:
     """Name and number of images in each split, of the first classes and of all."""
-    import numpy as np
-
-    raw, indices = inspected.raw, inspected.indices
-    counts = [
-        np.bincount(raw.labels[part], minlength=len(raw.classes))
-        for part in (indices.train, indices.valid, indices.test)
-    ]
-    rows = [(name, *(int(c[k]) for c in counts)) for k, name in enumerate(raw.classes)]
-    return [*rows[:_MOST_CLASSES], ("all", *(int(c.sum()) for c in counts))]
+    counts = inspected.class_counts()
+    rows = list(zip(inspected.raw.classes, *counts.values(), strict=True))
+    return [*rows[:_MOST_CLASSES], ("all", *(sum(column) for column in counts.values()))]

@@ -43,6 +43,15 @@ class Inspected:
     data_sha256: str
     content: Content
 
+    def class_counts(self) -> dict[str, list[int]]:
+        """Return the images of each class, by split."""
+        splits = ("train", "valid", "test")
+        labels, count = self.raw.labels, len(self.raw.classes)
+        return {
+            name: np.bincount(labels[getattr(self.indices, name)], minlength=count).tolist()
+            for name in splits
+        }
+
 
 def inspect(
     config: DataConfig,

@@ -12,6 +12,7 @@ _log = logging.getLogger(__name__)
 TELL_EVERY_S = 10.0
 _THREADS = 8  # more than cores: reading waits for the disk
 _CHUNK = 4096  # files in flight: millions of futures at once would fill the memory
+_BATCH = 16
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -31,10 +32,21 @@ def in_threads(
         chunk: results that are held at most.
         what: how a log calls what is done, of which it tells every ten seconds.
     """
+
+    def several(batch: Sequence[_Item]) -> list[_Result]:
+        return [function(item) for item in batch]
+
     told = time.monotonic()
-    with ThreadPoolExecutor(max(threads, min(_THREADS, 4 * num_cpus()))) as pool:
+    num_threads = max(threads, min(_THREADS, 4 * num_cpus()))
+    # A task costs as much as the header of a small file; a few files make one.
+    size = max(1, min(_BATCH, min(len(items), chunk) // (4 * num_threads)))
+    with ThreadPoolExecutor(num_threads) as pool:
         for start in range(0, len(items), chunk):
-            yield from pool.map(function, items[start : start + chunk])
+            part = items[start : start + chunk]
+            for results in pool.map(
+                several, [part[k : k + size] for k in range(0, len(part), size)]
+            ):
+                yield from results
             if what and time.monotonic() - told > TELL_EVERY_S:
                 told = time.monotonic()
                 _log.info("%s: %s of %s", what, f"{start + chunk:,}", f"{len(items):,}")

@@ -242,10 +242,7 @@ def _describe(
         std=std,
         data_sha256=found.data_sha256,
         split_sha256=split_digest.hexdigest(),
-        class_counts={
-            name: np.bincount(raw.labels[part], minlength=len(raw.classes)).tolist()
-            for name, part in splits.items()
-        },
+        class_counts=found.class_counts(),
         seed=seed,
         streamed=raw.images is None,
         root=None if raw.files is None else raw.files.root,
