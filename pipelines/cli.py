@@ -16,6 +16,7 @@ from pipelines.check_data import check_data
 from pipelines.cluster_commands import status, submit
 from pipelines.diagnose import diagnose
 from pipelines.doctor_command import doctor
+from pipelines.logs_commands import logs
 from pipelines.options import FAILED, STORE, configuration, one_message
 from pipelines.plan import plan
 from pipelines.profile import profile
@@ -162,6 +163,7 @@ main.command()(one_message(plan))
 main.command()(one_message(profile))
 main.command()(submit)
 main.command()(status)
+main.command()(logs)
 main.command()(cancel)
 main.command()(retry)
 schedule.command()(delete)

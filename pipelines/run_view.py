@@ -116,8 +116,10 @@ def _rows(
         names = own | set(each.names) if each.items is not None or not own else own
         for name in sorted(names, key=natural):
             yield name, left.pop(name, None), each.groups
-    for name, task in left.items():
-        yield name, task, ()
+    while left:
+        base = next(iter(left.values())).base  # the iterations of a loop stay together
+        for name in sorted((n for n, task in left.items() if task.base == base), key=natural):
+            yield name, left.pop(name), ()
 
 
 def _view(
