@@ -13,8 +13,8 @@ PAGE = ROOT / "docs" / "modules.md"
 PACKAGES = ("pipelines", "components", "nascore")
 _HEAD = """# Modules
 
-Written by `python scripts/modules.py` from the docstrings; [architecture.md](architecture.md) says how the parts
-belong together. Imports run one way: `pipelines`, `components`, `nascore`.
+Written by `python scripts/modules.py` from the docstrings; [architecture.md](architecture.md) says
+how the parts belong together. Imports run one way: `pipelines`, `components`, `nascore`.
 """
 
 
