@@ -19,7 +19,7 @@ from nascore.data.columns import (
 )
 from nascore.data.file_index import FileIndex
 from nascore.data.files import Entry, Files
-from nascore.data.findings import Findings, finding
+from nascore.data.findings import Finding, Findings, finding
 from nascore.data.listing import Listing
 from nascore.data.raw import few
 from nascore.data.split_names import is_neutral, split_of, split_of_table, words
@@ -66,11 +66,15 @@ def list_by_table(
         InputError: a table that is named cannot be used, or it is unclear which one counts.
     """
     unlabelled: set[str] = set()
+    unused: list[Finding] = []
     if config.labels is not None:
         tables = [_named_table(tree, files, config, config.labels)]
     else:
-        usable = _usable_tables(tree, files, config, findings, unlabelled, has_classes=has_classes)
+        usable = _usable_tables(tree, files, config, unused, unlabelled, has_classes=has_classes)
         tables = _chosen(list(usable), config)
+        # Where nothing else tells the labels, a table that does not is what is wrong.
+        told = findings.warnings if tables or has_classes else findings.problems
+        told.extend(unused)
         agree = has_classes and _agree(tables)
         if (
             agree
@@ -142,14 +146,15 @@ def _usable_tables(
     tree: Tree,
     files: Files,
     config: DataConfig,
-    findings: Findings,
+    unused: list[Finding],
     unlabelled: set[str],
     *,
     has_classes: bool,
 ) -> Iterator[LabelTable]:
-    """Tables that name images and labels; those that name images alone are told.
+    """Tables that name images and labels.
 
     Args:
+        unused: takes what is wrong with those that name images alone, or cannot be read.
         unlabelled: takes the images that a table of test images names without labels (Kaggle).
     """
     images: list[Entry] | None = None
@@ -164,8 +169,7 @@ def _usable_tables(
                 with files.open(entry) as file:
                     table = with_header(read_table(entry.name, file.read()), index.has)
             except (TableError, OSError) as error:
-                message = f"{entry.name} {error}; it is not used"
-                findings.warnings.append(finding(config, "table-not-used", message, [entry.name]))
+                unused.append(_not_used(entry, f"{entry.name} {error}", config))
                 continue
             columns = _columns(table, index, config, has_classes=has_classes)
             stem = entry.name.rpartition("/")[2].rpartition(".")[0]
@@ -174,8 +178,11 @@ def _usable_tables(
             elif columns is not None:
                 if split_of_table(stem) == "test":
                     unlabelled |= index.all_of(table)
-                message = f"{columns}; it is not used"
-                findings.warnings.append(finding(config, "table-not-used", message, [entry.name]))
+                unused.append(_not_used(entry, columns, config))
+
+
+def _not_used(entry: Entry, why: str, config: DataConfig) -> Finding:
+    return finding(config, "table-not-used", f"{why}; it is not used", [entry.name])
 
 
 def _columns(

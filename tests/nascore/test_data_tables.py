@@ -302,6 +302,18 @@ def test_a_table_of_something_else_is_told_and_not_used(tmp_path: Path) -> None:
     assert (told.kind, told.examples) == ("table-not-used", ("sizes.csv",))
 
 
+def test_a_table_that_is_needed_and_cannot_be_used_is_what_is_wrong(images: Path) -> None:
+    text = table([("file", "label"), *zip(FILES, ["käse", "brot"] * 5, strict=True)])
+    (images / "labels.csv").write_bytes(text.encode("latin-1"))
+    told = problems(images)
+    assert told["table-not-used"].message.startswith("labels.csv is not UTF-8")
+    rows = [("file", "size", "price"), *((file, n, n) for n, file in enumerate(FILES, 7))]
+    (images / "labels.csv").write_text(table(rows))
+    assert problems(images)["table-not-used"].message.startswith(
+        "none of the columns of labels.csv is known as that of the labels; set data.label_column to"
+    )
+
+
 def test_several_tables(images: Path) -> None:
     text = table([("file", "label"), *zip(FILES, LABELS, strict=True)])
     for name in ("a.csv", "b.csv"):
