@@ -38,6 +38,29 @@ def _echo(text: str) -> None:
     click.echo(f"warning: {text}", err=True)
 
 
+def refuse_hopeless(
+    config: Config,
+    image: str | None,
+    *,
+    connection: Connection,
+    service_account: str | None,
+    kind: Kind,
+) -> None:
+    """Raise InputError when a run could never work; the arguments are those of `check_before`."""
+    from components.image import IMAGE
+
+    problems = check_before(
+        config,
+        image or IMAGE,
+        connection=connection,
+        namespace=connection.namespace,
+        service_account=service_account,
+        kind=kind,
+    )
+    if problems:
+        raise InputError(problems)
+
+
 def check_before(
     config: Config,
     image: str,
@@ -90,16 +113,21 @@ def check_before(
 
 def offline_problems(config: Config) -> Iterator[Problem]:
     """Yield what no cluster could make right."""
-    from nascore.data.sources import misnamed
-
-    message = misnamed(config.data.source)
-    if message:
-        yield Problem("data.source", config.data.source, message)
+    yield from source_problems(config)
     yield from _storage_problems(config)
     host = urlsplit(config.tracking.uri).hostname
     if host in _HERE:
         message = "a pod finds itself there; give the name of the service, such as nas-mlflow:5000"
         yield Problem("tracking.uri", config.tracking.uri, message)
+
+
+def source_problems(config: Config) -> Iterator[Problem]:
+    """Yield what is wrong with the name of the data."""
+    from nascore.data.sources import misnamed
+
+    message = misnamed(config.data.source)
+    if message:
+        yield Problem("data.source", config.data.source, message)
 
 
 def _storage_problems(config: Config) -> Iterator[Problem]:

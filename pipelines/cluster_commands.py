@@ -11,7 +11,7 @@ import click
 
 from nascore.errors import InputError, Problem, collecting
 from pipelines.cluster_options import Find, as_json, on_cluster
-from pipelines.events import KINDS
+from pipelines.events import KINDS, Kind
 from pipelines.options import configuration
 
 if TYPE_CHECKING:
@@ -67,6 +67,9 @@ retries_option = click.option(
 account_option = click.option(
     "--service-account", metavar="NAME", help="Kubernetes account of the pods [KFP's]."
 )
+no_check_option = click.option(
+    "--no-check", is_flag=True, help="Do not look whether the run could work on the cluster."
+)
 
 
 def prepare(
@@ -79,6 +82,7 @@ def prepare(
     """The checked configuration, or None with what is wrong in `problems`."""
     from components.image import IMAGE
     from components.tracking.stores import sqlite_path
+    from pipelines.before_submit import source_problems
     from pipelines.compiling import check_cluster, check_image
     from pipelines.config import resolve
 
@@ -87,6 +91,7 @@ def prepare(
         check_image(image or IMAGE)
     with collecting(problems):
         resolved = resolve(config, preset, settings)
+        problems += source_problems(resolved)
         check_cluster(resolved)
         if sqlite_path(resolved.tracking.uri) is not None:
             click.echo(
@@ -127,6 +132,7 @@ def source(
 @click.option("--run-name", metavar="NAME", help="Name of the run [kind, method and time].")
 @click.option("--pipeline", metavar="NAME", help="Also upload it as a new version of this one.")
 @account_option
+@no_check_option
 @wait_option
 @retries_option
 @poll_option
@@ -137,12 +143,13 @@ def submit(
     config: Path | None,
     preset: str | None,
     settings: tuple[str, ...],
-    kind: str,
+    kind: Kind,
     image: str | None,
     experiment: str | None,
     run_name: str | None,
     pipeline: str | None,
     service_account: str | None,
+    no_check: bool,
     is_waiting: bool,
     retries: int,
     poll_s: float,
@@ -152,6 +159,7 @@ def submit(
 
     With --wait the exit status is 0 when the run, or a retry of it, succeeds and 1 when it fails.
     What was wrong input, too little memory, a crash or a cancel is not retried. Nothing is cached.
+    A run that could never work is refused, as far as the cluster shows it (nas doctor --cluster).
     """
     from components.config import dumps
 
@@ -162,8 +170,13 @@ def submit(
     resolved = prepare(config, preset, settings, image, problems)
     if problems or resolved is None or connection is None:
         raise InputError(problems)
+    from pipelines.before_submit import refuse_hopeless
     from pipelines.cluster import Cluster
 
+    if not no_check:
+        refuse_hopeless(
+            resolved, image, connection=connection, service_account=service_account, kind=kind
+        )
     cluster = Cluster(connection)
     body: dict[str, Any] = {
         "display_name": run_name or f"{kind} {resolved.method} {datetime.now(UTC):%Y-%m-%d %H:%M}",

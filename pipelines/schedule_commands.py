@@ -16,11 +16,13 @@ from pipelines.cluster_commands import (
     experiment_option,
     image_option,
     kind_option,
+    no_check_option,
     plugins,
     prepare,
     source,
 )
 from pipelines.cluster_options import Find, as_json, on_cluster
+from pipelines.events import Kind
 from pipelines.options import configuration
 from pipelines.schedule_view import describe, find_one, last_runs, say_times
 
@@ -57,6 +59,7 @@ def schedule() -> None:
 @image_option
 @experiment_option
 @account_option
+@no_check_option
 @as_json
 @on_cluster
 def create(
@@ -69,10 +72,11 @@ def create(
     is_pinned: bool,
     pipeline: str | None,
     paused: bool,
-    kind: str,
+    kind: Kind,
     image: str | None,
     experiment: str | None,
     service_account: str | None,
+    no_check: bool,
     as_json: bool,
 ) -> None:
     """Make a schedule: one run at a time, nothing cached, and no run for a time that was missed.
@@ -80,6 +84,7 @@ def create(
     With --latest the configuration is the one that the version was compiled with; --set lays
     settings over it.
     """
+    from pipelines.before_submit import refuse_hopeless
     from pipelines.cluster import Cluster
 
     problems: list[Problem] = []
@@ -95,6 +100,10 @@ def create(
     if problems or connection is None:
         raise InputError(problems)
     say_times(expression, as_json=as_json)
+    if resolved is not None and not no_check:
+        refuse_hopeless(
+            resolved, image, connection=connection, service_account=service_account, kind=kind
+        )
     cluster = Cluster(connection)
     _check_free(cluster, name)
     body: dict[str, Any] = {

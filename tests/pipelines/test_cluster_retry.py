@@ -119,7 +119,8 @@ def test_what_is_done_again_without_a_place_for_the_state_is_told(kfp: KfpServer
     assert result.exit_code == 0
     assert "cluster.state is not set" in result.stdout
     assert "study" not in result.stdout.splitlines()[0]
-    run_id = done(*SEARCH, "--set=search.storage=env:NAS_STUDY_URL")["run_id"]
+    study = ("--set=search.storage=env:NAS_STUDY_URL", "--set=cluster.secrets.NAS_STUDY_URL=s/url")
+    run_id = done(*SEARCH, *study)["run_id"]
     kfp.plan(run_id, FAILED)
     result = nas("retry", run_id, "--json")
     assert "done again; the study in the database goes on" in result.stderr
