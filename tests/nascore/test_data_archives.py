@@ -244,3 +244,32 @@ def test_an_archive_that_changes_while_it_is_read(tree: Path, tmp_path: Path) ->
     train = load(tmp_path / "out", torch.device("cpu")).train
     with pytest.raises(InputError, match="has changed since it was listed"):
         list(train.pixel_batches(4))
+
+
+class Bucket:
+    """A remote place that has one archive; `nascore.data.files.Remote`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def file(self, uri: str) -> Path:
+        assert uri == "s3://bucket/photos.zip"
+        return self._path
+
+    def folder(self, uri: str) -> Any:
+        raise AssertionError("an archive is one object")
+
+
+@pytest.mark.parametrize("memory_limit_mb", [1, 4096])
+def test_an_archive_in_s3(tree: Path, tmp_path: Path, memory_limit_mb: int) -> None:
+    settings = {"image_size": 256, "memory_limit_mb": memory_limit_mb}
+    pack(tree, tmp_path / "file.zip").rename(tmp_path / "file.npz")  # the name of any copy
+    remote = Bucket(tmp_path / "file.npz")
+    config = DataConfig(source="imagefolder:s3://bucket/photos.zip", **settings)
+    there = prepare(config, 0, tmp_path / "there", remote=remote)
+    here = prepared(tree, tmp_path / "here", **settings)
+    assert there.data_sha256 == here.data_sha256
+    one = load(tmp_path / "here", torch.device("cpu")).train
+    other = load(tmp_path / "there", torch.device("cpu"), remote).train
+    for expected, found in zip(one.pixel_batches(4), other.pixel_batches(4), strict=True):
+        assert torch.equal(expected, found)

@@ -141,3 +141,37 @@ def test_it_starts_fast_and_writes_its_page_where_it_is_called(tree: Path, tmp_p
     assert (done.returncode, done.stderr) == (0, "")
     assert "Nothing is wrong.\nSample images of each class: check-data.html" in done.stdout
     assert (tmp_path / "check-data.html").exists()
+
+
+def test_the_first_step_reports_the_same(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from components.config import dumps, parse
+    from components.steps import prepare_data
+
+    shutil.copy(tree / "train/ant/0.png", tree / "test/ant/copy.png")
+    (tree / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "spool").mkdir()
+    monkeypatch.setenv("NAS_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("NAS_SPOOL_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("NAS_PROGRESS_FILE", str(tmp_path / "progress.jsonl"))
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    settings = {
+        "data": {"source": f"imagefolder:{tree}"},
+        "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db"},
+        "search": {"child": {"crop_padding": 0}},
+        "train": {"epochs": 1, "crop_padding": 0},
+    }
+    prepare_data.run(
+        config=dumps(parse(settings)),
+        overrides="",
+        job_name="",
+        searches=True,
+        resolved_config=tmp_path / "config.json",
+        dataset=tmp_path / "dataset",
+    )
+    warnings = json.loads((tmp_path / "dataset" / "dataset.json").read_text())["warnings"]
+    assert [one["kind"] for one in warnings] == ["skipped-files", "duplicate-across-splits"]
+    lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    notes = [line["text"] for line in lines if line["event"] == "note"]
+    assert notes == [f"data: {one['message']}" for one in warnings]
