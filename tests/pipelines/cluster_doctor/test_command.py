@@ -118,6 +118,9 @@ def test_where_the_namespace_is_taken_from(
     api.raw[HEALTH]["multi_user"] = True
     api.kubeconfig(tmp_path / "kubeconfig", namespace=NAMESPACE)
     assert seen() == NAMESPACE
+    api.raw[HEALTH]["multi_user"] = False
+    assert seen() == "kubeflow", "whatever the kubeconfig says"
+    api.raw[HEALTH]["multi_user"] = True
     monkeypatch.setenv("NAS_KFP_NAMESPACE", "team-x")
     assert seen() == "there is no namespace team-x"
 
