@@ -22,7 +22,11 @@ from pipelines.run_status import Status, link, status_of
 from pipelines.run_text import after_table, lines_of
 from pipelines.tracked_runs import Closing
 
-_ENDS = {"failed": "has failed.", "cancelled": "has been cancelled."}
+_ENDS = {
+    "failed": "has failed.",
+    "cancelled": "has been cancelled.",
+    "running": "has not ended.",
+}
 _Answer = TypeVar("_Answer")
 
 

@@ -185,18 +185,18 @@ def _waiting(task: Task, listed: Sequence[Node], names: Mapping[str, str]) -> Ta
     """Add since when the pod of a task waits; nothing where it might be that of another."""
     if task.state not in _WORKING:
         return task
+    leaves = [node for node in listed if not children_of(node)]
     if task.place.endswith(DRIVER):
-        own = [node for node in listed if without_tries(shown_name(node)) == task.base]
+        own = [node for node in leaves if without_tries(shown_name(node)) == task.base]
         waiting = [node for node in own if node.get("state") == "PENDING"]
     else:
         executors = _executors(task.place, names)
         last = executors[-1].rpartition(".")[2] if executors else "executor"
         waiting = [
             node
-            for node in listed
+            for node in leaves
             if shown_name(node) == last
             and node.get("state") == "PENDING"
-            and not children_of(node)
             and start_of(node) >= task.start
         ]
     return replace(task, waits_since=start_of(waiting[0])) if len(waiting) == 1 else task

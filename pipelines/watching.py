@@ -45,7 +45,8 @@ class Watch:
         self._origin = self._origin or known_origin(self._cluster, run)
         listed = read(run)
         tasks = task_views(run, listed, planned(self._origin.pipeline), now=now)
-        if now - self._asked > _SIGNS_EVERY or listed.changed != self._changed:
+        is_news = listed.changed != self._changed or is_ended(run)
+        if is_news or now - self._asked > _SIGNS_EVERY:
             self._signs = look_for_signs(self._cluster, run, listed, tasks, self._origin, now)
             self._asked, self._changed = now, listed.changed
         if not is_ended(run) and state_of(run) == "CANCELING":
@@ -57,8 +58,8 @@ class Watch:
             self._note(text, f"{name:<24} {text}", now)
         for task in with_signs(tasks, self._signs):
             shown = change(task)
-            is_news = task.state not in ("pending", "not-reached")
-            if is_news and self._said.get(task.name) != shown:
+            has_begun = task.state not in ("pending", "not-reached")
+            if has_begun and self._said.get(task.name) != shown:
                 self._said[task.name] = shown
                 self._say(f"{now:%H:%M:%S}  {task.name:<24} {shown}")
         is_lost = self._signs.is_lost and not is_ended(run)

@@ -13,6 +13,7 @@ import pytest
 from kfp_commands import IMAGE, QUICK, SCHEDULE, SEARCH, done, nas, refused
 from kfp_nodes import Step
 from kfp_server import KfpServer, Look
+from kfp_tracked import Tracked
 from mlflow_server import MlflowServer
 
 from components.ending import End
@@ -20,42 +21,6 @@ from components.ending import End
 RUNNING = Look("RUNNING", (Step("prepare-data"), Step("search", "RUNNING")))
 SUCCEEDED = Look("SUCCEEDED", (Step("prepare-data"), Step("search")))
 FAILED = Look("FAILED", (Step("prepare-data"), Step("search", "FAILED")))
-EXPERIMENT = "nas"
-
-
-class Tracked:
-    """Runs in MLflow as steps leave them, and what has become of them."""
-
-    def __init__(self, server: MlflowServer) -> None:
-        self._server = server
-        self.uri = server.uri
-        path = "/api/2.0/mlflow/experiments/create"
-        self._experiment = server.ask("POST", path, {"name": EXPERIMENT})["experiment_id"]
-
-    def begin(self, key: str) -> str:
-        """A run that is RUNNING; its id."""
-        body = {
-            "experiment_id": self._experiment,
-            "start_time": int(time.time() * 1000),
-            "tags": [{"key": "nas.run_key", "value": key}],
-        }
-        made = self._server.ask("POST", "/api/2.0/mlflow/runs/create", body)
-        return str(made["run"]["info"]["run_id"])
-
-    def begin_all(self, run_id: str) -> list[str]:
-        """The pipeline's, a step's and a child's of a run on the cluster."""
-        key = run_id.replace("-", "")
-        return [self.begin(each) for each in (key, f"{key}.search", f"{key}.search.child-1")]
-
-    def tag(self, run_id: str, key: str, value: str) -> None:
-        body = {"run_id": run_id, "key": key, "value": value}
-        self._server.ask("POST", "/api/2.0/mlflow/runs/set-tag", body)
-
-    def end_of(self, run_id: str) -> tuple[str, str | None, str | None]:
-        """Status, reason and kind."""
-        run = self._server.ask("GET", f"/api/2.0/mlflow/runs/get?run_id={run_id}")["run"]
-        tags = {tag["key"]: tag["value"] for tag in run["data"].get("tags", [])}
-        return run["info"]["status"], tags.get("nas.end_reason"), tags.get("nas.end_kind")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +32,8 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracked]:
 
 
 def submitted(kfp: KfpServer, mlflow: Tracked, look: Look = RUNNING, *settings: str) -> str:
-    run_id = str(done(*SEARCH, f"--set=tracking.uri={mlflow.uri}", *settings)["run_id"])
+    tracked = (f"--set=tracking.uri={mlflow.uri}", "--no-check")
+    run_id = str(done(*SEARCH, *tracked, *settings)["run_id"])
     kfp.plan(run_id, look)
     return run_id
 
@@ -133,7 +99,7 @@ def test_a_run_that_was_faster_than_the_cancel(kfp: KfpServer, mlflow: Tracked) 
 def test_a_run_that_was_deleted_with_its_schedule_can_be_closed(
     kfp: KfpServer, mlflow: Tracked
 ) -> None:
-    schedule_id = done(*SCHEDULE, f"--set=tracking.uri={mlflow.uri}")["schedule_id"]
+    schedule_id = done(*SCHEDULE, "--no-check", f"--set=tracking.uri={mlflow.uri}")["schedule_id"]
     run_id = kfp.fire(schedule_id, RUNNING)
     opened = mlflow.begin_all(run_id)
     kfp.collect(run_id)
@@ -219,7 +185,7 @@ def test_a_wait_closes_at_its_end_and_not_between_retries(kfp: KfpServer, mlflow
 
     kfp.before = watch
     tracked = f"--set=tracking.uri={mlflow.uri}"
-    result = nas(*SEARCH, tracked, "--wait", "--retries=1", QUICK)
+    result = nas(*SEARCH, "--no-check", tracked, "--wait", "--retries=1", QUICK)
     assert result.exit_code == 1
     assert seen == ["RUNNING"]
     assert mlflow.end_of(opened[0])[0] == "FAILED"

@@ -135,6 +135,8 @@ class Nodes:
 
     def _part(self, name: str, part: Part, following: list[str]) -> list[str]:
         if isinstance(part, Step):
+            if part.driver == "PENDING":
+                return self._pod(f"{name}-driver", "PENDING", [])
             if part.driver == "FAILED":
                 self._add(name, "", following)
                 return self._pod(f"{name}-driver", "FAILED", [name])
