@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +173,7 @@ def submit(
         raise InputError(problems)
     from pipelines.before_submit import refuse_hopeless
     from pipelines.cluster import Cluster
+    from pipelines.starting import start_run
 
     if not no_check:
         refuse_hopeless(
@@ -187,7 +189,7 @@ def submit(
     }
     if service_account is not None:
         body["service_account"] = service_account
-    run = cluster.create_run(body)
+    run = start_run(cluster, body, partial(click.echo, err=True))
     started(
         cluster,
         run,

@@ -8,6 +8,7 @@ from nascore.redaction import redact
 from pipelines.connection import COOKIE, TOKEN, Connection
 
 BUSY = 429
+_OF_GATEWAYS = (502, 503, 504)  # the server behind may be working still
 _SHOWN = 300
 # The API wraps what is wrong with a request into an internal error, and answers 500 (KFP 2.17); the
 # kinds of error keep their names in the text, in two spellings.
@@ -31,6 +32,7 @@ class ClusterError(Exception):
         exit_status: 2 when another input can help, 1 when the server must.
         is_transient: whether the same request may succeed later.
         may_be_done: whether the server may have done what it was asked for all the same.
+        is_answered: whether that would have been done by now.
         is_missing: whether the server has no such thing.
     """
 
@@ -41,12 +43,14 @@ class ClusterError(Exception):
         exit_status: int = 1,
         is_transient: bool = False,
         may_be_done: bool = False,
+        is_answered: bool = False,
         is_missing: bool = False,
     ) -> None:
         super().__init__(message)
         self.exit_status = exit_status
         self.is_transient = is_transient
         self.may_be_done = may_be_done
+        self.is_answered = is_answered
         self.is_missing = is_missing
 
 
@@ -84,7 +88,12 @@ def refused(connection: Connection, status: int, body: str) -> ClusterError:
     if status == BUSY or status >= 500:
         what = "is too busy, at every try" if status == BUSY else "fails"
         message = f"{host} {what} ({status}): {told}; try again later"
-        return ClusterError(message, is_transient=True, may_be_done=status != BUSY)
+        return ClusterError(
+            message,
+            is_transient=True,
+            may_be_done=status != BUSY,
+            is_answered=status not in _OF_GATEWAYS,
+        )
     if status == 404 and reason == _NO_SUCH_CALL:
         message = (
             f"{host} has no such call (404): it is no Kubeflow Pipelines 2.17 or later, or --host "

@@ -20,6 +20,7 @@ from pipelines.run_origin import origin_of
 from pipelines.run_state import is_ended
 from pipelines.run_status import Status, link, status_of
 from pipelines.run_text import after_table, lines_of
+from pipelines.starting import start_run
 from pipelines.tracked_runs import Closing
 
 _ENDS = {
@@ -90,7 +91,9 @@ class Following:
         def once() -> Thing:
             origin = origin_of(self.cluster, run)
             chain = chain_of(self.cluster, run, origin.first)
-            return chain.going_on() or self.cluster.create_run(request(run, origin, chain))
+            return chain.going_on() or start_run(
+                self.cluster, request(run, origin, chain), self.say
+            )
 
         self.say(f"The run {run['run_id']} has failed ({deciding(found)}).")
         again = self._patiently(once)

@@ -41,6 +41,7 @@ def retry(
     from pipelines.cluster import Cluster
     from pipelines.run_end import failures
     from pipelines.run_origin import origin_of
+    from pipelines.starting import start_run
 
     problems = retries_problems(retries, is_waiting=is_waiting)
     if problems:
@@ -56,7 +57,7 @@ def retry(
     lost = retrying.losses(origin)
     if lost:
         say(lost)
-    again = cluster.create_run(retrying.request(run, origin, chain))
+    again = start_run(cluster, retrying.request(run, origin, chain), partial(click.echo, err=True))
     started(
         cluster,
         again,

@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,7 @@ def create(
     """
     from pipelines.before_submit import refuse_hopeless
     from pipelines.cluster import Cluster
+    from pipelines.starting import make_schedule
 
     problems: list[Problem] = []
     connection = resolved = None
@@ -120,7 +122,7 @@ def create(
         body |= _pinned(cluster, resolved, kind=kind, image=image, pipeline=pipeline)
     if service_account is not None:
         body["service_account"] = service_account
-    made = cluster.create_schedule(body)
+    made = make_schedule(cluster, body, partial(click.echo, err=True))
     if as_json:
         click.echo(json.dumps(describe({**body, **made}, {})))
     else:

@@ -191,7 +191,7 @@ class KfpServer:
             raise _internal("its manifest", "InvalidInputError: unknown template format")
 
     def _start(self, body: dict[str, Any]) -> dict[str, Any]:
-        now = datetime.fromisoformat(NOW) + timedelta(seconds=len(self.runs))
+        now = datetime.now(UTC) + timedelta(seconds=len(self.runs))  # no two at once
         created = f"{now:%Y-%m-%dT%H:%M:%SZ}"
         run = {
             "run_id": _id(),
