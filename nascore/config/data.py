@@ -51,7 +51,7 @@ class DataConfig(Section):
     )
     """Colour behind transparent pixels: white, black, grey or #rrggbb."""
     axes: Literal["NHWC", "NCHW"] | None = None
-    """Order of the axes of arrays, where their shape does not tell it."""
+    """Order of the axes of arrays, where their shape is ambiguous."""
     allow_skipped: bool = False
     """Leave out files that cannot be read as images, and images without a label, even where they
     are more than 1 % of a class."""

@@ -4,8 +4,11 @@ Where a member lies is kept in the version of its entry, so that any process can
 archive's path alone: a million members need no table of contents in each worker.
 """
 
+import bz2
 import errno
+import gzip
 import io
+import lzma
 import os
 import tarfile
 import tempfile
@@ -14,7 +17,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from nascore.config import DataConfig
 from nascore.data.archive_members import (
@@ -31,6 +34,9 @@ from nascore.errors import InputError, Problem
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _OTHER_ENDINGS = (".7z", ".rar", ".tar.zst")
+_COMPRESSIONS: dict[bytes, Any] = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ": lzma}
+_BLOCK = 2**20
+_MOST_FILLING = 64 * 2**20  # bytes behind the end of an archive that are still looked at
 _MOST_COMPRESSED = 20  # images are compressed already
 # What zipfile, tarfile and the decompressors raise on archives that are damaged.
 _DAMAGED = (
@@ -41,6 +47,7 @@ _DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
+    lzma.LZMAError,
 )
 
 
@@ -119,12 +126,29 @@ class ArchiveFiles:
                 reason = error
         self.is_compressed_whole = True
         members.limit = self._config.max_unpacked_mb * 2**20
-        try:
-            with tarfile.open(self._path, mode="r|*", tarinfo=Header) as archive:
+        with _decompressed(self._path, reason) as content:
+            with tarfile.open(fileobj=content, mode="r|", tarinfo=Header) as archive:
                 self._unpacked = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as this is)
                 yield from tar_unpack(archive, self._unpacked, self._config)
-        except tarfile.ReadError:
-            raise reason from None
+            _read_to_end(content)
+
+
+def _decompressed(path: Path, reason: tarfile.ReadError) -> BinaryIO:
+    """The content of a compressed tar, by its first bytes."""
+    with open(path, "rb") as file:
+        start = file.read(6)
+    for signature, module in _COMPRESSIONS.items():
+        if start.startswith(signature):
+            opened: BinaryIO = module.open(path, "rb")
+            return opened
+    raise reason
+
+
+def _read_to_end(content: BinaryIO) -> None:
+    """Checksums stand at the end of a compressed file; tarfile does not read as far."""
+    for _ in range(_MOST_FILLING // _BLOCK):
+        if not content.read(_BLOCK):
+            return
 
 
 class _Members:

@@ -70,7 +70,7 @@ def load_npz(path: Path, config: DataConfig) -> tuple[Arrays, list[Problem]]:
 
 
 def load_npy(path: Path, config: DataConfig) -> tuple[Arrays, list[Problem]]:
-    """Arrays of a folder of .npy files, or one file with those beside it that belong to it."""
+    """Arrays of a folder of .npy files, or of one file and of its siblings."""
     folder = path if path.is_dir() else path.parent
     files = {file.stem: file for file in sorted(folder.glob("*.npy"))}
     if not path.is_dir():
@@ -169,7 +169,7 @@ def canonical(name: str) -> str | None:
 def _wanted(stored: Iterable[str], config: DataConfig) -> dict[str, str]:
     """Names that we know, and under which each is stored.
 
-    Other names than our own are taken where images and labels are told by them.
+    Other names than our own are taken where images and labels are recognised by them.
     """
     stored = list(stored)
     own = [f"{axis}_{split}" for split in SPLITS for axis in "xy"]

@@ -154,8 +154,8 @@ def _scale_of_floats(
         )
         problems.append(problem(config, message, "float-range"))
         return 1.0
-    told, scale = ("multiplied by 255", 255.0) if high <= 1 else ("rounded", 1.0)
-    message = f"{names} hold {dtype} in {low:g}..{high:g}; they were {told} to 0..255"
+    done, scale = ("multiplied by 255", 255.0) if high <= 1 else ("rounded", 1.0)
+    message = f"{names} hold {dtype} in {low:g}..{high:g}; they were {done} to 0..255"
     findings.warnings.append(finding(config, "float-range", message))
     return scale
 

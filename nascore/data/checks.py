@@ -96,12 +96,12 @@ def _check_copies(
         if is_conflict:
             first = places[0]
             other = next(p for p in places if raw.labels[p] != raw.labels[first])
-            told = (f"{raw.name_of(int(p))} ({raw.classes[raw.labels[p]]})" for p in (first, other))
-            conflicts.add(" and ".join(told))
+            pair = (f"{raw.name_of(int(p))} ({raw.classes[raw.labels[p]]})" for p in (first, other))
+            conflicts.add(" and ".join(pair))
         if len(splits) > 1:
             first_of = [int(places[part[places] == number][0]) for number in splits[:2]]
-            told = (f"{raw.name_of(p)} ({SPLITS[part[p]]})" for p in first_of)
-            across.add(" and ".join(told))
+            pair = (f"{raw.name_of(p)} ({SPLITS[part[p]]})" for p in first_of)
+            across.add(" and ".join(pair))
         elif not is_conflict:
             within.add(" and ".join(names))
             num_copies += len(places) - 1

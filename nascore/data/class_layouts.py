@@ -1,4 +1,4 @@
-"""How the folders of an image data set tell its classes, where each split has classes of its own.
+"""How the folders of an image data set name its classes, where each split has classes of its own.
 
 | in the folder | splits |
 | --- | --- |
@@ -26,7 +26,7 @@ from nascore.data.listing import (
     Listing,
     check_class_names,
     check_names,
-    tell_left_out,
+    report_left_out,
     without_images,
 )
 from nascore.data.raw import few, problem, shortened
@@ -69,7 +69,7 @@ def list_by_class(files: Files, config: DataConfig, findings: Findings) -> Listi
         listing = list_layout(tree, layout, config, findings)
         return Listing(listing.entries, listing.labels, listing.classes)
     by_class = {folder.path[:-1]: [folder] for folder in tree.root.walk() if folder.left_out}
-    tell_left_out(tree, by_class, config, findings)
+    report_left_out(tree, by_class, config, findings)
     return listing
 
 
@@ -87,7 +87,7 @@ def _base(tree: Tree) -> Folder:
 
 
 def _split_tables(folder: Folder) -> dict[str, Entry]:
-    """Which table beside the images is that of which split."""
+    """Which table next to the images is that of which split."""
     names = {entry.name.rpartition("/")[2]: entry for entry in folder.tables}
     found = {}
     for split in SPLITS:
@@ -100,16 +100,16 @@ def _split_tables(folder: Folder) -> dict[str, Entry]:
 def _by_parts(
     base: Folder, parts: Mapping[str, Folder], config: DataConfig, findings: Findings
 ) -> Listing:
-    told = {split: part.path for split, part in parts.items()}
+    shown = {split: part.path for split, part in parts.items()}
     others = sorted(base.folders.keys() - {part.name for part in parts.values()})
     if others:
-        message = f"has folders beside {few(told.values())}: {few(others)}; move them away"
+        message = f"has folders beside {few(shown.values())}: {few(others)}; move them away"
         findings.problems.append(problem(config, message, "layout"))
     members = {
         split: {name: folder.all_images() for name, folder in sorted(part.folders.items())}
         for split, part in parts.items()
     }
-    return _published(members, told, config, findings)
+    return _published(members, shown, config, findings)
 
 
 def _by_groups(base: Folder, config: DataConfig, findings: Findings) -> Listing:
@@ -140,11 +140,11 @@ def _by_tables(
     config: DataConfig,
     findings: Findings,
 ) -> Listing:
-    told = {split: entry.name.rpartition("/")[2] for split, entry in tables.items()}
+    shown = {split: entry.name.rpartition("/")[2] for split, entry in tables.items()}
     missing = [f"{_VALID[0] if s == 'valid' else s}.csv" for s in SPLITS if s not in tables]
     if missing:
         message = (
-            f"has {few(told.values())} and no {few(missing)}; class splits of its own are three "
+            f"has {few(shown.values())} and no {few(missing)}; class splits of its own are three "
             "tables: add what is missing, or move the others away"
         )
         raise InputError([problem(config, message, "layout")])
@@ -155,8 +155,8 @@ def _by_tables(
     members = {}
     for split, entry in tables.items():
         rows = _read(files, entry, findings.problems, config)
-        members[split] = _members(base, rows, told[split], by_name, findings.problems, config)
-    return _published(members, told, config, findings)
+        members[split] = _members(base, rows, shown[split], by_name, findings.problems, config)
+    return _published(members, shown, config, findings)
 
 
 def _read(
@@ -205,25 +205,25 @@ def _members(
 
 def _published(
     members: Mapping[str, _Members],
-    told: Mapping[str, str],
+    shown: Mapping[str, str],
     config: DataConfig,
     findings: Findings,
 ) -> Listing:
     """
     Args:
         members: by split.
-        told: what a message calls each split.
+        shown: what a message calls each split.
     """
     shared: list[Problem] = []
     for first, second in combinations(SPLITS, 2):
         both = sorted(set(members[first]) & set(members[second]))
         if both:
             message = (
-                f"{told[first]} and {told[second]} share {len(both)} classes: {few(both)}; a class "
-                "belongs to one split alone"
+                f"{shown[first]} and {shown[second]} share {len(both)} classes: {few(both)}; a "
+                "class belongs to one split alone"
             )
             shared.append(problem(config, message, "shared-class"))
-    empty = [told[split] for split in SPLITS if not members[split]]
+    empty = [shown[split] for split in SPLITS if not members[split]]
     if empty:
         message = f"{few(empty)} names no class; each split needs some"
         shared.append(problem(config, message, "empty-split"))

@@ -53,17 +53,17 @@ def decode_all(
             that cannot be decoded are marked.
     """
     images = np.zeros((len(entries), target.size, target.size, target.channels), np.uint8)
-    told = _Told(config)
+    tallies = _Tallies(config)
     places = np.flatnonzero(readable).tolist()
     for place, found in zip(
         places, _decoded(files, [entries[p] for p in places], target), strict=True
     ):
-        told.add(entries[place], found)
+        tallies.add(entries[place], found)
         if found.pixels is None:
             readable[place] = False
         else:
             images[place] = found.pixels
-    told.tell(findings)
+    tallies.report(findings)
     return images
 
 
@@ -95,19 +95,19 @@ def scan(raw: Raw, *, counted: NDArray[np.int64], config: DataConfig, findings: 
     target = raw.pixel_format(config)
     is_counted = np.zeros(len(raw.entries), bool)
     is_counted[counted] = True
-    told = _Told(config)
+    tallies = _Tallies(config)
     digest = hashlib.sha256(str((len(raw.entries), raw.size, raw.size, raw.channels)).encode())
     builder = ContentBuilder(len(raw.entries))
     histogram = np.zeros((raw.channels, 256), np.int64)
     for place, found in enumerate(_decoded(raw.files, raw.entries, target)):
-        told.add(raw.entries[place], found)
+        tallies.add(raw.entries[place], found)
         if found.pixels is None:
             continue
         builder.add(place, found.pixels[None])
         digest.update(found.pixels.data)
         if is_counted[place]:
             histogram += count_values(found.pixels)
-    told.tell(findings)
+    tallies.report(findings)
     return Scan(histogram, digest, builder.result())
 
 
@@ -137,7 +137,7 @@ def _decoded(files: Files, entries: Sequence[Entry], target: PixelFormat) -> Ite
     )
 
 
-class _Told:
+class _Tallies:
     """Damaged files and conversions, counted."""
 
     def __init__(self, config: DataConfig) -> None:
@@ -153,7 +153,7 @@ class _Told:
             self._conversions.setdefault(kind, Tally()).add(entry.name)
         self._peak = max(self._peak, found.peak or 0)
 
-    def tell(self, findings: Findings) -> None:
+    def report(self, findings: Findings) -> None:
         if self._faults.count:
             findings.problems.append(unreadable(self._faults, self._config))
         for kind, text in CONVERSIONS.items():

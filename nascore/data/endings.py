@@ -19,7 +19,7 @@ _TOOL_FOLDERS = frozenset(
     {"__macosx", "@eadir", "__pycache__", "$recycle.bin", "system volume information"}
 )
 _TOOL_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "_success", "icon\r"})
-# Descriptions and annotations that lie beside images; no image is left out with them.
+# Descriptions and annotations that lie next to images; no image is left out with them.
 _TEXTS = frozenset(
     {
         *(".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".xml", ".yaml"),
@@ -44,7 +44,7 @@ def formats() -> tuple[str, ...]:
 
 @cache
 def signed_formats() -> tuple[str, ...]:
-    """Formats whose files can be told from any other by their first bytes."""
+    """Formats whose files can be distinguished from any other by their first bytes."""
     return tuple(name for name in formats() if name in _SIGNED)
 
 

@@ -104,7 +104,7 @@ def changed(name: str) -> Finding:
 
 
 def size_of(entry: Entry) -> int | None:
-    """Bytes of a file, where its version tells them."""
+    """Bytes of a file, where its version has them."""
     size = entry.version.partition("-")[0]
     return int(size) if size.isdigit() else None
 

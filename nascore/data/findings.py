@@ -68,7 +68,7 @@ class Findings:
     warnings: list[Finding] = field(default_factory=list)
 
     def checkpoint(self) -> None:
-        """Raise InputError with all problems so far, unless reading goes on in spite of them."""
+        """Raise InputError with all problems so far, unless reading continues in spite of them."""
         if not self.lenient:
             self.refuse()
 
@@ -98,8 +98,8 @@ def finding(
     """
     names = tuple(map(printable, examples))
     count = count if count is not None else max(len(names), 1)
-    told = names if shown is None else tuple(map(printable, shown))
-    text = message.replace("{examples}", and_others(told, count)).replace("{count}", f"{count:,}")
+    texts = names if shown is None else tuple(map(printable, shown))
+    text = message.replace("{examples}", and_others(texts, count)).replace("{count}", f"{count:,}")
     return Finding(KEY, config.source, text, kind, count, names[:NUM_EXAMPLES])
 
 

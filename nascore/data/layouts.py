@@ -1,4 +1,4 @@
-"""Image data sets whose splits all have the same classes: told by folders, or by tables."""
+"""Image data sets whose splits all have the same classes: by folders, or by tables."""
 
 from nascore.config import FOLDERS, DataConfig
 from nascore.data.classes import SPLITS
@@ -8,8 +8,8 @@ from nascore.data.listing import (
     Listing,
     check_class_names,
     check_names,
-    tell_left_out,
-    tell_unlabelled,
+    report_left_out,
+    report_unlabelled,
     without_images,
 )
 from nascore.data.raw import few
@@ -40,7 +40,7 @@ def list_by_image(files: Files, config: DataConfig, findings: Findings) -> Listi
 
 
 def _is_clear(layout: Layout | Finding) -> bool:
-    """Whether the folders tell at least two classes."""
+    """Whether the folders name at least two classes."""
     if isinstance(layout, Finding):
         return False
     return len({name for part in layout.parts.values() for name in part.folders}) > 1
@@ -69,10 +69,10 @@ def list_layout(tree: Tree, layout: Layout, config: DataConfig, findings: Findin
     findings.problems = check_names(entries, findings.problems, config)
     findings.problems += check_class_names(names, config)
     _check_known(layout, config, findings)
-    tell_left_out(tree, by_class, config, findings)
+    report_left_out(tree, by_class, config, findings)
     loose = [entry.name for entry in layout.loose]
     why = "they lie in no class folder"
-    tell_unlabelled(loose, len(entries), config, findings, why=why)
+    report_unlabelled(loose, len(entries), config, findings, why=why)
     return Listing.of(entries, names, num_test=counts["test"], num_valid=counts["valid"])
 
 

@@ -100,7 +100,7 @@ def check_class_names(names: Sequence[str], config: DataConfig) -> list[Problem]
 # --- what is left out -----------------------------------------------------------------------
 
 
-def tell_left_out(
+def report_left_out(
     tree: Tree,
     by_class: Mapping[str, Sequence[Folder]],
     config: DataConfig,
@@ -135,11 +135,11 @@ def tell_left_out(
         )
     else:
         message += "; they were left out"
-    told = finding(config, "skipped-files", message, names, count=len(everything))
-    (findings.problems if is_problem else findings.warnings).append(told)
+    made = finding(config, "skipped-files", message, names, count=len(everything))
+    (findings.problems if is_problem else findings.warnings).append(made)
 
 
-def tell_unlabelled(
+def report_unlabelled(
     names: Sequence[str], num_images: int, config: DataConfig, findings: Findings, *, why: str
 ) -> None:
     """Images that have no class.

@@ -9,7 +9,7 @@ from typing import TypeVar
 from nascore.processors import num_cpus
 
 _log = logging.getLogger(__name__)
-TELL_EVERY_S = 10.0
+LOG_EVERY_S = 10.0
 _THREADS = 8  # more than cores: reading waits for the disk
 _CHUNK = 4096  # files in flight: millions of futures at once would fill the memory
 _BATCH = 16
@@ -30,13 +30,13 @@ def in_threads(
     Args:
         threads: at least this many; more than for a disk are worth it when a network is waited for.
         chunk: results that are held at most.
-        what: how a log calls what is done, of which it tells every ten seconds.
+        what: what is done, for a log line every ten seconds.
     """
 
     def several(batch: Sequence[_Item]) -> list[_Result]:
         return [function(item) for item in batch]
 
-    told = time.monotonic()
+    logged = time.monotonic()
     num_threads = max(threads, min(_THREADS, 4 * num_cpus()))
     # A task costs as much as the header of a small file; a few files make one.
     size = max(1, min(_BATCH, min(len(items), chunk) // (4 * num_threads)))
@@ -47,6 +47,6 @@ def in_threads(
                 several, [part[k : k + size] for k in range(0, len(part), size)]
             ):
                 yield from results
-            if what and time.monotonic() - told > TELL_EVERY_S:
-                told = time.monotonic()
+            if what and time.monotonic() - logged > LOG_EVERY_S:
+                logged = time.monotonic()
                 _log.info("%s: %s of %s", what, f"{start + chunk:,}", f"{len(items):,}")

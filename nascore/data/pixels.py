@@ -3,7 +3,7 @@
 The EXIF orientation is applied, transparent pixels are composited on a background, 16 bits are
 reduced to 8, CMYK and palettes become RGB, ICC profiles are converted to sRGB, and of animations
 and documents with several pages the first picture counts. Whatever was converted is named, so that
-a data set can tell what was done to it.
+a data set can report what was done to it.
 """
 
 import struct

@@ -42,7 +42,7 @@ class Raw:
         image_groups: int64 (N,), number of the group of each image, such as its patient; groups
             are not divided among splits. None where there are none.
         background: colour behind transparent pixels of files.
-        readable: bool (N,), which images could be read; the others, of which a problem tells, are
+        readable: bool (N,), which images could be read; the others, which a problem names, are
             black. None where all could.
         names: of the files of images in memory; empty where images have none.
     """

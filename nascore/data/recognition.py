@@ -106,7 +106,7 @@ def _images_around(root: Folder, base: Folder) -> list[Entry]:
 
 
 def split_named(folder: Folder, base: Folder) -> bool:
-    """Whether a folder is that of a split among those beside it."""
+    """Whether a folder is that of a split among its siblings."""
     return any(folder.name in names for names in find_splits(base.folders).values())
 
 
@@ -149,9 +149,7 @@ def _classes(
 def _warnings(base: Folder, called_split: Sequence[Folder], config: DataConfig) -> list[Finding]:
     found = []
     if called_split:
-        message = (
-            "class {examples} has the name of a split; it is read as a class beside the others"
-        )
+        message = "class {examples} has the name of a split; it is read as a class like the others"
         found.append(finding(config, "split-name-class", message, [f.name for f in called_split]))
     nested = [f.path for f in base.bearing if not f.images and len(f.bearing) > 1]
     if nested and len(nested) == len(base.bearing):
@@ -176,7 +174,7 @@ def _parts(
     Args:
         parts: those that have class folders.
         inner: those of all splits.
-        others: folders beside them that have images.
+        others: sibling folders that have images.
         around: images that lie in none of them.
     """
     unlabelled = [folder for folder in others if is_unlabelled(folder.name)]
@@ -185,7 +183,7 @@ def _parts(
         return finding(
             config,
             LAYOUT,
-            f"has folders beside {_told(inner)}: {few(strange)}; move their images into "
+            f"has folders beside {_joined_paths(inner)}: {few(strange)}; move their images into "
             "train/CLASS/, valid/CLASS/ or test/CLASS/, or move the folders away",
         )
     warnings: list[Finding] = []
@@ -218,7 +216,7 @@ def _nothing(base: Folder, config: DataConfig) -> Finding:
     return finding(config, LAYOUT, f"{message}PATH of an archive), or unpack them", known)
 
 
-def _told(parts: dict[str, Folder]) -> str:
+def _joined_paths(parts: dict[str, Folder]) -> str:
     names = [folder.path for folder in parts.values()]
     return " and ".join(names) if len(names) < 3 else ", ".join(names)
 
@@ -228,5 +226,4 @@ def _refusal(config: DataConfig, base: Folder, message: str, *, form: str = _FOR
     seen = [entry.name for entry in base.all_images()[:3]]
     if "{examples}" not in message and form:
         message += "; seen were {examples}"
-    told = finding(config, LAYOUT, f"{message}; {form}" if form else message, seen)
-    return told
+    return finding(config, LAYOUT, f"{message}; {form}" if form else message, seen)

@@ -1,7 +1,7 @@
 """Where images come from. Everything here is numpy and Pillow; torch is not imported.
 
 A source gives either all images as one array, or the list of files of a folder that is too large
-for memory. Whatever is wrong with it is found here and told in one message.
+for memory. Whatever is wrong with it is found here and reported in one message.
 """
 
 import difflib

@@ -1,8 +1,8 @@
-"""Labels that stand in tables beside the images, as Kaggle, Roboflow and Hugging Face write them.
+"""Labels that stand in tables next to the images, as Kaggle, Roboflow and Hugging Face write them.
 
 One table for all images, one for each split (`train.csv`, `test.csv`), or one in the folder of each
 split (`train/metadata.csv`, `train/_classes.csv`). A table is used when it names images and their
-labels; where folders tell classes as well, the two must agree.
+labels; where folders name classes as well, the two must agree.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ class LabelTable:
     """A table that names images and their labels.
 
     Attributes:
-        split: of all its rows, where its name or folder tells one.
+        split: of all its rows, where its name or folder says one.
         folder: that its paths are relative to.
     """
 
@@ -60,7 +60,7 @@ def list_by_table(
     """Images and labels by tables; None where no table counts.
 
     Args:
-        has_classes, has_splits: whether the folders tell classes and splits, too.
+        has_classes, has_splits: whether the folders name classes and splits, too.
 
     Raises:
         InputError: a table that is named cannot be used, or it is unclear which one counts.
@@ -72,14 +72,14 @@ def list_by_table(
     else:
         usable = _usable_tables(tree, files, config, unused, unlabelled, has_classes=has_classes)
         tables = _chosen(list(usable), config)
-        # Where nothing else tells the labels, a table that does not is what is wrong.
-        told = findings.warnings if tables or has_classes else findings.problems
-        told.extend(unused)
+        # Where nothing else gives the labels, a table that does not is what is wrong.
+        target = findings.warnings if tables or has_classes else findings.problems
+        target.extend(unused)
         agree = has_classes and _agree(tables)
         if (
             agree
             and config.group is None
-            and not any(_tells_more(one, has_splits=has_splits) for one in tables)
+            and not any(_adds_more(one, has_splits=has_splits) for one in tables)
         ):
             return None
         if has_classes and tables and not agree:
@@ -190,7 +190,7 @@ def _columns(
 ) -> Columns | str | None:
     """The columns of a table that is about our images; None for any other.
 
-    Where folders tell classes, what is no label by its name is none: the table may be of sizes.
+    Where folders name classes, what is no label by its name is none: the table may be of sizes.
     """
     plain = config.model_copy(update={"group": None} if config.group not in table.columns else {})
     columns = find_columns(table, index.has, plain, guess=not has_classes)
@@ -236,8 +236,8 @@ def _chosen(tables: Sequence[LabelTable], config: DataConfig) -> list[LabelTable
     raise InputError([finding(config, "layout", message)])
 
 
-def _tells_more(one: LabelTable, *, has_splits: bool) -> bool:
-    """Whether a table tells splits or groups that the folders do not tell."""
+def _adds_more(one: LabelTable, *, has_splits: bool) -> bool:
+    """Whether a table has splits or groups that the folders do not have."""
     tells_splits = one.columns.split is not None or one.split is not None
     return one.columns.group is not None or (tells_splits and not has_splits)
 

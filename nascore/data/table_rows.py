@@ -14,7 +14,7 @@ from nascore.data.classes import SPLITS
 from nascore.data.columns import one_hot_labels
 from nascore.data.files import Entry
 from nascore.data.findings import Findings, Tally, finding
-from nascore.data.listing import Listing, check_class_names, check_names, tell_unlabelled
+from nascore.data.listing import Listing, check_class_names, check_names, report_unlabelled
 from nascore.data.split_names import is_unlabelled, split_of
 from nascore.data.tree import Tree
 from nascore.errors import InputError
@@ -62,10 +62,10 @@ def list_rows(
     rows = [row for table in tables for row in _rows(table, faults)]
     names = ", ".join(one.table.name for one in tables)
     counts = Counter(row.entry.name for row in rows)
-    _tell_columns(tables, config, findings)
-    _tell(faults, counts, names, config, findings)
+    _report_columns(tables, config, findings)
+    _report(faults, counts, names, config, findings)
     others = [e.name for e in tree.root.all_images() if e.name not in counts]
-    _tell_others(others, unlabelled, counts, names, config, findings)
+    _report_others(others, unlabelled, counts, names, config, findings)
     unique = list({row.entry.name: row for row in rows}.values())
     if not unique:
         message = f"{names} names no image that is there"
@@ -116,7 +116,7 @@ def _labels(one: "LabelTable", faults: _Faults) -> list[str | None]:
 # --- what is wrong with rows ----------------------------------------------------------------
 
 
-def _tell_columns(tables: Sequence["LabelTable"], config: DataConfig, findings: Findings) -> None:
+def _report_columns(tables: Sequence["LabelTable"], config: DataConfig, findings: Findings) -> None:
     columns = tables[0].columns
     label = columns.label or f"one column a class ({', '.join(columns.one_hot[:3])}, ...)"
     shown = {
@@ -131,7 +131,7 @@ def _tell_columns(tables: Sequence["LabelTable"], config: DataConfig, findings: 
     findings.warnings.append(finding(config, "table-used", message, names))
 
 
-def _tell(
+def _report(
     faults: _Faults, counts: Counter[str], names: str, config: DataConfig, findings: Findings
 ) -> None:
     twice = Tally()
@@ -139,7 +139,7 @@ def _tell(
         if count > 1:
             twice.add(name, f"{count} rows")
     allow = "set data.allow_skipped=true to leave them out"
-    told = {
+    by_kind = {
         "missing-files": (
             faults.missing,
             f"{names} names {{count}} files that are not there: {{examples}}; add them, remove the "
@@ -174,7 +174,7 @@ def _tell(
             "correct them",
         ),
     }
-    for kind, (tally, message) in told.items():
+    for kind, (tally, message) in by_kind.items():
         if tally.count:
             made = finding(
                 config, kind, message, tally.examples, count=tally.count, shown=tally.shown
@@ -183,7 +183,7 @@ def _tell(
             (findings.warnings if is_allowed else findings.problems).append(made)
 
 
-def _tell_others(
+def _report_others(
     others: Sequence[str],
     unlabelled: set[str],
     counts: Counter[str],
@@ -204,7 +204,7 @@ def _tell_others(
         message = "{count} test images have no label: {examples}; they were left out"
         findings.warnings.append(finding(config, "unlabelled-files", message, apart))
     rest = [name for name in others if not is_apart(name)]
-    tell_unlabelled(rest, len(counts), config, findings, why=f"{names} does not name them")
+    report_unlabelled(rest, len(counts), config, findings, why=f"{names} does not name them")
 
 
 # --- splits and groups ----------------------------------------------------------------------
@@ -213,7 +213,7 @@ def _tell_others(
 def _with_splits(
     rows: list[_Row], tables: Sequence["LabelTable"], config: DataConfig, findings: Findings
 ) -> list[_Row]:
-    """Rows with the split of each; those of the folders where no table tells any."""
+    """Rows with the split of each; those of the folders where no table has any."""
     if not any(row.split for row in rows):
         base = tables[0].folder
         found = [_split_of_folder(row.entry.name.removeprefix(base)) for row in rows]

@@ -36,7 +36,7 @@ class TableError(ValueError):
 
 
 def read_table(name: str, content: bytes) -> Table:
-    """Read a table whose kind its name tells.
+    """Read a table of the kind that its name says.
 
     Raises:
         TableError: it is damaged, not UTF-8, has no header, or rows of other lengths.

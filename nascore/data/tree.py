@@ -8,7 +8,7 @@ from nascore.config import DataConfig
 from nascore.data.endings import ending, image_endings, is_image, is_of_tool, is_text
 from nascore.data.files import BROKEN_LINK, LINK, Entry, Files
 from nascore.data.findings import Findings, Tally, finding
-from nascore.data.parallel import TELL_EVERY_S, in_threads
+from nascore.data.parallel import LOG_EVERY_S, in_threads
 from nascore.data.pixels import has_image_signature
 
 _log = logging.getLogger(__name__)
@@ -82,14 +82,14 @@ class Tree:
         for folder in self.root.walk():
             folder.images.sort()
             folder.tables.sort()
-        self._tell(findings)
+        self._report(findings)
 
     def _fill(self) -> None:
-        told, count = time.monotonic(), 0
+        logged, count = time.monotonic(), 0
         for count, entry in enumerate(self._files.entries(), start=1):
             self._add(entry)
-            if count % 4096 == 0 and time.monotonic() - told > TELL_EVERY_S:
-                told = time.monotonic()
+            if count % 4096 == 0 and time.monotonic() - logged > LOG_EVERY_S:
+                logged = time.monotonic()
                 _log.info("%s: %s files listed", self._files.root, f"{count:,}")
 
     def _add(self, entry: Entry) -> None:
@@ -160,21 +160,21 @@ class Tree:
             with self._files.open(entry) as file:
                 return has_image_signature(file)
         except OSError:
-            return False  # it is told as a file that is left out
+            return False  # it is reported as a file that is left out
 
-    def _tell(self, findings: Findings) -> None:
-        def told(kind: str, message: str, tally: Tally) -> None:
+    def _report(self, findings: Findings) -> None:
+        def add(kind: str, message: str, tally: Tally) -> None:
             made = finding(self._config, kind, message, tally.examples, count=tally.count)
             (findings.problems if kind in _PROBLEMS else findings.warnings).append(made)
 
         if self.tool_files.count:
             message = "{count} hidden files or files of tools were left out: {examples}"
-            told("skipped-files", message, self.tool_files)
+            add("skipped-files", message, self.tool_files)
         for fault, tally in self._faults.items():
-            told(*_FAULTS.get(fault, _SPECIAL), tally)
+            add(*_FAULTS.get(fault, _SPECIAL), tally)
         if self._bad_names.count:
             message = "{count} names are not UTF-8: {examples}; rename the files"
-            told("unreadable-name", message, self._bad_names)
+            add("unreadable-name", message, self._bad_names)
 
 
 _PROBLEMS = (BROKEN_LINK, "unreadable-name")

@@ -370,7 +370,7 @@ def test_images_around_a_wrapper_are_told(tmp_path: Path) -> None:
 def test_a_folder_that_holds_archives_or_tables_of_images(tmp_path: Path) -> None:
     for name in ("train.zip", "test.zip", "data-00000.parquet"):
         (tmp_path / name).write_bytes(b"x")
-    message = refusal(tmp_path).message
+    message = refusal(tmp_path, labels="folders").message
     assert message.startswith("has no class folders with images, and holds ")
     assert "name one of them (parquet:PATH, or imagefolder:PATH of an archive)" in message
 
