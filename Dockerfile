@@ -18,6 +18,12 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     python -m venv /opt/tools && pip install --requirement tools.txt \
     && if [ "$DEVICE" = cpu ]; then pip install --requirement tools-cpu.txt; fi
 
+# What is asked for stands in pyproject.toml; a change of other lines there changes nothing below.
+FROM ${PYTHON_IMAGE} AS wanted
+WORKDIR /build
+COPY pyproject.toml images/choose.py ./
+RUN python choose.py wanted pyproject.toml > wanted.txt
+
 # Dependencies first: they change less often than the code, so this layer of gigabytes is reused.
 FROM ${PYTHON_IMAGE} AS packages
 ARG DEVICE=cuda
@@ -25,8 +31,8 @@ ARG DEVICE=cuda
 # that is smaller by 0.6 GB; without one it is made of what the package index has.
 ARG TORCH_INDEX=""
 WORKDIR /usr/share/nas
-# What is wanted stands in pyproject.toml, in which version in the lock file.
-COPY pyproject.toml requirements.lock images/choose.py images/stand_ins.py images/trim.py ./
+COPY --from=wanted /build/wanted.txt ./
+COPY requirements.lock images/choose.py images/stand_ins.py images/trim.py ./
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
     --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
@@ -36,7 +42,6 @@ RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
       grep -E '^torch(vision)?==' requirements.lock > torch.txt \
       && pip install --no-deps --index-url "$TORCH_INDEX" --requirement torch.txt; \
     fi \
-    && python choose.py wanted pyproject.toml > wanted.txt \
     && pip install --dry-run --quiet --report report.json \
       --requirement wanted.txt --constraint requirements.lock \
     && python choose.py chosen report.json "$DEVICE" > chosen.txt \

@@ -152,7 +152,7 @@ def test_a_change_of_the_code_is_a_small_layer(image: Image, device: str) -> Non
     lines = image.ask("history", "--no-trunc", "--format", form, image.name).splitlines()
     copies = [size for size, by in (line.split("\t", 1) for line in lines) if "COPY" in by]
     print(f"{device}: {image.inspect()['Size'] / 1e9:.2f} GB; layers of copied files: {copies}")
-    assert len(copies) == 3
+    assert len(copies) > 2
     number, unit = re.fullmatch(r"([\d.]+) ?(\w+)", copies[0]).groups()  # type: ignore[union-attr]
     assert unit == "MB", "the project comes last"
     assert float(number) < 20
