@@ -48,6 +48,7 @@ THIRD_PARTY = {
         "cron_descriptor",
         "kfp",
         "kfp_server_api",
+        "kubernetes",
         "packaging",
         "psutil",
         "rich",
@@ -85,8 +86,17 @@ ONLY_IN = {
         "components.tracking.sender",
     },
     "cron_descriptor": {"pipelines.cron"},
+    "kubernetes": {
+        "pipelines.cluster_doctor.client",
+        "pipelines.cluster_doctor.kubeconfig",
+        "pipelines.cluster_doctor.quantities",
+    },
     "kfp_server_api": {"pipelines.cluster"},
-    "urllib3": {"pipelines.cluster", "pipelines.cluster_errors"},
+    "urllib3": {
+        "pipelines.cluster",
+        "pipelines.cluster_doctor.client",
+        "pipelines.cluster_errors",
+    },
     "kfp": {
         "components.declared",
         "components.execute",

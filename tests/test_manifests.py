@@ -144,6 +144,18 @@ def _stale_peer(objects: list[Object]) -> None:
     policy["spec"]["ingress"][0]["from"][0] = {"podSelector": {"matchLabels": {"app": "steps"}}}
 
 
+def _metadata_by_a_label_that_it_has_not(objects: list[Object]) -> None:
+    for rule in find(objects, "NetworkPolicy", "nas-steps")["spec"]["egress"]:
+        for peer in rule["to"]:
+            for term in peer.get("podSelector", {}).get("matchExpressions", []):
+                term["values"].append("metadata-grpc-server")
+
+
+def _proxy(objects: list[Object]) -> None:
+    template = find(objects, "StatefulSet", "nas-postgres")["spec"]["template"]
+    del template["metadata"]["labels"]["sidecar.istio.io/inject"]
+
+
 def _open_border(objects: list[Object]) -> None:
     del find(objects, "NetworkPolicy", "nas-mlflow")["spec"]["egress"][0]["to"]
 
@@ -208,6 +220,8 @@ def _no_such_claim(objects: list[Object]) -> None:
         (rules.tokens, _all_secrets),
         (rules.selectors, _stale_selector),
         (rules.selectors, _stale_peer),
+        (rules.selectors, _metadata_by_a_label_that_it_has_not),
+        (rules.sidecars, _proxy),
         (rules.borders, _open_border),
         (rules.borders, _no_border),
         (rules.ports, _other_port),

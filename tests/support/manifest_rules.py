@@ -20,7 +20,7 @@ OTHERS_LABELS = {
     ("kubernetes.io/metadata.name", "kubeflow"),
     ("app", "seaweedfs"),  # KFP's object store, API and metadata
     ("app", "ml-pipeline"),
-    ("app", "metadata-grpc-server"),
+    ("component", "metadata-grpc-server"),  # the label `app` it has not (finding C2)
 }
 _NAMES = ("app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/managed-by")
 _DIGEST = re.compile(r"^[^@]+@sha256:[0-9a-f]{64}$")
@@ -215,6 +215,13 @@ def _selectors(one: Object) -> Iterator[Object]:
                     )
 
 
+def sidecars(objects: list[Object]) -> Iterator[str]:
+    """No pod of ours gets Istio's proxy, which Kubeflow's profiles inject (finding C6)."""
+    for owner, template in pods(objects):
+        if template["metadata"].get("labels", {}).get("sidecar.istio.io/inject") != "false":
+            yield f"{owner}: its pods may get a proxy"
+
+
 def borders(objects: list[Object]) -> Iterator[str]:
     """Nothing passes unless it is named, and what is named is a place and a port."""
     policies = [one for one in objects if one["kind"] == "NetworkPolicy"]
@@ -285,6 +292,7 @@ RULES: tuple[Callable[[list[Object]], Iterator[str]], ...] = (
     images,
     tokens,
     selectors,
+    sidecars,
     borders,
     ports,
     own_maps,
