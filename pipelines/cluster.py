@@ -28,6 +28,7 @@ _LONGEST_PAUSE_S = 10  # whatever the server asks for
 Thing = dict[str, Any]
 """What the server sends, with the names of its REST interface."""
 _Taken = TypeVar("_Taken")
+Warn = Callable[[str], None]
 
 
 class Cluster:
@@ -133,12 +134,17 @@ class Cluster:
                 raise
             return "", 0
 
-    def experiment(self, name: str) -> str:
-        """The id of the experiment of that name; made when there is none."""
-        found = self._named(
-            self._experiments.experiment_service_list_experiments, "experiments", name
-        )
+    def experiment(self, name: str, warn: Warn = lambda text: None) -> str:
+        """The id of the experiment of that name; made when there is none.
+
+        KFP's databases compare names without case, but for PostgreSQL; `warn` is told of it.
+        """
+        method = self._experiments.experiment_service_list_experiments
+        found = self._named(method, "experiments", name)
         if found:
+            known = str(found[0].get("display_name") or name)
+            if known != name:
+                warn(f"the experiment {known!r} is used; Kubeflow takes {name!r} for the same name")
             return str(found[0]["experiment_id"])
         body = {"display_name": name, **self._in_namespace()}
         made = self._call(self._experiments.experiment_service_create_experiment, body)
@@ -220,7 +226,7 @@ class Cluster:
     def _named(self, method: Callable[..., Any], key: str, name: str) -> list[Thing]:
         same_name = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
         answer = self._call(method, filter=_filter(same_name), **self._in_namespace())
-        return list(answer.get(key, []))
+        return sorted(answer.get(key, []), key=lambda one: one.get("display_name") != name)
 
     def _pages(
         self, method: Callable[..., Any], key: str, *, page_size: int = _PAGE, **arguments: Any

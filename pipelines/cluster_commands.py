@@ -182,7 +182,9 @@ def submit(
     cluster = Cluster(connection)
     body: dict[str, Any] = {
         "display_name": run_name or f"{kind} {resolved.method} {datetime.now(UTC):%Y-%m-%d %H:%M}",
-        "experiment_id": cluster.experiment(experiment or resolved.tracking.experiment),
+        "experiment_id": cluster.experiment(
+            experiment or resolved.tracking.experiment, partial(click.echo, err=True)
+        ),
         "runtime_config": {"parameters": {"config": dumps(resolved), "overrides": ""}},
         **source(cluster, resolved, kind=kind, image=image, pipeline=pipeline),
         **plugins(resolved),

@@ -25,7 +25,14 @@ from pipelines.cluster_commands import (
 from pipelines.cluster_options import Find, as_json, on_cluster
 from pipelines.events import Kind
 from pipelines.options import configuration
-from pipelines.schedule_view import describe, find_one, last_runs, say_times
+from pipelines.schedule_view import (
+    describe,
+    find_one,
+    last_runs,
+    lines_of,
+    runs_of,
+    say_times,
+)
 
 if TYPE_CHECKING:
     from components.config import Config
@@ -45,7 +52,8 @@ def schedule() -> None:
     "expression",
     required=True,
     metavar="'S M H DAY MONTH WEEKDAY'",
-    help=f"When, in UTC; six fields, seconds first: '{cron.EXAMPLE}' is Mondays at three.",
+    help=f"When; six fields, seconds first: '{cron.EXAMPLE}' is Mondays at three. In UTC, "
+    "unless Kubeflow's administrator has set another time zone (CRON_SCHEDULE_TIMEZONE).",
 )
 @click.option(
     "--pin/--latest",
@@ -80,7 +88,10 @@ def create(
     no_check: bool,
     as_json: bool,
 ) -> None:
-    """Make a schedule: one run at a time, nothing cached, and no run for a time that was missed.
+    """Make a schedule: one run at a time, and nothing cached.
+
+    A run starts up to 30 s late. Of all times that pass while the schedule is paused, or while a
+    run of it is going on, the latest is run once, as soon as it can be.
 
     With --latest the configuration is the one that the version was compiled with; --set lays
     settings over it.
@@ -110,7 +121,9 @@ def create(
     _check_free(cluster, name)
     body: dict[str, Any] = {
         "display_name": name,
-        "experiment_id": cluster.experiment(experiment or _experiment(resolved)),
+        "experiment_id": cluster.experiment(
+            experiment or _experiment(resolved), partial(click.echo, err=True)
+        ),
         "trigger": {"cron_schedule": {"cron": expression}},
         "mode": "DISABLE" if paused else "ENABLE",
         "max_concurrency": "1",
@@ -130,9 +143,10 @@ def create(
 
 
 @schedule.command("list")
+@click.option("--runs", "with_runs", is_flag=True, help="Also the newest runs of each, by name.")
 @as_json
 @on_cluster
-def list_command(find: Find, as_json: bool) -> None:
+def list_command(find: Find, with_runs: bool, as_json: bool) -> None:
     """List the schedules: when, the next time, whether paused, and how the last run ended."""
     from pipelines.cluster import Cluster
 
@@ -140,32 +154,25 @@ def list_command(find: Find, as_json: bool) -> None:
     found = cluster.schedules()
     last = last_runs(cluster, found)
     told = [describe(each, last) for each in found]
+    if with_runs:
+        told = [
+            {**shown, "runs": runs_of(cluster, each)}
+            for shown, each in zip(told, found, strict=True)
+        ]
     if as_json:
         click.echo(json.dumps(told))
-        return
-    if not told:
+    elif told:
+        click.echo("\n".join(lines_of(told)))
+    else:
         click.echo("There are no schedules; make one with nas schedule create.")
-        return
-    rows = [("name", "when", "next", "state", "last run", "id")]
-    rows += [
-        (
-            each["name"],
-            each["when"],
-            each["next"][0] if each["next"] else "-",
-            each["state"].lower(),
-            "-" if each["last_run"] is None else str(each["last_run"]["state"]).lower(),
-            each["schedule_id"],
-        )
-        for each in told
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
 
 
 def _changing(
-    name: str, done: str, change: Callable[["Cluster", str], None], help_text: str
+    name: str,
+    done: str,
+    change: Callable[["Cluster", str], None],
+    help_text: str,
+    then: str = "",
 ) -> None:
     @schedule.command(name, help=help_text)
     @click.argument("which", metavar="NAME_OR_ID")
@@ -180,7 +187,7 @@ def _changing(
         if as_json:
             click.echo(json.dumps({"schedule_id": schedule_id, "done": done}))
         else:
-            click.echo(f"Schedule {which} has been {done}.")
+            click.echo(f"Schedule {which} has been {done}.{then}")
 
 
 _changing(
@@ -193,7 +200,8 @@ _changing(
     "resume",
     "resumed",
     lambda cluster, which: cluster.resume(which),
-    "Start runs again, from the next time on; those that were missed are not made up for.",
+    "Start runs again. Of all times that were missed, the latest is run once, at once.",
+    then=" If a time of it has passed meanwhile, the latest is run once, within 30 s.",
 )
 
 

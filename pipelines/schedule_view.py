@@ -1,5 +1,7 @@
 """What a person sees of the schedules on Kubeflow."""
 
+import itertools
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,12 @@ if TYPE_CHECKING:
     from pipelines.cluster import Cluster, Thing
 
 _TIMES = 3
+_SHOWN_RUNS = 5
 _CLOCK = "%Y-%m-%d %H:%M:%S UTC"
+_ZONE = (
+    "Runs start up to 30 s later. Where Kubeflow's administrator has set another time zone "
+    "(CRON_SCHEDULE_TIMEZONE of ml-pipeline-scheduledworkflow), these are its times."
+)
 
 
 def say_times(expression: str, *, as_json: bool) -> None:
@@ -20,6 +27,7 @@ def say_times(expression: str, *, as_json: bool) -> None:
     times = cron.next_times(expression, datetime.now(UTC), _TIMES)
     lines = [f"{cron.words(expression)} (UTC). The next times:"]
     lines += [f"  {time.strftime(_CLOCK)}" for time in times]
+    lines += [_ZONE]
     click.echo("\n".join(lines), err=as_json)
 
 
@@ -52,8 +60,6 @@ def last_runs(cluster: "Cluster", schedules: list["Thing"]) -> dict[str, "Thing"
 
 def describe(found: "Thing", last: dict[str, "Thing"]) -> "Thing":
     """A schedule as JSON; `last` has the newest run of each."""
-    from pipelines.run_state import state_of
-
     trigger = found.get("trigger") or {}
     expression = (trigger.get("cron_schedule") or {}).get("cron", "")
     state = found.get("status") or f"{found.get('mode', 'ENABLE')}D"
@@ -66,8 +72,63 @@ def describe(found: "Thing", last: dict[str, "Thing"]) -> "Thing":
         "when": when,
         "next": times if state == "ENABLED" else [],
         "state": state,
-        "last_run": None if run is None else {"run_id": run["run_id"], "state": state_of(run)},
+        "last_run": None if run is None else _run(run),
     }
+
+
+def runs_of(cluster: "Cluster", found: "Thing") -> list["Thing"]:
+    """The newest runs of a schedule, the newest first."""
+    runs = cluster.runs(
+        str(found.get("experiment_id", "")), schedule_id=str(found["recurring_run_id"])
+    )
+    return [_run(run) for run in itertools.islice(runs, _SHOWN_RUNS)]
+
+
+def lines_of(told: list["Thing"]) -> list[str]:
+    """Schedules as a table, each with its runs below it where they are asked for."""
+    rows = [("name", "when", "next", "state", "last run", "id")]
+    rows += [
+        (
+            each["name"],
+            each["when"],
+            each["next"][0] if each["next"] else "-",
+            each["state"].lower(),
+            "-" if each["last_run"] is None else str(each["last_run"]["state"]).lower(),
+            each["schedule_id"],
+        )
+        for each in told
+    ]
+    lines = []
+    for row, each in zip(_aligned(rows), [{}, *told], strict=True):
+        runs = [
+            (run["name"], run["pipeline"] or "-", run["state"].lower(), run["run_id"])
+            for run in each.get("runs", [])
+        ]
+        lines += [row, *(f"  {line}" for line in _aligned(runs))]
+    return lines
+
+
+def _run(run: "Thing") -> "Thing":
+    """A run that a schedule has started; its name, which KFP makes, does not say what it runs."""
+    from pipelines.run_state import state_of
+
+    spec = run.get("pipeline_spec") or {}
+    info = (spec.get("pipeline_spec") or spec).get("pipelineInfo") or {}
+    return {
+        "run_id": run["run_id"],
+        "name": run.get("display_name", ""),
+        "pipeline": info.get("name"),
+        "state": state_of(run),
+        "created_at": run.get("created_at"),
+    }
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def _when(trigger: "Thing", expression: str) -> tuple[str, list[str]]:

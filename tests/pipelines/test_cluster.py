@@ -99,6 +99,19 @@ def test_an_experiment_that_is_there_is_used(kfp: KfpServer) -> None:
     assert only(kfp.sent("POST", "/runs")).body["experiment_id"] == "e1"
 
 
+def test_an_experiment_is_found_without_case_and_that_is_told(kfp: KfpServer) -> None:
+    """MySQL, which KFP ships, compares names so."""
+    kfp.ignores_case = True
+    kfp.experiments.append({"experiment_id": "e1", "display_name": "NAS"})
+    result = nas(*SEARCH, "--json")
+    assert result.exit_code == 0
+    assert "the experiment 'NAS' is used; Kubeflow takes 'nas' for the same name" in result.stderr
+    assert only(kfp.sent("POST", "/runs")).body["experiment_id"] == "e1"
+    kfp.ignores_case = False
+    assert "is used" not in nas(*SEARCH).stderr
+    assert kfp.experiments[1]["display_name"] == "nas"
+
+
 def test_the_pipeline_is_uploaded_once_and_then_as_new_versions(kfp: KfpServer) -> None:
     first = done(*SEARCH, "--pipeline=nas search")
     second = done(*SEARCH, "--pipeline=nas search")

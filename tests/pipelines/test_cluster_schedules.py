@@ -8,12 +8,14 @@ from kfp_nodes import Step
 from kfp_server import KfpServer, Look
 
 
-def test_a_schedule_never_catches_up_never_caches_and_runs_once_at_a_time(kfp: KfpServer) -> None:
+def test_a_schedule_runs_once_at_a_time_and_caches_nothing(kfp: KfpServer) -> None:
     result = nas(*SCHEDULE)
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0] == "At 03:00, only on Monday (UTC). The next times:"
     assert all(line.endswith("03:00:00 UTC") for line in lines[1:4])
+    assert lines[4].startswith("Runs start up to 30 s later.")
+    assert "CRON_SCHEDULE_TIMEZONE" in lines[4]
     body = only(kfp.sent("POST", "/recurringruns")).body
     assert body["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * 1"}}
     assert (body["max_concurrency"], body["no_catchup"], body["mode"]) == ("1", True, "ENABLE")
@@ -92,7 +94,8 @@ def test_schedules_are_listed_with_their_last_run(kfp: KfpServer) -> None:
     }
     told = {each["name"]: each for each in done("schedule", "list")}
     assert list(told) == ["weekly", "b", "c", "from the pages"]
-    assert told["weekly"]["last_run"] == {"run_id": newest, "state": "FAILED"}
+    assert told["weekly"]["last_run"]["run_id"] == newest
+    assert told["weekly"]["last_run"]["state"] == "FAILED"
     assert told["weekly"]["when"] == "At 03:00, only on Monday"
     assert told["weekly"]["next"][0].endswith("03:00:00 UTC")
     assert told["b"]["last_run"] is None
@@ -100,6 +103,31 @@ def test_schedules_are_listed_with_their_last_run(kfp: KfpServer) -> None:
     header, first, *_ = nas("schedule", "list").stdout.splitlines()
     assert header.split() == ["name", "when", "next", "state", "last", "run", "id"]
     assert first.index("At 03:00") == header.index("when")
+
+
+def test_the_runs_of_a_schedule_are_listed_by_name_and_by_what_they_run(kfp: KfpServer) -> None:
+    """KFP names them by the schedule, and not by the pipeline."""
+    made = done(*SCHEDULE, "--kind=retrain")
+    done("schedule", "create", IMAGE, TRACKED, "--name=b", "--cron=0 0 4 * * *")
+    ids = [kfp.fire(made["schedule_id"], Look("SUCCEEDED")) for _ in range(7)]
+    told = {each["name"]: each for each in done("schedule", "list", "--runs")}
+    assert [run["run_id"] for run in told["weekly"]["runs"]] == ids[:1:-1]  # the newest five
+    assert told["b"]["runs"] == []
+    newest = told["weekly"]["runs"][0]
+    assert (newest["name"], newest["pipeline"]) == ("weekly-7", "nas-retrain")
+    lines = nas("schedule", "list", "--runs").stdout.splitlines()
+    assert len(lines) == 1 + 1 + 5 + 1
+    assert lines[2].split() == ["weekly-7", "nas-retrain", "succeeded", ids[-1]]
+    assert "runs" not in done("schedule", "list")[0]
+
+
+def test_what_becomes_of_missed_times_is_told(kfp: KfpServer) -> None:
+    """The controller runs the latest of them at once, whatever `no_catchup` says."""
+    assert "the latest is run once" in " ".join(nas("schedule", "create", "--help").stdout.split())
+    assert "the latest is run once" in " ".join(nas("schedule", "resume", "--help").stdout.split())
+    done(*SCHEDULE, "--paused")
+    assert "the latest is run once, within 30 s" in nas("schedule", "resume", "weekly").stdout
+    assert "the latest" not in nas("schedule", "pause", "weekly").stdout
 
 
 def test_no_schedules(kfp: KfpServer) -> None:

@@ -53,6 +53,7 @@ class KfpServer:
         pod_logs: of nodes, by their id.
         wraps: whether the cluster retries every template, as KFP 2.17 ships it.
         before: is called with each request before it is answered.
+        ignores_case: whether names are compared without case, as MySQL does.
         stops: whether a run that is cancelled ends.
         token: wanted in the header of every request.
     """
@@ -66,6 +67,7 @@ class KfpServer:
         self.logs: dict[str, str] = {}
         self.pod_logs: dict[str, str] = {}
         self.wraps = True
+        self.ignores_case = False
         self.stops = True
         self.before: Callable[[Request], object] = lambda request: None
         self.token: str | None = None
@@ -283,11 +285,12 @@ class KfpServer:
         more = {"next_page_token": str(following)} if following < len(things) else {}
         return {key: things[first:following], "total_size": len(things), **more}
 
-    @staticmethod
-    def _named(things: list[dict[str, Any]], request: Request) -> list[dict[str, Any]]:
+    def _named(self, things: list[dict[str, Any]], request: Request) -> list[dict[str, Any]]:
         (same,) = json.loads(request.query["filter"])["predicates"]
         assert (same["operation"], same["key"]) == ("EQUALS", "display_name")
-        return [thing for thing in things if thing["display_name"] == same["stringValue"]]
+        fold = str.casefold if self.ignores_case else str
+        wanted = fold(same["stringValue"])
+        return [thing for thing in things if fold(thing["display_name"]) == wanted]
 
     @staticmethod
     def _add(things: list[dict[str, Any]], thing: dict[str, Any]) -> dict[str, Any]:
