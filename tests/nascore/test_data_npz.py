@@ -88,6 +88,11 @@ def test_names_of_classes(tmp_path: Path, dtype: str) -> None:
         "dog",
         "owl",
     )
+    assert read_file(write(tmp_path, x_train=X, y_train=Y + 1, classes=names)).classes == (
+        "cat",
+        "dog",
+        "owl",
+    )
     too_few = write(tmp_path, x_train=X, y_train=Y, classes=names[:2])
     raw, findings = read_told(too_few)
     assert raw.classes == ("0", "1", "2")
@@ -267,6 +272,9 @@ def test_damaged_safetensors(tmp_path: Path) -> None:
             read_told(path)
     path.write_bytes(b"\xff" * 8 + whole[8:])
     with pytest.raises(InputError, match="its header would have"):
+        read_told(path)
+    path.write_bytes(whole.replace(b"[12,6,6,3]", b"[12,6,6,2]"))
+    with pytest.raises(InputError, match="x_train has another size than its shape says"):
         read_told(path)
     path.write_bytes(whole.replace(b'"U8"', b'"X8"'))
     with pytest.raises(InputError, match="x_train is of type X8"):
