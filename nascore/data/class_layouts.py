@@ -68,7 +68,7 @@ def list_by_class(files: Files, config: DataConfig, findings: Findings) -> Listi
             raise InputError([*findings.problems, layout])
         listing = list_layout(tree, layout, config, findings)
         return Listing(listing.entries, listing.labels, listing.classes)
-    by_class = {folder.path[:-1]: [folder] for folder in tree.root.walk() if folder.left_out}
+    by_class = {f"folder {folder.path}": [folder] for folder in tree.root.walk() if folder.left_out}
     report_left_out(tree, by_class, config, findings)
     return listing
 

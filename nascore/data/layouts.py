@@ -61,7 +61,7 @@ def list_layout(tree: Tree, layout: Layout, config: DataConfig, findings: Findin
                 findings.problems.append(without_images(folder.path[:-1], config))
             entries += found
             names += [name] * len(found)
-            by_class.setdefault(name, []).append(folder)
+            by_class.setdefault(f"class {name}", []).append(folder)
         counts[split] = len(entries) - before
         if layout.has_splits and not part.folders:
             message = f"{part.path} has no images; add some, or remove the folder"

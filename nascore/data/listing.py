@@ -109,7 +109,7 @@ def report_left_out(
     """Files that are no images we can read: an error where they are more than 1 % of a class.
 
     Args:
-        by_class: the folders of each class.
+        by_class: the folders of each class, by what a message calls it.
     """
     if not tree.root.num_left_out:
         return
@@ -124,7 +124,7 @@ def report_left_out(
         lost = sum(folder.num_left_out for folder in folders)
         whole = lost + sum(folder.num_below for folder in folders)
         if lost > MOST_SKIPPED * whole:
-            large.append(f"{lost:,} of {whole:,} of class {name}")
+            large.append(f"{lost:,} of {whole:,} of {name}")
     names = [entry.name for entry in everything[:3]]
     is_problem = bool(large) and not config.allow_skipped
     if is_problem:

@@ -151,14 +151,19 @@ def _warnings(base: Folder, called_split: Sequence[Folder], config: DataConfig) 
     if called_split:
         message = "class {examples} has the name of a split; it is read as a class like the others"
         found.append(finding(config, "split-name-class", message, [f.name for f in called_split]))
-    nested = [f.path for f in base.bearing if not f.images and len(f.bearing) > 1]
-    if nested and len(nested) == len(base.bearing):
+    nested = [f.path for f in base.bearing if _has_folders_of_its_own(f)]
+    if nested and not any(f.images for f in base.bearing):
         message = (
             "all images lie two folders deep; the outer folders were read as the classes, "
             "{count} of them: {examples}"
         )
         found.append(finding(config, "nested-folders", message, nested))
     return found
+
+
+def _has_folders_of_its_own(folder: Folder) -> bool:
+    """Whether folders below a class may be the classes that were meant."""
+    return any(not is_neutral(f.name) and f.name != folder.name for f in folder.bearing)
 
 
 def _parts(

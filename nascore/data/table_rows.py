@@ -14,7 +14,13 @@ from nascore.data.classes import SPLITS
 from nascore.data.columns import one_hot_labels
 from nascore.data.files import Entry
 from nascore.data.findings import Findings, Tally, finding
-from nascore.data.listing import Listing, check_class_names, check_names, report_unlabelled
+from nascore.data.listing import (
+    Listing,
+    check_class_names,
+    check_names,
+    report_left_out,
+    report_unlabelled,
+)
 from nascore.data.split_names import is_unlabelled, split_of
 from nascore.data.tree import Tree
 from nascore.errors import InputError
@@ -64,6 +70,7 @@ def list_rows(
     counts = Counter(row.entry.name for row in rows)
     _report_columns(tables, config, findings)
     _report(faults, counts, names, config, findings)
+    report_left_out(tree, {"all together": [tree.root]}, config, findings)
     others = [e.name for e in tree.root.all_images() if e.name not in counts]
     _report_others(others, unlabelled, counts, names, config, findings)
     unique = list({row.entry.name: row for row in rows}.values())

@@ -284,44 +284,43 @@ def test_few_shot_data_is_checked_as_well(tmp_path: Path) -> None:
 
 
 def _forms(root: Path) -> dict[str, Path]:
-    """Eight layouts and four kinds of files of the same 40 pictures."""
-    import zipfile
-
+    """Nine layouts, and four kinds of files, of the same 40 pictures."""
     classes = ("ant", "bee")
-    for number, kind in enumerate(("png", "bmp", "tiff", "webp")):
+    kinds = ("png", "bmp", "tiff", "webp")
+    for kind in kinds:
         write(root / kind, [f"{c}/{n:02}.{kind}" for c in classes for n in range(20)])
-        assert number < 4
-    forms = {kind: root / kind for kind in ("png", "bmp", "tiff", "webp")}
     shutil.copytree(root / "png", root / "wrapped" / "x" / "x")
     shutil.copytree(root / "png", root / "train only" / "Training")
-    files = sorted(path for path in (root / "png").rglob("*.png"))
-    with zipfile.ZipFile(root / "photos.zip", "w") as archive:
-        for path in files:
-            archive.write(path, path.relative_to(root / "png"))
-    (root / "table" / "images").mkdir(parents=True)
-    (root / "kaggle" / "train").mkdir(parents=True)
-    (root / "hugging face" / "train").mkdir(parents=True)
+    for kind in ("zip", "gztar"):
+        shutil.make_archive(str(root / "photos"), kind, root / "png")
     rows = []
-    for path in files:
+    for path in sorted((root / "png").rglob("*.png")):
         name = f"{path.parent.name}{path.name}"
         rows.append((name, path.parent.name))
-        for folder in ("table/images", "kaggle/train", "hugging face/train"):
+        for folder in ("table/images", "one column a class", "kaggle/train", "hugging face/train"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
             shutil.copy(path, root / folder / name)
     text = "".join(f"{name},{label}\n" for name, label in rows)
+    truths = "".join(f"{name},{label == 'ant':d},{label == 'bee':d}\n" for name, label in rows)
     (root / "table" / "labels.csv").write_text("file,label\n" + text)
+    (root / "one column a class" / "_classes.csv").write_text("filename,ant,bee\n" + truths)
     (root / "kaggle" / "train.csv").write_text("id,label\n" + text.replace(".png", ""))
     (root / "hugging face" / "train" / "metadata.csv").write_text("file_name,label\n" + text)
-    names_ = ("wrapped", "train only", "photos.zip", "table", "kaggle", "hugging face")
-    return forms | {name: root / name for name in names_}
+    layouts = ("wrapped", "train only", "photos.zip", "photos.tar.gz", "table")
+    layouts += ("one column a class", "kaggle", "hugging face")
+    return {name: root / name for name in (*kinds, *layouts)}
 
 
 def test_one_data_set_in_many_layouts_and_kinds_is_the_same_data(tmp_path: Path) -> None:
+    """What training reads is the same to the byte, so that a search gives the same result."""
     forms = _forms(tmp_path / "in")
     found = {
         name: prepare(DataConfig(source=f"imagefolder:{path}"), 1, tmp_path / "out" / name)
         for name, path in forms.items()
     }
-    assert len(found) == 10
+    assert len(found) == 12
     assert len({info.data_sha256 for info in found.values()}) == 1
+    assert len({(info.mean, info.std, info.classes) for info in found.values()}) == 1
+    for file in ("images.npy", "labels.npy"):
+        assert len({(tmp_path / "out" / name / file).read_bytes() for name in forms}) == 1
     assert len({info.split_sha256 for info in found.values()}) == 1
-    assert len({info.mean for info in found.values()}) == 1

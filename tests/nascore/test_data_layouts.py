@@ -233,6 +233,11 @@ def test_two_folders_deep_is_told(tmp_path: Path) -> None:
     assert warned(findings)["nested-folders"].examples == ("day/", "night/")
 
 
+def test_a_folder_for_the_images_of_each_class_says_nothing(tmp_path: Path) -> None:
+    write(tmp_path, [f"{c}/images/{n}.png" for c in ("n01", "n02") for n in range(4)])
+    assert read_all(tmp_path)[1].warnings == []
+
+
 @pytest.mark.parametrize("pieces", [("part_1", "part_2"), ("images_001", "images_002")])
 def test_pieces_of_one_set_are_no_classes(tmp_path: Path, pieces: tuple[str, str]) -> None:
     write(tmp_path, [f"{piece}/{number}.png" for piece in pieces for number in range(4)])

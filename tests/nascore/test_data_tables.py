@@ -361,6 +361,15 @@ def test_images_that_no_row_names(images: Path) -> None:
     assert len(read_all(images, allow_skipped=True)[0].labels) == 6
 
 
+def test_files_of_a_table_that_cannot_be_read(images: Path) -> None:
+    (images / "images" / "010.heic").write_bytes(b"x")
+    rows = [*expected("").items(), ("010.heic", "ant")]
+    (images / "labels.csv").write_text(table([("file", "label"), *rows]))
+    found = problems(images)
+    assert found["skipped-files"].examples == ("images/010.heic",)
+    assert found["missing-files"].examples == ("010.heic",)
+
+
 def test_a_name_that_several_files_have(tmp_path: Path) -> None:
     write(tmp_path, [f"{folder}/{file}" for folder in "xy" for file in FILES])
     rows = [(f"{'xy'[n % 2]}/{file}", "ab"[n % 2]) for n, file in enumerate(FILES)]
