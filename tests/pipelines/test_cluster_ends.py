@@ -1,9 +1,12 @@
 """What `nas cancel` and `nas status` do about an ended run: a real MLflow has nothing open then."""
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -218,6 +221,25 @@ def test_a_password_in_a_log_is_not_shown(
     assert "postgresql://nas:***@db" in shown
     assert "hunter2" not in shown
     assert "tok-5f2c9e-secret" not in shown
+
+
+def test_a_store_that_does_not_answer_is_told_in_words_that_fit(kfp: KfpServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        tracked = f"--set=tracking.uri=http://127.0.0.1:{nobody.getsockname()[1]}"
+        run_id = done(*SEARCH, "--no-check", tracked)["run_id"]
+        kfp.plan(run_id, FAILED)
+        threading.Thread(target=hang_up, args=(nobody,), daemon=True).start()
+        result = nas("status", run_id)
+    assert result.exit_code == 0
+    assert "MLflow cannot say why the step ended (" in result.stderr
+    assert "earlier tries" not in result.stderr
+
+
+def hang_up(server: socket.socket) -> None:
+    """Close every connection at once."""
+    with contextlib.suppress(OSError):
+        while True:
+            server.accept()[0].close()
 
 
 def test_mlflow_is_not_loaded_for_a_run_that_goes_on(kfp: KfpServer, mlflow: Tracked) -> None:

@@ -135,6 +135,9 @@ class Nodes:
 
     def _part(self, name: str, part: Part, following: list[str]) -> list[str]:
         if isinstance(part, Step):
+            if part.state == "SKIPPED":  # a branch that is not taken: its driver says so
+                self._add(name, "SKIPPED", following)
+                return self._pod(f"{name}-driver", "SUCCEEDED", [name])
             if part.driver == "PENDING":
                 return self._pod(f"{name}-driver", "PENDING", [])
             if part.driver == "FAILED":
