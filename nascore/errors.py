@@ -64,6 +64,13 @@ class OutsideError(InputError):
     """
 
 
+def error_of(errors: Sequence[InputError]) -> InputError:
+    """Put errors together; another try is worth while only where it is for each of them."""
+    problems = [problem for error in errors for problem in error.problems]
+    is_outside = all(isinstance(error, OutsideError) for error in errors)
+    return OutsideError(problems) if is_outside else InputError(problems)
+
+
 class ServiceUnavailable(Exception):
     """A service (database, tracking store, object store) stayed unreachable for too long.
 

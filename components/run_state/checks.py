@@ -44,22 +44,26 @@ class _Findings:
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._found: dict[str, tuple[Problem, list[str]]] = {}
+        self._is_outside = True
 
     @contextlib.contextmanager
     def during(self, act: str) -> Iterator[None]:
         try:
             yield
         except InputError as error:
+            self._is_outside &= isinstance(error, OutsideError)
             for problem in error.problems:
                 same = problem.message.partition(" (")[0]  # the details differ by the request
                 self._found.setdefault(same, (problem, []))[1].append(act)
 
     def add(self, message: str) -> None:
+        self._is_outside = False
         self._found[message] = (Problem(KEY, self._uri, message), [])
 
     def tell(self) -> None:
         if self._found:
-            raise InputError([_with_acts(*found) for found in self._found.values()])
+            kind = OutsideError if self._is_outside else InputError
+            raise kind([_with_acts(*found) for found in self._found.values()])
 
 
 def _with_acts(problem: Problem, acts: list[str]) -> Problem:

@@ -22,7 +22,7 @@ from components.supervisor.variables import STATE_ROOT
 from components.tracking import check_store
 from nascore.data.classes import Need
 from nascore.data.store import DatasetInfo, prepare
-from nascore.errors import InputError, collecting
+from nascore.errors import InputError, collecting, error_of
 from nascore.methods import METHODS
 from nascore.methods.options import FewShotOptions
 
@@ -127,20 +127,32 @@ def _check_stores(settings: Config) -> None:
     A tracking server that is away is no reason to wait: its follower says so.
     """
     problems, _ = check_store(settings.tracking.uri)
+    errors = [InputError(problems)] if problems else []
+    for check in (_check_study, _check_state, _check_outputs):
+        try:
+            check(settings)
+        except InputError as error:
+            errors.append(error)
+    if errors:
+        raise error_of(errors)
+
+
+def _check_study(settings: Config) -> None:
     if settings.search.storage is not None:
         from nascore.storage import Storage, resolve_url  # Optuna and SQLAlchemy: half a second
 
-        with collecting(problems):
-            Storage(resolve_url(settings.search.storage)).close()
+        Storage(resolve_url(settings.search.storage)).close()
+
+
+def _check_state(settings: Config) -> None:
     root = os.environ.get(STATE_ROOT)
     if root is not None:
-        with collecting(problems):
-            check_state(root)
+        check_state(root)
+
+
+def _check_outputs(settings: Config) -> None:
     if settings.promote.export_to is not None:
-        with collecting(problems):
-            check_outputs(open_outputs(settings.promote.export_to), settings.promote.model_name)
-    if problems:
-        raise InputError(problems)
+        check_outputs(open_outputs(settings.promote.export_to), settings.promote.model_name)
 
 
 def needs_of(settings: Config) -> Sequence[Need]:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.run_identity import run_id
 from components.run_state.marker import mark
@@ -65,26 +65,36 @@ def identity_of(executor_input: str) -> str | None:
     """
     inputs = json.loads(executor_input).get("inputs", {})
     parameters = inputs.get("parameterValues", {})
-    if "config" in parameters:
+    config = config_of(executor_input)
+    if config is not None:
+        text = json.dumps({name: value for name, value in config.items() if name != "cluster"})
+    elif "config" in parameters:  # YAML, or refused by the step
         text = str(parameters["config"])
-        with contextlib.suppress(ValueError):  # YAML, or refused by the step
-            text = json.dumps(_without_cluster(json.loads(text)))
-        text += str(parameters.get("overrides", ""))
-        return hashlib.sha256(text.encode()).hexdigest()
+    else:
+        return None
+    text += str(parameters.get("overrides", ""))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def config_of(executor_input: str) -> dict[str, Any] | None:
+    """Return the configuration of a step as it stands in its inputs; None where none can be read.
+
+    The first step gets it as a parameter, the others in the folder of the data.
+    """
+    inputs = json.loads(executor_input).get("inputs", {})
+    texts = [str(inputs.get("parameterValues", {}).get("config", ""))]
     for artifact in inputs.get("artifacts", {}).get("dataset", {}).get("artifacts", ()):
         # Where KFP's launcher puts it.
         scheme, _, rest = str(artifact.get("uri", "")).partition("://")
         path = Path(f"/{scheme}/{rest}" if rest else scheme) / "config.json"
         if path.is_file():
-            text = json.dumps(_without_cluster(json.loads(path.read_text())))
-            return hashlib.sha256(text.encode()).hexdigest()
+            texts.append(path.read_text())
+    for text in texts:
+        with contextlib.suppress(ValueError):
+            config = json.loads(text)
+            if isinstance(config, dict):
+                return config
     return None
-
-
-def _without_cluster(config: object) -> object:
-    if isinstance(config, dict):
-        return {name: value for name, value in config.items() if name != "cluster"}
-    return config
 
 
 def _not_writable(root: Path, error: OSError) -> str:

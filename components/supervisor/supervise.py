@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,13 @@ from components.supervisor.artifact_store import wait_for_store
 from components.supervisor.children import Stop, run_child
 from components.supervisor.memory import Memory
 from components.supervisor.restarts import Restarts
-from components.supervisor.state import StateCopy, identity_of, in_object_store, run_folder
+from components.supervisor.state import (
+    StateCopy,
+    config_of,
+    identity_of,
+    in_object_store,
+    run_folder,
+)
 from components.supervisor.variables import CPUS, STATE_ROOT, STORE_WAIT_S, seconds
 from components.tracking.spool import TARGET, Tracker
 from nascore.errors import InputError, OutsideError
@@ -63,7 +69,8 @@ def _supervise(step: str, command: Sequence[str], stop: Stop, executor_input: st
         end = _work(step, command, environment, stop)
         outcome["done"] = end is None
         if end is not None and end.kind != "stopped":  # after SIGTERM there is no time for it
-            _track_end(folder / step / "spool", step, end)
+            config = config_of(executor_input)
+            _track_end(folder / step / "spool", step, end, config)
     return end
 
 
@@ -156,20 +163,40 @@ def _bring_spools(folder: Path) -> None:
         _say(f"events that were not sent are left in {root}: {error}")
 
 
-def _track_end(spool: Path, step: str, end: End) -> None:
+def _target(spool: Path, config: Mapping[str, Any] | None) -> dict[str, str] | None:
+    """Return store and experiment: of the step's spool, or of its configuration."""
+    if (spool / TARGET).exists():
+        target: dict[str, str] = json.loads((spool / TARGET).read_text())
+        return target
+    tracking = _tracking(config)
+    if not {"uri", "experiment"} <= tracking.keys():
+        return None
+    spool.mkdir(parents=True, exist_ok=True)
+    return {name: str(tracking[name]) for name in ("uri", "experiment")}
+
+
+def _tracking(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    found = (config or {}).get("tracking")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _track_end(spool: Path, step: str, end: End, config: Mapping[str, Any] | None) -> None:
     """Write the reason to the MLflow runs of the step and the pipeline, and end them.
 
     What ended the work may have left it no time to do so.
     """
-    key = run_key()
-    if key is None or not (spool / TARGET).exists():
-        return  # the work ended before it had a run; the exit task closes what others opened
-    target: dict[str, Any] = json.loads((spool / TARGET).read_text())
+    key, target = run_key(), _target(spool, config)
+    if key is None or target is None:
+        return
     tags = {TAG_REASON: end.reason, TAG_KIND: end.kind}
+    given = os.environ.get("MLFLOW_RUN_ID") if _tracking(config).get("kfp_plugin", True) else None
     with contextlib.closing(Tracker.open(spool, **target)) as tracker:
-        for run in (f"{key}.{step}", key):
-            tracker.append(run, "tags", values=tags)
-            tracker.append(run, "end", status="FAILED")
+        # Declared again, since the work may have died before it could.
+        run = tracker.run(key, name=(config or {}).get("method", "run"), adopt_parent_of=given)
+        tracked = tracker.run(f"{key}.{step}", name=step, parent=key, adopt=given)
+        for one in (tracked, run):
+            one.tags(tags)
+            one.end("FAILED")
     command = [sys.executable, "-m", "components.tracking.follow", "--spool", str(spool)]
     with contextlib.suppress(subprocess.TimeoutExpired):  # the exit task sends what is left
         subprocess.run(command, timeout=_SEND_S, check=False)

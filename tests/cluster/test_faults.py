@@ -153,9 +153,6 @@ def test_memory_runs_out_and_the_work_starts_again(bench: Any, undisturbed: Any)
             )
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a step that dies before its MLflow run is open tells it not"
-)
 def test_memory_that_never_suffices_is_told(bench: Any, surroundings: Surroundings) -> None:
     one = bench()
     run = one.submit(state=S3, cluster__steps__train_final__memory="256M", cluster__restarts=1)
@@ -241,7 +238,6 @@ def test_mlflow_away_postgresql_restarted_and_s3_in_error(
     one.check_success(run)
 
 
-@pytest.mark.xfail(strict=True, reason="run_state.checks takes an outage for wrong input")
 def test_s3_in_error_in_the_first_step(bench: Any, surroundings: Surroundings) -> None:
     one = bench()
 
