@@ -48,8 +48,7 @@ _TURNS = {
 }
 _QUARTER_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
 
-# Pillow warns of damaged metadata and of large pictures, once for each process; both are looked at
-# here, and a warning in the middle of a table helps nobody.
+# Damaged metadata and large pictures are looked at here; Pillow would print a warning of each.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")
 
@@ -62,6 +61,7 @@ PROFILE_IGNORED = "icc-profile-ignored"
 FIRST_FRAME = "first-frame"
 ONE_BIT = "1-bit"
 PALETTE = "palette"
+_OF_MODE = {"1": ONE_BIT, "P": PALETTE, "PA": PALETTE, "CMYK": CMYK}
 _OF_PROFILE: dict[Profile, set[str]] = {
     Profile.NONE: set(),
     Profile.APPLIED: {PROFILE},
@@ -120,7 +120,7 @@ class Shown:
     """An image as a viewer shows it.
 
     Attributes:
-        image: mode L or RGB, in its own size.
+        image: of mode L or RGB, in its own size.
         conversions: keys of `CONVERSIONS`.
         peak: largest value of an image with 16-bit grey values, else None.
     """
@@ -198,7 +198,7 @@ def fit(image: Image.Image, target: PixelFormat) -> NDArray[np.uint8]:
 
 def _shown(image: Image.Image, target: PixelFormat) -> Shown:
     done: set[str] = set()
-    is_deep_colour = _has_sixteen_bits(image)
+    is_deep_colour = _has_sixteen_bits(image)  # as long as nothing is decoded
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a camera's preview pictures
         done.add(FIRST_FRAME)
         if getattr(image, "default_image", False):
@@ -216,12 +216,8 @@ def _shown(image: Image.Image, target: PixelFormat) -> Shown:
         done.add(SIXTEEN_BIT)
     elif image.mode == "F":
         raise OSError("has floating-point pixels; convert it to 8 or 16 bits")
-    if image.mode == "1":
-        done.add(ONE_BIT)
-    if image.mode in ("P", "PA"):
-        done.add(PALETTE)
-    if image.mode == "CMYK":
-        done.add(CMYK)
+    if image.mode in _OF_MODE:
+        done.add(_OF_MODE[image.mode])
     profile = image.info.get("icc_profile")
     image, alpha = _without_alpha(image)
     image, what = in_srgb(image, profile)
