@@ -176,6 +176,7 @@ def test_waiting_says_that_the_list_stands_still_and_what_goes_on(kfp: KfpServer
 
 
 def test_a_pod_that_does_not_start_is_told_with_what_shows_why(kfp: KfpServer) -> None:
+    kfp.logs["prepare-data"] = "prepared\n"
     waiting = Step("search", "RUNNING", tries=("PENDING",))
     run_id = run_as(kfp, quiet(Step("prepare-data"), waiting, minutes=1))
     assert done("status", run_id)["tasks"][2]["reason"] is None  # it has just begun

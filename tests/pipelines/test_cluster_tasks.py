@@ -47,6 +47,12 @@ def test_a_branch_that_is_not_taken_is_skipped(kfp: KfpServer, wraps: bool) -> N
         **dict.fromkeys(ANEW, "skipped"),
         **dict.fromkeys((*KEPT, "close-run"), "succeeded"),
     }
+    begun = Group("condition-4", (Step("reuse", "RUNNING"),))
+    going_on = Group("condition-branches-2", (Step("condition-3", "SKIPPED"), begun))
+    kfp.plan(run_id, look("RUNNING", *steps("prepare-data", "review"), going_on, exit_step=None))
+    told = states(done("status", run_id))
+    assert {told[name] for name in ANEW} == {"skipped"}
+    assert [told[name] for name in KEPT] == ["running", *["pending"] * 3]
 
 
 def test_branches_are_pending_until_one_is_taken(kfp: KfpServer) -> None:
