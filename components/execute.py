@@ -12,6 +12,7 @@ launcher needs and does not say:
 """
 
 import argparse
+import inspect
 import json
 import math
 import os
@@ -19,6 +20,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from components.ending import End, Kind
@@ -35,13 +37,35 @@ def main() -> int:
     parser.add_argument("step", help="name of the step, such as train_final")
     parser.add_argument("--executor_input", required=True, help="JSON, from KFP's launcher")
     arguments = parser.parse_args()
-    executor_input = json.loads(arguments.executor_input)
+    sys.excepthook = brief_excepthook
     try:
-        run(arguments.step, executor_input)
+        run(arguments.step, read_input(arguments.executor_input))
     except BaseException as error:
         _write_end(arguments.step, error)
         raise
     return 0
+
+
+def read_input(text: str) -> dict[str, Any]:
+    """Read what KFP's launcher hands over. Raises InputError."""
+    try:
+        executor_input = json.loads(text)
+    except ValueError as error:
+        raise InputError.of("--executor_input", text[:80], f"is no JSON ({error})") from error
+    if not isinstance(executor_input, dict) or "outputs" not in executor_input:
+        message = "is not what KFP's launcher hands over: it has no outputs"
+        raise InputError.of("--executor_input", text[:80], message)
+    return executor_input
+
+
+def brief_excepthook(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Show wrong input without a traceback."""
+    if isinstance(error, InputError):
+        print(f"The input is wrong:\n{error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def run(step: str, executor_input: Mapping[str, Any]) -> None:
@@ -56,9 +80,10 @@ def run(step: str, executor_input: Mapping[str, Any]) -> None:
 
     from components import declared
 
-    executor = Executor(
-        executor_input=dict(executor_input), function_to_execute=getattr(declared, step)
-    )
+    function = None if step.startswith("_") else vars(declared).get(step)
+    if not inspect.isfunction(function) or function.__module__ != declared.__name__:
+        raise InputError.of("step", step, "is no step of the pipelines; see components/declared.py")
+    executor = Executor(executor_input=dict(executor_input), function_to_execute=function)
     written = executor.execute()
     fill_empty_folders(Path(output.path) for output in executor.output_artifacts.values())
     if written is not None:

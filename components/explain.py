@@ -15,7 +15,13 @@ from nascore.redaction import redact, redact_setting
 _MAX_SHOWN = 80
 # What a person may have put a password into.
 _SECRET = re.compile(r"(?i)pass|pwd|token|secret|credential|key$")
-_RENAMED = {("cluster", "state_volume"): "write cluster.state=pvc:NAME"}
+_RENAMED = {
+    ("cluster", "state_volume"): "write cluster.state=pvc:NAME",
+    ("cluster", "backoff_s"): "write cluster.pod_retry_pause_s, or cluster.restart_pause_s",
+    ("cluster", "steps", "*", "retries"): (
+        "write restarts for crashes; cluster.pod_retries is for lost pods"
+    ),
+}
 _REFERENCES = (("cluster", "secrets"), ("cluster", "config_maps"))
 
 
@@ -31,8 +37,9 @@ def problem_of(root: type[BaseModel], error: Any, prefix: tuple[str, ...] = ()) 
     key, value, kind = ".".join(path), error.get("input"), error["type"]
     if kind == "extra_forbidden":
         elsewhere = list(_keys(root)) if len(path) == len(own) else []
-        if path in _RENAMED:
-            return Problem(key, _short(value), f"has another name now: {_RENAMED[path]}")
+        renamed = _RENAMED.get(path) or _RENAMED.get((*path[:2], "*", *path[3:]))
+        if renamed is not None:
+            return Problem(key, _short(value), f"has another name now: {renamed}")
         shown = "" if _SECRET.search(path[-1]) else _short(value)
         return Problem(key, shown, "unknown key" + _suggest_key(path, known, elsewhere))
     if kind == "missing":

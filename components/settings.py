@@ -1,17 +1,50 @@
 """What a person may set about tracking, promotion and the cluster. No torch, mlflow or kfp here."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from components.run_state.reference import check_reference
 from nascore.config import Positive, Section
 
-Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|[EPTGMk]i?)?$")]
-"""A Kubernetes quantity, such as `500m`, `4` or `16Gi`."""
+
+def _check_cpu(text: object) -> str:
+    if isinstance(text, int) and not isinstance(text, bool):
+        text = str(text)  # YAML reads 4 as a number
+    if not isinstance(text, str) or not re.fullmatch(r"[1-9]\d*m?", text):
+        raise ValueError("is no number of processors; write whole ones such as 4, or 500m")
+    return text
+
+
+def _check_bytes(text: object) -> str:
+    if isinstance(text, int) and not isinstance(text, bool):
+        text = str(text)
+    if not isinstance(text, str) or not re.fullmatch(r"[1-9]\d*([KMGTPE]i|[kMGTPE])?", text):
+        raise ValueError("is no amount of memory; write a whole number with a unit: 16Gi or 500Mi")
+    return text
+
+
+Cpu = Annotated[str, BeforeValidator(_check_cpu)]
+"""Processors as Kubernetes counts them: `4`, or `500m` for half of one."""
+Bytes = Annotated[str, BeforeValidator(_check_bytes)]
+"""Memory as Kubernetes counts it, such as `16Gi`; whole numbers, which kfp's compiler wants."""
 Reference = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9._-]+$")]
 """NAME/KEY of a Secret or ConfigMap."""
-Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+_RESERVED = ("PATH", "HOME", "PYTHONPATH")
+
+
+def _check_variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError("is no name of an environment variable")
+    if name in _RESERVED or (name.startswith("NAS_") and name not in SETTABLE):
+        raise ValueError("is a variable of the image or the steps themselves; choose another name")
+    return name
+
+
+SETTABLE = ("NAS_STUDY_URL", "NAS_CACHE_DIR")
+"""Variables of ours that an installation may set; the others are set by the compiled pipeline."""
+Variable = Annotated[str, AfterValidator(_check_variable)]
 
 
 class TrackingConfig(Section):
@@ -72,8 +105,8 @@ class TolerationConfig(Section):
 class StepConfig(Section):
     """What one step asks of the cluster; the rest is as `pipelines/resources.py` has it."""
 
-    cpu: Quantity | None = None
-    memory: Quantity | None = None
+    cpu: Cpu | None = None
+    memory: Bytes | None = None
     """Request and limit."""
     gpus: Annotated[int, Field(ge=0)] | None = None
     restarts: Annotated[int, Field(ge=0, le=1000)] | None = None
@@ -109,7 +142,7 @@ class ClusterConfig(Section):
     node_selector: dict[str, str] = Field(default={})
     """Node labels for all steps."""
     tolerations: tuple[TolerationConfig, ...] = ()
-    shared_memory: Quantity | None = "2Gi"
+    shared_memory: Bytes | None = "2Gi"
     """Size of /dev/shm in steps with a GPU; it counts against the memory limit."""
     state: Annotated[str, AfterValidator(check_reference)] | None = None
     """Where every run keeps its state, so that a step whose pod was lost resumes from its last

@@ -1,5 +1,6 @@
 """From a pipeline in `kfp.dsl` to the file that Kubeflow takes, and what must not be in it."""
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from pipelines.resources import missing_gpus
 # It takes the place of kfp's executor, and its arguments. kfp's local runner starts nothing whose
 # command does not name that executor.
 _COMMAND = ["python3", "-m", "components.supervisor", "kfp.dsl.executor_main"]
+_IMAGE = re.compile(
+    r"([a-zA-Z0-9.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
+_MOVING = ("latest", "main", "master", "dev", "edge", "nightly")
 _OPEN = "anybody who can read the pipeline could read the password"
 
 
@@ -141,14 +146,21 @@ def _export_problems(config: Config) -> list[Problem]:
 
 def check_image(image: str) -> None:
     """Raises InputError unless the image is named by digest or by a tag that stays."""
+    if not _IMAGE.fullmatch(image):
+        raise InputError.of(
+            "--image",
+            image,
+            "is no name of an image; write REGISTRY/NAME:TAG or NAME@sha256:DIGEST",
+        )
     name = image.rpartition("/")[2]
     tag = name.partition(":")[2]
-    if "@sha256:" in image or (tag and tag != "latest"):
+    if "@sha256:" in image or (tag and tag.lower() not in _MOVING):
         return
     raise InputError.of(
         "--image",
         image,
-        "name a digest or a tag that never moves (not latest): KFP caches by this name",
+        f"name a digest or a tag that never moves (not {', '.join(_MOVING)}): KFP and the nodes "
+        "know an image by its name",
     )
 
 

@@ -54,7 +54,13 @@ def clean_state(
 
     if not days >= 0 or math.isinf(days):
         raise InputError.of("--older-than", days, "give a number of days, 0 or more")
-    root = _root(state) if state is not None else _configured(config, preset, settings)
+    if state is None:
+        root = _configured(config, preset, settings)
+    elif config is not None or preset is not None or settings:
+        message = "is given next to a configuration, which names a place as well; give one of them"
+        raise InputError.of("--state", state, message)
+    else:
+        root = _root(state)
     cleaned = clean(root, older_than_days=days, dry_run=dry_run)
     if as_json:
         result = {"state": root, "dry_run": dry_run, "bytes": cleaned.num_bytes, **asdict(cleaned)}
@@ -80,6 +86,8 @@ def _root(text: str) -> str:
     """Return the place, if it can be reached from here. Raises InputError."""
     from components.run_state.reference import MOUNT, PVC, StateReference
 
+    if not text.strip():
+        raise InputError.of("--state", None, "is empty; give s3://BUCKET/PREFIX or a folder")
     if text.startswith(PVC):
         raise InputError.of(
             "--state",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from components.ending import End
 from components.supervisor.variables import RESTART_PAUSE_S, RESTARTS, seconds
+from nascore.errors import InputError
 
 LONGEST_PAUSE_S = 60.0
 _STARTED_S, _TIMES_PAUSE = 10.0, 5
@@ -31,7 +32,10 @@ class Restarts:
 
     @classmethod
     def from_environment(cls) -> "Restarts":
-        return cls(int(os.environ[RESTARTS]), seconds(RESTART_PAUSE_S))
+        given = os.environ[RESTARTS]
+        if not given.isdigit():
+            raise InputError.of(RESTARTS, given, "is no number of restarts; write 0 or more")
+        return cls(int(given), seconds(RESTART_PAUSE_S))
 
     def pause_after(self, end: End, *, lasted_s: float) -> float | None:
         """Return the seconds to wait before the next start; None when there is to be none.

@@ -2,6 +2,8 @@
 
 import os
 
+from nascore.errors import InputError
+
 RESTARTS = "NAS_RESTARTS"
 """Restarts of the work after a crash; where it is not set, nothing is supervised."""
 RESTART_PAUSE_S = "NAS_RESTART_PAUSE_S"
@@ -20,4 +22,10 @@ STATE_ROOT = "NAS_STATE_ROOT"
 
 def seconds(name: str) -> float:
     """Return the value of a variable that holds seconds, or its default."""
-    return float(os.environ.get(name, DEFAULTS[name]))
+    given = os.environ.get(name)
+    if given is None:
+        return DEFAULTS[name]
+    try:
+        return max(0.0, float(given))
+    except ValueError as error:
+        raise InputError.of(name, given, "is no number of seconds; write 0 or more") from error

@@ -157,3 +157,25 @@ def test_what_cannot_be_removed_is_exit_status_1(
     assert result.exit_code == 1
     assert "failed r1: cluster.state" in result.output
     assert "removed 0 states" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--state", ""], "--state: is empty"),
+        (["--state", ".", "my.yaml"], "is given next to a configuration"),
+        (["--state", ".", "--set", "seed=1"], "is given next to a configuration"),
+    ],
+)
+def test_a_place_that_is_empty_or_named_twice_removes_nothing(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from components.run_state.marker import mark
+
+    monkeypatch.chdir(tmp_path)
+    mark(tmp_path / "run", "run")
+    (tmp_path / "my.yaml").write_text("seed: 1\n")
+    ended = CliRunner().invoke(main, ["clean-state", "--older-than", "0", *arguments])
+    assert ended.exit_code == 2
+    assert said in ended.output
+    assert (tmp_path / "run").is_dir()

@@ -178,7 +178,17 @@ def test_the_image_has_a_tag_that_is_the_version() -> None:
     assert "python" in name  # or kfp's local runner warns at every step
 
 
-@pytest.mark.parametrize("image", ["team/nas:latest", "team/nas", "localhost:5000/nas", "nas:"])
+@pytest.mark.parametrize(
+    "image", ["a b:1", "repo/nas@sha256:abc", "https://repo/nas:1", ":1", "nas:", "repo/NAS:1"]
+)
+def test_what_no_registry_can_hold_is_no_image(image: str, config: Config, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no name of an image"):
+        compile_search(config, tmp_path / "p.yaml", image=image)
+
+
+@pytest.mark.parametrize(
+    "image", ["team/nas:latest", "team/nas", "localhost:5000/nas", "nas:LATEST", "team/nas:main"]
+)
 def test_a_moving_image_is_refused_before_anything_is_written(
     image: str, config: Config, tmp_path: Path
 ) -> None:
@@ -575,7 +585,13 @@ def test_the_pipeline_stays_small_with_many_workers(tmp_path: Path) -> None:
         ({"state": "nas-state"}, "write pvc:nas-state"),
         ({"state": "pvc:nas.state"}, "no dots"),
         ({"state_volume": "nas-state"}, "cluster.state"),
-        ({"steps": {"search": {"retries": 1}}}, "restarts"),
+        ({"steps": {"search": {"retries": 1}}}, "write restarts for crashes"),
+        ({"backoff_s": 1}, "write cluster.pod_retry_pause_s"),
+        ({"steps": {"search": {"memory": "2.5Gi"}}}, "whole number with a unit: 16Gi"),
+        ({"steps": {"search": {"memory": "2ki"}}}, "whole number with a unit: 16Gi"),
+        ({"steps": {"search": {"cpu": "4Gi"}}}, "no number of processors"),
+        ({"secrets": {"NAS_RESTARTS": "a/b"}}, "choose another name"),
+        ({"config_maps": {"PATH": "a/b"}}, "choose another name"),
     ],
 )
 def test_settings_of_the_cluster_are_checked(cluster: dict[str, Any], key: str) -> None:

@@ -14,6 +14,7 @@ from components.ending import End
 ROOT = Path(__file__).parents[3]
 RUN_ID = "0f82d07e-593c-41dd-9dc7-d0dd25be691d"
 BUCKET = "supervised"
+INPUT = '{"outputs": {}}'
 
 COUNT = """
 import os, pathlib, sys
@@ -44,7 +45,7 @@ def pod(store: s3.S3Server, tmp_path: Path) -> Callable[..., tuple[int, str]]:
         work = [sys.executable, "-c", COUNT + child]
         code = (
             "import sys; from components.supervisor.supervise import supervise; "
-            f"sys.exit(supervise({step!r}, {work!r}, '{{}}'))"
+            f"sys.exit(supervise({step!r}, {work!r}, {INPUT!r}))"
         )
         environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("NAS_", "AWS_"))},

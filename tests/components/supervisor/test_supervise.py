@@ -207,3 +207,38 @@ def test_outside_a_cluster_the_work_runs_in_the_very_process(tmp_path: Path) -> 
     _, log = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "supervisor" not in log.partition("Traceback")[2]
+
+
+@pytest.mark.parametrize(
+    ("step", "given", "said"),
+    [
+        ("no_step", '{"outputs": {}}', "step = no_step: is no step"),
+        ("_log", '{"outputs": {}}', "step = _log: is no step"),
+        ("search", "{bad", "is no JSON"),
+        ("search", "{}", "has no outputs"),
+        ("search", "[]", "has no outputs"),
+    ],
+)
+def test_an_invocation_that_can_never_work_is_tried_once(
+    step: str, given: str, said: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "components.supervisor", "kfp.dsl.executor_main"]
+    command += ["--function_to_execute", step, "--executor_input", given]
+    ended = subprocess.run(
+        command, env=environment(tmp_path), capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    end = End.parse_last(ended.stdout)
+    assert end is not None
+    assert end.kind == "input"
+    assert said in end.reason
+
+
+@pytest.mark.parametrize("name", ["NAS_RESTARTS", "NAS_RESTART_PAUSE_S"])
+def test_a_variable_that_is_no_number_is_named(name: str, tmp_path: Path) -> None:
+    status, log = run(tmp_path, "sys.exit(0)", **{name: "many"})
+    end = End.parse_last(log)
+    assert status == 1
+    assert end is not None
+    assert (end.kind, f"{name} = many" in end.reason) == ("input", True)
