@@ -224,7 +224,7 @@ def test_a_server_that_is_away_is_told_at_once_with_the_way_out(kind: str) -> No
         start = time.monotonic()
         with pytest.raises(OutsideError, match=r"`nas status RUN` or the next run") as told:
             close(uri)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 20
     assert "hunter2" not in str(told.value)
 
 
