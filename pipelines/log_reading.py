@@ -5,11 +5,12 @@ from nascore.redaction import redact
 from pipelines import clock
 from pipelines.cluster import Cluster, Thing
 from pipelines.pipeline_tasks import planned
+from pipelines.pod_signs import expected_node
 from pipelines.run_end import failure_of
 from pipelines.run_origin import Origin, known_origin
 from pipelines.run_state import State
 from pipelines.run_view import TaskView, task_views
-from pipelines.signs import expected_node, look_for_signs, with_signs
+from pipelines.signs import look_for_signs, with_signs
 from pipelines.step_log import OwnLines, PodLog
 from pipelines.task_nodes import Listed, pods_of, read
 

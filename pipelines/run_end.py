@@ -9,10 +9,11 @@ from pipelines import clock
 from pipelines.cluster import Cluster, Thing
 from pipelines.cluster_errors import ClusterError, tell
 from pipelines.pipeline_tasks import planned
+from pipelines.pod_signs import expected_node, log_of
 from pipelines.run_origin import Origin, known_origin
 from pipelines.run_state import state_of
 from pipelines.run_view import task_views
-from pipelines.signs import expected_node, log_of, look_for_signs, with_signs
+from pipelines.signs import look_for_signs, with_signs
 from pipelines.step_log import PodLog
 from pipelines.task_nodes import Listed, Task, failed, pods_of, read
 from pipelines.tracked_runs import recorded_end

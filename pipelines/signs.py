@@ -5,19 +5,17 @@ of tasks stands still for good, while the run goes on (KFP 2.17). And when the w
 deleted, KFP calls the run RUNNING for ever.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from components.ending import End
 from pipelines.cluster import Cluster, Thing
-from pipelines.node_names import node_id
+from pipelines.cluster_errors import ClusterError
+from pipelines.pod_signs import log_of, pod_states, time_of_text
 from pipelines.run_origin import Origin
 from pipelines.run_state import State, is_ended, run_state
 from pipelines.run_view import TaskView
-from pipelines.step_log import PodLog
-from pipelines.task_nodes import Listed, pods_of
+from pipelines.task_nodes import Listed
 from pipelines.tracked_runs import step_of
 from pipelines.tracked_steps import Tracked, TrackedStep, tracked
 
@@ -26,9 +24,7 @@ QUIET = timedelta(minutes=5)
 LOST = timedelta(minutes=30)
 """A run of which nothing was heard for so long, and has no pods, is lost."""
 
-_UPDATE = timedelta(minutes=1)  # between the end of a pod and the change in KFP's list
 _UPLOAD = timedelta(minutes=15)  # between the end of a step in MLflow and that of its pod
-_ARGO_TIME = re.compile(r"^time=(\S+) .*argo=true", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +59,7 @@ class Signs:
 
 def is_quiet(listed: Listed, now: datetime, limit: timedelta | None = None) -> bool:
     """Whether the list has not changed for a while, which is usual while a step works."""
-    changed = _time(listed.changed)
+    changed = time_of_text(listed.changed)
     return changed is not None and now - changed > (limit or QUIET)
 
 
@@ -71,7 +67,7 @@ def stale_since(run: Thing, listed: Listed, now: datetime) -> str | None:
     """Return since when the list stands still, as far as it says so itself."""
     if is_ended(run):
         return listed.changed if listed.is_going_on and listed.changed else None
-    is_between = not listed.is_working and run.get("state") in ("RUNNING", "CANCELING")
+    is_between = not listed.is_working and run.get("state") == "RUNNING"
     return listed.changed if is_between and is_quiet(listed, now) else None
 
 
@@ -87,9 +83,6 @@ def look_for_signs(
 
     Args:
         origin: what the run was started with.
-
-    Raises:
-        ClusterError: the server does not answer.
     """
     since = stale_since(run, listed, now)
     if is_ended(run):
@@ -97,10 +90,30 @@ def look_for_signs(
             return Signs(since)  # of a run that succeeded all tasks did
     elif since is None and not is_quiet(listed, now):
         return Signs()
-    pods = dict(_pod_states(cluster, run, listed, tasks, now, all_tasks=since is not None))
+    try:
+        return _signs(cluster, run, listed, tasks, origin, now)
+    except ClusterError as error:  # a log that cannot be read just now hides no task
+        return Signs(since, note=f"what goes on now is not known: {error}")
+
+
+def _signs(
+    cluster: Cluster,
+    run: Thing,
+    listed: Listed,
+    tasks: Sequence[TaskView],
+    origin: Origin,
+    now: datetime,
+) -> Signs:
+    """Ask for the logs of pods, and MLflow.
+
+    Raises:
+        ClusterError: the server does not answer.
+    """
+    since = stale_since(run, listed, now)
+    pods = dict(pod_states(cluster, run, listed, tasks, now, all_tasks=since is not None))
     if since is None and any(state != "running" for state in pods.values()):
         since = listed.changed
-        pods = dict(_pod_states(cluster, run, listed, tasks, now, all_tasks=True))
+        pods = dict(pod_states(cluster, run, listed, tasks, now, all_tasks=True))
     elif since is None and pods:
         return Signs()  # it works, and the list says so
     known = tracked(origin)
@@ -133,82 +146,6 @@ def _with_sign(task: TaskView, sign: Sign | None) -> TaskView:
     )
 
 
-# --- pods -----------------------------------------------------------------------------------
-
-
-def log_of(cluster: Cluster, run_id: str, node: str) -> PodLog:
-    """Return the log of a node's pod; the newest name of a pod that has one.
-
-    Raises:
-        ClusterError: the server does not answer.
-    """
-    log = PodLog("")
-    for pod in pods_of(node):
-        log = PodLog.of(cluster.log(run_id, pod))
-        if log.text:
-            return log
-    return log
-
-
-def expected_node(listed: Listed, task: TaskView, tasks: Sequence[TaskView]) -> str | None:
-    """Return the id of the node that does the work of a task; KFP need not have listed it yet."""
-    if task.task is not None and task.task.nodes:
-        return task.task.nodes[-1]
-    for other in tasks:
-        if other.task is None or not other.task.nodes or other.groups != task.groups:
-            continue
-        parent = other.task.place.rpartition(".")[0]
-        if task.task is not None and task.task.place.rpartition(".")[0] != parent:
-            continue
-        ids = {number: name for name, number in listed.names.items()}
-        above, _, below = ids[other.task.nodes[0]].rpartition(f".{other.task.base}")
-        base = task.name.partition("[")[0]
-        return node_id(listed.workflow, f"{above}.{base}{below}")
-    return None
-
-
-def _pod_states(
-    cluster: Cluster,
-    run: Thing,
-    listed: Listed,
-    tasks: Sequence[TaskView],
-    now: datetime,
-    *,
-    all_tasks: bool,
-) -> Iterator[tuple[str, State]]:
-    """Yield the states of tasks as the logs of their pods show them, in their order.
-
-    Args:
-        all_tasks: also of those that have not started as far as KFP has listed.
-    """
-    for task in tasks:
-        has_pod = task.task is not None and bool(task.task.nodes)
-        is_open = has_pod and task.task is not None and task.task.state in ("RUNNING", "PENDING")
-        if not is_open and (has_pod or not all_tasks or task.state == "skipped"):
-            continue
-        node = None if "[" in task.name and not has_pod else expected_node(listed, task, tasks)
-        log = PodLog("") if node is None else log_of(cluster, run["run_id"], node)
-        state = _state_in(log, now)
-        if state is not None:
-            yield task.name, state
-        elif not has_pod:
-            return  # what comes after it has not started either
-
-
-def _state_in(log: PodLog, now: datetime) -> State | None:
-    if not log.text:
-        return None
-    times = [_time(text) for text in _ARGO_TIME.findall(log.text)]
-    last = max((time for time in times if time is not None), default=None)
-    if last is not None and now - last < _UPDATE:
-        return "running"  # the list would not have changed yet
-    if log.has_succeeded:
-        return "succeeded"
-    if End.parse_last(log.text) is not None or log.launcher_error:
-        return "failed"
-    return "running"
-
-
 # --- MLflow ---------------------------------------------------------------------------------
 
 
@@ -229,7 +166,7 @@ def _tracked_signs(
     for task in tasks:
         if task.state != "skipped":
             of_steps.setdefault(step_of(task.name), []).append(task)
-    created, changed = _time(str(run.get("created_at"))), _time(listed.changed)
+    created, changed = time_of_text(str(run.get("created_at"))), time_of_text(listed.changed)
     found: dict[str, Sign] = {}
     for name, step in known.steps.items():
         candidates = of_steps.get(name, [])
@@ -283,11 +220,3 @@ def _is_lost(
         return now.timestamp() - known.last_sign_s > LOST.total_seconds()
     ended = [task.task for task in tasks if task.state == "succeeded" and task.task]
     return any(log_of(cluster, run["run_id"], task.nodes[-1]).text for task in ended if task.nodes)
-
-
-def _time(text: str) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

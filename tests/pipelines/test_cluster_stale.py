@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from kfp_commands import QUICK, SEARCH, done, nas
-from kfp_http import Request
+from kfp_http import Fault, Request
 from kfp_nodes import Step, node_id
 from kfp_server import KfpServer, Look
 from kfp_tracked import Tracked
@@ -15,10 +16,17 @@ from mlflow_server import MlflowServer
 from components.ending import End
 
 MINUTE = 60.0
-ENDED = """16:13:40  search done in 5 min
-I1129 16:13:52.591883      15 launcher_v2.go:206] publish success.
-time=2026-11-29T16:13:53.414Z level=INFO msg="sub-process exited" argo=true error=<nil>
+
+
+def ended(minutes_ago: float = 5) -> str:
+    """The log of a step that has ended so long ago."""
+    at = datetime.now(UTC) - timedelta(minutes=minutes_ago)
+    return f"""16:13:40  search done in 5 min
+I{at:%m%d %H:%M:%S}.591883      15 launcher_v2.go:206] publish success.
+time={at:%Y-%m-%dT%H:%M:%S}.414Z level=INFO msg="sub-process exited" argo=true error=<nil>
 """
+
+
 WORKING = (Step("prepare-data"), Step("pretrain-controller"), Step("search", "RUNNING"))
 BETWEEN = (Step("prepare-data"), Step("pretrain-controller"), Step("search"))
 
@@ -82,8 +90,8 @@ def test_a_list_that_stands_between_two_steps(kfp: KfpServer) -> None:
 def test_a_pod_that_has_ended_proves_that_the_list_stands_still(kfp: KfpServer) -> None:
     """So it is in a large search: the list passes 1 MB while the search works."""
     run_id = run_as(kfp, quiet(*WORKING))
-    kfp.logs["search"] = ENDED
-    kfp.pod_logs[pod_of(run_id, "train-final")] = ENDED
+    kfp.logs["search"] = ended()
+    kfp.pod_logs[pod_of(run_id, "train-final")] = ended()
     kfp.pod_logs[pod_of(run_id, "profile-latency")] = "16:14:00  profile_latency ...\n"
     told = done("status", run_id)
     assert told["stale_since"] is not None
@@ -94,6 +102,27 @@ def test_a_pod_that_has_ended_proves_that_the_list_stands_still(kfp: KfpServer) 
     }
     assert "is taken from the logs of its pods" in nas("status", run_id).stdout
     assert nas("logs", run_id, "profile-latency").stdout == "16:14:00  profile_latency ...\n"
+
+
+@pytest.mark.parametrize("minutes", [0.1, 30])
+def test_a_pod_whose_end_the_list_cannot_lack_proves_nothing(
+    kfp: KfpServer, minutes: float
+) -> None:
+    """The list follows within seconds, and it has changed since: it is the log of another try."""
+    run_id = run_as(kfp, quiet(*WORKING))
+    kfp.logs["search"] = ended(minutes)
+    told = done("status", run_id)
+    assert (told["stale_since"], states(told)["search"]) == (None, "running")
+
+
+def test_logs_that_cannot_be_read_hide_no_task_and_prove_nothing(kfp: KfpServer) -> None:
+    run_id = run_as(kfp, quiet(*WORKING, minutes=60))
+    kfp.fault = Fault(503, "<html>", "text/html", where="/log")
+    told = done("status", run_id)
+    assert (told["stale_since"], told["reason"]) == (None, None)
+    assert states(told)["search"] == "running"
+    kfp.plan(run_id, quiet(*BETWEEN))
+    assert "what goes on now is not known: http" in nas("status", run_id).stdout
 
 
 def test_progress_comes_from_mlflow_then(kfp: KfpServer, mlflow: Tracked) -> None:
@@ -149,7 +178,7 @@ def test_all_tasks_of_a_run_that_succeeded_did(kfp: KfpServer) -> None:
 def test_a_failure_that_is_not_listed_is_found_in_its_pod(kfp: KfpServer) -> None:
     run_id = run_as(kfp, quiet(*WORKING), Look("FAILED"))
     nas("status", run_id)
-    kfp.logs["search"] = ENDED
+    kfp.logs["search"] = ended()
     line = End("train_final", "memory", "out of memory at 2Gi").line()
     kfp.pod_logs[pod_of(run_id, "train-final")] = f"started\n{line}\n"
     told = done("status", run_id)
@@ -161,7 +190,7 @@ def test_a_failure_that_is_not_listed_is_found_in_its_pod(kfp: KfpServer) -> Non
 
 def test_waiting_says_that_the_list_stands_still_and_what_goes_on(kfp: KfpServer) -> None:
     run_id = run_as(kfp, *[quiet(*WORKING)] * 3, Look("SUCCEEDED"))
-    kfp.logs["search"] = ENDED
+    kfp.logs["search"] = ended()
     kfp.pod_logs[pod_of(run_id, "train-final")] = "started\n"
     result = nas("status", run_id, "--wait", QUICK)
     assert result.exit_code == 0, result.output

@@ -80,6 +80,7 @@ class KfpServer:
         self.multi_user = False
         self._plans: dict[str, list[Look]] = {}
         self._nodes: dict[str, Nodes] = {}
+        self._shown: dict[str, Look] = {}
         self._collected: set[str] = set()  # runs whose workflow Kubernetes has deleted
         handler = type("OneHandler", (Handler,), {"kfp": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -220,7 +221,8 @@ class KfpServer:
             run["state_history"].append({"update_time": NOW, "state": look.state})
         run["state"] = look.state
         run["finished_at"] = NOW if look.state in ENDED else NEVER
-        if look.parts:
+        if look.parts and self._shown.get(run["run_id"]) is not look:  # else its times stay
+            self._shown[run["run_id"]] = look
             nodes = Nodes(
                 f"nas-{run['run_id'][:5]}", run["run_id"], look.parts, self.wraps, look.age_s
             )
