@@ -81,7 +81,7 @@ class Listed:
         workflow: name of the Argo workflow; empty when nothing is listed.
         names: full names of nodes, and their ids.
         changed: when a state in the list changed last; empty when nothing is listed.
-        is_working: whether a pod runs or waits to start.
+        is_working: whether the pod of a task runs or waits to start; drivers take seconds.
         is_waiting: whether a pod waits to start.
         is_going_on: whether the workflow had not ended when the list changed last.
     """
@@ -123,7 +123,11 @@ def read(run: Mapping[str, Any]) -> Listed:
         workflow=workflow,
         names=names,
         changed=max(_changes(listed), default=""),
-        is_working=any(node.get("state") in _WORKING for node in leaves),
+        is_working=any(
+            node.get("state") in _WORKING
+            for node in leaves
+            if without_tries(shown_name(node)) == "executor"
+        ),
         is_waiting=any(node.get("state") == "PENDING" for node in leaves),
         is_going_on=any(node.get("state") in _WORKING for node in whole),
     )

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from mlflow_server import MlflowServer
 from components.ending import End
 
 MINUTE = 60.0
+GOLDEN = Path(__file__).parent.parent / "golden" / "status" / "runs"
 
 
 def ended(minutes_ago: float = 5) -> str:
@@ -230,6 +232,24 @@ def test_a_driver_that_does_not_start_is_that_of_its_task(kfp: KfpServer) -> Non
     search = told["tasks"][2]
     assert (search["name"], search["state"]) == ("search", "pending")
     assert search["reason"].startswith("its pod has been waiting to start since")
+    assert told["stale_since"] is not None  # recorded lists stood still just there
+
+
+@pytest.mark.parametrize("name", ["eight-helpers", "retries-at-every-level-2"])
+def test_a_recorded_list_that_stood_still_is_known_while_the_run_goes_on(
+    kfp: KfpServer, name: str
+) -> None:
+    """The run went on for minutes; here for hours."""
+    run = json.loads((GOLDEN / f"{name}.json").read_text())
+    run["state"] = "RUNNING"
+    run["state_history"] = [one for one in run["state_history"] if one["state"] == "RUNNING"]
+    told = done("status", kfp.keep(run))
+    changes = [
+        change["update_time"]
+        for task in run["run_details"]["task_details"]
+        for change in task["state_history"]
+    ]
+    assert (told["state"], told["stale_since"]) == ("running", max(changes))
 
 
 # --- nothing is left ------------------------------------------------------------------------
