@@ -340,7 +340,7 @@ def test_a_gpu_that_is_not_here_is_missed_before_anything_runs(tmp_path: Path) -
 # --- the other commands ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("image", ["repo/nas:latest", "repo/nas", "localhost:5000/nas", "nas:"])
+@pytest.mark.parametrize("image", ["repo/nas:latest", "repo/nas", "localhost:5000/nas", "nas:dev"])
 def test_an_image_that_may_move_is_refused(image: str) -> None:
     from pipelines.compiling import check_image
 
@@ -348,7 +348,9 @@ def test_an_image_that_may_move_is_refused(image: str) -> None:
         check_image(image)
 
 
-@pytest.mark.parametrize("image", ["repo/nas:1.2", "localhost:5000/nas:x", "nas@sha256:abc"])
+@pytest.mark.parametrize(
+    "image", ["repo/nas:1.2", "localhost:5000/nas:x", f"nas@sha256:{'0123456789abcdef' * 4}"]
+)
 def test_an_image_that_stays_is_taken(image: str) -> None:
     from pipelines.compiling import check_image
 
