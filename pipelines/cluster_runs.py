@@ -55,7 +55,7 @@ def wait(
     """Waits for the end of a run and says each change of a task's state.
 
     Args:
-        say: is told the changes.
+        say: prints the changes.
         limit_s: the wait ends after so many seconds, too; the run that is returned goes on then.
 
     Raises:
@@ -76,7 +76,7 @@ def patiently(request: Callable[[], _Answer], say: Say, *, poll_s: float) -> _An
     """The answer to a request that may be sent many times, from a server that may be away.
 
     Args:
-        say: is told once that the server is away.
+        say: prints once that the server is away.
         poll_s: pause between two requests.
 
     Raises:

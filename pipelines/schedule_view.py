@@ -1,4 +1,4 @@
-"""What a person sees of the schedules on Kubeflow."""
+"""Schedules on Kubeflow as the commands show them."""
 
 import itertools
 from collections.abc import Sequence

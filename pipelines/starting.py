@@ -27,7 +27,7 @@ def start_run(cluster: Cluster, body: Thing, say: Say) -> Thing:
 
     Args:
         body: as the API takes it.
-        say: is told that it is looked for.
+        say: prints that it is looked for.
 
     Raises:
         ClusterError: the server refuses, or it is not known whether the run was started.
@@ -52,7 +52,7 @@ def make_schedule(cluster: Cluster, body: Thing, say: Say) -> Thing:
 
     Args:
         body: as the API takes it.
-        say: is told that it is looked for.
+        say: prints that it is looked for.
 
     Raises:
         ClusterError: the server refuses, or it is not known whether the schedule was made.
