@@ -57,6 +57,7 @@ def compile_retrain(
     config: Config, path: Path, *, image: str = IMAGE, for_cluster: bool = True
 ) -> None:
     """Writes the pipeline's IR YAML; see `pipelines.search.compile_search`."""
+    compiling.check_image(image)
     if for_cluster:
         compiling.check_cluster(config)
     workers = Workers.of(config, for_cluster=for_cluster, most_pods=MOST_PODS)

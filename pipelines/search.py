@@ -87,6 +87,7 @@ def compile_search(
         InputError: the image has no tag or a moving one; workers on a cluster have no database in
             common, or its password would be readable in the file.
     """
+    compiling.check_image(image)
     if for_cluster:
         compiling.check_cluster(config)
     workers = Workers.of(config, for_cluster=for_cluster)

@@ -1,13 +1,29 @@
 """A stand-in for KFP's API server, for the tests of the commands that talk to one."""
 
+import inspect
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from kfp_server import KfpServer
 
 from pipelines import cluster, tracked_runs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_compiler() -> Iterator[None]:
+    """Spare kfp the source lines of its callers, of which it only reads the name of one.
+
+    Below pytest's many frames they are most of the seconds that compiling a pipeline takes.
+    """
+    from kfp.dsl import pipeline_task
+
+    with pytest.MonkeyPatch.context() as patch:
+        quick = SimpleNamespace(stack=lambda: inspect.stack(context=0)[1:])
+        patch.setattr(pipeline_task, "inspect", quick)
+        yield
 
 
 @pytest.fixture(scope="session")
