@@ -1,7 +1,9 @@
 """What several tests share: real digits, prepared once, and a small number of threads."""
 
+import atexit
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,9 @@ from postgres import Postgres, programs
 
 # Before anything imports torch: tensors are small here, and several tests run at once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Decoded images of large data sets are no user's caches.
+os.environ["XDG_CACHE_HOME"] = _caches = tempfile.mkdtemp(prefix="nas-test-caches-")
+atexit.register(shutil.rmtree, _caches, ignore_errors=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -67,7 +67,11 @@ class DataConfig(Section):
     max_unpacked_mb: Positive = 65_536
     """An archive that holds more than this when unpacked is refused."""
     memory_limit_mb: Positive = 4096
-    """An image folder that is larger than this when decoded is streamed from where it is."""
+    """An image folder that is larger than this when decoded is not part of the prepared data: it is
+    decoded once on each machine, or for each training where the cache has no room."""
+    decoded_cache_mb: Annotated[int, Field(ge=0)] = 10_240
+    """Disk space for decoded images of such folders, which all runs on a machine share; the least
+    used make room."""
     cache_mb: Annotated[int, Field(ge=0)] = 10_240
     """Disk space for copies of images that are streamed from S3; the least used make room."""
 

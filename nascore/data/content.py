@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nascore.data.mapped import chunks
+
 DIGEST_BYTES = 16
 HASH_BYTES = 16
 LEAST_SIZE = 16  # of images whose perceptual hash means anything
@@ -72,8 +74,10 @@ def content_of(images: NDArray[np.uint8], readable: NDArray[np.bool_] | None = N
         readable: which of them could be decoded; all where not given.
     """
     builder = ContentBuilder(len(images))
-    for start in range(0, len(images), _CHUNK):
-        builder.add(start, images[start : start + _CHUNK])
+    start = 0
+    for chunk in chunks(images, _CHUNK):
+        builder.add(start, chunk)
+        start += len(chunk)
     content = builder.result()
     if readable is not None:
         content.is_known[:] = readable

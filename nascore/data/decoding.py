@@ -1,24 +1,31 @@
 """From image files to pixels of one size, and what had to be converted on the way."""
 
+import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
+from nascore.data.cache import DecodedCache, cache_key
 from nascore.data.content import Content, ContentBuilder, count_values
-from nascore.data.files import Entry, Files
-from nascore.data.findings import Finding, Findings, Tally, finding
-from nascore.data.parallel import in_threads
+from nascore.data.files import Entry, Files, to_lines
+from nascore.data.findings import KEY, Finding, Findings, Tally, finding
+from nascore.data.mapped import CHUNK, blank, chunks, release
+from nascore.data.parallel import in_parallel
 from nascore.data.pixels import CONVERSIONS, SIXTEEN_BIT, UNREADABLE, PixelFormat, fit, show
 from nascore.data.raw import Raw
+from nascore.errors import InputError
 
-__all__ = ["UNREADABLE", "Scan", "decode_all", "decode_one", "scan"]
+__all__ = ["UNREADABLE", "Scan", "decode_all", "decode_blocks", "decode_one", "scan"]
 
 _BYTES_IN_FLIGHT = 64 * 2**20
+_BLOCK_BYTES = 16 * 2**20
 _DARK = 4096  # of 65,536: what only reaches this far is nearly black with 8 bits
 
 
@@ -46,23 +53,30 @@ def decode_all(
     config: DataConfig,
     findings: Findings,
 ) -> NDArray[np.uint8]:
-    """All files as uint8 (N, size, size, channels).
+    """All files as uint8 (N, size, size, channels); many of them in a file that is mapped.
 
     Args:
         readable: which files have a header that could be read; the others are skipped, and those
             that cannot be decoded are marked.
     """
-    images = np.zeros((len(entries), target.size, target.size, target.channels), np.uint8)
+    try:
+        images = blank((len(entries), target.size, target.size, target.channels))
+    except OSError as error:
+        message = f"does not fit decoded on the disk of {tempfile.gettempdir()} ({error})"
+        advice = "free some, set TMPDIR to another disk, or make data.image_size smaller"
+        raise InputError([finding(config, "too-large", f"{message}; {advice}")]) from error
     tallies = _Tallies(config)
     places = np.flatnonzero(readable).tolist()
-    for place, found in zip(
-        places, _decoded(files, [entries[p] for p in places], target), strict=True
+    for count, (place, found) in enumerate(
+        zip(places, _decoded(files, [entries[p] for p in places], target), strict=True), start=1
     ):
         tallies.add(entries[place], found)
         if found.pixels is None:
             readable[place] = False
         else:
             images[place] = found.pixels
+        if count % CHUNK == 0:
+            release(images)
     tallies.report(findings)
     return images
 
@@ -82,7 +96,14 @@ class Scan:
     content: Content
 
 
-def scan(raw: Raw, *, counted: NDArray[np.int64], config: DataConfig, findings: Findings) -> Scan:
+def scan(
+    raw: Raw,
+    *,
+    counted: NDArray[np.int64],
+    config: DataConfig,
+    findings: Findings,
+    cache: DecodedCache | None = None,
+) -> Scan:
     """Decode every file of a streamed source once, keeping nothing of it in memory.
 
     It costs what one epoch's reading costs, finds damaged files before any training, and makes
@@ -90,24 +111,21 @@ def scan(raw: Raw, *, counted: NDArray[np.int64], config: DataConfig, findings: 
 
     Args:
         counted: positions of the images whose pixels enter the histogram.
+        cache: keeps the pixels for training.
     """
     assert raw.files is not None
     target = raw.pixel_format(config)
     is_counted = np.zeros(len(raw.entries), bool)
     is_counted[counted] = True
-    tallies = _Tallies(config)
     digest = hashlib.sha256(str((len(raw.entries), raw.size, raw.size, raw.channels)).encode())
     builder = ContentBuilder(len(raw.entries))
     histogram = np.zeros((raw.channels, 256), np.int64)
-    for place, found in enumerate(_decoded(raw.files, raw.entries, target)):
-        tallies.add(raw.entries[place], found)
-        if found.pixels is None:
-            continue
-        builder.add(place, found.pixels[None])
-        digest.update(found.pixels.data)
-        if is_counted[place]:
-            histogram += count_values(found.pixels)
-    tallies.report(findings)
+    for start, images in decode_blocks(
+        raw.files, raw.entries, target, config=config, findings=findings, cache=cache
+    ):
+        builder.add(start, images)
+        digest.update(images.data)
+        histogram += count_values(images[is_counted[start : start + len(images)]])
     return Scan(histogram, digest, builder.result())
 
 
@@ -122,6 +140,88 @@ def histogram_of(raw: Raw, positions: NDArray[np.int64], config: DataConfig) -> 
     return histogram
 
 
+def decode_blocks(
+    files: Files,
+    entries: Sequence[Entry],
+    target: PixelFormat,
+    *,
+    config: DataConfig,
+    findings: Findings,
+    cache: DecodedCache | None,
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Number of the first image, and some images (n, size, size, channels), until the last.
+
+    Files that cannot be decoded are left out, and are problems.
+
+    Args:
+        cache: what it holds is not decoded, and what it does not hold is put there.
+    """
+    tallies = _Tallies(config)
+    blocks = _stacked(entries, _decoded(files, entries, target), tallies, target)
+    key = cache_key(files.root, to_lines(entries), target) if cache is not None else None
+    if cache is None or key is None:
+        yield from blocks
+        tallies.report(findings)
+        return
+    shape = (len(entries), target.channels, target.size, target.size)
+    with cache.locked(key) as is_usable:
+        kept = cache.open(key, shape, whole=True) if is_usable else None
+        if kept is None:
+            writer = cache.writer(key, shape) if is_usable else None
+            with writer or contextlib.nullcontext():
+                for start, images in blocks:
+                    if writer is not None:
+                        writer.add(images)
+                    yield start, images
+                remarks = tallies.report(findings)
+                if writer is not None:
+                    writer.finish([remark.to_dict() for remark in remarks])
+            if is_usable and writer is None:
+                findings.warnings.append(_not_kept(shape, config))
+            return
+    images, remarks_known = kept
+    findings.warnings += [_remark(known, config) for known in remarks_known]
+    start = 0
+    for chunk in chunks(images):
+        yield start, np.ascontiguousarray(chunk.transpose(0, 2, 3, 1))
+        start += len(chunk)
+
+
+def _remark(known: Mapping[str, Any], config: DataConfig) -> Finding:
+    """What was said when the images were decoded."""
+    fields = known["kind"], known["count"], tuple(known["examples"])
+    return Finding(KEY, config.source, known["message"], *fields)
+
+
+def _not_kept(shape: Sequence[int], config: DataConfig) -> Finding:
+    needed = -(-math.prod(shape) // 2**20)
+    message = (
+        f"the decoded images take {needed:,} MB, for which there is no room in the cache: each "
+        "training decodes the files again; raise data.decoded_cache_mb, free disk space there, or "
+        "make data.image_size smaller"
+    )
+    return finding(config, "not-cached", message, count=shape[0])
+
+
+def _stacked(
+    entries: Sequence[Entry], found: Iterator[_Decoded], tallies: "_Tallies", target: PixelFormat
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Neighbours in one array; a file that cannot be decoded ends one."""
+    most = max(1, min(CHUNK, _BLOCK_BYTES // (target.size**2 * target.channels)))
+    waiting: list[NDArray[np.uint8]] = []
+    place = -1
+    for place, one in enumerate(found):
+        tallies.add(entries[place], one)
+        if one.pixels is not None:
+            waiting.append(one.pixels)
+        if waiting and (one.pixels is None or len(waiting) == most):
+            last = place - (one.pixels is None)
+            yield last + 1 - len(waiting), np.stack(waiting)
+            waiting = []
+    if waiting:
+        yield place + 1 - len(waiting), np.stack(waiting)
+
+
 def _decoded(files: Files, entries: Sequence[Entry], target: PixelFormat) -> Iterator[_Decoded]:
     def one(entry: Entry) -> _Decoded:
         try:
@@ -132,7 +232,7 @@ def _decoded(files: Files, entries: Sequence[Entry], target: PixelFormat) -> Ite
             return _Decoded(None, fault=str(error))
 
     chunk = max(64, min(4096, _BYTES_IN_FLIGHT // (target.size**2 * target.channels)))
-    yield from in_threads(
+    yield from in_parallel(
         one, entries, threads=files.num_threads, chunk=chunk, what="images decoded"
     )
 
@@ -153,21 +253,25 @@ class _Tallies:
             self._conversions.setdefault(kind, Tally()).add(entry.name)
         self._peak = max(self._peak, found.peak or 0)
 
-    def report(self, findings: Findings) -> None:
+    def report(self, findings: Findings) -> list[Finding]:
+        """Report problems and remarks, and return the remarks."""
+        remarks = []
         if self._faults.count:
             findings.problems.append(unreadable(self._faults, self._config))
         for kind, text in CONVERSIONS.items():
             tally = self._conversions.get(kind)
             if tally is not None:
                 message = f"{{count}} images {text}: {{examples}}"
-                findings.warnings.append(self._finding(f"converted-{kind}", message, tally))
+                remarks.append(self._finding(f"converted-{kind}", message, tally))
         tally = self._conversions.get(SIXTEEN_BIT)
         if tally is not None and 0 < self._peak < _DARK:
             message = (
                 f"images of 16 bits reach {self._peak} of 65,535 only, and are nearly black with 8 "
                 "bits: {examples}; scale them to the whole range"
             )
-            findings.warnings.append(self._finding("dark-16-bit", message, tally))
+            remarks.append(self._finding("dark-16-bit", message, tally))
+        findings.warnings += remarks
+        return remarks
 
     def _finding(self, kind: str, message: str, tally: Tally) -> Finding:
         return finding(self._config, kind, message, tally.examples, count=tally.count)

@@ -6,7 +6,7 @@ listing to the batches of a network, is the same code as for a local folder.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -103,6 +103,12 @@ def changed(name: str) -> Finding:
     return Finding("data.source", name, message, "changed-file", 1, (name,))
 
 
+def to_lines(entries: Iterable[Entry]) -> Iterator[bytes]:
+    """Name, tab and version of each file; the name alone where it has no version."""
+    for name, version, _ in entries:
+        yield os.fsencode(f"{name}\t{version}" if version else name)
+
+
 def size_of(entry: Entry) -> int | None:
     """Bytes of a file, where its version has them."""
     size = entry.version.partition("-")[0]
@@ -168,4 +174,21 @@ def parse_s3(uri: str) -> tuple[str, str]:
         )
     if any(part in (".", "..") for part in key.split("/")):
         raise ValueError("has a key with '.' or '..' in it; name the object as the store lists it")
+    return bucket, key
+
+
+def parse_prefix(uri: str) -> tuple[str, str]:
+    """Bucket and prefix of a place that is written to.
+
+    Raises:
+        ValueError: what is wrong with it, such as what other programs would cut off.
+    """
+    bucket, key = parse_s3(uri)
+    odd = sorted({character for character in key if character in "?#" or character.isspace()})
+    if odd:
+        shown = " and ".join("a space" if each.isspace() else each for each in odd)
+        raise ValueError(
+            f"has {shown} in its prefix, which tools read in different ways; use letters, digits, "
+            "hyphens and slashes"
+        )
     return bucket, key

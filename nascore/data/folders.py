@@ -20,7 +20,7 @@ from nascore.data.files import Entry, Files, LocalFiles, size_of
 from nascore.data.findings import Finding, Findings, Tally, finding
 from nascore.data.layouts import list_by_image
 from nascore.data.listing import Listing
-from nascore.data.parallel import in_threads
+from nascore.data.parallel import in_parallel
 from nascore.data.pixels import GREY_MODES, Header, read_header
 from nascore.data.raw import Raw, check_classes, check_square, problem
 from nascore.errors import InputError, Problem
@@ -152,7 +152,7 @@ def _look_at_headers(
     first_of_size: dict[tuple[int, int], str] = {}
     modes: set[str] = set()
     has_alpha = False
-    headers = in_threads(header, entries, threads=files.num_threads, what="headers read")
+    headers = in_parallel(header, entries, threads=files.num_threads, what="headers read")
     for place, (entry, found) in enumerate(zip(entries, headers, strict=True)):
         if isinstance(found, str):
             unread.add(entry.name, found)

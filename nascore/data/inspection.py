@@ -2,14 +2,14 @@
 `nas check-data` does. Imports no torch."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
+from nascore.data.cache import DecodedCache
 from nascore.data.checks import check, check_group_splits
 from nascore.data.classes import GROUPS, ClassSplits, Need, split_classes, unmet
 from nascore.data.content import Content, content_of, count_values
@@ -17,12 +17,11 @@ from nascore.data.decoding import histogram_of, scan
 from nascore.data.files import Remote
 from nascore.data.findings import KEY, Finding, Findings
 from nascore.data.grouping import keep_together, places_of_copies, split_by_group
+from nascore.data.mapped import chunks, release
 from nascore.data.raw import Raw
 from nascore.data.sources import read
 from nascore.data.splits import SplitIndices, split, split_by_class
 from nascore.errors import Problem, collecting
-
-CHUNK = 4096  # images worked on at a time: a second copy of all would double the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,7 @@ def inspect(
     remote: Remote | None = None,
     needs: Sequence[Need] = (),
     before_scan: Callable[[Raw], None] = lambda raw: None,
+    cache: DecodedCache | None = None,
 ) -> Inspected:
     """Read, split and check the data.
 
@@ -69,6 +69,7 @@ def inspect(
         remote: opens `s3://` sources.
         needs: the tasks that will be drawn, where the splits have different classes.
         before_scan: called when the images are listed, before a large data set is read through.
+        cache: keeps the decoded images of a large data set; nothing is written where not given.
 
     Raises:
         InputError: the source does not do; every problem is listed.
@@ -81,7 +82,7 @@ def inspect(
         classes, indices = None, _by_image(raw, config, seed, findings)
     findings.checkpoint()
     before_scan(raw)
-    histogram, digest, content = _look(raw, indices, config, findings)
+    histogram, digest, content = _look(raw, indices, config, findings, cache)
     findings.checkpoint()
     copies = places_of_copies(content.digests, content.is_known)
     if config.split_by != "class" and raw.image_groups is None:
@@ -187,11 +188,15 @@ def _undivided(raw: Raw) -> SplitIndices:
 
 
 def _look(
-    raw: Raw, indices: SplitIndices, config: DataConfig, findings: Findings
+    raw: Raw,
+    indices: SplitIndices,
+    config: DataConfig,
+    findings: Findings,
+    cache: DecodedCache | None,
 ) -> tuple[NDArray[np.int64], "hashlib._Hash", Content]:
     """Histogram of the training images, digest of all, and what identifies each."""
     if raw.images is None:
-        found = scan(raw, counted=indices.train, config=config, findings=findings)
+        found = scan(raw, counted=indices.train, config=config, findings=findings, cache=cache)
         return found.histogram, found.pixels_sha256, found.content
     digest = hashlib.sha256(str(raw.images.shape).encode())
     for chunk in chunks(raw.images):
@@ -199,6 +204,7 @@ def _look(
     histogram = np.zeros((raw.channels, 256), np.int64)
     for part in chunks(indices.train):
         histogram += count_values(raw.images[part])
+        release(raw.images)
     return histogram, digest, content_of(raw.images, raw.readable)
 
 
@@ -220,9 +226,3 @@ def _followed(
         for places in moved
     )
     return histogram + joined - left
-
-
-def chunks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """The values, a few thousand at a time."""
-    for start in range(0, len(values), CHUNK):
-        yield values[start : start + CHUNK]

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
+from nascore.data.cache import DecodedCache, cache_folder
 from nascore.data.classes import ClassSplits, Need
-from nascore.data.files import Remote
+from nascore.data.files import Remote, to_lines
 from nascore.data.findings import Finding, Findings
 from nascore.data.inspection import Inspected, inspect
+from nascore.data.mapped import chunks
 from nascore.data.pixels import WHITE
 from nascore.data.raw import Raw
 from nascore.data.splits import SplitIndices
@@ -52,6 +54,7 @@ class DatasetInfo:
         groups: of each class, where the source has some.
         background: colour behind transparent pixels of files.
         warnings: what was left out, converted or is suspicious, as `Finding.to_dict`.
+        decoded_cache_mb: disk space for the decoded images of a streamed data set.
     """
 
     source: str
@@ -75,6 +78,7 @@ class DatasetInfo:
     version: int = VERSION
     background: tuple[int, int, int] = WHITE
     warnings: tuple[dict[str, Any], ...] = ()
+    decoded_cache_mb: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -128,6 +132,7 @@ def prepare(
     """
     _check_folder(folder)
     findings = Findings()
+    cache_bytes = config.decoded_cache_mb * 2**20
     found = inspect(
         config,
         seed,
@@ -135,6 +140,7 @@ def prepare(
         remote=remote,
         needs=needs,
         before_scan=lambda raw: _check_disk(raw, folder, min_free_bytes),
+        cache=DecodedCache(cache_folder(), cache_bytes) if cache_bytes else None,
     )
     findings.refuse()
     info = _describe(found, config=config, seed=seed, warnings=findings.warnings)
@@ -164,7 +170,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _check_disk(raw: Raw, folder: Path, min_free_bytes: int) -> None:
-    stored = sum(map(len, _lines(raw))) if raw.images is None else raw.images.nbytes
+    stored = sum(map(len, to_lines(raw.entries))) if raw.images is None else raw.images.nbytes
     needed = stored + 2 * raw.labels.nbytes + min_free_bytes  # labels and indices
     existing = next(parent for parent in folder.absolute().parents if parent.exists())
     free = shutil.disk_usage(existing).free
@@ -196,25 +202,15 @@ def _write(folder: Path, raw: Raw, indices: SplitIndices, info: DatasetInfo) -> 
     np.save(folder / "labels.npy", raw.labels)
     np.savez(folder / "splits.npz", train=indices.train, valid=indices.valid, test=indices.test)
     if raw.images is None:
-        (folder / "files.txt").write_bytes(b"\n".join(_lines(raw)))
+        (folder / "files.txt").write_bytes(b"\n".join(to_lines(raw.entries)))
     else:
         count, height, width, channels = raw.images.shape
         header = {"descr": "|u1", "fortran_order": False, "shape": (count, channels, height, width)}
         with open(folder / "images.npy", "wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
-            for chunk in _chunks(raw.images):
+            for chunk in chunks(raw.images, _CHUNK):
                 file.write(np.ascontiguousarray(chunk.transpose(0, 3, 1, 2)).data)
     (folder / "dataset.json").write_text(json.dumps(info.to_dict(), indent=2))
-
-
-def _lines(raw: Raw) -> Iterator[bytes]:
-    for name, version, _ in raw.entries:
-        yield os.fsencode(f"{name}\t{version}" if version else name)
-
-
-def _chunks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]
 
 
 # --- what is known about it -----------------------------------------------------------------
@@ -250,6 +246,7 @@ def _describe(
         groups=raw.groups,
         background=raw.background,
         warnings=tuple(warning.to_dict() for warning in warnings),
+        decoded_cache_mb=config.decoded_cache_mb if raw.images is None else 0,
     )
 
 

@@ -145,7 +145,7 @@ def test_npz_is_read_and_not_fetched_twice(s3: Any, tmp_path: Path) -> None:
 def test_a_folder_is_the_same_data_here_and_there(
     prefix: str, tree: Path, tmp_path: Path, memory_limit_mb: int
 ) -> None:
-    settings = {"image_size": 256, "memory_limit_mb": memory_limit_mb}
+    settings = {"image_size": 256, "memory_limit_mb": memory_limit_mb, "decoded_cache_mb": 0}
     remote = S3(tmp_path / "copies", cache_bytes=CACHE)
     there = prepared(f"imagefolder:{prefix}", tmp_path / "there", remote=remote, **settings)
     here = prepared(f"imagefolder:{tree}", tmp_path / "here", **settings)
@@ -219,7 +219,7 @@ def test_training_outlasts_errors(
     prefix: str, relay: Relay, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Worker processes, no cache: each image is fetched while the server answers 503 for 4 s."""
-    settings = {"image_size": 256, "memory_limit_mb": 1}
+    settings = {"image_size": 256, "memory_limit_mb": 1, "decoded_cache_mb": 0}
     remote = S3(tmp_path / "copies", cache_bytes=0)
     prepared(f"imagefolder:{prefix}", tmp_path, remote=remote, **settings)
     train = load(tmp_path / "dataset", CPU, remote).train
@@ -236,7 +236,7 @@ def test_training_outlasts_errors(
 def test_an_object_that_changes_while_training_is_told(
     prefix: str, s3: Any, tree: Path, tmp_path: Path
 ) -> None:
-    settings = {"image_size": 256, "memory_limit_mb": 1}
+    settings = {"image_size": 256, "memory_limit_mb": 1, "decoded_cache_mb": 0}
     remote = S3(tmp_path / "copies", cache_bytes=0)
     prepared(f"imagefolder:{prefix}", tmp_path, remote=remote, **settings)
     name = prefix.rpartition("/")[2]
@@ -534,7 +534,10 @@ def test_steps_share_copies_and_leave_no_useless_ones(
     monkeypatch.setenv("NAS_PROGRESS_FILE", str(tmp_path / "progress.jsonl"))
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     data = DataConfig(
-        source=f"imagefolder:{prefix}", image_size=256, memory_limit_mb=memory_limit_mb
+        source=f"imagefolder:{prefix}",
+        image_size=256,
+        memory_limit_mb=memory_limit_mb,
+        decoded_cache_mb=0,
     )
     config = Config(data=data, tracking=TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"))
     prepare_data.run(

@@ -79,7 +79,7 @@ def test_an_archive_is_the_same_data_as_its_folder(
 @pytest.mark.parametrize("kind", [".zip", ".tar"])
 def test_an_archive_can_be_streamed(tree: Path, tmp_path: Path, kind: str) -> None:
     archive = pack(tree, tmp_path / f"photos{kind}")
-    settings = {"image_size": 256, "memory_limit_mb": 1}
+    settings = {"image_size": 256, "memory_limit_mb": 1, "decoded_cache_mb": 0}
     here = prepared(tree, tmp_path / "a", **settings)
     there = prepared(archive, tmp_path / "b", **settings)
     assert (there.streamed, there.root) == (True, str(archive))
@@ -248,7 +248,7 @@ def test_other_archives_and_files(tmp_path: Path) -> None:
 
 
 def test_an_archive_that_changes_while_it_is_read(tree: Path, tmp_path: Path) -> None:
-    settings = {"image_size": 256, "memory_limit_mb": 1}
+    settings = {"image_size": 256, "memory_limit_mb": 1, "decoded_cache_mb": 0}
     archive = pack(tree, tmp_path / "photos.tar")
     prepared(archive, tmp_path / "out", **settings)
     write(tree, ["train/ant/0.png"], first=500)
@@ -274,7 +274,7 @@ class Bucket:
 
 @pytest.mark.parametrize("memory_limit_mb", [1, 4096])
 def test_an_archive_in_s3(tree: Path, tmp_path: Path, memory_limit_mb: int) -> None:
-    settings = {"image_size": 256, "memory_limit_mb": memory_limit_mb}
+    settings = {"image_size": 256, "memory_limit_mb": memory_limit_mb, "decoded_cache_mb": 0}
     pack(tree, tmp_path / "file.zip").rename(tmp_path / "file.npz")  # the name of any copy
     remote = Bucket(tmp_path / "file.npz")
     config = DataConfig(source="imagefolder:s3://bucket/photos.zip", **settings)

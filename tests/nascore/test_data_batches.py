@@ -10,9 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from nascore.config import DataConfig, TrainingConfig
-from nascore.data import batches
-from nascore.data.batches import ImagesInMemory, Split, Splits, augment, cutout, load
+from nascore.data import images as image_sources
+from nascore.data.augmentation import augment, cutout
+from nascore.data.batches import Split, Splits, load
 from nascore.data.files import LocalFiles
+from nascore.data.images import ImagesInMemory
 from nascore.data.store import DatasetInfo, prepare
 from nascore.errors import InputError
 
@@ -184,7 +186,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folders = []
     for name, limit in (("memory", 100), ("streamed", 1)):
         out = tmp_path_factory.mktemp("prepared") / name
-        prepare(DataConfig(source=f"imagefolder:{root}", memory_limit_mb=limit), 0, out)
+        config = DataConfig(source=f"imagefolder:{root}", memory_limit_mb=limit, decoded_cache_mb=0)
+        prepare(config, 0, out)
         folders.append(out)
     return folders[0], folders[1]
 
@@ -198,7 +201,7 @@ def collect(split: Split, config: TrainingConfig) -> tuple[Tensor, Tensor]:
 def test_streamed_batches_equal_those_in_memory(
     pair: tuple[Path, Path], num_workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "_stream_workers", lambda: num_workers)
+    monkeypatch.setattr(image_sources, "stream_workers", lambda: num_workers)
     in_memory, streamed = (load(folder, CPU) for folder in pair)
     assert streamed.info.streamed
     config = FULL.model_copy(update={"batch_size": 7})
@@ -233,7 +236,7 @@ def test_streaming_may_end_early(pair: tuple[Path, Path]) -> None:
 def test_file_that_vanished_is_named(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "_stream_workers", lambda: 0)
+    monkeypatch.setattr(image_sources, "stream_workers", lambda: 0)
     split = load(pair[1], CPU).train
     names = split._images._names  # type: ignore[attr-defined]
     monkeypatch.setattr(names, "files", LocalFiles(tmp_path))

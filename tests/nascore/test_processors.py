@@ -23,8 +23,8 @@ def test_all_places_that_start_processes_or_threads_ask_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from components.steps import worker_processes
-    from nascore.data import batches
+    from nascore.data import images
 
     monkeypatch.setenv("NAS_CPUS", "6")
     assert worker_processes._environment(1, 2)["OMP_NUM_THREADS"] == "3"
-    assert batches._stream_workers() == min(6, batches._MAX_STREAM_WORKERS)
+    assert images.stream_workers() == min(6, images._MAX_STREAM_WORKERS)

@@ -35,6 +35,7 @@ SETTINGS = {
     # So large when decoded that they are read from S3, through the copies on disk, all along.
     "data.image_size": 64,
     "data.memory_limit_mb": 1,
+    "data.decoded_cache_mb": 0,
     "search.space.num_layers": 3,
     "search.budget.seconds": SEARCH_S,
     "search.control": "false",

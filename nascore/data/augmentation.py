@@ -1,0 +1,73 @@
+"""Augmentation of whole batches by tensor operations: crops, mirroring, cutout.
+
+B images, C channels, H = W pixels; what is drawn depends on their number and size alone.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Augmentation(Protocol):
+    """The part of a training's settings that makes its batches; see `TrainingConfig`."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def crop_padding(self) -> int: ...
+    @property
+    def flip(self) -> bool: ...
+    @property
+    def cutout(self) -> int: ...
+
+
+def augment(x_u8: Tensor, config: Augmentation, generator: torch.Generator) -> Tensor:
+    """Random crop after padding, and mirroring; uint8 (B, C, H, W) in and out, the input is kept.
+
+    Padding is black, value 0 before normalisation, as torchvision's RandomCrop on raw images does.
+
+    Args:
+        generator: on the CPU; draws 2B offsets when `crop_padding` > 0, then B numbers when `flip`.
+    """
+    batch, _, _, width = x_u8.shape
+    padding = config.crop_padding
+    if padding:
+        dy_B, dx_B = torch.randint(0, 2 * padding + 1, (2, batch), generator=generator)
+        x_u8 = _crop(F.pad(x_u8, (padding,) * 4), dy_B, dx_B, size=width)
+    if config.flip:
+        mirrored = (torch.rand(batch, generator=generator) < 0.5).nonzero().squeeze(1)
+        mirrored = mirrored.to(x_u8.device)
+        x_u8 = x_u8.index_copy(0, mirrored, x_u8.index_select(0, mirrored).flip(3))
+    return x_u8
+
+
+def _crop(padded_u8: Tensor, dy_B: Tensor, dx_B: Tensor, *, size: int) -> Tensor:
+    """A square window of each image, with its upper left corner at (dy, dx).
+
+    A row of a window is a run of bytes in memory. All possible runs are a view; one index
+    operation copies the chosen ones, several times faster than an index for each pixel.
+    """
+    batch, channels, height, width = padded_u8.shape
+    planes_BC1 = torch.arange(batch * channels).view(batch, channels, 1) * (height * width)
+    rows_H = torch.arange(size) * width
+    first_BCH = planes_BC1 + (dy_B * width + dx_B).view(-1, 1, 1) + rows_H
+    runs = padded_u8.contiguous().view(-1).unfold(0, size, 1)
+    chosen = runs.index_select(0, first_BCH.view(-1).to(padded_u8.device))
+    return chosen.view(batch, channels, size, size)
+
+
+def cutout(x_BCHW: Tensor, side: int, generator: torch.Generator) -> None:
+    """Sets a square around a random pixel of each image to 0, the mean, in place (DeVries 2017).
+
+    The square is cut off at the border, so the mean area is smaller than `side` squared.
+    """
+    batch, _, height, width = x_BCHW.shape
+    device = x_BCHW.device
+    y_B = torch.randint(0, height, (batch,), generator=generator).to(device) - side // 2
+    x_B = torch.randint(0, width, (batch,), generator=generator).to(device) - side // 2
+    rows_H, columns_W = torch.arange(height, device=device), torch.arange(width, device=device)
+    kept_y_BH = (rows_H < y_B[:, None]) | (rows_H >= y_B[:, None] + side)
+    kept_x_BW = (columns_W < x_B[:, None]) | (columns_W >= x_B[:, None] + side)
+    x_BCHW.mul_((kept_y_BH[:, :, None] | kept_x_BW[:, None, :]).unsqueeze(1))

@@ -1,0 +1,244 @@
+"""Where a split's pixels come from: device memory, a mapped file, or files that are decoded.
+
+B images, C channels, H = W pixels, uint8 throughout.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from nascore.config import DataConfig
+from nascore.data.archives import ArchiveFiles, is_archive_name
+from nascore.data.cache import DecodedCache, cache_folder, cache_key
+from nascore.data.decoding import decode_blocks, decode_one
+from nascore.data.files import S3, Entry, Files, LocalFiles, Remote
+from nascore.data.findings import Findings
+from nascore.data.parallel import in_threads
+from nascore.data.pixels import PixelFormat
+from nascore.data.raw import KEY
+from nascore.data.store import DatasetInfo
+from nascore.errors import InputError, OutsideError
+from nascore.processors import num_cpus
+
+_MAX_STREAM_WORKERS = 8
+
+
+class Images(Protocol):
+    """Uint8 images by position: from memory, or decoded from files."""
+
+    def batches(self, positions: Sequence[Tensor]) -> Iterator[Tensor]:
+        """One uint8 batch (B, C, H, W) on the device for each tensor of positions (B,)."""
+        ...
+
+
+class ImagesInMemory:
+    """Uint8 (N, C, H, W) on the device."""
+
+    def __init__(self, images: Tensor) -> None:
+        self._images = images
+
+    def batches(self, positions: Sequence[Tensor]) -> Iterator[Tensor]:
+        for position in positions:
+            yield self._images.index_select(0, position.to(self._images.device))
+
+
+class MappedImages:
+    """Uint8 (N, C, H, W) in a file that all processes of a machine share.
+
+    Args:
+        index: (N,), places of the split's images in the file.
+    """
+
+    def __init__(
+        self, images: NDArray[np.uint8], index: NDArray[np.int64], device: torch.device
+    ) -> None:
+        self._images, self._index, self._device = images, index, device
+
+    def batches(self, positions: Sequence[Tensor]) -> Iterator[Tensor]:
+        for position in positions:
+            chosen = np.take(self._images, self._index[position.numpy()], axis=0)
+            yield torch.from_numpy(np.asarray(chosen)).to(self._device)
+
+
+def open_images(
+    folder: Path, info: DatasetInfo, device: torch.device, remote: Remote | None
+) -> Callable[[NDArray[np.int64]], Images]:
+    """From places in a prepared data set to their pixels.
+
+    Args:
+        remote: opens the files of a data set that is streamed from S3.
+
+    Raises:
+        InputError: a file is missing or damaged, or has changed.
+    """
+    if info.streamed:
+        names = FileNames(_open_root(info, remote), (folder / "files.txt").read_bytes())
+        decoded = _open_decoded(names, info)
+        if decoded is None:
+            return lambda index: StreamedImages(names, index, info=info, device=device)
+        return lambda index: MappedImages(decoded, index, device)
+    images: NDArray[np.uint8] = np.load(folder / "images.npy", mmap_mode="r")
+    if device.type == "cpu":
+        return lambda index: MappedImages(images, index, device)
+    return lambda index: ImagesInMemory(torch.from_numpy(images[index]).to(device))
+
+
+def _open_decoded(names: "FileNames", info: DatasetInfo) -> NDArray[np.uint8] | None:
+    """All images from the cache; those that it does not have are decoded first. None where it has
+    no room for them."""
+    if not info.decoded_cache_mb:
+        return None
+    cache = DecodedCache(cache_folder(), info.decoded_cache_mb * 2**20)
+    target = PixelFormat(info.size, info.channels, info.background)
+    key = cache_key(names.files.root, names.lines(), target)
+    shape = (len(names), info.channels, info.size, info.size)
+    if key is None or not cache.has_room(shape):
+        return None
+    found = cache.open(key, shape)
+    if found is None:
+        findings = Findings()
+        config = DataConfig(source=info.source)
+        for _ in decode_blocks(
+            names.files, names, target, config=config, findings=findings, cache=cache
+        ):
+            pass
+        if findings.problems:
+            raise OutsideError(findings.problems)
+        found = cache.open(key, shape)
+    return None if found is None else found[0]
+
+
+# --- streamed from files --------------------------------------------------------------------
+
+
+class FileNames(Sequence[Entry]):
+    """Many file names in two arrays.
+
+    Worker processes share them with their parent; a list of strings would be copied into each
+    worker, page by page, as its reference counts change.
+    """
+
+    def __init__(self, files: Files, text: bytes) -> None:
+        self.files, self._text = files, text
+        breaks = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+        self._ends = np.append(breaks, len(text))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | Sequence[Entry]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        name, _, version = os.fsdecode(self._line(index)).partition("\t")
+        return Entry(name, version)
+
+    def lines(self) -> Iterator[bytes]:
+        return map(self._line, range(len(self)))
+
+    def _line(self, index: int) -> bytes:
+        start = 0 if index == 0 else int(self._ends[index - 1]) + 1
+        return self._text[start : int(self._ends[index])]
+
+
+def _open_root(info: DatasetInfo, remote: Remote | None) -> Files:
+    """Where the files of a streamed data set lie: a folder, an archive or a prefix in S3."""
+    assert info.root is not None
+    if info.root.startswith(S3):
+        if remote is None:
+            raise InputError.of(KEY, info.source, "is streamed from S3; nobody here can read it")
+        if is_archive_name(info.root):
+            return ArchiveFiles(remote.file(info.root), root=info.root)
+        return remote.folder(info.root)
+    root = Path(info.root)
+    return ArchiveFiles(root) if root.is_file() else LocalFiles(root)
+
+
+class StreamedImages(Dataset[Tensor]):
+    """Files that are decoded by worker processes while the network trains; memory stays bounded.
+
+    Args:
+        index: (N,), places of the split's images in `names`.
+    """
+
+    def __init__(
+        self,
+        names: FileNames,
+        index: NDArray[np.int64],
+        *,
+        info: DatasetInfo,
+        device: torch.device,
+    ) -> None:
+        self._names, self._index, self._device = names, index, device
+        self._source = info.source
+        self._target = PixelFormat(info.size, info.channels, info.background)
+
+    def __getitem__(self, position: int) -> Tensor:
+        entry = self._names[int(self._index[position])]
+        try:
+            with self._names.files.open(entry) as file:
+                image = decode_one(file, self._target)
+        except OSError as error:
+            message = f"{entry.name}: {error}; repair it"
+            raise OutsideError.of(KEY, self._source, message) from error
+        return torch.from_numpy(image.transpose(2, 0, 1).copy())
+
+    def __getitems__(self, positions: list[int]) -> list[Tensor] | InputError:
+        """A batch. An error is handed over: raised in a worker it would become a text."""
+        threads = self._names.files.num_threads
+        try:
+            if threads == 1:
+                return [self[position] for position in positions]
+            return list(in_threads(self.__getitem__, positions, threads=threads))
+        except InputError as error:
+            return error
+
+    def batches(self, positions: Sequence[Tensor]) -> Iterator[Tensor]:
+        loader = DataLoader(
+            self,
+            batch_sampler=_Lists(positions),
+            num_workers=stream_workers(),
+            collate_fn=_stacked,
+            pin_memory=self._device.type == "cuda",
+            # Workers draw nothing; without this the loader would use up the global generator.
+            generator=torch.Generator().manual_seed(0),
+        )
+        for x_u8 in loader:
+            if isinstance(x_u8, InputError):
+                raise x_u8
+            yield x_u8.to(self._device, non_blocking=True)
+
+
+def _stacked(images: list[Tensor] | InputError) -> Tensor | InputError:
+    return images if isinstance(images, InputError) else torch.stack(images)
+
+
+def stream_workers() -> int:
+    """Processes that decode: all cores that this process may use, within reason."""
+    return min(num_cpus(), _MAX_STREAM_WORKERS)
+
+
+class _Lists:
+    """Tensors of positions as the lists of integers that a DataLoader wants, one at a time."""
+
+    def __init__(self, positions: Sequence[Tensor]) -> None:
+        self._positions = positions
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for position in self._positions:
+            yield position.tolist()
+
+    def __len__(self) -> int:
+        return len(self._positions)

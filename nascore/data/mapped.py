@@ -1,0 +1,48 @@
+"""Arrays of pixels in files that are mapped: what is not looked at takes no memory.
+
+A mapped page counts as memory of the process until it is released; the system keeps it in its own
+cache as long as there is room.
+"""
+
+import mmap
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK = 4096  # images worked on at a time: a second copy of all would double the memory
+_CHUNK_BYTES = 64 * 2**20
+_IN_MEMORY = 256 * 2**20  # bytes up to which an array is worth no file
+
+
+def blank(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Zeros; a large array lies in a temporary file without a name.
+
+    Raises:
+        OSError: the disk of temporary files has not enough room.
+    """
+    num_bytes = int(np.prod(shape))
+    if num_bytes <= _IN_MEMORY:
+        return np.zeros(shape, np.uint8)
+    with tempfile.TemporaryFile() as file:
+        # A sparse file would end the process when the disk is full.
+        os.posix_fallocate(file.fileno(), 0, num_bytes)
+        return np.memmap(file, np.uint8, "r+", shape=shape)
+
+
+def release(values: NDArray[Any]) -> None:
+    """Let the system have the memory of a mapped array; its content stays in the file."""
+    mapped = getattr(values, "_mmap", None)
+    if mapped is not None:
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def chunks(values: NDArray[Any], count: int = CHUNK) -> Iterator[NDArray[Any]]:
+    """The values, a few thousand at a time, or fewer where they are large."""
+    count = max(1, min(count, _CHUNK_BYTES // max(1, values[:1].nbytes)))
+    for start in range(0, len(values), count):
+        yield values[start : start + count]
+        release(values)
