@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from components.explain import locate, problem_of, suggest, truths
+from components.explain import OF_KEY, locate, problem_of, suggest, truths
 from components.settings import (
     ClusterConfig,
     PromoteConfig,
@@ -119,7 +119,9 @@ def _validate(
             result = section.model_validate(rest)
             break
         except ValidationError as error:
-            items = [(locate(section, item["loc"])[0], item) for item in error.errors()]
+            items = _above_bad_keys(
+                [(locate(section, item["loc"])[0], item) for item in error.errors()]
+            )
         paths = refused | {path for path, _ in items}
         found += [
             problem_of(section, item, prefix)
@@ -138,6 +140,16 @@ def _validate(
 def _follows(error: Any, path: _Path, refused: set[_Path]) -> bool:
     """A comparison that fails for want of a value that was refused says nothing new."""
     missed = [other[-1] for other in refused if other[:-1] == path]
+def _above_bad_keys(items: list[tuple[_Path, Any]]) -> list[tuple[_Path, Any]]:
+    """Leave out what is said of values below a key that is wrong itself."""
+    bad = {path for path, item in items if item["loc"][-1] == OF_KEY}
+    return [
+        (path, item)
+        for path, item in items
+        if item["loc"][-1] == OF_KEY or not any(path[: len(key)] == key for key in bad)
+    ]
+
+
     return error["type"] == "value_error" and any(name in error["msg"] for name in missed)
 
 

@@ -13,6 +13,8 @@ from nascore.errors import Problem
 from nascore.redaction import redact, redact_setting
 
 _MAX_SHOWN = 80
+OF_KEY = "[key]"
+"""Ends the location of what is wrong with a key of a mapping, and not with its value."""
 # What a person may have put a password into.
 _SECRET = re.compile(r"(?i)pass|pwd|token|secret|credential|key$")
 _RENAMED = {
@@ -35,6 +37,8 @@ def problem_of(root: type[BaseModel], error: Any, prefix: tuple[str, ...] = ()) 
     own, known = locate(root, error["loc"])
     path = (*prefix, *own)
     key, value, kind = ".".join(path), error.get("input"), error["type"]
+    if error["loc"][-1] == OF_KEY:
+        return _problem_of_key(path, error)
     if kind == "extra_forbidden":
         elsewhere = list(_keys(root)) if len(path) == len(own) else []
         renamed = _RENAMED.get(path) or _RENAMED.get((*path[:2], "*", *path[3:]))
@@ -59,6 +63,16 @@ def problem_of(root: type[BaseModel], error: Any, prefix: tuple[str, ...] = ()) 
         return Problem(key, "", message)
     message = error["msg"][0].lower() + error["msg"][1:]
     return Problem(key, _short(value), message.replace("input should be", "must be"))
+
+
+def _problem_of_key(path: tuple[str, ...], error: Any) -> Problem:
+    """What is wrong with a key of a mapping: not one of those that may be there, or a bad name."""
+    context = error.get("ctx") or {}
+    expected = re.findall(r"'([^']*)'", str(context.get("expected", "")))
+    said = str(context.get("error") or error["msg"])
+    if expected:
+        said = "unknown key" + suggest(path[-1], expected)
+    return Problem(".".join(path), "", said)
 
 
 def truths(root: type[BaseModel], data: object, prefix: tuple[str, ...] = ()) -> Iterator[Problem]:
@@ -108,6 +122,8 @@ def locate(root: type[BaseModel], location: Iterable[Any]) -> tuple[tuple[str, .
     models, known = [root], list(root.model_fields)
     is_key = False  # of a mapping, whose values are sections
     for part in location:
+        if part == OF_KEY:
+            continue
         if is_key:
             path.append(str(part))
             is_key = False

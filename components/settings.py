@@ -1,9 +1,9 @@
 """What a person may set about tracking, promotion and the cluster. No torch, mlflow or kfp here."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from components.run_state.reference import check_reference
 from nascore.config import Positive, Section
@@ -173,3 +173,12 @@ class ClusterConfig(Section):
     """How long a step that has done its work waits for Kubeflow's object store, and for that of
     `cluster.state`, before it ends all the same."""
     steps: dict[StepName, StepConfig] = Field(default={})
+
+    @model_validator(mode="after")
+    def _check_variables(self) -> Self:
+        both = sorted(self.secrets.keys() & self.config_maps.keys())
+        if both:
+            raise ValueError(
+                f"{', '.join(both)} is given in secrets and in config_maps; leave one of them out"
+            )
+        return self

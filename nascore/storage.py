@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import random
+import re
 import socket
 import threading
 import time
@@ -42,6 +43,10 @@ _LIBPQ = {  # a server whose machine has gone is noticed within half a minute, n
     "tcp_user_timeout": 30_000,  # ms
 }
 _LONGEST_PAUSE_S = 2.0
+# What PostgreSQL says of a wrong password, account, database or host.
+_REFUSED = re.compile(
+    r'password authentication failed|no pg_hba.conf entry|(role|database) "[^"]*" does not exist'
+)
 _BEATS_PER_TIMEOUT = 6
 
 T = TypeVar("T")
@@ -157,8 +162,8 @@ class Storage:
         should_stop: ends the waiting early.
 
     Raises:
-        OutsideError: the database cannot be reached, or refuses us; within 15 seconds.
-        InputError: its driver is not installed.
+        OutsideError: the database cannot be reached; within 15 seconds.
+        InputError: it refuses the account, or its driver is not installed.
     """
 
     def __init__(
@@ -204,7 +209,8 @@ class Storage:
             except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
                 # Two processes that make the tables at once also meet here; the second try works.
                 if _is_final(error) or self._should_stop() or time.monotonic() > end - _CONNECT_S:
-                    raise OutsideError.of(
+                    kind = InputError if _is_refused(error) else OutsideError
+                    raise kind.of(
                         KEY,
                         without_password(url),
                         f"cannot be used ({_first_line(error)}); check the address, the account "
@@ -335,6 +341,11 @@ def _is_final(error: Exception) -> bool:
     return isinstance(error, (RuntimeError, ArgumentError)) or any(
         sign in text for sign in ("password authentication", "does not exist", "unable to open")
     )
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether the address names an account or a database that another try meets refused again."""
+    return _REFUSED.search(str(error)) is not None
 
 
 def _first_line(error: BaseException) -> str:

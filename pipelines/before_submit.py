@@ -88,8 +88,6 @@ def check_before(
         ClusterError: KFP's API server is away.
     """
     problems = [*offline_problems(config)]
-    for text in doubts(config):
-        warn(text)
     health = _health(connection)
     problems += _version_problems(health)
     with collecting(problems):
@@ -113,7 +111,8 @@ def check_before(
 
 def offline_problems(config: Config) -> Iterator[Problem]:
     """Yield what no cluster could make right."""
-    yield from source_problems(config)
+    wrong = list(source_problems(config))
+    yield from wrong or _path_problems(config)
     yield from _storage_problems(config)
     host = urlsplit(config.tracking.uri).hostname
     if host in _HERE:
@@ -151,8 +150,8 @@ def _storage_problems(config: Config) -> Iterator[Problem]:
         yield Problem(key, storage, "a pod finds itself there; give the name of the service")
 
 
-def doubts(config: Config) -> Iterator[str]:
-    """Yield what is right in rare cases alone."""
+def _path_problems(config: Config) -> Iterator[Problem]:
+    """Yield that pods see no files of this machine; a path may be right where the image has it."""
     kind, _, path = config.data.source.partition(":")
     state = config.cluster.state
     has_volume = state is not None and claim_of(state) is not None
@@ -160,10 +159,11 @@ def doubts(config: Config) -> Iterator[str]:
         return
     if has_volume and Path(path).is_relative_to(MOUNT):
         return
-    yield (
-        f"data.source={config.data.source} is a path in the image; pods do not see the files of "
-        f"this machine (use {kind}:s3://BUCKET/KEY)"
+    message = (
+        f"pods do not see the files of this machine; copy the data to an object store and write "
+        f"{kind}:s3://BUCKET/KEY (--no-check where the image has this path)"
     )
+    yield Problem("data.source", config.data.source, message)
 
 
 # --- the cluster ----------------------------------------------------------------------------

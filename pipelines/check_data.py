@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nascore.errors import InputError
-from pipelines.options import FAILED, one_message
+from pipelines.options import FAILED, WRONG_INPUT, one_message
 
 if TYPE_CHECKING:
     from components.config import Config
@@ -81,8 +81,10 @@ def check_data(
     """Look for faults of a data set: copies, contradicting labels, damaged or left out files.
 
     SOURCE is a folder, an archive or a file, or what data.source takes. Exit status: 0 when nothing
-    is wrong, 1 when something is, 2 when the command is.
+    is wrong, 1 when something is, 2 when the source cannot be read or the command is wrong.
     """
+    from nascore.data.findings import SOURCE
+
     _log_progress()
     report = examine(_configure(source, labels, settings))
     page = page or (None if as_json else Path(_PAGE))
@@ -92,6 +94,9 @@ def check_data(
         click.echo(json.dumps(report.to_dict()))
     else:
         _print(report, page)
+    is_unread = any(problem.kind == SOURCE for problem in report.problems)
+    if is_unread and report.inspected is None:
+        sys.exit(WRONG_INPUT)
     sys.exit(FAILED if report.problems else 0)
 
 
@@ -127,16 +132,18 @@ def _configure(source: str, labels: str | None, settings: tuple[str, ...]) -> "C
     from pipelines.config import resolve
 
     config = resolve(None, None, settings)
-    source = named(source)
+    given, source = source, named(source)
     message = misnamed(source)
     kind, _, path = source.partition(":")
     is_local = bool(path) and not path.startswith("s3://")
-    if message and not path and not Path(source).expanduser().exists():
+    if not given.strip():
+        message = "is empty; name a folder, an archive or a file"
+    elif message and not path and not Path(source).expanduser().exists():
         message = f"there is no such folder or file; correct the path ({message})"
     if not message and is_local and not Path(path).expanduser().exists():
         message = f"there is no {path}; correct the path"
     if message:
-        raise InputError.of("SOURCE", source, message)
+        raise InputError.of("SOURCE", given, message)
     if labels is not None and is_local and kind == "imagefolder":
         inside = Path(path).expanduser()
         if inside.is_dir() and not any(p.exists() for p in (inside / labels, Path(labels))):

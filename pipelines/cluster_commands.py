@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from components.image import IMAGE
 from nascore.errors import InputError, Problem, collecting
 from pipelines.cluster_options import Find, as_json, on_cluster
 from pipelines.events import KINDS, Kind
-from pipelines.options import configuration
+from pipelines.options import GIVEN, configuration
 
 if TYPE_CHECKING:
     from components.config import Config
@@ -34,6 +35,11 @@ def _retrain() -> "Compiler":
     return compile_retrain
 
 
+_NO_IMAGE = (
+    f"--image is not given, so pods use {IMAGE}, which a registry has only where somebody has put "
+    "it there; name yours: --image REGISTRY/nas-python@sha256:..."
+)
+
 COMPILERS: dict[str, Callable[[], "Compiler"]] = {"search": _search, "retrain": _retrain}
 """What writes each kind of pipeline; a function, since kfp takes a moment to load."""
 assert set(COMPILERS) == set(KINDS)
@@ -42,10 +48,10 @@ kind_option = click.option(
     "--kind", type=click.Choice(KINDS), default="search", show_default=True, help="Which pipeline."
 )
 image_option = click.option(
-    "--image", help="Image of all steps, by digest or by a tag that never moves."
+    "--image", type=GIVEN, help="Image of all steps, by digest or by a tag that never moves."
 )
 experiment_option = click.option(
-    "--experiment", metavar="NAME", help="Made when it is new [tracking.experiment]."
+    "--experiment", type=GIVEN, metavar="NAME", help="Made when it is new [tracking.experiment]."
 )
 poll_option = click.option(
     "--poll",
@@ -66,7 +72,7 @@ retries_option = click.option(
     help="With --wait: start it again when an outage or a lost pod has ended it, so many times.",
 )
 account_option = click.option(
-    "--service-account", metavar="NAME", help="Kubernetes account of the pods [KFP's]."
+    "--service-account", type=GIVEN, metavar="NAME", help="Kubernetes account of the pods [KFP's]."
 )
 no_check_option = click.option(
     "--no-check", is_flag=True, help="Do not look whether the run could work on the cluster."
@@ -81,7 +87,6 @@ def prepare(
     problems: list[Problem],
 ) -> "Config | None":
     """The checked configuration, or None with what is wrong in `problems`."""
-    from components.image import IMAGE
     from components.tracking.stores import sqlite_path
     from pipelines.before_submit import source_problems
     from pipelines.compiling import check_cluster, check_image
@@ -92,6 +97,8 @@ def prepare(
         check_image(image or IMAGE)
     with collecting(problems):
         resolved = resolve(config, preset, settings)
+        if image is None:
+            click.echo(f"warning: {_NO_IMAGE}", err=True)
         problems += source_problems(resolved)
         check_cluster(resolved)
         if sqlite_path(resolved.tracking.uri) is not None:
@@ -112,7 +119,6 @@ def source(
     cluster: "Cluster", config: "Config", *, kind: str, image: str | None, pipeline: str | None
 ) -> "Thing":
     """The part of a request that says what runs: the compiled pipeline, or a version made of it."""
-    from components.image import IMAGE
     from pipelines.cluster_runs import spec_of, without_caching
 
     with tempfile.TemporaryDirectory() as folder:
@@ -130,8 +136,12 @@ def source(
 @kind_option
 @image_option
 @experiment_option
-@click.option("--run-name", metavar="NAME", help="Name of the run [kind, method and time].")
-@click.option("--pipeline", metavar="NAME", help="Also upload it as a new version of this one.")
+@click.option(
+    "--run-name", type=GIVEN, metavar="NAME", help="Name of the run [kind, method and time]."
+)
+@click.option(
+    "--pipeline", type=GIVEN, metavar="NAME", help="Also upload it as a new version of this one."
+)
 @account_option
 @no_check_option
 @wait_option
@@ -243,7 +253,7 @@ def started(
         follow.show(run)
 
 
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", type=GIVEN)
 @wait_option
 @poll_option
 @as_json

@@ -11,7 +11,7 @@ import click
 from pipelines import connection
 from pipelines.cluster_errors import ClusterError
 from pipelines.connection import Connection
-from pipelines.options import one_message
+from pipelines.options import GIVEN, one_message
 
 _OPTIONS = (
     click.option(
@@ -22,7 +22,9 @@ _OPTIONS = (
         help="Address of Kubeflow Pipelines; in a pod the one of its cluster.",
     ),
     click.option("--ui-host", "ui", envvar=connection.UI, metavar="URL", help="Pages [--host]."),
-    click.option("--namespace", envvar="NAS_KFP_NAMESPACE", show_envvar=True, help="Yours."),
+    click.option(
+        "--namespace", type=GIVEN, envvar="NAS_KFP_NAMESPACE", show_envvar=True, help="Yours."
+    ),
     click.option(
         "--token-file",
         envvar=connection.TOKEN_FILE,

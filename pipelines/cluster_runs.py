@@ -11,7 +11,7 @@ import yaml
 
 from pipelines.cluster import Cluster, Thing
 from pipelines.cluster_errors import ClusterError
-from pipelines.run_state import is_ended
+from pipelines.run_state import is_ended, state_of
 from pipelines.watching import Say, Watch
 
 _OUTAGE_S = 600.0
@@ -67,7 +67,7 @@ def wait(
         lost = patiently(partial(watch.look, run), say, poll_s=poll_s)
         if is_ended(run) or (limit_s is not None and time.monotonic() - start_s > limit_s):
             return Waited(run)
-        if lost is not None and limit_s is None:
+        if lost is not None and (limit_s is None or state_of(run) == "CANCELING"):
             return Waited(run, lost)
         time.sleep(poll_s)
 

@@ -81,6 +81,11 @@ def check(expression: str, key: str = "--cron") -> str:
         )
         problems = [Problem(key, expression, message)]
     checked = " ".join(parts)
+    if not problems and len(_FIELDS[0].values(parts[0])) > 1:
+        message = (
+            f"starts more than one run a minute; give one second, such as '0 {' '.join(parts[1:])}'"
+        )
+        problems = [Problem(key, expression, message)]
     if not problems and not next_times(checked, datetime.now(UTC), 1):
         problems = [Problem(key, expression, f"names no day of the next {_YEARS} years")]
     if problems:

@@ -13,7 +13,7 @@ from nascore.errors import InputError, Problem
 from pipelines.cluster_doctor.kubeconfig import CONTEXT, KUBEFLOW_NAMESPACE
 from pipelines.events import KINDS
 from pipelines.finding import Finding
-from pipelines.options import FAILED, configuration, one_message
+from pipelines.options import FAILED, GIVEN, configuration, one_message
 
 if TYPE_CHECKING:
     from components.config import Config
@@ -27,10 +27,19 @@ _OF_CLUSTER = (
         show_default=True,
         help="Which pipeline would run there.",
     ),
-    click.option("--image", help="Image of all steps."),
-    click.option("--namespace", envvar="NAS_KFP_NAMESPACE", show_envvar=True, help="Of the pods."),
+    click.option("--image", type=GIVEN, help="Image of all steps."),
     click.option(
-        "--service-account", metavar="NAME", help="Kubernetes account of the pods [KFP's]."
+        "--namespace",
+        type=GIVEN,
+        envvar="NAS_KFP_NAMESPACE",
+        show_envvar=True,
+        help="Of the pods.",
+    ),
+    click.option(
+        "--service-account",
+        type=GIVEN,
+        metavar="NAME",
+        help="Kubernetes account of the pods [KFP's].",
     ),
     click.option(
         "--kube-context",

@@ -13,7 +13,23 @@ from nascore.errors import InputError
 FAILED = 1
 WRONG_INPUT = 2
 INTERRUPTED = 130
+_STARTING = ("run", "retrain", "submit", "retry", "create", "bench")
+"""Commands that start a run, or have one started by the clock."""
 STORE = "sqlite:///runs/mlflow.db"  # as tracking.uri by default
+
+
+class Given(click.ParamType):
+    """A text that says something: a name of spaces is taken for a mistake of a script."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value).strip():
+            self.fail("is empty; give a value, or leave it out", param, ctx)
+        return value
+
+
+GIVEN = Given()
 
 
 def one_message(command: Callable[..., None]) -> Callable[..., None]:
@@ -31,7 +47,10 @@ def one_message(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def wrong_input(problems: Any) -> str:
-    title = "The input is wrong; nothing was started:"
+    """Return a title and every problem; of a command that starts runs, that it has started none."""
+    context = click.get_current_context(silent=True)
+    starts = context is not None and context.info_name in _STARTING
+    title = f"The input is wrong{'; nothing was started' if starts else ''}:"
     return "\n".join([title, *(f"  {problem}" for problem in problems)])
 
 
@@ -58,6 +77,7 @@ def output_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--out", type=click.Path(path_type=Path), help="Output folder [runs/<time>]."),
         click.option("--resume", is_flag=True, help="Go on with the run in --out."),
         click.option("--json", "as_json", is_flag=True, help="Print only the result, as JSON."),
+        click.option("--timings", "shows_timings", is_flag=True, help="Say where the time went."),
     ):
         command = option(command)
     return command

@@ -11,7 +11,8 @@ from nascore.errors import InputError
 from pipelines.cluster import Cluster, Thing
 from pipelines.run_end import Failure, deciding
 from pipelines.run_origin import Origin, continuing, first_of
-from pipelines.run_state import is_ended, state_of
+from pipelines.run_state import is_ended, run_state, state_of
+from pipelines.run_status import status_of
 
 _STATE = ("state", "state_volume")  # the second is the name in older versions
 _NUMBER = re.compile(r"\s*\(retry (\d+)\)$")
@@ -53,15 +54,27 @@ def chain_of(cluster: Cluster, run: Thing, first: str) -> Chain:
     return Chain(first, (*found, run))
 
 
-def check(run: Thing, origin: Origin, chain: Chain) -> None:
+def is_lost(cluster: Cluster, run: Thing) -> bool:
+    """Whether a run was cancelled of which nothing is left: KFP never calls such a run ended.
+
+    Raises:
+        ClusterError: the server does not answer.
+    """
+    return state_of(run) == "CANCELING" and status_of(cluster, run).signs.is_lost
+
+
+def check(run: Thing, origin: Origin, chain: Chain, *, is_lost: bool = False) -> None:
     """Find out whether a run may be started again.
+
+    Args:
+        is_lost: nothing of it is left, whatever state KFP gives it.
 
     Raises:
         InputError: it or a retry of it goes on or has succeeded, or it is not ours.
     """
     run_id = run["run_id"]
-    if not is_ended(run):
-        message = f"is still going on ({state_of(run).lower()}); stop it with nas cancel {run_id}"
+    if not is_ended(run) and not is_lost:
+        message = f"is still going on ({run_state(run)}); stop it with nas cancel {run_id}"
         raise InputError.of("RUN", run_id, message)
     if not origin.is_ours:
         message = "its pipeline was not compiled by this project; retry it in Kubeflow's pages"

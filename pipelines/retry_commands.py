@@ -13,9 +13,10 @@ from pipelines.cluster_commands import (
     wait_option,
 )
 from pipelines.cluster_options import Find, as_json, on_cluster
+from pipelines.options import GIVEN
 
 
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", type=GIVEN)
 @click.option("--force", is_flag=True, help="Also where the run was refused for its input.")
 @wait_option
 @retries_option
@@ -50,7 +51,7 @@ def retry(
     run = cluster.run(run_id)
     origin = origin_of(cluster, run)
     chain = retrying.chain_of(cluster, run, origin.first)
-    retrying.check(run, origin, chain)
+    retrying.check(run, origin, chain, is_lost=retrying.is_lost(cluster, run))
     if not force:
         retrying.check_input(run, failures(cluster, run))
     say = partial(click.echo, err=as_json)

@@ -24,7 +24,7 @@ from pipelines.cluster_commands import (
 )
 from pipelines.cluster_options import Find, as_json, on_cluster
 from pipelines.events import Kind
-from pipelines.options import configuration
+from pipelines.options import GIVEN, configuration
 from pipelines.schedule_view import (
     describe,
     find_one,
@@ -46,7 +46,7 @@ def schedule() -> None:
 
 @schedule.command()
 @configuration
-@click.option("--name", required=True, help="Name of the schedule.")
+@click.option("--name", type=GIVEN, required=True, help="Name of the schedule.")
 @click.option(
     "--cron",
     "expression",
@@ -62,7 +62,12 @@ def schedule() -> None:
     show_default=True,
     help="Each time what is compiled now, or the latest version of --pipeline.",
 )
-@click.option("--pipeline", metavar="NAME", help="With --pin: also upload it as a new version.")
+@click.option(
+    "--pipeline",
+    type=GIVEN,
+    metavar="NAME",
+    help="With --pin: also upload it as a new version.",
+)
 @click.option("--paused", is_flag=True, help="Make it, but start nothing until it is resumed.")
 @kind_option
 @image_option
@@ -175,7 +180,7 @@ def _changing(
     then: str = "",
 ) -> None:
     @schedule.command(name, help=help_text)
-    @click.argument("which", metavar="NAME_OR_ID")
+    @click.argument("which", metavar="NAME_OR_ID", type=GIVEN)
     @as_json
     @on_cluster
     def command(find: Find, which: str, as_json: bool) -> None:

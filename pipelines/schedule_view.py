@@ -62,7 +62,7 @@ def describe(found: "Thing", last: dict[str, "Thing"]) -> "Thing":
     """A schedule as JSON; `last` has the newest run of each."""
     trigger = found.get("trigger") or {}
     expression = (trigger.get("cron_schedule") or {}).get("cron", "")
-    state = found.get("status") or f"{found.get('mode', 'ENABLE')}D"
+    state = str(found.get("status") or f"{found.get('mode', 'ENABLE')}D").lower()
     when, times = _when(trigger, expression)
     run = last.get(found["recurring_run_id"])
     return {
@@ -70,7 +70,7 @@ def describe(found: "Thing", last: dict[str, "Thing"]) -> "Thing":
         "name": found.get("display_name", ""),
         "cron": expression,
         "when": when,
-        "next": times if state == "ENABLED" else [],
+        "next": times if state == "enabled" else [],
         "state": state,
         "last_run": None if run is None else _run(run),
     }
@@ -92,8 +92,8 @@ def lines_of(told: list["Thing"]) -> list[str]:
             each["name"],
             each["when"],
             each["next"][0] if each["next"] else "-",
-            each["state"].lower(),
-            "-" if each["last_run"] is None else str(each["last_run"]["state"]).lower(),
+            each["state"],
+            "-" if each["last_run"] is None else str(each["last_run"]["state"]),
             each["schedule_id"],
         )
         for each in told
@@ -101,7 +101,7 @@ def lines_of(told: list["Thing"]) -> list[str]:
     lines = []
     for row, each in zip(_aligned(rows), [{}, *told], strict=True):
         runs = [
-            (run["name"], run["pipeline"] or "-", run["state"].lower(), run["run_id"])
+            (run["name"], run["pipeline"] or "-", run["state"], run["run_id"])
             for run in each.get("runs", [])
         ]
         lines += [row, *(f"  {line}" for line in _aligned(runs))]
@@ -110,7 +110,7 @@ def lines_of(told: list["Thing"]) -> list[str]:
 
 def _run(run: "Thing") -> "Thing":
     """A run that a schedule has started; its name, which KFP makes, does not say what it runs."""
-    from pipelines.run_state import state_of
+    from pipelines.run_state import run_state
 
     spec = run.get("pipeline_spec") or {}
     info = (spec.get("pipeline_spec") or spec).get("pipelineInfo") or {}
@@ -118,7 +118,7 @@ def _run(run: "Thing") -> "Thing":
         "run_id": run["run_id"],
         "name": run.get("display_name", ""),
         "pipeline": info.get("name"),
-        "state": state_of(run),
+        "state": run_state(run),
         "created_at": run.get("created_at"),
     }
 

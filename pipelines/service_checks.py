@@ -64,6 +64,7 @@ def check_tracking(config: Config) -> Finding:
 
 def check_data(config: Config) -> Finding:
     """Whether the source is there; reading it is the first step of a run."""
+    from nascore.data.archives import ENDINGS, is_archive_name
     from nascore.data.sources import misnamed
 
     source = config.data.source
@@ -73,10 +74,14 @@ def check_data(config: Config) -> Finding:
     kind, _, path = source.partition(":")
     if path.startswith("s3://"):
         return Finding("data", "ok", f"{source} (read in the first step of a run)")
-    if kind == "npz" and not Path(path).expanduser().is_file():
-        return Finding("data", "problem", source, f"there is no file {path}; correct data.source")
-    if kind == "imagefolder" and not Path(path).expanduser().is_dir():
-        return Finding("data", "problem", source, f"there is no folder {path}; correct data.source")
+    there = Path(path).expanduser()
+    is_tree = kind == "imagefolder"
+    if path and not (there.is_file() or (is_tree and there.is_dir())):
+        what = "folder or archive" if is_tree else "file"
+        return Finding("data", "problem", source, f"there is no {what} {path}; correct data.source")
+    if is_tree and there.is_file() and not is_archive_name(path):
+        message = f"{path} is a file; name a folder, or one that ends in {', '.join(ENDINGS)}"
+        return Finding("data", "problem", source, message)
     if kind in ("cifar10", "cifar100", "omniglot") and config.data.root is None:
         return Finding(
             "data", "warning", source, "will be downloaded; set data.root to use files at hand"

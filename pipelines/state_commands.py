@@ -60,7 +60,7 @@ def clean_state(
         message = "is given next to a configuration, which names a place as well; give one of them"
         raise InputError.of("--state", state, message)
     else:
-        root = _root(state)
+        root = _root(state, "--state")
     cleaned = clean(root, older_than_days=days, dry_run=dry_run)
     if as_json:
         result = {"state": root, "dry_run": dry_run, "bytes": cleaned.num_bytes, **asdict(cleaned)}
@@ -72,25 +72,32 @@ def clean_state(
 
 
 def _configured(config: Path | None, preset: str | None, settings: tuple[str, ...]) -> str:
+    from components.run_state.reference import KEY
     from pipelines.config import resolve
 
     state = resolve(config, preset, settings).cluster.state
     if state is None:
-        raise InputError.of(
-            "cluster.state", None, "is not set; give the place with --state, or a configuration"
-        )
-    return _root(state)
+        message = "is not set; give a configuration that has it, or the place with --state"
+        raise InputError.of(KEY, None, message)
+    return _root(state, KEY)
 
 
-def _root(text: str) -> str:
-    """Return the place, if it can be reached from here. Raises InputError."""
+def _root(text: str, key: str) -> str:
+    """Return the place, if it can be reached from here.
+
+    Args:
+        key: option or setting that names it.
+
+    Raises:
+        InputError: it cannot be reached, or is no place for states.
+    """
     from components.run_state.reference import MOUNT, PVC, StateReference
 
     if not text.strip():
-        raise InputError.of("--state", None, "is empty; give s3://BUCKET/PREFIX or a folder")
+        raise InputError.of(key, None, "is empty; give s3://BUCKET/PREFIX or a folder")
     if text.startswith(PVC):
         raise InputError.of(
-            "--state",
+            key,
             text,
             "a claim can be read in the cluster only: run `nas clean-state --older-than DAYS "
             f"--state {MOUNT}` in a pod of the image that mounts the claim at {MOUNT}",
@@ -99,10 +106,10 @@ def _root(text: str) -> str:
         try:
             return StateReference.parse(text).root
         except ValueError as error:
-            raise InputError.of("--state", text, str(error)) from error
+            raise InputError.of(key, text, str(error)) from error
     if not Path(text).is_dir():
         raise InputError.of(
-            "--state", text, "there is no such folder; give s3://BUCKET/PREFIX or a folder"
+            key, text, "there is no such folder; give s3://BUCKET/PREFIX or a folder"
         )
     return text
 

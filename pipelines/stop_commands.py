@@ -10,7 +10,7 @@ import click
 from nascore.errors import InputError
 from pipelines.cluster_commands import poll_option
 from pipelines.cluster_options import Find, as_json, on_cluster
-from pipelines.options import FAILED
+from pipelines.options import FAILED, GIVEN
 
 if TYPE_CHECKING:
     from pipelines.cluster import Thing
@@ -27,7 +27,7 @@ end_within_option = click.option(
 )
 
 
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", type=GIVEN)
 @end_within_option
 @poll_option
 @as_json
@@ -38,14 +38,14 @@ def cancel(find: Find, run_id: str, limit_s: float, poll_s: float, as_json: bool
     What finished children learned is in the study, and nas retry continues the run.
     """
     from pipelines.cluster import Cluster
-    from pipelines.run_state import is_ended, state_of
+    from pipelines.run_state import is_ended, run_state, state_in_words
     from pipelines.stopping import stop
 
     cluster = Cluster(find())
     run = cluster.run(run_id)
     if is_ended(run):
         message = (
-            f"has ended already ({state_of(run).lower()}); nas status {run_id} closes what it "
+            f"has ended already ({run_state(run)}); nas status {run_id} closes what it "
             "left open in MLflow"
         )
         raise InputError.of("RUN", run_id, message)
@@ -56,7 +56,8 @@ def cancel(find: Find, run_id: str, limit_s: float, poll_s: float, as_json: bool
         click.echo(closing, err=True)
     if as_json:
         is_cancelled = stopped.state == "CANCELED"
-        shown = {"run_id": run_id, "canceled": is_cancelled, "state": stopped.state}
+        state = state_in_words(stopped.state)
+        shown = {"run_id": run_id, "canceled": is_cancelled, "state": state}
         click.echo(json.dumps({**shown, **({} if closing is None else closing.to_dict())}))
     click.echo(told(stopped, run, limit_s), err=as_json)
     if not stopped.is_ended:
@@ -65,6 +66,8 @@ def cancel(find: Find, run_id: str, limit_s: float, poll_s: float, as_json: bool
 
 def told(stopped: "Stopped", run: "Thing", limit_s: float) -> str:
     """Return what came of stopping a run, in words."""
+    from pipelines.run_state import run_state
+
     run_id = run["run_id"]
     name = run.get("display_name") or run_id
     if stopped.is_gone:
@@ -75,7 +78,7 @@ def told(stopped: "Stopped", run: "Thing", limit_s: float) -> str:
     if stopped.state == "CANCELED":
         return f"{name} has been cancelled."
     if stopped.is_ended:
-        return f"{name} had ended before it was stopped ({stopped.state.lower()})."
+        return f"{name} had ended before it was stopped ({run_state(stopped.run)})."
     return (
         f"{name} is being stopped, but has not ended within {limit_s:g} s; nas status --wait "
         f"{run_id} waits for its end and closes it in MLflow."

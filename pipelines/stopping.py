@@ -47,7 +47,8 @@ def stop(
     """
     is_gone = state_of(run) != "CANCELING" and not _cancel(cluster, run["run_id"])
     if not is_gone:
-        run = wait(cluster, run["run_id"], say, poll_s=poll_s, limit_s=limit_s).run
+        waited = wait(cluster, run["run_id"], say, poll_s=poll_s, limit_s=limit_s)
+        run, is_gone = waited.run, waited.lost is not None
     state = "CANCELED" if is_gone else state_of(run)
     if state != "CANCELED":  # it was faster, or takes longer
         return Stopped(run, state, is_ended(run))

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from nascore.data.files import S3, parse_s3
+from nascore.data.files import S3, parse_prefix
 
 KEY = "cluster.state"
 PVC = "pvc:"
@@ -35,7 +35,7 @@ class StateReference:
         """
         if text.startswith(S3):
             root = text.rstrip("/")
-            parse_s3(root)
+            parse_prefix(root)
             return cls("s3", root)
         if not text.startswith(PVC):
             raise ValueError(
@@ -43,6 +43,9 @@ class StateReference:
                 + (f"; write pvc:{text}" if _CLAIM.fullmatch(text) else "")
             )
         claim = text.removeprefix(PVC)
+        bare = claim.strip(" ")
+        if claim != bare and _CLAIM.fullmatch(bare):
+            raise ValueError(f"has a space; write {PVC}{bare}")
         if not _CLAIM.fullmatch(claim):
             raise ValueError(
                 "names no PersistentVolumeClaim that Kubeflow can mount: the name is also that of "

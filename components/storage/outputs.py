@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from nascore.data.files import S3, parse_s3
+from nascore.data.files import S3, parse_prefix
 from nascore.errors import InputError, OutsideError
 
 KEY = "promote.export_to"
@@ -69,7 +69,7 @@ def misnamed(root: str) -> str:
     """What is wrong with a root, without what may be a secret; empty when nothing is."""
     if root.startswith(S3):
         try:
-            parse_s3(root)
+            parse_prefix(root)
         except ValueError as error:
             return str(error)
     elif "://" in root:

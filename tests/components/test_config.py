@@ -193,6 +193,24 @@ def test_an_unknown_key_names_the_one_that_was_meant(
     assert (suggestion or "search.space.num_layers") in message
 
 
+def test_an_unknown_step_is_one_problem() -> None:
+    """What is said of the values below it, or said again when it stays, helps nobody."""
+    problem = only_problem({"cluster": {"steps": {"serach": {"foo": 2, "cpu": "x"}}}})
+    assert str(problem) == "cluster.steps.serach: unknown key; did you mean 'search'?"
+    problem = only_problem({"cluster": {"secrets": {"PATH": "a/b"}}})
+    assert (problem.key, problem.message[:13]) == ("cluster.secrets.PATH", "is a variable")
+
+
+def test_a_variable_in_secrets_and_in_config_maps_is_refused() -> None:
+    both = {"cluster": {"secrets": {"A": "s/a"}, "config_maps": {"A": "m/a", "B": "m/b"}}}
+    assert "A is given in secrets and in config_maps" in only_problem(both).message
+
+
+def test_results_are_not_handed_over_below_an_odd_prefix() -> None:
+    problem = only_problem({"promote": {"export_to": "s3://bucket/a b?c#d"}})
+    assert "has a space and # and ? in its prefix" in problem.message
+
+
 def test_a_key_that_resembles_nothing_lists_what_there_is() -> None:
     problem = only_problem({"promote": {"xyz": 1}})
     assert problem.key == "promote.xyz"

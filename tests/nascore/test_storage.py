@@ -14,7 +14,7 @@ import pytest
 from postgres import PASSWORD, Postgres, free_port
 from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
 
-from nascore.errors import InputError
+from nascore.errors import InputError, OutsideError
 from nascore.storage import Storage, StorageAway, Worker, resolve_url, without_password
 
 SECRET = "se-cret%40"  # @ at its end, as a URL has it
@@ -58,6 +58,16 @@ def test_refusals_are_told_at_once(postgres: Postgres, caplog: pytest.LogCapture
     )
     assert '"nowhere" does not exist' in open_in_vain(postgres.url("nowhere"), caplog)
     assert time.monotonic() - start < 4, "a refusal does not go away by waiting"
+
+
+def test_a_refusal_is_wrong_input_and_a_closed_port_an_outage(postgres: Postgres) -> None:
+    """A supervisor starts a step again after an outage, for many minutes."""
+    for url in (postgres.url("postgres", password=SECRET), postgres.url("nowhere")):
+        with pytest.raises(InputError) as raised:
+            Storage(resolve_url(url))
+        assert not isinstance(raised.value, OutsideError)
+    with pytest.raises(OutsideError):
+        Storage(resolve_url("postgresql://nas:x@127.0.0.1:9/nas"), should_stop=lambda: True)
 
 
 @pytest.mark.parametrize(

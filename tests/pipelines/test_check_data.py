@@ -99,6 +99,8 @@ def test_labels_settings_and_sources_by_their_path(tmp_path: Path) -> None:
         (("imagefolder:nowhere",), "SOURCE = imagefolder:nowhere: there is no nowhere"),
         (("digits", "--set=data.image_sise=8"), "data.image_sise = 8: unknown key"),
         ((), "Missing argument 'SOURCE'"),
+        (("",), "SOURCE: is empty"),
+        (("imagefolder:/etc/hostname",), "is a file; name a folder"),
     ],
 )
 def test_bad_usage(arguments: tuple[str, ...], told: str) -> None:

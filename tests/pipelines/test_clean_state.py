@@ -163,6 +163,8 @@ def test_what_cannot_be_removed_is_exit_status_1(
     ("arguments", "said"),
     [
         (["--state", ""], "--state: is empty"),
+        (["--set", "cluster.state=pvc:nas"], "cluster.state = pvc:nas: a claim can be read"),
+        (["--state", "pvc:nas"], "--state = pvc:nas: a claim can be read"),
         (["--state", ".", "my.yaml"], "is given next to a configuration"),
         (["--state", ".", "--set", "seed=1"], "is given next to a configuration"),
     ],

@@ -50,13 +50,13 @@ def test_cancel_ends_the_run_and_closes_it_in_mlflow(kfp: KfpServer, mlflow: Tra
     opened = mlflow.begin_all(run_id)
     other = mlflow.begin("0" * 32)
     told = done("cancel", run_id, QUICK)
-    assert (told["run_id"], told["canceled"], told["state"]) == (run_id, True, "CANCELED")
+    assert (told["run_id"], told["canceled"], told["state"]) == (run_id, True, "cancelled")
     assert sorted(told["mlflow_closed"]) == sorted(opened)
     assert kfp.runs[run_id]["state"] == "FAILED"
     for each in opened:
         assert mlflow.end_of(each) == ("KILLED", "cancelled by `nas cancel`", "stopped")
     assert mlflow.end_of(other)[0] == "RUNNING"
-    assert "has ended already (canceled)" in refused("cancel", run_id)
+    assert "has ended already (cancelled)" in refused("cancel", run_id)
 
 
 def test_the_mlflow_run_of_a_retry_is_that_of_the_first(kfp: KfpServer, mlflow: Tracked) -> None:

@@ -95,7 +95,7 @@ def test_schedules_are_listed_with_their_last_run(kfp: KfpServer) -> None:
     told = {each["name"]: each for each in done("schedule", "list")}
     assert list(told) == ["weekly", "b", "c", "from the pages"]
     assert told["weekly"]["last_run"]["run_id"] == newest
-    assert told["weekly"]["last_run"]["state"] == "FAILED"
+    assert told["weekly"]["last_run"]["state"] == "failed"
     assert told["weekly"]["when"] == "At 03:00, only on Monday"
     assert told["weekly"]["next"][0].endswith("03:00:00 UTC")
     assert told["b"]["last_run"] is None
@@ -138,12 +138,12 @@ def test_no_schedules(kfp: KfpServer) -> None:
 def test_pause_resume_and_delete_by_name_or_id(kfp: KfpServer) -> None:
     made = done(*SCHEDULE)
     schedule_id = made["schedule_id"]
-    assert made["state"] == "ENABLED"
+    assert made["state"] == "enabled"
     assert nas("schedule", "pause", "weekly").exit_code == 0
-    assert done("schedule", "list")[0]["state"] == "DISABLED"
+    assert done("schedule", "list")[0]["state"] == "disabled"
     assert done("schedule", "list")[0]["next"] == []
     assert done("schedule", "resume", schedule_id)["done"] == "resumed"
-    assert done("schedule", "list")[0]["state"] == "ENABLED"
+    assert done("schedule", "list")[0]["state"] == "enabled"
     assert "no such schedule" in refused("schedule", "delete", "monthly")
     kfp.schedules["twin"] = {"recurring_run_id": "twin", "display_name": "weekly"}
     message = refused("schedule", "delete", "weekly")

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp_commands import QUICK, SEARCH, done, nas
+from kfp_commands import QUICK, SEARCH, done, nas, refused
 from kfp_http import Fault, Request
 from kfp_nodes import Step, node_id
 from kfp_server import KfpServer, Look
@@ -266,6 +267,16 @@ def test_a_run_whose_pods_are_gone_is_lost_and_the_wait_ends(kfp: KfpServer) -> 
     assert result.exit_code == 1
     assert json.loads(result.stdout)["reason"].startswith("nothing of it seems to be left")
     assert f"The run {run_id} has not ended.\nNothing of it seems to be left" in result.stderr
+
+
+def test_a_lost_run_that_was_cancelled_is_closed_and_continued(kfp: KfpServer) -> None:
+    """Its workflow is gone, so KFP says CANCELING for ever."""
+    run_id = run_as(kfp, replace(quiet(*WORKING, minutes=60), state="CANCELING"))
+    assert "is still going on (running)" in refused("retry", run_id)
+    kfp.logs["prepare-data"] = "prepared\n"
+    told = done("cancel", run_id, QUICK)
+    assert (told["canceled"], told["state"]) == (True, "cancelled")
+    assert done("retry", run_id)["retry_of"] == run_id
 
 
 @pytest.mark.parametrize("minutes", [10, 60])

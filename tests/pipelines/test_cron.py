@@ -45,6 +45,8 @@ def test_five_fields_are_refused_with_the_six_that_were_meant() -> None:
         ("0 0 -3 * * 1", "hour '-3'"),
         ("0 0 ٣ * * 1", "hour '٣'"),
         ("0 0 3 30 2 *", "names no day"),
+        ("* * * * * *", "more than one run a minute; give one second, such as '0 * * * * *'"),
+        ("*/30 0 3 * * 1", "more than one run a minute"),
         ("0 0 3 */2 * 1", "days that fit both"),
     ],
 )

@@ -247,11 +247,17 @@ def test_a_study_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_pat
         ("npz:folder", "problem"),
         ("imagefolder:folder", "ok"),
         ("imagefolder:here.npz", "problem"),
+        ("imagefolder:photos.tar.gz", "ok"),
+        ("imagefolder:none.zip", "problem"),
+        ("parquet:here.npz", "ok"),
+        ("npy:folder", "problem"),
+        ("safetensors:none.safetensors", "problem"),
     ],
 )
 def test_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, state: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here.npz").touch()
+    (tmp_path / "photos.tar.gz").touch()
     (tmp_path / "folder").mkdir()
     finding = service_checks.check_data(parse({"data": {"source": source}}))
     assert (finding.state, finding.seen) == (state, source)

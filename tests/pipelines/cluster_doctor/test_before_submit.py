@@ -13,7 +13,7 @@ from kube_cluster import ACCOUNT, IMAGE, NAMESPACE, SETTINGS
 
 from components.config import parse
 from nascore.errors import Problem
-from pipelines.before_submit import _kubeflow, check_before, doubts, offline_problems
+from pipelines.before_submit import _kubeflow, check_before, offline_problems
 from pipelines.cluster_doctor.kubeconfig import CONTEXT
 from pipelines.cluster_errors import ClusterError
 from pipelines.connection import connect
@@ -104,7 +104,7 @@ def test_a_tracking_server_on_this_machine(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "is_doubted"),
+    ("source", "is_refused"),
     [
         ("npz:photos.npz", True),
         ("imagefolder:/home/me/photos", True),
@@ -113,9 +113,10 @@ def test_a_tracking_server_on_this_machine(host: str) -> None:
         ("digits", False),
     ],
 )
-def test_paths_of_this_machine_are_a_warning(source: str, is_doubted: bool) -> None:
-    told = list(doubts(parse({**SETTINGS, "data": {"source": source}})))
-    assert bool(told) == is_doubted
+def test_paths_of_this_machine_are_refused(source: str, is_refused: bool) -> None:
+    problems = list(offline_problems(parse({**SETTINGS, "data": {"source": source}})))
+    assert [problem.key for problem in problems] == ["data.source"] * is_refused
+    assert all("--no-check" in problem.message for problem in problems)
 
 
 @pytest.mark.usefixtures("no_cluster")
