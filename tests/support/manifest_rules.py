@@ -1,27 +1,20 @@
 """What every manifest must hold to: each rule takes the objects of one overlay, names offences."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import kubernetes_validate
-from manifest_objects import SERVICES, WORKLOADS, Object, containers, named, pods
+import manifest_policies as policies
+from manifest_objects import WORKLOADS, Object, containers, named, pods, template
 
-NO_SCHEMA: frozenset[str] = frozenset()
-"""APIVERSION/KIND of custom resources, which nobody can validate here."""
+NO_SCHEMA = frozenset({"cilium.io/v2/CiliumNetworkPolicy"})
+"""APIVERSION/KIND of custom resources, which cannot be validated here."""
 
 SUPPORTED = ("1.32", "1.37")
 """Versions of Kubernetes: the oldest that is looked at, and the newest that is known."""
 
-# Labels of pods and namespaces that others make; the rest must exist in the same overlay.
-OTHERS_LABELS = {
-    ("pipeline/runid", None),  # KFP: pods of a run
-    ("k8s-app", "kube-dns"),
-    ("kubernetes.io/metadata.name", "kube-system"),
-    ("kubernetes.io/metadata.name", "kubeflow"),
-    ("app", "seaweedfs"),  # KFP's object store, API and metadata
-    ("app", "ml-pipeline"),
-    ("component", "metadata-grpc-server"),  # the label `app` it has not (finding C2)
-}
 _NAMES = ("app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/managed-by")
 _DIGEST = re.compile(r"^[^@]+@sha256:[0-9a-f]{64}$")
 _VERSION = re.compile(r"^[^@]+:v?\d+\.\d+\.\d+[\w.-]*$")
@@ -34,19 +27,28 @@ def schemas(objects: list[Object]) -> Iterator[str]:
     """Nothing that the API does not know, neither field nor kind."""
     for one in objects:
         for version in SUPPORTED:
-            try:
-                kubernetes_validate.validate(one, version, strict=True)
-            except kubernetes_validate.ValidationError as error:
-                yield f"{named(one)}: {version}: {error.message}"
-            except kubernetes_validate.SchemaNotFoundError:
-                if f"{one['apiVersion']}/{one['kind']}" not in NO_SCHEMA:
-                    yield f"{named(one)}: {version} knows no {one['apiVersion']}"
+            fault = _fault(json.dumps(one), version)
+            if fault:
+                yield f"{named(one)}: {version} {fault}"
+
+
+@cache  # it takes a tenth of a second, and most objects are the same in all overlays
+def _fault(text: str, version: str) -> str:
+    one = json.loads(text)
+    try:
+        kubernetes_validate.validate(one, version, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        return str(error.message)
+    except kubernetes_validate.SchemaNotFoundError:
+        kind = f"{one['apiVersion']}/{one['kind']}"
+        return "" if kind in NO_SCHEMA else f"knows no {kind}"
+    return ""
 
 
 def kinds(objects: list[Object]) -> Iterator[str]:
-    """No secrets in git; no pods that the other rules do not see; schedules are KFP's."""
+    """No secrets in git; no pods that the other rules do not see."""
     for one in objects:
-        if one["kind"] in ("Secret", "Pod", "CronJob", "DaemonSet", "ReplicaSet"):
+        if one["kind"] in ("Secret", "Pod", "DaemonSet", "ReplicaSet"):
             yield f"{named(one)} is not wanted here"
 
 
@@ -83,8 +85,8 @@ def restricted(objects: list[Object]) -> Iterator[str]:
         for key in ("hostNetwork", "hostPID", "hostIPC", "privileged"):
             if spec.get(key) or own.get(key):
                 yield f"{name}: {key}"
-    for name, template in pods(objects):
-        for volume in template["spec"].get("volumes", []):
+    for name, pod in pods(objects):
+        for volume in pod["spec"].get("volumes", []):
             if set(volume) - {"name", "emptyDir", "configMap", "persistentVolumeClaim"}:
                 yield f"{name}: volume {volume['name']} is of a kind that is not wanted"
 
@@ -96,19 +98,26 @@ def resources(objects: list[Object]) -> Iterator[str]:
                 if what not in one.get("resources", {}).get(which, {}):
                     yield f"{name}: no {which}.{what}"
         probes = {"startupProbe", "readinessProbe", "livenessProbe"} - set(one)
-        if probes and not name.startswith("Job/"):
+        if probes and not name.startswith(("Job/", "CronJob/")):
             yield f"{name}: no {sorted(probes)}"
 
 
 def jobs(objects: list[Object]) -> Iterator[str]:
     """A Job ends, says so by its status, and is gone before the next image is applied."""
     for one in objects:
-        if one["kind"] != "Job":
+        if one["kind"] not in ("Job", "CronJob"):
             continue
-        if one["spec"]["template"]["spec"].get("restartPolicy") != "Never":
+        if template(one)["spec"].get("restartPolicy") != "Never":
             yield f"{named(one)}: restarts its container, whose log is lost"
+        spec = one["spec"]
+        if one["kind"] == "CronJob":
+            if spec.get("concurrencyPolicy") != "Forbid":
+                yield f"{named(one)}: two of it may run at once"
+            spec = spec["jobTemplate"]["spec"]
+            if "activeDeadlineSeconds" not in spec:
+                yield f"{named(one)}: one that hangs keeps the next from starting"
         for limit in ("backoffLimit", "ttlSecondsAfterFinished"):
-            if limit not in one["spec"]:
+            if limit not in spec:
                 yield f"{named(one)}: no {limit}"
 
 
@@ -116,14 +125,14 @@ def volumes(objects: list[Object]) -> Iterator[str]:
     """A volume, which comes root-owned, is handed over to the group of the pod that mounts it."""
     claims = {one["metadata"]["name"] for one in objects if one["kind"] == "PersistentVolumeClaim"}
     for one in objects:
-        template = one["spec"]["template"] if one["kind"] in WORKLOADS else {"spec": {}}
+        spec = template(one)["spec"] if one["kind"] in WORKLOADS else {}
         mounted = [
             volume["persistentVolumeClaim"]["claimName"]
-            for volume in template["spec"].get("volumes", [])
+            for volume in spec.get("volumes", [])
             if "persistentVolumeClaim" in volume
         ]
         if mounted or "volumeClaimTemplates" in one.get("spec", {}):
-            yield from _handed_over(named(one), template["spec"])
+            yield from _handed_over(named(one), spec)
         yield from (f"{named(one)}: there is no claim {name}" for name in set(mounted) - claims)
 
 
@@ -151,8 +160,8 @@ def digests(objects: list[Object]) -> Iterator[str]:
 
 def tokens(objects: list[Object]) -> Iterator[str]:
     """The token of an account is not mounted, and accounts that have rights are those of steps."""
-    for name, template in pods(objects):
-        spec = template["spec"]
+    for name, pod in pods(objects):
+        spec = pod["spec"]
         if spec.get("automountServiceAccountToken") is not False:
             yield f"{name}: mounts the token of its account"
         if not any(
@@ -181,81 +190,6 @@ def _rights(role: str, rule: Object) -> Iterator[str]:
         yield f"{role}: may use {rule['resources']}"
 
 
-def selectors(objects: list[Object]) -> Iterator[str]:
-    """What a policy, service or budget selects is there."""
-    existing = [template["metadata"]["labels"] for _, template in pods(objects)]
-    for one in objects:
-        for selector in _selectors(one):
-            wanted = dict(selector.get("matchLabels", {}))
-            known = all(pair in OTHERS_LABELS for pair in wanted.items())
-            if wanted and not known and not any(wanted.items() <= has.items() for has in existing):
-                yield f"{named(one)} selects {wanted}, which no pod has"
-            for term in selector.get("matchExpressions", []):
-                for value in term.get("values", [None]):
-                    pair = (term["key"], value)
-                    if pair not in OTHERS_LABELS and not any(
-                        pair in has.items() for has in existing
-                    ):
-                        yield f"{named(one)} selects {pair}, which no pod has"
-
-
-def _selectors(one: Object) -> Iterator[Object]:
-    spec = one.get("spec", {})
-    if one["kind"] == "Service":
-        yield {"matchLabels": spec["selector"]}
-    if one["kind"] in (*SERVICES, "PodDisruptionBudget"):
-        yield spec["selector"]
-    if one["kind"] == "NetworkPolicy":
-        yield spec["podSelector"]
-        for way, end in (("ingress", "from"), ("egress", "to")):
-            for rule in spec.get(way, []):
-                for peer in rule[end]:
-                    yield from (
-                        peer[key] for key in ("podSelector", "namespaceSelector") if key in peer
-                    )
-
-
-def sidecars(objects: list[Object]) -> Iterator[str]:
-    """No pod of ours gets Istio's proxy, which Kubeflow's profiles inject (finding C6)."""
-    for owner, template in pods(objects):
-        if template["metadata"].get("labels", {}).get("sidecar.istio.io/inject") != "false":
-            yield f"{owner}: its pods may get a proxy"
-
-
-def borders(objects: list[Object]) -> Iterator[str]:
-    """Nothing passes unless it is named, and what is named is a place and a port."""
-    policies = [one for one in objects if one["kind"] == "NetworkPolicy"]
-    closed = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    if not any(one["spec"] == closed for one in policies):
-        yield "there is no policy that denies all"
-    for one in policies:
-        for way, end in (("ingress", "from"), ("egress", "to")):
-            for rule in one["spec"].get(way, []):
-                if not rule.get(end) or not rule.get("ports"):
-                    yield f"{named(one)}: {way} from or to everywhere, or by every port"
-                if {} in rule.get(end, []):
-                    yield f"{named(one)}: {way} of everybody"
-
-
-def ports(objects: list[Object]) -> Iterator[str]:
-    """Policies for our own pods name a port that the pod listens on."""
-    listening = {
-        template["metadata"]["labels"]["app.kubernetes.io/name"]: {
-            port["containerPort"]
-            for one in template["spec"]["containers"]
-            for port in one.get("ports", [])
-        }
-        for _, template in pods(objects)
-    }
-    for one in objects:
-        for rule in one["spec"].get("egress", []) if one["kind"] == "NetworkPolicy" else []:
-            for peer in rule["to"]:
-                name = peer.get("podSelector", {}).get("matchLabels", {}).get(_NAMES[0])
-                wrong = {p["port"] for p in rule["ports"]} - listening.get(name, set())
-                if name is not None and wrong:
-                    yield f"{named(one)}: {name} does not listen on {sorted(wrong)}"
-
-
 def references(objects: list[Object]) -> Iterator[tuple[str, str, str]]:
     """Container, NAME and KEY of every Secret and ConfigMap that an environment is made of."""
     for name, one, _ in containers(objects):
@@ -270,8 +204,8 @@ def references(objects: list[Object]) -> Iterator[tuple[str, str, str]]:
 def own_maps(objects: list[Object]) -> Iterator[str]:
     """ConfigMaps that are mounted or read are among the objects."""
     maps = {one["metadata"]["name"]: one["data"] for one in objects if one["kind"] == "ConfigMap"}
-    for name, template in pods(objects):
-        for volume in template["spec"].get("volumes", []):
+    for name, pod in pods(objects):
+        for volume in pod["spec"].get("volumes", []):
             if "configMap" in volume and volume["configMap"]["name"] not in maps:
                 yield f"{name}: there is no ConfigMap {volume['configMap']['name']}"
     for name, one, _ in containers(objects):
@@ -291,9 +225,9 @@ RULES: tuple[Callable[[list[Object]], Iterator[str]], ...] = (
     volumes,
     images,
     tokens,
-    selectors,
-    sidecars,
-    borders,
-    ports,
+    policies.selectors,
+    policies.sidecars,
+    policies.borders,
+    policies.ports,
     own_maps,
 )

@@ -1,0 +1,29 @@
+#!/bin/sh
+# Makes the buckets nas-mlflow and nas-state in Kubeflow's SeaweedFS, and lets the keys of the secret
+# nas-s3 read and write there and nowhere else. May be run again.
+# Usage: seaweedfs.sh NAMESPACE
+set -eu
+namespace=${1:?usage: seaweedfs.sh NAMESPACE}
+
+key() {
+  kubectl -n "$namespace" get secret nas-s3 -o go-template="{{index .data \"$1\" | base64decode}}"
+}
+
+weed() {
+  kubectl -n kubeflow exec -i deployment/seaweedfs -c seaweedfs -- weed shell
+}
+
+user=$(key access-key-id)
+secret=$(key secret-access-key)
+weed <<COMMANDS
+s3.bucket.create -name nas-mlflow
+s3.bucket.create -name nas-state
+s3.configure -user $user -access_key $user -secret_key $secret -buckets nas-mlflow,nas-state -actions Read,Write,List,Tagging -apply
+COMMANDS
+buckets=$(echo s3.bucket.list | weed)
+for bucket in nas-mlflow nas-state; do
+  case $buckets in
+    *"$bucket"*) echo "bucket $bucket is there" ;;
+    *) echo "bucket $bucket could not be made" >&2 && exit 1 ;;
+  esac
+done
