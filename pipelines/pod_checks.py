@@ -34,7 +34,7 @@ def check_reach(config: Config) -> Finding:
     if faults:
         advice = (
             "let the pods of steps, which have the label pipeline/runid, through the network "
-            "policies of both namespaces (manifests/base/network.yaml)"
+            "policies of both namespaces (manifests/closed/network.yaml)"
         )
         return Finding("reach", "problem", f"not reached: {', '.join(faults)}", advice)
     return Finding("reach", "ok", ", ".join(wanted))

@@ -104,7 +104,7 @@ class _Quota:
         return (
             "problem",
             seen,
-            f"add a LimitRange with {default}.{what} (manifests/base/limits.yaml)",
+            f"add a LimitRange with {default}.{what} (manifests/closed/limits.yaml)",
         )
 
     def _too_large(self, resource: str, hard: Decimal, steps: list[str]) -> _Told | None:
