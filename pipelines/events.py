@@ -61,9 +61,3 @@ def _event(line: bytes) -> dict[str, Any]:
     shown = line.decode(errors="replace").strip()[:60]
     text = f"unreadable line in the progress file: {shown}"
     return {"time": 0.0, "step": "progress", "event": "note", "text": text}
-
-
-def busy_seconds(path: Path) -> float:
-    """Seconds that the finished steps spent on data, training and profiling."""
-    finished = [event for event in ProgressFile(path).new() if event["event"] == "finished"]
-    return sum(sum(event["busy"].values()) for event in finished)

@@ -26,6 +26,7 @@ from components.config import loads
 from components.steps.refusals import forget_refusals
 from components.tracking import follower
 from pipelines.events import KINDS, Kind, ProgressFile
+from pipelines.forking import fork_server
 
 CONFIG = "config.json"
 PIPELINE = "pipeline.yaml"
@@ -58,15 +59,17 @@ def run(out: Path, kind: Kind) -> None:
         RuntimeError: a step failed (kfp's own error; the step's is in the log).
     """
     config = loads((out / CONFIG).read_text())
-    if kind == "retrain":
-        from pipelines.retrain import compile_retrain
+    os.environ.update(environment(out))
+    with fork_server(out, config):
+        if kind == "retrain":
+            from pipelines.retrain import compile_retrain
 
-        compile_retrain(config, out / PIPELINE, for_cluster=False)
-    else:
-        from pipelines.search import compile_search
+            compile_retrain(config, out / PIPELINE, for_cluster=False)
+        else:
+            from pipelines.search import compile_search
 
-        compile_search(config, out / PIPELINE, for_cluster=False)
-    run_compiled(out)
+            compile_search(config, out / PIPELINE, for_cluster=False)
+        run_compiled(out)
 
 
 def run_compiled(out: Path) -> None:

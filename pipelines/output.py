@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from nascore.data.files import S3
 from nascore.errors import InputError, Problem
 from nascore.redaction import redact, redact_setting
 from pipelines.config import differences
-from pipelines.events import busy_seconds
+from pipelines.events import ProgressFile
 from pipelines.local import CONFIG, PROGRESS, RESULT
+from pipelines.timings import timings_of
 
 _KEY = "--out"
 _LOCK = ".lock"
@@ -196,14 +198,16 @@ class Output:
                 path.rmdir()
 
     def finish(self, total_s: float) -> dict[str, Any]:
-        """Adds the time of the whole command to `result.json` and returns its content.
+        """Adds the times of the whole command to `result.json` and returns its content.
 
         `overhead` is what was neither data loading nor training nor profiling.
         """
         path = self.folder / RESULT
         result: dict[str, Any] = json.loads(path.read_text())
-        overhead = total_s - busy_seconds(self.folder / PROGRESS)
-        result["seconds"] |= {"total": round(total_s, 3), "overhead": round(overhead, 3)}
+        events = ProgressFile(self.folder / PROGRESS).new()
+        timings = timings_of(events, start_s=time.time() - total_s, total_s=total_s)
+        result["seconds"] |= {"total": timings["total_s"], "overhead": timings["overhead_s"]}
+        result["timings"] = timings
         temporary = self.folder / f".{RESULT}"
         temporary.write_text(json.dumps(result, indent=2))
         os.replace(temporary, path)

@@ -61,6 +61,7 @@ def _run(
     out: Path | None,
     resume: bool,
     as_json: bool,
+    shows_timings: bool,
 ) -> None:
     start = time.monotonic()
     from rich.console import Console
@@ -98,6 +99,10 @@ def _run(
         _fail(output.folder, failure, kind)
     result = output.finish(time.monotonic() - start)
     _say_result(result, output.folder, console, resolved.tracking.uri)
+    if shows_timings:
+        from pipelines.timings import table
+
+        console.print("\n".join(["", *table(result["timings"])]), soft_wrap=True)
     if as_json:
         click.echo(json.dumps(result))
 

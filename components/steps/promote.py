@@ -71,7 +71,7 @@ def run(
         profiled = read_json(latency)
         tags = read_json(dataset / lineage.FILE) | lineage.of_code()
         tags |= lineage.of_genotype(final.genotype)
-        with _telling_away(settings):
+        with step.part("registration"), _telling_away(settings):
             registered, decision = patiently(
                 lambda: _register(settings, final, splits, run_id, profiled["p50_ms"], tags),
                 timeout_s=_STORE_TIMEOUT_S,
@@ -84,11 +84,10 @@ def run(
         summary["promotion"] = decision.to_dict()
         summary["exported_to"] = place_of(settings, run_key)
         write_json(result, summary)
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(
-            _page(settings, summary, search, final, space, splits, profiled, seconds),
-            encoding="utf-8",
-        )
+        with step.part("report"):
+            page = _page(settings, summary, search, final, space, splits, profiled, seconds)
+            report.parent.mkdir(parents=True, exist_ok=True)
+            report.write_text(page, encoding="utf-8")
         files = {LATENCY: latency, RESULT: result, REPORT: report}
         _hand_over(step, final, splits.info, files, version=registered.version, decision=decision)
         metrics = {

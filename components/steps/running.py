@@ -55,6 +55,7 @@ class Step:
         )
         self.tracked = tracker.run(f"{run_key}.{name}", name=name, parent=run_key, adopt=given)
         self.busy_s: dict[str, float] = {}
+        self.parts_s: dict[str, float] = {}
         self._start = time.perf_counter()
         self._stop = threading.Event()
 
@@ -66,6 +67,13 @@ class Step:
             yield
         finally:
             self.busy_s[kind] = self.busy_s.get(kind, 0.0) + time.perf_counter() - start
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Measure a part of the overhead, such as `report`."""
+        start = time.perf_counter()
+        yield
+        self.parts_s[name] = self.parts_s.get(name, 0.0) + time.perf_counter() - start
 
     def progress(self, event: str, **fields: Any) -> None:
         report(self.name, event, **fields)
@@ -133,7 +141,9 @@ def execute(
                     keep(name, this, outputs, metrics)
                 timing = _conclude(step, metrics)
     # Said last: whoever waits for the end of a stopped step waits no longer than for this.
-    step.progress("finished", seconds=timing["seconds"], busy=timing["busy"], metrics=metrics)
+    parts = {name: round(seconds, 3) for name, seconds in step.parts_s.items()}
+    costs = {"seconds": timing["seconds"], "busy": timing["busy"], "parts": parts}
+    step.progress("finished", **costs, metrics=metrics)
     if step.should_stop():
         sys.exit(TERMINATED)
     return metrics

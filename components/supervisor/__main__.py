@@ -2,13 +2,14 @@
 
 The arguments are those of kfp's executor, whose place this takes; its name stands first since
 kfp's local runner starts nothing without it. Outside a pod, where `NAS_RESTARTS` is not set, the
-work runs in this very process.
+work runs in this very process, or in a fork where `NAS_FORK_SERVER` names who makes one.
 """
 
 import argparse
 import os
 import sys
 
+from components import fork_client
 from components.supervisor.variables import RESTARTS
 
 
@@ -18,9 +19,12 @@ def main() -> int:
     parser.add_argument("--function_to_execute", required=True, help="name of the step")
     parser.add_argument("--executor_input", required=True, help="JSON, from KFP's launcher")
     arguments = parser.parse_args()
-    command = [sys.executable, "-m", "components.execute", arguments.function_to_execute]
-    command += ["--executor_input", arguments.executor_input]
+    work = [arguments.function_to_execute, "--executor_input", arguments.executor_input]
+    command = [sys.executable, "-m", "components.execute", *work]
     if RESTARTS not in os.environ:
+        status = fork_client.run(work) if fork_client.VARIABLE in os.environ else None
+        if status is not None:
+            return status
         os.execv(command[0], command)
     from components.supervisor.supervise import supervise
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipelines.events import ProgressFile, busy_seconds
+from pipelines.events import ProgressFile
 from pipelines.progress import Display, describe, duration, follow, summary
 
 
@@ -119,10 +119,6 @@ def test_a_line_that_a_killed_process_tore_ends_nothing(tmp_path: Path) -> None:
     assert torn["event"] == other["event"] == "note"
     assert "unreadable" in torn["text"]
     assert good["step"] == "promote"
-
-
-def test_busy_seconds_are_those_of_finished_steps(tmp_path: Path) -> None:
-    assert busy_seconds(write(tmp_path / "p", RUN)) == pytest.approx(1.1 + 97.0 + 3700.0)
 
 
 @pytest.mark.parametrize(
