@@ -17,6 +17,7 @@ from components.settings import (
 from components.storage.outputs import misnamed
 from nascore.config import (
     SPACE_SECTIONS,
+    BalanceConfig,
     DataConfig,
     LatencyConfig,
     SearchConfig,
@@ -46,6 +47,8 @@ class Config(Section):
     search: SearchConfig = SearchConfig()
     train: TrainingConfig = TrainingConfig(epochs=40)
     """How the winner is trained; `search.child` is how it was found."""
+    training: BalanceConfig = BalanceConfig()
+    """What rare classes count for in every training: of children, shared weights and winner."""
     latency: LatencyConfig = LatencyConfig()
     promote: PromoteConfig = PromoteConfig()
     retrain: RetrainConfig = RetrainConfig()
@@ -137,9 +140,6 @@ def _validate(
     return result, refused
 
 
-def _follows(error: Any, path: _Path, refused: set[_Path]) -> bool:
-    """A comparison that fails for want of a value that was refused says nothing new."""
-    missed = [other[-1] for other in refused if other[:-1] == path]
 def _above_bad_keys(items: list[tuple[_Path, Any]]) -> list[tuple[_Path, Any]]:
     """Leave out what is said of values below a key that is wrong itself."""
     bad = {path for path, item in items if item["loc"][-1] == OF_KEY}
@@ -150,6 +150,9 @@ def _above_bad_keys(items: list[tuple[_Path, Any]]) -> list[tuple[_Path, Any]]:
     ]
 
 
+def _follows(error: Any, path: _Path, refused: set[_Path]) -> bool:
+    """A comparison that fails for want of a value that was refused says nothing new."""
+    missed = [other[-1] for other in refused if other[:-1] == path]
     return error["type"] == "value_error" and any(name in error["msg"] for name in missed)
 
 
@@ -296,6 +299,26 @@ def _augmentations(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield f"search.options.{name}", shared
 
 
+def _unfit_for_classes(config: Config, method: Method) -> list[Problem]:
+    """Settings that a method cannot follow, about figures of classes and the balance of them."""
+    problems = []
+    objective, balance, drop = config.search.objective, config.training, config.promote
+    if method.only_accuracy and objective != "accuracy":
+        message = f"{config.method} {method.only_accuracy}; set it to accuracy"
+        problems.append(Problem("search.objective", objective, message))
+    if not method.few_shot:
+        return problems
+    fixed = f"has no effect on {config.method}, whose networks know no fixed classes; "
+    for name, default in BalanceConfig():
+        if getattr(balance, name) != default:
+            message = f"{fixed}set it to {default}"
+            problems.append(Problem(f"training.{name}", getattr(balance, name), message))
+    if drop.max_class_drop is not None:
+        message = f"{fixed}set it to null"
+        problems.append(Problem("promote.max_class_drop", f"{drop.max_class_drop:g}", message))
+    return problems
+
+
 def _unfit_for_method(config: Config, method: Method) -> list[Problem]:
     problems = []
     split_by = config.data.split_by
@@ -307,6 +330,7 @@ def _unfit_for_method(config: Config, method: Method) -> list[Problem]:
             else "knows only the classes that it was trained on; set it to image"
         )
         problems.append(Problem("data.split_by", str(split_by), f"{config.method} {learns}"))
+    problems += _unfit_for_classes(config, method)
     budget, space = config.search.budget, config.search.space
     if budget.unit not in method.budget_units:
         problems.append(

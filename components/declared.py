@@ -13,6 +13,7 @@ from typing import NamedTuple
 from kfp.dsl import (
     HTML,
     Artifact,
+    ClassificationMetrics,
     Dataset,
     Input,
     Metrics,
@@ -21,6 +22,7 @@ from kfp.dsl import (
     PipelineTaskFinalStatus,
 )
 
+from components.kfp_figures import log_classes
 from components.steps.state import CONFIG
 
 
@@ -221,6 +223,7 @@ def train_final(
     search_result: Input[Artifact],
     weights: Input[Model],
     model: Output[Model],
+    classes: Output[ClassificationMetrics],
     metrics: Output[Metrics],
 ) -> None:
     """Trains the winner and judges it once on the test split.
@@ -233,6 +236,7 @@ def train_final(
 
     Returns:
         model: Folder with the weights and `model.json`.
+        classes: Confusion matrix (up to 50 classes) and ROC curve on the test split.
         metrics: Accuracies (fractions), parameters, multiply-adds of one image.
     """
     from components.steps import train_final as step
@@ -246,6 +250,7 @@ def train_final(
         model=Path(model.path),
     )
     _log(metrics, values)
+    log_classes(classes, Path(model.path))
     model.metadata.update(values)
 
 

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from components.forms import LEARNED, arrays_of
+from nascore.comparison import PairedComparison, compare_classifiers, compare_paired
+from nascore.config import OBJECTIVES, Objective
 from nascore.data.raw import few
 from nascore.final import Predictor
 from nascore.meta.task_adaptation import Adapter, TaskSettings
+from nascore.metrics import recalls
 
 
 class Unfair(Exception):
@@ -24,10 +27,12 @@ class Exam(Protocol):
     """What models are compared by.
 
     Attributes:
-        unit: what a score is of: `images` or `tasks`.
+        unit: what models are asked: `images` or `tasks`.
+        figure: what their scores are, in words.
     """
 
     unit: str
+    figure: str
 
     def load(self, path: str) -> Any:
         """A model whose files are in a folder; runs none of the code that came with it.
@@ -39,7 +44,22 @@ class Exam(Protocol):
         ...
 
     def scores(self, model: Any) -> NDArray[Any]:
-        """Of each image whether it is right, or of each task the share that is; (N,)."""
+        """Of each image the logits (N, K), or of each task the share that is right (N,)."""
+        ...
+
+    def compare(
+        self,
+        new: NDArray[Any],
+        old: NDArray[Any],
+        *,
+        rng: np.random.Generator,
+        confidence: float,
+    ) -> PairedComparison:
+        """Scores of two models."""
+        ...
+
+    def recalls(self, scores: NDArray[Any]) -> dict[str, float] | None:
+        """Of each class that has images; None where models know no fixed classes."""
         ...
 
 
@@ -48,26 +68,53 @@ class ImageExam:
 
     unit = "images"
 
-    def __init__(self, images: Callable[[], Iterable[Tensor]], labels: Tensor) -> None:
+    def __init__(
+        self,
+        images: Callable[[], Iterable[Tensor]],
+        labels: Tensor,
+        *,
+        classes: Sequence[str] = (),
+        objective: Objective = "accuracy",
+    ) -> None:
         """
         Args:
             images: gives all N test images in batches (B, C, H, W), as the models read them.
             labels: (N,).
+            classes: their names, where recalls are asked for.
+            objective: what is compared.
         """
-        self._images, self._labels = images, labels
+        self._images, self._labels = images, labels.numpy()
+        self._classes, self._objective = classes, objective
+        self.figure = OBJECTIVES[objective]
 
     def load(self, path: str) -> nn.Module:
         model: nn.Module = mlflow.pytorch.load_model(path)
         return model
 
-    def scores(self, model: nn.Module) -> NDArray[np.bool_]:
-        return correct(model, self._images(), self._labels)
+    def scores(self, model: nn.Module) -> NDArray[np.floating[Any]]:
+        return logits(model, self._images())
+
+    def compare(
+        self,
+        new: NDArray[Any],
+        old: NDArray[Any],
+        *,
+        rng: np.random.Generator,
+        confidence: float,
+    ) -> PairedComparison:
+        return compare_classifiers(
+            new, old, self._labels, objective=self._objective, rng=rng, confidence=confidence
+        )
+
+    def recalls(self, scores: NDArray[Any]) -> dict[str, float]:
+        return recalls(scores.argmax(1), self._labels, self._classes)
 
 
 class TaskExam:
     """Tasks of classes that no model has seen."""
 
     unit = "tasks"
+    figure = OBJECTIVES["accuracy"]
 
     def __init__(self, tasks: Sequence[dict[str, NDArray[Any]]], classes: Iterable[str]) -> None:
         """
@@ -91,14 +138,26 @@ class TaskExam:
         adapter = model.adapter() if isinstance(model, Predictor) else model
         return np.array([_share(adapter, task) for task in self._tasks])
 
+    def compare(
+        self,
+        new: NDArray[Any],
+        old: NDArray[Any],
+        *,
+        rng: np.random.Generator,
+        confidence: float,
+    ) -> PairedComparison:
+        return compare_paired(new, old, rng=rng, confidence=confidence)
+
+    def recalls(self, scores: NDArray[Any]) -> None:
+        return None
+
 
 def _share(model: Adapter, task: dict[str, NDArray[Any]]) -> float:
     answer = model.adapt(task["support_x"], task["support_y"])(task["query_x"])
     return float((answer.labels == task["query_y"]).mean())
 
 
-def correct(model: nn.Module, images: Iterable[Tensor], labels: Tensor) -> NDArray[np.bool_]:
-    """Which images are classified right, (N,); only one batch of them is in memory at a time."""
+def logits(model: nn.Module, images: Iterable[Tensor]) -> NDArray[np.floating[Any]]:
+    """Of all images, (N, K); only one batch of them is in memory at a time."""
     with torch.inference_mode():
-        predicted_N = np.concatenate([arrays_of(model(x_BCHW))[0].argmax(1) for x_BCHW in images])
-    return np.asarray(predicted_N == labels.numpy())
+        return np.concatenate([arrays_of(model(x_BCHW))[0] for x_BCHW in images])

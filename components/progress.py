@@ -56,9 +56,9 @@ def is_news(event: Mapping[str, Any]) -> bool:
         return bool(event["epoch"] + 1 == event["of"])
     if event["event"] == "share":
         return False
-    accuracy = event["valid_accuracy"]
+    score = event.get("score", event["valid_accuracy"])
     last = event["of"] is not None and event["number"] + 1 == event["of"]
-    return bool(accuracy is None or accuracy == event["best"] or last)
+    return bool(score is None or score == event["best"] or last)
 
 
 def describe(event: Mapping[str, Any], *, label: str | None = None) -> str | None:
@@ -75,8 +75,8 @@ def describe(event: Mapping[str, Any], *, label: str | None = None) -> str | Non
     if kind == "child":
         return f"{label}  {_child(event)}"
     if kind == "epoch":
-        accuracy = event.get("valid_accuracy")
-        shown = "" if accuracy is None else f", valid accuracy {accuracy:.3f}"
+        score = event.get("score", event.get("valid_accuracy"))
+        shown = "" if score is None else f", valid {event.get('figure', 'accuracy')} {score:.3f}"
         return f"{label}  epoch {event['epoch'] + 1} of {event['of']}{shown}"
     if kind == "share":
         arm = "" if event["arm"] == "method" else " of the random control"
@@ -95,8 +95,8 @@ def _finished(event: Mapping[str, Any], label: str) -> str:
 def _child(event: Mapping[str, Any]) -> str:
     of = "" if event["of"] is None else f" of {event['of']}"
     name = "child" if event["arm"] == "method" else "random control"
-    accuracy = event["valid_accuracy"]
-    shown = "failed" if accuracy is None else f"{accuracy:.3f}"
+    score = event.get("score", event["valid_accuracy"])
+    shown = "failed" if score is None else f"valid {event.get('figure', 'accuracy')} {score:.3f}"
     best = "" if event["best"] is None else f", best {event['best']:.3f}"
     left = event.get("seconds_left")
     remaining = "" if left is None else f", about {duration(left)} left"

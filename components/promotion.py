@@ -18,7 +18,7 @@ from components.exams import Exam, Unfair
 from components.registry import Registered
 from components.settings import PromoteConfig
 from components.tracking.patience import is_final
-from nascore.comparison import PairedComparison, compare_paired
+from nascore.comparison import PairedComparison
 from nascore.redaction import redact
 
 _ROUNDING = 1e-9  # 0.3 - 0.2 is a gain of 0.1
@@ -33,7 +33,7 @@ class Candidate:
     """A registered model that asks to be champion, and what was measured of it.
 
     Attributes:
-        scores: in the exam, (N,).
+        scores: in the exam, as it gives them.
         latency_ms: median of the profile.
     """
 
@@ -136,13 +136,14 @@ def _decide(
             "or move the alias by hand",
             champion_version=str(version),
         )
-    paired = compare_paired(candidate.scores, before, rng=rng, confidence=config.confidence or 0.95)
+    scores = candidate.scores
+    paired = exam.compare(scores, before, rng=rng, confidence=config.confidence or 0.95)
     reason = (
-        f"test accuracy {paired.new_accuracy:.4f} against {paired.old_accuracy:.4f} of the "
+        f"test {exam.figure} {paired.new_score:.4f} against {paired.old_score:.4f} of the "
         f"champion (version {version}) on the same {exam.unit}"
     )
-    gains = _gains(paired, config, exam.unit)
-    return _verdict(reason, [*gains, *limits], paired=paired, version=str(version))
+    gates = [*_gains(paired, config, exam), *_drops(exam, scores, before, config)]
+    return _verdict(reason, [*gates, *limits], paired=paired, version=str(version))
 
 
 def _verdict(
@@ -164,14 +165,35 @@ def _verdict(
     )
 
 
-def _gains(paired: PairedComparison, config: PromoteConfig, unit: str) -> list[Gate]:
+def _drops(
+    exam: Exam, scores: NDArray[Any], before: NDArray[Any], config: PromoteConfig
+) -> list[Gate]:
+    """The gate of the class that has lost most."""
+    limit = config.max_class_drop
+    if limit is None:
+        return []
+    new, old = exam.recalls(scores), exam.recalls(before)
+    if new is None or old is None:
+        return []  # `components.config` refuses the setting
+    name = max(old, key=lambda one: old[one] - new[one])
+    return [
+        Gate(
+            "classes",
+            old[name] - new[name] <= limit + _ROUNDING,
+            f"the recall of class {name} is {new[name]:.4f} against {old[name]:.4f} of the "
+            f"champion, where no class may lose more than {limit:g}",
+        )
+    ]
+
+
+def _gains(paired: PairedComparison, config: PromoteConfig, exam: Exam) -> list[Gate]:
     gain = paired.difference
     needed = f"{config.min_gain:g} is needed" if config.min_gain > 0 else "any gain is enough"
     gates = [
         Gate(
             "gain",
             gain > 0 and gain >= config.min_gain - _ROUNDING,
-            f"a gain of {gain:.4f}, where {needed}",
+            f"a gain of {gain:.4f} in {exam.figure}, where {needed}",
         )
     ]
     if config.confidence is not None:
@@ -180,8 +202,8 @@ def _gains(paired: PairedComparison, config: PromoteConfig, unit: str) -> list[G
                 "certainty",
                 paired.lower > 0,
                 f"the {config.confidence:.0%} interval of the gain is {paired.lower:+.4f} to "
-                f"{paired.upper:+.4f} on {paired.num_images} {unit}, where all of it must be above "
-                "0",
+                f"{paired.upper:+.4f} on {paired.num_images} {exam.unit}, where all of it must be "
+                "above 0",
             )
         )
     return gates

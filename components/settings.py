@@ -64,10 +64,14 @@ class PromoteConfig(Section):
     model_name: Annotated[str, Field(min_length=1, pattern=r"^\w[\w. -]*$")] = "nas-model"
     """Name in the MLflow registry."""
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """A challenger must beat the champion's test accuracy, and by at least this fraction."""
+    """A challenger must beat the champion on the test images, in accuracy or what else
+    `search.objective` names, and by at least this fraction."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = 0.95
     """The interval of the gain (paired bootstrap over the test images) must lie above 0; null turns
     this off."""
+    max_class_drop: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """No class's recall on the test images may fall by more than this fraction against the
+    champion's; null asks for nothing."""
     max_params: Positive | None = None
     """A model with more parameters is not promoted."""
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None

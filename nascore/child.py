@@ -68,7 +68,7 @@ def train_child(
         Stopped: `should_stop` said so.
     """
     start = time.perf_counter()
-    seeds = task.seeds
+    seeds, objective = task.seeds, task.search.objective
     network = build_network(
         task.space, genotype, task.shape, seed=seeds.integer(arm, "weights", number)
     )
@@ -81,14 +81,19 @@ def train_child(
         valid=task.splits.valid,
         on_epoch=on_epoch,
         should_stop=should_stop,
+        objective=objective,
     )
+    is_accuracy = objective == "accuracy"
+    best = max(training.valid_score)
     return ChildScores(
-        valid_accuracy=max(training.valid_accuracy),
+        valid_accuracy=training.valid_accuracy[training.valid_score.index(best)],
         train_accuracy=max(training.train_accuracy),
         num_params=sum(parameter.numel() for parameter in network.parameters()),
         num_steps=training.num_steps,
         duration_s=time.perf_counter() - start,
         cost=cost,
+        valid_score=None if is_accuracy else best,
+        train_score=None if is_accuracy else max(training.train_score),
     )
 
 

@@ -6,14 +6,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nascore.config import Objective
+from nascore.resampling import Resampled
+
 _NUM_RESAMPLES = 10_000
+_NUM_CLASSWISE = 2_000  # each one scores all images again
 
 
 @dataclass(frozen=True, slots=True)
 class PairedComparison:
-    """Accuracies are fractions; `difference` is new minus old.
+    """Fractions; `difference` is new minus old, in the objective.
 
     Attributes:
+        objective: what is compared.
+        new_score, old_score: in the objective; the accuracies by default.
         lower, upper: of the two-sided percentile bootstrap interval of the difference.
         num_images: images, or tasks, that both were judged by.
     """
@@ -25,6 +31,9 @@ class PairedComparison:
     upper: float
     confidence: float
     num_images: int
+    new_score: float
+    old_score: float
+    objective: Objective = "accuracy"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -69,6 +78,56 @@ def compare_paired(
         upper=float(upper),
         confidence=confidence,
         num_images=count,
+        new_score=float(new_correct.mean()),
+        old_score=float(old_correct.mean()),
+    )
+
+
+def compare_classifiers(
+    new_logits_NK: NDArray[Any],
+    old_logits_NK: NDArray[Any],
+    labels_N: NDArray[Any],
+    *,
+    objective: Objective,
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+) -> PairedComparison:
+    """The same in any objective. One that is no mean over images has no sum to resample: images
+    are drawn, the same ones for both networks, and both are scored on them. They are drawn within
+    their classes, so that no resample lacks a rare one; the interval holds for these numbers of
+    images of each class.
+
+    Args:
+        new_logits_NK, old_logits_NK: answers to the same images.
+
+    Raises:
+        ValueError: the shapes differ or are empty.
+    """
+    rights = [one.argmax(1) == labels_N for one in (new_logits_NK, old_logits_NK)]
+    if objective == "accuracy":
+        return compare_paired(*rights, rng=rng, confidence=confidence)
+    own, other = (
+        Resampled(objective, logits_NK, labels_N) for logits_NK in (new_logits_NK, old_logits_NK)
+    )
+    differences = []
+    for _ in range(_NUM_CLASSWISE):
+        places_N = own.draw(rng)
+        differences.append(own.score(places_N) - other.score(places_N))
+    tail = 50 * (1 - confidence)
+    lower, upper = np.percentile(differences, [tail, 100 - tail])
+    everything_N = np.arange(len(labels_N))
+    new_score, old_score = own.score(everything_N), other.score(everything_N)
+    return PairedComparison(
+        new_accuracy=float(rights[0].mean()),
+        old_accuracy=float(rights[1].mean()),
+        difference=new_score - old_score,
+        lower=float(lower),
+        upper=float(upper),
+        confidence=confidence,
+        num_images=len(labels_N),
+        objective=objective,
+        new_score=new_score,
+        old_score=old_score,
     )
 
 

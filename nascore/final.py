@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nascore import checkpoint
 from nascore.child import build_network
+from nascore.config import Objective
 from nascore.counting import count
 from nascore.data.batches import normalisation
 from nascore.data.store import DatasetInfo
@@ -25,7 +26,7 @@ from nascore.results import SearchResult
 from nascore.spaces import ImageShape, SearchSpace
 from nascore.spaces.mobile import MobileSpace
 from nascore.task import Task, device_of
-from nascore.training import evaluate, train
+from nascore.training import predict, score_of, train
 
 VERSION = 1
 _KIND = "final-model"
@@ -40,6 +41,10 @@ class FinalModel:
         macs: multiply-adds of one image; where images differ, in the mean.
         test_accuracy: of the weights after the last epoch; the test split serves nothing else.
         details: what the method has to say beside, by its name; JSON.
+        figures: of the test split, `nascore.metrics.ClassFigures` as JSON; None of a network that
+            knows no fixed classes, and of models of earlier versions.
+        objective: what `valid_score` and `test_score` are.
+        data_wait_share: of the training's time, waiting for images; None where it is not measured.
     """
 
     genotype: Genotype
@@ -53,6 +58,11 @@ class FinalModel:
     num_steps: int
     duration_s: float
     details: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] | None = None
+    objective: Objective = "accuracy"
+    valid_score: float | None = None
+    test_score: float | None = None
+    data_wait_share: float | None = None
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -67,6 +77,11 @@ class FinalModel:
             "num_steps": self.num_steps,
             "duration_s": self.duration_s,
             "details": self.details,
+            "figures": self.figures,
+            "objective": self.objective,
+            "valid_score": self.valid_score,
+            "test_score": self.test_score,
+            "data_wait_share": self.data_wait_share,
             "network": blueprint(self.network) or _STATIC,
         }
 
@@ -200,11 +215,13 @@ def train_network(
         network: on the device of the training; it is trained in place.
     """
 
-    def report_epoch(epoch: int, accuracy: float | None) -> None:
-        if accuracy is not None:
-            task.report({"final/valid_accuracy": accuracy}, epoch)
+    objective = task.search.objective
+
+    def report_epoch(epoch: int, score: float | None) -> None:
+        if score is not None:
+            task.report({f"final/valid_{objective}": score}, epoch)
         if on_epoch is not None:
-            on_epoch(epoch, accuracy)
+            on_epoch(epoch, score)
 
     training = train(
         network,
@@ -214,19 +231,33 @@ def train_network(
         valid=task.splits.valid,
         on_epoch=report_epoch,
         should_stop=task.should_stop,
+        objective=objective,
     )
     cost = count(network, task.shape)
+    from nascore.metrics import class_figures  # scikit-learn: a search need not wait for it
+
+    logits_NK = predict(network, task.splits.test)
+    figures = class_figures(
+        logits_NK.float().cpu().numpy(),
+        task.splits.test.labels.cpu().numpy(),
+        task.splits.info.classes,
+    )
     return FinalModel(
         genotype=genotype,
         shape=task.shape,
         network=network.eval(),
         train_accuracy=training.train_accuracy[-1],
         valid_accuracy=training.valid_accuracy[-1],
-        test_accuracy=evaluate(network, task.splits.test),
+        test_accuracy=score_of("accuracy", logits_NK, task.splits.test.labels),
         num_params=cost.num_params,
         macs=cost.macs,
         num_steps=training.num_steps,
         duration_s=training.duration_s,
+        data_wait_share=training.data_wait_s / training.duration_s,
+        figures=asdict(figures),
+        objective=objective,
+        valid_score=training.valid_score[-1],
+        test_score=score_of(objective, logits_NK, task.splits.test.labels),
     )
 
 

@@ -1,6 +1,7 @@
 """What the children of a study depend on: a study is gone on with by the search that began it."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from nascore.config import SearchConfig, Section
@@ -8,6 +9,7 @@ from nascore.errors import InputError
 from nascore.storage import Storage
 
 VERSION = 2
+NOTHING: Mapping[str, object] = MappingProxyType({})
 _ATTRIBUTE = "identity"
 
 
@@ -20,6 +22,7 @@ def identity(
     seed: int,
     data_sha256: str,
     search: SearchConfig,
+    aims: Mapping[str, object] = NOTHING,
 ) -> dict[str, object]:
     """Of the study of one arm.
 
@@ -28,10 +31,12 @@ def identity(
         options: of the method; None where the arm has none.
         judging: what else says how the children of either arm are trained, `judging_of`.
         space: its identifier.
+        aims: `nascore.task.aims_of`.
     """
     common = {"judging": dict(judging)} if judging else {}
     return {
         **common,
+        **aims,
         "method": method,
         "space": space,
         "seed": seed,

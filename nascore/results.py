@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from nascore.config import Objective
 from nascore.genotype import Genotype
 
 VERSION = 2
@@ -19,11 +20,13 @@ class ChildScores:
     """What the training of one child measured.
 
     Attributes:
-        valid_accuracy: best over the epochs, fraction.
+        valid_accuracy: of the epoch with the best score, fraction.
         train_accuracy: best over the epochs, fraction, of the augmented training images.
         num_steps: weight updates.
         duration_s: wall seconds of building, training and judging.
         cost: of the final network, in the metric of `search.cost`; None without one.
+        valid_score, train_score: in the objective of the search, best over the epochs; None where
+            that is the accuracy.
     """
 
     valid_accuracy: float
@@ -32,10 +35,34 @@ class ChildScores:
     num_steps: int
     duration_s: float
     cost: float | None = None
+    valid_score: float | None = None
+    train_score: float | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.valid_accuracy) and math.isfinite(self.train_accuracy)):
             raise ValueError(f"accuracies must be finite, got {self}")
+        if not (math.isfinite(self.valid) and math.isfinite(self.train)):
+            raise ValueError(f"scores must be finite, got {self}")
+
+    @property
+    def valid(self) -> float:
+        """What the search maximises."""
+        return self.valid_accuracy if self.valid_score is None else self.valid_score
+
+    @property
+    def train(self) -> float:
+        """The same of the training images."""
+        return self.train_accuracy if self.train_score is None else self.train_score
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON; scores that are the accuracies are left out."""
+        absent = {name for name in ("valid_score", "train_score") if getattr(self, name) is None}
+        return {name: value for name, value in asdict(self).items() if name not in absent}
+
+    def named(self, objective: Objective) -> dict[str, Any]:
+        """The same under names that say what the scores are, `valid_macro_f1` for one."""
+        names = {"valid_score": f"valid_{objective}", "train_score": f"train_{objective}"}
+        return {names.get(name, name): value for name, value in self.to_dict().items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +100,16 @@ class Child:
     def valid_accuracy(self) -> float | None:
         return None if self.scores is None else self.scores.valid_accuracy
 
+    @property
+    def score(self) -> float | None:
+        """What the search maximises; the validation accuracy by default."""
+        return None if self.scores is None else self.scores.valid
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "number": self.number,
             "genotype": self.genotype.to_dict(),
-            "scores": None if self.scores is None else asdict(self.scores),
+            "scores": None if self.scores is None else self.scores.to_dict(),
             "failure": self.failure,
             "started_s": self.started_s,
             "ended_s": self.ended_s,
@@ -103,9 +135,9 @@ class Child:
 def best_child(
     children: Sequence[Child],
     *,
-    value: Callable[[Child], float | None] = lambda child: child.valid_accuracy,
+    value: Callable[[Child], float | None] = lambda child: child.score,
 ) -> Child | None:
-    """Highest value, or validation accuracy; the earliest of equals. None when none finished."""
+    """Highest value, or validation score; the earliest of equals. None when none finished."""
     finished = [child for child in children if child.scores is not None]
     if not finished:
         return None
@@ -113,7 +145,7 @@ def best_child(
 
 
 def pareto_front(children: Sequence[Child]) -> tuple[int, ...]:
-    """Numbers of the children that none beats in accuracy and cost, the cheapest first.
+    """Numbers of the children that none beats in score and cost, the cheapest first.
 
     Children without a cost of the final network are compared by the parameters of their own.
     """
@@ -122,8 +154,8 @@ def pareto_front(children: Sequence[Child]) -> tuple[int, ...]:
     best = -math.inf
     for child in sorted(finished, key=_cheapest_first):
         assert child.scores is not None
-        if child.scores.valid_accuracy > best:
-            best = child.scores.valid_accuracy
+        if child.scores.valid > best:
+            best = child.scores.valid
             front.append(child.number)
     return tuple(front)
 
@@ -131,7 +163,7 @@ def pareto_front(children: Sequence[Child]) -> tuple[int, ...]:
 def _cheapest_first(child: Child) -> tuple[float, float, int]:
     assert child.scores is not None
     cost = child.scores.num_params if child.scores.cost is None else child.scores.cost
-    return cost, -child.scores.valid_accuracy, child.number
+    return cost, -child.scores.valid, child.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +201,14 @@ class SearchResult:
     """The end of a search: the chosen genotype and everything that led to it.
 
     Attributes:
-        genotype: best valid architecture by validation accuracy.
+        genotype: best valid architecture by the objective on the validation split.
         valid_accuracy: of that child, as judged in the search; fraction.
         control: random search at equal cost; None when it was turned off.
         verdict: `nascore.verdict.Verdict.to_dict()`; None without a control.
         cost_metric: what the costs of `pareto` are measured in.
-        pareto: numbers of the children of the Pareto front of accuracy and cost.
+        pareto: numbers of the children of the Pareto front of score and cost.
+        objective: what was maximised.
+        valid_score: of that child, in the objective; None where that is the accuracy.
     """
 
     method: str
@@ -188,6 +222,13 @@ class SearchResult:
     pareto: tuple[int, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
+    objective: Objective = "accuracy"
+    valid_score: float | None = None
+
+    @property
+    def score(self) -> float:
+        """Of the chosen child, in the objective."""
+        return self.valid_accuracy if self.valid_score is None else self.valid_score
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -202,6 +243,8 @@ class SearchResult:
             "cost_metric": self.cost_metric,
             "pareto": list(self.pareto),
             "versions": self.versions,
+            "objective": self.objective,
+            "valid_score": self.valid_score,
         }
 
     @classmethod
@@ -221,4 +264,6 @@ class SearchResult:
             cost_metric=data["cost_metric"],
             pareto=tuple(data["pareto"]),
             versions=data["versions"],
+            objective=data.get("objective", "accuracy"),
+            valid_score=data.get("valid_score"),
         )

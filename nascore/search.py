@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from nascore.arms import run_both
 from nascore.child import ChildTraining, ImageTraining
+from nascore.config import OBJECTIVES
 from nascore.identity import identity, judging_of, study_name
 from nascore.proposer import Proposer
 from nascore.pruning import make_pruner
@@ -143,6 +144,8 @@ def _result(
         seed=task.seeds.seed,
         genotype=best.genotype,
         valid_accuracy=best.scores.valid_accuracy,
+        objective=task.search.objective,
+        valid_score=best.scores.valid_score,
         arm=arm,
         control=control,
         verdict=verdict,
@@ -164,12 +167,13 @@ def _verdict(
         name=arm.method,
         control_name=control_name,
         top_fraction=compared,
+        figure=OBJECTIVES[task.search.objective],
     ).to_dict()
 
 
 def _value(child: Child, task: Task) -> float | None:
-    """What the search maximises: the accuracy, weighed by the cost where that is an objective."""
-    return with_cost(child, task).valid_accuracy
+    """What the search maximises: its objective, weighed by the cost where that has a target."""
+    return with_cost(child, task).score
 
 
 def _identity(task: Task, method: str) -> dict[str, object]:
@@ -181,4 +185,5 @@ def _identity(task: Task, method: str) -> dict[str, object]:
         seed=task.seeds.seed,
         data_sha256=task.splits.info.data_sha256,
         search=task.search,
+        aims=task.aims(),
     )

@@ -373,7 +373,9 @@ def close(storage: Storage, trial_id: int, child: dict[str, Any] | None) -> None
     """
     state, values = TrialState.FAIL, None
     if child is not None and child["scores"] is not None:
-        state, values = TrialState.COMPLETE, [child["scores"]["valid_accuracy"]]
+        scores = child["scores"]
+        value = scores.get("valid_score", scores["valid_accuracy"])
+        state, values = TrialState.COMPLETE, [value]
     elif child is not None and child["status"] == "pruned":
         state = TrialState.PRUNED
     with contextlib.suppress(UpdateFinishedTrialError):

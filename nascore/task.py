@@ -6,7 +6,14 @@ from pathlib import Path
 
 import torch
 
-from nascore.config import LatencyConfig, SearchConfig, Section, TrainingConfig
+from nascore.config import (
+    BalanceConfig,
+    LatencyConfig,
+    Objective,
+    SearchConfig,
+    Section,
+    TrainingConfig,
+)
 from nascore.data.batches import Splits
 from nascore.results import Child, Report
 from nascore.seeding import Seeds
@@ -54,6 +61,7 @@ class Task:
         on_note: called with a sentence that a person should read.
         should_stop: polled between weight updates; true asks for the best result so far.
         run_key: names the study of this run where many runs share a database.
+        balance: what rare classes count for; `splits.train` follows it.
         is_helper: another process runs the same task and waits for the end of every child.
     """
 
@@ -76,6 +84,19 @@ class Task:
     is_helper: bool = False
     weights: Path | None = None
     latency: LatencyConfig = field(default_factory=LatencyConfig)
+    balance: BalanceConfig = field(default_factory=BalanceConfig)
+
+    def aims(self) -> dict[str, object]:
+        """Of the identity of what is kept: what the search and its trainings aim at."""
+        return aims_of(self.search.objective, self.balance)
+
+
+def aims_of(objective: Objective, balance: BalanceConfig) -> dict[str, object]:
+    """Empty where nothing was set, as in what earlier versions have kept."""
+    told: dict[str, object] = {} if objective == "accuracy" else {"objective": objective}
+    if balance != BalanceConfig():
+        told["training"] = balance.model_dump(mode="json")
+    return told
 
 
 def device_of(config: TrainingConfig) -> torch.device:

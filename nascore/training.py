@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nascore.config import TrainingConfig
+from nascore.config import Objective, TrainingConfig
 from nascore.data.batches import Augmentation, Split
+from nascore.data.waiting import Waiting
 from nascore.errors import ChildFailed
 from nascore.threads import threads_of
 
@@ -28,7 +29,7 @@ _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wa
 
 
 OnEpoch = Callable[[int, float | None], None]
-"""Called with the 0-based epoch and the validation accuracy, a fraction."""
+"""Called with the 0-based epoch and the validation score in the objective, a fraction."""
 
 
 class Stopped(Exception):
@@ -43,14 +44,19 @@ class Training:
         train_accuracy: one entry an epoch, fraction of the augmented images seen in that epoch,
             each judged just before it is learned from.
         valid_accuracy: one entry an epoch, fraction; empty when no split was given.
+        train_score, valid_score: the same in the objective; equal where that is the accuracy.
         num_steps: weight updates.
         duration_s: wall seconds.
+        data_wait_s: of these, those spent on waiting for batches.
     """
 
     train_accuracy: tuple[float, ...]
     valid_accuracy: tuple[float, ...]
+    train_score: tuple[float, ...]
+    valid_score: tuple[float, ...]
     num_steps: int
     duration_s: float
+    data_wait_s: float = 0.0
 
 
 def train(
@@ -62,6 +68,7 @@ def train(
     valid: Split | None = None,
     on_epoch: OnEpoch | None = None,
     should_stop: Callable[[], bool] | None = None,
+    objective: Objective = "accuracy",
 ) -> Training:
     """Trains `network` in place on `split` for `config.epochs` epochs.
 
@@ -69,8 +76,9 @@ def train(
         network: on the device of the split; (B, C, H, W) -> logits (B, num_classes).
         generator: order of the images and augmentation; nothing else in here is random.
         valid: judged after every epoch.
-        on_epoch: called with the 0-based epoch and the validation accuracy.
+        on_epoch: called with the 0-based epoch and the validation score in the objective.
         should_stop: polled before every weight update.
+        objective: of the scores; it does not change the training.
 
     Raises:
         ChildFailed: the loss is not finite, or the network does not fit in memory.
@@ -85,6 +93,7 @@ def train(
             valid=valid,
             on_epoch=on_epoch,
             should_stop=should_stop,
+            objective=objective,
         )
 
 
@@ -97,27 +106,26 @@ def _train(
     valid: Split | None,
     on_epoch: OnEpoch | None,
     should_stop: Callable[[], bool] | None,
+    objective: Objective,
 ) -> Training:
-    start = time.perf_counter()
+    start, waiting = time.perf_counter(), Waiting()
     optimizer = _optimizer(network, config)
     num_steps = planned_steps(split, config)
     num_epochs = math.ceil(num_steps / split.steps_per_epoch(config))
     step = 0
-    train_accuracies: list[float] = []
-    valid_accuracies: list[float] = []
+    trained, validated = _Epochs(objective), _Epochs(objective)
     try:
         for epoch in range(num_epochs):
             network.train()
-            correct = torch.zeros((), dtype=torch.long, device=split.device)
-            seen = 0
+            answers = _Answers(objective, split.device)
             batches = split.train_batches(config, generator)
-            for x_BCHW, y_B in itertools.islice(batches, num_steps - step):
+            for x_BCHW, y_B in waiting.over(itertools.islice(batches, num_steps - step)):
                 if should_stop is not None and should_stop():
                     raise Stopped
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(config, step, num_steps)
                 logits_BK = network(x_BCHW)
-                loss = F.cross_entropy(logits_BK, y_B)
+                loss = F.cross_entropy(logits_BK, y_B, weight=split.class_weights_K)
                 if step % _CHECK_EVERY == 0 and not math.isfinite(loss.item()):
                     raise ChildFailed(f"loss is {loss.item()} at step {step}", num_steps=step)
                 optimizer.zero_grad(set_to_none=True)
@@ -125,23 +133,65 @@ def _train(
                 if config.max_grad_norm is not None:
                     nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
                 optimizer.step()
-                correct += (logits_BK.detach().argmax(1) == y_B).sum()
-                seen += len(y_B)
+                answers.add(logits_BK.detach(), y_B)
                 step += 1
             if not math.isfinite(loss.item()):
                 raise ChildFailed(f"loss is {loss.item()} after epoch {epoch}", num_steps=step)
-            train_accuracies.append(int(correct) / seen)
-            accuracy = None if valid is None else evaluate(network, valid)
-            if accuracy is not None:
-                valid_accuracies.append(accuracy)
+            trained.add(answers.accuracy(), answers.score())
+            if valid is not None:
+                validated.add(*judge(network, valid, objective))
             if on_epoch is not None:
-                on_epoch(epoch, accuracy)
+                on_epoch(epoch, validated.scores[-1] if valid is not None else None)
     except (RuntimeError, MemoryError) as error:
         raise_if_out_of_memory(error, step)
         raise
     return Training(
-        tuple(train_accuracies), tuple(valid_accuracies), step, time.perf_counter() - start
+        train_accuracy=tuple(trained.accuracies),
+        valid_accuracy=tuple(validated.accuracies),
+        train_score=tuple(trained.scores),
+        valid_score=tuple(validated.scores),
+        num_steps=step,
+        duration_s=time.perf_counter() - start,
+        data_wait_s=waiting.seconds,
     )
+
+
+class _Epochs:
+    """Accuracy and score of each epoch; one list where they are the same."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.accuracies: list[float] = []
+        self.scores = self.accuracies if objective == "accuracy" else []
+
+    def add(self, accuracy: float, score: float) -> None:
+        self.accuracies.append(accuracy)
+        if self.scores is not self.accuracies:
+            self.scores.append(score)
+
+
+class _Answers:
+    """What a network answered during an epoch; only counted where the accuracy is the objective."""
+
+    def __init__(self, objective: Objective, device: torch.device) -> None:
+        self._objective = objective
+        self._correct = torch.zeros((), dtype=torch.long, device=device)
+        self._seen = 0
+        self._kept: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, logits_BK: Tensor, y_B: Tensor) -> None:
+        self._correct += (logits_BK.argmax(1) == y_B).sum()
+        self._seen += len(y_B)
+        if self._objective != "accuracy":
+            self._kept.append((logits_BK, y_B))
+
+    def accuracy(self) -> float:
+        return int(self._correct) / self._seen
+
+    def score(self) -> float:
+        if self._objective == "accuracy":
+            return self.accuracy()
+        logits_NK, y_N = (torch.cat(parts) for parts in zip(*self._kept, strict=True))
+        return score_of(self._objective, logits_NK, y_N)
 
 
 def raise_if_out_of_memory(error: RuntimeError | MemoryError, num_steps: int) -> None:
@@ -172,10 +222,31 @@ def predict(network: nn.Module, split: Split, *, batch_size: int = 512) -> Tenso
     return torch.cat([network(x_BCHW) for x_BCHW, _ in split.eval_batches(batch_size)])
 
 
+def score_of(objective: Objective, logits_BK: Tensor, y_B: Tensor) -> float:
+    """The figure that a search maximises, a fraction.
+
+    Raises:
+        ChildFailed: see `nascore.metrics.score`.
+    """
+    if objective == "accuracy":
+        return float((logits_BK.argmax(1) == y_B).double().mean())
+    from nascore import metrics  # scikit-learn takes a second, which most searches need not wait
+
+    return metrics.score(objective, logits_BK.float().cpu().numpy(), y_B.cpu().numpy())
+
+
+def judge(network: nn.Module, split: Split, objective: Objective) -> tuple[float, float]:
+    """Accuracy and score on a split, as fractions."""
+    logits_NK = predict(network, split)
+    accuracy = score_of("accuracy", logits_NK, split.labels)
+    if objective == "accuracy":
+        return accuracy, accuracy
+    return accuracy, score_of(objective, logits_NK, split.labels)
+
+
 def evaluate(network: nn.Module, split: Split, *, batch_size: int = 512) -> float:
     """Accuracy on a split, as a fraction."""
-    predicted_N = predict(network, split, batch_size=batch_size).argmax(1)
-    return float((predicted_N == split.labels).double().mean())
+    return score_of("accuracy", predict(network, split, batch_size=batch_size), split.labels)
 
 
 def planned_steps(split: Split, config: TrainingConfig) -> int:

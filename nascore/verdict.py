@@ -27,6 +27,9 @@ minus its median child. That needs no unit, and it follows the data: 0.5 points 
 all architectures are alike and little where they are not. A proven gain below the margin is still
 called better, with its size in the statement.
 
+Objective. Only the scores of whole children are compared and resampled, never images, so the test
+holds for any score, also for those that are no mean over images (macro F1, AUROC).
+
 Limit. This is one run of each arm. It says whether *these* children are better than chance makes
 them; that a method is better in general takes several seeds and a paired test over them.
 """
@@ -65,6 +68,7 @@ class Verdict:
         best_difference: of the single best children; None when an arm has no child.
         margin: smallest difference that counts as relevant.
         statistic: what was compared, in words.
+        figure: of the children, in words.
         statement: the verdict as a plain sentence.
     """
 
@@ -82,6 +86,7 @@ class Verdict:
     top_k: int
     statistic: str
     statement: str
+    figure: str = "accuracy"
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON; the interval is a list of two."""
@@ -102,11 +107,12 @@ def compare(
     points: float = 100.0,
     num_resamples: int = 1999,
     top_fraction: float = TOP_FRACTION,
+    figure: str = "accuracy",
 ) -> Verdict:
     """Judges the children of a method against those of random search at equal cost.
 
     Args:
-        method: validation accuracies of the method's children; None stands for a failed child,
+        method: validation scores of the method's children; None stands for a failed child,
             which is left out and counted.
         control: the same of random search.
         confidence: of the interval; "better" is wrongly said in at most (1 - confidence) / 2 of
@@ -116,6 +122,7 @@ def compare(
         points: turns a difference into percentage points for the statement: 100 for accuracies
             that are fractions, 1 for those in percent.
         num_resamples: random labellings, and bootstrap samples.
+        figure: what the scores are, such as `macro F1`.
         top_fraction: share of the smaller arm that is compared; 1 where the children of an arm are
             what it has chosen already.
 
@@ -154,6 +161,7 @@ def compare(
         top_k=k,
         statistic=_STATISTIC.format(k=k) if k > 1 else "difference of the best children",
         statement="",
+        figure=figure,
     )
     return replace(verdict, statement=_statement(verdict, name, control_name, points))
 
@@ -248,7 +256,7 @@ def _statement(verdict: Verdict, name: str, control: str, points: float) -> str:
     low, high = (end * points for end in verdict.interval)
     return (
         f"{opening}: its best child is {_side(best * points)}{top if verdict.top_k > 1 else ''} "
-        f"({verdict.confidence:.0%} interval {low:+.2f} to {high:+.2f} points, "
+        f"({verdict.confidence:.0%} interval {low:+.2f} to {high:+.2f} points of {verdict.figure}, "
         f"p = {verdict.p_value:.2g})."
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from nascore.budget import Budget
 from nascore.child import ChildTraining, cost_of
+from nascore.config import OBJECTIVES
 from nascore.errors import ChildFailed
 from nascore.proposer import Proposer
 from nascore.results import Arm, Child, Status, best_child
@@ -134,13 +135,14 @@ class Worker:
         steps_per_epoch = self._training.steps_per_epoch(task)
         num_steps = 0
 
-        def on_epoch(epoch: int, accuracy: float | None) -> None:
+        def on_epoch(epoch: int, score: float | None) -> None:
             nonlocal num_steps
             num_steps = min((epoch + 1) * steps_per_epoch, self._child_steps)
-            if accuracy is None or num_steps == self._child_steps:
+            if score is None or num_steps == self._child_steps:
                 return
-            if self._study.is_hopeless(attempt, epoch + 1, accuracy):
-                raise _Pruned(f"pruned after epoch {epoch + 1}, accuracy {accuracy:.4f}")
+            if self._study.is_hopeless(attempt, epoch + 1, score):
+                name = OBJECTIVES[task.search.objective]
+                raise _Pruned(f"pruned after epoch {epoch + 1}, {name} {score:.4f}")
 
         try:
             scores = self._training.train(
@@ -166,7 +168,7 @@ class Worker:
 
 
 def with_cost(child: Child, task: Task) -> Child:
-    """The child as a proposer sees it: accuracy * (cost / target)^-weight, when there is a target.
+    """The child as a proposer sees it: score * (cost / target)^-weight, when there is a target.
 
     Source: Tan et al., MnasNet, CVPR 2019, equation 2, whose soft form has the weight 0.07.
     """
@@ -176,8 +178,8 @@ def with_cost(child: Child, task: Task) -> Child:
     factor = (child.scores.cost / config.target) ** -config.weight
     scores = dataclasses.replace(
         child.scores,
-        valid_accuracy=child.scores.valid_accuracy * factor,
-        train_accuracy=child.scores.train_accuracy * factor,
+        valid_score=child.scores.valid * factor,
+        train_score=child.scores.train * factor,
     )
     return dataclasses.replace(child, scores=scores)
 
@@ -198,9 +200,8 @@ def _report(task: Task, arm: str, child: Child, children: Sequence[Child]) -> No
     best = best_child(children)
     if child.scores is None or best is None or best.scores is None:
         return
-    scores = {
-        name: value for name, value in dataclasses.asdict(child.scores).items() if value is not None
-    }
+    objective = task.search.objective
+    scores = {k: v for k, v in child.scores.named(objective).items() if v is not None}
     metrics = {f"search/{arm}/{name}": float(value) for name, value in scores.items()}
-    metrics[f"search/{arm}/best_valid_accuracy"] = best.scores.valid_accuracy
+    metrics[f"search/{arm}/best_valid_{objective}"] = best.scores.valid
     task.report(metrics, child.number)

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from components.progress import Throttle, describe, duration
+from nascore.config import OBJECTIVES
 from pipelines.events import STEPS, Kind, ProgressFile
 from pipelines.local import REPORT
 
@@ -98,6 +99,23 @@ def follow(path: Path, display: Display, *, is_running: Callable[[], bool]) -> N
         time.sleep(_POLL_S)
 
 
+def _other_figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The objective, where that is not the accuracy, and the class that is found least often."""
+    rows = []
+    objective = result.get("objective", "accuracy")
+    if objective != "accuracy":
+        told = f"{result['test_score']:.4f} on test, {result['valid_score']:.4f} on valid images"
+        rows.append((OBJECTIVES[objective], told))
+    known = {name: row for name, row in (result.get("per_class") or {}).items() if row["support"]}
+    if known:
+        worst = min(known, key=lambda name: known[name]["recall"])
+        row = known[worst]
+        rows.append(
+            ("worst class", f"{worst}, recall {row['recall']:.4f} of {row['support']} test images")
+        )
+    return rows
+
+
 def summary(result: Mapping[str, Any], out: Path) -> list[str]:
     """The short table at the end of a run, line by line."""
     latency, seconds = result["latency_ms"], result["seconds"]
@@ -106,6 +124,7 @@ def summary(result: Mapping[str, Any], out: Path) -> list[str]:
     rows = (
         ("test accuracy", f"{result['test_accuracy']:.4f}"),
         ("valid accuracy", f"{result['valid_accuracy']:.4f}"),
+        *_other_figures(result),
         ("verdict", "no control was run" if verdict is None else verdict["statement"]),
         ("size", f"{result['num_params']:,} parameters, {result['macs'] / 1e6:.2f} M MACs"),
         (

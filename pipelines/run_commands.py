@@ -128,14 +128,17 @@ def _resolve_run(
 
 
 def _say_stopped(out: Path, kind: "Kind") -> None:
+    from nascore.config import OBJECTIVES
     from pipelines.local import SEARCH_RESULT
 
     path = out / SEARCH_RESULT
     if path.exists():
         found = json.loads(path.read_text())
+        figure = OBJECTIVES[found.get("objective", "accuracy")]
+        score = found.get("valid_score") or found["valid_accuracy"]
         click.echo(
-            f"Stopped. Best of {len(found['arm']['children'])} children: validation accuracy "
-            f"{found['valid_accuracy']:.4f}; the architecture is in {path}",
+            f"Stopped. Best of {len(found['arm']['children'])} children: validation {figure} "
+            f"{score:.4f}; the architecture is in {path}",
             err=True,
         )
     else:

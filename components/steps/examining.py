@@ -25,7 +25,13 @@ def form_and_exam(network: Predictor, splits: Splits, settings: Config) -> tuple
         return (x_BCHW.float() for x_BCHW in splits.test.pixel_batches(_BATCH_SIZE))
 
     example = next(images())[:_EXAMPLE_IMAGES].numpy()
-    return Classifier(example), ImageExam(images, splits.test.labels)
+    exam = ImageExam(
+        images,
+        splits.test.labels,
+        classes=splits.info.classes,
+        objective=settings.search.objective,
+    )
+    return Classifier(example), exam
 
 
 def _learning(splits: Splits, settings: Config) -> tuple[Form, Exam]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components import lineage
+from components.class_needs import unfit_for_classes
 from components.config import Config, parse, shown, unfit_for_size
 from components.deliverables import check_outputs
 from components.layers import apply_overrides, read_mapping
@@ -165,6 +166,7 @@ def _check_fit(settings: Config, info: DatasetInfo, *, searches: bool) -> None:
     """Raises InputError when the settings do not suit what the data has turned out to be."""
     told = f"the images, which have {info.size} pixels a side"
     problems = [] if settings.data.image_size else unfit_for_size(settings, info.size, told)
+    problems += unfit_for_classes(settings, info)
     if searches:
         with collecting(problems):
             check_studies(settings, info.data_sha256)

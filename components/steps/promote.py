@@ -14,6 +14,7 @@ from components.deliverables import GENOTYPE, LATENCY, REPORT, RESULT, WEIGHTS
 from components.programs import write_programs
 from components.promotion import Candidate, Decision, promote
 from components.registry import Registered
+from components.steps.class_figures import mean_metrics, track_classes
 from components.steps.examining import form_and_exam
 from components.steps.hand_over import hand_over, place_of
 from components.steps.remote import open_remote
@@ -24,12 +25,13 @@ from components.tracking import wait_for_run
 from components.tracking.patience import patiently
 from components.weights import write_model
 from nascore import draw
-from nascore.data.batches import Splits, load
+from nascore.data.batches import Split, Splits, load
 from nascore.data.profile import profile
 from nascore.data.store import DatasetInfo
 from nascore.errors import ServiceUnavailable
 from nascore.final import FinalModel, Predictor
 from nascore.redaction import redact
+from nascore.report import classes
 from nascore.report.page import Report, render
 from nascore.report.sections.per_image import places
 from nascore.results import SearchResult
@@ -96,9 +98,11 @@ def run(
             "latency_p50_ms": summary["latency_ms"]["p50"],
             "num_params": float(final.num_params),
             "macs": float(final.macs),
+            **mean_metrics(final),
         }
         tags |= {lineage.MODEL_URI: registered.uri}
         tags |= {"nas.alias": decision.alias, "nas.decision": decision.reason}
+        track_classes(step, summary)
         _track(step, metrics, tags, result, report)
         _keep_for_retraining(step, search, splits)
         return metrics
@@ -207,7 +211,8 @@ def _page(
             dataset=splits.info.to_dict(),
             latency=latency,
             details=final.details,
-            images=_images(final, splits),
+            images=_images(splits.valid, places(final.details)),
+            test_images=_images(splits.test, classes.places(summary)),
             step_seconds={name: timing["seconds"] for name, timing in seconds.items()},
             step_busy={name: timing["busy"] for name, timing in seconds.items()},
             command="nas run config.yaml   # the configuration below, saved under this name",
@@ -215,12 +220,11 @@ def _page(
     )
 
 
-def _images(final: FinalModel, splits: Splits) -> dict[int, NDArray[Any]]:
-    """Those that the report shows, by their places in the validation split."""
-    wanted = places(final.details)
+def _images(split: Split, wanted: list[int]) -> dict[int, NDArray[Any]]:
+    """Those that the report shows, by their places in a split."""
     if not wanted:
         return {}
-    return dict(zip(wanted, splits.valid.pixels_at(wanted).cpu().numpy(), strict=True))
+    return dict(zip(wanted, split.pixels_at(wanted).cpu().numpy(), strict=True))
 
 
 def _keep_for_retraining(step: Step, search: SearchResult, splits: Splits) -> None:

@@ -1,7 +1,6 @@
 """Step 3: the search. Every child is kept at once; the step may be killed and started again."""
 
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from components.steps.running import Step, execute, read_config
 from components.steps.state import read_json, write_json
 from components.steps.tasks import OnChild, load_task
 from components.steps.worker_processes import Inputs, Owner, worker_processes
+from nascore.config import OBJECTIVES
 from nascore.methods import METHODS
 from nascore.results import Arm, Child, SearchResult, best_child
 from nascore.task import Task
@@ -61,6 +61,7 @@ def run(
         _track(step, task, result)
         metrics = {
             "valid_accuracy": result.valid_accuracy,
+            f"valid_{result.objective}": result.score,
             "num_children": float(len(result.arm.children)),
             "seconds_with_pretraining": result.arm.seconds + pretraining,
         }
@@ -83,7 +84,7 @@ def _watcher(step: Step) -> OnChild:
     """Tells progress about each child, with the time that is left at the present pace."""
     children: dict[str, list[Child]] = {"method": [], "control": []}
     start = time.perf_counter()
-    budget = step.config.search.budget
+    budget, figure = step.config.search.budget, OBJECTIVES[step.config.search.objective]
     of = budget.children
     arms = 2 if step.config.search.control else 1
 
@@ -100,7 +101,9 @@ def _watcher(step: Step) -> OnChild:
             number=child.number,
             of=of,
             valid_accuracy=child.valid_accuracy,
-            best=None if best is None else best.valid_accuracy,
+            score=child.score,
+            figure=figure,
+            best=None if best is None else best.score,
             seconds_left=left,
         )
 
@@ -122,18 +125,19 @@ def _track(step: Step, task: Task, result: SearchResult) -> None:
         )
         tracked.params({"architecture": task.space.describe(child.genotype), "rank": rank + 1})
         if child.scores is not None:
-            tracked.metrics({k: float(v) for k, v in asdict(child.scores).items() if v is not None})
+            named = child.scores.named(result.objective)
+            tracked.metrics({k: float(v) for k, v in named.items() if v is not None})
         tracked.tags(lineage.of_genotype(child.genotype))
         tracked.end()
 
 
 def _top(arm: Arm) -> list[Child]:
     done = [child for child in arm.children if child.scores is not None]
-    return sorted(done, key=lambda child: (-(child.valid_accuracy or 0), child.number))[:_TOP]
+    return sorted(done, key=lambda child: (-(child.score or 0), child.number))[:_TOP]
 
 
 def _row(task: Task, child: Child) -> dict[str, Any]:
-    scores = {} if child.scores is None else asdict(child.scores)
+    scores = {} if child.scores is None else child.scores.named(task.search.objective)
     return {
         "number": child.number,
         "architecture": task.space.describe(child.genotype),

@@ -21,6 +21,7 @@ def check_studies(settings: Config, data_sha256: str) -> None:
     from nascore.identity import check, identity, judging_of, study_name  # Optuna
     from nascore.spaces import make_space  # torch: three seconds, which other runs do not wait for
     from nascore.storage import Storage, resolve_url
+    from nascore.task import aims_of
 
     control = METHODS[settings.method].control
     options = METHODS[settings.method].options.model_validate(search.options)
@@ -35,6 +36,7 @@ def check_studies(settings: Config, data_sha256: str) -> None:
                 seed=settings.seed,
                 data_sha256=data_sha256,
                 search=search,
+                aims=aims_of(search.objective, settings.training),
             )
             with collecting(problems):
                 check(storage, study_name(search, "", arm), wanted)

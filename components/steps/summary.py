@@ -1,5 +1,6 @@
 """The content of `result.json`: what a run found, what it cost, and with which versions."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,15 @@ from nascore.final import FinalModel
 from nascore.results import Arm, SearchResult
 
 VERSION = 1
+FIGURES = (
+    "per_class",
+    "balanced_accuracy",
+    "macro_f1",
+    "macro_auroc",
+    "calibration_error",
+    "confusion",
+    "confused",
+)
 _LEARNING = ("few_shot",)  # where the network learns tasks: how long that takes
 
 
@@ -43,6 +53,11 @@ def summary_of(
         "test_accuracy": final.test_accuracy,
         "valid_accuracy": final.valid_accuracy,
         "search_valid_accuracy": search.valid_accuracy,
+        "objective": settings.search.objective,
+        "test_score": final.test_accuracy if final.test_score is None else final.test_score,
+        "valid_score": final.valid_accuracy if final.valid_score is None else final.valid_score,
+        "search_valid_score": search.score,
+        **_of_classes(final.figures),
         "num_children": len(search.arm.children),
         "num_failed": _num_failed(search.arm),
         "control": None if search.control is None else _control(search.control),
@@ -60,8 +75,15 @@ def summary_of(
         "seconds": {name: timing["seconds"] for name, timing in seconds.items()},
         "seed": settings.seed,
         "data_sha256": info.data_sha256,
+        "data_warnings": list(info.warnings),
+        "data_wait_share": final.data_wait_share,
         "versions": search.versions,
     }
+
+
+def _of_classes(figures: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Of the test split; None of networks that learn their classes from a few examples."""
+    return {name: None if figures is None else figures[name] for name in FIGURES}
 
 
 def _num_failed(arm: Arm) -> int:
@@ -79,6 +101,7 @@ def _pareto(search: SearchResult) -> dict[str, Any]:
             {
                 "number": number,
                 "valid_accuracy": scores.valid_accuracy,
+                "valid_score": scores.valid,
                 "cost": scores.num_params if scores.cost is None else scores.cost,
                 "genotype": by_number[number].genotype.to_dict(),
             }
@@ -93,6 +116,7 @@ def _control(arm: Arm) -> dict[str, Any]:
         "num_children": len(arm.children),
         "num_failed": _num_failed(arm),
         "valid_accuracy": None if best is None else best.valid_accuracy,
+        "valid_score": None if best is None else best.score,
         "genotype": None if best is None else best.genotype.to_dict(),
         "seconds": arm.seconds,
     }

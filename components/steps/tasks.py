@@ -1,6 +1,7 @@
 """From a step's artifacts to the task that a method works on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from components.config import Config
@@ -74,6 +75,7 @@ def build_task(
     """Loads the data and puts together what the method needs; see `nascore.task.Task`."""
     remote = open_remote(config.data, trusted=True)
     splits = load(dataset, device_of(config.search.child), remote)
+    splits = replace(splits, train=splits.train.balanced(config.training))
     info = splits.info
     options = METHODS[config.method].options.model_validate(config.search.options)
     num_classes = options.num_classes if isinstance(options, FewShotOptions) else len(info.classes)
@@ -97,4 +99,5 @@ def build_task(
         is_helper=is_helper,
         weights=weights,
         latency=config.latency,
+        balance=config.training,
     )

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from components.steps.class_figures import mean_metrics
 from components.steps.running import Step, execute, read_config
 from components.steps.state import read_json, write_json
 from components.steps.tasks import load_task
+from nascore.config import OBJECTIVES
 from nascore.methods import METHODS
 from nascore.results import Report, SearchResult
 
@@ -36,6 +38,7 @@ def run(
             "train_accuracy": final.train_accuracy,
             "num_params": float(final.num_params),
             "macs": float(final.macs),
+            **mean_metrics(final),
         }
 
     return execute(
@@ -49,13 +52,21 @@ def run(
 
 
 def _reporter(step: Step) -> Report:
-    """Metrics go to the step's run; the accuracy after an epoch is progress as well."""
+    """Metrics go to the step's run; the score after an epoch is progress as well."""
 
     def report(metrics: dict[str, float], number: int) -> None:
         step.tracked.metrics(metrics, number)
-        accuracy = metrics.get("final/valid_accuracy")
-        if accuracy is not None:
-            of = step.config.train.epochs
-            step.progress("epoch", epoch=number, of=of, valid_accuracy=accuracy)
+        objective = step.config.search.objective
+        score = metrics.get(f"final/valid_{objective}")
+        if score is not None:
+            accuracy = score if objective == "accuracy" else None
+            step.progress(
+                "epoch",
+                epoch=number,
+                of=step.config.train.epochs,
+                valid_accuracy=accuracy,
+                score=score,
+                figure=OBJECTIVES[objective],
+            )
 
     return report

@@ -7,7 +7,14 @@ unknown keys, wrong types and contradictory values are refused together (see
 
 from nascore.config.data import FOLDERS, DataConfig
 from nascore.config.latency import LatencyConfig
-from nascore.config.search import BudgetConfig, CostConfig, PrunerName, SearchConfig
+from nascore.config.search import (
+    OBJECTIVES,
+    BudgetConfig,
+    CostConfig,
+    Objective,
+    PrunerName,
+    SearchConfig,
+)
 from nascore.config.section import Fraction, Positive, Section
 from nascore.config.spaces import (
     SPACE_SECTIONS,
@@ -25,11 +32,13 @@ from nascore.config.spaces import (
     SuperkernelBranch,
     SuperkernelSpaceConfig,
 )
-from nascore.config.training import TrainingConfig
+from nascore.config.training import BalanceConfig, TrainingConfig
 
 __all__ = [
     "FOLDERS",
+    "OBJECTIVES",
     "SPACE_SECTIONS",
+    "BalanceConfig",
     "BudgetConfig",
     "Cell201Operation",
     "Cell201SpaceConfig",
@@ -44,6 +53,7 @@ __all__ = [
     "LatencyConfig",
     "MicroOperation",
     "MobileSpaceConfig",
+    "Objective",
     "Positive",
     "PrunerName",
     "SearchConfig",

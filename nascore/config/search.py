@@ -59,6 +59,14 @@ class CostConfig(Section):
         return self
 
 
+Objective = Literal["accuracy", "balanced_accuracy", "macro_f1", "auroc"]
+OBJECTIVES: dict[Objective, str] = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "auroc": "macro AUROC",
+}
+"""What sentences call them."""
 PrunerName = Literal["none", "median", "successive-halving", "hyperband"]
 
 
@@ -67,6 +75,9 @@ class SearchConfig(Section):
 
     space: SpaceConfig = ChainSpaceConfig()
     budget: BudgetConfig = BudgetConfig(children=16)
+    objective: Objective = "accuracy"
+    """What is maximised on the validation split, and what the verdict and the promotion compare;
+    the last three weigh all classes alike, however rare (docs/metrics.md)."""
     control: bool = True
     """Run random search at equal cost beside the method, sharing nothing with it."""
     cost: CostConfig | None = None

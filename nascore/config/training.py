@@ -38,3 +38,13 @@ class TrainingConfig(Section):
                 "lower min_lr or raise lr"
             )
         return self
+
+
+class BalanceConfig(Section):
+    """What rare classes count for, in the training of children, shared weights and winner alike."""
+
+    class_weights: Literal["none", "balanced"] = "none"
+    """Weights of the classes in the loss; `balanced`: each class weighs the same in all."""
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """How images are drawn: each once an epoch, or `balanced`: a class at random, then an image of
+    it, with replacement, as many as there are images."""

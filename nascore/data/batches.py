@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nascore.config import BalanceConfig
 from nascore.data.augmentation import Augmentation as Augmentation
 from nascore.data.augmentation import augment, cutout
+from nascore.data.balance import class_weights, random_order
 from nascore.data.files import Remote
 from nascore.data.images import Images, open_images
 from nascore.data.store import DatasetInfo
@@ -31,6 +33,7 @@ class Split:
     Attributes:
         labels: int64 (N,), on the device.
         size: height and width in pixels.
+        class_weights_K: of the loss, on the device; None where all images weigh the same.
     """
 
     def __init__(
@@ -41,7 +44,17 @@ class Split:
         self.device = device
         self.num_images = len(labels)
         self.size = info.size
+        self.class_weights_K: Tensor | None = None
+        self._balance, self._num_classes = BalanceConfig(), len(info.classes)
         self._scale_C11, self._shift_C11 = (part.to(device) for part in normalisation(info))
+
+    def balanced(self, config: BalanceConfig) -> "Split":
+        """The same images, weighed and drawn as is set; every class has some."""
+        split = copy.copy(self)
+        split._balance = config
+        if config.class_weights == "balanced":
+            split.class_weights_K = class_weights(self.labels, self._num_classes)
+        return split
 
     def halves(self, generator: torch.Generator) -> tuple["Split", "Split"]:
         """The images at random in two parts of (nearly) equal size; nothing is copied."""
@@ -73,7 +86,7 @@ class Split:
             generator: on the CPU; decides order and augmentation, whatever the device.
             start: batches that are left out, unread; the others are as they would have been.
         """
-        order = torch.randperm(self.num_images, generator=generator)
+        order = random_order(self.labels, self._balance, generator)
         steps = self.steps_per_epoch(config)
         positions = list(order.split(config.batch_size))[:steps]
         for position in positions[:start]:

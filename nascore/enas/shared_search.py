@@ -7,6 +7,7 @@ uniform arm. Departures: weights and policy alternate every few steps instead of
 the learning rate follows the share of the budget that is spent.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nascore import checkpoint, distributed
+from nascore.config import Objective
 from nascore.enas import kept
 from nascore.enas.policy import Policy, UniformPolicy
 from nascore.errors import WeightsDiverged
@@ -26,7 +28,7 @@ from nascore.methods.options import EnasOptions, RandomWsOptions
 from nascore.spaces import make_genotype
 from nascore.supernet import make_supernet
 from nascore.task import Task, device_of
-from nascore.training import fitting_threads, half_cosine, sgd
+from nascore.training import fitting_threads, half_cosine, score_of, sgd
 
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
 _MOST_DRAWS = 20  # of a whole set of candidates, before a policy that repeats itself is helped out
@@ -36,10 +38,10 @@ _SECONDS_PER_HOUR = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """An architecture and its validation accuracy with shared weights, a fraction."""
+    """An architecture and its validation score with shared weights, a fraction."""
 
     genotype: Genotype
-    accuracy: float
+    score: float
 
 
 class SharedSearch:
@@ -115,7 +117,12 @@ class SharedSearch:
         path.train()
         logits_BK = path(distributed.part(x_BCHW))
         # Divided by the whole batch: the sum over the processes is its mean.
-        loss = F.cross_entropy(logits_BK, distributed.part(y_B), reduction="sum") / len(y_B)
+        loss = F.cross_entropy(
+            logits_BK,
+            distributed.part(y_B),
+            weight=self._task.splits.train.class_weights_K,
+            reduction="sum",
+        ) / len(y_B)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         parameters = [p for p in path.parameters() if p.grad is not None]
@@ -132,7 +139,12 @@ class SharedSearch:
             return
         generator = self._task.seeds.torch(self._arm, "reward", number)
         x_BCHW, y_B = self._task.splits.valid.random_batch(self._options.reward_batch, generator)
-        metrics = self._policy.update(number, lambda tokens_NT: self._judge(tokens_NT, x_BCHW, y_B))
+        objective = self._task.search.objective
+
+        def judge(tokens_NT: Tensor) -> Tensor:
+            return self._judge(tokens_NT, x_BCHW, y_B, objective)
+
+        metrics = self._policy.update(number, judge)
         self._report({f"policy/{self._arm}/{name}": v for name, v in metrics.items()}, number)
         every = self._diagnose_every
         due = every > 0 and number % every == 0
@@ -142,14 +154,16 @@ class SharedSearch:
     # What a path is worth.
 
     @torch.no_grad()
-    def _judge(self, tokens_NT: Tensor, x_BCHW: Tensor, y_B: Tensor) -> Tensor:
-        """Accuracies (N,) with shared weights on one batch, whose statistics normalise it."""
-        accuracy_N = torch.zeros(len(tokens_NT), dtype=torch.float64, device=self._device)
+    def _judge(
+        self, tokens_NT: Tensor, x_BCHW: Tensor, y_B: Tensor, objective: Objective
+    ) -> Tensor:
+        """Scores (N,) with shared weights on one batch, whose statistics normalise it."""
+        score_N = torch.zeros(len(tokens_NT), dtype=torch.float64, device=self._device)
         for i in range(distributed.rank(), len(tokens_NT), distributed.size()):
             path = self._supernet.path(self._genotype(tokens_NT[i]))
-            accuracy_N[i] = (path(x_BCHW).argmax(1) == y_B).double().mean()
-        distributed.sum_([accuracy_N])
-        return accuracy_N.cpu()
+            score_N[i] = score_of(objective, path(x_BCHW), y_B)
+        distributed.sum_([score_N])
+        return score_N.cpu()
 
     def rank(self) -> list[Ranked]:
         """Different architectures that the policy proposes, the best by shared weights first.
@@ -158,9 +172,10 @@ class SharedSearch:
         """
         hasty = self._task.should_stop()
         genotypes = self._candidates(_HASTY_CANDIDATES if hasty else self._options.num_candidates)
-        accuracies = self.accuracies(genotypes, hasty=hasty)
-        order = sorted(range(len(genotypes)), key=lambda i: -accuracies[i])
-        return [Ranked(genotypes[i], accuracies[i]) for i in order]
+        is_accuracy = self._task.search.objective == "accuracy"
+        scores = (self.accuracies if is_accuracy else self._scores)(genotypes, hasty=hasty)
+        order = sorted(range(len(genotypes)), key=lambda i: -scores[i])
+        return [Ranked(genotypes[i], scores[i]) for i in order]
 
     def accuracies(self, genotypes: Sequence[Genotype], *, hasty: bool = False) -> list[float]:
         """With shared weights, on the whole validation split, or on one batch of it in haste."""
@@ -169,11 +184,26 @@ class SharedSearch:
         num_images = 0
         with fitting_threads(self._task.splits.train, self._options.weights):
             for x_BCHW, y_B in self._valid_batches():
-                num_right_N += len(y_B) * self._judge(tokens_NT, x_BCHW, y_B)
+                num_right_N += len(y_B) * self._judge(tokens_NT, x_BCHW, y_B, "accuracy")
                 num_images += len(y_B)
                 if hasty:
                     break
         return (num_right_N / num_images).tolist()
+
+    @torch.no_grad()
+    def _scores(self, genotypes: Sequence[Genotype], *, hasty: bool) -> list[float]:
+        """The same in an objective that is no mean over images: all answers of a path at once."""
+        score_N = torch.zeros(len(genotypes), dtype=torch.float64, device=self._device)
+        with fitting_threads(self._task.splits.train, self._options.weights):
+            for i in range(distributed.rank(), len(genotypes), distributed.size()):
+                path = self._supernet.path(genotypes[i])
+                batches = itertools.islice(self._valid_batches(), 1 if hasty else None)
+                answers = [(path(x_BCHW), y_B) for x_BCHW, y_B in batches]
+                logits_NK, y_N = (torch.cat(parts) for parts in zip(*answers, strict=True))
+                score_N[i] = score_of(self._task.search.objective, logits_NK, y_N)
+        distributed.sum_([score_N])
+        values: list[float] = score_N.tolist()
+        return values
 
     def _valid_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The validation split in batches of nearly equal size, as their statistics count."""
@@ -301,4 +331,5 @@ class SharedSearch:
             **kept.settings(self._arm, task.method, task.space, task.seeds, self._options),
             "shape": [task.shape.channels, task.shape.size, task.shape.num_classes],
             "data": task.splits.info.data_sha256,
+            **task.aims(),
         }

@@ -74,7 +74,7 @@ class Alternation:
         self._task, self._arm, self._options = task, arm, options
         self._graph, self._controller, self._table = graph, controller, table
         self._schedule = window_schedule(table, options)
-        self._weights = WeightSteps(graph, options.weights)
+        self._weights = WeightSteps(graph, options.weights, task.splits.train.class_weights_K)
         self._adam = None
         if controller is not None:
             self._adam = torch.optim.Adam(controller.parameters(), lr=options.controller.lr)

@@ -31,8 +31,14 @@ _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wa
 class WeightSteps:
     """SGD on the meta-graph's weights, each image along its own policy."""
 
-    def __init__(self, graph: MetaGraph, config: TrainingConfig | SharedWeightsOptions) -> None:
+    def __init__(
+        self,
+        graph: MetaGraph,
+        config: TrainingConfig | SharedWeightsOptions,
+        class_weights_K: Tensor | None = None,
+    ) -> None:
         self._graph, self._max_norm = graph, config.max_grad_norm
+        self._class_weights_K = class_weights_K
         self._optimizer = sgd(graph.parameters(), config)
 
     def step(
@@ -45,7 +51,7 @@ class WeightSteps:
         """
         self._graph.train()
         logits_BK = self._graph(x_BCHW, policy_BLO)
-        loss = F.cross_entropy(logits_BK, y_B)
+        loss = F.cross_entropy(logits_BK, y_B, weight=self._class_weights_K)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self._max_norm is not None:
@@ -94,7 +100,8 @@ def train_by_dropping(
         InputError: the checkpoint is damaged, or of another training.
     """
     config = options.pretraining
-    steps, weights = planned_steps(train, config), WeightSteps(graph, config)
+    steps = planned_steps(train, config)
+    weights = WeightSteps(graph, config, train.class_weights_K)
     before, step = kept.load(), 0
     if before is not None:
         weights.load(before[0])

@@ -114,6 +114,7 @@ class Method:
         few_shot: it learns classes from a few examples: train, valid and test have different
             classes, not different images of the same ones.
         plans: its search follows its budget, and says beforehand what that buys.
+        only_accuracy: why it can take no other `search.objective`; empty where it can.
     """
 
     summary: str
@@ -128,6 +129,7 @@ class Method:
     keeps_weights: bool = False
     plans: bool = False
     few_shot: bool = False
+    only_accuracy: str = ""
 
     def load(self) -> MethodModule:
         return cast(MethodModule, importlib.import_module(self.module))
@@ -189,6 +191,7 @@ METHODS: dict[str, Method] = {
         control="random-ws",
         space="mobile",
         keeps_weights=True,
+        only_accuracy="rewards the architecture of each image by whether that image is right",
     ),
     "nasib": Method(
         "twelve times the operations on an edge, searched within any budget",
@@ -206,6 +209,7 @@ METHODS: dict[str, Method] = {
         "nascore.methods.auto_meta",
         space="fewshot-cell",
         few_shot=True,
+        only_accuracy="is scored by tasks with as many images of each class",
     ),
     "random": Method(
         "random search: the baseline that every method must beat",

@@ -143,7 +143,7 @@ def search(task: Task) -> SearchResult:
             )
         ranking, others = _search_shared(task, method, control)
         if task.should_stop():
-            return _best_so_far(task, ranking, method.seconds)
+            return _best_so_far(task, ranking[0], method)
         return _finals(task, method, control, ranking, others)
 
 
@@ -232,14 +232,20 @@ class Finalists:
         """A ranking is not changed by what comes of it."""
 
 
-def _best_so_far(task: Task, ranking: Sequence[Ranked], seconds: float) -> SearchResult:
+def _best_so_far(task: Task, first: Ranked, method: SharedSearch) -> SearchResult:
     """What a search that was told to stop has: its first by shared weights, nothing compared."""
+    objective = task.search.objective
+    is_accuracy = objective == "accuracy"
     return SearchResult(
         method=task.method,
         seed=task.seeds.seed,
-        genotype=ranking[0].genotype,
-        valid_accuracy=ranking[0].accuracy,
-        arm=Arm(task.method, (), seconds),
+        genotype=first.genotype,
+        valid_accuracy=first.score
+        if is_accuracy
+        else method.accuracies([first.genotype], hasty=True)[0],
+        objective=objective,
+        valid_score=None if is_accuracy else first.score,
+        arm=Arm(task.method, (), method.seconds),
         control=None,
         verdict=None,
         versions=versions(),

@@ -149,6 +149,7 @@ def _identity(task: Task) -> dict[str, Any]:
         "options": _options(task).model_dump(mode="json", exclude={"checkpoint_s", "baseline"}),
         "shape": [task.shape.channels, task.shape.size, task.shape.num_classes],
         "data": task.splits.info.data_sha256,
+        **task.aims(),
     }
 
 

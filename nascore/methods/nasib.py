@@ -119,6 +119,8 @@ def _without_trainings(task: Task, method: BudgetSearch, genotype: Genotype) -> 
     """The architecture with nothing beside: judged by shared weights, in haste after a stop."""
     hasty = task.should_stop()
     (accuracy,) = method.accuracies([genotype], hasty=hasty)
+    (score,) = method.scores([genotype], hasty=hasty)
+    valid_score = None if task.search.objective == "accuracy" else score
     (train_accuracy,) = method.accuracies([genotype], task.splits.train, hasty=True)
     network = build_network(task.space, genotype, task.shape, seed=0)
     now = time.time()
@@ -131,6 +133,7 @@ def _without_trainings(task: Task, method: BudgetSearch, genotype: Genotype) -> 
             num_params=sum(parameter.numel() for parameter in network.parameters()),
             num_steps=method.step,
             duration_s=method.seconds,
+            valid_score=valid_score,
         ),
         started_s=now - method.seconds,
         ended_s=now,
@@ -143,6 +146,8 @@ def _without_trainings(task: Task, method: BudgetSearch, genotype: Genotype) -> 
         seed=task.seeds.seed,
         genotype=genotype,
         valid_accuracy=accuracy,
+        objective=task.search.objective,
+        valid_score=valid_score,
         arm=Arm(task.method, () if hasty else (child,), method.seconds),
         control=None,
         verdict=None,
@@ -174,8 +179,13 @@ def _compared(
         charged_s=method.seconds,
         compared=1.0,
     )
-    accuracies = [c.valid_accuracy for c in result.arm.children if c.valid_accuracy is not None]
-    return dataclasses.replace(result, valid_accuracy=statistics.fmean(accuracies))
+    done = [child.scores for child in result.arm.children if child.scores is not None]
+    is_accuracy = task.search.objective == "accuracy"
+    return dataclasses.replace(
+        result,
+        valid_accuracy=statistics.fmean(scores.valid_accuracy for scores in done),
+        valid_score=None if is_accuracy else statistics.fmean(scores.valid for scores in done),
+    )
 
 
 class Again:

@@ -42,7 +42,7 @@ class History:
         if self._count == len(self._rewards):
             self._tokens = torch.cat([self._tokens, torch.empty_like(self._tokens)])
             self._rewards = np.concatenate([self._rewards, np.empty_like(self._rewards)])
-        valid, train = child.scores.valid_accuracy, child.scores.train_accuracy
+        valid, train = child.scores.valid, child.scores.train
         self._tokens[self._count] = torch.tensor(child.genotype.tokens)
         self._rewards[self._count] = (
             rl.gap_reward(valid, train) if self._options.gap_penalty else valid

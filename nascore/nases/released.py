@@ -97,7 +97,7 @@ class ReleasedNases:
             return uniform
         finished = [child for child in self._children if child.scores is not None]
         if finished and draw[1] < self._options.best_state:
-            return max(finished, key=lambda child: child.valid_accuracy or 0.0).genotype.tokens
+            return max(finished, key=lambda child: child.score or 0.0).genotype.tokens
         return self._decoded[i - 1]
 
     def _controller_step(self, rng: np.random.Generator, *, force_newest: bool) -> None:
@@ -128,9 +128,7 @@ class ReleasedNases:
 
     def _rewards(self) -> Floats:
         rewards = [
-            None
-            if c.scores is None
-            else rl.gap_reward(c.scores.valid_accuracy, c.scores.train_accuracy)
+            None if c.scores is None else rl.gap_reward(c.scores.valid, c.scores.train)
             for c in self._children
         ]
         worst = min((reward for reward in rewards if reward is not None), default=0.0)

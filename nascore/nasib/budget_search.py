@@ -9,6 +9,7 @@ Source: what NASIB (arXiv 1910.08665) does here is not published; after SNAS and
 are in docs/nasib.md. E edges, A axes.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from nascore.nasib.updates import LogitUpdates, WeightUpdates
 from nascore.resumable import Kept
 from nascore.spaces.superkernel import AXES, SuperkernelSpace
 from nascore.task import Task, device_of
-from nascore.training import fitting_threads, half_cosine
+from nascore.training import fitting_threads, half_cosine, score_of
 
 KIND = "nasib"
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
@@ -84,8 +85,9 @@ class BudgetSearch:
         supernet = make_superkernel_supernet(
             space, task.shape, seed=task.seeds.integer(arm, "shared weights")
         )
-        self._weights = WeightUpdates(supernet.to(self.device), self.options.weights)
-        self._logits = LogitUpdates(self.distribution, self.options.logits)
+        weights_K = task.splits.train.class_weights_K
+        self._weights = WeightUpdates(supernet.to(self.device), self.options.weights, weights_K)
+        self._logits = LogitUpdates(self.distribution, self.options.logits, weights_K)
         self._halves = self.halves()
         self._clock = Clock(
             task.search.budget,
@@ -255,6 +257,28 @@ class BudgetSearch:
         distributed.sum_([right_N])
         return (right_N.cpu() / num_images).tolist()
 
+    @torch.no_grad()
+    def scores(self, genotypes: Sequence[Genotype], *, hasty: bool = False) -> list[float]:
+        """The same on the validation split in the objective of the search."""
+        objective, valid = self.task.search.objective, self.task.splits.valid
+        if objective == "accuracy":
+            return self.accuracies(genotypes, hasty=hasty)
+        score_N = torch.zeros(len(genotypes), dtype=torch.float64, device=self.device)
+        count = max(1, round(valid.num_images / self.options.judge_batch))
+        with fitting_threads(self.task.splits.train, self.options.weights):
+            for i in range(distributed.rank(), len(genotypes), distributed.size()):
+                network = self._weights.supernet.child(genotypes[i])
+                batches = valid.eval_batches(math.ceil(valid.num_images / count))
+                answers = [
+                    (network(x_BCHW), y_B)
+                    for x_BCHW, y_B in itertools.islice(batches, 1 if hasty else None)
+                ]
+                logits_NK, y_N = (torch.cat(parts) for parts in zip(*answers, strict=True))
+                score_N[i] = score_of(objective, logits_NK, y_N)
+        distributed.sum_([score_N])
+        values: list[float] = score_N.tolist()
+        return values
+
     # What the outside sees, and what survives.
 
     def _note(self, u: float) -> None:
@@ -328,4 +352,5 @@ class BudgetSearch:
             "budget": task.search.budget.model_dump(mode="json"),
             "shape": [task.shape.channels, task.shape.size, task.shape.num_classes],
             "data": task.splits.info.data_sha256,
+            **task.aims(),
         }

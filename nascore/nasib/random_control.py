@@ -37,12 +37,12 @@ class RandomControl(BudgetSearch):
         return control_steps(space_of(self.task), steps, self.options.schedule.warmup)
 
     def ranked(self) -> list[tuple[Genotype, float]]:
-        """Uniform architectures and their accuracies by shared weights, the best first."""
+        """Uniform architectures and their scores by shared weights, the best first."""
         rng = self.task.seeds.numpy(self.arm, "candidates")
         genotypes = [self._uniform(rng) for _ in range(self.options.num_candidates)]
-        accuracies = self.accuracies(genotypes)
-        order = sorted(range(len(genotypes)), key=lambda i: -accuracies[i])
-        return [(genotypes[i], accuracies[i]) for i in order]
+        scores = self.scores(genotypes)
+        order = sorted(range(len(genotypes)), key=lambda i: -scores[i])
+        return [(genotypes[i], scores[i]) for i in order]
 
     def genotype(self) -> Genotype:
         return self._uniform(self.task.seeds.numpy(self.arm, "any"))

@@ -18,14 +18,20 @@ from nascore.training import sgd
 class WeightUpdates:
     """SGD of the shared weights; what a path does not have keeps its weights and momentum."""
 
-    def __init__(self, supernet: SuperkernelSupernet, options: SharedWeightsOptions) -> None:
+    def __init__(
+        self,
+        supernet: SuperkernelSupernet,
+        options: SharedWeightsOptions,
+        class_weights_K: Tensor | None = None,
+    ) -> None:
+        self._class_weights_K = class_weights_K
         self.supernet, self._options = supernet, options
         self._sgd = sgd(supernet.parameters(), options)
 
     def step(self, path: nn.Module, x_BCHW: Tensor, y_B: Tensor, *, lr: float) -> Tensor:
         """Returns the loss of this process's part of the batch, over the whole batch."""
         path.train()
-        loss = _loss(path, x_BCHW, y_B)
+        loss = _loss(path, x_BCHW, y_B, self._class_weights_K)
         self._sgd.zero_grad(set_to_none=True)
         loss.backward()
         learned = [p for p in path.parameters() if p.grad is not None]
@@ -55,7 +61,13 @@ class LogitUpdates:
     rate would leave short searches where they began.
     """
 
-    def __init__(self, distribution: Distribution, options: LogitsOptions) -> None:
+    def __init__(
+        self,
+        distribution: Distribution,
+        options: LogitsOptions,
+        class_weights_K: Tensor | None = None,
+    ) -> None:
+        self._class_weights_K = class_weights_K
         self.distribution, self._options = distribution, options
         self._adam = torch.optim.Adam(
             distribution.parameters(), betas=options.betas, weight_decay=options.weight_decay
@@ -82,7 +94,7 @@ class LogitUpdates:
         path = supernet.path(sample.tokens_EA, gates_E)
         path.train()
         (of_gates_E,) = torch.autograd.grad(
-            _loss(path, x_BCHW, y_B),
+            _loss(path, x_BCHW, y_B, self._class_weights_K),
             [gates_E],
             materialize_grads=True,  # there is none where all edges are `none`
         )
@@ -111,7 +123,10 @@ class LogitUpdates:
         load_optimizer("adam", self._adam, tensors)
 
 
-def _loss(path: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> Tensor:
+def _loss(path: nn.Module, x_BCHW: Tensor, y_B: Tensor, class_weights_K: Tensor | None) -> Tensor:
     """Of this process's images; divided by the whole batch, so the sum over processes is a mean."""
     logits_BK = path(distributed.part(x_BCHW))
-    return F.cross_entropy(logits_BK, distributed.part(y_B), reduction="sum") / len(y_B)
+    loss = F.cross_entropy(
+        logits_BK, distributed.part(y_B), weight=class_weights_K, reduction="sum"
+    )
+    return loss / len(y_B)

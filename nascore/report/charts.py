@@ -33,11 +33,11 @@ class StepCost:
 
 
 def best_so_far(children: Sequence[Child]) -> list[float | None]:
-    """Highest validation accuracy up to each child; None until the first one has finished."""
+    """Highest validation score up to each child; None until the first one has finished."""
     best: float | None = None
     curve = []
     for child in children:
-        accuracy = child.valid_accuracy
+        accuracy = child.score
         if accuracy is not None and (best is None or accuracy > best):
             best = accuracy
         curve.append(best)
@@ -47,7 +47,13 @@ def best_so_far(children: Sequence[Child]) -> list[float | None]:
 # --- search curve ---------------------------------------------------------------------------
 
 
-def search_curve(arm: Arm, control: Arm | None, describe: Callable[[Child], str]) -> str:
+def search_curve(
+    arm: Arm,
+    control: Arm | None,
+    describe: Callable[[Child], str],
+    *,
+    figure: str = "accuracy",
+) -> str:
     """Every child as a dot, the best so far of each arm as a line, over the number of children."""
     arms = [("method", arm)] + ([("control", control)] if control is not None else [])
     plot = Plot(left=70, top=14, right=WIDTH - 16, bottom=318, x=_x_range(arms), y=_y_range(arms))
@@ -58,14 +64,14 @@ def search_curve(arm: Arm, control: Arm | None, describe: Callable[[Child], str]
     for name, one in reversed(arms):
         body.append(_best_line(plot, name, one))
     label = "; ".join(f"{one.method}: {_arm_in_words(one)}" for _, one in arms)
-    return chart("search-curve", 372, f"Validation accuracy over children trained. {label}.", body)
+    return chart("search-curve", 372, f"Validation {figure} over children trained. {label}.", body)
 
 
 def _arm_in_words(arm: Arm) -> str:
     best = arm.best
     failed = sum(child.scores is None for child in arm.children)
     text = f"{len(arm.children)} children, {failed} failed"
-    return text if best is None else f"{text}, best {words.percent(best.valid_accuracy)}"
+    return text if best is None else f"{text}, best {words.percent(best.score)}"
 
 
 def _x_range(arms: Sequence[tuple[str, Arm]]) -> tuple[float, float]:
@@ -77,10 +83,7 @@ def _x_range(arms: Sequence[tuple[str, Arm]]) -> tuple[float, float]:
 def _y_range(arms: Sequence[tuple[str, Arm]]) -> tuple[float, float]:
     """From the worst child, or the 10th percentile where a few bad ones would flatten the rest."""
     values = sorted(
-        child.valid_accuracy
-        for _, arm in arms
-        for child in arm.children
-        if child.valid_accuracy is not None
+        child.score for _, arm in arms for child in arm.children if child.score is not None
     )
     if not values:
         return 0.0, 1.0
@@ -129,7 +132,7 @@ def _dot(
     child: Child,
     describe: Callable[[Child], str],
 ) -> str:
-    x, accuracy = plot.at_x(position), child.valid_accuracy
+    x, accuracy = plot.at_x(position), child.score
     if accuracy is None:
         title = element("title", f"{method}, child {position}: failed, {child.failure}")
         path = f"M{x - 4:.1f} {plot.bottom - 4:g}l8 8m-8 0l8 -8"

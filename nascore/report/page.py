@@ -14,8 +14,9 @@ import yaml
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from nascore.config import OBJECTIVES
 from nascore.genotype import Genotype
-from nascore.report import charts, words
+from nascore.report import charts, classes, words
 from nascore.report.environment import make_environment
 from nascore.report.sections import sections_of
 from nascore.results import Arm, Child, SearchResult
@@ -44,6 +45,7 @@ class Report:
         command: what to type to get this run again; several lines are possible.
         details: `nascore.final.FinalModel.details`, what the method has to say beside.
         images: pixels (C, H, W) of validation images that the details name, by their places.
+        test_images: of the test images that `nascore.report.classes.places` names.
     """
 
     result: Mapping[str, Any]
@@ -58,6 +60,7 @@ class Report:
     command: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     images: Mapping[int, NDArray[Any]] = field(default_factory=dict)
+    test_images: Mapping[int, NDArray[Any]] = field(default_factory=dict)
 
 
 def render(report: Report) -> str:
@@ -83,7 +86,15 @@ def render(report: Report) -> str:
         architecture=_architecture(report),
         sections=sections_of(report.details, report.latency, report.images),
         figures=_figures(report),
-        curve=Markup(charts.search_curve(*_arms(report), lambda child: _line_of(report, child))),
+        classes=classes.section(report.result, report.test_images),
+        figure=_objective(report),
+        curve=Markup(
+            charts.search_curve(
+                *_arms(report),
+                lambda child: _line_of(report, child),
+                figure=_objective(report),
+            )
+        ),
         milestones=_milestones(report.search),
         best_children=_best_children(report),
         verdict=_verdict(report),
@@ -128,6 +139,7 @@ def _figures(report: Report) -> list[dict[str, str]]:
             words.percent(result.get("valid_accuracy")),
             f"in the search: {words.percent(report.search.valid_accuracy)}",
         ),
+        *_objective_figure(report),
         _figure(
             "Parameters",
             words.short_count(num_params),
@@ -144,6 +156,21 @@ def _figures(report: Report) -> list[dict[str, str]]:
             f"{latency_note}{latency.get('batch_size', 'unknown size')}",
         ),
     ]
+
+
+def _objective(report: Report) -> str:
+    return OBJECTIVES[report.search.objective]
+
+
+def _objective_figure(report: Report) -> list[dict[str, str]]:
+    """The tile of the objective, where that is not the accuracy."""
+    if report.search.objective == "accuracy":
+        return []
+    valid = words.percent(report.result.get("valid_score"))
+    in_search = words.percent(report.search.score)
+    note = f"the objective; validation {valid}, in the search {in_search}"
+    label = f"Test {_objective(report)}"
+    return [_figure(label, words.percent(report.result.get("test_score")), note)]
 
 
 def _figure(label: str, value: str, note: str) -> dict[str, str]:
@@ -208,7 +235,7 @@ def _milestones(search: SearchResult) -> list[dict[str, Any]]:
 
 def _best_children(report: Report) -> list[dict[str, Any]]:
     finished = [child for child in report.search.arm.children if child.scores is not None]
-    finished.sort(key=lambda child: (-(child.valid_accuracy or 0.0), child.number))
+    finished.sort(key=lambda child: (-(child.score or 0.0), child.number))
     return [
         {
             "number": child.number + 1,

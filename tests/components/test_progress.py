@@ -32,7 +32,7 @@ def test_a_pod_prints_a_line_an_event(
     lines = [line.split("  ", 1)[1] for line in capsys.readouterr().out.splitlines()]
     assert lines == [
         "search ...",
-        "search  child 1 of 100: 0.500, best 0.500, about 1 min 00 s left",
+        "search  child 1 of 100: valid accuracy 0.500, best 0.500, about 1 min 00 s left",
         "search done in 1 min 15 s: valid_accuracy 0.5123",
     ]
 

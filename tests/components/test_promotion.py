@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from components import registry
 from components.champions import CHALLENGER, CHAMPION, RegistryAway, champion_of, roll_back
-from components.exams import ImageExam, correct
+from components.exams import ImageExam, logits
 from components.promotion import Candidate, Decision, promote
 from components.settings import PromoteConfig
 from nascore.errors import InputError
@@ -62,9 +62,9 @@ class House:
         latency_ms: float = 1.0,
         **config: Any,
     ) -> Decision:
-        right = correct(network, [IMAGES], LABELS)
+        answers = logits(network, [IMAGES])
         return promote(
-            Candidate(new, right, num_params, latency_ms),
+            Candidate(new, answers, num_params, latency_ms),
             uri=self.store,
             exam=ImageExam(lambda: IMAGES.split(7), LABELS),
             config=PromoteConfig(model_name="net", **config),
@@ -124,7 +124,7 @@ def test_a_gain_that_may_be_chance_is_not_enough(house: House) -> None:
     images[24] = 1  # its class is 1
     network = AlmostConstant(0)
     new = house.register(network)
-    candidate = Candidate(new, correct(network, [images], LABELS), 4, 1.0)
+    candidate = Candidate(new, logits(network, [images]), 4, 1.0)
     told = {
         confidence: promote(
             candidate,

@@ -15,7 +15,7 @@ from components import registry
 from components.champions import CHALLENGER, CHAMPION
 from components.config import Config
 from components.deliverables import GENOTYPE, MANIFEST, PROGRAMS, WEIGHTS, deliver
-from components.exams import ImageExam, correct
+from components.exams import ImageExam, logits
 from components.forms import arrays_of
 from components.programs import CONTROLLER, MAX_EXPERTS, write_programs
 from components.promotion import Candidate, Decision, promote
@@ -107,7 +107,7 @@ def test_models_of_either_kind_are_compared(
         decisions.append(
             promote(
                 Candidate(
-                    register(network, store, tmp_path), correct(network, [images], labels), 4, 1.0
+                    register(network, store, tmp_path), logits(network, [images]), 4, 1.0
                 ),
                 uri=store,
                 exam=ImageExam(lambda: images.split(7), labels),

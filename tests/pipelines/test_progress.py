@@ -54,12 +54,12 @@ PLAIN = """\
 [2/6] pretrain_controller ...
 [2/6] pretrain_controller was done before
 [3/6] search ...
-[3/6] search  child 1 of 16: 0.500, best 0.500, about 1 min 15 s left
+[3/6] search  child 1 of 16: valid accuracy 0.500, best 0.500, about 1 min 15 s left
 [3/6] search  child 4 of 16: failed, best 0.500, about 1 min 15 s left
-[3/6] search  child 5 of 16: 0.900, best 0.900, about 1 min 15 s left
-[3/6] search  child 6: 0.600, best 0.900
-[3/6] search  child 16 of 16: 0.700, best 0.900, about 0 s left
-[3/6] search  random control 1 of 16: 0.800, best 0.800, about 1 min 15 s left
+[3/6] search  child 5 of 16: valid accuracy 0.900, best 0.900, about 1 min 15 s left
+[3/6] search  child 6: valid accuracy 0.600, best 0.900
+[3/6] search  child 16 of 16: valid accuracy 0.700, best 0.900, about 0 s left
+[3/6] search  random control 1 of 16: valid accuracy 0.800, best 0.800, about 1 min 15 s left
 [3/6] search done in 1 min 40 s
 [4/6] train_final ...
 [4/6] train_final  epoch 1 of 40, valid accuracy 0.250
@@ -212,7 +212,7 @@ def in_a_terminal(path: Path, feed: list[dict[str, Any]], *, columns: int, **env
 def test_a_terminal_has_one_live_line_and_the_steps_that_are_done(tmp_path: Path) -> None:
     feed = [*RUN[:2], event("started"), child(7, 0.912, 0.953)]
     shown = in_a_terminal(tmp_path / "p", feed, columns=100)
-    live = "[3/6] search  child 8 of 16: 0.912, best 0.953, about 1 min 15 s left  ("
+    live = "[3/6] search  child 8 of 16: valid accuracy 0.912, best 0.953, about 1 min 15 s left  ("
     assert shown.count(live) > 3, "the line is alive"
     assert "⠋" in shown
     assert "[1/6] prepare_data done in 1 s" in shown

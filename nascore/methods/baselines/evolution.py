@@ -42,5 +42,5 @@ class RegularizedEvolution:
         return spaces.mutate(self._space, parent, rng)
 
     def update(self, child: Child) -> None:
-        if child.valid_accuracy is not None:
-            self._population.append((child.valid_accuracy, child.genotype))
+        if child.score is not None:
+            self._population.append((child.score, child.genotype))

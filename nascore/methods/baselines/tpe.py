@@ -60,8 +60,8 @@ class Tpe:
         return spaces.make_genotype(self._space, [trial.params[n] for n in self._distributions])
 
     def update(self, child: Child) -> None:
-        state = TrialState.FAIL if child.valid_accuracy is None else TrialState.COMPLETE
-        self._add(child.genotype, state, child.valid_accuracy)
+        state = TrialState.FAIL if child.score is None else TrialState.COMPLETE
+        self._add(child.genotype, state, child.score)
 
     def _add(self, genotype: Genotype, state: TrialState, value: float | None = None) -> int:
         params = dict(zip(self._distributions, genotype.tokens, strict=True))

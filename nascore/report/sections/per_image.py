@@ -1,18 +1,15 @@
 """An architecture for each image: which are in use, where they differ, and what they save."""
 
-import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
-from PIL import Image
 
 from nascore.report import words
 from nascore.report.environment import make_environment
+from nascore.report.pictures import data_uri
 from nascore.report.svg import WIDTH, Plot, chart, element, ticks
 from nascore.spaces.mobile import OPS
 
@@ -116,13 +113,4 @@ def _front(details: Mapping[str, Any], unit: str) -> str:
 
 
 def _pictures(wanted: list[int], images: Mapping[int, NDArray[Any]]) -> list[tuple[int, str]]:
-    return [(one, _data_uri(images[one])) for one in wanted[:MAX_IMAGES] if one in images]
-
-
-def _data_uri(pixels_CHW: NDArray[Any]) -> str:
-    """A PNG; the first one or three channels of it."""
-    channels = 3 if len(pixels_CHW) >= 3 else 1
-    pixels_HWC = np.ascontiguousarray(pixels_CHW[:channels].transpose(1, 2, 0).astype(np.uint8))
-    file = io.BytesIO()
-    Image.fromarray(pixels_HWC if channels == 3 else pixels_HWC[:, :, 0]).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return [(one, data_uri(images[one])) for one in wanted[:MAX_IMAGES] if one in images]

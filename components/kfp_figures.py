@@ -1,0 +1,21 @@
+"""Figures of classes in the form that Kubeflow's UI draws. Imports little, as `declared` does."""
+
+import json
+from pathlib import Path
+
+from kfp.dsl import ClassificationMetrics
+
+MAX_CLASSES = 50
+"""Of a confusion matrix: the UI draws all in 700 pixels, and keeps it in a row of its database."""
+
+
+def log_classes(into: ClassificationMetrics, model: Path) -> None:
+    """Log confusion matrix and ROC curve of a model folder; nothing for few-shot networks."""
+    figures = json.loads((model / "model.json").read_text())["figures"]
+    if figures is None:
+        return
+    names = list(figures["per_class"])
+    if len(names) <= MAX_CLASSES:
+        into.log_confusion_matrix(names, figures["confusion"])
+    if figures["roc"] is not None:
+        into.log_roc_curve(*(figures["roc"][name] for name in ("fpr", "tpr", "thresholds")))

@@ -1,0 +1,56 @@
+"""Where the figures of classes go: MLflow has metrics, a table and a drawing, KFP its own form."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from components.steps.running import Step
+from nascore.final import FinalModel
+from nascore.report import classes
+
+MAX_METRICS = 100
+"""Classes with a metric of their own in MLflow; the table has all."""
+_MEANS = ("balanced_accuracy", "macro_f1", "macro_auroc", "calibration_error")
+_MAX_NAME = 200
+
+
+def mean_metrics(final: FinalModel) -> dict[str, float]:
+    """Return the figures of the test split that are one number; none of few-shot networks."""
+    found = final.figures or {}
+    return {f"test_{name}": found[name] for name in _MEANS if found.get(name) is not None}
+
+
+def track_classes(step: Step, result: Mapping[str, Any]) -> None:
+    """Log metrics, `per_class.json`, `confused.json` and `confusion_matrix.svg` to the pipeline.
+
+    Args:
+        result: the content of `result.json`.
+    """
+    per_class = result["per_class"]
+    if per_class is None:
+        return
+    step.parent.metrics(recall_metrics(per_class))
+    rows = [{"class": name, **row} for name, row in per_class.items()]
+    step.parent.table(rows, "per_class.json")
+    if result["confused"]:
+        columns = ("true", "predicted", "count")
+        pairs = [{name: pair[name] for name in columns} for pair in result["confused"]]
+        step.parent.table(pairs, "confused.json")
+    svg = classes.matrix(result)
+    if svg is not None:
+        path = step.state / "confusion_matrix.svg"
+        path.write_text(classes.standalone(svg), encoding="utf-8")
+        step.parent.artifact(path, "figures")
+
+
+def recall_metrics(per_class: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the recall of each class under a name that MLflow takes, if there are not too many."""
+    if len(per_class) > MAX_METRICS:
+        return {}
+    metrics: dict[str, float] = {}
+    for label, (name, row) in enumerate(per_class.items()):
+        if row["recall"] is None:
+            continue
+        key = "test_recall." + re.sub(r"[^\w .-]", "_", name)[:_MAX_NAME]
+        metrics[f"{key}.{label}" if key in metrics else key] = row["recall"]
+    return metrics
