@@ -84,6 +84,7 @@ def _check_known(layout: Layout, config: DataConfig, findings: Findings) -> None
         unknown = sorted(part.folders.keys() - train.folders.keys())
         if unknown and split != "train":
             message = f"{part.path} has classes that {train.path} does not have: {few(unknown)}"
+            message += "; add training images of them, or remove or rename the folders"
             findings.problems.append(finding(config, "unknown-class", message, unknown))
         missing = sorted(train.folders.keys() - part.folders.keys())
         if missing and part.folders:

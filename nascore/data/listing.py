@@ -86,15 +86,23 @@ def check_class_names(names: Sequence[str], config: DataConfig) -> list[Problem]
     """Classes whose names look alike are one class to most people and most file systems."""
     alike: dict[str, list[str]] = {}
     for name in sorted(set(names)):
-        alike.setdefault(unicodedata.normalize("NFC", name).casefold().strip(), []).append(name)
+        alike.setdefault(_plain(name), []).append(name)
     pairs = [" and ".join(map(repr, same)) for same in alike.values() if len(same) > 1]
     if not pairs:
         return []
     message = (
-        "has {count} classes that differ in case, accents' encoding or blanks only: {examples}; "
+        "has {count} classes that differ in case, accents' encoding or blanks only (underscores "
+        "and invisible characters among them): {examples}; "
         "give both one name"
     )
     return [finding(config, "class-names", message, pairs)]
+
+
+def _plain(name: str) -> str:
+    """What most people see of a name."""
+    text = unicodedata.normalize("NFC", name).casefold()
+    visible = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
+    return " ".join(visible.replace("_", " ").split())
 
 
 # --- what is left out -----------------------------------------------------------------------

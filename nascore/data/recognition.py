@@ -19,6 +19,7 @@ from nascore.data.tree import Folder
 
 LAYOUT = "layout"
 _PIECES = frozenset({"part", "images", "image", "img", "batch", "shard", "chunk", "data", "fold"})
+_DRAWN = frozenset({"mask", "masks", "label", "labels", "annotation", "annotations", "gt"})
 _FORM = (
     "put the images of each class into a folder of its name (CLASS/IMAGE.png, or train/CLASS/ and "
     "test/CLASS/), or name their labels in a table (data.labels)"
@@ -69,9 +70,10 @@ def recognise(root: Folder, shown: str, config: DataConfig) -> Layout | Finding:
             return _classes(base, outer, around, config)
         if "train" in flat or "train" not in inner:
             names = few(inner[split].path for split in sorted(flat))
-            return _refusal(
-                config, base, f"has images and no class folders in {names}: {{examples}}"
-            )
+            message = f"has images and no class folders in {names}: {{examples}}"
+            if not any(folder.bearing for folder in base.bearing):
+                message += " (a folder of this name is a split; rename it if it is a class)"
+            return _refusal(config, base, message)
     elif "train" not in splits:
         only = outer[0].path
         return _refusal(
@@ -138,12 +140,39 @@ def _classes(
     if alike and _PIECES & set(words(names[0])):
         message = f"has folders that look like pieces of one set, not classes: {few(names)}"
         return _refusal(config, base, f"{message}; they hold {{examples}}")
-    below = [inner for folder in base.bearing for inner in folder.bearing]
-    upside_down = [folder.path for folder in below if split_of(folder.name)]
-    if upside_down and not any(folder.images for folder in base.bearing):
-        return _refusal(config, base, f"has splits inside classes: {few(upside_down)}")
+    reason = _not_classes(base)
+    if reason:
+        return _refusal(config, base, reason)
     warnings = _warnings(base, called_split, config)
     return Layout({"train": base}, has_splits=False, loose=around, warnings=warnings)
+
+
+def _not_classes(base: Folder) -> str:
+    """Why the folders of a tree cannot be its classes; empty where they can."""
+    below = [inner for folder in base.bearing for inner in folder.bearing]
+    inner_splits = [folder for folder in below if split_of(folder.name)]
+    has_train = any(split_of(folder.name) == "train" for folder in inner_splits)
+    if has_train or (inner_splits and not any(folder.images for folder in base.bearing)):
+        paths = few(folder.path for folder in inner_splits)
+        return f"has splits inside classes: {paths}; name the folder that holds them alone"
+    holders = [folder for folder in base.bearing if _has_folders_of_its_own(folder)]
+    wrappers = [f.path for f in holders if is_neutral(f.name) and not f.images]
+    if wrappers and len(base.bearing) > 1:
+        others = few(folder.path for folder in base.bearing if folder.path not in wrappers)
+        return f"has folders beside {few(wrappers)}, which holds folders of its own: {others}"
+    if len(base.bearing) == 1 and is_neutral(base.bearing[0].name):
+        return f"{NO_CLASSES} in {base.bearing[0].path}, only images"
+    return _masks(base.bearing)
+
+
+def _masks(folders: Sequence[Folder]) -> str:
+    """Why these folders are pictures and what is drawn over them, and no classes."""
+    names = {folder.name for folder in folders}
+    drawn = sorted(name for name in names if set(words(name)) & _DRAWN)
+    pictures = sorted(name for name in names - set(drawn) if is_neutral(name))
+    if drawn and pictures and len(names) == len(drawn) + len(pictures):
+        return f"has {few([*pictures, *drawn])}, which look like images and their masks"
+    return ""
 
 
 def _warnings(base: Folder, called_split: Sequence[Folder], config: DataConfig) -> list[Finding]:
@@ -151,12 +180,15 @@ def _warnings(base: Folder, called_split: Sequence[Folder], config: DataConfig) 
     if called_split:
         message = "class {examples} has the name of a split; it is read as a class like the others"
         found.append(finding(config, "split-name-class", message, [f.name for f in called_split]))
-    nested = [f.path for f in base.bearing if _has_folders_of_its_own(f)]
-    if nested and not any(f.images for f in base.bearing):
+    nested = [f.path for f in base.bearing if _has_folders_of_its_own(f) and not f.images]
+    if nested:
         message = (
-            "all images lie two folders deep; the outer folders were read as the classes, "
-            "{count} of them: {examples}"
+            "images lie two folders deep; the outer folders were read as the classes, {count} of "
+            "them: {examples}"
         )
+        inner = {tuple(inner.name for inner in f.bearing) for f in base.bearing}
+        if len(inner) == 1 and len(nested) > 1:
+            message += f"; if {few(*inner)} are the classes, move them out of these folders"
         found.append(finding(config, "nested-folders", message, nested))
     return found
 
@@ -193,6 +225,9 @@ def _parts(
         )
     warnings: list[Finding] = []
     for part in parts.values():
+        reason = _not_classes(part)
+        if reason:
+            return _refusal(config, base, reason)
         named = [folder for folder in part.bearing if split_of(folder.name)]
         if named and (len(named) > 1 or len(part.bearing) < 3):
             paths = few(folder.path for folder in named)

@@ -140,7 +140,7 @@ def test_folders_beside_train_and_test_are_not_dropped_silently(parts: Path) -> 
 def test_classes_of_test_must_be_known(parts: Path) -> None:
     save(parts / "test" / "wasp" / "0.png")
     found = problems(parts)
-    assert found[0] == "test/ has classes that train/ does not have: wasp"
+    assert found[0].startswith("test/ has classes that train/ does not have: wasp; add training")
 
 
 def test_all_problems_of_a_folder_are_told_together(tree: Path) -> None:

@@ -181,7 +181,10 @@ def test_classes_that_a_split_lacks(tmp_path: Path) -> None:
     write(tmp_path, ["valid/cow/0.png", "valid/ant/0.png"], first=200)
     with pytest.raises(InputError) as caught:
         read_all(tmp_path)
-    assert caught.value.problems[0].message == ("valid/ has classes that train/ does not have: cow")
+    assert caught.value.problems[0].message == (
+        "valid/ has classes that train/ does not have: cow; add training images of them, or remove "
+        "or rename the folders"
+    )
 
 
 # --- wrappers and tools -----------------------------------------------------------------------
@@ -230,12 +233,43 @@ def test_two_folders_deep_is_told(tmp_path: Path) -> None:
     write(tmp_path, [f"{a}/{b}/{n}.png" for a in ("day", "night") for b in "xy" for n in "1234"])
     raw, findings = read_all(tmp_path)
     assert raw.classes == ("day", "night")
-    assert warned(findings)["nested-folders"].examples == ("day/", "night/")
+    told = warned(findings)["nested-folders"]
+    assert told.examples == ("day/", "night/")
+    assert "if x, y are the classes, move them out of these folders" in told.message
+    write(tmp_path / "mixed", names(classes=("cow",)))
+    write(tmp_path / "mixed", [f"birds/{b}/{n}.png" for b in ("owl", "tit") for n in "1234"])
+    raw, findings = read_all(tmp_path / "mixed")
+    assert raw.classes == ("birds", "cow")
+    assert warned(findings)["nested-folders"].examples == ("birds/",)
 
 
 def test_a_folder_for_the_images_of_each_class_says_nothing(tmp_path: Path) -> None:
     write(tmp_path, [f"{c}/images/{n}.png" for c in ("n01", "n02") for n in range(4)])
     assert read_all(tmp_path)[1].warnings == []
+
+
+@pytest.mark.parametrize(
+    ("paths", "told"),
+    [
+        (["data/train/ant/", "data/train/bee/", "figures/"], "has splits inside classes: data/tr"),
+        (["data/ant/", "data/bee/", "extra/"], "has folders beside data/, which holds folders"),
+        (["images/", "masks/"], "has images, masks, which look like images and their masks"),
+        (["train/image/", "train/label/"], "has image, label, which look like images and their"),
+        (["images/"], "has no class folders with images in images/, only images"),
+        (["valid/", "invalid/"], "has images and no class folders in valid/"),
+    ],
+)
+def test_folders_that_are_no_classes(tmp_path: Path, paths: list[str], told: str) -> None:
+    write(tmp_path, [f"{path}{number}.png" for path in paths for number in range(6)])
+    found = refusal(tmp_path)
+    assert (found.kind, len(found.examples)) == ("layout", 3)
+    assert found.message.startswith(told)
+    assert "put the images of each class into a folder of its name" in found.message
+
+
+def test_a_class_that_is_called_like_a_split_may_be_renamed(tmp_path: Path) -> None:
+    write(tmp_path, names(classes=("valid", "invalid")))
+    assert "a folder of this name is a split; rename it if it is a" in refusal(tmp_path).message
 
 
 @pytest.mark.parametrize("pieces", [("part_1", "part_2"), ("images_001", "images_002")])
@@ -339,7 +373,16 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("pair", [("Ant", "ant"), ("caf\u00e9", "cafe\u0301")])
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("Ant", "ant"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("hot dog", "hot_dog"),
+        ("hot dog", "hot  dog"),
+        ("ant", "ant\u200b"),
+    ],
+)
 def test_classes_that_look_alike(tmp_path: Path, pair: tuple[str, str]) -> None:
     write(tmp_path, names(classes=(*pair, "bee")))
     told = refusal(tmp_path)
