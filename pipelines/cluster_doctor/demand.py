@@ -75,7 +75,7 @@ class Demand:
 
     def at_once(self) -> list[Step]:
         """Return the steps that run at the same time: the search, and its workers."""
-        return [step for step in self.steps if step.name == "search" or step.copies > 1]
+        return [step for step in self.steps if step.name in ("search", "search_worker")]
 
 
 def demand_of(config: Config, *, kind: Kind, image: str) -> Demand:
