@@ -16,18 +16,15 @@ if TYPE_CHECKING:
 _TIMES = 3
 _SHOWN_RUNS = 5
 _CLOCK = "%Y-%m-%d %H:%M:%S UTC"
-_ZONE = (
-    "Runs start up to 30 s later. Where Kubeflow's administrator has set another time zone "
-    "(CRON_SCHEDULE_TIMEZONE of ml-pipeline-scheduledworkflow), these are its times."
-)
+_ZONE = "in the server's CRON_SCHEDULE_TIMEZONE, UTC by default"
 
 
 def say_times(expression: str, *, as_json: bool) -> None:
     """Says when, in words, and the next times."""
     times = cron.next_times(expression, datetime.now(UTC), _TIMES)
-    lines = [f"{cron.words(expression)} (UTC). The next times:"]
+    lines = [f"{cron.words(expression)}, {_ZONE}. The next times:"]
     lines += [f"  {time.strftime(_CLOCK)}" for time in times]
-    lines += [_ZONE]
+    lines += ["Runs start up to 30 s later. In another time zone these are its times, not UTC."]
     click.echo("\n".join(lines), err=as_json)
 
 

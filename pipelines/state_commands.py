@@ -77,7 +77,7 @@ def _configured(config: Path | None, preset: str | None, settings: tuple[str, ..
 
     state = resolve(config, preset, settings).cluster.state
     if state is None:
-        message = "is not set; give a configuration that has it, or the place with --state"
+        message = "is not set; give the place with --state, or a configuration"
         raise InputError.of(KEY, None, message)
     return _root(state, KEY)
 

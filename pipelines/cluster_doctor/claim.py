@@ -30,7 +30,10 @@ def _check(target: Target, name: str) -> ClusterFinding:
         claim = target.kube.get(target.own("persistentvolumeclaims", name))
     except Missing:
         seen = f"there is no PersistentVolumeClaim {name} in namespace {target.namespace}"
-        advice = "make it (manifests/state-volume), or correct cluster.state"
+        advice = (
+            "make it: put your namespace into manifests/state-volume, then kubectl apply -k "
+            "manifests/state-volume; or correct cluster.state"
+        )
         return ClusterFinding(NAME, "problem", seen, advice, command)
     spec, status = claim.get("spec") or {}, claim.get("status") or {}  # a new one has no status
     modes = tuple(spec.get("accessModes") or ())

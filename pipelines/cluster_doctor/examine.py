@@ -49,6 +49,7 @@ WITHOUT_WHICH_NOTHING_STARTS: tuple[tuple[str, Check], ...] = (
     ("limit-range", limit_ranges.check_limit_ranges),
     ("nodes", placing.check_nodes),
     ("driver-nodes", placing.check_driver_nodes),
+    ("architecture", placing.check_architecture),
     ("pod-security", network.check_pod_security),
 )
 """Checks whose problems mean that a run can never work; each with the name of its findings."""
@@ -57,7 +58,6 @@ _ALL: tuple[tuple[str, Check], ...] = (
     *WITHOUT_WHICH_NOTHING_STARTS,
     ("workflow-defaults", kubeflow.check_workflow_defaults),
     ("artifact-store", references.check_artifact_store),
-    ("architecture", placing.check_architecture),
     ("istio", network.check_istio),
 )
 

@@ -90,14 +90,24 @@ def check_rights(target: Target) -> Iterator[ClusterFinding]:
             return
     for right, command in denied:
         seen = f"{account} may not {' '.join(right.words)}: {right.why}"
-        advice = (
-            f"grant it in a Role and bind it to {account}, as manifests/base/accounts.yaml does "
-            "for nas-steps"
-        )
+        advice = f"use --service-account nas-steps, or grant it: {_grant(target, account, right)}"
         yield ClusterFinding("rights", "problem", seen, advice, command)
     if not denied:
         seen = f"{account} may do what Kubeflow's containers do"
         yield ClusterFinding("rights", "ok", seen, command=commands[0])
+
+
+def _grant(target: Target, account: str, right: Right) -> str:
+    """Return the commands that give an account a right, by a role of its own."""
+    role = f"{account}-{right.verb}-{right.plural}"
+    of_one = [f"--resource-name={right.name}"] if right.name else []
+    resource = right.words[1].partition("/")[0]
+    make = target.kubectl(
+        *("create", "role", role, f"--verb={right.verb}", f"--resource={resource}"), *of_one
+    )
+    bound = f"--serviceaccount={target.namespace}:{account}"
+    bind = target.kubectl("create", "rolebinding", role, f"--role={role}", bound)
+    return f"{make} && {bind}"
 
 
 def _may(target: Target, user: str, right: Right) -> bool:

@@ -12,7 +12,8 @@ def test_a_schedule_runs_once_at_a_time_and_caches_nothing(kfp: KfpServer) -> No
     result = nas(*SCHEDULE)
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0] == "At 03:00, only on Monday (UTC). The next times:"
+    zone = "in the server's CRON_SCHEDULE_TIMEZONE, UTC by default"
+    assert lines[0] == f"At 03:00, only on Monday, {zone}. The next times:"
     assert all(line.endswith("03:00:00 UTC") for line in lines[1:4])
     assert lines[4].startswith("Runs start up to 30 s later.")
     assert "CRON_SCHEDULE_TIMEZONE" in lines[4]

@@ -1,0 +1,88 @@
+"""Print the capacity tables of docs/operators.md: `python scripts/capacity.py`.
+
+Pods, processors, memory and GPUs are read from the pipeline that would be compiled. Bytes are
+measured figures for each child, times the number of children; `tests/pipelines/test_capacity.py`
+measures those of the database again on a real PostgreSQL.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from components.config import parse
+from pipelines.cluster_doctor.demand import Demand, demand_of
+from pipelines.cluster_doctor.quantities import CPU, MEMORY
+
+PAGE = Path(__file__).parent.parent / "docs" / "operators.md"
+WORKERS = (1, 4, 8, 16, 64)
+CHILDREN = (10, 100, 1000)
+ARMS = 2
+"""A search trains as many children by random search, to compare itself with."""
+GPU = "nvidia.com/gpu"
+
+# Measured on PostgreSQL 15 by the test, with architectures of 24 tokens.
+STUDY_EMPTY, STUDY_OF_CHILD = 8_300_000, 2_500
+# Measured on two runs of `nas run --set method=random`, with 20 and 80 trials: a study in SQLite
+# grew by 1.1 kB a trial, and each of three copies of the result by 0.9 kB.
+STATE_OF_CHILD = 3_700
+
+_G = 10**9
+
+
+def demand(workers: int) -> Demand:
+    """Return what a search with so many workers asks of the cluster, by the default settings."""
+    search = {"workers": workers, "storage": "env:NAS_STUDY_URL"}
+    cluster = {"secrets": {"NAS_STUDY_URL": "nas-study/url"}, "state": "s3://bucket/state"}
+    config = parse({"method": "nases", "search": search, "cluster": cluster})
+    return demand_of(config, kind="search", image="registry/nas-python:1")
+
+
+def pods(workers: int) -> tuple[str, ...]:
+    """Return a row: pods of the run, then what those that run at once ask for."""
+    found = demand(workers)
+    at_once = [(step.copies, step.container.requests) for step in found.at_once()]
+    cpu, memory, gpus = (
+        sum(copies * requests.get(name, 0) for copies, requests in at_once)
+        for name in (CPU, MEMORY, GPU)
+    )
+    return (
+        str(workers),
+        str(sum(step.copies for step in found.steps)),
+        str(sum(copies for copies, _ in at_once)),
+        f"{cpu:.0f}",
+        f"{float(memory) / _G:.0f} GB",
+        f"{gpus:.0f}",
+    )
+
+
+def sizes(children: int) -> tuple[str, ...]:
+    """Return a row: bytes of the study in the database, and of the state of the search."""
+    num_trials = ARMS * children
+    study = STUDY_EMPTY + num_trials * STUDY_OF_CHILD
+    return (
+        f"{children:,}",
+        f"{num_trials:,}",
+        f"{study / 1e6:.1f} MB",
+        f"{num_trials * STATE_OF_CHILD / 1e6:.2f} MB",
+    )
+
+
+def table(head: Sequence[str], rows: Iterator[tuple[str, ...]]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def pods_table() -> str:
+    """Return the table of what runs ask of the nodes."""
+    head = ("workers", "pods of steps", "pods at once", "CPU", "memory", "GPUs")
+    return table(head, map(pods, WORKERS))
+
+
+def sizes_table() -> str:
+    """Return the table of what runs leave behind."""
+    head = ("children", "trials", "study in PostgreSQL", "state of the search")
+    return table(head, map(sizes, CHILDREN))
+
+
+if __name__ == "__main__":
+    print(pods_table(), sizes_table(), sep="\n\n")
