@@ -65,6 +65,7 @@ def check_labels(
         message = f"{few(f'y_{part}' for part in read)} hold text and numbers; write one of them"
         problems.append(problem(config, message, _ARRAYS))
     whole = {part: y for part, y in read.items() if y is not None}
+    problems += _check_unlabelled(whole, config)
     if not problems and is_complete:
         problems += _check_known(whole, config)
     findings.problems += problems
@@ -104,6 +105,23 @@ def _plain(
 def _is_one_hot(y: NDArray[Any]) -> bool:
     values = y.astype(np.float64)
     return bool(np.isin(values, (0, 1)).all() and (values.sum(axis=1) == 1).all())
+
+
+def _check_unlabelled(labels: dict[str, NDArray[Any]], config: DataConfig) -> list[Problem]:
+    """Classes that are counted from 0 have no -1: it marks images without a label."""
+    numbers = {part: y for part, y in labels.items() if y.dtype.kind == "i"}
+    if not any((y == 0).any() for y in numbers.values()):
+        return []
+    return [
+        problem(
+            config,
+            f"y_{part} has {int((y == -1).sum())} labels -1, which mark images without a label; "
+            "leave these images out, or count the classes from 0",
+            _ARRAYS,
+        )
+        for part, y in numbers.items()
+        if (y == -1).any()
+    ]
 
 
 def _check_known(labels: dict[str, NDArray[Any]], config: DataConfig) -> list[Problem]:
@@ -155,6 +173,9 @@ def merge_labels(
     if len(texts) == len(values):
         return Labels(merged.numbers, texts, counts)
     if values.min() >= 0 and values.max() < len(texts):
+        lacking = [text for value, text in enumerate(texts) if value not in values]
+        message = "classes names {count} classes without images: {examples}; they were left out"
+        findings.warnings.append(finding(config, "missing-class", message, lacking))
         return Labels(merged.numbers, [texts[value] for value in values.tolist()], counts)
     message = (
         f"classes has {len(texts)} names, and there are {len(values)} labels ({few(values)}); the "

@@ -15,9 +15,24 @@ _FILE = (
 )
 _LABEL = (
     *("label", "labels", "class", "classname", "classlabel", "target", "category", "labelname"),
-    *("y", "groundtruth", "breed", "species", "diagnosis"),
+    *("classid", "labelid", "categoryid", "targetid"),
+)
+# Names that mean something else as well.
+_LABEL_ELSE = ("y", "groundtruth", "breed", "species", "diagnosis")
+# What a lone column of such a name holds is no class.
+_NO_LABEL = frozenset(
+    {
+        *("tags", "keywords", "attributes", "caption", "captions", "text", "description", "title"),
+        *("objects", "bbox", "bboxes", "boxes", "segmentation", "url", "size", "width", "height"),
+    }
 )
 _SPLIT = ("split", "set", "subset", "partition", "usage")
+# Columns of true and false, as fastai writes them: the split of those that are true.
+_SPLIT_IF = {
+    **{name: "valid" for name in ("isvalid", "isval", "isvalidation")},
+    **{name: "test" for name in ("istest", "istesting")},
+}
+_IS_TRUE = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _SAMPLE = 200
 _TRUTHS = {"0": False, "1": True, "0.0": False, "1.0": True}
 ROW = "row of a table"
@@ -37,6 +52,13 @@ class Columns:
     one_hot: tuple[str, ...] = ()
     split: str | None = None
     group: str | None = None
+
+    def split_of(self, cell: str) -> str | None:
+        """The split that a cell of its column means; None for what means none."""
+        meant = _SPLIT_IF.get(_plain(self.split or ""))
+        if meant is None or cell.lower() not in _IS_TRUE:
+            return split_of(cell)
+        return meant if _IS_TRUE[cell.lower()] else "train"
 
 
 def find_columns(
@@ -59,10 +81,20 @@ def find_columns(
     split = _given(table, config.split_column, "data.split_column") or _split_column(table)
     group = _given(table, config.group, "data.group")
     rest = [name for name in table.columns if name not in (file, split, group)]
-    label = _given(table, config.label_column, "data.label_column") or _named(rest, _LABEL)
+    label = _given(table, config.label_column, "data.label_column")
+    if label is None:
+        known = [name for word in _LABEL for name in rest if _plain(name) == word]
+        if any(not _mean_the_same(table, known[0], other) for other in known[1:]):
+            return (
+                f"{table.name} has several columns of labels, {', '.join(known)}, that do not mean "
+                "the same; set data.label_column to the right one"
+            )
+        label = known[0] if known else _named(rest, _LABEL_ELSE)
     if label is None and guess:
         rest = [name for name in rest if not _is_index(table.columns[name])]
-        if len(rest) == 1 and not is_one_hot(table, rest):
+        # A lone column of 0 and 1 with a name may say anything of an image.
+        has_classes = not is_one_hot(table, rest) or rest == [_numbered(2)]
+        if len(rest) == 1 and has_classes and _plain(rest[0]) not in _NO_LABEL:
             label = rest[0]
     if label is not None:
         return Columns(file, label, split=split, group=group)
@@ -83,7 +115,7 @@ def share_of_files(table: Table, is_file: Callable[[str], bool]) -> float:
 
 def is_known_by_name(columns: Columns) -> bool:
     """Whether the names of both columns say what they are."""
-    return _plain(columns.file) in _FILE and _plain(columns.label or "") in _LABEL
+    return _plain(columns.file) in _FILE and _plain(columns.label or "") in (*_LABEL, *_LABEL_ELSE)
 
 
 def with_header(table: Table, is_file: Callable[[str], bool]) -> Table:
@@ -91,10 +123,27 @@ def with_header(table: Table, is_file: Callable[[str], bool]) -> Table:
     if not any(is_file(name) for name in table.columns):
         return table
     columns = {
-        f"column {number}": [name, *cells]
+        _numbered(number): [name, *cells]
         for number, (name, cells) in enumerate(table.columns.items(), start=1)
     }
     return Table(table.name, columns)
+
+
+def _numbered(number: int) -> str:
+    """Name of a column of a table without a header."""
+    return f"column {number}"
+
+
+def names_no_files(table: Table, is_file: Callable[[str], bool]) -> str:
+    """Why a table that seems to name images and labels does not count; empty of any other."""
+    columns = find_columns(table, is_file, DataConfig(), guess=False)
+    if not isinstance(columns, Columns) or not is_known_by_name(columns) or not table.num_rows:
+        return ""
+    cells = table.columns[columns.file]
+    return (
+        f"{table.name} names {len(cells):,} files in its column {columns.file!r}, such as "
+        f"{cells[0]!r}, and few or none of them are there; correct its paths"
+    )
 
 
 def is_one_hot(table: Table, names: Iterable[str]) -> bool:
@@ -135,10 +184,20 @@ def _share(cells: Sequence[str], is_file: Callable[[str], bool]) -> float:
 
 
 def _split_column(table: Table) -> str | None:
+    """A column of that name, some of whose cells are splits; of the others, rows are reported."""
     for name, cells in table.columns.items():
-        if _plain(name) in _SPLIT and all(split_of(cell) is not None for cell in set(cells)):
+        values = set(cells)
+        if _plain(name) in _SPLIT and any(split_of(cell) is not None for cell in values):
+            return name
+        if _plain(name) in _SPLIT_IF and {value.lower() for value in values} <= _IS_TRUE.keys():
             return name
     return None
+
+
+def _mean_the_same(table: Table, one: str, other: str) -> bool:
+    """Whether each value of one column stands with a single value of the other."""
+    pairs = set(zip(table.columns[one], table.columns[other], strict=True))
+    return len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
 
 
 def _named(names: Sequence[str], known: Sequence[str]) -> str | None:

@@ -1,6 +1,8 @@
 """From what people write into a table to the image file that is meant."""
 
+import unicodedata
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 from nascore.data.endings import image_endings
 from nascore.data.files import Entry
@@ -21,17 +23,19 @@ class FileIndex:
 
     def __init__(self, entries: Sequence[Entry], base: str) -> None:
         self._entries, self._base = entries, base
-        self._by_name = {entry.name: entry for entry in entries}
+        self._by_name = {_composed(entry.name): entry for entry in entries}
         self._by_key: dict[str, list[Entry]] = {}
         for entry in entries:
-            last = entry.name.rpartition("/")[2].casefold()
+            last = _composed(entry.name).rpartition("/")[2].casefold()
             for key in {last, _stem(last)}:
                 self._by_key.setdefault(key, []).append(entry)
 
     def find(self, cell: str) -> Sequence[Entry]:
         """The image that a cell names: none when it is not there, more than one when the name is
         that of several."""
-        path = cell.strip().replace("\\", "/").removeprefix("file://")
+        path = _composed(cell.strip()).replace("\\", "/").removeprefix("file://")
+        if "://" in path:
+            path = unquote(path.partition("?")[0])
         while path.startswith("./"):
             path = path[2:]
         if not path or path.endswith("/"):
@@ -60,16 +64,21 @@ class FileIndex:
     def _fits(self, path: str, entry: Entry) -> bool:
         """Whether one of the paths is the end of the other, in any case and with any ending."""
         given = _parts(path)
-        names = {entry.name, entry.name.removeprefix(self._base)}
+        names = {_composed(entry.name), _composed(entry.name.removeprefix(self._base))}
         return any(_is_end(given, _parts(name)) for name in names)
 
     def _with_case(self, path: str, found: Sequence[Entry]) -> list[Entry]:
         last = path.rpartition("/")[2]
-        names = [(entry, entry.name.rpartition("/")[2]) for entry in found]
+        names = [(entry, _composed(entry.name).rpartition("/")[2]) for entry in found]
         return [entry for entry, name in names if last in (name, _stem(name))]
 
     def _below_base(self, found: Sequence[Entry]) -> list[Entry]:
         return [entry for entry in found if entry.name.startswith(self._base)]
+
+
+def _composed(name: str) -> str:
+    """Letters with accents as one sign: macOS writes file names as two."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _is_end(one: list[str], other: list[str]) -> bool:

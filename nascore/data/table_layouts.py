@@ -14,6 +14,7 @@ from nascore.data.columns import (
     Columns,
     find_columns,
     is_known_by_name,
+    names_no_files,
     share_of_files,
     with_header,
 )
@@ -75,6 +76,8 @@ def list_by_table(
         # Where nothing else gives the labels, a table that does not is what is wrong.
         target = findings.warnings if tables or has_classes else findings.problems
         target.extend(unused)
+        if has_classes and not has_splits:
+            findings.warnings += _lists_of_splits(tree, config)
         agree = has_classes and _agree(tables)
         if (
             agree
@@ -95,6 +98,9 @@ def list_by_table(
 
 def _named_table(tree: Tree, files: Files, config: DataConfig, name: str) -> LabelTable:
     """The table that `data.labels` names, in the source or on this machine."""
+    if not name.lower().endswith(READABLE):
+        message = f"is no table that can be read; write it as {', '.join(READABLE[:3])} or another"
+        raise InputError.of(KEY, name, f"{message} of {', '.join(READABLE[3:])}")
     inside = [
         entry
         for folder in tree.root.walk()
@@ -118,10 +124,6 @@ def _named_table(tree: Tree, files: Files, config: DataConfig, name: str) -> Lab
         else:
             message = "there is no such table in the source or on this machine; correct the path"
             raise InputError.of(KEY, name, message)
-        if not name.lower().endswith(READABLE):
-            raise InputError.of(
-                KEY, name, f"is no table that can be read; use {', '.join(READABLE)}"
-            )
         table = read_table(name, content)
     except (TableError, OSError) as error:
         raise InputError.of(KEY, name, str(error)) from error
@@ -175,10 +177,31 @@ def _usable_tables(
             stem = entry.name.rpartition("/")[2].rpartition(".")[0]
             if isinstance(columns, Columns):
                 yield LabelTable(table, columns, index, folder.path, split or split_of_table(stem))
+            elif columns is None and not has_classes:
+                why = names_no_files(table, index.has)
+                unused.extend([_not_used(entry, why, config)] if why else [])
             elif columns is not None:
                 if split_of_table(stem) == "test":
                     unlabelled |= index.all_of(table)
                 unused.append(_not_used(entry, columns, config))
+
+
+def _lists_of_splits(tree: Tree, config: DataConfig) -> list[Finding]:
+    """Text files such as `train.txt` and `train_test_split.txt`, next to folders of classes."""
+    names = {
+        entry.name
+        for folder, _ in _places(tree.root)
+        for entry in folder.tables
+        if entry.name.lower().endswith(".txt")
+        and {split_of(word) for word in words(entry.name.rpartition("/")[2])} - {None}
+    }
+    if not names:
+        return []
+    message = (
+        "{examples} may hold splits, and lists are not read: images are split by seed; write a "
+        "table with the columns file, label and split where the splits matter"
+    )
+    return [finding(config, "table-not-used", message, sorted(names))]
 
 
 def _not_used(entry: Entry, why: str, config: DataConfig) -> Finding:
@@ -228,6 +251,9 @@ def _chosen(tables: Sequence[LabelTable], config: DataConfig) -> list[LabelTable
     splits = [one.split for one in tables]
     if None not in splits and len(set(splits)) == len(splits):
         return list(tables)
+    own = [one for one in tables if one.split is not None]
+    if "train" in [one.split for one in own] and len({one.split for one in own}) == len(own) > 1:
+        return own  # as GTSRB has one of pictograms next to train and test
     outer = [one for one in tables if one.split is None]
     if len(outer) == 1 and len({one.folder for one in tables}) == 1:
         return outer

@@ -1,6 +1,5 @@
 """From the rows of label tables to images in order, with all that may be wrong with the rows."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 
 from nascore.config import DataConfig
 from nascore.data.classes import SPLITS
-from nascore.data.columns import one_hot_labels
 from nascore.data.files import Entry
 from nascore.data.findings import Findings, Tally, finding
 from nascore.data.listing import (
@@ -22,14 +20,14 @@ from nascore.data.listing import (
     report_unlabelled,
 )
 from nascore.data.split_names import is_unlabelled, split_of
+from nascore.data.table_labels import is_float, labels_of
 from nascore.data.tree import Tree
 from nascore.errors import InputError
 
 if TYPE_CHECKING:
     from nascore.data.table_layouts import LabelTable
 
-_FLOAT = re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?|[+-]?\d+[eE][+-]?\d+")
-_MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
+_FEW = 8  # different labels that a small table may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +75,29 @@ def list_rows(
     if not unique:
         message = f"{names} names no image that is there"
         raise InputError([*findings.problems, finding(config, "layout", message)])
+    _check_repeated(unique, tables, config, findings)
     return _listing(_with_splits(unique, tables, config, findings), config, findings)
+
+
+def _check_repeated(
+    rows: Sequence[_Row], tables: Sequence["LabelTable"], config: DataConfig, findings: Findings
+) -> None:
+    """A column in which nearly every image has a value of its own is none of classes."""
+    labels = dict.fromkeys(row.label for row in rows)
+    if len(labels) > max(_FEW, len(rows) // 2):
+        message = (
+            f"column {tables[0].columns.label!r} has {len(labels):,} different values for "
+            f"{len(rows):,} images ({{examples}}): these are no classes; set data.label_column to "
+            "another column, or put the values into a few classes"
+        )
+        findings.problems.append(finding(config, "table", message, list(labels)[:3]))
 
 
 def _rows(one: "LabelTable", faults: _Faults) -> list[_Row]:
     columns, cells = one.columns, one.table.columns
     files = cells[columns.file]
     blank = [""] * len(files)
-    labels = _labels(one, faults)
+    labels = labels_of(one.table, columns, faults.several)
     splits = cells[columns.split] if columns.split else blank
     groups = cells[columns.group] if columns.group else blank
     rows = []
@@ -97,27 +110,13 @@ def _rows(one: "LabelTable", faults: _Faults) -> list[_Row]:
         elif len(found) > 1:
             faults.ambiguous.add(cell, f"{found[0].name}, {found[1].name}")
         else:
-            meant = split_of(split) if columns.split else one.split
+            meant = columns.split_of(split) if columns.split else one.split
             if columns.split and meant is None:
                 faults.splits.add(cell, f"{split!r}")
-            if _FLOAT.fullmatch(label):
+            if is_float(label):
                 faults.floats.add(cell, label)
             rows.append(_Row(found[0], label, meant, group))
     return rows
-
-
-def _labels(one: "LabelTable", faults: _Faults) -> list[str | None]:
-    """The label of each row; None where it has none."""
-    if one.columns.label is not None:
-        cells = one.table.columns[one.columns.label]
-        return [None if cell.casefold() in _MISSING else cell for cell in cells]
-    labels: list[str | None] = []
-    files = one.table.columns[one.columns.file]
-    for cell, found in zip(files, one_hot_labels(one.table, one.columns.one_hot), strict=True):
-        if len(found) > 1:
-            faults.several.add(cell, f"{found[0]}, {found[1]}")
-        labels.append(found[0] if found else None)
-    return labels
 
 
 # --- what is wrong with rows ----------------------------------------------------------------

@@ -63,6 +63,8 @@ def _delimited(text: str, delimiter: str | None) -> dict[str, list[str]]:
     lines = text.splitlines(keepends=True)
     if lines[0].lower().startswith("sep=") and len(lines) > 1:  # Excel says it in the first line
         delimiter, lines = lines[0].strip()[4:5] or None, lines[1:]
+    while len(lines) > 1 and lines[0].startswith("# "):  # a comment; `#file,label` is a header
+        lines = lines[1:]
     delimiter = delimiter or _sniffed(lines[:_SAMPLE_LINES])
     try:
         rows = [row for row in csv.reader(io.StringIO("".join(lines)), delimiter=delimiter) if row]
@@ -79,11 +81,18 @@ def _delimited(text: str, delimiter: str | None) -> dict[str, list[str]]:
             f"has {len(ragged)} rows with more or fewer cells than its header, the first is row "
             f"{ragged[0]}; put cells with {delimiter!r} in them into quotes"
         )
-    return {name: [row[i].strip() for row in rows[1:]] for i, name in enumerate(header)}
+    columns = [_unquoted([row[i].strip() for row in rows]) for i in range(width)]
+    return {_unquoted([name])[0]: cells[1:] for name, cells in zip(header, columns, strict=True)}
+
+
+def _unquoted(cells: list[str]) -> list[str]:
+    """Without single quotes around each of them, which csv knows nothing of."""
+    is_quoted = all(len(cell) > 1 and cell[0] == cell[-1] == "'" for cell in cells)
+    return [cell[1:-1] for cell in cells] if is_quoted and cells else cells
 
 
 def _header(cells: Sequence[str]) -> list[str]:
-    names = [cell.strip() for cell in cells]
+    names = [cell.strip().removeprefix("#") for cell in cells]
     # pandas writes its index as a column without a name.
     names = [name or f"column {number}" for number, name in enumerate(names, start=1)]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -104,6 +113,9 @@ def _sniffed(lines: Sequence[str]) -> str:
         lengths = {len(row) for row in (rows[:-1] if len(rows) == _SAMPLE_LINES else rows)}
         if len(lengths) == 1 and max(lengths) > most:
             best, most = delimiter, max(lengths)
+    blanks = {len(line.split()) for line in lines if line.strip()}
+    if most == 1 and blanks == {2}:  # lists such as `images/1.png 0`
+        return " "
     if most == 1:  # not one of them is even: the one of the header is most likely meant
         best = max(_DELIMITERS, key=lambda delimiter: lines[0].count(delimiter))
     return best
@@ -141,7 +153,9 @@ def _parquet(name: str, content: bytes) -> dict[str, list[str]]:
 
 
 def cell_text(value: object) -> str:
-    """A cell as text; empty for no value."""
+    """A cell as text; empty for no value. A list of one value is that value."""
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | int):
+        value = value[0]
     if value is None or value != value:
         return ""
     if isinstance(value, bytes):

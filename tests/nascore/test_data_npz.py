@@ -98,7 +98,16 @@ def test_names_of_classes(tmp_path: Path, dtype: str) -> None:
     assert raw.classes == ("0", "1", "2")
     assert findings.warnings[0].message.startswith("classes has 2 names, and there are 3 labels")
     more = write(tmp_path, x_train=X, y_train=Y % 2 * 2, classes=names)
-    assert read_file(more).classes == ("cat", "owl")
+    raw, findings = read_told(more)
+    assert raw.classes == ("cat", "owl")
+    assert {one.kind: one.examples for one in findings.warnings} == {"missing-class": ("dog",)}
+
+
+def test_a_label_of_minus_one_is_none(tmp_path: Path) -> None:
+    told = problems(write(tmp_path, x_train=X, y_train=Y - 1))
+    assert "labels -1, which mark images without a label; leave these images out" in told[0]
+    signs = write(tmp_path, x_train=X, y_train=Y % 2 * 2 - 1)
+    assert read_file(signs).classes == ("-1", "1")
 
 
 def test_image_size_resizes_and_squares(tmp_path: Path) -> None:

@@ -158,6 +158,7 @@ def test_columns_can_be_named(images: Path) -> None:
         "/home/me/images/{0}",
         "{1}",
         "images/{1}",
+        "https://example.org/images/{0}?raw=1",
     ],
 )
 def test_files_are_named_in_many_ways(images: Path, form: str) -> None:
@@ -489,3 +490,192 @@ def test_tables_that_nobody_would_read(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=told):
             read(DataConfig(**settings))
+
+
+# --- what would be taken wrongly --------------------------------------------------------------
+
+
+def written(root: Path, labels: Sequence[str], *, head: str = "file,label") -> Path:
+    """A table of images whose rows end with these cells."""
+    write(root, [f"{number}.png" for number in range(len(labels))])
+    rows = [f"{number}.png,{label}" for number, label in enumerate(labels)]
+    (root / "labels.csv").write_text("\n".join([head, *rows]), encoding="utf-8")
+    return root
+
+
+def kinds(root: Path, **settings: Any) -> dict[str, Finding]:
+    with pytest.raises(InputError) as caught:
+        read_all(root, **settings)
+    return {one.kind: one for one in caught.value.problems if isinstance(one, Finding)}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("ant", "bee", "ant|bee"),
+        ("ant", "bee", '"ant, bee"'),
+        ("ant;bee", "bee;cow", "ant;cow"),
+        ("\"['ant', 'bee']\"", "ant", "bee"),
+        ("\"{'categories': [0]}\"", "ant", "bee"),
+    ],
+)
+def test_several_labels_in_one_cell(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    told = kinds(written(tmp_path, labels * 4))["several-labels"]
+    assert told.count >= 4
+
+
+@pytest.mark.parametrize("labels", [("Salmon, smoked", "Trout"), ("AC/DC", "a|b"), ("1;2", "3")])
+def test_signs_within_a_name_are_no_several_labels(tmp_path: Path, labels: tuple[str, str]) -> None:
+    root = written(tmp_path, [f'"{label}"' for label in labels] * 5)
+    assert set(read_all(root)[0].classes) == set(labels)
+
+
+def test_lists_in_json_lines(tmp_path: Path) -> None:
+    write(tmp_path, [f"{number}.png" for number in range(12)])
+    for several, classes in ((False, ("ant", "bee")), (True, None)):
+        labels = [["ant"], ["bee"], ["ant", "bee"]][: 3 if several else 2]
+        rows = [
+            json.dumps({"file_name": f"{n}.png", "label": labels[n % len(labels)]})
+            for n in range(12)
+        ]
+        (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
+        if several:
+            assert kinds(tmp_path)["several-labels"].count == 4
+        else:
+            assert read_all(tmp_path)[0].classes == classes
+
+
+@pytest.mark.parametrize("name", ["tags", "caption", "objects", "bbox"])
+def test_a_lone_column_that_is_no_class(tmp_path: Path, name: str) -> None:
+    root = written(tmp_path, ["clear road", "haze", "clear"] * 4, head=f"image,{name}")
+    told = kinds(root)["table-not-used"].message
+    assert f"set data.label_column to one of {name}" in told
+    assert read_all(root, label_column=name)[0].classes == ("clear", "clear road", "haze")
+
+
+def test_numbers_with_a_decimal_comma(tmp_path: Path) -> None:
+    write(tmp_path, [f"{number}.png" for number in range(12)])
+    rows = [f"{number}.png;{number % 3},0" for number in range(12)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file;label", *rows]))
+    assert set(kinds(tmp_path)) == {"float-labels"}
+
+
+def test_values_that_hardly_repeat_are_no_classes(tmp_path: Path) -> None:
+    root = written(tmp_path, [str(number * 3) for number in range(20)], head="file,age")
+    told = kinds(root)["table"].message
+    assert "column 'age' has 20 different values for 20 images" in told
+    assert "set data.label_column to another column" in told
+
+
+@pytest.mark.parametrize(
+    ("values", "num_test"), [(("train", "test"), 6), (("train", "extra"), 0), (("train", ""), 0)]
+)
+def test_a_split_that_is_none(tmp_path: Path, values: tuple[str, str], num_test: int) -> None:
+    labels = [f"{'ab'[n % 2]},{values[n >= 18]}" for n in range(24)]
+    root = written(tmp_path, labels, head="file,label,split")
+    if num_test:
+        assert read_all(root)[0].num_test == num_test
+    else:
+        assert kinds(root)["unknown-split"].count == 6
+
+
+@pytest.mark.parametrize(
+    ("head", "split", "truths"),
+    [
+        ("is_valid", "num_valid", ("False", "True")),
+        ("is_val", "num_valid", ("0", "1")),
+        ("is_test", "num_test", ("no", "yes")),
+    ],
+)
+def test_a_column_that_says_which_images_are_of_a_split(
+    tmp_path: Path, head: str, split: str, truths: tuple[str, str]
+) -> None:
+    labels = [f"{'ab'[n % 2]},{truths[n >= 18]}" for n in range(24)]
+    raw, findings = read_all(written(tmp_path, labels, head=f"fname,label,{head}"))
+    assert getattr(raw, split) == 6
+    assert f"splits from '{head}'" in findings.warnings[0].message
+
+
+def test_columns_of_labels_that_do_not_agree(tmp_path: Path) -> None:
+    labels = [f"{'ab'[n % 2]},{'xy'[n // 2 % 2]}" for n in range(12)]
+    root = written(tmp_path, labels, head="file,category,class")
+    assert "has several columns of labels, class, category" in kinds(root)["table-not-used"].message
+    assert read_all(root, label_column="class")[0].classes == ("x", "y")
+    labels = [f"{n % 2},{'xy'[n % 2]}" for n in range(12)]
+    assert read_all(written(tmp_path, labels, head="file,label,class"))[0].classes == ("0", "1")
+
+
+def test_accents_are_the_same_in_either_encoding(tmp_path: Path) -> None:
+    """macOS writes file names with accents as letters of their own."""
+    files = [f"ka\u0308fer{number}.png" for number in range(10)]
+    write(tmp_path, files)
+    rows = [f"k\u00e4fer{number}.png,{'ab'[number % 2]}" for number in range(10)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]), encoding="utf-8")
+    assert labels_of(read_all(tmp_path)[0])[files[1]] == "b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# made by hand, in May\nfile,label\n{rows}",
+        "#file,label\n{rows}",
+        "'file','label'\n{quoted}",
+    ],
+)
+def test_comments_and_single_quotes(tmp_path: Path, text: str) -> None:
+    write(tmp_path, [f"{number}.png" for number in range(10)])
+    rows = [(f"{number}.png", "ab"[number % 2]) for number in range(10)]
+    plain = "\n".join(",".join(row) for row in rows)
+    quoted = "\n".join(",".join(f"'{cell}'" for cell in row) for row in rows)
+    (tmp_path / "labels.csv").write_text(text.format(rows=plain, quoted=quoted))
+    assert labels_of(read_all(tmp_path)[0])["3.png"] == "b"
+
+
+def test_a_list_of_files_and_labels(tmp_path: Path) -> None:
+    write(tmp_path, [f"images/{number}.png" for number in range(10)])
+    rows = [f"images/{number}.png {number % 2}" for number in range(10)]
+    (tmp_path / "list.txt").write_text("\n".join(rows))
+    assert read_all(tmp_path, labels="list.txt")[0].classes == ("0", "1")
+
+
+def test_a_table_whose_files_are_elsewhere_is_told(tmp_path: Path) -> None:
+    write(tmp_path, [f"{number}.png" for number in range(10)])
+    rows = [f"old/{number + 50}.png,{'ab'[number % 2]}" for number in range(10)]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    told = kinds(tmp_path)
+    assert "labels.csv names 10 files in its column 'file', such as 'old/50.png'" in (
+        told["table-not-used"].message
+    )
+
+
+@pytest.mark.parametrize("name", ["labels.json", "labels.xlsx"])
+def test_tables_of_other_kinds(tmp_path: Path, name: str) -> None:
+    write(tmp_path, ["0.png"])
+    (tmp_path / name).write_text("{}")
+    assert f"data.labels = {name}: is no table that can be read; write it as .csv" in message(
+        tmp_path, labels=name
+    )
+
+
+def test_lists_of_splits_next_to_classes_are_told(tmp_path: Path) -> None:
+    write(tmp_path, [f"images/{c}/{n}.png" for c in ("ant", "bee") for n in range(5)])
+    (tmp_path / "train_test_split.txt").write_text("1 0\n2 1\n")
+    (tmp_path / "notes.txt").write_text("nothing")
+    _, findings = read_all(tmp_path)
+    (told,) = findings.warnings
+    assert (told.kind, told.examples) == ("table-not-used", ("train_test_split.txt",))
+
+
+def test_kaggle_gtsrb(tmp_path: Path) -> None:
+    """Tables of both splits with many columns, and pictograms next to them."""
+    train = [f"Train/{c}/{c}_{n:05}.png" for c in range(2) for n in range(120)]
+    test = [f"Test/{n:05}.png" for n in range(6)]
+    write(tmp_path, [*train, *test, "Meta/0.png", "Meta/1.png"])
+    head = "Width,Height,Roi.X1,ClassId,Path\n"
+    for name, files in (("Train", train), ("Test", test)):
+        rows = [f"8,8,1,{n % 2 if name == 'Test' else f[6]},{f}" for n, f in enumerate(files)]
+        (tmp_path / f"{name}.csv").write_text(head + "\n".join(rows))
+    (tmp_path / "Meta.csv").write_text("Path,ClassId,ShapeId\nMeta/0.png,0,1\nMeta/1.png,1,1\n")
+    raw, findings = read_all(tmp_path)
+    assert (raw.classes, raw.num_train, raw.num_test) == (("0", "1"), 240, 6)
+    assert {w.kind: w.count for w in findings.warnings}["unlabelled-files"] == 2

@@ -1,0 +1,53 @@
+"""The cells of a table's labels: one class, several, a number with a fraction, or none."""
+
+import re
+from collections import Counter
+
+from nascore.data.columns import Columns, one_hot_labels
+from nascore.data.findings import Tally
+from nascore.data.tables import Table
+
+_FLOAT = re.compile(r"[+-]?(\d+[.,]\d*|[.,]\d+)([eE][+-]?\d+)?|[+-]?\d+[eE][+-]?\d+")
+_MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
+_BETWEEN_LABELS = ("|", ";", ",")
+
+
+def is_float(label: str) -> bool:
+    """Whether a label is a number with a fraction, with a point or a comma."""
+    return _FLOAT.fullmatch(label) is not None
+
+
+def labels_of(table: Table, columns: Columns, several: Tally) -> list[str | None]:
+    """The label of each row; None where it has none.
+
+    Args:
+        several: takes the images that have several.
+    """
+    files = table.columns[columns.file]
+    if columns.label is not None:
+        cells = table.columns[columns.label]
+        lists = _several(set(cells))
+        for file, cell in zip(files, cells, strict=True):
+            if cell in lists:
+                several.add(file, cell)
+        return [None if cell.casefold() in _MISSING else cell for cell in cells]
+    labels: list[str | None] = []
+    for cell, found in zip(files, one_hot_labels(table, columns.one_hot), strict=True):
+        if len(found) > 1:
+            several.add(cell, f"{found[0]}, {found[1]}")
+        labels.append(found[0] if found else None)
+    return labels
+
+
+def _several(cells: set[str]) -> set[str]:
+    """Cells that hold several labels: a list, or some that are labels of their own elsewhere."""
+    found = {cell for cell in cells if cell[:1] in "[{" and cell[-1:] in "]}"}
+    cells = {cell for cell in cells if not is_float(cell)}
+    for sign in _BETWEEN_LABELS:
+        parts = {
+            cell: {part.strip() for part in cell.split(sign)} for cell in cells if sign in cell
+        }
+        shared = Counter(part for own in parts.values() for part in own)
+        known = cells | ({part for part, count in shared.items() if count > 1} - {""})
+        found |= {cell for cell, own in parts.items() if own <= known}
+    return found - {""}
