@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from components.image import IMAGE
 from nascore.errors import InputError, Problem, collecting
 from pipelines.cluster_options import Find, as_json, on_cluster
 from pipelines.events import KINDS, Kind
-from pipelines.options import GIVEN, configuration
+from pipelines.options import configuration, given
 
 if TYPE_CHECKING:
     from components.config import Config
@@ -36,8 +35,8 @@ def _retrain() -> "Compiler":
 
 
 _NO_IMAGE = (
-    f"--image is not given, so pods use {IMAGE}, which a registry has only where somebody has put "
-    "it there; name yours: --image REGISTRY/nas-python@sha256:..."
+    "--image is not given, so pods use {}, which a registry has only where it was pushed; name "
+    "yours: --image REGISTRY/nas-python@sha256:..."
 )
 
 COMPILERS: dict[str, Callable[[], "Compiler"]] = {"search": _search, "retrain": _retrain}
@@ -48,10 +47,13 @@ kind_option = click.option(
     "--kind", type=click.Choice(KINDS), default="search", show_default=True, help="Which pipeline."
 )
 image_option = click.option(
-    "--image", type=GIVEN, help="Image of all steps, by digest or by a tag that never moves."
+    "--image", callback=given, help="Image of all steps, by digest or by a tag that never moves."
 )
 experiment_option = click.option(
-    "--experiment", type=GIVEN, metavar="NAME", help="Made when it is new [tracking.experiment]."
+    "--experiment",
+    callback=given,
+    metavar="NAME",
+    help="Made when it is new [tracking.experiment].",
 )
 poll_option = click.option(
     "--poll",
@@ -72,7 +74,10 @@ retries_option = click.option(
     help="With --wait: start it again when an outage or a lost pod has ended it, so many times.",
 )
 account_option = click.option(
-    "--service-account", type=GIVEN, metavar="NAME", help="Kubernetes account of the pods [KFP's]."
+    "--service-account",
+    callback=given,
+    metavar="NAME",
+    help="Kubernetes account of the pods [KFP's].",
 )
 no_check_option = click.option(
     "--no-check", is_flag=True, help="Do not look whether the run could work on the cluster."
@@ -87,6 +92,7 @@ def prepare(
     problems: list[Problem],
 ) -> "Config | None":
     """The checked configuration, or None with what is wrong in `problems`."""
+    from components.image import IMAGE
     from components.tracking.stores import sqlite_path
     from pipelines.before_submit import source_problems
     from pipelines.compiling import check_cluster, check_image
@@ -98,7 +104,7 @@ def prepare(
     with collecting(problems):
         resolved = resolve(config, preset, settings)
         if image is None:
-            click.echo(f"warning: {_NO_IMAGE}", err=True)
+            click.echo(f"warning: {_NO_IMAGE.format(IMAGE)}", err=True)
         problems += source_problems(resolved)
         check_cluster(resolved)
         if sqlite_path(resolved.tracking.uri) is not None:
@@ -119,6 +125,7 @@ def source(
     cluster: "Cluster", config: "Config", *, kind: str, image: str | None, pipeline: str | None
 ) -> "Thing":
     """The part of a request that says what runs: the compiled pipeline, or a version made of it."""
+    from components.image import IMAGE
     from pipelines.cluster_runs import spec_of, without_caching
 
     with tempfile.TemporaryDirectory() as folder:
@@ -137,10 +144,13 @@ def source(
 @image_option
 @experiment_option
 @click.option(
-    "--run-name", type=GIVEN, metavar="NAME", help="Name of the run [kind, method and time]."
+    "--run-name", callback=given, metavar="NAME", help="Name of the run [kind, method and time]."
 )
 @click.option(
-    "--pipeline", type=GIVEN, metavar="NAME", help="Also upload it as a new version of this one."
+    "--pipeline",
+    callback=given,
+    metavar="NAME",
+    help="Also upload it as a new version of this one.",
 )
 @account_option
 @no_check_option
@@ -253,7 +263,7 @@ def started(
         follow.show(run)
 
 
-@click.argument("run_id", metavar="RUN", type=GIVEN)
+@click.argument("run_id", metavar="RUN", callback=given)
 @wait_option
 @poll_option
 @as_json

@@ -11,7 +11,7 @@ import click
 from pipelines import connection
 from pipelines.cluster_errors import ClusterError
 from pipelines.connection import Connection
-from pipelines.options import GIVEN, one_message
+from pipelines.options import given, one_message
 
 _OPTIONS = (
     click.option(
@@ -23,7 +23,7 @@ _OPTIONS = (
     ),
     click.option("--ui-host", "ui", envvar=connection.UI, metavar="URL", help="Pages [--host]."),
     click.option(
-        "--namespace", type=GIVEN, envvar="NAS_KFP_NAMESPACE", show_envvar=True, help="Yours."
+        "--namespace", callback=given, envvar="NAS_KFP_NAMESPACE", show_envvar=True, help="Yours."
     ),
     click.option(
         "--token-file",

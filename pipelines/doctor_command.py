@@ -13,7 +13,7 @@ from nascore.errors import InputError, Problem
 from pipelines.cluster_doctor.kubeconfig import CONTEXT, KUBEFLOW_NAMESPACE
 from pipelines.events import KINDS
 from pipelines.finding import Finding
-from pipelines.options import FAILED, GIVEN, configuration, one_message
+from pipelines.options import FAILED, configuration, given, one_message
 
 if TYPE_CHECKING:
     from components.config import Config
@@ -27,17 +27,17 @@ _OF_CLUSTER = (
         show_default=True,
         help="Which pipeline would run there.",
     ),
-    click.option("--image", type=GIVEN, help="Image of all steps."),
+    click.option("--image", callback=given, help="Image of all steps."),
     click.option(
         "--namespace",
-        type=GIVEN,
+        callback=given,
         envvar="NAS_KFP_NAMESPACE",
         show_envvar=True,
         help="Of the pods.",
     ),
     click.option(
         "--service-account",
-        type=GIVEN,
+        callback=given,
         metavar="NAME",
         help="Kubernetes account of the pods [KFP's].",
     ),

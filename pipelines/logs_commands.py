@@ -9,15 +9,15 @@ import click
 
 from pipelines.cluster_commands import poll_option
 from pipelines.cluster_options import Find, on_cluster
-from pipelines.options import FAILED, GIVEN, INTERRUPTED
+from pipelines.options import FAILED, INTERRUPTED, given
 
 if TYPE_CHECKING:
     from pipelines.log_reading import LogReader
     from pipelines.run_view import TaskView
 
 
-@click.argument("run_id", metavar="RUN", type=GIVEN)
-@click.argument("step", type=GIVEN, required=False)
+@click.argument("run_id", metavar="RUN", callback=given)
+@click.argument("step", callback=given, required=False)
 @click.option("--follow", "-f", "is_following", is_flag=True, help="Until the step ends.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="The last N lines [all].")
 @click.option("--raw", is_flag=True, help="Also the lines of Argo and of KFP's own programs.")

@@ -18,18 +18,11 @@ _STARTING = ("run", "retrain", "submit", "retry", "create", "bench")
 STORE = "sqlite:///runs/mlflow.db"  # as tracking.uri by default
 
 
-class Given(click.ParamType):
-    """A text that says something: a name of spaces is taken for a mistake of a script."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not str(value).strip():
-            self.fail("is empty; give a value, or leave it out", param, ctx)
-        return value
-
-
-GIVEN = Given()
+def given(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse an empty name, as a script gives one whose variable is not set."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("is empty; give a value, or leave it out", context, parameter)
+    return value
 
 
 def one_message(command: Callable[..., None]) -> Callable[..., None]:

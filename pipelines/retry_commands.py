@@ -13,10 +13,10 @@ from pipelines.cluster_commands import (
     wait_option,
 )
 from pipelines.cluster_options import Find, as_json, on_cluster
-from pipelines.options import GIVEN
+from pipelines.options import given
 
 
-@click.argument("run_id", metavar="RUN", type=GIVEN)
+@click.argument("run_id", metavar="RUN", callback=given)
 @click.option("--force", is_flag=True, help="Also where the run was refused for its input.")
 @wait_option
 @retries_option

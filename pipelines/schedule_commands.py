@@ -24,7 +24,7 @@ from pipelines.cluster_commands import (
 )
 from pipelines.cluster_options import Find, as_json, on_cluster
 from pipelines.events import Kind
-from pipelines.options import GIVEN, configuration
+from pipelines.options import configuration, given
 from pipelines.schedule_view import (
     describe,
     find_one,
@@ -46,7 +46,7 @@ def schedule() -> None:
 
 @schedule.command()
 @configuration
-@click.option("--name", type=GIVEN, required=True, help="Name of the schedule.")
+@click.option("--name", callback=given, required=True, help="Name of the schedule.")
 @click.option(
     "--cron",
     "expression",
@@ -64,7 +64,7 @@ def schedule() -> None:
 )
 @click.option(
     "--pipeline",
-    type=GIVEN,
+    callback=given,
     metavar="NAME",
     help="With --pin: also upload it as a new version.",
 )
@@ -180,7 +180,7 @@ def _changing(
     then: str = "",
 ) -> None:
     @schedule.command(name, help=help_text)
-    @click.argument("which", metavar="NAME_OR_ID", type=GIVEN)
+    @click.argument("which", metavar="NAME_OR_ID", callback=given)
     @as_json
     @on_cluster
     def command(find: Find, which: str, as_json: bool) -> None:

@@ -16,7 +16,8 @@ import click
 from nascore.errors import InputError, Problem
 from pipelines.cluster_commands import poll_option
 from pipelines.cluster_options import Find, as_json, on_cluster
-from pipelines.options import FAILED, GIVEN
+from pipelines.options import FAILED, given
+from pipelines.schedule_commands import schedule
 from pipelines.schedule_view import find_one
 from pipelines.stop_commands import end_within_option
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 _DAY_S = 86400.0
 
 
-@click.argument("which", metavar="NAME_OR_ID", type=GIVEN)
+@schedule.command()
+@click.argument("which", metavar="NAME_OR_ID", callback=given)
 @click.option("--when-idle", is_flag=True, help="Pause it, let its runs end, then delete it.")
 @click.option("--with-runs", is_flag=True, help="Cancel its runs as nas cancel does, then delete.")
 @click.option(

@@ -10,7 +10,7 @@ import click
 from nascore.errors import InputError
 from pipelines.cluster_commands import poll_option
 from pipelines.cluster_options import Find, as_json, on_cluster
-from pipelines.options import FAILED, GIVEN
+from pipelines.options import FAILED, given
 
 if TYPE_CHECKING:
     from pipelines.cluster import Thing
@@ -27,7 +27,7 @@ end_within_option = click.option(
 )
 
 
-@click.argument("run_id", metavar="RUN", type=GIVEN)
+@click.argument("run_id", metavar="RUN", callback=given)
 @end_within_option
 @poll_option
 @as_json
