@@ -18,6 +18,7 @@ _GRID = 9  # 8 differences in a row and in a column
 _LEAST_STEP = 2.0  # levels; smaller differences are noise of compression
 _LEAST_TEXTURE = 24  # of 128 differences; a blank page resembles every other
 _CHUNK = 1024
+_PIXELS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,5 +116,8 @@ def _area_weights(size: int) -> NDArray[np.float32]:
 def count_values(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """How often each value 0..255 occurs in each channel: (..., C) -> int64 (C, 256)."""
     channels = images.shape[-1]
-    pixels = images.reshape(-1, channels)
-    return np.stack([np.bincount(pixels[:, c], minlength=256) for c in range(channels)])
+    counts = np.zeros((channels, 256), np.int64)
+    # bincount works on a copy that takes eight times as much memory.
+    for pixels in chunks(images.reshape(-1, channels), _PIXELS):
+        counts += [np.bincount(pixels[:, c], minlength=256) for c in range(channels)]
+    return counts

@@ -16,7 +16,7 @@ from nascore.data.cache import DecodedCache, cache_key
 from nascore.data.content import Content, ContentBuilder, count_values
 from nascore.data.files import Entry, Files, to_lines
 from nascore.data.findings import KEY, Finding, Findings, Tally, finding
-from nascore.data.mapped import CHUNK, blank, chunks, release
+from nascore.data.mapped import CHUNK, blank, chunks, in_chunk, release
 from nascore.data.parallel import in_parallel
 from nascore.data.pixels import CONVERSIONS, SIXTEEN_BIT, UNREADABLE, PixelFormat, fit, show
 from nascore.data.raw import Raw
@@ -75,7 +75,7 @@ def decode_all(
             readable[place] = False
         else:
             images[place] = found.pixels
-        if count % CHUNK == 0:
+        if count % in_chunk(images) == 0:
             release(images)
     tallies.report(findings)
     return images

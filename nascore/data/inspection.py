@@ -17,7 +17,7 @@ from nascore.data.decoding import histogram_of, scan
 from nascore.data.files import Remote
 from nascore.data.findings import KEY, Finding, Findings
 from nascore.data.grouping import keep_together, places_of_copies, split_by_group
-from nascore.data.mapped import chunks, release
+from nascore.data.mapped import chunks, in_chunk, release
 from nascore.data.raw import Raw
 from nascore.data.sources import read
 from nascore.data.splits import SplitIndices, split, split_by_class
@@ -201,11 +201,16 @@ def _look(
     digest = hashlib.sha256(str(raw.images.shape).encode())
     for chunk in chunks(raw.images):
         digest.update(np.ascontiguousarray(chunk).data)
-    histogram = np.zeros((raw.channels, 256), np.int64)
-    for part in chunks(indices.train):
-        histogram += count_values(raw.images[part])
-        release(raw.images)
+    histogram = _histogram(raw.images, indices.train)
     return histogram, digest, content_of(raw.images, raw.readable)
+
+
+def _histogram(images: NDArray[np.uint8], positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    histogram = np.zeros((images.shape[-1], 256), np.int64)
+    for part in chunks(positions, in_chunk(images)):
+        histogram += count_values(images[part])
+        release(images)
+    return histogram
 
 
 def _followed(
@@ -220,7 +225,7 @@ def _followed(
     if not any(map(len, moved)):
         return histogram
     joined, left = (
-        count_values(raw.images[places])
+        _histogram(raw.images, places)
         if raw.images is not None
         else histogram_of(raw, places, config)
         for places in moved

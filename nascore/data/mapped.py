@@ -40,9 +40,14 @@ def release(values: NDArray[Any]) -> None:
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def chunks(values: NDArray[Any], count: int = CHUNK) -> Iterator[NDArray[Any]]:
+def in_chunk(values: NDArray[Any], most: int = CHUNK) -> int:
+    """How many values are worked on at a time."""
+    return max(1, min(most, _CHUNK_BYTES // max(1, values[:1].nbytes)))
+
+
+def chunks(values: NDArray[Any], most: int = CHUNK) -> Iterator[NDArray[Any]]:
     """The values, a few thousand at a time, or fewer where they are large."""
-    count = max(1, min(count, _CHUNK_BYTES // max(1, values[:1].nbytes)))
+    count = in_chunk(values, most)
     for start in range(0, len(values), count):
         yield values[start : start + count]
         release(values)
