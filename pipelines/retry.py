@@ -82,7 +82,7 @@ def check(run: Thing, origin: Origin, chain: Chain, *, is_lost: bool = False) ->
     if run.get("state") == "SUCCEEDED":
         raise InputError.of("RUN", run_id, "has succeeded; start another with nas submit")
     going_on, succeeded = chain.going_on(), chain.succeeded()
-    if going_on is not None:
+    if going_on is not None and going_on["run_id"] != run_id:
         message = (
             f"its retry {going_on['run_id']} is still going on, and two runs would write one "
             f"state; follow it with nas status --wait {going_on['run_id']}"
