@@ -41,6 +41,20 @@ def text(way: str) -> str:
     return done.stdout
 
 
+def write(folder: Path) -> None:
+    """Write every way with every component, for tools that read files.
+
+    `digests` holds what names images by digest alone, `tags` the rest.
+    """
+    for name in ("digests", "tags"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for way in WAYS:
+        variants = [one for one in EGRESS if one != "egress/cilium" or way not in SHARED]
+        more = [one for one in OPTIONAL if one != "state-volume" or way != "local"]
+        written = text("+".join([way, *more, *variants]))
+        (folder / ("digests" if way == "prod" else "tags") / f"{way}.yaml").write_text(written)
+
+
 def build(way: str) -> list[Object]:
     return [one for one in yaml.safe_load_all(text(way)) if one]
 
@@ -57,3 +71,7 @@ def container(objects: list[Object], name: str) -> Any:
 
 def namespace(way: str) -> str:
     return str(find(build(way), "Service", "nas-mlflow")["metadata"]["namespace"])
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
