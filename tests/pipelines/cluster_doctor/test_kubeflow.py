@@ -116,6 +116,12 @@ def test_an_account_that_cannot_report_results(api: KubeApi, lacking: str) -> No
         f"kubectl -n nas auth can-i {lacking} workflowtaskresults.argoproj.io "
         "--as=system:serviceaccount:nas:nas-steps"
     )
+    role = f"nas-steps-{lacking}-workflowtaskresults"
+    assert found.advice.endswith(
+        f"or grant it: kubectl -n nas create role {role} --verb={lacking} "
+        "--resource=workflowtaskresults.argoproj.io && "
+        f"kubectl -n nas create rolebinding {role} --role={role} --serviceaccount=nas:nas-steps"
+    )
 
 
 def test_rights_that_may_not_be_asked_for_are_a_warning(api: KubeApi) -> None:

@@ -6,7 +6,7 @@ import pytest
 from kfp_commands import IMAGE, SCHEDULE, SEARCH, done, nas, refused
 from kfp_server import KfpServer
 from kube_api import KubeApi
-from kube_cluster import NAMESPACE
+from kube_cluster import NAMESPACE, add_node
 
 HERE = (f"--namespace={NAMESPACE}", "--service-account=nas-steps")
 
@@ -46,6 +46,14 @@ def test_a_schedule_of_such_runs_is_not_made(no_gpus: KubeApi, kfp: KfpServer) -
     assert "nas allows 0 requests.nvidia.com/gpu" in result.stderr
     assert kfp.schedules == {}
     assert done(*SCHEDULE, *HERE, "--no-check")["schedule_id"]
+
+
+def test_nodes_of_another_architecture_are_warned_of(api: KubeApi, kfp: KfpServer) -> None:
+    add_node(api, "arm-1", arch="arm64")
+    result = nas(*SEARCH, *HERE)
+    assert result.exit_code == 0, result.stderr
+    assert "warning: architecture: there are nodes of arm64" in result.stderr
+    assert "--set 'cluster.node_selector={kubernetes.io/arch: amd64}'" in result.stderr
 
 
 def test_a_source_of_no_known_kind_is_refused_with_all_else_that_is_wrong(
