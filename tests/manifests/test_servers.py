@@ -175,3 +175,28 @@ def test_doctor_sees_what_the_health_of_the_server_hides(
     assert finding.seen == uri
     assert (f"answers {seen}" if seen else "") in finding.advice
     assert advice in finding.advice
+
+
+@pytest.mark.slow
+def test_the_account_of_the_steps(mlflow_server: tuple[int, Path]) -> None:
+    """By the script that mlflow_account.sh runs in the container of the server."""
+    port, _ = mlflow_server
+    experiments = "/api/2.0/mlflow/experiments/search?max_results=1"
+    script = MANIFESTS / "scripts" / "mlflow_account.py"
+    environment = {
+        "NAS_MLFLOW": f"http://localhost:{port}",
+        "MLFLOW_AUTH_ADMIN_USERNAME": "admin",
+        "MLFLOW_AUTH_ADMIN_PASSWORD": "a long password",
+    }
+    for password in ("the first password", "the second password"):
+        done = subprocess.run(
+            [sys.executable, str(script)],
+            input=f"nas-steps\n{password}\n",
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert _ask(port, experiments, f"localhost:{port}", f"nas-steps:{password}") == 200

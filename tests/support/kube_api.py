@@ -12,12 +12,14 @@ What it knows of the real one, and from where:
 - A limit range is completed when it is made: `default` from `max`, `defaultRequest` from `default`,
   else from `min` (core/v1 defaults). Quotas, claims and nodes have no `status` until a controller
   has written one.
+- `stringData` of a Secret is written, encoded, into `data`, and never read.
 - Pods of a Job are made by its controller, so that none is there at first; how they go on is given
   by the test. A log that is not there yet is 400 with a `Status`.
 
 It checks no schemas, has no admission, and keeps nothing of a review.
 """
 
+import base64
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -210,6 +212,8 @@ class KubeApi:
             message = f'namespaces "{asked.namespace}" not found'
             raise Refused(404, "NotFound", message, name=asked.namespace, kind="namespaces")
         content = {k: v for k, v in body.items() if k not in ("kind", "apiVersion")}
+        for key, text in content.pop("stringData", {}).items():  # of a Secret
+            content.setdefault("data", {})[key] = base64.b64encode(text.encode()).decode()
         made = self.put(asked.kind, metadata["name"], asked.namespace, metadata=metadata, **content)
         if asked.kind == "Job":
             self._start(made)
