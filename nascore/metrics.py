@@ -42,7 +42,7 @@ def score(objective: Objective, logits_NK: Floats, labels_N: Labels) -> float:
         return float(_mean_f1(labels_N, predicted_N, present))
     if not np.isfinite(logits_NK).all():
         raise ChildFailed("answers of the network are not finite, so there is no AUROC")
-    auroc = macro_auroc(softmax(logits_NK, axis=1), labels_N)
+    auroc = macro_auroc(softmax(logits_NK.astype(np.float64), axis=1), labels_N)
     return 0.5 if auroc is None else auroc  # of one class in a small batch: nothing is ranked
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from nascore.config import Objective
 
@@ -33,8 +34,7 @@ class Resampled:
         self._cells_N = self._labels_N * self._num_classes + logits_NK.argmax(1)
         self._rankings = []
         if objective == "auroc":
-            shifted_NK = np.exp(logits_NK - logits_NK.max(1, keepdims=True))
-            probabilities_NK = shifted_NK / shifted_NK.sum(1, keepdims=True)
+            probabilities_NK = softmax(logits_NK, axis=1)
             self._rankings = [_Ranking(probabilities_NK[:, k]) for k in self._present_P]
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:

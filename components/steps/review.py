@@ -18,6 +18,7 @@ from components.steps.promote import PROFILE, SEARCH_RESULT
 from components.steps.remote import open_remote
 from components.steps.running import Step, execute, read_config
 from components.steps.state import read_json, write_json
+from nascore.config import OBJECTIVES
 from nascore.data.batches import load
 from nascore.data.profile import DataProfile, Drift, drift, profile
 from nascore.errors import InputError
@@ -157,6 +158,9 @@ def _plan(settings: Config, champion: _Champion | None, moved: Drift | None) -> 
         return "search", f"{settings.method} trains on what its search has trained"
     if champion.search.genotype.space != make_space(settings.search.space).identifier:
         return "search", f"the architecture of {name} is of another search space"
+    if champion.search.objective != settings.search.objective:
+        chosen_by = OBJECTIVES[champion.search.objective]
+        return "search", f"the architecture of {name} was chosen by its {chosen_by}"
     if retrain.max_age_days is not None and champion.age_days > retrain.max_age_days:
         limit = f"{retrain.max_age_days:g} days"
         return "search", f"{name} is {champion.age_days:.1f} days old, more than {limit}"

@@ -16,6 +16,7 @@ from components.champions import CHALLENGER, CHAMPION, RegistryAway, champion_of
 from components.exams import ImageExam, logits
 from components.promotion import Candidate, Decision, promote
 from components.settings import PromoteConfig
+from nascore.config import Objective
 from nascore.errors import InputError
 
 EXAMPLE = np.random.default_rng(0).normal(size=(2, 1, 8, 8)).astype(np.float32)
@@ -60,13 +61,19 @@ class House:
         *,
         num_params: int = 4,
         latency_ms: float = 1.0,
+        objective: Objective = "accuracy",
         **config: Any,
     ) -> Decision:
         answers = logits(network, [IMAGES])
         return promote(
             Candidate(new, answers, num_params, latency_ms),
             uri=self.store,
-            exam=ImageExam(lambda: IMAGES.split(7), LABELS),
+            exam=ImageExam(
+                lambda: IMAGES.split(7),
+                LABELS,
+                classes=("fine", "scratch", "dent"),
+                objective=objective,
+            ),
             config=PromoteConfig(model_name="net", **config),
             rng=np.random.default_rng(0),
         )
@@ -142,6 +149,38 @@ def test_a_gain_that_may_be_chance_is_not_enough(house: House) -> None:
     ]
     assert "95% interval" in told[0.95].reason
     assert told[None].alias == CHAMPION
+
+
+def test_no_class_may_lose_more_recall_than_is_allowed(house: House) -> None:
+    """Always 0 is right for 24 of 40 images, always 1 for 8: better, but lost for class 1."""
+    first, _ = house.enter(Constant(1))
+    _, decision = house.enter(Constant(0), max_class_drop=0.05)
+    assert decision.alias == CHALLENGER
+    assert [(gate.name, gate.passed) for gate in decision.gates] == [
+        ("gain", True),
+        ("certainty", True),
+        ("classes", False),
+    ]
+    assert (
+        "the recall of class scratch is 0.0000 against 1.0000 of the champion, where no class may "
+        "lose more than 0.05"
+    ) in decision.reason
+    assert house.champion == first.version
+    _, allowed = house.enter(Constant(0))
+    assert allowed.alias == CHAMPION
+
+
+def test_the_objective_is_what_is_compared(house: House) -> None:
+    """Always 0 finds one class of three, as always 1 does: no gain but in accuracy."""
+    house.enter(Constant(1))
+    _, decision = house.enter(Constant(0), objective="balanced_accuracy")
+    assert decision.alias == CHALLENGER
+    assert "test balanced accuracy 0.3333 against 0.3333 of the champion" in decision.reason
+    assert "a gain of 0.0000 in balanced accuracy" in decision.reason
+    assert decision.comparison is not None
+    assert decision.comparison.new_accuracy == 0.6, "an accuracy stays one"
+    _, by_accuracy = house.enter(Constant(0))
+    assert by_accuracy.alias == CHAMPION
 
 
 def test_a_minimum_gain_is_compared_without_rounding_errors(house: House) -> None:

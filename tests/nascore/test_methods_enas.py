@@ -114,7 +114,7 @@ def test_finalists_are_the_first_by_shared_weights(tmp_path: Path, digits_folder
     task = make_task(tmp_path, digits_folder, "random-ws", control=False)
     ranking = train_shared(task)
     assert len(ranking) == 12
-    assert ranking == sorted(ranking, key=lambda ranked: -ranked.accuracy)
+    assert ranking == sorted(ranking, key=lambda ranked: -ranked.score)
     found = run(task)
     assert [c.genotype for c in found.arm.children] == [r.genotype for r in ranking[:5]]
 
@@ -153,10 +153,10 @@ def test_shared_weights_learn(tmp_path: Path, digits_folder: Path) -> None:
         weights={"batch_size": 32, "lr": 0.1},
     )
     arm = SharedSearch(task, "method", UniformPolicy(task.space, task.seeds, "method"))
-    before = arm.rank()[4].accuracy
+    before = arm.rank()[4].score
     arm.run()
     assert before < 0.2
-    assert arm.rank()[4].accuracy > 0.4, "a good third of the candidates is far above chance"
+    assert arm.rank()[4].score > 0.4, "a good third of the candidates is far above chance"
 
 
 def test_the_policy_acts_after_uniform_paths(tmp_path: Path, digits_folder: Path) -> None:
@@ -390,7 +390,7 @@ def test_any_architecture_is_judged_with_the_shared_weights_that_an_arm_has_left
     search.run()
     ranking = search.rank()
     found = enas.judge_with_shared_weights(task, arm, [one.genotype for one in ranking])
-    assert found == [one.accuracy for one in ranking]
+    assert found == [one.score for one in ranking]
     (tmp_path / f"{arm}.ckpt").unlink()
     with pytest.raises(InputError, match="has not saved any yet"):
         enas.judge_with_shared_weights(task, arm, [ranking[0].genotype])

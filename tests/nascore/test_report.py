@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from nascore.genotype import Genotype
-from nascore.report import Report, render, words
+from nascore.metrics import class_figures
+from nascore.report import Report, classes, render, words
 from nascore.report.charts import MAX_DOTS, StepCost, best_so_far, search_curve, step_bars
 from nascore.report.svg import element, ticks
 from nascore.results import Arm, Child, ChildScores, SearchResult
@@ -497,3 +498,72 @@ def test_splits_of_different_classes_are_told_and_have_no_interval_of_images() -
     assert "3,400 images of 3 classes of its own: weights" in page
     assert "1,000 images of 2 classes of its own: touched once" in page
     assert "covers the choice of" not in page
+
+
+# --- classes --------------------------------------------------------------------------------
+
+
+def class_figures_of(names: tuple[str, ...], labels: Any, predicted: Any) -> dict[str, Any]:
+    logits = 4.0 * np.eye(len(names))[predicted]
+    return dataclasses.asdict(class_figures(logits, np.array(labels), names))
+
+
+def test_figures_of_classes_are_a_table_a_matrix_and_pairs_with_images() -> None:
+    names = ("fine", EVIL, "dent")
+    figures = class_figures_of(names, [0, 0, 0, 1, 1], [0, 0, 1, 1, 0])
+    report = make_report()
+    pixels = np.full((1, 4, 4), 7, np.uint8)
+    result = {**report.result, **figures}
+    html = render(dataclasses.replace(report, result=result, test_images={2: pixels}))
+    page = Page(html)
+    assert "fine 66.67% 66.67% 66.67% 3" in page.text
+    assert "dent – – – 0" in page.text, "a class without images has no figures"
+    assert EVIL not in html
+    assert f"{(2 / 3 + 1 / 2) / 2:.2%}" in page.text
+    assert html.count('alt="test image of') == 1, "only images that were given"
+    assert classes.places(result) == [2, 4]
+    assert "Confusion matrix of 3 classes" in html
+
+
+def test_many_classes_are_the_worst_of_them_and_no_matrix() -> None:
+    names = tuple(f"c{place:03d}" for place in range(150))
+    labels = np.repeat(np.arange(150), 2)
+    predicted = labels.copy()
+    predicted[[298, 299]] = 0
+    report = make_report()
+    result = {**report.result, **class_figures_of(names, labels, predicted)}
+    page = Page(render(dataclasses.replace(report, result=result)))
+    assert "c149 0.00%" in page.text
+    assert "c148 100.00%" not in page.text
+    assert "A matrix of more than 30 classes is not drawn" in page.text
+
+
+def test_a_network_without_fixed_classes_says_why_it_has_no_figures() -> None:
+    report = make_report()
+    none = {**report.result, "per_class": None, "confused": None}
+    text = Page(render(dataclasses.replace(report, result=none))).text
+    assert "This network knows no fixed classes" in text
+    assert "Figures of classes were not recorded" in Page(render(report)).text
+
+
+def test_another_objective_is_named_wherever_its_figures_stand() -> None:
+    report = make_report()
+    children = [
+        dataclasses.replace(
+            child, scores=dataclasses.replace(child.scores, valid_score=0.1 * number)
+        )
+        for number, child in enumerate(report.search.arm.children)
+        if child.scores is not None
+    ]
+    search = dataclasses.replace(
+        report.search,
+        arm=dataclasses.replace(report.search.arm, children=tuple(children[:8])),
+        objective="macro_f1",
+        valid_score=0.7,
+    )
+    result = {**report.result, "test_score": 0.6543, "valid_score": 0.71}
+    text = Page(render(dataclasses.replace(report, search=search, result=result))).text
+    assert "Test macro F1 65.43%" in text
+    assert "validation 71.00%, in the search 70.00%" in text
+    assert "Validation macro F1 of every architecture" in text
+    assert "Valid macro F1 Valid accuracy" in text

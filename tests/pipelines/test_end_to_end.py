@@ -106,6 +106,32 @@ def test_the_result_holds_every_promised_field(finished: Finished) -> None:
     assert result["promotion"]["alias"] == "champion"
     assert len(result["data_sha256"]) == 64
     assert result["tracking_run_id"]
+    assert result["data_warnings"] == []
+
+
+def test_figures_of_each_class_are_in_result_report_and_tracking(
+    finished: Finished, client: Any, tmp_path: Path
+) -> None:
+    result, run_id = finished.result, finished.result["tracking_run_id"]
+    assert list(result["per_class"]) == [str(digit) for digit in range(10)]
+    recalls = [row["recall"] for row in result["per_class"].values()]
+    assert result["balanced_accuracy"] == pytest.approx(sum(recalls) / 10)
+    confusion = result["confusion"]
+    assert [sum(row) for row in confusion] == [r["support"] for r in result["per_class"].values()]
+    right = sum(confusion[i][i] for i in range(10)) / sum(map(sum, confusion))
+    assert right == pytest.approx(result["test_accuracy"])
+    metrics = client.get_run(run_id).data.metrics
+    assert metrics["test_recall.7"] == pytest.approx(recalls[7])
+    assert metrics["test_macro_f1"] == pytest.approx(result["macro_f1"])
+    experiment = client.get_run(run_id).info.experiment_id
+    table = client.load_table(experiment, "per_class.json", run_ids=[run_id])
+    assert table["recall"].tolist() == pytest.approx(recalls)
+    (figure,) = client.list_artifacts(run_id, "figures")
+    assert Path(client.download_artifacts(run_id, figure.path, str(tmp_path))).exists()
+    page = (finished.folder / "report.html").read_text()
+    assert "Confusion matrix of 10 classes" in page
+    assert f"{100 * recalls[7]:.2f}%" in page
+    assert 'alt="test image of ' in page
 
 
 def test_the_time_of_every_step_and_the_overhead_are_told(finished: Finished) -> None:

@@ -34,7 +34,7 @@ def main(folder: Path, data: Path) -> None:
             "size": distributed.size(),
             "weights": digest(arm._supernet),
             "policy": digest(policy.controller),
-            "ranking": [ranked.accuracy for ranked in arm.rank()],
+            "ranking": [ranked.score for ranked in arm.rank()],
             "wrote": (folder / str(rank) / "method.ckpt").exists(),
         }
     (folder / f"{rank}.json").write_text(json.dumps(held))
