@@ -85,7 +85,8 @@ class ArchiveFiles:
     def entries(self) -> Iterator[Entry]:
         members = _Members(self._config, archive_bytes=self._path.stat().st_size)
         try:
-            if zipfile.is_zipfile(self._path):
+            # A tar whose last member is a zip ends as a zip does.
+            if not _begins_as_tar(self._path) and zipfile.is_zipfile(self._path):
                 members.take(zip_members(self._path))
             elif tarfile.is_tarfile(self._path):
                 members.take(self._tar_members(members))
@@ -120,8 +121,7 @@ class ArchiveFiles:
                     yield from tar_list(archive, modified)
                 return
             except tarfile.ReadError as error:
-                file.seek(0)
-                if file.read(262)[257:] == b"ustar":  # it is not compressed, so it is damaged
+                if _begins_as_tar(self._path):  # it is not compressed, so it is damaged
                     raise
                 reason = error
         self.is_compressed_whole = True
@@ -131,6 +131,11 @@ class ArchiveFiles:
                 self._unpacked = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as this is)
                 yield from tar_unpack(archive, self._unpacked, self._config)
             _read_to_end(content)
+
+
+def _begins_as_tar(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(262)[257:] == b"ustar"
 
 
 def _decompressed(path: Path, reason: tarfile.ReadError) -> BinaryIO:

@@ -130,7 +130,8 @@ def _scale_of_floats(
     config: DataConfig,
     findings: Findings,
 ) -> float:
-    low, high = np.inf, -np.inf
+    highest: dict[str, float] = {}
+    low = np.inf
     before = len(problems)
     for part, x in images.items():
         # An image at a time: a mask of the whole array would double the memory.
@@ -142,9 +143,10 @@ def _scale_of_floats(
             )
             problems.append(problem(config, message, "not-finite"))
         elif x.size:
-            low, high = min(low, float(x.min())), max(high, float(x.max()))
-    if len(problems) > before or low > high:
+            low, highest[part] = min(low, float(x.min())), float(x.max())
+    if len(problems) > before or not highest:
         return 1.0
+    high = max(highest.values())
     names = ", ".join(f"x_{part}" for part in images)
     dtype = next(iter(images.values())).dtype
     if low < 0 or high > 255:
@@ -152,6 +154,11 @@ def _scale_of_floats(
             f"{names} must be uint8 (0..255), got {dtype} in {low:g}..{high:g}; scale it to 0..1 "
             "or 0..255 (of normalised images, undo that)"
         )
+        problems.append(problem(config, message, "float-range"))
+        return 1.0
+    if high > 1 and min(highest.values()) <= 1:
+        shown = " and ".join(f"x_{part} up to {value:g}" for part, value in highest.items())
+        message = f"the parts have other ranges, {shown}; scale them alike, to 0..1 or 0..255"
         problems.append(problem(config, message, "float-range"))
         return 1.0
     done, scale = ("multiplied by 255", 255.0) if high <= 1 else ("rounded", 1.0)

@@ -32,6 +32,11 @@ _SPLIT_IF = {
     **{name: "valid" for name in ("isvalid", "isval", "isvalidation")},
     **{name: "test" for name in ("istest", "istesting")},
 }
+_GROUP = frozenset(
+    f"{what}{suffix}"
+    for what in ("patient", "subject", "person", "video", "sequence", "scene", "group", "case")
+    for suffix in ("", "s", "id", "no", "nr", "number", "name")
+)
 _IS_TRUE = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _SAMPLE = 200
 _TRUTHS = {"0": False, "1": True, "0.0": False, "1.0": True}
@@ -108,6 +113,15 @@ def find_columns(
     )
 
 
+def possible_groups(table: Table) -> list[str]:
+    """Columns whose names say that images belong together, and whose values repeat."""
+    return [
+        name
+        for name, cells in table.columns.items()
+        if _plain(name) in _GROUP and 1 < len(set(cells)) < len(cells)
+    ]
+
+
 def share_of_files(table: Table, is_file: Callable[[str], bool]) -> float:
     """The share of rows that name an image, of the column that names most."""
     return max((_share(cells, is_file) for cells in table.columns.values()), default=0.0)
@@ -134,12 +148,22 @@ def _numbered(number: int) -> str:
     return f"column {number}"
 
 
-def names_no_files(table: Table, is_file: Callable[[str], bool]) -> str:
-    """Why a table that seems to name images and labels does not count; empty of any other."""
-    columns = find_columns(table, is_file, DataConfig(), guess=False)
+def names_no_files(table: Table, find: Callable[[str], Sequence[object]]) -> str:
+    """Why a table that seems to name images and labels does not count; empty of any other.
+
+    Args:
+        find: the images that a cell may name.
+    """
+    columns = find_columns(table, lambda cell: len(find(cell)) == 1, DataConfig(), guess=False)
     if not isinstance(columns, Columns) or not is_known_by_name(columns) or not table.num_rows:
         return ""
     cells = table.columns[columns.file]
+    several = next((cell for cell in cells if len(find(cell)) > 1), None)
+    if several is not None:
+        return (
+            f"{table.name} has names in its column {columns.file!r} that are those of several "
+            f"files, such as {several!r}; write their paths and endings"
+        )
     return (
         f"{table.name} names {len(cells):,} files in its column {columns.file!r}, such as "
         f"{cells[0]!r}, and few or none of them are there; correct its paths"

@@ -120,7 +120,8 @@ def merged(problems: Iterable[Problem]) -> list[Finding]:
     by_kind: dict[str, Finding] = {}
     for each in problems:
         if not isinstance(each, Finding):
-            each = Finding(each.key, each.value, each.message, SOURCE)
+            message = each.message if each.key == KEY else str(each)
+            each = Finding(each.key, each.value, message, SOURCE)
         before = by_kind.get(each.kind)
         if before is None:
             by_kind[each.kind] = each

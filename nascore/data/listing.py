@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
+from nascore.data.archives import is_archive_name
 from nascore.data.classes import ClassSplits
 from nascore.data.endings import ending
 from nascore.data.files import Entry
@@ -91,8 +92,8 @@ def check_class_names(names: Sequence[str], config: DataConfig) -> list[Problem]
     if not pairs:
         return []
     message = (
-        "has {count} classes that differ in case, accents' encoding or blanks only (underscores "
-        "and invisible characters among them): {examples}; "
+        "has {count} classes that differ in case, accents' encoding or blanks only (underscores, "
+        "invisible characters and leading zeros among them): {examples}; "
         "give both one name"
     )
     return [finding(config, "class-names", message, pairs)]
@@ -102,7 +103,8 @@ def _plain(name: str) -> str:
     """What most people see of a name."""
     text = unicodedata.normalize("NFC", name).casefold()
     visible = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
-    return " ".join(visible.replace("_", " ").split())
+    plain = " ".join(visible.replace("_", " ").split())
+    return plain.lstrip("0") if plain.isdigit() else plain
 
 
 # --- what is left out -----------------------------------------------------------------------
@@ -133,13 +135,17 @@ def report_left_out(
         whole = lost + sum(folder.num_below for folder in folders)
         if lost > MOST_SKIPPED * whole:
             large.append(f"{lost:,} of {whole:,} of {name}")
-    names = [entry.name for entry in everything[:3]]
-    is_problem = bool(large) and not config.allow_skipped
+    archives = [entry.name for entry in everything if is_archive_name(entry.name)]
+    names = archives[:3] or [entry.name for entry in everything[:3]]
+    is_problem = bool(large or archives) and not config.allow_skipped
     if is_problem:
-        some = ", ".join(large[:3]) + (", ..." if len(large) > 3 else "")
+        if large:
+            message += f"; these are {', '.join(large[:3])}{', ...' if len(large) > 3 else ''}"
+        if archives:  # each may hold any number of images
+            message += "; archives within a data set are not read: unpack them"
         message += (
-            f"; these are {some}; convert or remove them, or set data.allow_skipped=true to leave "
-            "them out"
+            "; convert or remove what cannot be read, or set data.allow_skipped=true to leave it "
+            "out"
         )
     else:
         message += "; they were left out"

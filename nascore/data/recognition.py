@@ -76,11 +76,12 @@ def recognise(root: Folder, shown: str, config: DataConfig) -> Layout | Finding:
             return _refusal(config, base, message)
     elif "train" not in splits:
         only = outer[0].path
+        other = f" (and {few(f.path for f in others)}, no split's name)" if others else ""
         return _refusal(
             config,
             base,
-            f"has a folder {only} but no train/; add it, or name the inner folder "
-            f"(imagefolder:{shown}/{only[:-1]}) to have it split",
+            f"has a folder {only} but no train/{other}; add or rename it, or name the inner "
+            f"folder (imagefolder:{shown}/{only[:-1]}) to have it split",
             form="",
         )
     parts = {split: folder for split, folder in inner.items() if split not in flat}
@@ -249,7 +250,9 @@ def _nothing(base: Folder, config: DataConfig) -> Finding:
     entries = [*base.tables, *base.all_left_out()]
     known = [e.name for e in entries if e.name.endswith((".parquet", *ARCHIVES))]
     if not known:
-        return finding(config, LAYOUT, NO_CLASSES)
+        seen = "; seen were {examples}, and none of them is an image that can be read"
+        message = f"{NO_CLASSES}{seen if entries else ''}; {_FORM}"
+        return finding(config, LAYOUT, message, [e.name for e in entries])
     message = (
         f"{NO_CLASSES}, and holds {{examples}}; name one of them (parquet:PATH, or imagefolder:"
     )

@@ -9,6 +9,7 @@ from nascore.data.tables import Table
 
 _FLOAT = re.compile(r"[+-]?(\d+[.,]\d*|[.,]\d+)([eE][+-]?\d+)?|[+-]?\d+[eE][+-]?\d+")
 _MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
+_BYTES = re.compile(r"b'[^']*'|b\"[^\"]*\"")
 _BETWEEN_LABELS = ("|", ";", ",")
 
 
@@ -25,7 +26,7 @@ def labels_of(table: Table, columns: Columns, several: Tally) -> list[str | None
     """
     files = table.columns[columns.file]
     if columns.label is not None:
-        cells = table.columns[columns.label]
+        cells = _as_text(table.columns[columns.label])
         lists = _several(set(cells))
         for file, cell in zip(files, cells, strict=True):
             if cell in lists:
@@ -37,6 +38,14 @@ def labels_of(table: Table, columns: Columns, several: Tally) -> list[str | None
             several.add(cell, f"{found[0]}, {found[1]}")
         labels.append(found[0] if found else None)
     return labels
+
+
+def _as_text(cells: list[str]) -> list[str]:
+    """Without the b'' that Python writes around bytes, where all of them have it."""
+    found = [_BYTES.fullmatch(cell) for cell in cells if cell]
+    if not found or not all(found):
+        return cells
+    return [cell[2:-1] for cell in cells]
 
 
 def _several(cells: set[str]) -> set[str]:

@@ -178,7 +178,7 @@ def _usable_tables(
             if isinstance(columns, Columns):
                 yield LabelTable(table, columns, index, folder.path, split or split_of_table(stem))
             elif columns is None and not has_classes:
-                why = names_no_files(table, index.has)
+                why = names_no_files(table, index.find)
                 unused.extend([_not_used(entry, why, config)] if why else [])
             elif columns is not None:
                 if split_of_table(stem) == "test":

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nascore.config import DataConfig
 from nascore.data.classes import SPLITS
+from nascore.data.columns import possible_groups
 from nascore.data.files import Entry
 from nascore.data.findings import Findings, Tally, finding
 from nascore.data.listing import (
@@ -135,6 +136,14 @@ def _report_columns(tables: Sequence["LabelTable"], config: DataConfig, findings
     names = [one.table.name for one in tables]
     message = f"labels are those of {', '.join(names)}: {text}"
     findings.warnings.append(finding(config, "table-used", message, names))
+    groups = possible_groups(tables[0].table) if columns.group is None else []
+    groups = [name for name in groups if name not in (columns.label, columns.file)]
+    if groups:
+        message = (
+            "column {examples} may say which images belong together, and they are divided among "
+            "the splits; set data.group to it, so that nothing is learned of a group in another"
+        )
+        findings.warnings.append(finding(config, "group-not-used", message, groups))
 
 
 def _report(

@@ -52,7 +52,7 @@ def read_table(name: str, content: bytes) -> Table:
 def _text(content: bytes) -> str:
     encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
-        return content.decode(encoding)
+        return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise TableError(f"is not UTF-8 ({error}); save it as UTF-8") from error
 
@@ -75,6 +75,8 @@ def _delimited(text: str, delimiter: str | None) -> dict[str, list[str]]:
         raise TableError("is empty; write a header and a row for each image")
     header = _header(rows[0])
     width = len(header)
+    # Blanks behind the last column say nothing.
+    rows = [row[:width] if not any(row[width:]) else row for row in rows]
     ragged = [number for number, row in enumerate(rows, start=1) if len(row) != width]
     if ragged:
         raise TableError(

@@ -285,3 +285,13 @@ def test_an_archive_in_s3(tree: Path, tmp_path: Path, memory_limit_mb: int) -> N
     other = load(tmp_path / "there", torch.device("cpu"), remote).train
     for expected, found in zip(one.pixel_batches(4), other.pixel_batches(4), strict=True):
         assert torch.equal(expected, found)
+
+
+def test_a_tar_that_ends_with_a_zip_is_a_tar(tmp_path: Path) -> None:
+    write(tmp_path / "inner", names(count=5))
+    (tmp_path / "outer").mkdir()
+    pack(tmp_path / "inner", tmp_path / "outer" / "photos.zip")
+    archive = pack(tmp_path / "outer", tmp_path / "outer.tar")
+    assert "has no class folders with images, and holds photos.zip" in (
+        refusal(archive, tmp_path).message
+    )

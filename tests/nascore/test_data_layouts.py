@@ -381,6 +381,7 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
         ("hot dog", "hot_dog"),
         ("hot dog", "hot  dog"),
         ("ant", "ant\u200b"),
+        ("7", "007"),
     ],
 )
 def test_classes_that_look_alike(tmp_path: Path, pair: tuple[str, str]) -> None:
@@ -435,3 +436,30 @@ def test_torchvision_gtsrb(tmp_path: Path) -> None:
     assert raw.classes == ("00000", "00001", "00002")
     assert len(raw.labels) == 15
     assert {warning.kind for warning in findings.warnings} == {"unlabelled-files"}
+
+
+def test_archives_within_a_data_set_are_no_single_files(tmp_path: Path) -> None:
+    write(tmp_path, names("train", count=200))
+    (tmp_path / "test.zip").write_bytes(b"PK")
+    told = refusal(tmp_path)
+    assert (told.kind, told.examples) == ("skipped-files", ("test.zip",))
+    assert "archives within a data set are not read: unpack them" in told.message
+    assert read_all(tmp_path, allow_skipped=True)[0].classes == ("ant", "bee")
+
+
+def test_a_folder_without_images_says_what_was_seen_and_what_to_do(tmp_path: Path) -> None:
+    for name in ("ant/0.npy", "bee/0.npy"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    told = refusal(tmp_path)
+    assert told.message.startswith(
+        "has no class folders with images; seen were ant/0.npy, bee/0.npy, and none of them is an"
+    )
+    assert "put the images of each class into a folder of its name" in told.message
+
+
+def test_a_split_whose_name_is_misspelt(tmp_path: Path) -> None:
+    write(tmp_path, [*names("trian"), *names("test")])
+    assert "has a folder test/ but no train/ (and trian/, no split's name); add or rename it" in (
+        refusal(tmp_path).message
+    )

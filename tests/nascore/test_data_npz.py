@@ -524,3 +524,11 @@ def test_long_lists_are_shortened(tmp_path: Path) -> None:
     found = problems(write(tmp_path, x_train=X, y_train=np.arange(12)))
     assert len(found) == 11
     assert found[-1] == "and 2 more of this kind"
+
+
+def test_floats_of_another_range_in_each_part(tmp_path: Path) -> None:
+    """Together they would be taken for 0..255, and the training images be black."""
+    x = X.astype(np.float32)
+    told = problems(write(tmp_path, x_train=x / 255, y_train=Y, x_test=x, y_test=Y))
+    assert told[0].startswith("the parts have other ranges, x_train up to ")
+    assert told[0].endswith("scale them alike, to 0..1 or 0..255")

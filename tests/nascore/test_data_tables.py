@@ -9,7 +9,7 @@ import pytest
 from image_trees import names, write
 
 from nascore.config import DataConfig
-from nascore.data.findings import Finding, Findings
+from nascore.data.findings import Finding, Findings, merged
 from nascore.data.raw import Raw
 from nascore.data.sources import read
 from nascore.data.store import prepare
@@ -60,7 +60,7 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 def test_delimiters_and_encodings(
     images: Path, delimiter: str, encoding: str, line_end: str
 ) -> None:
@@ -679,3 +679,40 @@ def test_kaggle_gtsrb(tmp_path: Path) -> None:
     raw, findings = read_all(tmp_path)
     assert (raw.classes, raw.num_train, raw.num_test) == (("0", "1"), 240, 6)
     assert {w.kind: w.count for w in findings.warnings}["unlabelled-files"] == 2
+
+
+def test_labels_that_python_wrote_as_bytes(tmp_path: Path) -> None:
+    root = written(tmp_path, ["b'ant'", "b'bee'"] * 6)
+    assert read_all(root)[0].classes == ("ant", "bee")
+
+
+def test_blanks_behind_the_last_column(tmp_path: Path) -> None:
+    root = written(tmp_path, ["ant,,", "bee,,"] * 6)
+    assert read_all(root)[0].classes == ("ant", "bee")
+
+
+@pytest.mark.parametrize("name", ["patient_id", "Video", "subject", "scene_nr"])
+def test_a_column_that_may_be_of_groups_is_told(tmp_path: Path, name: str) -> None:
+    labels = [f"{'ab'[n % 2]},p{n // 4}" for n in range(24)]
+    root = written(tmp_path, labels, head=f"file,label,{name}")
+    told = {one.kind: one for one in read_all(root)[1].warnings}["group-not-used"]
+    assert told.examples == (name,)
+    assert "set data.group to it" in told.message
+    assert "group-not-used" not in {one.kind for one in read_all(root, group=name)[1].warnings}
+    alone = [f"{'ab'[n % 2]},p{n}" for n in range(24)]
+    root = written(tmp_path, alone, head=f"file,label,{name}")
+    assert "group-not-used" not in {one.kind for one in read_all(root)[1].warnings}
+
+
+def test_names_of_several_files_each(tmp_path: Path) -> None:
+    write(tmp_path, [f"{n}.{kind}" for n in range(10) for kind in ("png", "bmp")])
+    rows = [f"{n},{'ab'[n % 2]}" for n in range(10)]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,label", *rows]))
+    assert "that are those of several files, such as '0'; write their paths and endings" in (
+        kinds(tmp_path)["table-not-used"].message
+    )
+
+
+def test_a_setting_that_is_wrong_is_named_among_the_findings() -> None:
+    problem = InputError.of("data.group", "Patient", "there is no such column").problems[0]
+    assert merged([problem])[0].message == "data.group = Patient: there is no such column"
