@@ -15,11 +15,18 @@ weed() {
 
 user=$(key access-key-id)
 secret=$(key secret-access-key)
-weed <<COMMANDS
+# It prints the account that it has made, with the secret; and it fails for a bucket that is there, so
+# what came of it is looked at instead.
+said=$(weed <<COMMANDS
 s3.bucket.create -name nas-mlflow
 s3.bucket.create -name nas-state
 s3.configure -user $user -access_key $user -secret_key $secret -buckets nas-mlflow,nas-state -actions Read,Write,List,Tagging -apply
 COMMANDS
+) || true
+case $said in
+  *"$secret"*) echo "the keys of nas-s3 may use the buckets" ;;
+  *) echo "the keys of nas-s3 could not be made known" >&2 && exit 1 ;;
+esac
 buckets=$(echo s3.bucket.list | weed)
 for bucket in nas-mlflow nas-state; do
   case $buckets in

@@ -9,15 +9,21 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import boto3
+import botocore.exceptions
 import pytest
+import s3
 from kube_api import KubeApi
 from manifest_build import MANIFESTS
+from postgres import free_port
 
 SCRIPTS = MANIFESTS / "scripts"
 # No OpenAPI in the stand-in; what is run in a container is run here, by $EXEC.
@@ -132,27 +138,35 @@ WEED = """#!/bin/sh
 while read -r line; do
   echo "$line" >> "$LINES"
   case "$line" in
+    s3.configure*) [ -n "$MUTE" ] || echo "$line" ;;  # with the secret, as the real one
     s3.bucket.list) for one in $BUCKETS; do echo "  $one   size:0"; done ;;
   esac
 done
 """
 
 
-@pytest.mark.parametrize(("buckets", "status"), [("nas-mlflow nas-state", 0), ("nas-mlflow", 1)])
+@pytest.mark.parametrize(
+    ("buckets", "mute", "fault"),
+    [
+        ("nas-mlflow nas-state", "", ""),
+        ("nas-mlflow", "", "bucket nas-state could not be made"),
+        ("nas-mlflow nas-state", "yes", "the keys of nas-s3 could not be made known"),
+    ],
+)
 def test_buckets_and_keys_of_the_object_store(
-    place: Place, tmp_path: Path, buckets: str, status: int
+    place: Place, tmp_path: Path, buckets: str, mute: str, fault: str
 ) -> None:
     place.run("secrets.sh", "team-a")
     place.program(place.inside, "weed", WEED)
-    place.environment |= {"BUCKETS": buckets, "LINES": str(tmp_path / "lines")}
+    place.environment |= {"BUCKETS": buckets, "MUTE": mute, "LINES": str(tmp_path / "lines")}
     done = place.run("seaweedfs.sh", "team-a")
-    assert done.returncode == status
-    assert ("bucket nas-state could not be made" in done.stderr) == bool(status)
+    assert done.returncode == bool(fault)
+    assert done.stderr.strip() == fault
     called = place.calls.read_text().splitlines()
     assert called[0] == "-n kubeflow exec -i deployment/seaweedfs -c seaweedfs"
     secret = place.secrets()["nas-s3"]["secret-access-key"]
     assert secret not in done.stdout + done.stderr + place.calls.read_text()
-    first, second, third, _ = (tmp_path / "lines").read_text().splitlines()
+    first, second, third, *_ = (tmp_path / "lines").read_text().splitlines()
     assert (first, second) == (
         "s3.bucket.create -name nas-mlflow",
         "s3.bucket.create -name nas-state",
@@ -161,6 +175,74 @@ def test_buckets_and_keys_of_the_object_store(
         f"s3.configure -user nas-team-a -access_key nas-team-a -secret_key {secret} "
         "-buckets nas-mlflow,nas-state -actions Read,Write,List,Tagging -apply"
     )
+
+
+@pytest.fixture
+def seaweedfs(tmp_path: Path) -> Iterator[tuple[str, int]]:
+    """As Kubeflow starts it: keys are made by its shell. The options of that, and the S3 port."""
+    weed = s3.program()
+    if weed is None:
+        pytest.skip("SeaweedFS is not installed")
+    names = ("master", "volume", "filer", "s3")
+    ports = {name: free_port() for name in names}
+    command = [str(weed), "server", f"-dir={tmp_path}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+    command += ["-filer", "-s3", "-iam", "-master.volumePreallocate=false", "-volume.max=50"]
+    command += ["-master.volumeSizeLimitMB=64"]
+    for name, port in ports.items():
+        command += [f"-{name}.port={port}", f"-{name}.port.grpc={free_port()}"]
+    command = [one for one in command if not one.startswith("-s3.port.grpc")]
+    addresses = []
+    for name in ("master", "filer"):
+        [grpc] = [one.rpartition("=")[2] for one in command if one.startswith(f"-{name}.port.grpc")]
+        addresses.append(f"-{name}=127.0.0.1:{ports[name]}.{grpc}")
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+    try:
+        _wait(ports["s3"], process, tmp_path / "log")
+        yield f"{weed} shell {' '.join(addresses)}", ports["s3"]
+    finally:
+        process.kill()
+        process.wait(timeout=30)
+
+
+def _wait(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    for _ in range(300):
+        assert process.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(log.read_text())
+
+
+@pytest.mark.slow
+def test_the_keys_open_these_buckets_and_no_other(place: Place, seaweedfs: tuple[str, int]) -> None:
+    shell, port = seaweedfs
+    place.run("secrets.sh", "team-a")
+    place.program(place.inside, "weed", f"#!/bin/sh\nexec {shell}\n")
+    commands = "s3.bucket.create -name mlpipeline\n"
+    subprocess.run(shell.split(), input=commands, text=True, check=True, capture_output=True)
+    for _ in range(2):  # it may be run again
+        done = place.run("seaweedfs.sh", "team-a")
+        assert done.returncode == 0, done.stderr
+    keys = place.secrets()["nas-s3"]
+    assert keys["secret-access-key"] not in done.stdout + done.stderr
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        aws_access_key_id=keys["access-key-id"],
+        aws_secret_access_key=keys["secret-access-key"],
+        region_name="us-east-1",
+    )
+    for bucket in ("nas-mlflow", "nas-state"):
+        client.put_object(Bucket=bucket, Key="runs/one", Body=b"x", IfNoneMatch="*")
+        [found] = client.list_objects_v2(Bucket=bucket)["Contents"]
+        client.delete_object(Bucket=bucket, Key=found["Key"])
+    with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+        client.put_object(Bucket="mlpipeline", Key="one", Body=b"x")
+    with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
+        client.list_objects_v2(Bucket="mlpipeline")
 
 
 # --- the account of the steps ---------------------------------------------------------------
