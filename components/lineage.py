@@ -1,7 +1,7 @@
 """What leads from a model back to the data, the code and the run that it came from.
 
 Everything is a tag with one name, on the run of the pipeline and on the version of the model alike;
-docs/operators.md lists them. `prepare_data` finds out what holds for the whole run and hands it on
+docs/tracking.md lists them. `prepare_data` finds out what holds for the whole run and hands it on
 in `lineage.json` beside the data; `promote` adds what came of it. Code and image are those of the
 process that asks: a step that is tried again after an upgrade says so.
 """
