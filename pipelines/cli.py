@@ -11,27 +11,40 @@ from typing import TYPE_CHECKING
 import click
 
 from nascore.errors import InputError, Problem, collecting
-from pipelines.bench import bench
-from pipelines.check_data import check_data
-from pipelines.cluster_commands import status, submit
-from pipelines.diagnose import diagnose
-from pipelines.doctor_command import doctor
-from pipelines.logs_commands import logs
+from pipelines.lazy_group import Later, LazyGroup
 from pipelines.options import FAILED, STORE, configuration, one_message
-from pipelines.plan import plan
-from pipelines.profile import profile
-from pipelines.retry_commands import retry
-from pipelines.run_commands import retrain, run
-from pipelines.schedule_commands import schedule
-from pipelines.schedule_delete import delete
-from pipelines.state_commands import clean_state
-from pipelines.stop_commands import cancel
 
 if TYPE_CHECKING:
     from pipelines.events import Kind
 
+_LATER = {
+    "bench": Later("bench_suggest:bench", "Replay a table: many seeds of each method."),
+    "cancel": Later("stop_commands:cancel", "Stop a run on Kubeflow.", is_for_client=True),
+    "check-data": Later("check_data:check_data", "Look for faults of a data set."),
+    "clean-state": Later("state_commands:clean_state", "Remove old states of runs."),
+    "compile": Later("cli:compile_command", "Write the pipeline as KFP's IR YAML.", True),
+    "config": Later("config_command:config", "List every setting, with default.", True),
+    "diagnose": Later("diagnose:diagnose", "Look into the controller of a run."),
+    "doctor": Later("doctor_command:doctor", "Check this machine, or a cluster.", True),
+    "logs": Later("logs_commands:logs", "Print the log of a step on Kubeflow.", True),
+    "plan": Later("plan:plan", "Say what the search's budget buys."),
+    "profile": Later("profile:profile", "Measure a latency table here."),
+    "retrain": Later("run_commands:retrain", "Train the champion's architecture on new data."),
+    "retry": Later("retry_commands:retry", "Continue a run on Kubeflow that has failed.", True),
+    "rollback": Later("cli:rollback", "Make the champion before the present one champion again."),
+    "run": Later("run_commands:run", "Search, train, profile and register a network here."),
+    "schedule": Later("schedule_delete:schedule", "Start runs on Kubeflow by the clock.", True),
+    "status": Later("cluster_commands:status", "Say how far a run on Kubeflow is.", True),
+    "submit": Later("cluster_commands:submit", "Compile the pipeline; run it on Kubeflow.", True),
+    "ui": Later("cli:ui", "Open the MLflow UI on the runs of this folder."),
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+@click.group(
+    cls=LazyGroup,
+    later=_LATER,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="nas-pipelines")
 def main() -> None:
     """Neural architecture search: from your data to a registered network.
@@ -40,7 +53,6 @@ def main() -> None:
     """
 
 
-@main.command("compile")
 @configuration
 @click.option(
     "--out",
@@ -95,7 +107,6 @@ def compile_command(
     click.echo(f"Wrote {out}. Upload it in the Kubeflow UI, or with kfp pipeline create.")
 
 
-@main.command()
 @configuration
 @click.option("--to", metavar="VERSION", help="Which version [the champion before this one].")
 @one_message
@@ -131,7 +142,6 @@ def rollback(
         click.echo(exported)
 
 
-@main.command()
 @click.option("--uri", default=STORE, show_default=True, help="MLflow store.")
 @click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
 @one_message
@@ -152,24 +162,6 @@ def ui(uri: str, port: int) -> None:
     arguments = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port)]
     arguments += ["--workers", "1"]  # one person looks; four take four times as long to start
     os.execv(sys.executable, [sys.executable, *arguments])
-
-
-main.command()(doctor)
-main.command()(run)
-main.command()(retrain)
-main.command()(one_message(bench))
-main.command()(one_message(diagnose))
-main.command()(one_message(plan))
-main.command()(one_message(profile))
-main.command()(submit)
-main.command()(status)
-main.command()(logs)
-main.command()(cancel)
-main.command()(retry)
-schedule.command()(delete)
-main.command()(clean_state)
-main.add_command(schedule)
-main.add_command(check_data)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,10 @@ from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
 from nascore.threads import one_thread
 
+# Of the controller, in one episode. The release takes i // 10 of them in episode i, and its search
+# ends after 120 episodes; a longer one would spend time as the square of its length on them.
+_MOST_STEPS = 12
+
 
 @dataclass(frozen=True)
 class _Episode:
@@ -72,16 +76,21 @@ class ReleasedNases:
         counter = options.cycle - 1 - i % options.cycle
         if i % options.cycle == 0:
             self._controller = self._coder.new_controller()
+            # Adam's own decay adds the gradient of the release's l2 / 2 * (sum of squares).
             self._optimizer = torch.optim.Adam(
-                self._controller.body.parameters(), lr=options.controller_lr
+                self._controller.body.parameters(),
+                lr=options.controller_lr,
+                weight_decay=options.l2,
+                fused=True,
             )
         state = self._state(i, counter, rng)
         state_1L = torch.tensor([state])
         with torch.no_grad():
             self._episodes.append(_Episode(state, self._controller(state_1L)[0]))
         if counter < 2 * options.cycle // 3 and i > 0:
-            for step in range(i // 10):
-                self._controller_step(rng, force_newest=step == 0)
+            advantages = rl.standardise(self._rewards())
+            for step in range(min(i // 10, _MOST_STEPS)):
+                self._controller_step(rng, advantages, force_newest=step == 0)
         if i == 0:
             self._decoded.append(state)
             return
@@ -100,16 +109,16 @@ class ReleasedNases:
             return max(finished, key=lambda child: child.score or 0.0).genotype.tokens
         return self._decoded[i - 1]
 
-    def _controller_step(self, rng: np.random.Generator, *, force_newest: bool) -> None:
+    def _controller_step(
+        self, rng: np.random.Generator, advantages: Floats, *, force_newest: bool
+    ) -> None:
         """One Adam step on a few stored pairs, weighted by standardised rewards.
 
         A failed child counts as the worst reward so far. The newest pair has no reward yet: the
         release pairs it with the previous one's (`legacy_late_reward`), else it is left out.
         """
         options = self._options
-        rewards = self._rewards()
-        advantages = rl.standardise(rewards)
-        picked = rng.integers(len(rewards), size=options.controller_batch)
+        picked = rng.integers(len(advantages), size=options.controller_batch)
         pairs = [(self._episodes[i], advantages[i]) for i in picked]
         if force_newest and options.legacy_late_reward:
             pairs[0] = (self._episodes[-1], advantages[-1])
@@ -120,8 +129,6 @@ class ReleasedNases:
         loss = rl.bernoulli_loss(
             logits_BE, actions_BE, advantage_B, double_sigmoid=options.legacy_double_sigmoid
         )
-        squares = sum((weight**2).sum() for weight in self._controller.body.parameters())
-        loss = loss + options.l2 * 0.5 * squares
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()

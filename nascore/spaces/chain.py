@@ -111,7 +111,11 @@ class ChainSpace:
         """What `describe` says, at a part of its cost: layers, then who is connected."""
         check(self, genotype)
         tokens, step = genotype.tokens, TOKENS_PER_LAYER
-        layers = [self._text(k == 0, tokens[k : k + 3]) for k in range(0, len(tokens), step)]
+        layers = [
+            # The look-up of `_text` without its call: a search asks for thousands of names.
+            self._texts.get((k == 0, tokens[k : k + 3])) or self._text(k == 0, tokens[k : k + 3])
+            for k in range(0, len(tokens), step)
+        ]
         connects = map(self._connects.__getitem__, combinations(tokens[3::step], 2))
         return f"{' '.join(layers)} {bytes(connects).hex()}"
 

@@ -2,15 +2,20 @@
 
 Source: Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011, in Optuna's
 multivariate form, which models the tokens together. An architecture may come again.
+
+A suggestion costs time in proportion to the trials that the estimator reads. Of more than
+`_MOST_TRIALS` it reads the best, of which its density of good ones is made (at most 25 in Optuna,
+however many there are), and the latest: Optuna weighs the others by age, the oldest hardly at all.
 """
 
 import contextlib
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nascore import spaces
 from nascore.genotype import Genotype
@@ -19,6 +24,23 @@ from nascore.proposer import NONE_PENDING, Pending
 from nascore.results import Child
 from nascore.seeding import Seeds
 from nascore.spaces import SearchSpace
+
+_MOST_TRIALS = 500  # that the estimator reads; then the history is cut
+_BEST, _LATEST = 25, 275  # that are left
+
+
+class _Sampler(optuna.samplers.TPESampler):
+    """Knows the search space, which Optuna would else read from all trials for each suggestion."""
+
+    def __init__(self, space: dict[str, BaseDistribution], **settings: Any) -> None:
+        super().__init__(multivariate=True, **settings)
+        names = sorted(name for name, one in space.items() if not one.single())
+        self._known = {name: space[name] for name in names}
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._known
 
 
 @contextlib.contextmanager
@@ -46,8 +68,8 @@ class Tpe:
             f"token{i}": CategoricalDistribution(tuple(range(size)))
             for i, size in enumerate(space.cardinalities)
         }
-        with _quiet():
-            self._study = optuna.create_study(direction="maximize")
+        self._ended: list[FrozenTrial] = []  # with a score, in order
+        self._new_study()
 
     def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
         """What is under way is in the study for this suggestion alone: the order of its trials
@@ -60,8 +82,26 @@ class Tpe:
         return spaces.make_genotype(self._space, [trial.params[n] for n in self._distributions])
 
     def update(self, child: Child) -> None:
-        state = TrialState.FAIL if child.score is None else TrialState.COMPLETE
-        self._add(child.genotype, state, child.score)
+        """The estimator learns nothing from a child that failed."""
+        if child.score is None:
+            return
+        self._add(child.genotype, TrialState.COMPLETE, child.score)
+        self._ended.append(self._study.get_trials(deepcopy=False)[-1])
+        if len(self._ended) > _MOST_TRIALS:
+            self._cut()
+
+    def _cut(self) -> None:
+        """Forget all but the best and the latest trials, in the order in which they ended."""
+        earlier, latest = self._ended[:-_LATEST], self._ended[-_LATEST:]
+        order = sorted(range(len(earlier)), key=lambda i: -float(earlier[i].value or 0.0))
+        best = [earlier[i] for i in sorted(order[:_BEST])]
+        self._ended = [*best, *latest]
+        self._new_study()
+        self._study.add_trials(self._ended)
+
+    def _new_study(self) -> None:
+        with _quiet():
+            self._study = optuna.create_study(direction="maximize")
 
     def _add(self, genotype: Genotype, state: TrialState, value: float | None = None) -> int:
         params = dict(zip(self._distributions, genotype.tokens, strict=True))
@@ -74,9 +114,9 @@ class Tpe:
         seed = self._seeds.integer(self._stream, "suggest", number) % 2**32
         with warnings.catch_warnings():  # `multivariate` is experimental in some versions
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.TPESampler(
+            return _Sampler(
+                self._distributions,
                 n_startup_trials=self._options.startup_trials,
-                multivariate=True,
                 constant_liar=with_pending,
                 seed=seed,
             )
