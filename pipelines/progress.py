@@ -116,6 +116,12 @@ def _other_figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def _time(result: Mapping[str, Any]) -> str:
+    seconds, share = result["seconds"], result.get("data_wait_share")
+    text = f"{duration(seconds['total'])}, of it overhead {seconds['overhead']:.1f} s"
+    return text if share is None else f"{text}; final training waited for data {share:.0%}"
+
+
 def summary(result: Mapping[str, Any], out: Path) -> list[str]:
     """The short table at the end of a run, line by line."""
     latency, seconds = result["latency_ms"], result["seconds"]
@@ -133,7 +139,7 @@ def summary(result: Mapping[str, Any], out: Path) -> list[str]:
             f"(batch {latency['batch_size']}, {latency['device']})",
         ),
         ("model", f"{result['model_uri']} ({result['promotion']['alias']})"),
-        ("time", f"{duration(seconds['total'])}, of it overhead {seconds['overhead']:.1f} s"),
+        ("time", _time(result)),
         ("by step", steps),
         ("report", str(out / REPORT)),
     )

@@ -7,6 +7,7 @@ from components.steps.running import Step, execute, read_config
 from components.steps.state import read_json, write_json
 from components.steps.tasks import load_task
 from nascore.config import OBJECTIVES
+from nascore.final import FinalModel
 from nascore.methods import METHODS
 from nascore.results import Report, SearchResult
 
@@ -39,6 +40,7 @@ def run(
             "num_params": float(final.num_params),
             "macs": float(final.macs),
             **mean_metrics(final),
+            **_waiting(final),
         }
 
     return execute(
@@ -49,6 +51,12 @@ def run(
         inputs={"dataset": dataset, "search_result": search_result, "weights": weights},
         outputs={"model": model},
     )
+
+
+def _waiting(final: FinalModel) -> dict[str, float]:
+    """The share of time that the training waited for its images, where it was measured."""
+    share = final.data_wait_share
+    return {} if share is None else {"data_wait_share": share}
 
 
 def _reporter(step: Step) -> Report:

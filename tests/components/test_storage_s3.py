@@ -233,6 +233,17 @@ def test_training_outlasts_errors(
     assert relay.num_failed > 3
 
 
+def test_decoded_images_need_no_server(prefix: str, relay: Relay, tmp_path: Path) -> None:
+    """What is larger than memory is decoded once; children map it, whatever becomes of S3."""
+    settings = {"image_size": 256, "memory_limit_mb": 1}
+    remote = S3(tmp_path / "copies", cache_bytes=0)
+    there = prepared(f"imagefolder:{prefix}", tmp_path, remote=remote, **settings)
+    assert there.streamed
+    relay.mode = "away"
+    train = load(tmp_path / "dataset", CPU, S3(tmp_path / "other", cache_bytes=0)).train
+    assert sum(len(x) for x in train.pixel_batches(8)) == train.num_images
+
+
 def test_an_object_that_changes_while_training_is_told(
     prefix: str, s3: Any, tree: Path, tmp_path: Path
 ) -> None:

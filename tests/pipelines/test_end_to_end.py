@@ -107,6 +107,7 @@ def test_the_result_holds_every_promised_field(finished: Finished) -> None:
     assert len(result["data_sha256"]) == 64
     assert result["tracking_run_id"]
     assert result["data_warnings"] == []
+    assert 0 < result["data_wait_share"] < 1
 
 
 def test_figures_of_each_class_are_in_result_report_and_tracking(

@@ -166,6 +166,11 @@ def test_the_summary_holds_what_one_wants_to_know(tmp_path: Path) -> None:
     }
 
 
+def test_the_summary_says_how_long_the_training_waited_for_data(tmp_path: Path) -> None:
+    lines = summary(result(data_wait_share=0.125), tmp_path)
+    assert "of it overhead 12.3 s; final training waited for data 12%" in "\n".join(lines)
+
+
 def test_the_summary_without_a_control_says_so(tmp_path: Path) -> None:
     assert "no control was run" in "\n".join(summary(result(verdict=None), tmp_path))
 
