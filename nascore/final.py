@@ -23,10 +23,11 @@ from nascore.meta import product
 from nascore.meta.product import FewShotLearner
 from nascore.meta.task_adaptation import Adapter, TaskSettings
 from nascore.results import SearchResult
+from nascore.scoring import score_of
 from nascore.spaces import ImageShape, SearchSpace
 from nascore.spaces.mobile import MobileSpace
 from nascore.task import Task, device_of
-from nascore.training import predict, score_of, train
+from nascore.training import predict, train
 
 VERSION = 1
 _KIND = "final-model"

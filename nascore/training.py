@@ -22,6 +22,7 @@ from nascore.config import Objective, TrainingConfig
 from nascore.data.batches import Augmentation, Split
 from nascore.data.waiting import Waiting
 from nascore.errors import ChildFailed
+from nascore.scoring import Answers, Epochs, score_of
 from nascore.threads import threads_of
 
 _SMALL_BATCH = 2**17  # pixels; below it a second CPU thread costs more than it saves
@@ -113,11 +114,11 @@ def _train(
     num_steps = planned_steps(split, config)
     num_epochs = math.ceil(num_steps / split.steps_per_epoch(config))
     step = 0
-    trained, validated = _Epochs(objective), _Epochs(objective)
+    trained, validated = Epochs(objective), Epochs(objective)
     try:
         for epoch in range(num_epochs):
             network.train()
-            answers = _Answers(objective, split.device)
+            answers = Answers(objective, split.device)
             batches = split.train_batches(config, generator)
             for x_BCHW, y_B in waiting.over(itertools.islice(batches, num_steps - step)):
                 if should_stop is not None and should_stop():
@@ -156,44 +157,6 @@ def _train(
     )
 
 
-class _Epochs:
-    """Accuracy and score of each epoch; one list where they are the same."""
-
-    def __init__(self, objective: Objective) -> None:
-        self.accuracies: list[float] = []
-        self.scores = self.accuracies if objective == "accuracy" else []
-
-    def add(self, accuracy: float, score: float) -> None:
-        self.accuracies.append(accuracy)
-        if self.scores is not self.accuracies:
-            self.scores.append(score)
-
-
-class _Answers:
-    """What a network answered during an epoch; only counted where the accuracy is the objective."""
-
-    def __init__(self, objective: Objective, device: torch.device) -> None:
-        self._objective = objective
-        self._correct = torch.zeros((), dtype=torch.long, device=device)
-        self._seen = 0
-        self._kept: list[tuple[Tensor, Tensor]] = []
-
-    def add(self, logits_BK: Tensor, y_B: Tensor) -> None:
-        self._correct += (logits_BK.argmax(1) == y_B).sum()
-        self._seen += len(y_B)
-        if self._objective != "accuracy":
-            self._kept.append((logits_BK, y_B))
-
-    def accuracy(self) -> float:
-        return int(self._correct) / self._seen
-
-    def score(self) -> float:
-        if self._objective == "accuracy":
-            return self.accuracy()
-        logits_NK, y_N = (torch.cat(parts) for parts in zip(*self._kept, strict=True))
-        return score_of(self._objective, logits_NK, y_N)
-
-
 def raise_if_out_of_memory(error: RuntimeError | MemoryError, num_steps: int) -> None:
     """Raises ChildFailed when the network does not fit in memory."""
     # The CPU allocator reports its failure as a plain RuntimeError.
@@ -220,19 +183,6 @@ def predict(network: nn.Module, split: Split, *, batch_size: int = 512) -> Tenso
     """Logits (N, num_classes) of all images of a split, in its order, in evaluation mode."""
     network.eval()
     return torch.cat([network(x_BCHW) for x_BCHW, _ in split.eval_batches(batch_size)])
-
-
-def score_of(objective: Objective, logits_BK: Tensor, y_B: Tensor) -> float:
-    """The figure that a search maximises, a fraction.
-
-    Raises:
-        ChildFailed: see `nascore.metrics.score`.
-    """
-    if objective == "accuracy":
-        return float((logits_BK.argmax(1) == y_B).double().mean())
-    from nascore import metrics  # scikit-learn takes a second, which most searches need not wait
-
-    return metrics.score(objective, logits_BK.float().cpu().numpy(), y_B.cpu().numpy())
 
 
 def judge(network: nn.Module, split: Split, objective: Objective) -> tuple[float, float]:

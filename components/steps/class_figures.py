@@ -15,9 +15,13 @@ _MAX_NAME = 200
 
 
 def mean_metrics(final: FinalModel) -> dict[str, float]:
-    """Return the figures of the test split that are one number; none of few-shot networks."""
+    """Return the figures that are one number: the objective, where that is not the accuracy, and
+    means of the classes on the test split, which few-shot networks have none of."""
     found = final.figures or {}
-    return {f"test_{name}": found[name] for name in _MEANS if found.get(name) is not None}
+    means = {f"test_{name}": found[name] for name in _MEANS if found.get(name) is not None}
+    if final.objective == "accuracy" or final.valid_score is None:
+        return means
+    return means | {f"valid_{final.objective}": final.valid_score}
 
 
 def track_classes(step: Step, result: Mapping[str, Any]) -> None:

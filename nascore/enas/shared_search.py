@@ -25,10 +25,11 @@ from nascore.enas.policy import Policy, UniformPolicy
 from nascore.errors import WeightsDiverged
 from nascore.genotype import Genotype
 from nascore.methods.options import EnasOptions, RandomWsOptions
+from nascore.scoring import score_of, score_on
 from nascore.spaces import make_genotype
 from nascore.supernet import make_supernet
 from nascore.task import Task, device_of
-from nascore.training import fitting_threads, half_cosine, score_of, sgd
+from nascore.training import fitting_threads, half_cosine, sgd
 
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
 _MOST_DRAWS = 20  # of a whole set of candidates, before a policy that repeats itself is helped out
@@ -198,9 +199,7 @@ class SharedSearch:
             for i in range(distributed.rank(), len(genotypes), distributed.size()):
                 path = self._supernet.path(genotypes[i])
                 batches = itertools.islice(self._valid_batches(), 1 if hasty else None)
-                answers = [(path(x_BCHW), y_B) for x_BCHW, y_B in batches]
-                logits_NK, y_N = (torch.cat(parts) for parts in zip(*answers, strict=True))
-                score_N[i] = score_of(self._task.search.objective, logits_NK, y_N)
+                score_N[i] = score_on(self._task.search.objective, path, batches)
         distributed.sum_([score_N])
         values: list[float] = score_N.tolist()
         return values

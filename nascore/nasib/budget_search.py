@@ -29,9 +29,10 @@ from nascore.nasib.history import History
 from nascore.nasib.supernet import make_superkernel_supernet
 from nascore.nasib.updates import LogitUpdates, WeightUpdates
 from nascore.resumable import Kept
+from nascore.scoring import score_on
 from nascore.spaces.superkernel import AXES, SuperkernelSpace
 from nascore.task import Task, device_of
-from nascore.training import fitting_threads, half_cosine, score_of
+from nascore.training import fitting_threads, half_cosine
 
 KIND = "nasib"
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
@@ -269,12 +270,9 @@ class BudgetSearch:
             for i in range(distributed.rank(), len(genotypes), distributed.size()):
                 network = self._weights.supernet.child(genotypes[i])
                 batches = valid.eval_batches(math.ceil(valid.num_images / count))
-                answers = [
-                    (network(x_BCHW), y_B)
-                    for x_BCHW, y_B in itertools.islice(batches, 1 if hasty else None)
-                ]
-                logits_NK, y_N = (torch.cat(parts) for parts in zip(*answers, strict=True))
-                score_N[i] = score_of(objective, logits_NK, y_N)
+                score_N[i] = score_on(
+                    objective, network, itertools.islice(batches, 1 if hasty else None)
+                )
         distributed.sum_([score_N])
         values: list[float] = score_N.tolist()
         return values

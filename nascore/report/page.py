@@ -5,7 +5,7 @@ by the template; the only markup that passes unescaped is drawn by `nascore.repo
 `nascore.draw`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from nascore.config import OBJECTIVES
 from nascore.genotype import Genotype
-from nascore.report import charts, classes, words
+from nascore.report import charts, classes, facts, words
 from nascore.report.environment import make_environment
 from nascore.report.sections import sections_of
 from nascore.results import Arm, Child, SearchResult
 
 NUM_BEST = 10
-_MAX_CLASSES = 30
 _BADGES = {"better": "Better", "not better": "Not better", "undecided": "Undecided"}
 
 
@@ -100,8 +99,8 @@ def render(report: Report) -> str:
         verdict=_verdict(report),
         latency=report.latency,
         latency_target=_latency_target(report),
-        cost=_cost(report),
-        dataset=_dataset(report),
+        cost=facts.cost(report.step_seconds, report.step_busy),
+        dataset=facts.dataset(report.dataset),
         command=report.command,
         config=_yaml(report.config),
         test_interval=_test_interval(report),
@@ -276,7 +275,7 @@ def _verdict(report: Report) -> dict[str, Any] | None:
     }
 
 
-# --- latency, cost, data --------------------------------------------------------------------
+# --- latency and configuration ---------------------------------------------------------------
 
 
 def _latency_target(report: Report) -> dict[str, Any] | None:
@@ -284,56 +283,6 @@ def _latency_target(report: Report) -> dict[str, Any] | None:
     if target is None or report.latency is None:
         return None
     return {"target_ms": target, "is_met": report.latency["p50_ms"] <= target}
-
-
-def _cost(report: Report) -> dict[str, Any] | None:
-    if not report.step_seconds:
-        return None
-    steps = [
-        charts.StepCost(name, seconds, (report.step_busy or {}).get(name))
-        for name, seconds in report.step_seconds.items()
-    ]
-    known = [step.overhead for step in steps if step.overhead is not None]
-    return {
-        "chart": Markup(charts.step_bars(steps)),
-        "steps": steps,
-        "total": sum(step.seconds for step in steps),
-        "overhead": sum(known) if len(known) == len(steps) else None,
-        "kinds": _kinds(steps),
-    }
-
-
-def _kinds(steps: Sequence[charts.StepCost]) -> list[str]:
-    used = {kind for step in steps for kind, seconds in (step.busy or {}).items() if seconds > 0}
-    kinds = [kind for kind in charts.BUSY if kind in used]
-    if any(step.busy is not None for step in steps):
-        kinds.append("overhead")
-    if any(step.busy is None for step in steps):
-        kinds.append("total")
-    return kinds
-
-
-def _dataset(report: Report) -> dict[str, Any] | None:
-    if report.dataset is None:
-        return None
-    names = [str(name) for name in report.dataset.get("classes") or ()]
-    keys = ("source", "channels", "size", "num_images", "num_train", "num_valid", "num_test")
-    more = ("data_sha256", "split_sha256", "seed", "mean", "std", "streamed")
-    counts = report.dataset.get("class_counts") or {}
-    own = report.dataset.get("class_splits") or {}
-    return {
-        **{key: report.dataset.get(key) for key in (*keys, *more)},
-        "classes": names,
-        "shown_classes": names[:_MAX_CLASSES],
-        "counts": [
-            {"name": name, **{split: counts[split][index] for split in counts}}
-            for index, name in enumerate(names)
-        ]
-        if counts and len(names) <= 100
-        else [],
-        "splits": list(counts),
-        "num_classes": {split: len(labels) for split, labels in own.items()},
-    }
 
 
 def _yaml(config: Mapping[str, Any] | None) -> str | None:

@@ -8,6 +8,7 @@ import pytest
 
 from components.class_needs import unfit_for_classes
 from components.config import parse
+from components.steps.prepare_data import _check_fit as check_fit
 from nascore.data.store import DatasetInfo
 from nascore.errors import InputError
 
@@ -72,6 +73,8 @@ def test_auroc_needs_two_classes_to_rank(info: DatasetInfo) -> None:
     assert key == "search.objective"
     assert "the valid split has images of only fine" in told
     assert unfit(alone, search={"objective": "macro_f1"}) == []
+    with pytest.raises(InputError, match="ranks images of different classes"):
+        check_fit(parse({"search": {"objective": "auroc"}}), alone, searches=False)
 
 
 @pytest.mark.parametrize(("name", "other"), [("class_weights", "none"), ("sampling", "uniform")])
