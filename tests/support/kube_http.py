@@ -42,6 +42,7 @@ KINDS = {
     "Deployment": Kind("apps", "v1", "deployments"),
     "StatefulSet": Kind("apps", "v1", "statefulsets"),
     "Job": Kind("batch", "v1", "jobs"),
+    "CronJob": Kind("batch", "v1", "cronjobs"),
     "StorageClass": Kind("storage.k8s.io", "v1", "storageclasses", namespaced=False),
     "LocalSubjectAccessReview": Kind("authorization.k8s.io", "v1", "localsubjectaccessreviews"),
     "SelfSubjectAccessReview": Kind(

@@ -51,8 +51,8 @@ def test_a_problem_in_words_and_as_json(api: KubeApi, config: str) -> None:
     assert result.exit_code == 1
     assert (
         "problem  claim              there is no PersistentVolumeClaim nas-state in namespace nas\n"
-        "                    -> make it: put your namespace into manifests/state-volume, then kubectl "
-        "apply -k manifests/state-volume; or correct cluster.state\n"
+        "                    -> make it: put your namespace into manifests/state-volume, then "
+        "kubectl apply -k manifests/state-volume; or correct cluster.state\n"
         "                    $ kubectl -n nas get pvc nas-state\n"
     ) in result.stdout
     rows = json.loads(doctor(config, "--cluster", "--json", *HERE).stdout)

@@ -3,19 +3,24 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from kfp_commands import SCHEDULE, SEARCH, done
 from kfp_nodes import Step
 from kfp_server import KfpServer, Look
 from kube_api import KubeApi
-from kube_cluster import SETTINGS
+from kube_cluster import NAMESPACE, SETTINGS
 
 from pipelines.cli import main
 
-DOCS = Path(__file__).parent.parent.parent.parent / "docs"
+ROOT = Path(__file__).parent.parent.parent.parent
+DOCS, MANIFESTS = ROOT / "docs", ROOT / "manifests"
+KUBECTL = Path(sys.executable).with_name("kubectl")
 NOT_RUN = "# not run"
 RUNNING = Look("RUNNING", (Step("prepare-data"), Step("search", "RUNNING")))
 
@@ -33,16 +38,42 @@ def commands() -> list[str]:
     return [line for block in blocks("operators.md") if NOT_RUN not in block[0] for line in block]
 
 
+def of_program(program: str) -> list[str]:
+    return [command for command in commands() if command.startswith(f"{program} ")]
+
+
 def test_what_is_not_run_says_why() -> None:
     for block in blocks("operators.md"):
         if block[0].startswith(NOT_RUN):
             assert re.fullmatch(rf"{NOT_RUN}: needs .+", block[0]), block
             assert len(block) > 1
         else:
-            assert all(line.startswith("nas ") for line in block), block
+            assert all(line.startswith(("nas ", "kubectl ")) for line in block), block
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.skipif(not KUBECTL.exists(), reason="kubectl of the developers' tools is not here")
+@pytest.mark.parametrize("command", of_program("kubectl"))
+def test_kubectl_takes_the_command(
+    command: str, api: KubeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.token = None  # kubectl shows none where nothing is encrypted
+    monkeypatch.setenv("KUBECACHEDIR", str(tmp_path))
+    for path in (MANIFESTS / "backup").glob("*.yaml"):
+        for one in yaml.safe_load_all(path.read_text()):
+            if one["kind"] == "CronJob":
+                api.put("CronJob", one["metadata"]["name"], NAMESPACE, spec=one["spec"])
+    words = shlex.split(command)[1:]
+    # What it would send: it writes in a form (protobuf) that the stand-in does not read.
+    words += ["--dry-run=client", "-o", "yaml"]
+    ended = subprocess.run([KUBECTL, *words], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    made = yaml.safe_load(ended.stdout)
+    assert (made["kind"], made["metadata"]["name"]) == ("Job", words[-4])
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    assert container["command"][0] == "sh"
+
+
+@pytest.mark.parametrize("command", of_program("nas"))
 def test_the_command_runs(
     command: str, api: KubeApi, kfp: KfpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
