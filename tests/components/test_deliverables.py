@@ -40,7 +40,7 @@ NAME = "nas-model"
 
 @pytest.fixture(scope="module")
 def server(s3_server: S3Server) -> S3Server:
-    s3_server.client().create_bucket(Bucket="out")
+    s3_server.bucket("out")
     return s3_server
 
 

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,16 +66,6 @@ close_run.run(config=sys.argv[1], overrides="seed=3", status=sys.argv[2], messag
 print("torch" in sys.modules)
 """
 Runs = Callable[..., dict]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[MlflowServer]:
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
-    server = MlflowServer(folder)
-    server.start()
-    yield server
-    server.stop()
 
 
 @dataclass
@@ -136,8 +126,8 @@ class Pod:
 
 
 @pytest.fixture
-def pod(tmp_path: Path, server: MlflowServer) -> Pod:
-    return Pod(tmp_path, server.uri)
+def pod(tmp_path: Path, mlflow_server: MlflowServer) -> Pod:
+    return Pod(tmp_path, mlflow_server.uri)
 
 
 def points(uri: str, run: Any, name: str) -> list[tuple[int, float]]:

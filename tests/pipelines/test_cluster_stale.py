@@ -1,7 +1,6 @@
 """A list of tasks that stands still, a pod that does not start, a run of which nothing is left."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,11 +34,8 @@ BETWEEN = (Step("prepare-data"), Step("pretrain-controller"), Step("search"))
 
 
 @pytest.fixture(scope="module")
-def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracked]:
-    server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
-    server.start()
-    yield Tracked(server)
-    server.stop()
+def mlflow(mlflow_server: MlflowServer) -> Tracked:
+    return Tracked(mlflow_server)
 
 
 def run_as(kfp: KfpServer, *looks: Look, uri: str = "http://mlflow.invalid:5000") -> str:

@@ -14,8 +14,16 @@ class Tracked:
     def __init__(self, server: MlflowServer) -> None:
         self._server = server
         self.uri = server.uri
-        path = "/api/2.0/mlflow/experiments/create"
-        self._experiment = server.ask("POST", path, {"name": EXPERIMENT})["experiment_id"]
+        self._experiment = self._make_experiment()
+
+    def _make_experiment(self) -> str:
+        """Its id; modules that share the server share it."""
+        body = {"filter": f"name = '{EXPERIMENT}'", "max_results": 1}
+        found = self._server.ask("POST", "/api/2.0/mlflow/experiments/search", body)
+        if found.get("experiments"):
+            return str(found["experiments"][0]["experiment_id"])
+        made = self._server.ask("POST", "/api/2.0/mlflow/experiments/create", {"name": EXPERIMENT})
+        return str(made["experiment_id"])
 
     def begin(self, key: str, *, ago_s: float = 0) -> str:
         """A run that is RUNNING, and began so long ago; its id."""

@@ -125,7 +125,13 @@ class MlflowServer:
         return self._store._replace(password=None).render_as_string(hide_password=False)
 
     def _variables(self) -> dict[str, str]:
-        variables = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **self._environment}
+        variables = {
+            **os.environ,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            # Its queue of jobs, which is of no use here, takes seven processes.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            **self._environment,
+        }
         if self._store.password is not None:
             variables["PGPASSWORD"] = str(self._store.password)
         if self.admin is not None:
@@ -139,8 +145,6 @@ class MlflowServer:
                 "MLFLOW_AUTH_ADMIN_USERNAME": self.admin.user,
                 "MLFLOW_AUTH_ADMIN_PASSWORD": self.admin.password,
                 "MLFLOW_FLASK_SERVER_SECRET_KEY": "any",
-                # Its queue of jobs, which is of no use here, takes seven processes.
-                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             }
         return variables
 

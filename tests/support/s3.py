@@ -1,6 +1,7 @@
 """A private S3 server (SeaweedFS), and a relay before it that fails on demand."""
 
 import contextlib
+import functools
 import json
 import os
 import secrets
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -107,6 +109,12 @@ class S3Server:
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def bucket(self, name: str) -> None:
+        """Make a bucket that several modules use."""
+        client = self.client()
+        if name not in {one["Name"] for one in client.list_buckets()["Buckets"]}:
+            client.create_bucket(Bucket=name)
+
     def client(self, url: str | None = None) -> Any:
         """A client of the test itself, not the one under test."""
         return _boto3().client(
@@ -119,9 +127,12 @@ class S3Server:
 
 
 def _boto3() -> ModuleType:
-    import boto3
+    import botocore.session
 
-    return boto3
+    # Each session reads botocore's descriptions of services: most of the time of a client.
+    if not hasattr(botocore.session.create_loader, "cache_info"):
+        botocore.session.create_loader = functools.cache(botocore.session.create_loader)
+    return import_module("boto3")
 
 
 def _identities() -> dict[str, Any]:

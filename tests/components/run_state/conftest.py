@@ -15,7 +15,7 @@ BUCKET = "state"
 
 @pytest.fixture(scope="module")
 def server(s3_server: S3Server) -> S3Server:
-    s3_server.client().create_bucket(Bucket=BUCKET)
+    s3_server.bucket(BUCKET)
     return s3_server
 
 

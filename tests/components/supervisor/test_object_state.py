@@ -28,7 +28,7 @@ file.write_text(str(n))
 
 @pytest.fixture(scope="module")
 def store(s3_server: s3.S3Server) -> s3.S3Server:
-    s3_server.client().create_bucket(Bucket=BUCKET)
+    s3_server.bucket(BUCKET)
     return s3_server
 
 
