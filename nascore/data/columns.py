@@ -37,6 +37,7 @@ _GROUP = frozenset(
     for what in ("patient", "subject", "person", "video", "sequence", "scene", "group", "case")
     for suffix in ("", "s", "id", "no", "nr", "number", "name")
 )
+_FOLD = ("fold", "kfold", "cvfold")
 _IS_TRUE = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _SAMPLE = 200
 _TRUTHS = {"0": False, "1": True, "0.0": False, "1.0": True}
@@ -99,7 +100,8 @@ def find_columns(
         rest = [name for name in rest if not _is_index(table.columns[name])]
         # A lone column of 0 and 1 with a name may say anything of an image.
         has_classes = not is_one_hot(table, rest) or rest == [_numbered(2)]
-        if len(rest) == 1 and has_classes and _plain(rest[0]) not in _NO_LABEL:
+        is_label = len(rest) == 1 and _plain(rest[0]) not in (*_NO_LABEL, *_SPLIT, *_FOLD)
+        if is_label and has_classes:
             label = rest[0]
     if label is not None:
         return Columns(file, label, split=split, group=group)
@@ -119,6 +121,15 @@ def possible_groups(table: Table) -> list[str]:
         name
         for name, cells in table.columns.items()
         if _plain(name) in _GROUP and 1 < len(set(cells)) < len(cells)
+    ]
+
+
+def splits_without_names(table: Table) -> list[str]:
+    """Columns whose names say that they hold splits, and whose cells name none."""
+    return [
+        name
+        for name, cells in table.columns.items()
+        if _plain(name) in (*_SPLIT, *_FOLD) and 1 < len(set(cells)) < len(cells)
     ]
 
 
@@ -208,10 +219,16 @@ def _share(cells: Sequence[str], is_file: Callable[[str], bool]) -> float:
 
 
 def _split_column(table: Table) -> str | None:
-    """A column of that name, some of whose cells are splits; of the others, rows are reported."""
+    """A column of that name, some of whose cells are splits, or any that holds nothing else.
+
+    Rows whose split is none are reported.
+    """
     for name, cells in table.columns.items():
         values = set(cells)
-        if _plain(name) in _SPLIT and any(split_of(cell) is not None for cell in values):
+        splits = {split_of(cell) for cell in values}
+        if _plain(name) in _SPLIT and splits - {None}:
+            return name
+        if "train" in splits and None not in splits and len(splits) > 1:
             return name
         if _plain(name) in _SPLIT_IF and {value.lower() for value in values} <= _IS_TRUE.keys():
             return name

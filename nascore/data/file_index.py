@@ -1,11 +1,13 @@
 """From what people write into a table to the image file that is meant."""
 
+import copy
 import unicodedata
 from collections.abc import Sequence
 from urllib.parse import unquote
 
 from nascore.data.endings import image_endings
 from nascore.data.files import Entry
+from nascore.data.split_names import split_of
 from nascore.data.tables import Table
 
 
@@ -23,12 +25,19 @@ class FileIndex:
 
     def __init__(self, entries: Sequence[Entry], base: str) -> None:
         self._entries, self._base = entries, base
+        self._split: str | None = None
         self._by_name = {_composed(entry.name): entry for entry in entries}
         self._by_key: dict[str, list[Entry]] = {}
         for entry in entries:
             last = _composed(entry.name).rpartition("/")[2].casefold()
             for key in {last, _stem(last)}:
                 self._by_key.setdefault(key, []).append(entry)
+
+    def of_split(self, split: str | None) -> "FileIndex":
+        """The same, where images in the folder of this split are meant before others."""
+        index = copy.copy(self)
+        index._split = split
+        return index
 
     def find(self, cell: str) -> Sequence[Entry]:
         """The image that a cell names: none when it is not there, more than one when the name is
@@ -44,7 +53,11 @@ class FileIndex:
         if exact is not None:
             return (exact,)
         found = [entry for entry in self._candidates(path) if self._fits(path, entry)]
-        for narrowed in (self._with_case(path, found), self._below_base(found)):
+        for narrowed in (
+            self._with_case(path, found),
+            self._below_base(found),
+            self._in_split(found),
+        ):
             if len(narrowed) == 1:
                 return narrowed
         return found
@@ -72,6 +85,12 @@ class FileIndex:
         names = [(entry, _composed(entry.name).rpartition("/")[2]) for entry in found]
         return [entry for entry, name in names if last in (name, _stem(name))]
 
+    def _in_split(self, found: Sequence[Entry]) -> list[Entry]:
+        if self._split is None:
+            return []
+        names = [(entry, entry.name.removeprefix(self._base)) for entry in found]
+        return [entry for entry, name in names if split_of_folder(name) == self._split]
+
     def _below_base(self, found: Sequence[Entry]) -> list[Entry]:
         return [entry for entry in found if entry.name.startswith(self._base)]
 
@@ -79,6 +98,12 @@ class FileIndex:
 def _composed(name: str) -> str:
     """Letters with accents as one sign: macOS writes file names as two."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def split_of_folder(name: str) -> str | None:
+    """The split that a folder of a path names."""
+    splits = [split for part in name.split("/")[:-1] if (split := split_of(part))]
+    return splits[0] if splits else None
 
 
 def _is_end(one: list[str], other: list[str]) -> bool:

@@ -247,7 +247,8 @@ def _parts(
 
 def _nothing(base: Folder, config: DataConfig) -> Finding:
     """A tree without any image; it may hold other things that can be read."""
-    entries = [*base.tables, *base.all_left_out()]
+    entries = [table for folder in base.walk() for table in folder.tables]
+    entries += base.all_left_out()
     known = [e.name for e in entries if e.name.endswith((".parquet", *ARCHIVES))]
     if not known:
         seen = "; seen were {examples}, and none of them is an image that can be read"

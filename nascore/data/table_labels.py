@@ -2,12 +2,15 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 
+from nascore.config import DataConfig
 from nascore.data.columns import Columns, one_hot_labels
-from nascore.data.findings import Tally
+from nascore.data.findings import Findings, Tally, finding
 from nascore.data.tables import Table
 
 _FLOAT = re.compile(r"[+-]?(\d+[.,]\d*|[.,]\d+)([eE][+-]?\d+)?|[+-]?\d+[eE][+-]?\d+")
+_FEW = 8  # different labels that a small table may have
 _MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>"})
 _BYTES = re.compile(r"b'[^']*'|b\"[^\"]*\"")
 _BETWEEN_LABELS = ("|", ";", ",")
@@ -38,6 +41,28 @@ def labels_of(table: Table, columns: Columns, several: Tally) -> list[str | None
             several.add(cell, f"{found[0]}, {found[1]}")
         labels.append(found[0] if found else None)
     return labels
+
+
+def check_values(
+    labels: Sequence[str], columns: Columns, config: DataConfig, findings: Findings
+) -> None:
+    """Columns of classes in which no row has a 1, and a column of labels that is none of classes.
+
+    Args:
+        labels: of all images.
+    """
+    values = dict.fromkeys(labels)
+    lacking = [name for name in columns.one_hot if name not in values]
+    if lacking:
+        message = "columns of {count} classes have no image: {examples}; they were left out"
+        findings.warnings.append(finding(config, "missing-class", message, lacking))
+    if len(values) > max(_FEW, len(labels) // 2):
+        message = (
+            f"column {columns.label!r} has {len(values):,} different values for {len(labels):,} "
+            "images ({examples}): these are no classes; set data.label_column to another column, "
+            "or put the values into a few classes"
+        )
+        findings.problems.append(finding(config, "table", message, list(values)[:3]))
 
 
 def _as_text(cells: list[str]) -> list[str]:

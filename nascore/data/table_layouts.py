@@ -166,7 +166,9 @@ def _usable_tables(
             if entry.name.lower().endswith(".txt") or "submission" in words(entry.name):
                 continue
             images = images if images is not None else tree.root.all_images()
-            index = index or FileIndex(images, folder.path)
+            stem = entry.name.rpartition("/")[2].rpartition(".")[0]
+            meant = split or split_of_table(stem)
+            index = (index or FileIndex(images, folder.path)).of_split(meant)
             try:
                 with files.open(entry) as file:
                     table = with_header(read_table(entry.name, file.read()), index.has)
@@ -174,9 +176,8 @@ def _usable_tables(
                 unused.append(_not_used(entry, f"{entry.name} {error}", config))
                 continue
             columns = _columns(table, index, config, has_classes=has_classes)
-            stem = entry.name.rpartition("/")[2].rpartition(".")[0]
             if isinstance(columns, Columns):
-                yield LabelTable(table, columns, index, folder.path, split or split_of_table(stem))
+                yield LabelTable(table, columns, index, folder.path, meant)
             elif columns is None and not has_classes:
                 why = names_no_files(table, index.find)
                 unused.extend([_not_used(entry, why, config)] if why else [])

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from nascore.config import DataConfig
 from nascore.data.classes import SPLITS
-from nascore.data.columns import possible_groups
+from nascore.data.columns import possible_groups, splits_without_names
+from nascore.data.file_index import split_of_folder
 from nascore.data.files import Entry
 from nascore.data.findings import Findings, Tally, finding
 from nascore.data.listing import (
@@ -21,14 +22,12 @@ from nascore.data.listing import (
     report_unlabelled,
 )
 from nascore.data.split_names import is_unlabelled, split_of
-from nascore.data.table_labels import is_float, labels_of
+from nascore.data.table_labels import check_values, is_float, labels_of
 from nascore.data.tree import Tree
 from nascore.errors import InputError
 
 if TYPE_CHECKING:
     from nascore.data.table_layouts import LabelTable
-
-_FEW = 8  # different labels that a small table may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +75,8 @@ def list_rows(
     if not unique:
         message = f"{names} names no image that is there"
         raise InputError([*findings.problems, finding(config, "layout", message)])
-    _check_repeated(unique, tables, config, findings)
+    check_values([row.label for row in unique], tables[0].columns, config, findings)
     return _listing(_with_splits(unique, tables, config, findings), config, findings)
-
-
-def _check_repeated(
-    rows: Sequence[_Row], tables: Sequence["LabelTable"], config: DataConfig, findings: Findings
-) -> None:
-    """A column in which nearly every image has a value of its own is none of classes."""
-    labels = dict.fromkeys(row.label for row in rows)
-    if len(labels) > max(_FEW, len(rows) // 2):
-        message = (
-            f"column {tables[0].columns.label!r} has {len(labels):,} different values for "
-            f"{len(rows):,} images ({{examples}}): these are no classes; set data.label_column to "
-            "another column, or put the values into a few classes"
-        )
-        findings.problems.append(finding(config, "table", message, list(labels)[:3]))
 
 
 def _rows(one: "LabelTable", faults: _Faults) -> list[_Row]:
@@ -103,7 +88,10 @@ def _rows(one: "LabelTable", faults: _Faults) -> list[_Row]:
     groups = cells[columns.group] if columns.group else blank
     rows = []
     for cell, label, split, group in zip(files, labels, splits, groups, strict=True):
+        meant = columns.split_of(split) if columns.split else one.split
         found = one.index.find(cell)
+        if len(found) > 1 and columns.split:
+            found = one.index.of_split(meant).find(cell)
         if label is None:
             faults.unlabelled.add(cell)
         elif not found:
@@ -111,7 +99,6 @@ def _rows(one: "LabelTable", faults: _Faults) -> list[_Row]:
         elif len(found) > 1:
             faults.ambiguous.add(cell, f"{found[0].name}, {found[1].name}")
         else:
-            meant = columns.split_of(split) if columns.split else one.split
             if columns.split and meant is None:
                 faults.splits.add(cell, f"{split!r}")
             if is_float(label):
@@ -136,6 +123,14 @@ def _report_columns(tables: Sequence["LabelTable"], config: DataConfig, findings
     names = [one.table.name for one in tables]
     message = f"labels are those of {', '.join(names)}: {text}"
     findings.warnings.append(finding(config, "table-used", message, names))
+    unknown = [] if columns.split else splits_without_names(tables[0].table)
+    unknown = [name for name in unknown if name not in (columns.label, columns.group)]
+    if unknown:
+        message = (
+            "column {examples} may say which images belong to which split, and does not call them "
+            "train, valid or test; it is not used: write these words where the splits matter"
+        )
+        findings.warnings.append(finding(config, "split-not-used", message, unknown))
     groups = possible_groups(tables[0].table) if columns.group is None else []
     groups = [name for name in groups if name not in (columns.label, columns.file)]
     if groups:
@@ -231,7 +226,7 @@ def _with_splits(
     """Rows with the split of each; those of the folders where no table has any."""
     if not any(row.split for row in rows):
         base = tables[0].folder
-        found = [_split_of_folder(row.entry.name.removeprefix(base)) for row in rows]
+        found = [split_of_folder(row.entry.name.removeprefix(base)) for row in rows]
         if None in found and "test" in found:
             names = [
                 row.entry.name for row, split in zip(rows, found, strict=True) if split is None
@@ -251,11 +246,6 @@ def _with_splits(
         message = f"has labels for {', '.join(sorted(filter(None, splits)))} and none for train"
         raise InputError([*findings.problems, finding(config, "empty-split", message)])
     return rows
-
-
-def _split_of_folder(name: str) -> str | None:
-    splits = [split for part in name.split("/")[:-1] if (split := split_of(part))]
-    return splits[0] if splits else None
 
 
 def _listing(rows: list[_Row], config: DataConfig, findings: Findings) -> Listing:

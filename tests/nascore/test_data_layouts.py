@@ -463,3 +463,9 @@ def test_a_split_whose_name_is_misspelt(tmp_path: Path) -> None:
     assert "has a folder test/ but no train/ (and trian/, no split's name); add or rename it" in (
         refusal(tmp_path).message
     )
+
+
+def test_parquet_in_a_folder_of_its_own_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train-00000-of-00001.parquet").write_bytes(b"PAR1")
+    assert "name one of them (parquet:PATH" in refusal(tmp_path).message

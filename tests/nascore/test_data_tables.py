@@ -716,3 +716,48 @@ def test_names_of_several_files_each(tmp_path: Path) -> None:
 def test_a_setting_that_is_wrong_is_named_among_the_findings() -> None:
     problem = InputError.of("data.group", "Patient", "there is no such column").problems[0]
     assert merged([problem])[0].message == "data.group = Patient: there is no such column"
+
+
+@pytest.mark.parametrize("table_of", ["train", "column"])
+def test_kaggle_with_the_same_names_in_both_splits(tmp_path: Path, table_of: str) -> None:
+    """The ids of either split count from 0, and only those of train have labels."""
+    write(tmp_path, [f"train/{n}.jpg" for n in range(12)])
+    write(tmp_path, [f"test/{n}.jpg" for n in range(12)], first=50)
+    rows = [f"{n}.jpg,{'ab'[n % 2]},train" for n in range(12)]
+    if table_of == "column":
+        rows += [f"{n}.jpg,{'ab'[n % 2]},test" for n in range(12)]
+        (tmp_path / "labels.csv").write_text("\n".join(["id,label,split", *rows]))
+    else:
+        cells = [row.removesuffix(",train") for row in rows]
+        (tmp_path / "train.csv").write_text("\n".join(["id,label", *cells]))
+    settings = {"labels": "labels.csv"} if table_of == "column" else {}
+    raw, _ = read_all(tmp_path, image_size=8, **settings)
+    assert labels_of(raw)["train/3.jpg"] == "b"
+    assert (raw.num_train, raw.num_test) == (12, 12 if table_of == "column" else 0)
+
+
+def test_a_column_of_splits_is_never_one_of_labels(tmp_path: Path) -> None:
+    root = written(tmp_path, ["0", "1", "2"] * 6, head="image_id,partition")
+    assert "set data.label_column to one of partition" in kinds(root)["table-not-used"].message
+
+
+@pytest.mark.parametrize("name", ["split", "partition", "fold"])
+def test_a_column_of_splits_by_number_is_told(tmp_path: Path, name: str) -> None:
+    root = written(tmp_path, [f"{'ab'[n % 2]},{n // 2 % 3}" for n in range(18)])
+    text = (root / "labels.csv").read_text().replace("file,label", f"file,label,{name}")
+    (root / "labels.csv").write_text(text)
+    told = {one.kind: one for one in read_all(root)[1].warnings}["split-not-used"]
+    assert told.examples == (name,)
+
+
+def test_a_column_of_nothing_but_splits_is_one_of_splits(tmp_path: Path) -> None:
+    labels = [f"{'ab'[n % 2]},{('TRAIN', 'Val ', 'Test')[n // 2 % 3]}" for n in range(24)]
+    raw, _ = read_all(written(tmp_path, labels, head="file,label,data set"))
+    assert (raw.num_train, raw.num_valid, raw.num_test) == (8, 8, 8)
+
+
+def test_a_column_of_a_class_without_images_is_told(tmp_path: Path) -> None:
+    labels = [f"{n % 2},{1 - n % 2},0" for n in range(12)]
+    raw, findings = read_all(written(tmp_path, labels, head="image,MEL,NV,BCC"))
+    assert raw.classes == ("MEL", "NV")
+    assert {one.kind: one.examples for one in findings.warnings}["missing-class"] == ("BCC",)
