@@ -1,5 +1,7 @@
 """Whose architecture may be trained anew without a search."""
 
+from dataclasses import replace
+
 import pytest
 
 from components.config import parse
@@ -35,3 +37,15 @@ def test_what_was_trained_by_its_search_is_searched_again(
     plan, why = _plan(settings, champion, drift(PROFILE, PROFILE))
     assert plan == expected
     assert ("what its search has trained" in why) == (expected == "search")
+
+
+def test_an_architecture_that_another_objective_chose_is_searched_again() -> None:
+    settings = parse({"method": "random", "search": {"objective": "macro_f1"}})
+    genotype = Genotype(make_space(settings.search.space).identifier, (1,) * 20)
+    found = SearchResult("random", 0, genotype, 0.9, Arm("random", (), 1.0), None, None)
+    plans = []
+    for one in (found, replace(found, objective="macro_f1", valid_score=0.8)):
+        champion = _Champion("3", "run", 1.0, PROFILE, one)
+        plans.append(_plan(settings, champion, drift(PROFILE, PROFILE)))
+    assert plans[0] == ("search", "the architecture of champion 3 was chosen by its accuracy")
+    assert plans[1][0] == "reuse"
