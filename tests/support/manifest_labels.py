@@ -12,6 +12,7 @@ _KFP = _CRD | {
     "app.kubernetes.io/component": "ml-pipeline",
     "app.kubernetes.io/name": "kubeflow-pipelines",
 }
+_NO_PROXY = {"sidecar.istio.io/inject": "false"}
 _BASE = "manifests/kustomize/base"
 _THIRD = "manifests/kustomize/third-party"
 # By the profile controller of kubeflow/kubeflow (components/profile-controller).
@@ -48,9 +49,9 @@ def _app(name: str, source: str, *ports: int, of: dict[str, str] = _KFP) -> tupl
     return name, Pod({"app": name, **of}, ports=ports, source=source)
 
 
-def _component(name: str, *ports: int) -> tuple[str, Pod]:
+def _component(name: str, more: dict[str, str], *ports: int) -> tuple[str, Pod]:
     source = f"{_BASE}/metadata/base/{name.removesuffix('-server')}-deployment.yaml"
-    return name, Pod({"component": name, **_CRD}, ports=ports, source=source)
+    return name, Pod({"component": name, **more}, ports=ports, source=source)
 
 
 KFP_PODS: dict[str, Pod] = dict(
@@ -81,6 +82,12 @@ KFP_PODS: dict[str, Pod] = dict(
             "kubeflow-pipelines-profile-controller",
             f"{_BASE}/installs/multi-user/pipelines-profile-controller/deployment.yaml",
             8080,
+            of=_KFP | _NO_PROXY,
+        ),
+        _app(
+            "metacontroller",
+            f"{_THIRD}/metacontroller/base/stateful-set.yaml",
+            of=_CRD | _NO_PROXY | {"kustomize.component": "metacontroller"},
         ),
         _app("workflow-controller", f"{_THIRD}/argo/base/kustomization.yaml", 9090, 6060, of=_CRD),
         _app("mysql", f"{_THIRD}/mysql/base/mysql-deployment.yaml", 3306, of=_CRD),
@@ -91,8 +98,8 @@ KFP_PODS: dict[str, Pod] = dict(
             of=_CRD,
         ),
         _app("minio", f"{_THIRD}/minio/base/minio-deployment.yaml (2.15.0)", 9000, of=_CRD),
-        _component("metadata-grpc-server", 8080),
-        _component("metadata-envoy", 9090, 9901),
+        _component("metadata-grpc-server", _CRD, 8080),
+        _component("metadata-envoy", _CRD | _NO_PROXY, 9090, 9901),
     ]
 )
 """Kubeflow's own pods, by the value of the label that its services select."""
