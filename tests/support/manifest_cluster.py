@@ -89,7 +89,7 @@ def _with_defaults(container: Object, limits: list[Object]) -> Object:
     return {"name": container["name"], "resources": made}
 
 
-def target(way: str, config: Config, demand: Demand) -> Target:
+def target(way: str, config: Config, demand: Demand, health: Any = None) -> Target:
     kube = kubeconfig.connect()
     assert kube is not None
-    return Target(kube, config, demand, namespace(way), "kubeflow", "nas-steps", None)
+    return Target(kube, config, demand, namespace(way), "kubeflow", "nas-steps", health)
