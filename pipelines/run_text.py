@@ -89,9 +89,10 @@ def _next(status: Status, namespace: str) -> Iterator[tuple[str, str]]:
         yield "events", f"kubectl get events -n {namespace} --sort-by=.lastTimestamp"
     if status.signs.is_lost:
         yield "close it", f"nas cancel {run_id}"
+        yield "continue", f"nas retry {run_id}"
     if failure is not None and view.task(failure.name) is not None:
         yield "its log", f"nas logs {run_id} {quoted(failure.name)}"
-    elif view.state == "running" and not status.waiting and view.tasks:
+    elif view.state == "running" and view.tasks and not (status.waiting or status.signs.is_lost):
         yield "its log", f"nas logs --follow {run_id}"
     if view.state == "cancelled":
         yield "continue", f"nas retry {run_id}"

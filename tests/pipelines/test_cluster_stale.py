@@ -258,7 +258,9 @@ def test_a_run_whose_pods_are_gone_is_lost_and_the_wait_ends(kfp: KfpServer) -> 
     told = done("status", run_id)
     assert told["state"] == "running"
     assert told["reason"].startswith("nothing of it seems to be left, although Kubeflow calls it")
-    assert f"close it: nas cancel {run_id}" in nas("status", run_id).stdout
+    assert f"close it: nas cancel {run_id}\n  continue: nas retry {run_id}" in (
+        nas("status", run_id).stdout
+    )
     result = nas("status", run_id, "--wait", QUICK, "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["reason"].startswith("nothing of it seems to be left")

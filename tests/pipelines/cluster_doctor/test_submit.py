@@ -66,6 +66,17 @@ def test_a_source_of_no_known_kind_is_refused_with_all_else_that_is_wrong(
     assert kfp.requests == []
 
 
+def test_data_on_this_machine_is_refused_unless_the_image_has_it(
+    kfp: KfpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
+    source = "--set=data.source=npz:/data/photos.npz"
+    told = refused(*SEARCH, source)
+    assert "data.source = npz:/data/photos.npz: pods do not see the files of this machine" in told
+    assert kfp.sent("POST", "/runs") == []
+    assert done(*SEARCH, source, "--no-check")["run_id"]
+
+
 def test_without_a_kubeconfig_a_run_is_made_and_nothing_is_said(
     kfp: KfpServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
