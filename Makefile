@@ -23,10 +23,7 @@ install: $(STAMP)  ## make .venv from requirements.lock
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV) from requirements.lock; the first time takes some minutes."
-	@$(BIN)/pip install --quiet --requirement requirements.lock
-	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	@touch $@
+	@$(BIN)/python scripts/install.py $@
 
 run: $(STAMP)  ## search, train, profile and register a network on real data (digits)
 	@$(BIN)/nas run $(ARGS)

@@ -24,7 +24,7 @@ def wanted(pyproject: str) -> Iterator[str]:
     parsed = tomllib.loads(pyproject)
     yield from parsed["build-system"]["requires"]
     yield from parsed["project"]["dependencies"]
-    yield from parsed["project"]["optional-dependencies"]["pipeline"]
+    yield from parsed["project"]["optional-dependencies"]["full"]
 
 
 def chosen(report: str, device: str) -> Iterator[str]:

@@ -1,9 +1,12 @@
 """What the client install leaves out, and what a command says that needs it."""
 
 import importlib.util
+import json
+import shlex
 import sys
 from collections.abc import Callable
 from functools import wraps
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 import click
@@ -22,7 +25,22 @@ FULL = (
     "PIL",
 )
 """Packages of the extra `full` whose lack is told by the command that needs them."""
-COMMAND = "pip install 'nas-pipelines[full]'"
+_PROJECT = "nas-pipelines"
+
+
+def command() -> str:
+    """Return the call of pip that completes this install, from where it came."""
+    wanted = f"{_PROJECT}[full]"
+    try:
+        origin = json.loads(distribution(_PROJECT).read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:  # the modules lie in a folder that was never installed
+        origin = {}
+    version = origin.get("vcs_info")
+    if version is not None:
+        wanted += f" @ {version['vcs']}+{origin['url']}@{version['commit_id']}"
+    elif "url" in origin:
+        wanted += f" @ {origin['url']}"
+    return f"{shlex.quote(sys.executable)} -m pip install {shlex.quote(wanted)}"
 
 
 def missing() -> list[str]:
@@ -30,15 +48,15 @@ def missing() -> list[str]:
     return [name for name in FULL if importlib.util.find_spec(name) is None]
 
 
-def needing_full_install(command: Callable[..., Any]) -> Callable[..., Any]:
+def needing_full_install(function: Callable[..., Any]) -> Callable[..., Any]:
     """Refuse to start a command that the client install is too small for."""
 
-    @wraps(command)
+    @wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
         lacking = missing()
         if lacking:
             refuse(lacking)
-        return command(*args, **kwargs)
+        return function(*args, **kwargs)
 
     return checked
 
@@ -48,8 +66,8 @@ def refuse(lacking: list[str]) -> None:
     context = click.get_current_context(silent=True)
     name = "this" if context is None else f"`{context.command_path}`"
     click.echo(
-        f"{name} needs the full install; {', '.join(lacking)} is not here. Install it with\n"
-        f"  {COMMAND}",
+        f"{name} needs the full install (not here: {', '.join(lacking)}). Install it with\n"
+        f"  {command()}",
         err=True,
     )
     sys.exit(WRONG_INPUT)

@@ -8,6 +8,7 @@ import re
 import socket
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -17,6 +18,7 @@ from components.settings import TrackingConfig
 from components.tracking.stores import sqlite_path
 from nascore.errors import OutsideError
 from nascore.redaction import redact
+from pipelines.full_install import command
 from pipelines.run_origin import Origin
 
 _COPY = re.compile(r"-\d+$")  # kfp numbers the tasks of one component
@@ -113,6 +115,8 @@ def unreachable(uri: str) -> str:
     """Say why MLflow cannot be asked from here; empty when it can. A server is asked once."""
     if sqlite_path(uri) is not None:
         return f"{uri} is a file in the pods, which cannot be reached from here"
+    if find_spec("mlflow") is None:
+        return f"MLflow cannot be asked without the full install ({command()})"
     try:
         parts = urlsplit(uri)
         port = parts.port or _PORTS.get(parts.scheme)

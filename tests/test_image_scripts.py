@@ -102,7 +102,7 @@ def test_what_is_installed_is_asked_for_by_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     assert set(project["project"]["dependencies"]) <= set(wanted)
-    assert set(extras["pipeline"]) | set(project["build-system"]["requires"]) <= set(wanted)
+    assert set(extras["full"]) | set(project["build-system"]["requires"]) <= set(wanted)
     assert not set(extras["dev"]) & set(wanted)
 
 

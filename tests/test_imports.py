@@ -51,6 +51,8 @@ THIRD_PARTY = {
         "kubernetes",
         "packaging",
         "psutil",
+        "pydantic",
+        "pydantic_core",
         "rich",
         "sqlalchemy",
         "urllib3",
@@ -128,7 +130,8 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
-BROUGHT_ALONG = {"botocore", "markupsafe", "s3transfer"}  # by boto3, by jinja2: types of theirs
+# By boto3, by jinja2, by pydantic: types of theirs.
+BROUGHT_ALONG = {"botocore", "markupsafe", "pydantic_core", "s3transfer"}
 
 
 def name_of(path: Path) -> str:
@@ -183,14 +186,11 @@ def test_a_heavy_package_is_named_by_few_modules(package: str) -> None:
 
 def test_every_third_party_package_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    core = {_distribution(line) for line in project["dependencies"]}
-    pipeline = {_distribution(line) for line in project["optional-dependencies"]["pipeline"]}
-    needed = {
-        package: {DISTRIBUTIONS.get(name, name) for name in names - BROUGHT_ALONG}
-        for package, names in THIRD_PARTY.items()
-    }
-    assert needed["nascore"] <= core
-    assert needed["components"] | needed["pipelines"] <= core | pipeline
+    client = {_distribution(line) for line in project["dependencies"]}
+    full = {_distribution(line) for line in project["optional-dependencies"]["full"]}
+    names = set().union(*THIRD_PARTY.values()) - BROUGHT_ALONG
+    assert {DISTRIBUTIONS.get(name, name) for name in names} <= client | full
+    assert not {"torch", "torchvision", "mlflow", "optuna"} & client
 
 
 def _distribution(requirement: str) -> str:

@@ -122,6 +122,6 @@ def test_a_command_that_needs_more_than_the_client_says_how_to_get_it(tmp_path: 
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 2
-    assert "pip install 'nas-pipelines[full]'" in done.stderr
+    assert "-m pip install 'nas-pipelines[full] @ file://" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
