@@ -71,7 +71,7 @@ def recognise(root: Folder, shown: str, config: DataConfig) -> Layout | Finding:
         if "train" in flat or "train" not in inner:
             names = few(inner[split].path for split in sorted(flat))
             message = f"has images and no class folders in {names}: {{examples}}"
-            if not any(folder.bearing for folder in base.bearing):
+            if others and not any(folder.bearing for folder in base.bearing):
                 message += " (a folder of this name is a split; rename it if it is a class)"
             return _refusal(config, base, message)
     elif "train" not in splits:
