@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import click
 import manifest_policies as policies
 import manifest_rules as rules
 import pytest
@@ -22,6 +23,7 @@ from manifest_objects import containers, template
 
 from components.config import parse
 from components.image import IMAGE
+from pipelines.cli import main
 
 VARIANTS = (
     *WAYS,
@@ -145,3 +147,16 @@ def test_production_keeps_its_data_outside() -> None:
 def test_the_quota_of_gpus(overlay: str, gpus: str) -> None:
     quota = find(build(overlay), "ResourceQuota", "nas")["spec"]["hard"]
     assert quota["requests.nvidia.com/gpu"] == gpus
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_clean_up_is_a_command_that_nas_takes(way: str) -> None:
+    one = container(build(f"{way}+clean-state"), "clean")
+    program, name = one["command"]
+    command = main.get_command(click.Context(main), name)
+    assert program == "nas"
+    assert command is not None
+    given = command.make_context(name, list(one["args"])).params
+    assert (given["days"], given["state"]) == (30, "s3://nas-state/runs")
+    variables = {each["name"] for each in one["env"]}
+    assert {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= variables

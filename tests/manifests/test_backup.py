@@ -154,12 +154,12 @@ def test_old_copies_go_and_only_after_a_new_one_is_whole(server: Postgres, tmp_p
     old = tmp_path / "studies-20200101T000000Z.dump"
     old.write_text("old")
     os.utime(old, (0, 0))
-    away = _run(
+    unreachable = _run(
         server,
         ["sh", str(FOLDER / "backup.sh")],
         {"FOLDER": str(tmp_path), "KEEP_DAYS": "30", "PGPORT": "9"},
     )
-    assert away.returncode != 0
+    assert unreachable.returncode != 0
     assert old.exists(), "no new copy"
     fill(server, "kept")
     assert backup(server, tmp_path).returncode == 0

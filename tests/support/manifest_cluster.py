@@ -41,7 +41,7 @@ def _compiled(text: str, kind: Any) -> tuple[Config, Demand]:
 
 
 def fill(api: KubeApi, way: str, demand: Demand) -> None:
-    """Put quotas, limits and all pods that may run beside the steps into the namespace.
+    """Put quotas, limits and all pods that may run at the time of the steps into the namespace.
 
     These are the services with one replica more, as while they are updated; every Job and CronJob;
     and drivers of KFP, as many as there are steps at the same time, with Argo's containers.

@@ -30,7 +30,7 @@ class Pod:
     Attributes:
         ports: TCP ports that its containers listen on.
         source: file of kubeflow/pipelines that makes it.
-        namespace_labels: labels of its namespace beside the name.
+        namespace_labels: further labels of its namespace.
     """
 
     labels: dict[str, str]
@@ -156,7 +156,7 @@ def step(namespace: str, *, of_ours: bool = True) -> Pod:
 
     `pipeline/runid`: backend/src/apiserver/template/v2_template.go; a driver has the same.
     """
-    name = "nas-search-x7k2p" if of_ours else "somebody-else-9pq4z"
+    name = "nas-search-x7k2p" if of_ours else "other-pipeline-9pq4z"
     labels = {
         "pipeline/runid": "0f6bb3a6-0d2c-4b6e-9d3f-7a8e0f4d5b11",
         "pipelines.kubeflow.org/v2_component": "true",
