@@ -46,7 +46,7 @@ class CostConfig(Section):
     limit: Annotated[float, Field(gt=0)] | None = None
     """A constraint: architectures above it are not trained, and cost nothing of the budget."""
     target: Annotated[float, Field(gt=0)] | None = None
-    """A second objective: the search maximises accuracy * (cost / target)^-weight."""
+    """A second objective: the search maximises score * (cost / target)^-weight, by `objective`."""
     weight: Annotated[float, Field(gt=0, le=1)] = 0.07
     """At 0.07, twice the cost is worth 5 % more accuracy, relatively."""
 

@@ -11,6 +11,7 @@ from mlflow.utils.validation import _validate_metric_name
 
 from components.kfp_figures import MAX_CLASSES, log_classes
 from components.steps.class_figures import MAX_METRICS, recall_metrics
+from components.steps.summary import _of_classes as figures_in_result
 from nascore.metrics import class_figures
 from nascore.report import classes
 
@@ -55,6 +56,7 @@ def test_few_shot_networks_have_none(tmp_path: Path) -> None:
     logged = ClassificationMetrics()
     log_classes(logged, tmp_path)
     assert not logged.metadata
+    assert set(figures_in_result(None).values()) == {None}
 
 
 def test_any_name_of_a_class_is_a_metric_of_mlflow() -> None:

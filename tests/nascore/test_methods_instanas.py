@@ -323,6 +323,8 @@ def test_the_final_training_leaves_the_policy(searched: Searched, tmp_path: Path
     before = point_of(task, told["point"]["number"])
     assert are_equal(weights_of(before.controller), weights_of(network.controller))
     assert not are_equal(weights_of(before.meta_graph), weights_of(network.meta_graph))
+    assert final.figures is not None, "it knows its classes"
+    assert len(final.figures["per_class"]) == 10
     assert told["baseline"] is None  # it takes time, and has to be asked for
     assert told["valid_accuracy"] == final.valid_accuracy
     assert 0 <= told["shuffled"]["test_accuracy"] <= 1
