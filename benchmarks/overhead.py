@@ -119,7 +119,7 @@ def compare_quick(before: Path, after: Path, runs: int) -> list[str]:
         for name, code in (("before", before), ("after", after)):
             if name == "before" and command == ("config",):
                 continue  # it is new
-            costs = [call(command, code, Path.cwd()) for _ in range(runs)]
+            costs = [call(command, code, Path(tempfile.gettempdir())) for _ in range(runs)]
             wall_s = statistics.median(cost.wall_s for cost in costs)
             cells = spread([cost.cpu_s for cost in costs], 2)
             lines.append(f"| `nas {' '.join(command)}` | {name} | {cells} | {wall_s:.2f} |")
@@ -128,7 +128,7 @@ def compare_quick(before: Path, after: Path, runs: int) -> list[str]:
 
 def suggestions(after: Path) -> list[str]:
     """The table of `nas bench suggest`."""
-    cost = call(["bench", "suggest", "--json"], after, Path.cwd())
+    cost = call(["bench", "suggest", "--json"], after, Path(tempfile.gettempdir()))
     rows = json.loads(cost.said)
     lines = ["| method | space | trials | p50, ms |", "| --- | --- | ---: | ---: |"]
     cells = ("method", "space", "trials", "p50_ms")

@@ -185,13 +185,17 @@ def _import(name: str) -> None:
     report("fork_server", "imported", module=name, seconds=round(time.perf_counter() - start, 3))
 
 
-def become(job: Job) -> None:
-    """Take over environment, folder and outputs of the process that asked."""
+def become(job: Job, imported: Mapping[str, str]) -> None:
+    """Take over environment, folder and outputs of the process that asked.
+
+    Args:
+        imported: variables that the imported modules have set, as they would have there.
+    """
     for output, number in zip(job.outputs, (1, 2), strict=True):
         os.dup2(output, number)
         os.close(output)
     os.environ.clear()
-    os.environ.update(job.environment)
+    os.environ.update({**job.environment, **imported})
     os.chdir(job.folder)
     sys.argv = ["components.execute", *job.arguments]
 
@@ -203,11 +207,12 @@ def main() -> int:
     parser.add_argument("folder", help="of the run: shows in the list of processes whose this is")
     arguments = parser.parse_args()
     os.environ["_KFP_RUNTIME"] = "true"  # kfp leaves out its compiler, as in every step
+    before = dict(os.environ)
     server = Server(socket.socket(fileno=arguments.listener), json.loads(arguments.preload))
     job = server.serve()
     if job is None:
         return 0
-    become(job)
+    become(job, {name: v for name, v in os.environ.items() if before.get(name) != v})
     _execute()
 
 

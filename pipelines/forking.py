@@ -21,9 +21,10 @@ _END_S = 5.0
 def preload(config: Config) -> dict[str, list[str]]:
     """Return what the fork server imports, by the step during which it does so.
 
-    Before the first step only what that step needs; torch while it reads the data, on the other
-    core; what registers a model, half of all imports, during the final training: neither a search
-    that is measured against another nor the measuring of latency is disturbed.
+    None of it starts a thread, which a fork would lack. Before the first step only what that step
+    needs; torch while it reads the data, on the other core; what registers a model, half of all
+    imports, during the final training: neither a search that is measured against another nor the
+    measuring of latency is disturbed.
     """
     prepare, *others = (f"components.steps.{step}" for step in _STEPS)
     training = ["torch", *others, METHODS[config.method].module]
@@ -31,14 +32,15 @@ def preload(config: Config) -> dict[str, list[str]]:
         "": ["components.execute", "kfp.dsl.executor", "components.declared", prepare],
         "prepare_data": training,
         "train_final": [
-            "mlflow",
-            "components.steps.promote",
+            "components.steps.promote",  # and mlflow, with its settings
             "mlflow.pytorch",
             "mlflow.store.tracking.sqlalchemy_store",
             "mlflow.store.model_registry.sqlalchemy_store",
             # torch.export loads these when it is called, which takes as long as importing torch.
             "torch._export.non_strict_utils",
             "torch.export.pt2_archive",
+            "torch._functorch.aot_autograd",
+            "torch._inductor.codecache",
         ],
     }
 

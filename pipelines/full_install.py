@@ -22,7 +22,6 @@ FULL = (
     "sklearn",
     "sqlalchemy",
     "jinja2",
-    "PIL",
 )
 """Packages of the extra `full` whose lack is told by the command that needs them."""
 _PROJECT = "nas-pipelines"

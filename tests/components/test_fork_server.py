@@ -15,12 +15,14 @@ import pytest
 
 from components.fork_client import SOCKET, VARIABLE
 
+ROOT = Path(__file__).parent.parent.parent
 # In place of a step: says what it sees, and ends as the arguments say.
 WORK = """
 import json, os, sys, time, components.execute, components.fork_server
 def main():
     step, seconds, status = sys.argv[1:]
-    seen = {"folder": os.getcwd(), "mark": os.environ.get("MARK"), "has_colorsys":
+    seen = {"folder": os.getcwd(), "imported": os.environ.get("OF_MODULE"),
+            "mark": os.environ.get("MARK"), "has_colorsys":
             "colorsys" in sys.modules, "variable": os.environ.get("NAS_FORK_SERVER")}
     print(json.dumps(seen))
     with open(os.environ["PIDS"], "a") as file:
@@ -51,7 +53,11 @@ class Server:
             self.process = subprocess.Popen(
                 [*command, "--preload", json.dumps(preload)],
                 pass_fds=(number,),
-                env={**os.environ, "NAS_PROGRESS_FILE": str(folder / "progress")},
+                env={
+                    **os.environ,
+                    "NAS_PROGRESS_FILE": str(folder / "progress"),
+                    "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
+                },
             )
 
     def ask(self, step: str, seconds: float = 0, status: str = "0") -> "subprocess.Popen[str]":
@@ -81,7 +87,9 @@ def until(is_true: Callable[[], bool]) -> None:
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     # A socket's path is short, and that of a test's own folder need not be.
-    made = Server(tmp_path_factory.mktemp("f"), {"": ["no_such_module"], "first": ["colorsys"]})
+    folder = tmp_path_factory.mktemp("f")
+    (folder / "setting.py").write_text('import os; os.environ["OF_MODULE"] = "set"')
+    made = Server(folder, {"": ["no_such_module"], "first": ["setting", "colorsys"]})
     yield made
     made.process.kill()
     made.process.wait()
@@ -92,13 +100,16 @@ def test_a_fork_has_the_folder_environment_and_output_of_who_asked(server: Serve
     seen = json.loads(said)
     assert seen == {
         "folder": str(server.folder),
+        "imported": None,
         "mark": "ä",
         "has_colorsys": False,
         "variable": None,
     }
     until(lambda: "colorsys" in (server.folder / "progress").read_text())
     said, _ = server.ask("second").communicate(timeout=30)
-    assert json.loads(said)["has_colorsys"], "imported once, while the first step ran"
+    seen = json.loads(said)
+    assert seen["has_colorsys"], "imported once, while the first step ran"
+    assert seen["imported"] == "set", "as if the fork had imported it"
 
 
 @pytest.mark.parametrize(("status", "expected"), [("0", 0), ("3", 3), ("raise", 1)])
