@@ -3,6 +3,8 @@
 # back is no copy, and then nothing old is removed.
 set -eu
 now=$(date -u +%Y%m%dT%H%M%SZ)
+part=
+trap '[ -z "$part" ] || rm -f "$part"' EXIT
 for database in studies mlflow; do
   part="$FOLDER/$database-$now.part"
   pg_dump --format=custom --file="$part" "$database"
@@ -11,4 +13,4 @@ for database in studies mlflow; do
   echo "$database: $(du -h "$FOLDER/$database-$now.dump" | cut -f1) in $database-$now.dump"
 done
 find "$FOLDER" -name '*.dump' -mtime "+$KEEP_DAYS" -exec rm {} +
-find "$FOLDER" -name '*.part' -mtime +1 -exec rm {} +
+find "$FOLDER" -name '*.part' -mtime +1 -exec rm {} +  # of a pod that was killed

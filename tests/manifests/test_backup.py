@@ -160,7 +160,7 @@ def test_old_copies_go_and_only_after_a_new_one_is_whole(server: Postgres, tmp_p
         {"FOLDER": str(tmp_path), "KEEP_DAYS": "30", "PGPORT": "9"},
     )
     assert unreachable.returncode != 0
-    assert old.exists(), "no new copy"
+    assert [path.name for path in tmp_path.iterdir()] == [old.name], "no new copy, no part of one"
     fill(server, "kept")
     assert backup(server, tmp_path).returncode == 0
     assert not old.exists()

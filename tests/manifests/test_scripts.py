@@ -122,11 +122,10 @@ def seaweedfs(tmp_path: Path) -> Iterator[tuple[str, int]]:
     names = ("master", "volume", "filer", "s3")
     ports = {name: free_port() for name in names}
     command = [str(weed), "server", f"-dir={tmp_path}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-    command += ["-filer", "-s3", "-iam", "-master.volumePreallocate=false", "-volume.max=50"]
+    command += ["-filer", "-s3", "-master.volumePreallocate=false", "-volume.max=50"]
     command += ["-master.volumeSizeLimitMB=64"]
     for name, port in ports.items():
         command += [f"-{name}.port={port}", f"-{name}.port.grpc={free_port()}"]
-    command = [one for one in command if not one.startswith("-s3.port.grpc")]
     addresses = []
     for name in ("master", "filer"):
         [grpc] = [one.rpartition("=")[2] for one in command if one.startswith(f"-{name}.port.grpc")]
