@@ -22,7 +22,6 @@ from kfp.dsl import (
     PipelineTaskFinalStatus,
 )
 
-from components.kfp_figures import log_classes
 from components.steps.state import CONFIG
 
 
@@ -239,6 +238,7 @@ def train_final(
         classes: Confusion matrix (up to 50 classes) and ROC curve on the test split.
         metrics: Accuracies (fractions), parameters, multiply-adds of one image.
     """
+    from components.kfp_figures import log_classes
     from components.steps import train_final as step
 
     values = step.run(

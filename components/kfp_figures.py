@@ -2,11 +2,18 @@
 
 import json
 from pathlib import Path
-
-from kfp.dsl import ClassificationMetrics
+from typing import Any, Protocol
 
 MAX_CLASSES = 50
 """Of a confusion matrix: the UI draws all in 700 pixels, and keeps it in a row of its database."""
+
+
+class ClassificationMetrics(Protocol):
+    """What is used of `kfp.dsl.ClassificationMetrics`."""
+
+    def log_confusion_matrix(self, categories: list[str], matrix: list[list[int]]) -> Any: ...
+
+    def log_roc_curve(self, fpr: list[float], tpr: list[float], threshold: list[float]) -> Any: ...
 
 
 def log_classes(into: ClassificationMetrics, model: Path) -> None:
