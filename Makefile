@@ -13,7 +13,7 @@ PYTHON_IMAGE ?=
 BUILD_ARGS ?=
 RUN_ARGS ?=
 
-.PHONY: help install run test test-services lint type compile golden lock manifests-audit audit clean \
+.PHONY: help install run test test-slow test-services lint type compile golden lock manifests-audit audit clean \
   image image-test image-sbom test-cluster
 
 help:  ## what can be made
@@ -28,8 +28,12 @@ $(STAMP): requirements.lock pyproject.toml
 run: $(STAMP)  ## search, train, profile and register a network on real data (digits)
 	@$(BIN)/nas run $(ARGS)
 
-test: $(STAMP)  ## all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+test: $(STAMP)  ## the tests of minutes; what takes longer is in test-slow (docs/testing.md)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not timing" $(ARGS)
+
+test-slow: $(STAMP)  ## outages, kills, whole runs on real servers, and what compares times
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow and not timing" $(ARGS)
+	@$(BIN)/python -m pytest -m timing $(ARGS)
 
 test-services: $(STAMP)  ## search and retraining on real PostgreSQL, S3 and MLflow servers
 	@$(BIN)/python -m pytest tests/services $(ARGS)

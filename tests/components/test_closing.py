@@ -91,22 +91,21 @@ def test_all_runs_of_the_pipeline_that_are_open_are_ended_with_the_reason(
     close_a_pipeline(store, made)
 
 
-@pytest.mark.slow
 def test_so_they_are_on_a_server_and_nothing_is_printed(
-    server: MlflowServer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    mlflow_server: MlflowServer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    server.start()
-    client = MlflowClient(server.uri)
-    made = Made(client, client.create_experiment("nas"))
+    uri = mlflow_server.uri
+    client = MlflowClient(uri)
+    known = client.get_experiment_by_name("nas")  # of other modules
+    made = Made(client, known.experiment_id if known else client.create_experiment("nas"))
     made.add("8" * 32)
     monkeypatch.delenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT")
-    assert len(close(server.uri, run_key="8" * 32).run_ids) == 1
+    assert len(close(uri, run_key="8" * 32).run_ids) == 1
     assert capfd.readouterr() == ("", "")
-    close_a_pipeline(server.uri, made)
+    close_a_pipeline(uri, made)
 
 
-@pytest.mark.slow
 def test_so_they_are_in_a_database(postgres: Postgres) -> None:
     uri = postgres.new_database()
     client = MlflowClient(uri)
@@ -224,7 +223,7 @@ def test_a_server_that_is_away_is_told_at_once_with_the_way_out(kind: str) -> No
         start = time.monotonic()
         with pytest.raises(OutsideError, match=r"`nas status RUN` or the next run") as told:
             close(uri)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 50  # and not the minute that is the limit
     assert "hunter2" not in str(told.value)
 
 
@@ -235,7 +234,7 @@ def test_a_server_that_never_answers_is_given_up() -> None:
         start = time.monotonic()
         with pytest.raises(OutsideError, match="no answer within 2 s"):
             close(f"http://127.0.0.1:{mute.getsockname()[1]}", limit_s=2)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
 
 
 def test_the_variables_of_the_process_are_as_before(store: str, made: Made) -> None:

@@ -170,7 +170,6 @@ def test_what_is_wrong_with_a_support_set_is_told_by_the_loaded_model(
         loaded.predict({name: ASKED[name] for name in ("support_x", "query_x")})
 
 
-@pytest.mark.slow
 def test_it_needs_nothing_of_this_project_to_be_served(
     house: House, info: DatasetInfo, tmp_path: Path
 ) -> None:

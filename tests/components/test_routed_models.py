@@ -106,9 +106,7 @@ def test_models_of_either_kind_are_compared(
     for network in networks:
         decisions.append(
             promote(
-                Candidate(
-                    register(network, store, tmp_path), logits(network, [images]), 4, 1.0
-                ),
+                Candidate(register(network, store, tmp_path), logits(network, [images]), 4, 1.0),
                 uri=store,
                 exam=ImageExam(lambda: images.split(7), labels),
                 config=PromoteConfig(model_name="net"),
@@ -160,7 +158,6 @@ def normalised(network: nn.Module, pixels_BCHW: torch.Tensor, info: DatasetInfo)
     return pixels_BCHW * predictor.scale_C11 + predictor.shift_C11
 
 
-@pytest.mark.slow
 def test_controller_and_most_used_experts_are_handed_over_as_programs(
     tmp_path: Path, routed: Routed, info: DatasetInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:

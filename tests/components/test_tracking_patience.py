@@ -48,5 +48,5 @@ def test_patience_ends():
     start = time.monotonic()
     with pytest.raises(TimeoutError, match="no answer for 2 s") as caught:
         patiently(store, timeout_s=2, tell=lambda text: None)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10
     assert "secret" not in str(caught.value)

@@ -15,8 +15,6 @@ from mlflow_server import MlflowServer
 from components.tracking import Tracker, check_store, follower, wait_for_run
 from components.tracking.reading import num_unsent
 
-pytestmark = pytest.mark.slow
-
 COMMAND = [sys.executable, "-m", "components.tracking.follow", "--spool"]
 UNSENT = 3
 
@@ -30,6 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
     server.stop()
 
 
+@pytest.mark.slow
 def test_what_is_not_sent_stays_and_its_message_tells_how_to_send_it(
     tmp_path: Path,
     server: MlflowServer,
@@ -55,6 +54,7 @@ def test_what_is_not_sent_stays_and_its_message_tells_how_to_send_it(
     assert found.data.metrics == {"loss": 1.0}
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_and_comes_back_loses_nothing(
     tmp_path: Path,
     server: MlflowServer,
@@ -112,7 +112,7 @@ def test_a_follower_that_is_told_to_end_says_what_it_leaves(tmp_path: Path):
         assert process.wait() == UNSENT
 
 
-def test_a_model_is_registered_through_the_server(server: MlflowServer):
+def test_a_model_is_registered_through_the_server(mlflow_server: MlflowServer):
     import numpy as np
     import torch
     from torch import nn
@@ -123,20 +123,21 @@ def test_a_model_is_registered_through_the_server(server: MlflowServer):
     from components.promotion import Candidate, promote
     from components.settings import PromoteConfig
 
-    server.start()
-    client = MlflowClient(server.uri, server.uri)  # tests before may have set another registry
+    client = MlflowClient(
+        mlflow_server.uri, mlflow_server.uri
+    )  # tests before may have set another registry
     run_id = client.create_run(client.create_experiment("models")).info.run_id
     made = registry.register(
         nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval(),
         np.zeros((2, 1, 8, 8), np.float32),
-        uri=server.uri,
+        uri=mlflow_server.uri,
         run_id=run_id,
         model_name="net",
         tags={},
     )
     decision = promote(
         Candidate(made, np.ones(2, bool), num_params=650, latency_ms=1.0),
-        uri=server.uri,
+        uri=mlflow_server.uri,
         exam=ImageExam(lambda: [torch.zeros(2, 1, 8, 8)], torch.zeros(2, dtype=torch.long)),
         config=PromoteConfig(model_name="net"),
         rng=np.random.default_rng(0),

@@ -83,7 +83,6 @@ def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 # --- REINFORCE --------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", [plain, remembering])
 def test_it_finds_a_planted_optimum_long_before_uniform_sampling(
     options: Callable[[ControllerOptions], EnasOptions],

@@ -169,7 +169,7 @@ def _ratio(slow: Callable[[], object], fast: Callable[[], object], *, wanted: fl
     return statistics.median(ratios)
 
 
-@pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.parametrize(("keep", "times"), [(0.1, 2.0), (0.3, 1.4)])
 def test_a_grouped_batch_is_faster_than_a_masked_one(
     graph: MetaGraph, one_thread: None, keep: float, times: float
@@ -184,7 +184,7 @@ def test_a_grouped_batch_is_faster_than_a_masked_one(
     assert ratio >= times
 
 
-@pytest.mark.slow
+@pytest.mark.timing
 def test_one_image_takes_hardly_longer_than_through_its_static_network(
     graph: MetaGraph, one_thread: None
 ) -> None:
@@ -204,7 +204,7 @@ def test_one_image_takes_hardly_longer_than_through_its_static_network(
         assert _ratio(alone, routed, wanted=0.8) >= 0.7
 
 
-@pytest.mark.slow
+@pytest.mark.timing
 def test_one_image_is_faster_where_less_is_chosen(graph: MetaGraph, one_thread: None) -> None:
     x_1CHW = images(1)
     sparse_LO, full_LO = policies(2, keep=0.0)[0], policies(1, keep=1.0)[0]

@@ -210,7 +210,7 @@ def test_the_table_orders_policies_as_the_clock_does() -> None:
     assert check.spearman > 0.6
 
 
-@pytest.mark.slow
+@pytest.mark.timing
 def test_the_table_holds_against_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """The space as it is by default, on 50 random policies."""
     monkeypatch.setattr(space_profile, "NUM_MEASURED", 16)

@@ -172,6 +172,7 @@ def test_the_policy_acts_after_uniform_paths(tmp_path: Path, digits_folder: Path
 # --- budgets --------------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 def test_a_budget_of_seconds_holds_for_each_arm(tmp_path: Path, digits_folder: Path) -> None:
     budget = BudgetConfig(seconds=4)
     result = run(make_task(tmp_path, digits_folder, budget=budget, finalists_share=0.5))

@@ -208,6 +208,7 @@ def test_the_weights_learn_before_the_search(tmp_path: Path, digits_folder: Path
 # --- budgets and deaths -------------------------------------------------------------------------
 
 
+@pytest.mark.timing
 def test_a_budget_of_seconds_holds(tmp_path: Path, digits_folder: Path) -> None:
     task = make_task(tmp_path / "run", digits_folder, budget=BudgetConfig(seconds=6), control=False)
     instanas.pretrain(task)

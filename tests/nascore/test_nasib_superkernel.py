@@ -152,7 +152,7 @@ def _step(module: nn.Module, x_BCHW: Tensor) -> None:
     module(x_BCHW).square().mean().backward()
 
 
-@pytest.mark.slow
+@pytest.mark.timing
 @pytest.mark.parametrize("kind", CONFIG.types)
 def test_a_step_costs_what_the_plain_convolution_costs(kind: str, one_thread: None) -> None:
     """Forward and backward."""

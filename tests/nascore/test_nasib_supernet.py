@@ -129,7 +129,7 @@ def test_every_weight_is_made_once_and_depends_on_the_seed_alone() -> None:
 # --- what it costs ------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.timing
 def test_a_step_on_a_path_costs_what_plain_convolutions_cost(one_thread: None) -> None:
     """The whole space of 96 convolutions, forward, backward and the path's assembly; in pairs, in
     seconds of the processor, and tried again."""

@@ -141,6 +141,7 @@ def test_equal_work_has_one_key_and_other_work_another() -> None:
     assert unit_key(block(2, 3), (1, 2, 4, 4)) not in keys
 
 
+@pytest.mark.timing
 def test_time_goes_to_the_operation_that_takes_it() -> None:
     """Each is found within networks in which it never is alone."""
     fast, slow, slower = Sleeper(1.0), Sleeper(4.0), Sleeper(8.0)

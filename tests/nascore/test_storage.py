@@ -164,7 +164,7 @@ def test_patience_ends(tmp_path: Path) -> None:
     start = time.monotonic()
     with pytest.raises(StorageAway):
         stopping.patiently(operation)
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 10
 
 
 def test_a_mistake_is_not_tried_again(tmp_path: Path) -> None:

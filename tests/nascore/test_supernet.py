@@ -269,7 +269,7 @@ def _step(network: nn.Module, images: Tensor) -> None:
     network(images).square().mean().backward()
 
 
-@pytest.mark.slow
+@pytest.mark.timing
 def test_a_step_costs_what_it_costs_the_network_alone(
     supernet: Supernet, space: SearchSpace, one_thread: None
 ) -> None:

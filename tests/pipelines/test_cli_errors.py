@@ -75,7 +75,6 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 # --- the database of the study --------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("url", "told"),
     [
@@ -90,7 +89,7 @@ def test_a_study_that_cannot_be_reached_is_told_soon_and_without_its_password(
 ) -> None:
     start = time.monotonic()
     message = refused("run", f"--set=search.storage={url}", "--out=out", cwd=tmp_path)
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 60  # an outage is waited for five minutes
     assert told in message
     assert "search.storage" in message
     assert "hunter2" not in message
@@ -305,13 +304,11 @@ def test_a_store_in_plain_files(tmp_path: Path) -> None:
 # --- the data: found by the first step, in a process of its own -----------------------------
 
 
-@pytest.mark.slow
 def test_data_that_is_not_there_leaves_no_trace(tmp_path: Path) -> None:
     message = refused("run", "--set=data.source=npz:no.npz", cwd=tmp_path)
     assert "data.source = npz:no.npz: there is no file 'no.npz'" in message
 
 
-@pytest.mark.slow
 def test_truncated_data_leaves_no_trace(tmp_path: Path) -> None:
     images = np.zeros((60, 8, 8), np.uint8)
     np.savez(tmp_path / "data.npz", x_train=images, y_train=np.arange(60) % 3)
@@ -446,7 +443,6 @@ def test_the_version_is_told_quickly(tmp_path: Path) -> None:
 # --- the end before its time ----------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])
 def test_a_run_that_is_stopped_ends_all_its_processes_and_says_how_to_go_on(
     tmp_path: Path, signum: signal.Signals, status: int
@@ -476,7 +472,6 @@ def test_a_run_that_is_stopped_ends_all_its_processes_and_says_how_to_go_on(
     assert psutil.wait_procs(started, timeout=5)[1] == []
 
 
-@pytest.mark.slow
 def test_when_the_runner_is_killed_its_step_does_not_live_on(tmp_path: Path) -> None:
     import psutil
 

@@ -172,7 +172,7 @@ def test_a_server_that_hangs(kfp: KfpServer) -> None:
     kfp.fault = Fault(hang_s=3)
     start = time.monotonic()
     message = refused("schedule", "list", "--timeout=0.3", status=1)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 2.9  # and not the three that it hangs
     assert "did not answer within 0.3 s" in message
 
 
@@ -185,7 +185,7 @@ def test_nobody_answers_at_the_address(kfp: KfpServer) -> None:
     message = refused("schedule", "list", "--host=http://127.0.0.1:1")
     assert "http://127.0.0.1:1 cannot be reached (Connection refused)" in message
     assert "no host of that name" in refused("status", "x", "--host=http://no.invalid")
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30
 
 
 # --- TLS ------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 SETTINGS = {
     "method": "random",
@@ -315,6 +315,7 @@ def comparable(result: dict[str, Any]) -> dict[str, Any]:
     return {**{key: result[key] for key in keys}, "control": control, "sha": result["data_sha256"]}
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_and_ends_as_if_nothing_had_happened(
     finished: Finished, tmp_path: Path
 ) -> None:
@@ -351,6 +352,7 @@ def test_a_search_that_was_killed_goes_on_and_ends_as_if_nothing_had_happened(
     assert 1 <= children_done(out) <= 4 - before  # no child that was finished is trained again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_told_to_stop_it_ends_within_seconds_with_the_best_so_far(
     workers: int, tmp_path: Path

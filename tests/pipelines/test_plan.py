@@ -47,9 +47,9 @@ def test_a_budget_of_time_is_turned_into_steps_by_measuring(
     before, after = found["step_s"]
     assert 0 < before < after
     # Steps are whole, and on a busy machine sixty seconds hold few of them.
-    assert found["seconds"] == pytest.approx(seconds, rel=0.01, abs=2 * after)
+    assert found["seconds"] == pytest.approx(seconds, rel=0.01, abs=4 * after)
     expected = 0.1 * seconds / before + 0.9 * seconds / after
-    assert found["steps"] == pytest.approx(expected, rel=0.01, abs=2)
+    assert found["steps"] == pytest.approx(expected, rel=0.01, abs=4)
 
 
 def test_a_person_reads_it_in_lines() -> None:

@@ -125,7 +125,7 @@ def test_without_a_cluster_nothing_is_said_of_one(kubeflow: str) -> None:
     checked = Checked(SETTINGS, kubeflow)
     assert checked.problems == []
     assert checked.warnings == []
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 15
     wrong = Checked({**SETTINGS, "data": {"source": "nonsense"}}, kubeflow)
     assert wrong.only().key == "data.source"
 

@@ -93,7 +93,6 @@ def test_the_pod_is_like_those_of_the_steps(api: KubeApi) -> None:
     assert "minio-service.kubeflow:9000" in str(job_of(target(), "x", "y", limit_s=1))
 
 
-@pytest.mark.slow
 def test_the_job_is_one_that_kubernetes_takes_and_its_command_one_that_nas_takes(
     api: KubeApi, tmp_path: Path
 ) -> None:
