@@ -28,6 +28,7 @@ COMMON = [
 ]
 CHILDREN = ["search.budget.children=4"]
 CODER = ["search.options.coder.steps=50", "search.options.coder.num_strings=500"]
+META = [f"search.options.{name}.outer_steps=5" for name in ("meta", "final")]
 STEPS = ["search.budget.steps=24"]
 SETTINGS = {
     "nases": [*CHILDREN, *CODER],
@@ -40,8 +41,8 @@ SETTINGS = {
     "memory-enas": STEPS,
     "random-ws": STEPS,
     "nasib": STEPS,
-    "instanas": [*STEPS, "search.options.table=macs"],
-    "auto-meta": ["search.budget.children=2", "search.options.tasks_at_once=loop"],
+    "instanas": [*STEPS, "search.options.table=macs", "search.options.reward.end=1.0"],
+    "auto-meta": ["search.budget.children=2", "search.options.tasks_at_once=loop", *META],
 }
 
 
