@@ -26,11 +26,11 @@ import torch
 from nas_runs import nas
 from torch import Tensor
 
-from nascore.latency import device_name
-from nascore.meta.convnet import FourConvolutions
-from nascore.meta.engine import TaskEngine, run_channels_last, run_looped, run_vmapped
-from nascore.meta.learners import Inner, Parameters, fomaml_gradient, stateless
-from nascore.meta.task_adaptation import Grad, plain_grad
+from nascore.latency.benchmark import device_name
+from nascore.meta_learning.adaptation import Grad, plain_grad
+from nascore.meta_learning.convnet import FourConvolutions
+from nascore.meta_learning.engine import TaskEngine, run_channels_last, run_looped, run_vmapped
+from nascore.meta_learning.learners import Inner, Parameters, fomaml_gradient, stateless
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 SETTINGS = Path(__file__).parent / "auto_meta.yaml"

@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from components.config import dumps
+from components.config.schema import dumps
 from components.supervisor.children import descendants
 from pipelines.config import resolve
 

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from nas_runs import nas
 
-from nascore.latency import device_name
+from nascore.latency.benchmark import device_name
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 SETTINGS = Path(__file__).parent / "instanas.yaml"

@@ -72,7 +72,7 @@ def write_photographs(root: Path, count: int) -> None:
 def listed(root: Path) -> dict[str, float]:
     """Listing alone, in this process."""
     from nascore.config import DataConfig
-    from nascore.data.files import LocalFiles
+    from nascore.data.file_access import LocalFiles
     from nascore.data.findings import Findings
     from nascore.data.layouts import list_by_image
 
@@ -154,7 +154,7 @@ def throughput(root: Path, folder: Path, repeats: int) -> dict[str, Any]:
 
     from nascore.config import DataConfig, TrainingConfig
     from nascore.data.batches import load
-    from nascore.data.store import prepare
+    from nascore.data.prepared import prepare
 
     torch.set_num_threads(1)  # workers of a DataLoader have one each as well
     os.environ["NAS_CACHE_DIR"] = str(folder / "cache")

@@ -26,10 +26,10 @@ import numpy as np
 import torch
 from nas_runs import nas
 
-from nascore.bench.statistics import permutation_p
-from nascore.bench.table import Table, read_table
-from nascore.latency import device_name
-from nascore.report.svg import element, ticks
+from nascore.figures.svg import element, ticks
+from nascore.latency.benchmark import device_name
+from nascore.tabular_benchmark.statistics import permutation_p
+from nascore.tabular_benchmark.table import Table, read_table
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 METHODS = ("memory-enas", "enas", "random-ws")

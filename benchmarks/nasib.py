@@ -30,18 +30,19 @@ import torch
 from nas_runs import nas
 from torch import Tensor, nn
 
-from components.config import parse
-from components.steps.tasks import build_task
-from nascore import checkpoint
-from nascore.bench.statistics import interval
-from nascore.config import DataConfig, SuperkernelSpaceConfig
-from nascore.data.store import prepare
-from nascore.latency import device_name
-from nascore.nasib.budget_search import BudgetSearch, path_of
-from nascore.nasib.distribution import Distribution
-from nascore.nasib.supernet import SuperkernelSupernet, make_superkernel_supernet
-from nascore.spaces import ImageShape
-from nascore.spaces.superkernel import AXES, SuperkernelSpace
+from components.config.schema import parse
+from components.steps.context_builder import build_task
+from nascore.config import DataConfig
+from nascore.data.prepared import prepare
+from nascore.latency.benchmark import device_name
+from nascore.methods.nasib.distribution import Distribution
+from nascore.methods.nasib.search import BudgetSearch, path_of
+from nascore.methods.nasib.supernet import SuperkernelSupernet, make_superkernel_supernet
+from nascore.spaces.base import ImageShape
+from nascore.spaces.superkernel.config import SuperkernelSpaceConfig
+from nascore.spaces.superkernel.space import AXES, SuperkernelSpace
+from nascore.tabular_benchmark.statistics import interval
+from nascore.training import checkpoint
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 SETTINGS: dict[str, Any] = {

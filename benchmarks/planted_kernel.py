@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nascore.config import SuperkernelSpaceConfig
+from nascore.spaces.superkernel.config import SuperkernelSpaceConfig
 
 SIZE = 16
 DISTANCE = 7  # rows; with the stem of 3 rows only kernels that are 7 high see both ends of a pair

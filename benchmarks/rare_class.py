@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.datasets import load_digits
 
-from components.config import parse
-from components.steps.tasks import build_task
-from nascore.data.store import prepare
-from nascore.latency import device_name
-from nascore.methods import METHODS
+from components.config.schema import parse
+from components.steps.context_builder import build_task
+from nascore.data.prepared import prepare
+from nascore.latency.benchmark import device_name
+from nascore.methods.registry import METHODS
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 SPLITS = {"train": (200, 5), "valid": (200, 5), "test": (1000, 200)}

@@ -28,16 +28,17 @@ from optuna.trial import TrialState
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from nascore import spaces
-from nascore.config import Cell201SpaceConfig, ChainSpaceConfig
-from nascore.latency import device_name
-from nascore.methods import METHODS
-from nascore.proposer import Proposer
+from nascore.latency.benchmark import device_name
+from nascore.methods.registry import METHODS
 from nascore.results import Child, ChildScores
+from nascore.search.proposer import Proposer
+from nascore.search.study import Study
+from nascore.search.study_storage import Storage, resolve_url, without_password
 from nascore.seeding import Seeds
-from nascore.spaces import SearchSpace, make_space
-from nascore.storage import Storage, resolve_url, without_password
-from nascore.study import Study
+from nascore.spaces import base
+from nascore.spaces.base import SearchSpace, make_space
+from nascore.spaces.chain.config import ChainSpaceConfig
+from nascore.spaces.nasbench201.config import Cell201SpaceConfig
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "study_scale.json"
 _SPACES = {"chain": ChainSpaceConfig(), "nasbench201": Cell201SpaceConfig()}
@@ -56,7 +57,7 @@ def accuracy(tokens: tuple[int, ...], cardinalities: tuple[int, ...]) -> float:
 
 
 def child_of(space: SearchSpace, number: int, rng: np.random.Generator) -> Child:
-    genotype = spaces.sample(space, rng)
+    genotype = base.sample(space, rng)
     value = accuracy(genotype.tokens, space.cardinalities)
     scores = ChildScores(value, value, num_params=1000, num_steps=100, duration_s=1.0)
     return Child(

@@ -19,15 +19,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nascore import spaces
-from nascore.child import build_network
-from nascore.config import ChainSpaceConfig, DataConfig, TrainingConfig
+from nascore.config import DataConfig, TrainingConfig
 from nascore.data.batches import Split, load
-from nascore.data.store import prepare
-from nascore.latency import device_name
+from nascore.data.prepared import prepare
+from nascore.latency.benchmark import device_name
 from nascore.seeding import Seeds
-from nascore.spaces import ImageShape
-from nascore.training import train
+from nascore.spaces import base
+from nascore.spaces.base import ImageShape
+from nascore.spaces.chain.config import ChainSpaceConfig
+from nascore.training.child import build_network
+from nascore.training.loop import train
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "training_speed.json"
 
@@ -59,7 +60,7 @@ def measure(
     source: str, config: TrainingConfig, *, children: int, repeats: int
 ) -> dict[str, object]:
     """Median ratio of bare seconds to our seconds (1 is as fast; above 1 is faster) per child."""
-    space = spaces.make_space(ChainSpaceConfig())
+    space = base.make_space(ChainSpaceConfig())
     with tempfile.TemporaryDirectory() as folder:
         info = prepare(DataConfig(source=source), seed=0, folder=Path(folder) / "data")
         split = load(Path(folder) / "data", torch.device("cpu")).train
@@ -67,7 +68,7 @@ def measure(
         batches = ready_batches(split, config) * config.epochs
         ratios, ours_s, bare_s = [], [], []
         for number in range(children):
-            genotype = spaces.sample(space, Seeds(0).numpy("speed", number))
+            genotype = base.sample(space, Seeds(0).numpy("speed", number))
             network = build_network(space, genotype, shape, seed=0)
             bare_loop(network, batches[:3])  # warm-up of allocator and kernels
             ours, bare = [], []

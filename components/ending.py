@@ -7,8 +7,9 @@ and `nas submit --retries` find it.
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
+from nascore.errors import InputError, OutsideError, ServiceUnavailable
 from nascore.redaction import redact
 
 Kind = Literal["input", "memory", "crash", "outage", "stopped"]
@@ -62,3 +63,38 @@ class End:
             if found is not None:
                 return found
         return None
+
+
+END_FILE = "NAS_END_FILE"
+
+
+_STOPPED = 143  # 128 + SIGTERM: the work was asked to stop
+
+
+def read_input(text: str) -> dict[str, Any]:
+    """Read what KFP's launcher hands over. Raises InputError."""
+    try:
+        executor_input = json.loads(text)
+    except ValueError as error:
+        raise InputError.of("--executor_input", text[:80], f"is no JSON ({error})") from error
+    if not isinstance(executor_input, dict) or "outputs" not in executor_input:
+        message = "is not what KFP's launcher hands over: it has no outputs"
+        raise InputError.of("--executor_input", text[:80], message)
+    return executor_input
+
+
+def end_of(step: str, error: BaseException) -> End:
+    """Say what kind of end an exception is, and why, without a traceback."""
+    kind: Kind = "crash"
+    reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, OutsideError | ServiceUnavailable):
+        kind, reason = "outage", str(error)
+    elif isinstance(error, InputError):
+        kind, reason = "input", f"the input is wrong: {error}"
+    elif isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, SystemExit) and error.code == _STOPPED
+    ):
+        kind, reason = "stopped", "asked to stop (SIGTERM)"
+    elif isinstance(error, MemoryError):
+        kind = "memory"
+    return End(step, kind, reason)

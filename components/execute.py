@@ -23,13 +23,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from components.ending import End, Kind
-from nascore.errors import InputError, OutsideError, ServiceUnavailable
+from components.ending import END_FILE, end_of, read_input
+from nascore.errors import InputError
 
-END_FILE = "NAS_END_FILE"
 EMPTY = "EMPTY"
 """Name of the file in an output folder that would hold none."""
-_STOPPED = 143  # 128 + SIGTERM: the work was asked to stop
 
 
 def main() -> int:
@@ -46,18 +44,6 @@ def main() -> int:
     return 0
 
 
-def read_input(text: str) -> dict[str, Any]:
-    """Read what KFP's launcher hands over. Raises InputError."""
-    try:
-        executor_input = json.loads(text)
-    except ValueError as error:
-        raise InputError.of("--executor_input", text[:80], f"is no JSON ({error})") from error
-    if not isinstance(executor_input, dict) or "outputs" not in executor_input:
-        message = "is not what KFP's launcher hands over: it has no outputs"
-        raise InputError.of("--executor_input", text[:80], message)
-    return executor_input
-
-
 def brief_excepthook(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
@@ -72,17 +58,19 @@ def run(step: str, executor_input: Mapping[str, Any]) -> None:
     """Call the function of a step as KFP's executor does, and make its outputs fit to upload.
 
     Args:
-        step: name of a function in `components.declared`.
+        step: name of a function in `components.kfp_components`.
         executor_input: what KFP's launcher hands over: inputs, and where outputs go.
     """
     os.environ["_KFP_RUNTIME"] = "true"  # kfp leaves out its compiler
     from kfp.dsl.executor import Executor
 
-    from components import declared
+    from components import kfp_components
 
-    function = None if step.startswith("_") else vars(declared).get(step)
-    if not inspect.isfunction(function) or function.__module__ != declared.__name__:
-        raise InputError.of("step", step, "is no step of the pipelines; see components/declared.py")
+    function = None if step.startswith("_") else vars(kfp_components).get(step)
+    if not inspect.isfunction(function) or function.__module__ != kfp_components.__name__:
+        raise InputError.of(
+            "step", step, "is no step of the pipelines; see components/kfp_components.py"
+        )
     executor = Executor(executor_input=dict(executor_input), function_to_execute=function)
     written = executor.execute()
     fill_empty_folders(Path(output.path) for output in executor.output_artifacts.values())
@@ -125,23 +113,6 @@ def _finite(value: Any, where: str, dropped: list[str]) -> Any:
 
 
 # --- a bad end --------------------------------------------------------------------------------
-
-
-def end_of(step: str, error: BaseException) -> End:
-    """Say what kind of end an exception is, and why, without a traceback."""
-    kind: Kind = "crash"
-    reason = f"{type(error).__name__}: {error}"
-    if isinstance(error, OutsideError | ServiceUnavailable):
-        kind, reason = "outage", str(error)
-    elif isinstance(error, InputError):
-        kind, reason = "input", f"the input is wrong: {error}"
-    elif isinstance(error, KeyboardInterrupt) or (
-        isinstance(error, SystemExit) and error.code == _STOPPED
-    ):
-        kind, reason = "stopped", "asked to stop (SIGTERM)"
-    elif isinstance(error, MemoryError):
-        kind = "memory"
-    return End(step, kind, reason)
 
 
 def _write_end(step: str, error: BaseException) -> None:

@@ -204,7 +204,7 @@ class SearchResult:
         genotype: best valid architecture by the objective on the validation split.
         valid_accuracy: of that child, as judged in the search; fraction.
         control: random search at equal cost; None when it was turned off.
-        verdict: `nascore.verdict.Verdict.to_dict()`; None without a control.
+        verdict: `nascore.evaluation.verdict.Verdict.to_dict()`; None without a control.
         cost_metric: what the costs of `pareto` are measured in.
         pareto: numbers of the children of the Pareto front of score and cost.
         objective: what was maximised.

@@ -4,7 +4,10 @@ A stream depends on nothing but the seed and its name, so a step that is started
 worker that joins late, draws what it would have drawn in an uninterrupted run.
 """
 
+import contextlib
+import threading
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -35,3 +38,15 @@ class Seeds:
         generator = torch.Generator(device=device)
         generator.manual_seed(self.integer(*name))
         return generator
+
+
+# Several arms may build a network at once, and initial weights come from torch's global generator.
+_GLOBAL_GENERATOR = threading.Lock()
+
+
+@contextlib.contextmanager
+def seeded_weights(seed: int) -> Iterator[None]:
+    """Weights that are made in the block depend on `seed` alone; the global generator is kept."""
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

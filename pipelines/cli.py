@@ -11,31 +11,34 @@ from typing import TYPE_CHECKING
 import click
 
 from nascore.errors import InputError, Problem, collecting
-from pipelines.lazy_group import Later, LazyGroup
-from pipelines.options import FAILED, STORE, configuration, one_message
+from pipelines.commands.lazy_group import Later, LazyGroup
+from pipelines.commands.options import STORE, configuration, one_message
+from pipelines.exit_status import FAILED
 
 if TYPE_CHECKING:
-    from pipelines.events import Kind
+    from pipelines.local.events import Kind
 
 _LATER = {
-    "bench": Later("bench_suggest:bench", "Replay a table: many seeds of each method."),
-    "cancel": Later("stop_commands:cancel", "Stop a run on Kubeflow.", is_for_client=True),
-    "check-data": Later("check_data:check_data", "Look for faults of a data set."),
-    "clean-state": Later("state_commands:clean_state", "Remove old states of runs."),
+    "bench": Later("commands.bench_suggest:bench", "Replay a table: many seeds of each method."),
+    "cancel": Later("commands.cancel:cancel", "Stop a run on Kubeflow.", is_for_client=True),
+    "check-data": Later("commands.check_data:check_data", "Look for faults of a data set."),
+    "clean-state": Later("commands.clean_state:clean_state", "Remove old states of runs."),
     "compile": Later("cli:compile_command", "Write the pipeline as KFP's IR YAML.", True),
-    "config": Later("config_command:config", "List every setting, with default.", True),
-    "diagnose": Later("diagnose:diagnose", "Look into the controller of a run."),
-    "doctor": Later("doctor_command:doctor", "Check this machine, or a cluster.", True),
-    "logs": Later("logs_commands:logs", "Print the log of a step on Kubeflow.", True),
-    "plan": Later("plan:plan", "Say what the search's budget buys."),
-    "profile": Later("profile:profile", "Measure a latency table here."),
-    "retrain": Later("run_commands:retrain", "Train the champion's architecture on new data."),
-    "retry": Later("retry_commands:retry", "Continue a run on Kubeflow that has failed.", True),
+    "config": Later("commands.config:config", "List every setting, with default.", True),
+    "diagnose": Later("commands.diagnose:diagnose", "Look into the controller of a run."),
+    "doctor": Later("commands.doctor:doctor", "Check this machine, or a cluster.", True),
+    "logs": Later("commands.logs:logs", "Print the log of a step on Kubeflow.", True),
+    "plan": Later("commands.plan:plan", "Say what the search's budget buys."),
+    "profile": Later("commands.profile:profile", "Measure a latency table here."),
+    "retrain": Later("commands.run:retrain", "Train the champion's architecture on new data."),
+    "retry": Later("commands.retry:retry", "Continue a run on Kubeflow that has failed.", True),
     "rollback": Later("cli:rollback", "Make the champion before the present one champion again."),
-    "run": Later("run_commands:run", "Search, train, profile and register a network here."),
-    "schedule": Later("schedule_delete:schedule", "Start runs on Kubeflow by the clock.", True),
-    "status": Later("cluster_commands:status", "Say how far a run on Kubeflow is.", True),
-    "submit": Later("cluster_commands:submit", "Compile the pipeline; run it on Kubeflow.", True),
+    "run": Later("commands.run:run", "Search, train, profile and register a network here."),
+    "schedule": Later(
+        "commands.schedule_delete:schedule", "Start runs on Kubeflow by the clock.", True
+    ),
+    "status": Later("commands.submit:status", "Say how far a run on Kubeflow is.", True),
+    "submit": Later("commands.submit:submit", "Compile the pipeline; run it on Kubeflow.", True),
     "ui": Later("cli:ui", "Open the MLflow UI on the runs of this folder."),
 }
 
@@ -79,11 +82,11 @@ def compile_command(
 ) -> None:
     """Write the pipeline as KFP's IR YAML, ready to upload to Kubeflow."""
     from components.image import IMAGE
-    from components.tracking.stores import sqlite_path
-    from pipelines.compiling import check_cluster, check_image
+    from components.tracking.store_checks import sqlite_path
     from pipelines.config import resolve
-    from pipelines.retrain import compile_retrain
-    from pipelines.search import compile_search
+    from pipelines.definitions.compiling import check_cluster, check_image
+    from pipelines.definitions.retrain import compile_retrain
+    from pipelines.definitions.search import compile_search
 
     out = out or Path(f"{kind}_pipeline.yaml")
     resolved = resolve(config, preset, settings)
@@ -124,8 +127,8 @@ def rollback(
     problems, _ = check_store(resolved.tracking.uri)
     if problems:
         raise InputError(problems)
-    from components.champions import RegistryAway, roll_back
-    from components.steps.hand_over import follow_alias
+    from components.registry.aliases import RegistryAway, roll_back
+    from components.steps.export import follow_alias
 
     name, exported = resolved.promote.model_name, None
     try:
@@ -147,7 +150,7 @@ def rollback(
 @one_message
 def ui(uri: str, port: int) -> None:
     """Open the MLflow UI on the runs of this folder."""
-    from components.tracking.stores import check_store, sqlite_path
+    from components.tracking.store_checks import check_store, sqlite_path
 
     path = sqlite_path(uri)
     problems, _ = check_store(uri)

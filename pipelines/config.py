@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.config import DEFAULT_METHOD, Config, parse
-from components.explain import suggest
-from components.layers import layer_of, merge, read_mapping
+from components.config.errors import suggest
+from components.config.merge import layer_of, merge, read_mapping
+from components.config.schema import DEFAULT_METHOD, Config, parse
 from nascore.errors import InputError, Problem
-from nascore.methods import METHODS
+from nascore.methods.registry import METHODS
 
 PRESETS = Path(__file__).parent / "presets"
 DEFAULT_PRESET = "quick"

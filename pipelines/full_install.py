@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from pipelines.options import WRONG_INPUT
+from pipelines.exit_status import WRONG_INPUT
 
 FULL = (
     "torch",

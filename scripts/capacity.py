@@ -8,9 +8,9 @@ measures those of the database again on a real PostgreSQL.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from components.config import parse
-from pipelines.cluster_doctor.demand import Demand, demand_of
-from pipelines.cluster_doctor.quantities import CPU, MEMORY
+from components.config.schema import parse
+from pipelines.kubeflow.doctor.demand import Demand, demand_of
+from pipelines.kubeflow.doctor.quantities import CPU, MEMORY
 
 PAGE = Path(__file__).parent.parent / "docs" / "operators.md"
 WORKERS = (1, 4, 8, 16, 64)

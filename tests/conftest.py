@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real handwritten digits as `prepare_data` writes them; a few hundred, so tests stay quick."""
     from nascore.config import DataConfig
-    from nascore.data.store import prepare
+    from nascore.data.prepared import prepare
 
     folder = tmp_path_factory.mktemp("data") / "digits"
     prepare(DataConfig(source="digits", max_train=400), seed=0, folder=folder)

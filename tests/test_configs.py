@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from components.config import dumps, loads, parse
-from nascore.methods import METHODS
+from components.config.schema import dumps, loads, parse
+from nascore.methods.registry import METHODS
 from pipelines.config import PRESETS, read_yaml, resolve
 
 ROOT = Path(__file__).parent.parent

@@ -66,59 +66,59 @@ OURS = {
 }
 # The modules that name a heavy or optional package, wherever in the module that is.
 ONLY_IN = {
-    "boto3": {"components.storage.client"},
-    "botocore": {"components.storage.client"},
-    "s3transfer": {"components.storage.client"},
-    "safetensors": {"components.weights"},
+    "boto3": {"components.object_store.client"},
+    "botocore": {"components.object_store.client"},
+    "s3transfer": {"components.object_store.client"},
+    "safetensors": {"components.export.weights"},
     "mlflow": {
-        "components.champions",
-        "components.closing",
-        "components.exams",
-        "components.forms",
-        "components.promotion",
-        "components.registry",
-        "components.served.learned_answers",
-        "components.served.named_answers",
+        "components.registry.aliases",
+        "components.tracking.closing",
+        "components.registry.test_sets",
+        "components.registry.model_kinds",
+        "components.registry.promotion",
+        "components.registry.model_registry",
+        "components.registry.served.learned_answers",
+        "components.registry.served.named_answers",
         "components.steps.review",
         "components.tracking.client",
-        "components.tracking.patience",
+        "components.tracking.retry",
         "components.tracking.pipeline_runs",
         "components.tracking.replay",
         "components.tracking.runs",
-        "components.tracking.sender",
+        "components.tracking.mlflow_writer",
     },
-    "cron_descriptor": {"pipelines.cron"},
+    "cron_descriptor": {"pipelines.kubeflow.schedule_times"},
     "kubernetes": {
-        "pipelines.cluster_doctor.client",
-        "pipelines.cluster_doctor.kubeconfig",
-        "pipelines.cluster_doctor.quantities",
+        "pipelines.kubeflow.doctor.client",
+        "pipelines.kubeflow.doctor.kubeconfig",
+        "pipelines.kubeflow.doctor.quantities",
     },
-    "kfp_server_api": {"pipelines.cluster"},
+    "kfp_server_api": {"pipelines.kubeflow.client"},
     "urllib3": {
-        "pipelines.cluster",
-        "pipelines.cluster_doctor.client",
-        "pipelines.cluster_errors",
+        "pipelines.kubeflow.client",
+        "pipelines.kubeflow.doctor.client",
+        "pipelines.kubeflow.errors",
     },
     "kfp": {
-        "components.declared",
+        "components.kfp_components",
         "components.execute",
-        "pipelines.compiling",
-        "pipelines.connection",
-        "pipelines.local",
-        "pipelines.resources",
-        "pipelines.retrain",
-        "pipelines.search",
-        "pipelines.tasks",
+        "pipelines.definitions.compiling",
+        "pipelines.kubeflow.connection",
+        "pipelines.local.run",
+        "pipelines.definitions.resources",
+        "pipelines.definitions.retrain",
+        "pipelines.definitions.search",
+        "pipelines.definitions.tasks",
     },
 }
 # Loaded without torch, mlflow or kfp (docs/architecture.md); a whole run starts through them.
 LIGHT = [
     "nascore.config",
-    "nascore.data.store",
+    "nascore.data.prepared",
     "nascore.errors",
     "nascore.methods",
     "nascore.methods.options",
-    "components.config",
+    "components.config.schema",
     "components.image",
     "components.steps.prepare_data",
     "components.tracking",
@@ -235,7 +235,7 @@ def test_nothing_is_unpacked_unpickled_or_given_to_a_shell() -> None:
 
 def test_declarations_do_no_work() -> None:
     """Every step waits for its imports."""
-    tree = modules("components")["components.declared"]
+    tree = modules("components")["components.kfp_components"]
     top = ast.Module([node for node in tree.body if not isinstance(node, ast.FunctionDef)], [])
     assert roots(top) == {"kfp", "components"}
     assert {i for i in imported(top) if i.startswith("components")} == {
@@ -267,15 +267,15 @@ def _loaded_by(names: list[str]) -> dict[str, list[str]]:
 
 def test_what_starts_a_run_loads_neither_torch_nor_mlflow_nor_kfp() -> None:
     light = [name for name in modules("pipelines") if name not in ONLY_IN["kfp"]]
-    wiring = ["pipelines.local"]  # imports kfp when it runs, not when it is loaded
+    wiring = ["pipelines.local.run"]  # imports kfp when it runs, not when it is loaded
     report = _loaded_by([*LIGHT, *light, *wiring])
     assert {name: loaded for name, loaded in report.items() if loaded} == {}
     assert "pipelines.cli" in report
 
 
 def test_the_compiler_loads_kfp_alone() -> None:
-    report = _loaded_by(["components.declared", "pipelines.search"])
-    assert report == {"components.declared": ["kfp"], "pipelines.search": []}
+    report = _loaded_by(["components.kfp_components", "pipelines.definitions.search"])
+    assert report == {"components.kfp_components": ["kfp"], "pipelines.definitions.search": []}
 
 
 def test_a_step_loads_what_it_computes_with_and_nothing_else() -> None:
@@ -287,4 +287,4 @@ def test_a_step_loads_what_it_computes_with_and_nothing_else() -> None:
 
 
 def test_the_probe_sees_torch() -> None:
-    assert "torch" in _loaded_by(["nascore.ops"])["nascore.ops"]
+    assert "torch" in _loaded_by(["nascore.spaces.ops"])["nascore.spaces.ops"]

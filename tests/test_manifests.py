@@ -21,7 +21,7 @@ from manifest_build import (
 )
 from manifest_objects import containers, template
 
-from components.config import parse
+from components.config.schema import parse
 from components.image import IMAGE
 from pipelines.cli import main
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from components.config.settings import ClusterConfig
 from components.run_state.reference import MOUNT, claim_of
-from components.settings import ClusterConfig
 
 FOLDER = Path(__file__).parent.parent / "manifests" / "state-volume"
 USER = 10001

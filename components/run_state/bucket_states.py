@@ -10,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from components.object_store.client import Store
+from components.object_store.objects import StoredObject, fetch, list_objects
+from components.object_store.removal import abort_uploads, remove
+from components.object_store.writing import ObjectExists, put_if_same
 from components.run_state.cleaning import InUse, Left, Size
 from components.run_state.contents import THREADS
 from components.run_state.manifest import FILES, MANIFEST, PROJECT, generation_of
 from components.run_state.reference import KEY
-from components.storage.client import Store
-from components.storage.objects import StoredObject, fetch, list_objects
-from components.storage.removal import abort_uploads, remove
-from components.storage.writing import ObjectExists, put_if_same
-from nascore.data.files import parse_s3
+from nascore.data.file_access import parse_s3
 from nascore.errors import InputError
 
 _log = logging.getLogger(__name__)

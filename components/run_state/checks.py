@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.run_state.reference import KEY
-from nascore.data.files import S3, parse_s3
+from nascore.data.file_access import S3, parse_s3
 from nascore.errors import InputError, OutsideError, Problem
 
 if TYPE_CHECKING:
-    from components.storage.client import Store
+    from components.object_store.client import Store
 
 _CONDITIONS = (
     "the store ignores the condition of a write ({}), so two pods could mix their states; use a "
@@ -72,10 +72,10 @@ def _with_acts(problem: Problem, acts: list[str]) -> Problem:
 
 
 def _check_store(uri: str, *, trusted: bool, patience_s: float) -> None:
-    from components.storage.client import Store  # boto3: a third of a second
-    from components.storage.objects import fetch, look
-    from components.storage.removal import remove
-    from components.storage.writing import ObjectExists, put, put_if_absent, put_if_same
+    from components.object_store.client import Store  # boto3: a third of a second
+    from components.object_store.objects import fetch, look
+    from components.object_store.removal import remove
+    from components.object_store.writing import ObjectExists, put, put_if_absent, put_if_same
 
     store = Store(key=KEY, trusted=trusted, patience_s=patience_s)
     findings = _Findings(uri)
@@ -108,7 +108,7 @@ def _check_store(uri: str, *, trusted: bool, patience_s: float) -> None:
 
 
 def _may_list(uri: str, store: "Store") -> bool:
-    from components.storage.client import code_of
+    from components.object_store.client import code_of
 
     bucket, key = parse_s3(uri)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from nascore.data.files import S3
+from nascore.data.file_access import S3
 from nascore.errors import InputError
 
 DAY_S = 86_400.0

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from components.object_store.client import Store
+from components.object_store.objects import list_objects
+from components.object_store.outputs import sha256_of
+from components.object_store.removal import abort_uploads, remove
+from components.object_store.writing import upload
 from components.run_state.manifest import FILES, StoredFile, generation_of
 from components.run_state.snapshot import FileChanged, Snapshot, Stamps, Taken, is_unchanged
-from components.storage.client import Store
-from components.storage.objects import list_objects
-from components.storage.outputs import sha256_of
-from components.storage.removal import abort_uploads, remove
-from components.storage.writing import upload
 from nascore.errors import InputError
 
 _log = logging.getLogger(__name__)

@@ -17,15 +17,15 @@ import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from components.object_store.client import PATIENCE_S, Store
+from components.object_store.objects import fetch
+from components.object_store.writing import ObjectExists, put_if_absent, put_if_same
 from components.run_state.contents import Content, Contents
 from components.run_state.manifest import MANIFEST, Manifest, read_manifest
 from components.run_state.pulling import DAMAGE_HELP, bring
 from components.run_state.reference import KEY
 from components.run_state.schedule import PushSchedule
 from components.run_state.snapshot import FileChanged, stamps_of, take_snapshot
-from components.storage.client import PATIENCE_S, Store
-from components.storage.objects import fetch
-from components.storage.writing import ObjectExists, put_if_absent, put_if_same
 from nascore.errors import InputError, OutsideError
 
 __all__ = ["ObjectState", "PushSchedule", "Pushed", "StateTaken"]

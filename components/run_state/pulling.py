@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from components.object_store.by_content import ObjectDamaged, ObjectMissing, download_exact
+from components.object_store.client import Store
+from components.object_store.objects import fetch, list_objects
 from components.run_state.contents import THREADS
 from components.run_state.manifest import (
     CLEAN,
@@ -18,10 +21,7 @@ from components.run_state.manifest import (
     read_manifest,
 )
 from components.run_state.reference import KEY
-from components.storage.by_content import ObjectDamaged, ObjectMissing, download_exact
-from components.storage.client import Store
-from components.storage.objects import fetch, list_objects
-from nascore.data.files import parse_s3
+from nascore.data.file_access import parse_s3
 from nascore.errors import InputError, OutsideError
 
 DAMAGE_HELP = f"the state is damaged: {NEW_RUN}; {CLEAN}"

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, Self
 
-from nascore.data.files import S3, parse_prefix
+from nascore.data.file_access import S3, parse_prefix
 
 KEY = "cluster.state"
 PVC = "pvc:"

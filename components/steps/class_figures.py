@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from components.steps.running import Step
-from nascore.final import FinalModel
+from components.steps.runtime import Step
 from nascore.report import classes
+from nascore.training.final_model import FinalModel
 
 MAX_METRICS = 100
 """Classes with a metric of their own in MLflow; the table has all."""

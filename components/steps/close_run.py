@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from components import closing
-from components.config import Config, parse
+from components.config.merge import apply_overrides, read_mapping
+from components.config.schema import Config, parse
 from components.kfp_api import KubeflowRuns
-from components.layers import apply_overrides, read_mapping
 from components.run_identity import run_key
 from components.steps.state import state_folder
-from components.supervisor.variables import STATE_ROOT
+from components.tracking import closing
 from components.tracking.pipeline_runs import Status
+from components.variables import STATE_ROOT
 from nascore.errors import InputError, ServiceUnavailable
 from nascore.redaction import redact
 
@@ -177,8 +177,8 @@ def give_back_trials(settings: Config, key: str, state: Path | None) -> None:
         state: its state folder, where searches without a database keep their study; None where that
             cannot be reached.
     """
-    from nascore.identity import study_name  # Optuna and SQLAlchemy: a second
-    from nascore.storage import resolve_url
+    from nascore.search.study_identity import study_name  # Optuna and SQLAlchemy: a second
+    from nascore.search.study_storage import resolve_url
 
     search = settings.search
     with _not_failing("the trials of the study"):
@@ -194,7 +194,7 @@ def give_back_trials(settings: Config, key: str, state: Path | None) -> None:
 
 def _give_back(settings: Config, url: str, studies: Mapping[str, bool]) -> None:
     """Give back the trials of studies; a value says whether a study is the ended run's alone."""
-    from nascore.give_back import give_back_all
+    from nascore.search.give_back import give_back_all
 
     timeout_s = settings.search.worker_timeout_s
     given = give_back_all(url, studies, worker_timeout_s=timeout_s, patience_s=_PATIENCE_S)

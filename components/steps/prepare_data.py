@@ -6,26 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from components import lineage
-from components.class_needs import unfit_for_classes
-from components.config import Config, parse, shown, unfit_for_size
-from components.deliverables import check_outputs
-from components.layers import apply_overrides, read_mapping
+from components.config.class_needs import unfit_for_classes
+from components.config.merge import apply_overrides, read_mapping
+from components.config.schema import Config, parse, shown, unfit_for_size
+from components.export.manifest import check_outputs
+from components.object_store.outputs import open_outputs
 from components.run_identity import run_key
 from components.run_state.checks import check_state
 from components.steps.close_run import close_ended_runs
-from components.steps.remote import open_remote
-from components.steps.running import Step, execute, telling_input_errors
+from components.steps.runtime import Step, execute, telling_input_errors
+from components.steps.s3_source import open_remote
 from components.steps.state import read_json, state_folder, write_json
-from components.steps.studies import check_studies
-from components.storage.outputs import open_outputs
-from components.supervisor.variables import STATE_ROOT
-from components.tracking import check_store
-from nascore.data.classes import Need
-from nascore.data.store import DatasetInfo, prepare
+from components.steps.study_checks import check_studies
+from components.tracking import check_store, lineage
+from components.variables import STATE_ROOT
+from nascore.data.class_folders import Need
+from nascore.data.prepared import DatasetInfo, prepare
 from nascore.errors import InputError, collecting, error_of
-from nascore.methods import METHODS
-from nascore.methods.options import FewShotOptions
+from nascore.meta_learning.options import FewShotOptions
+from nascore.methods.registry import METHODS
 
 _KEY = "run_key.json"
 
@@ -140,7 +139,10 @@ def _check_stores(settings: Config) -> None:
 
 def _check_study(settings: Config) -> None:
     if settings.search.storage is not None:
-        from nascore.storage import Storage, resolve_url  # Optuna and SQLAlchemy: half a second
+        from nascore.search.study_storage import (  # Optuna and SQLAlchemy: half a second
+            Storage,
+            resolve_url,
+        )
 
         Storage(resolve_url(settings.search.storage)).close()
 

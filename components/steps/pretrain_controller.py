@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from components.steps.running import Step, execute, read_config
+from components.steps.context_builder import load_task
+from components.steps.runtime import Step, execute, read_config
 from components.steps.state import write_json
-from components.steps.studies import check_studies
-from components.steps.tasks import load_task
-from nascore.methods import METHODS
+from components.steps.study_checks import check_studies
+from nascore.methods.registry import METHODS
 
 
 def run(*, run_key: str, config: Path, dataset: Path, controller: Path) -> dict[str, float]:

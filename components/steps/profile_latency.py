@@ -6,23 +6,23 @@ from typing import Any
 
 import torch
 
-from components.config import Config
-from components.steps.remote import open_remote
-from components.steps.running import Step, execute, read_config
+from components.config.schema import Config
+from components.steps.few_shot_tasks import profile_tasks
+from components.steps.runtime import Step, execute, read_config
+from components.steps.s3_source import open_remote
 from components.steps.state import write_json
-from components.steps.tasks_of_classes import profile_tasks
 from nascore.data.batches import Splits, load
-from nascore.final import FinalModel
-from nascore.instanas.routed import Routed
-from nascore.latency import LatencyResult, measure
-from nascore.meta.product import FewShotLearner
-from nascore.spaces import make_space
+from nascore.latency.benchmark import LatencyResult, measure
+from nascore.meta_learning.few_shot_model import FewShotLearner
+from nascore.methods.instanas.routed_network import Routed
+from nascore.spaces.base import make_space
+from nascore.training.final_model import FinalModel
 
 
 def run(
     *, run_key: str, config: Path, dataset: Path, model: Path, latency: Path
 ) -> dict[str, float]:
-    """Writes the measurement as JSON (`nascore.latency.LatencyResult`).
+    """Writes the measurement as JSON (`nascore.latency.benchmark.LatencyResult`).
 
     Networks that send images along paths of their own say more below `per_image`, those that learn
     tasks below `few_shot`.
@@ -78,8 +78,8 @@ def _routed(
 ) -> tuple[LatencyResult, dict[str, Any]]:
     """On as many validation images as are timed, and a batch."""
     # Loads scipy's statistics, a second that other networks need not wait for.
-    from nascore.instanas.per_image import BATCH
-    from nascore.instanas.per_image import measure as measure_images
+    from nascore.methods.instanas.latency_per_image import BATCH
+    from nascore.methods.instanas.latency_per_image import measure as measure_images
 
     x_BCHW, _ = next(splits.valid.eval_batches(max(settings.latency.runs, BATCH)))
     unit = final.details["instanas"]["unit"]

@@ -8,35 +8,35 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from components import lineage, registry
-from components.config import Config, shown
-from components.deliverables import GENOTYPE, LATENCY, REPORT, RESULT, WEIGHTS
-from components.programs import write_programs
-from components.promotion import Candidate, Decision, promote
-from components.registry import Registered
+from components.config.schema import Config, shown
+from components.export.manifest import GENOTYPE, LATENCY, REPORT, RESULT, WEIGHTS
+from components.export.programs import write_programs
+from components.export.weights import write_model
+from components.registry import model_registry
+from components.registry.model_registry import Registered
+from components.registry.promotion import Candidate, Decision, promote
 from components.steps.class_figures import mean_metrics, track_classes
-from components.steps.examining import form_and_exam
-from components.steps.hand_over import hand_over, place_of
-from components.steps.remote import open_remote
-from components.steps.running import Step, execute, read_config
+from components.steps.evaluation import form_and_exam
+from components.steps.export import hand_over, place_of
+from components.steps.runtime import Step, execute, read_config
+from components.steps.s3_source import open_remote
 from components.steps.state import read_json, write_json
 from components.steps.summary import seconds_of, summary_of
-from components.tracking import wait_for_run
-from components.tracking.patience import patiently
-from components.weights import write_model
-from nascore import draw
+from components.tracking import lineage, wait_for_run
+from components.tracking.retry import patiently
 from nascore.data.batches import Split, Splits, load
-from nascore.data.profile import profile
-from nascore.data.store import DatasetInfo
+from nascore.data.drift import profile
+from nascore.data.prepared import DatasetInfo
 from nascore.errors import ServiceUnavailable
-from nascore.final import FinalModel, Predictor
+from nascore.methods.instanas.report import places
 from nascore.redaction import redact
 from nascore.report import classes
 from nascore.report.page import Report, render
-from nascore.report.sections.per_image import places
 from nascore.results import SearchResult
 from nascore.seeding import Seeds
-from nascore.spaces import SearchSpace, make_space
+from nascore.spaces import drawing
+from nascore.spaces.base import SearchSpace, make_space
+from nascore.training.final_model import FinalModel, Predictor
 
 PROFILE = "profile.json"
 SEARCH_RESULT = "search_result.json"
@@ -172,7 +172,7 @@ def _register(
     uri, name = settings.tracking.uri, settings.promote.model_name
     network = Predictor(final.network, splits.info).eval()
     form, exam = form_and_exam(network, splits, settings)
-    registered = registry.register(
+    registered = model_registry.register(
         network,
         form,
         uri=uri,
@@ -206,7 +206,7 @@ def _page(
             result=summary,
             search=search,
             describe=space.describe,
-            architecture_svg=draw.to_svg(space.graph(final.genotype, final.shape)),
+            architecture_svg=drawing.to_svg(space.graph(final.genotype, final.shape)),
             config=shown(settings),
             dataset=splits.info.to_dict(),
             latency=latency,

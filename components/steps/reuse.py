@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from components.steps.running import Step, execute, read_config
+from components.steps.runtime import Step, execute, read_config
 from components.steps.state import read_json, write_json
 
 

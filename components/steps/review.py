@@ -10,22 +10,22 @@ from typing import Any, Literal
 import torch
 from mlflow import MlflowClient
 
-from components import lineage
-from components.champions import champion_of
-from components.config import Config
-from components.settings import RetrainConfig
+from components.config.schema import Config
+from components.config.settings import RetrainConfig
+from components.registry.aliases import champion_of
 from components.steps.promote import PROFILE, SEARCH_RESULT
-from components.steps.remote import open_remote
-from components.steps.running import Step, execute, read_config
+from components.steps.runtime import Step, execute, read_config
+from components.steps.s3_source import open_remote
 from components.steps.state import read_json, write_json
+from components.tracking import lineage
 from nascore.config import OBJECTIVES
 from nascore.data.batches import load
-from nascore.data.profile import DataProfile, Drift, drift, profile
+from nascore.data.drift import DataProfile, Drift, drift, profile
 from nascore.errors import InputError
-from nascore.methods import METHODS
+from nascore.methods.registry import METHODS
 from nascore.redaction import redact
 from nascore.results import SearchResult
-from nascore.spaces import make_space
+from nascore.spaces.base import make_space
 
 VERSION = 1
 _DAY_S = 86_400.0

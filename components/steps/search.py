@@ -4,15 +4,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from components import lineage
-from components.steps.running import Step, execute, read_config
+from components.steps.context_builder import OnChild, load_task
+from components.steps.runtime import Step, execute, read_config
 from components.steps.state import read_json, write_json
-from components.steps.tasks import OnChild, load_task
-from components.steps.worker_processes import Inputs, Owner, worker_processes
+from components.steps.workers import Inputs, Owner, worker_processes
+from components.tracking import lineage
 from nascore.config import OBJECTIVES
-from nascore.methods import METHODS
+from nascore.context import Task
+from nascore.methods.registry import METHODS
 from nascore.results import Arm, Child, SearchResult, best_child
-from nascore.task import Task
 
 RESULT = "search_result.json"  # in the step's state; there also when the step was stopped
 _TOP = 3  # children that get a run of their own: thousands would make the page of a run slow

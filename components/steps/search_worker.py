@@ -9,9 +9,9 @@ from types import FrameType
 
 from components.progress import report
 from components.steps.refusals import refused_once
-from components.steps.running import TERMINATED, read_config, telling_input_errors
+from components.steps.runtime import TERMINATED, read_config, telling_input_errors
 from components.steps.state import fingerprint, state_folder
-from components.steps.worker_processes import Inputs, Owner, work, worker_processes
+from components.steps.workers import Inputs, Owner, work, worker_processes
 
 
 def run(

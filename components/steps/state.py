@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.config import Config
+from components.config.schema import Config
 
 DONE = "done.json"
 CONFIG = "config.json"

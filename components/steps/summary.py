@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.config import Config
+from components.config.schema import Config
 from components.steps.state import read_json
-from nascore.data.store import DatasetInfo
-from nascore.final import FinalModel
+from nascore.data.prepared import DatasetInfo
 from nascore.results import Arm, SearchResult
+from nascore.training.final_model import FinalModel
 
 VERSION = 1
 FIGURES = (

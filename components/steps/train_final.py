@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from components.steps.class_figures import mean_metrics
-from components.steps.running import Step, execute, read_config
+from components.steps.context_builder import load_task
+from components.steps.runtime import Step, execute, read_config
 from components.steps.state import read_json, write_json
-from components.steps.tasks import load_task
 from nascore.config import OBJECTIVES
-from nascore.final import FinalModel
-from nascore.methods import METHODS
+from nascore.methods.registry import METHODS
 from nascore.results import Report, SearchResult
+from nascore.training.final_model import FinalModel
 
 
 def run(

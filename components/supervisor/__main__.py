@@ -10,7 +10,7 @@ import os
 import sys
 
 from components import fork_client
-from components.supervisor.variables import RESTARTS
+from components.variables import RESTARTS
 
 
 def main() -> int:

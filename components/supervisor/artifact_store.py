@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from components.supervisor.variables import STORE_WAIT_S, seconds
+from components.variables import STORE_WAIT_S, seconds
 
 _OWN = (("seaweedfs.kubeflow", 9000), ("minio-service.kubeflow", 9000))
 _CONNECT_S = 5.0

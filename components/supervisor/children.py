@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from components.ending import End
-from components.execute import END_FILE
+from components.ending import END_FILE, End
 from components.supervisor.memory import Memory, advice
 
 _LOOK_S = 0.1

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.supervisor.variables import MEMORY
+from components.variables import MEMORY
 
 ROOT = Path("/sys/fs/cgroup")
 _NO_LIMIT = 2**60  # cgroup v1 writes a number near 2**63 where there is no limit

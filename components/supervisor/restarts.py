@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from components.ending import End
-from components.supervisor.variables import RESTART_PAUSE_S, RESTARTS, seconds
+from components.variables import RESTART_PAUSE_S, RESTARTS, seconds
 from nascore.errors import InputError
 
 LONGEST_PAUSE_S = 60.0

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.run_identity import run_id
 from components.run_state.marker import mark
-from components.supervisor.variables import STATE_ROOT
+from components.variables import STATE_ROOT
 from nascore.errors import InputError
 
 if TYPE_CHECKING:  # boto3 costs a third of a second, and a step with a volume needs none

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from components.ending import TAG_KIND, TAG_REASON, End, Kind
-from components.execute import read_input
+from components.ending import TAG_KIND, TAG_REASON, End, Kind, read_input
 from components.run_identity import run_id, run_key
 from components.supervisor.artifact_store import wait_for_store
 from components.supervisor.children import Stop, run_child
@@ -26,8 +25,8 @@ from components.supervisor.state import (
     in_object_store,
     run_folder,
 )
-from components.supervisor.variables import CPUS, STATE_ROOT, STORE_WAIT_S, seconds
 from components.tracking.spool import TARGET, Tracker
+from components.variables import CPUS, STATE_ROOT, STORE_WAIT_S, seconds
 from nascore.errors import InputError, OutsideError
 
 HELPER = "search_worker"
@@ -199,7 +198,7 @@ def _track_end(spool: Path, step: str, end: End, config: Mapping[str, Any] | Non
         for one in (tracked, run):
             one.tags(tags)
             one.end("FAILED")
-    command = [sys.executable, "-m", "components.tracking.follow", "--spool", str(spool)]
+    command = [sys.executable, "-m", "components.tracking.replayer", "--spool", str(spool)]
     with contextlib.suppress(subprocess.TimeoutExpired):  # the exit task sends what is left
         subprocess.run(command, timeout=_SEND_S, check=False)
 

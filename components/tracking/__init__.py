@@ -10,6 +10,6 @@ seconds to import: nothing that a step loads does it but the promotion.
 from components.tracking.launch import follower
 from components.tracking.reading import wait_for_run
 from components.tracking.spool import TrackedRun, Tracker
-from components.tracking.stores import check_store
+from components.tracking.store_checks import check_store
 
 __all__ = ["TrackedRun", "Tracker", "check_store", "follower", "wait_for_run"]

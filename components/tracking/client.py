@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from components.tracking.stores import sqlite_path
+from components.tracking.store_checks import sqlite_path
 
 if TYPE_CHECKING:  # mlflow takes two seconds to import
     from mlflow import MlflowClient

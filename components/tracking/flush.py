@@ -9,7 +9,7 @@ from components.tracking.client import quick_settings, within
 from components.tracking.reading import num_unsent
 from components.tracking.replay import Follower, locked
 from components.tracking.spool import EVENTS, TARGET
-from components.tracking.stores import brief
+from components.tracking.store_checks import brief
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0
 
@@ -30,7 +30,7 @@ class Unsent:
     def __str__(self) -> str:
         return (
             f"{self.count} events in {self.spool} are not sent ({self.reason}); they are kept: "
-            f"python -m components.tracking.follow --spool {self.spool}"
+            f"python -m components.tracking.replayer --spool {self.spool}"
         )
 
 
@@ -76,7 +76,7 @@ def _send(spool: Path, end_s: float) -> str | None:
 
 
 def _drain(spool: Path, end_s: float) -> str | None:
-    from components.tracking.patience import is_refusal  # imports mlflow
+    from components.tracking.retry import is_refusal  # imports mlflow
 
     follower, pause_s = Follower(spool), _FIRST_PAUSE_S
     while True:

@@ -43,7 +43,7 @@ def follower(
 
 
 def _start(spool: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "components.tracking.follow", "--spool", str(spool)]
+    command = [sys.executable, "-m", "components.tracking.replayer", "--spool", str(spool)]
     return subprocess.Popen([*command, "--until-closed", "--parent", str(os.getpid())])
 
 

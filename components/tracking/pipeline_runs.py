@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from components.ending import TAG_KIND, TAG_REASON
 from components.tracking.client import open_client, quick_settings, within
-from components.tracking.stores import WHAT_TO_DO, brief, reach_database, sqlite_path
+from components.tracking.store_checks import WHAT_TO_DO, brief, reach_database, sqlite_path
 from components.tracking.tags import ADOPTED, MAX_TAG, RUN_KEY
 from nascore.errors import OutsideError
 from nascore.redaction import redact
@@ -45,7 +45,7 @@ def ask_store(uri: str, limit_s: float, ask: Callable[["MlflowClient"], _Result]
         with quick_settings():
             return within(limit_s, lambda: ask(open_client(uri)))
     except Exception as error:  # whatever a store can raise that is away, or not as it should be
-        from components.tracking.patience import is_refusal
+        from components.tracking.retry import is_refusal
 
         advice = "bring it back; `nas status RUN` or the next run will close what is left open"
         raise OutsideError.of(
@@ -116,7 +116,7 @@ def end_runs(
     """
     from mlflow.exceptions import MlflowException
 
-    from components.tracking.patience import is_refusal
+    from components.tracking.retry import is_refusal
 
     tags = {TAG_REASON: redact(reason)[:MAX_TAG], TAG_KIND: kind} if reason else {}
     ended: list[str] = []

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from components.tracking.spool import EVENTS
-from components.tracking.stores import WHAT_TO_DO
+from components.tracking.store_checks import WHAT_TO_DO
 from nascore.errors import OutsideError
 
 STATE = "state.json"

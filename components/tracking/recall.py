@@ -2,7 +2,7 @@
 
 from components.tracking.client import open_client, quick_settings, within
 from components.tracking.notes import warn
-from components.tracking.stores import brief
+from components.tracking.store_checks import brief
 from components.tracking.tags import RUN_KEY
 
 _LIMIT_S = 20.0

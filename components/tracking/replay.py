@@ -21,7 +21,7 @@ from components.tracking.spool import TARGET
 from nascore.redaction import redact
 
 if TYPE_CHECKING:  # mlflow takes two seconds to import; an empty spool needs none
-    from components.tracking.sender import Sender
+    from components.tracking.mlflow_writer import Sender
 
 _REJECTED = "rejected.jsonl"
 _LOCK = "lock"
@@ -130,7 +130,7 @@ class Follower:
         """A call that is refused is halved until the points that are at fault are alone."""
         from mlflow.exceptions import MlflowException
 
-        from components.tracking.patience import is_final
+        from components.tracking.retry import is_final
 
         try:
             self._store().metrics(run, points)
@@ -147,7 +147,7 @@ class Follower:
     def _attempt(self, event: dict[str, Any], send: Callable[[], None]) -> None:
         from mlflow.exceptions import MlflowException
 
-        from components.tracking.patience import is_final
+        from components.tracking.retry import is_final
 
         try:
             send()
@@ -174,7 +174,7 @@ class Follower:
             shutil.rmtree((self._spool / event["path"]).parent, ignore_errors=True)
 
     def _store(self) -> "Sender":
-        from components.tracking.sender import Sender
+        from components.tracking.mlflow_writer import Sender
 
         if self._sender is None:
             target = json.loads((self._spool / TARGET).read_text())

@@ -14,9 +14,9 @@ from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from components.ending import TAG_KIND
-from components.tracking.patience import is_final, is_refusal
 from components.tracking.reading import RunInfo, UndeclaredRun
-from components.tracking.stores import brief
+from components.tracking.retry import is_final, is_refusal
+from components.tracking.store_checks import brief
 from components.tracking.tags import ADOPTED, ALIVE, END_TAGS, MAX_TAG, PARENT, RUN_KEY
 
 _PER_CALL = 100  # tags; MLflow's limit

@@ -2,7 +2,7 @@
 
 Each class is one section of a configuration file. Values are checked when the section is made:
 unknown keys, wrong types and contradictory values are refused together (see
-`components.config.parse`, which turns them into one message). Accuracies are fractions.
+`components.config.schema.parse`, which turns them into one message). Accuracies are fractions.
 """
 
 from nascore.config.data import FOLDERS, DataConfig
@@ -15,24 +15,20 @@ from nascore.config.search import (
     PrunerName,
     SearchConfig,
 )
-from nascore.config.section import Fraction, Positive, Section
-from nascore.config.spaces import (
-    SPACE_SECTIONS,
-    Cell201Operation,
-    Cell201SpaceConfig,
-    ChainSpaceConfig,
+from nascore.config.training import BalanceConfig, TrainingConfig
+from nascore.section import Fraction, Positive, Section
+from nascore.spaces.chain.config import ChainSpaceConfig
+from nascore.spaces.config import SPACE_SECTIONS, SpaceConfig
+from nascore.spaces.enas_micro.config import EnasMicroSpaceConfig, MicroOperation
+from nascore.spaces.fewshot.config import FewShotCellSpaceConfig, FewShotOperation
+from nascore.spaces.mobilenet.config import MobileSpaceConfig
+from nascore.spaces.nasbench201.config import Cell201Operation, Cell201SpaceConfig
+from nascore.spaces.section import SpaceSection
+from nascore.spaces.superkernel.config import (
     ConvolutionType,
-    EnasMicroSpaceConfig,
-    FewShotCellSpaceConfig,
-    FewShotOperation,
-    MicroOperation,
-    MobileSpaceConfig,
-    SpaceConfig,
-    SpaceSection,
     SuperkernelBranch,
     SuperkernelSpaceConfig,
 )
-from nascore.config.training import BalanceConfig, TrainingConfig
 
 __all__ = [
     "FOLDERS",

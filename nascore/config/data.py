@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nascore.config.section import Fraction, Positive, Section
+from nascore.section import Fraction, Positive, Section
 
 FOLDERS = "folders"
 _MAX_PIXELS = 178_956_970  # Pillow's own limit: it refuses larger images in any case

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from nascore.config.section import Positive, Section
+from nascore.section import Positive, Section
 
 
 class LatencyConfig(Section):

@@ -4,9 +4,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nascore.config.section import Positive, Section
-from nascore.config.spaces import ChainSpaceConfig, SpaceConfig
 from nascore.config.training import TrainingConfig
+from nascore.section import Positive, Section
+from nascore.spaces.chain.config import ChainSpaceConfig
+from nascore.spaces.config import SpaceConfig
 
 
 class BudgetConfig(Section):

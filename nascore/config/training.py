@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nascore.config.section import Positive, Section
+from nascore.section import Positive, Section
 
 
 class TrainingConfig(Section):

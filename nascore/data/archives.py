@@ -28,7 +28,7 @@ from nascore.data.archive_members import (
     zip_content,
     zip_members,
 )
-from nascore.data.files import Entry, changed
+from nascore.data.file_access import Entry, changed
 from nascore.data.findings import Finding, Tally, finding
 from nascore.errors import InputError, Problem
 
@@ -62,7 +62,7 @@ def is_unreadable_archive_name(name: str) -> bool:
 
 
 class ArchiveFiles:
-    """The files in an archive; `nascore.data.files.Files`.
+    """The files in an archive; `nascore.data.file_access.Files`.
 
     Args:
         path: the archive on this machine.

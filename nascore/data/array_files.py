@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
-from nascore.data.classes import SPLITS
-from nascore.data.raw import few, problem
+from nascore.data.class_folders import SPLITS
+from nascore.data.raw_dataset import few, problem
 from nascore.data.split_names import split_of, words
 from nascore.errors import InputError, Problem
 

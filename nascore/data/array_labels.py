@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
-from nascore.data.classes import SPLITS, ClassSplits
+from nascore.data.class_folders import SPLITS, ClassSplits
 from nascore.data.findings import Findings, and_others, finding
-from nascore.data.raw import few, problem
+from nascore.data.raw_dataset import few, problem
 from nascore.errors import Problem
 
 _ARRAYS = "arrays"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nascore.config import DataConfig
 from nascore.data.findings import Findings, finding
-from nascore.data.raw import check_square, problem
+from nascore.data.raw_dataset import check_square, problem
 from nascore.errors import Problem
 
 _ARRAYS = "arrays"

@@ -20,9 +20,9 @@ from nascore.config import BalanceConfig
 from nascore.data.augmentation import Augmentation as Augmentation
 from nascore.data.augmentation import augment, cutout
 from nascore.data.balance import class_weights, random_order
-from nascore.data.files import Remote
+from nascore.data.file_access import Remote
 from nascore.data.images import Images, open_images
-from nascore.data.store import DatasetInfo
+from nascore.data.prepared import DatasetInfo
 
 _MIN_BATCH = 2  # batch norm has no variance over one image
 
@@ -152,7 +152,7 @@ class Splits:
 
 
 def load(folder: Path, device: torch.device, remote: Remote | None = None) -> Splits:
-    """Opens a folder that `nascore.data.store.prepare` wrote.
+    """Opens a folder that `nascore.data.prepared.prepare` wrote.
 
     Pixels are mapped from a file that all processes of this machine share; a GPU has a copy of
     what is no larger than `data.memory_limit_mb`.

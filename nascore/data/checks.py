@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
-from nascore.data.classes import SPLITS
+from nascore.data.class_folders import SPLITS
 from nascore.data.content import Content
 from nascore.data.findings import Finding, Tally, finding
 from nascore.data.grouping import part_of
-from nascore.data.raw import Raw
+from nascore.data.raw_dataset import Raw
 from nascore.data.splits import Indices, SplitIndices
 
 _MOST_BITS = 7  # of 128 that may differ between pictures that look the same

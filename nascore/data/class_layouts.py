@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from nascore.config import FOLDERS, DataConfig
-from nascore.data.classes import SPLITS, ClassSplits
-from nascore.data.files import Entry, Files
+from nascore.data.class_folders import SPLITS, ClassSplits
+from nascore.data.file_access import Entry, Files
 from nascore.data.findings import Finding, Findings
 from nascore.data.layouts import list_layout
 from nascore.data.listing import (
@@ -29,7 +29,7 @@ from nascore.data.listing import (
     report_left_out,
     without_images,
 )
-from nascore.data.raw import few, problem, shortened
+from nascore.data.raw_dataset import few, problem, shortened
 from nascore.data.recognition import recognise, unwrapped
 from nascore.data.split_names import find_splits
 from nascore.data.tree import Folder, Tree

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from nascore.config import DataConfig
 from nascore.data.cache import DecodedCache, cache_key
 from nascore.data.content import Content, ContentBuilder, count_values
-from nascore.data.files import Entry, Files, to_lines
+from nascore.data.file_access import Entry, Files, to_lines
 from nascore.data.findings import KEY, Finding, Findings, Tally, finding
 from nascore.data.mapped import CHUNK, blank, chunks, in_chunk, release
 from nascore.data.parallel import in_parallel
 from nascore.data.pixels import CONVERSIONS, SIXTEEN_BIT, UNREADABLE, PixelFormat, fit, show
-from nascore.data.raw import Raw
+from nascore.data.raw_dataset import Raw
 from nascore.errors import InputError
 
 __all__ = ["UNREADABLE", "Scan", "decode_all", "decode_blocks", "decode_one", "scan"]

@@ -1,4 +1,4 @@
-"""Few-shot tasks as tensors, drawn on the device; `nascore.data.classes` says what a task is.
+"""Few-shot tasks as tensors, drawn on the device; `nascore.data.class_folders` says what a task is.
 
 Shapes: T tasks, N = ways * shots images of a support set, M = ways * queries.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nascore.data.batches import Split, Splits
-from nascore.data.classes import SPLITS, ClassSplits, EpisodeShape, Need, unmet
+from nascore.data.class_folders import SPLITS, ClassSplits, EpisodeShape, Need, unmet
 from nascore.errors import InputError, Problem
 
 _Part = tuple[Tensor, NDArray[np.int64]]  # uint8 (N, C, H, W) on the device, and labels (N,)

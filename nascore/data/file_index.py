@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from urllib.parse import unquote
 
 from nascore.data.endings import image_endings
-from nascore.data.files import Entry
+from nascore.data.file_access import Entry
 from nascore.data.split_names import split_of
 from nascore.data.tables import Table
 

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from nascore.config import DataConfig
 from nascore.data.cache import DecodedCache
 from nascore.data.checks import check, check_group_splits
-from nascore.data.classes import GROUPS, ClassSplits, Need, split_classes, unmet
+from nascore.data.class_folders import GROUPS, ClassSplits, Need, split_classes, unmet
 from nascore.data.content import Content, content_of, count_values
 from nascore.data.decoding import histogram_of, scan
-from nascore.data.files import Remote
+from nascore.data.file_access import Remote
 from nascore.data.findings import KEY, Finding, Findings
 from nascore.data.grouping import keep_together, places_of_copies, split_by_group
 from nascore.data.mapped import chunks, in_chunk, release
-from nascore.data.raw import Raw
+from nascore.data.raw_dataset import Raw
 from nascore.data.sources import read
 from nascore.data.splits import SplitIndices, split, split_by_class
 from nascore.errors import Problem, collecting

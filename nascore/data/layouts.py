@@ -1,8 +1,8 @@
 """Image data sets whose splits all have the same classes: by folders, or by tables."""
 
 from nascore.config import FOLDERS, DataConfig
-from nascore.data.classes import SPLITS
-from nascore.data.files import Entry, Files
+from nascore.data.class_folders import SPLITS
+from nascore.data.file_access import Entry, Files
 from nascore.data.findings import Finding, Findings, finding
 from nascore.data.listing import (
     Listing,
@@ -12,7 +12,7 @@ from nascore.data.listing import (
     report_unlabelled,
     without_images,
 )
-from nascore.data.raw import few
+from nascore.data.raw_dataset import few
 from nascore.data.recognition import Layout, recognise
 from nascore.data.table_layouts import list_by_table
 from nascore.data.tree import Folder, Tree

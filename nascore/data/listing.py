@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from nascore.config import DataConfig
 from nascore.data.archives import is_archive_name
-from nascore.data.classes import ClassSplits
+from nascore.data.class_folders import ClassSplits
 from nascore.data.endings import ending
-from nascore.data.files import Entry
+from nascore.data.file_access import Entry
 from nascore.data.findings import Finding, Findings, finding
-from nascore.data.raw import problem, shortened
+from nascore.data.raw_dataset import problem, shortened
 from nascore.data.tree import Folder, Tree
 from nascore.errors import InputError, Problem
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from nascore.config import DataConfig
 from nascore.data.endings import is_image
-from nascore.data.files import Entry, LocalFiles
+from nascore.data.file_access import Entry, LocalFiles
 from nascore.data.findings import Findings
-from nascore.data.folders import read_listed
+from nascore.data.image_folders import read_listed
 from nascore.data.listing import Listing, check_names
-from nascore.data.raw import Raw
+from nascore.data.raw_dataset import Raw
 from nascore.errors import InputError
 
 _FOLDER = "omniglot-py"

@@ -14,14 +14,14 @@ import numpy as np
 
 from nascore.config import DataConfig
 from nascore.data.array_files import Arrays, canonical
-from nascore.data.classes import SPLITS
-from nascore.data.files import Entry
+from nascore.data.class_folders import SPLITS
+from nascore.data.file_access import Entry
 from nascore.data.findings import KEY, Findings, finding
-from nascore.data.folders import read_listed
+from nascore.data.image_folders import read_listed
 from nascore.data.listing import Listing, check_class_names
 from nascore.data.npz import from_named
 from nascore.data.optional import load_pyarrow
-from nascore.data.raw import Raw, few, problem
+from nascore.data.raw_dataset import Raw, few, problem
 from nascore.data.split_names import split_of, words
 from nascore.errors import InputError
 
@@ -39,7 +39,7 @@ class _Part:
 
 
 class _InMemory:
-    """Encoded images by name; `nascore.data.files.Files`."""
+    """Encoded images by name; `nascore.data.file_access.Files`."""
 
     num_threads = 1
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from nascore.config import DataConfig
 from nascore.data.archives import ENDINGS as ARCHIVES
-from nascore.data.files import Entry
+from nascore.data.file_access import Entry
 from nascore.data.findings import Finding, finding
 from nascore.data.listing import NO_CLASSES
-from nascore.data.raw import few
+from nascore.data.raw_dataset import few
 from nascore.data.split_names import find_splits, is_neutral, is_unlabelled, split_of, words
 from nascore.data.tree import Folder
 

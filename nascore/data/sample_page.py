@@ -14,7 +14,7 @@ from nascore.data.decoding import decode_one
 from nascore.data.findings import Finding
 from nascore.data.grouping import part_of
 from nascore.data.inspection import Inspected
-from nascore.data.raw import Raw
+from nascore.data.raw_dataset import Raw
 
 _PER_CLASS = 8
 _MOST_CLASSES = 60

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 
-from nascore.data.classes import SPLITS
+from nascore.data.class_folders import SPLITS
 
 _SYNONYMS = {
     "train": {"train", "training", "trn", "trainval"},

@@ -18,11 +18,11 @@ from nascore.data.columns import (
     share_of_files,
     with_header,
 )
+from nascore.data.file_access import Entry, Files
 from nascore.data.file_index import FileIndex
-from nascore.data.files import Entry, Files
 from nascore.data.findings import Finding, Findings, finding
 from nascore.data.listing import Listing
-from nascore.data.raw import few
+from nascore.data.raw_dataset import few
 from nascore.data.split_names import is_neutral, split_of, split_of_table, words
 from nascore.data.table_rows import list_rows
 from nascore.data.tables import READABLE, Table, TableError, read_table

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
-from nascore.data.classes import SPLITS
+from nascore.data.class_folders import SPLITS
 from nascore.data.columns import possible_groups, splits_without_names
+from nascore.data.file_access import Entry
 from nascore.data.file_index import split_of_folder
-from nascore.data.files import Entry
 from nascore.data.findings import Findings, Tally, finding
 from nascore.data.listing import (
     Listing,

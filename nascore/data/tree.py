@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from nascore.config import DataConfig
 from nascore.data.endings import ending, image_endings, is_image, is_of_tool, is_text
-from nascore.data.files import BROKEN_LINK, LINK, Entry, Files
+from nascore.data.file_access import BROKEN_LINK, LINK, Entry, Files
 from nascore.data.findings import Findings, Tally, finding
 from nascore.data.parallel import LOG_EVERY_S, in_threads
 from nascore.data.pixels import has_image_signature

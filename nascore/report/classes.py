@@ -6,10 +6,10 @@ from typing import Any
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from nascore.report import words
-from nascore.report.environment import make_environment
-from nascore.report.pictures import data_uri
-from nascore.report.svg import WIDTH, chart, element
+from nascore.figures import formatting
+from nascore.figures.pictures import data_uri
+from nascore.figures.svg import WIDTH, chart, element
+from nascore.figures.templates import make_environment
 
 MAX_ROWS = 100
 """Classes in the table, those with the lowest recall first where there are more."""
@@ -31,7 +31,7 @@ def section(result: Mapping[str, Any], images: Mapping[int, NDArray[Any]]) -> Ma
     rows = [{"name": name, **row} for name, row in (per_class or {}).items()]
     if len(rows) > MAX_ROWS:
         rows.sort(key=lambda row: (row["recall"] is None, row["recall"]))
-    environment = make_environment(percent=words.percent, count=words.count)
+    environment = make_environment(percent=formatting.percent, count=formatting.count)
     return Markup(  # the template escapes
         environment.get_template("classes.html.j2").render(
             result=result,

@@ -5,7 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from nascore.report import charts
+from nascore.figures import charts
 
 _MAX_CLASSES = 30
 

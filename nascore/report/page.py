@@ -1,8 +1,8 @@
 """What the page of a run says, put together from the run's own artifacts.
 
 Everything but the result and the search may be missing; the page then says so. All text is escaped
-by the template; the only markup that passes unescaped is drawn by `nascore.report.charts` and by
-`nascore.draw`.
+by the template; the only markup that passes unescaped is drawn by `nascore.figures.charts` and by
+`nascore.spaces.drawing`.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,9 +15,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from nascore.config import OBJECTIVES
+from nascore.figures import charts, formatting
+from nascore.figures.templates import make_environment
 from nascore.genotype import Genotype
-from nascore.report import charts, classes, facts, words
-from nascore.report.environment import make_environment
+from nascore.report import classes, facts
 from nascore.report.sections import sections_of
 from nascore.results import Arm, Child, SearchResult
 
@@ -35,14 +36,16 @@ class Report:
         search: both arms with all their children.
         describe: one line of text for a genotype, such as `space.describe`; or such lines by
             `Genotype.hash`. Genotypes without a line are shown by their short hash.
-        architecture_svg: the drawing of the found architecture (`nascore.draw`), trusted markup.
+        architecture_svg: the drawing of the found architecture (`nascore.spaces.drawing`), trusted
+            markup.
         config: the whole resolved configuration, values that YAML can show.
-        dataset: `nascore.data.store.DatasetInfo.to_dict()`.
-        latency: `nascore.latency.LatencyResult.to_dict()`; more keys do no harm.
+        dataset: `nascore.data.prepared.DatasetInfo.to_dict()`.
+        latency: `nascore.latency.benchmark.LatencyResult.to_dict()`; more keys do no harm.
         step_seconds: wall seconds by step, in order.
         step_busy: of the same steps, seconds by `data`, `training` and `profiling`.
         command: what to type to get this run again; several lines are possible.
-        details: `nascore.final.FinalModel.details`, what the method has to say beside.
+        details: `nascore.training.final_model.FinalModel.details`, what the method has to say
+            beside.
         images: pixels (C, H, W) of validation images that the details name, by their places.
         test_images: of the test images that `nascore.report.classes.places` names.
     """
@@ -69,12 +72,12 @@ def render(report: Report) -> str:
         ValueError: `architecture_svg` is not an SVG element.
     """
     environment = make_environment(
-        percent=words.percent,
-        points=words.points,
-        count=words.count,
-        duration=words.duration,
-        milliseconds=words.milliseconds,
-        p_value=words.p_value,
+        percent=formatting.percent,
+        points=formatting.points,
+        count=formatting.count,
+        duration=formatting.duration,
+        milliseconds=formatting.milliseconds,
+        p_value=formatting.p_value,
     )
     return environment.get_template("page.html.j2").render(
         method=report.search.method,
@@ -124,34 +127,34 @@ def _figures(report: Report) -> list[dict[str, str]]:
     result, latency = report.result, report.latency or {}
     interval = _test_interval(report)
     num_params, macs = result.get("num_params"), result.get("macs")
-    latency_note = f"median; p95 {words.milliseconds(latency.get('p95_ms'))}, batch of "
+    latency_note = f"median; p95 {formatting.milliseconds(latency.get('p95_ms'))}, batch of "
     return [
         _figure(
             "Test accuracy",
-            words.percent(result.get("test_accuracy")),
-            "95% interval {} to {}".format(*(words.percent(end, 1) for end in interval))
+            formatting.percent(result.get("test_accuracy")),
+            "95% interval {} to {}".format(*(formatting.percent(end, 1) for end in interval))
             if interval
             else "of data used for nothing else",
         ),
         _figure(
             "Validation accuracy",
-            words.percent(result.get("valid_accuracy")),
-            f"in the search: {words.percent(report.search.valid_accuracy)}",
+            formatting.percent(result.get("valid_accuracy")),
+            f"in the search: {formatting.percent(report.search.valid_accuracy)}",
         ),
         *_objective_figure(report),
         _figure(
             "Parameters",
-            words.short_count(num_params),
+            formatting.short_count(num_params),
             f"{num_params:,} weights" if (num_params or 0) >= 1e6 else "of the final network",
         ),
         _figure(
             "MACs",
-            words.short_count(macs),
+            formatting.short_count(macs),
             f"{macs:,} for one image" if (macs or 0) >= 1e6 else "for one image",
         ),
         _figure(
             "Latency",
-            words.milliseconds(latency.get("p50_ms")),
+            formatting.milliseconds(latency.get("p50_ms")),
             f"{latency_note}{latency.get('batch_size', 'unknown size')}",
         ),
     ]
@@ -165,16 +168,16 @@ def _objective_figure(report: Report) -> list[dict[str, str]]:
     """The tile of the objective, where that is not the accuracy."""
     if report.search.objective == "accuracy":
         return []
-    valid = words.percent(report.result.get("valid_score"))
-    in_search = words.percent(report.search.score)
+    valid = formatting.percent(report.result.get("valid_score"))
+    in_search = formatting.percent(report.search.score)
     note = f"the objective; validation {valid}, in the search {in_search}"
     label = f"Test {_objective(report)}"
-    return [_figure(label, words.percent(report.result.get("test_score")), note)]
+    return [_figure(label, formatting.percent(report.result.get("test_score")), note)]
 
 
 def _figure(label: str, value: str, note: str) -> dict[str, str]:
-    if value == words.MISSING:
-        value, note = "–", words.MISSING
+    if value == formatting.MISSING:
+        value, note = "–", formatting.MISSING
     return {"label": label, "value": value, "note": note}
 
 
@@ -185,7 +188,7 @@ def _test_interval(report: Report) -> tuple[float, float] | None:
     # Where the splits have different classes it is a mean over tasks, and not a share of images.
     if accuracy is None or not num_test or dataset.get("class_splits") is not None:
         return None
-    return words.wilson_interval(accuracy, num_test)
+    return formatting.wilson_interval(accuracy, num_test)
 
 
 def _architecture(report: Report) -> Markup | None:

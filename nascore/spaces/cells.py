@@ -8,7 +8,7 @@ of its space.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from nascore.spaces import ArchitectureGraph, GraphNode
+from nascore.spaces.base import ArchitectureGraph, GraphNode
 from nascore.spaces.dag import OUTPUT, LabelledDag
 
 NUM_INPUTS = 2

@@ -1,7 +1,8 @@
 """An architecture as a labelled graph, for distances between architectures.
 
 Nodes have fixed positions: node i of one architecture stands for the same place as node i of any
-other of its space. That makes an edit distance exact and cheap (`nascore.diagnosis.distances`).
+other of its space. That makes an edit distance exact and cheap
+(`nascore.methods.enas.diagnosis.distances`).
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """What networks are assembled from: parts by name, made anew or shared with other networks.
 
 A space that builds its networks by asking for parts can have all of them share weights: a path of a
-supernet and a network of its own are then assembled by the same code (`nascore.supernet`).
+supernet and a network of its own are then assembled by the same code (`nascore.training.supernet`).
 """
 
 from collections.abc import Callable

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from components.ending import End
-from components.execute import EMPTY, drop_numbers_that_are_not_finite, end_of, fill_empty_folders
+from components.ending import End, end_of
+from components.execute import EMPTY, drop_numbers_that_are_not_finite, fill_empty_folders
 from components.steps.state import fingerprint
 from nascore.errors import InputError, OutsideError, ServiceUnavailable
-from nascore.storage import StorageAway
+from nascore.search.study_storage import StorageAway
 
 
 def test_an_empty_folder_gets_a_file(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_folder_that_was_lost_on_the_way_is_the_same_input_as_an_empty_one(
     tmp_path: Path,
 ) -> None:
     """Finding C1: `train_final` died of it, after the whole search was paid for."""
-    from components.config import Config
+    from components.config.schema import Config
 
     (tmp_path / "weights").mkdir()
     kept = fingerprint(Config(), {"weights": tmp_path / "weights"})

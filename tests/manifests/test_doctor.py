@@ -10,9 +10,9 @@ from manifest_build import WAYS, build, find, namespace
 from manifest_cluster import compiled, fill, settings, target
 from manifest_labels import PROFILE_LABELS
 
-from pipelines.cluster_doctor.examine import examine
-from pipelines.cluster_doctor.findings import ClusterFinding
-from pipelines.cluster_doctor.target import Target
+from pipelines.kubeflow.doctor.examine import examine
+from pipelines.kubeflow.doctor.findings import ClusterFinding
+from pipelines.kubeflow.doctor.target import Target
 
 # What secrets.sh makes (test_scripts), and the profile controller of KFP.
 SECRETS = {

@@ -15,10 +15,10 @@ from manifest_build import CLOSED, WAYS, build, find, namespace
 from manifest_cluster import compiled, fill, settings, target
 from manifest_objects import Object
 
-from pipelines.cluster_doctor.capacity import check_quotas
-from pipelines.cluster_doctor.findings import ClusterFinding
-from pipelines.cluster_doctor.limit_ranges import check_limit_ranges
-from pipelines.cluster_doctor.quantities import parse
+from pipelines.kubeflow.doctor.capacity import check_quotas
+from pipelines.kubeflow.doctor.findings import ClusterFinding
+from pipelines.kubeflow.doctor.limit_ranges import check_limit_ranges
+from pipelines.kubeflow.doctor.quantities import parse
 
 OPTIONAL = "+backup+clean-state"
 

@@ -17,8 +17,8 @@ import pytest
 from manifest_build import MANIFESTS, build, container, find
 from postgres import PASSWORD, USER, Postgres, free_port, programs
 
-from components.config import parse
-from pipelines import service_checks
+from components.config.schema import parse
+from pipelines.doctor import service_checks
 
 _STUDY_PASSWORD = 'it\'s a "study" \\ %40 $HOME'
 _MLFLOW_PASSWORD = "mlflow's: p@ss"

@@ -22,9 +22,9 @@ def test_else_what_the_system_allows(given: str, monkeypatch: pytest.MonkeyPatch
 def test_all_places_that_start_processes_or_threads_ask_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from components.steps import worker_processes
+    from components.steps import workers
     from nascore.data import images
 
     monkeypatch.setenv("NAS_CPUS", "6")
-    assert worker_processes._environment(1, 2)["OMP_NUM_THREADS"] == "3"
+    assert workers._environment(1, 2)["OMP_NUM_THREADS"] == "3"
     assert images.stream_workers() == min(6, images._MAX_STREAM_WORKERS)

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 from kfp_server import KfpServer
 
-from pipelines import cluster, tracked_runs
+from pipelines.kubeflow import client
+from pipelines.kubeflow.status import tracked_runs
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,7 +43,7 @@ def swagger(offline_data: Path) -> Path:
 def kfp(swagger: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KfpServer]:
     for name in [name for name in os.environ if name.startswith(("KF_PIPELINES", "NAS_KFP"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(cluster, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(client, "_PAUSE_S", 0.01)
     tracked_runs.unreachable.cache_clear()
     server = KfpServer(swagger)
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.url)

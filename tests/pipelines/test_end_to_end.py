@@ -171,7 +171,7 @@ def test_the_report_tells_the_result_and_needs_no_network(finished: Finished) ->
 
 
 def test_the_compiled_pipeline_is_what_ran(finished: Finished) -> None:
-    from pipelines.compiling import load
+    from pipelines.definitions.compiling import load
 
     compiled = load(finished.folder / "pipeline.yaml")
     assert len(compiled["deploymentSpec"]["executors"]) == len(STEPS)
@@ -264,10 +264,10 @@ def test_the_registered_model_predicts_what_the_saved_weights_do(
     import mlflow
     import torch
 
-    from components.config import loads
+    from components.config.schema import loads
     from nascore.data.batches import load
-    from nascore.final import FinalModel
-    from nascore.spaces import make_space
+    from nascore.spaces.base import make_space
+    from nascore.training.final_model import FinalModel
 
     version = client.get_model_version_by_alias("tiny", "champion")
     assert str(version.version) == "1"

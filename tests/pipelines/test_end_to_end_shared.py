@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.diagnose import history
+from pipelines.commands.diagnose import history
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

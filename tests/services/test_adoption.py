@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from services import Services
 
-from components.closing import Closed, close_run, status_of
+from components.tracking.closing import Closed, close_run, status_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -258,13 +258,13 @@ def test_a_champion_that_cannot_be_fetched_just_now_is_not_called_bad(
     import torch
     from mlflow.exceptions import MlflowException
 
-    from components import registry
-    from components.exams import ImageExam
-    from components.promotion import Candidate, promote
-    from components.settings import PromoteConfig
+    from components.config.settings import PromoteConfig
+    from components.registry import model_registry
+    from components.registry.promotion import Candidate, promote
+    from components.registry.test_sets import ImageExam
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    first = registry.registered(NAME, "1")
+    first = model_registry.registered(NAME, "1")
     (version,) = survived.client.search_model_versions(f"name='{NAME}'")
     second = survived.client.create_model_version(
         NAME,
@@ -276,7 +276,9 @@ def test_a_champion_that_cannot_be_fetched_just_now_is_not_called_bad(
     try:
         with pytest.raises(MlflowException):
             promote(
-                Candidate(registry.registered(NAME, second.version), np.ones(2, bool), 1, 1.0),
+                Candidate(
+                    model_registry.registered(NAME, second.version), np.ones(2, bool), 1, 1.0
+                ),
                 uri=server.uri,
                 exam=ImageExam(
                     lambda: [torch.zeros(2, 1, 64, 64)], torch.zeros(2, dtype=torch.long)

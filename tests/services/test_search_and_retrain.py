@@ -498,10 +498,10 @@ def test_a_pickle_in_place_of_the_champion_is_refused(
 ) -> None:
     import torch
 
-    from components.exams import ImageExam
-    from components.promotion import Candidate, promote
-    from components.registry import registered
-    from components.settings import PromoteConfig
+    from components.config.settings import PromoteConfig
+    from components.registry.model_registry import registered
+    from components.registry.promotion import Candidate, promote
+    from components.registry.test_sets import ImageExam
 
     folder, files = champion_files
     mark = tmp_path / "unpickled"

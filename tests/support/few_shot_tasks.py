@@ -5,20 +5,15 @@ from typing import Any
 
 import torch
 
-from nascore.config import (
-    BudgetConfig,
-    DataConfig,
-    FewShotCellSpaceConfig,
-    SearchConfig,
-    TrainingConfig,
-)
+from nascore.config import BudgetConfig, DataConfig, SearchConfig, TrainingConfig
+from nascore.context import Task, ignore_metrics
 from nascore.data.batches import Splits, load
-from nascore.data.store import prepare
-from nascore.methods.options import AutoMetaOptions
+from nascore.data.prepared import prepare
+from nascore.methods.auto_meta.options import AutoMetaOptions
 from nascore.results import Child, Report
 from nascore.seeding import Seeds
-from nascore.spaces import ImageShape, make_space
-from nascore.task import Task, ignore_metrics
+from nascore.spaces.base import ImageShape, make_space
+from nascore.spaces.fewshot.config import FewShotCellSpaceConfig
 
 SPACE = FewShotCellSpaceConfig(
     operations=("conv_3x3", "max_pool_3x3", "identity"),

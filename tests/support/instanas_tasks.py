@@ -5,19 +5,14 @@ from typing import Any
 
 import torch
 
-from nascore.config import (
-    BudgetConfig,
-    LatencyConfig,
-    MobileSpaceConfig,
-    SearchConfig,
-    TrainingConfig,
-)
+from nascore.config import BudgetConfig, LatencyConfig, SearchConfig, TrainingConfig
+from nascore.context import Task, ignore_metrics
 from nascore.data.batches import Splits, load
-from nascore.methods.options import InstanasOptions
+from nascore.methods.instanas.options import InstanasOptions
 from nascore.results import Report
 from nascore.seeding import Seeds
-from nascore.spaces import ImageShape, make_space
-from nascore.task import Task, ignore_metrics
+from nascore.spaces.base import ImageShape, make_space
+from nascore.spaces.mobilenet.config import MobileSpaceConfig
 
 SPACE = MobileSpaceConfig(
     stages=((8, 1, 2), (8, 1, 1), (12, 1, 2)), stem_channels=8, head_channels=16

@@ -15,8 +15,7 @@ import torch._dynamo  # noqa: F401  # otherwise loaded by every process for its 
 from instanas_tasks import make_task
 from killed_search import die, die_again_and_again, die_in_save
 
-from nascore.instanas import alternation, dropping
-from nascore.methods import instanas
+from nascore.methods.instanas import alternating_trainer, method, pretraining
 
 
 def die_in_call(module: Any, name: str, number: int, count: Callable[[], int]) -> None:
@@ -33,33 +32,35 @@ def die_in_call(module: Any, name: str, number: int, count: Callable[[], int]) -
 
 def arrange(death: str) -> None:
     kind, number = death[0], int(death[1:])
-    arms: list[alternation.Alternation] = []
-    init = alternation.Alternation.__init__
+    arms: list[alternating_trainer.Alternation] = []
+    init = alternating_trainer.Alternation.__init__
 
-    def remember(self: alternation.Alternation, task: Any, arm: str, *more: Any, **kw: Any) -> None:
+    def remember(
+        self: alternating_trainer.Alternation, task: Any, arm: str, *more: Any, **kw: Any
+    ) -> None:
         if arm == "method":
             arms.append(self)
         init(self, task, arm, *more, **kw)
 
-    alternation.Alternation.__init__ = remember  # type: ignore[method-assign]
+    alternating_trainer.Alternation.__init__ = remember  # type: ignore[method-assign]
     if kind == "s":
         die_in_save(number)
     elif kind == "p":
         steps = iter(range(10**6))
-        die_in_call(dropping, "learning_rate", number, lambda: next(steps))
+        die_in_call(pretraining, "learning_rate", number, lambda: next(steps))
     elif kind == "d":
-        die_in_call(alternation, "policy_loss", number, lambda: arms[0]._decisions)
+        die_in_call(alternating_trainer, "policy_loss", number, lambda: arms[0]._decisions)
     else:
-        die_in_call(alternation, "half_cosine", number, lambda: arms[0]._step)
+        die_in_call(alternating_trainer, "half_cosine", number, lambda: arms[0]._step)
 
 
 def search(folder: Path, data: Path, death: str | None) -> None:
     if death is not None:
         arrange(death)
     task = make_task(folder, data, checkpoint_s=0.0)
-    if not (task.controller / instanas.CARD).exists():
-        instanas.pretrain(task)
-    result = instanas.search(task)
+    if not (task.controller / method.CARD).exists():
+        method.pretrain(task)
+    result = method.search(task)
     outcome = {
         "genotype": result.genotype.tokens,
         "points": [

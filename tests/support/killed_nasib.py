@@ -23,9 +23,9 @@ from killed_search import die, die_again_and_again, die_in_save
 from nasib_tasks import make_task
 
 from nascore.config import BudgetConfig
-from nascore.methods import nasib
-from nascore.nasib import budget_search
-from nascore.nasib.updates import LogitUpdates, WeightUpdates
+from nascore.methods.nasib import method
+from nascore.methods.nasib import search as budget_search
+from nascore.methods.nasib.updates import LogitUpdates, WeightUpdates
 
 STEPS = 30
 STOP = threading.Event()
@@ -74,14 +74,14 @@ def search(folder: Path, data: Path, death: str | None) -> None:
         arrange(death)
     task = make_task(folder, data, budget=BudgetConfig(steps=STEPS), control=True, checkpoint_s=0.0)
     task = dataclasses.replace(task, should_stop=STOP.is_set)
-    if not (task.controller / nasib.CARD).exists():
+    if not (task.controller / method.CARD).exists():
         before = dataclasses.replace(task, state=folder / "pretraining")
         before.state.mkdir(exist_ok=True)
-        nasib.pretrain(before)
+        method.pretrain(before)
         if STOP.is_set():
-            (task.controller / nasib.CARD).unlink()  # as a step that was stopped is not done
+            (task.controller / method.CARD).unlink()  # as a step that was stopped is not done
             return
-    result = nasib.search(task)
+    result = method.search(task)
     if STOP.is_set():
         (folder / "stopped.json").write_text(json.dumps(result.genotype.to_dict()))
         return

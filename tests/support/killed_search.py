@@ -17,10 +17,10 @@ import torch
 import torch._dynamo  # otherwise loaded by every process when it makes its optimiser
 from shared_tasks import make_task
 
-from nascore import checkpoint
 from nascore.config import BudgetConfig
-from nascore.enas.shared_search import SharedSearch
-from nascore.methods import enas
+from nascore.methods.enas import method as enas
+from nascore.methods.enas.shared_search import SharedSearch
+from nascore.training import checkpoint
 
 STEPS = 96
 

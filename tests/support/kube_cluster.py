@@ -6,12 +6,12 @@ from typing import Any
 
 from kube_api import KubeApi
 
-from components.config import parse
-from pipelines.cluster_doctor import kubeconfig, kubeflow
-from pipelines.cluster_doctor.demand import Demand, demand_of
-from pipelines.cluster_doctor.examine import examine
-from pipelines.cluster_doctor.findings import ClusterFinding
-from pipelines.cluster_doctor.target import Target
+from components.config.schema import parse
+from pipelines.kubeflow.doctor import kubeconfig, kubeflow
+from pipelines.kubeflow.doctor.demand import Demand, demand_of
+from pipelines.kubeflow.doctor.examine import examine
+from pipelines.kubeflow.doctor.findings import ClusterFinding
+from pipelines.kubeflow.doctor.target import Target
 
 IMAGE = "repo/nas:1.2"
 NAMESPACE, ACCOUNT = "nas", "nas-steps"

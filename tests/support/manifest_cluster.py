@@ -9,10 +9,10 @@ from kube_api import KubeApi
 from manifest_build import MANIFESTS, build, namespace
 from manifest_objects import Object, pods
 
-from components.config import Config, parse
-from pipelines.cluster_doctor import kubeconfig
-from pipelines.cluster_doctor.demand import Demand, demand_of
-from pipelines.cluster_doctor.target import Target
+from components.config.schema import Config, parse
+from pipelines.kubeflow.doctor import kubeconfig
+from pipelines.kubeflow.doctor.demand import Demand, demand_of
+from pipelines.kubeflow.doctor.target import Target
 
 # backend/src/v2/compiler/argocompiler/argo.go of kubeflow/pipelines 2.17.0, `driverResources`.
 DRIVER = {

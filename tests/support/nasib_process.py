@@ -11,9 +11,9 @@ import torch
 from nasib_tasks import make_task
 from shared_process import digest
 
-from nascore import distributed
 from nascore.config import BudgetConfig
-from nascore.nasib.budget_search import BudgetSearch
+from nascore.methods.nasib.search import BudgetSearch
+from nascore.training import distributed
 
 
 def main(folder: Path, data: Path) -> None:

@@ -5,18 +5,14 @@ from typing import Any
 
 import torch
 
-from nascore.config import (
-    BudgetConfig,
-    SearchConfig,
-    SuperkernelSpaceConfig,
-    TrainingConfig,
-)
+from nascore.config import BudgetConfig, SearchConfig, TrainingConfig
+from nascore.context import Task, ignore_metrics
 from nascore.data.batches import Splits, load
-from nascore.methods.options import NasibOptions
+from nascore.methods.nasib.options import NasibOptions
 from nascore.results import Report
 from nascore.seeding import Seeds
-from nascore.spaces import ImageShape, make_space
-from nascore.task import Task, ignore_metrics
+from nascore.spaces.base import ImageShape, make_space
+from nascore.spaces.superkernel.config import SuperkernelSpaceConfig
 
 SPACE = SuperkernelSpaceConfig(
     num_nodes=2,

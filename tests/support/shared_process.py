@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from shared_tasks import make_task
 
-from nascore import distributed
-from nascore.enas.shared_search import SharedSearch
-from nascore.methods import enas
+from nascore.methods.enas import method
+from nascore.methods.enas.shared_search import SharedSearch
+from nascore.training import distributed
 
 
 def digest(module: torch.nn.Module) -> str:
@@ -26,8 +26,8 @@ def main(folder: Path, data: Path) -> None:
     with distributed.joined(torch.device("cpu")):
         rank = distributed.rank()
         task = make_task(folder / str(rank), data, "enas", weights={"batch_size": 33})
-        enas.pretrain(task)
-        policy, _ = enas.load_policy(task)
+        method.pretrain(task)
+        policy, _ = method.load_policy(task)
         arm = SharedSearch(task, "method", policy)
         arm.run()
         held = {

@@ -5,18 +5,13 @@ from typing import Any
 
 import torch
 
-from nascore.config import (
-    BudgetConfig,
-    Cell201SpaceConfig,
-    SearchConfig,
-    SpaceSection,
-    TrainingConfig,
-)
+from nascore.config import BudgetConfig, SearchConfig, SpaceSection, TrainingConfig
+from nascore.context import Task
 from nascore.data.batches import load
-from nascore.methods import METHODS
+from nascore.methods.registry import METHODS
 from nascore.seeding import Seeds
-from nascore.spaces import ImageShape, make_space
-from nascore.task import Task
+from nascore.spaces.base import ImageShape, make_space
+from nascore.spaces.nasbench201.config import Cell201SpaceConfig
 
 METHOD_NAMES = ("memory-enas", "enas", "random-ws")
 SPACE = Cell201SpaceConfig(search_channels=4, final_channels=4, final_cells_per_stage=1)

@@ -86,14 +86,14 @@ def serve(data: Path, few_shot: Path | None = None) -> None:
     import torch
 
     from nascore.data.batches import load
-    from nascore.storage import Storage
+    from nascore.search.study_storage import Storage
 
     torch.set_num_threads(1)
     folders = {"image": data} if few_shot is None else {"image": data, "class": few_shot}
     splits = {kind: load(folder, torch.device("cpu")) for kind, folder in folders.items()}
     # All that a worker would otherwise load when it comes to it; no thread may run before a fork.
     for module in (
-        *("nascore.methods.baselines", "nascore.methods.auto_meta"),
+        *("nascore.methods.baselines.method", "nascore.methods.auto_meta.method"),
         *("psycopg", "torch._dynamo"),
     ):
         importlib.import_module(module)
@@ -154,10 +154,10 @@ def work(settings: dict[str, Any]) -> None:
     It kills itself at the storage operation whose number is `die_at`, before or `after` it, or in
     the middle of a training, before the weight update `die_in_training`.
     """
-    from nascore.methods import METHODS
-    from nascore.search import SearchFailed
-    from nascore.storage import Storage
-    from nascore.study import Attempt, Study
+    from nascore.methods.registry import METHODS
+    from nascore.search.runner import SearchFailed
+    from nascore.search.study import Attempt, Study
+    from nascore.search.study_storage import Storage
 
     finish = Study.finish
 
@@ -204,8 +204,8 @@ def _die_at(storage: Any, count: int, *, after: bool) -> None:
 
 
 def _die_in_training(count: int) -> None:
-    from nascore.autometa.children import FewShotTraining
-    from nascore.child import ImageTraining
+    from nascore.methods.auto_meta.child import FewShotTraining
+    from nascore.training.child import ImageTraining
 
     left = [count]
 
@@ -227,11 +227,12 @@ def _die_in_training(count: int) -> None:
 
 def make_task(settings: dict[str, Any]) -> Any:
     """A search of small networks, whose children take a fraction of a second."""
-    from nascore.config import BudgetConfig, ChainSpaceConfig, SearchConfig, TrainingConfig
-    from nascore.methods import METHODS
+    from nascore.config import BudgetConfig, SearchConfig, TrainingConfig
+    from nascore.context import Task
+    from nascore.methods.registry import METHODS
     from nascore.seeding import Seeds
-    from nascore.spaces import ImageShape, make_space
-    from nascore.task import Task
+    from nascore.spaces.base import ImageShape, make_space
+    from nascore.spaces.chain.config import ChainSpaceConfig
 
     folder = Path(settings["state"])
     method = settings["method"]
@@ -268,7 +269,7 @@ def make_few_shot_task(settings: dict[str, Any]) -> Any:
     """As the step before leaves it: with the way in which tasks are run."""
     from few_shot_tasks import make_task as make
 
-    from nascore.methods import METHODS
+    from nascore.methods.registry import METHODS
 
     task = make(
         Path(settings["state"]),

@@ -9,13 +9,13 @@ here suit the hundred children of a small search. A mutation changes one token.
 
 from collections import deque
 
-from nascore import spaces
 from nascore.genotype import Genotype
-from nascore.methods.options import RegularizedEvolutionOptions
-from nascore.proposer import NONE_PENDING, Pending
+from nascore.methods.baselines.options import RegularizedEvolutionOptions
 from nascore.results import Child
+from nascore.search.proposer import NONE_PENDING, Pending
 from nascore.seeding import Seeds
-from nascore.spaces import SearchSpace
+from nascore.spaces import base
+from nascore.spaces.base import SearchSpace
 
 
 class RegularizedEvolution:
@@ -35,11 +35,11 @@ class RegularizedEvolution:
     def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
         rng = self._seeds.numpy(self._stream, "suggest", number)
         if len(self._population) < self._options.population_size:
-            return spaces.sample(self._space, rng)
+            return base.sample(self._space, rng)
         # With replacement, as the paper's pseudocode draws: the same member may be drawn again.
         drawn = rng.integers(len(self._population), size=self._options.sample_size)
         _, parent = max((self._population[i] for i in drawn), key=lambda member: member[0])
-        return spaces.mutate(self._space, parent, rng)
+        return base.mutate(self._space, parent, rng)
 
     def update(self, child: Child) -> None:
         if child.score is not None:

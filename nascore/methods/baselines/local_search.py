@@ -7,14 +7,14 @@ networks count as one, and the climb goes on from the first better neighbour, wh
 baseline where a hundred children are all there is.
 """
 
-from nascore import spaces
 from nascore.genotype import Genotype
-from nascore.methods.baselines.random_search import sample_unseen
-from nascore.methods.options import LocalSearchOptions
-from nascore.proposer import NONE_PENDING, Pending
+from nascore.methods.baselines.options import LocalSearchOptions
 from nascore.results import Child
+from nascore.search.proposer import NONE_PENDING, Pending
+from nascore.search.random_search import sample_unseen
 from nascore.seeding import Seeds
-from nascore.spaces import SearchSpace
+from nascore.spaces import base
+from nascore.spaces.base import SearchSpace
 
 _FAILED = float("-inf")
 
@@ -73,7 +73,7 @@ class LocalSearch:
 
     def _move_to(self, accuracy: float, genotype: Genotype) -> None:
         self._place, self._untried, self._best_neighbour = (accuracy, genotype), {}, None
-        for neighbour in spaces.neighbours(self._space, genotype):
+        for neighbour in base.neighbours(self._space, genotype):
             key = self._key(neighbour)
             if key in self._accuracy:
                 self._consider(self._accuracy[key], neighbour)

@@ -17,13 +17,13 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nascore import spaces
 from nascore.genotype import Genotype
-from nascore.methods.options import TpeOptions
-from nascore.proposer import NONE_PENDING, Pending
+from nascore.methods.baselines.options import TpeOptions
 from nascore.results import Child
+from nascore.search.proposer import NONE_PENDING, Pending
 from nascore.seeding import Seeds
-from nascore.spaces import SearchSpace
+from nascore.spaces import base
+from nascore.spaces.base import SearchSpace
 
 _MOST_TRIALS = 500  # that the estimator reads; then the history is cut
 _BEST, _LATEST = 25, 275  # that are left
@@ -79,7 +79,7 @@ class Tpe:
         trial = self._study.ask(self._distributions)
         for other in (*passing, trial.number):
             self._study.tell(other, state=TrialState.FAIL)
-        return spaces.make_genotype(self._space, [trial.params[n] for n in self._distributions])
+        return base.make_genotype(self._space, [trial.params[n] for n in self._distributions])
 
     def update(self, child: Child) -> None:
         """The estimator learns nothing from a child that failed."""

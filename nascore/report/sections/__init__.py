@@ -6,7 +6,9 @@ from typing import Any
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from nascore.report.sections import few_shot, per_image, within_budget
+from nascore.methods.auto_meta import report
+from nascore.methods.instanas import report as per_image
+from nascore.methods.nasib import report as within_budget
 
 Section = Callable[
     [Mapping[str, Any], Mapping[str, Any] | None, Mapping[int, NDArray[Any]]], Markup
@@ -15,10 +17,10 @@ Section = Callable[
 
 SECTIONS: Mapping[str, Section] = {
     "instanas": per_image.section,
-    "auto_meta": few_shot.section,
+    "auto_meta": report.section,
     "nasib": within_budget.section,
 }
-"""By the key in `nascore.final.FinalModel.details`."""
+"""By the key in `nascore.training.final_model.FinalModel.details`."""
 
 
 def sections_of(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from s3 import SECRET_KEY, Relay
 
+from components.object_store import client, writing
 from components.run_state.checks import check_state
-from components.storage import client, writing
 from nascore.errors import InputError, OutsideError
 
 Keys = Callable[[], dict[str, int]]

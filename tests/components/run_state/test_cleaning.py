@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from s3 import Relay
 
+from components.object_store import client
 from components.run_state import bucket_states, cleaning
 from components.run_state.cleaning import Cleaned, clean
 from components.run_state.folder_states import FolderState
 from components.run_state.marker import MARKER, mark
 from components.run_state.object_store import ObjectState, StateTaken
-from components.storage import client
 from nascore.errors import InputError, OutsideError
 
 Keys = Callable[[], dict[str, int]]

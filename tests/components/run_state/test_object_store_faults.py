@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from s3 import SECRET_KEY, Relay
 
+from components.object_store import client
 from components.run_state.object_store import ObjectState, StateTaken
-from components.storage import client
 from nascore.errors import InputError, OutsideError
 
 Pod = Callable[..., tuple[ObjectState, Path]]
@@ -141,8 +141,8 @@ def test_a_pusher_may_be_killed_at_any_moment(pod: Pod, keys: Keys, relay: Relay
 
 
 def _read_manifest(state: ObjectState) -> bytes:
-    from components.storage.client import Store
-    from components.storage.objects import fetch
+    from components.object_store.client import Store
+    from components.object_store.objects import fetch
 
     found = fetch(f"{state.uri}/manifest.json", store=Store())
     assert found is not None

@@ -136,7 +136,7 @@ class Surroundings:
         self, kind: str, image: str, name: str, changed: Mapping[str, Any] | None = None
     ) -> Pipeline:
         """Compile as `nas compile` does."""
-        from pipelines.cluster_commands import COMPILERS
+        from pipelines.commands.submit import COMPILERS
         from pipelines.config import resolve
 
         compiler: Callable[..., None] = COMPILERS[kind]()

@@ -1,0 +1,38 @@
+"""What objective and balance of a run need of the classes of its data."""
+
+from components.config.schema import Config
+from nascore.data.prepared import DatasetInfo
+from nascore.data.raw_dataset import few
+from nascore.errors import Problem
+
+
+def unfit_for_classes(settings: Config, info: DatasetInfo) -> list[Problem]:
+    """Return settings that the classes of the data do not allow."""
+    problems: list[Problem] = []
+    if info.class_splits is not None:
+        return problems  # few-shot methods, which refuse these settings
+    present = {
+        split: [name for name, count in zip(info.classes, counts, strict=True) if count]
+        for split, counts in info.class_counts.items()
+    }
+    objective = settings.search.objective
+    if objective == "auroc":
+        problems += [
+            Problem(
+                "search.objective",
+                objective,
+                f"ranks images of different classes, but the {split} split has images of only "
+                f"{few(present[split])}; add images of another class, or set it to accuracy",
+            )
+            for split in ("valid", "test")
+            if len(present[split]) < 2
+        ]
+    missing = [name for name in info.classes if name not in present["train"]]
+    for name, value in settings.training:
+        if value == "balanced" and missing:
+            message = (
+                f"needs training images of every class; {few(missing)} has none: add some, remove "
+                "the class, or set it to " + ("none" if name == "class_weights" else "uniform")
+            )
+            problems.append(Problem(f"training.{name}", value, message))
+    return problems

@@ -1,0 +1,81 @@
+"""A trained network as files that hold numbers and nothing that could be run.
+
+`model.safetensors` has the weights of the network below `network.`, as it was trained, and the
+normalisation of its data as `scale_C11` and `shift_C11`. `genotype.json` has what it is built from:
+
+| key | content |
+| --- | --- |
+| `version` | of this form |
+| `genotype` | of the network; where each image has its own, of the one that most images have |
+| `space`, `shape` | where the genotype comes from, and the images |
+| `classes` | names, in the order of the logits |
+| `class_splits` | only of networks that learn their classes, instead: names, by split |
+| `network` | only of networks that are more than their genotype; what `read_network` needs beside |
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import TypeAdapter
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from components.config.schema import Config
+from components.export.manifest import GENOTYPE, WEIGHTS
+from nascore.config import SpaceConfig
+from nascore.data.class_folders import SPLITS
+from nascore.data.prepared import DatasetInfo
+from nascore.genotype import Genotype
+from nascore.spaces.base import ImageShape, make_space
+from nascore.training.final_model import FinalModel, Predictor, blueprint, rebuilt
+
+VERSION = 1
+_BELOW = "network."
+
+
+def write_model(folder: Path, final: FinalModel, info: DatasetInfo, settings: Config) -> None:
+    """Writes the weights of the network with its normalisation, and what it is built from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(_weights(final.network, info), folder / WEIGHTS)
+    described = {
+        "version": VERSION,
+        "genotype": final.genotype.to_dict(),
+        "space": settings.search.space.model_dump(mode="json"),
+        "shape": asdict(final.shape),
+    }
+    if info.class_splits is None:
+        described["classes"] = info.classes
+    else:
+        described["class_splits"] = {split: info.names_of(split) for split in SPLITS}
+    form = blueprint(final.network)
+    if form is not None:
+        described["network"] = form
+    (folder / GENOTYPE).write_text(json.dumps(described, indent=2))
+
+
+def read_network(folder: Path) -> nn.Module:
+    """The network that `write_model` wrote, in evaluation mode; it reads normalised images."""
+    described = json.loads((folder / GENOTYPE).read_text())
+    network = rebuilt(
+        described.get("network"),
+        make_space(TypeAdapter(SpaceConfig).validate_python(described["space"])),
+        Genotype.from_dict(described["genotype"]),
+        ImageShape(**described["shape"]),
+    )
+    weights = load_file(folder / WEIGHTS)
+    network.load_state_dict(
+        {name.removeprefix(_BELOW): w for name, w in weights.items() if name.startswith(_BELOW)}
+    )
+    return network.eval()
+
+
+def _weights(network: nn.Module, info: DatasetInfo) -> dict[str, Tensor]:
+    """Not those of `Predictor`: what is deployed may have another form than what was trained."""
+    own = {f"{_BELOW}{name}": value for name, value in network.state_dict().items()}
+    buffers = {
+        name: value
+        for name, value in Predictor(network, info).state_dict().items()
+        if not name.startswith(_BELOW)
+    }
+    return {name: value.contiguous() for name, value in (own | buffers).items()}

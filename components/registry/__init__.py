@@ -1,0 +1,1 @@
+"""The model registry in MLflow: logging, loading, comparing and promoting models."""

@@ -1,0 +1,135 @@
+"""Who is champion: the alias, the history of those who were, and the way back."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from components.registry import model_registry
+from components.tracking.mlflow_writer import RUN_KEY
+from nascore.errors import InputError
+from nascore.redaction import redact
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+_HISTORY = "nas.champions"  # tag of the registered model: versions that were champion, in order
+DECISION = "nas.decision"  # tag of a version: why it is what it is
+
+
+class RegistryAway(Exception):
+    """The registry does not answer as it should; perhaps it will later."""
+
+
+def crown(client: MlflowClient, name: str, version: str) -> None:
+    """Makes a version champion."""
+    _move(client, name, version, _history(client.get_registered_model(name)))
+
+
+def roll_back(model_name: str, *, uri: str, to: str | None = None) -> tuple[str | None, str]:
+    """Makes the champion before the present one champion again, or the version `to`.
+
+    Returns:
+        The version that was champion, and the one that is now.
+
+    Raises:
+        InputError: there is no such model or version, or none to go back to.
+        RegistryAway: the registry does not answer as it should.
+    """
+    model_registry.use(uri)
+    with _answering(uri):
+        return _roll_back(MlflowClient(tracking_uri=uri), model_name, to)
+
+
+@contextlib.contextmanager
+def _answering(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except MlflowException as error:
+        raise RegistryAway(
+            f"the registry at {redact(uri)} does not answer as it should: "
+            f"{redact(str(error)).splitlines()[0][:300]}"
+        ) from error
+
+
+def _roll_back(client: MlflowClient, model_name: str, to: str | None) -> tuple[str | None, str]:
+    try:
+        model = client.get_registered_model(model_name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise InputError.of(
+            "promote.model_name", model_name, "is not in the registry of tracking.uri"
+        ) from error
+    present = model.aliases.get(CHAMPION)
+    present = None if present is None else str(present)
+    history = _history(model)
+    earlier = _before(present, history)
+    version = to or (earlier[-1] if earlier else None)
+    if version is None:
+        raise InputError.of(
+            "promote.model_name",
+            model_name,
+            f"version {present} is the first champion; name another version with --to",
+        )
+    _check_version(client, model_name, version)
+    kept = earlier[:-1] if to is None else history
+    _move(client, model_name, version, kept)
+    reason = "rolled back to by hand" + (f" from version {present}" if present else "")
+    client.set_model_version_tag(model_name, version, DECISION, reason)
+    return present, version
+
+
+def champion_of(model_name: str, *, uri: str) -> Any | None:
+    """MLflow's version of the champion; None when there is none yet."""
+    model_registry.use(uri)
+    client = MlflowClient(tracking_uri=uri)
+    try:
+        return client.get_model_version_by_alias(model_name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def run_key_of(model_name: str, version: str, *, uri: str) -> str | None:
+    """Key of the run that made a version; None when it names no run. Raises RegistryAway."""
+    model_registry.use(uri)
+    client = MlflowClient(tracking_uri=uri)
+    with _answering(uri):
+        run_id = client.get_model_version(model_name, version).run_id
+        key: str | None = client.get_run(run_id).data.tags.get(RUN_KEY) if run_id else None
+    return key
+
+
+# --- the alias and its history ----------------------------------------------------------------
+
+
+def _history(model: Any) -> list[str]:
+    return [version for version in model.tags.get(_HISTORY, "").split(",") if version]
+
+
+def _move(client: MlflowClient, name: str, version: str, history: list[str]) -> None:
+    """The history is written first: whoever dies before the alias is moved can do it again."""
+    if history[-1:] != [version]:
+        history = [*history, version]
+    client.set_registered_model_tag(name, _HISTORY, ",".join(history))
+    client.set_registered_model_alias(name, CHAMPION, version)
+
+
+def _before(present: str | None, history: list[str]) -> list[str]:
+    """The champions before the present one, which has no entry where a way back was cut off."""
+    if present not in history:
+        return history
+    last = len(history) - 1 - history[::-1].index(present)
+    return [version for version in history[:last] if version != present]
+
+
+def _check_version(client: MlflowClient, name: str, version: str) -> None:
+    try:
+        client.get_model_version(name, version)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise InputError.of("--to", version, f"{name} has no such version") from error

@@ -1,0 +1,184 @@
+"""The model registry: logging a model, and loading it back.
+
+Models are logged in MLflow's `pt2` form (torch.export): no pickled object is written or read. A
+model that answers with several tensors is loaded by `mlflow.pytorch` as one that gives a tuple of
+them, logits first, and by `mlflow.pyfunc` as one that gives them by name. A few-shot model is
+loaded by `mlflow.pyfunc` as one that learns a task and answers (`components.registry.model_kinds`).
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+# The defaults wait four minutes for a server that is away, in each call.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+# Requirements are given; without this, logging a model asks pip for them, and pip the network.
+os.environ.setdefault("MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK", "true")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, infer_signature
+
+from components.registry.model_kinds import Arrays, Classifier, Form, furthest
+from components.tracking.mlflow_writer import make_store
+
+_log = logging.getLogger(__name__)
+
+if tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 10):
+    os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+else:
+    _log.warning(
+        "torch %s cannot check that a registered model is free of pickled code; trust the "
+        "registry, or use torch 2.10 or newer",
+        torch.__version__,
+    )
+
+_TOLERANCE = 1e-4
+
+
+class ModelDiffers(Exception):
+    """The logged model does not predict what the trained network does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A version in the registry; `uri` loads it with `mlflow.pytorch.load_model`."""
+
+    name: str
+    version: str
+    uri: str
+
+
+def register(
+    network: nn.Module,
+    example: NDArray[np.float32] | Form,
+    *,
+    uri: str,
+    run_id: str,
+    model_name: str,
+    tags: Mapping[str, str],
+) -> Registered:
+    """Logs a network under a run, registers it, and checks that it predicts the same when loaded.
+
+    The run is neither started nor ended. May be called again after a failure: what was made before
+    is used, when it predicts the same.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        example: of what it is asked, at least two images (B, C, H, W); B = 1 would be exported as
+            fixed.
+
+    Raises:
+        ModelDiffers: the loaded model predicts something else; nothing is registered.
+    """
+    form = Classifier(example) if isinstance(example, np.ndarray) else example
+    if len(form.images) < 2:
+        raise ValueError(f"the example needs at least 2 images, got {len(form.images)}")
+    use(uri)
+    client = MlflowClient(tracking_uri=uri)
+    expected = form.expected(network)
+    for version in client.search_model_versions(f"name='{model_name}' and run_id='{run_id}'"):
+        made = registered(model_name, version.version)
+        if furthest(form.found(made.uri), expected) <= _TOLERANCE:
+            return made
+    model_uri, model_id = _log_model(client, network, form, expected, run_id)
+    difference = furthest(form.found(model_uri), expected)
+    if not difference <= _TOLERANCE:
+        raise ModelDiffers(
+            f"the logged model differs from the trained network by {difference:.2g} in its "
+            "answers; it is not registered"
+        )
+    _ensure_registered_model(client, model_name)
+    version = client.create_model_version(
+        model_name, model_uri, run_id=run_id, tags=dict(tags), model_id=model_id
+    )
+    return registered(model_name, version.version)
+
+
+# --- logging --------------------------------------------------------------------------------
+
+
+def use(uri: str) -> None:
+    """`models:/` addresses are looked up in the store that was set last in the process."""
+    make_store(uri)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+
+
+def registered(name: str, version: str | int) -> Registered:
+    return Registered(name, str(version), f"models:/{name}/{version}")
+
+
+def _log_model(
+    client: MlflowClient,
+    network: nn.Module,
+    form: Form,
+    expected: Arrays,
+    run_id: str,
+) -> tuple[str, str]:
+    """URI and id of the logged model; every part of it may have been done by a try that failed.
+
+    `mlflow.pytorch.log_model` would need an active run, and leaving one marks it as finished. It
+    asks the environment for the experiment instead of the run, and links a model to its run anew
+    with each call, which MLflow refuses.
+    """
+    run = client.get_run(run_id)
+    experiment_id = run.info.experiment_id
+    there = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    for model in there:
+        uri = f"models:/{model.model_id}"
+        if model.status == LoggedModelStatus.READY and (
+            furthest(form.found(uri), expected) <= _TOLERANCE
+        ):
+            return uri, str(model.model_id)
+    # A model that is ready may be that of a version, and is never written over.
+    begun = [model for model in there if model.status == LoggedModelStatus.PENDING]
+    model = (
+        begun[0]
+        if begun
+        else client.create_logged_model(experiment_id, name="model", source_run_id=run_id)
+    )
+    linked = [] if run.outputs is None else run.outputs.model_outputs
+    if model.model_id not in [output.model_id for output in linked]:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    described = Model(
+        artifact_path=model.artifact_location,
+        model_uuid=model.model_id,
+        model_id=model.model_id,
+        run_id=run_id,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/model"
+        mlflow.pytorch.save_model(
+            network,
+            path,
+            mlflow_model=described,
+            serialization_format="pt2",
+            input_example=form.images,
+            signature=infer_signature(form.images, expected[0]),
+            pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
+            code_paths=form.code(expected) or None,
+        )
+        form.complete(described, network, expected)
+        described.save(f"{path}/MLmodel")
+        client.log_model_artifacts(model.model_id, path)
+    client.finalize_logged_model(model.model_id, "READY")
+    return f"models:/{model.model_id}", str(model.model_id)
+
+
+def _ensure_registered_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

@@ -1,0 +1,266 @@
+"""Whether a new model becomes champion: the gates that it must pass, and the comparison."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import get_model_info
+from numpy.typing import NDArray
+
+from components.config.settings import PromoteConfig
+from components.registry import model_registry
+from components.registry.aliases import CHALLENGER, CHAMPION, DECISION, crown
+from components.registry.model_registry import Registered
+from components.registry.test_sets import Exam, Unfair
+from components.tracking.retry import is_final
+from nascore.evaluation.paired_bootstrap import PairedComparison
+from nascore.redaction import redact
+
+_ROUNDING = 1e-9  # 0.3 - 0.2 is a gain of 0.1
+
+
+class _Unusable(Exception):
+    """The champion is there, and cannot be compared with anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A registered model that asks to be champion, and what was measured of it.
+
+    Attributes:
+        scores: in the exam, as it gives them.
+        latency_ms: median of the profile.
+    """
+
+    registered: Registered
+    scores: NDArray[Any]
+    num_params: int
+    latency_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One condition; all must hold."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of a new version.
+
+    Attributes:
+        alias: the alias that points to it now.
+        reason: why, in words.
+        champion_accuracy: of the old champion in the same exam; None without one.
+        champion_version: of the old champion; None without one.
+    """
+
+    alias: str
+    reason: str
+    champion_accuracy: float | None = None
+    champion_version: str | None = None
+    gates: tuple[Gate, ...] = ()
+    comparison: PairedComparison | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def promote(
+    candidate: Candidate,
+    *,
+    uri: str,
+    exam: Exam,
+    config: PromoteConfig,
+    rng: np.random.Generator,
+) -> Decision:
+    """Makes a version champion when all gates hold, else challenger.
+
+    The champion is judged here in the same exam, so that two models trained at different times are
+    compared on equal terms. Without a champion only the limits of size and latency count.
+
+    Args:
+        exam: in which the candidate has its scores.
+        rng: of the bootstrap.
+    """
+    model_registry.use(uri)
+    client = MlflowClient(tracking_uri=uri)
+    new = candidate.registered
+    decision = _decide(client, candidate, exam, config, rng)
+    if decision.alias == CHAMPION:
+        crown(client, new.name, new.version)
+    else:
+        client.set_registered_model_alias(new.name, decision.alias, new.version)
+    client.set_model_version_tag(new.name, new.version, DECISION, decision.reason)
+    return decision
+
+
+# --- the decision ---------------------------------------------------------------------------
+
+
+def _decide(
+    client: MlflowClient,
+    candidate: Candidate,
+    exam: Exam,
+    config: PromoteConfig,
+    rng: np.random.Generator,
+) -> Decision:
+    new = candidate.registered
+    version = client.get_registered_model(new.name).aliases.get(CHAMPION)
+    limits = _limits(candidate, config)
+    if version is None:
+        return _verdict("there was no champion", limits)
+    if str(version) == new.version:
+        return Decision(CHAMPION, "it is the champion already")
+    champion = model_registry.registered(new.name, version)
+    fault = _why_incomparable(champion, new)
+    if fault is None:
+        try:
+            before = exam.scores(_load(champion, exam))
+        except _Unusable as error:
+            fault = f"cannot be loaded: {error}"
+        except Unfair as error:
+            fault = str(error)
+    if fault is not None:
+        return Decision(
+            CHALLENGER,
+            f"the champion (version {version}) {fault}; set promote.model_name to another name, "
+            "or move the alias by hand",
+            champion_version=str(version),
+        )
+    scores = candidate.scores
+    paired = exam.compare(scores, before, rng=rng, confidence=config.confidence or 0.95)
+    reason = (
+        f"test {exam.figure} {paired.new_score:.4f} against {paired.old_score:.4f} of the "
+        f"champion (version {version}) on the same {exam.unit}"
+    )
+    gates = [*_gains(paired, config, exam), *_drops(exam, scores, before, config)]
+    return _verdict(reason, [*gates, *limits], paired=paired, version=str(version))
+
+
+def _verdict(
+    reason: str,
+    gates: Sequence[Gate],
+    *,
+    paired: PairedComparison | None = None,
+    version: str | None = None,
+) -> Decision:
+    failed = [gate for gate in gates if not gate.passed]
+    told = "; ".join(gate.detail for gate in failed or gates)
+    return Decision(
+        CHALLENGER if failed else CHAMPION,
+        f"{reason}: {told}" if told else reason,
+        champion_accuracy=None if paired is None else paired.old_accuracy,
+        champion_version=version,
+        gates=tuple(gates),
+        comparison=paired,
+    )
+
+
+def _drops(
+    exam: Exam, scores: NDArray[Any], before: NDArray[Any], config: PromoteConfig
+) -> list[Gate]:
+    """The gate of the class that has lost most."""
+    limit = config.max_class_drop
+    if limit is None:
+        return []
+    new, old = exam.recalls(scores), exam.recalls(before)
+    if new is None or old is None:
+        return []  # `components.config.schema` refuses the setting
+    name = max(old, key=lambda one: old[one] - new[one])
+    return [
+        Gate(
+            "classes",
+            old[name] - new[name] <= limit + _ROUNDING,
+            f"the recall of class {name} is {new[name]:.4f} against {old[name]:.4f} of the "
+            f"champion, where no class may lose more than {limit:g}",
+        )
+    ]
+
+
+def _gains(paired: PairedComparison, config: PromoteConfig, exam: Exam) -> list[Gate]:
+    gain = paired.difference
+    needed = f"{config.min_gain:g} is needed" if config.min_gain > 0 else "any gain is enough"
+    gates = [
+        Gate(
+            "gain",
+            gain > 0 and gain >= config.min_gain - _ROUNDING,
+            f"a gain of {gain:.4f} in {exam.figure}, where {needed}",
+        )
+    ]
+    if config.confidence is not None:
+        gates.append(
+            Gate(
+                "certainty",
+                paired.lower > 0,
+                f"the {config.confidence:.0%} interval of the gain is {paired.lower:+.4f} to "
+                f"{paired.upper:+.4f} on {paired.num_images} {exam.unit}, where all of it must be "
+                "above 0",
+            )
+        )
+    return gates
+
+
+def _limits(candidate: Candidate, config: PromoteConfig) -> list[Gate]:
+    gates = []
+    for name, value, limit, unit in (
+        ("size", candidate.num_params, config.max_params, "parameters"),
+        ("latency", candidate.latency_ms, config.max_latency_ms, "ms at the median"),
+    ):
+        if limit is not None:
+            detail = f"{value:,.6g} {unit}, where {limit:,.6g} are allowed"
+            gates.append(Gate(name, value <= limit, detail))
+    return gates
+
+
+def _load(champion: Registered, exam: Exam) -> Any:
+    """Raises _Unusable when the model is pickled, damaged or gone, Unfair where the exam does, and
+    what MLflow raises when its files cannot be fetched just now, which says nothing of it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = mlflow.artifacts.download_artifacts(artifact_uri=champion.uri, dst_path=folder)
+        except MlflowException as error:
+            if is_final(error):
+                raise _Unusable(_first_line(error)) from error
+            raise
+        try:
+            return exam.load(path)
+        except MlflowException as error:
+            raise _Unusable(_first_line(error)) from error
+
+
+def _first_line(error: MlflowException) -> str:
+    return redact(str(error)).splitlines()[0][:200]
+
+
+def _why_incomparable(champion: Registered, new: Registered) -> str | None:
+    """Models are comparable when they are asked, and answer, in the same shapes."""
+    theirs, ours = get_model_info(champion.uri), get_model_info(new.uri)
+    if "pytorch" not in theirs.flavors:
+        return "is not a PyTorch model"
+    for what, is_output in (("reads images", False), ("answers with logits", True)):
+        shapes = [_shapes(info.signature, is_output) for info in (theirs, ours)]
+        if shapes[0] != shapes[1]:
+            return f"{what} of shape {shapes[0]}, the new model of shape {shapes[1]}"
+    return None
+
+
+def _shapes(signature: Any, is_output: bool) -> Any:
+    """Of the logits, or of what stands for them; of all that is asked, by name if it is several."""
+    schema = None if signature is None else signature.outputs if is_output else signature.inputs
+    if schema is None or not schema.is_tensor_spec():
+        return "unknown"
+    named = {one.name: tuple(one.shape) for one in schema.inputs}
+    if not is_output and len(named) > 1:
+        return named
+    names = [name for name in ("logits", "probabilities") if name in named]
+    return named[names[0]] if names else tuple(schema.inputs[0].shape)

@@ -1,0 +1,74 @@
+"""The last act of a run: its files are copied to `promote.export_to`, if it is set."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from components.config.schema import Config
+from components.export.manifest import CHAMPION as CHAMPION_FILE
+from components.export.manifest import champion_entry, deliver, manifest_sha256, move_champion
+from components.object_store.outputs import open_outputs
+from components.registry.aliases import CHAMPION, champion_of, run_key_of
+from components.steps.runtime import Step
+
+_LEFT = "another model has become champion meanwhile; champion.json is left to its run"
+
+
+def place_of(settings: Config, run_key: str) -> str | None:
+    """Where the files of a run are copied to; None when they are not."""
+    root = settings.promote.export_to
+    return None if root is None else f"{root.rstrip('/')}/{run_key}"
+
+
+def hand_over(step: Step, files: Mapping[str, Path], *, version: str, alias: str) -> None:
+    """Copies the files, and lets `champion.json` follow the alias.
+
+    Args:
+        files: by the names that they get.
+        version: of the model in the registry.
+        alias: what the promotion made it.
+
+    Raises:
+        InputError: see `components.export.manifest`.
+    """
+    settings = step.config
+    root, name = settings.promote.export_to, settings.promote.model_name
+    assert root is not None
+    outputs = open_outputs(root, trusted=True)
+    manifest = deliver(outputs, step.run_key, files)
+    step.parent.tags({"nas.exported_to": f"{root.rstrip('/')}/{step.run_key}"})
+    if alias != CHAMPION:
+        return
+
+    entry = champion_entry(
+        step.run_key, model_name=name, model_version=version, manifest_sha256=manifest
+    )
+    if not move_champion(outputs, entry, is_champion=lambda: _is_champion(settings, version)):
+        step.progress("note", text=_LEFT)
+
+
+def follow_alias(settings: Config, version: str) -> str:
+    """Lets `champion.json` name the run of a version that was made champion by hand.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        InputError: see `components.export.manifest`.
+    """
+    root, name = settings.promote.export_to, settings.promote.model_name
+    assert root is not None
+    outputs = open_outputs(root)
+    run_key = run_key_of(name, version, uri=settings.tracking.uri)
+    manifest = None if run_key is None else manifest_sha256(outputs, run_key)
+    if run_key is None or manifest is None:
+        return f"{outputs.root} has no files of version {version}: champion.json stays as it was"
+    entry = champion_entry(
+        run_key, model_name=name, model_version=version, manifest_sha256=manifest
+    )
+    moved = move_champion(outputs, entry, is_champion=lambda: _is_champion(settings, version))
+    return f"{outputs.root}/{CHAMPION_FILE} names {run_key} now" if moved else _LEFT
+
+
+def _is_champion(settings: Config, version: str) -> bool:
+    now = champion_of(settings.promote.model_name, uri=settings.tracking.uri)
+    return now is not None and str(now.version) == version

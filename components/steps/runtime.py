@@ -1,0 +1,250 @@
+"""What every step does around its work: resume, time, progress, tracking, and a clear end.
+
+def run(*, run_key: str, config: str, ..., model: str) -> dict[str, float]:
+    def work(step: Step) -> dict[str, float]: ...
+    return execute("train_final", work, run_key=run_key, config=config, outputs=...)
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from components.config.schema import Config, loads
+from components.ending import REASON_CHARS, TAG_KIND, TAG_REASON, end_of
+from components.progress import report
+from components.steps.refusals import TAG as REFUSED
+from components.steps.refusals import refused_once, tag_of
+from components.steps.state import fingerprint, keep, remove, restore, state_folder
+from components.tracking import Tracker, follower, lineage
+from components.variables import RESTARTS, STATE_ROOT
+from nascore.errors import InputError
+from nascore.redaction import redact
+
+TERMINATED = 128 + signal.SIGTERM
+
+
+class Step:
+    """What a step's work sees of its surroundings.
+
+    Attributes:
+        state: a folder of this step that outlives the process.
+        tracked: the step's run; writing to it never waits for a server.
+        parent: the run of the whole pipeline.
+        tracker: makes further runs, such as those of the best children.
+    """
+
+    def __init__(self, name: str, *, run_key: str, config: Config, tracker: Tracker) -> None:
+        self.name = name
+        self.config = config
+        self.run_key = run_key
+        self.state = state_folder() / name
+        self.tracker = tracker
+        # Kubeflow's MLflow plugin has made a run for this task, below one for the pipeline.
+        given = os.environ.get("MLFLOW_RUN_ID") if config.tracking.kfp_plugin else None
+        self.parent = tracker.run(
+            run_key, name=run_name(config), adopt_parent_of=given, tags=lineage.of_kfp()
+        )
+        self.tracked = tracker.run(f"{run_key}.{name}", name=name, parent=run_key, adopt=given)
+        self.busy_s: dict[str, float] = {}
+        self.parts_s: dict[str, float] = {}
+        self._start = time.perf_counter()
+        self._stop = threading.Event()
+
+    @contextlib.contextmanager
+    def busy(self, kind: str) -> Iterator[None]:
+        """Counts what happens inside as `data`, `training` or `profiling`; the rest is overhead."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.busy_s[kind] = self.busy_s.get(kind, 0.0) + time.perf_counter() - start
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Measure a part of the overhead, such as `report`."""
+        start = time.perf_counter()
+        yield
+        self.parts_s[name] = self.parts_s.get(name, 0.0) + time.perf_counter() - start
+
+    def progress(self, event: str, **fields: Any) -> None:
+        report(self.name, event, **fields)
+
+    def timing(self) -> dict[str, Any]:
+        """What this step has cost so far; its artifacts carry it to the report."""
+        return {
+            "name": self.name,
+            "seconds": round(time.perf_counter() - self._start, 3),
+            "busy": {kind: round(seconds, 3) for kind, seconds in self.busy_s.items()},
+            "tracking_seconds": round(self.tracker.spent_s, 3),
+        }
+
+    def should_stop(self) -> bool:
+        return self._stop.is_set()
+
+    def stop(self, signum: int, frame: FrameType | None) -> None:
+        self._stop.set()
+
+
+def execute(
+    name: str,
+    work: Callable[[Step], dict[str, float]],
+    *,
+    run_key: str,
+    config: Config,
+    inputs: Mapping[str, Path],
+    outputs: Mapping[str, Path],
+) -> dict[str, float]:
+    """Does a step's work once, and hands back its outputs when it was done before.
+
+    Work that was asked to stop writes the best it has, but is not done: the process ends with the
+    status of a terminated one, so that whoever watches it tries again, and a new try goes on.
+
+    Args:
+        inputs: artifacts that the step reads; their contents decide whether an earlier result fits.
+        outputs: where the artifacts of this step go. Work writes them; an exception leaves none.
+
+    Returns:
+        The step's scalar metrics.
+
+    Raises:
+        InputError: the input is wrong; recorded as progress, shown without a traceback.
+        SystemExit: the work was asked to stop.
+    """
+    report(name, "started")
+    this = fingerprint(config, inputs)
+    with (
+        telling_input_errors(name),
+        refused_once(name, this, recall=lambda: _recall(f"{run_key}.{name}", config)),
+    ):
+        done = restore(name, this, outputs)
+        if done is not None:
+            report(name, "finished", seconds=0.0, busy={}, restored=True)
+            return done
+        with _spool(name) as spool:
+            tracker = Tracker.open(
+                spool, uri=config.tracking.uri, experiment=config.tracking.experiment
+            )
+            with contextlib.closing(tracker):
+                step = Step(name, run_key=run_key, config=config, tracker=tracker)
+                step.state.mkdir(parents=True, exist_ok=True)
+                metrics = _work(step, work, outputs, this)
+                if not step.should_stop():
+                    keep(name, this, outputs, metrics)
+                timing = _conclude(step, metrics)
+    # Said last: whoever waits for the end of a stopped step waits no longer than for this.
+    parts = {name: round(seconds, 3) for name, seconds in step.parts_s.items()}
+    costs = {"seconds": timing["seconds"], "busy": timing["busy"], "parts": parts}
+    step.progress("finished", **costs, metrics=metrics)
+    if step.should_stop():
+        sys.exit(TERMINATED)
+    return metrics
+
+
+def _work(
+    step: Step,
+    work: Callable[[Step], dict[str, float]],
+    outputs: Mapping[str, Path],
+    this: str,
+) -> dict[str, float]:
+    try:
+        with _terminate_gently(step):
+            return work(step)
+    except BaseException as error:
+        for path in outputs.values():
+            remove(path)
+        end = end_of(step.name, error)
+        reason = {TAG_REASON: redact(end.reason)[:REASON_CHARS], TAG_KIND: end.kind}
+        refused = tag_of(this, error) if isinstance(error, InputError) else {}
+        step.tracked.tags(reason | refused)
+        step.parent.tags(reason)
+        _fail(step)
+        if not isinstance(error, InputError):
+            step.progress("failed", error=f"{type(error).__name__}: {error}")
+        raise
+
+
+def _recall(key: str, config: Config) -> str | None:
+    """What an earlier pod of this step was refused for, where pods have no state in common."""
+    if RESTARTS not in os.environ or STATE_ROOT in os.environ:
+        return None
+    from components.tracking.recall import tag_of_run
+
+    return tag_of_run(config.tracking.uri, key, REFUSED)
+
+
+def _conclude(step: Step, metrics: dict[str, float]) -> dict[str, Any]:
+    timing = step.timing()
+    step.tracked.metrics({**metrics, "seconds": timing["seconds"]})
+    if step.should_stop():
+        _fail(step)
+    else:
+        step.tracked.end()
+    return timing
+
+
+def _fail(step: Step) -> None:
+    """Ends the step's run and the whole one; a step that is tried again opens both again."""
+    step.tracked.end("FAILED")
+    step.parent.end("FAILED")
+
+
+@contextlib.contextmanager
+def telling_input_errors(name: str) -> Iterator[None]:
+    """Wrong input in the block becomes progress, and one message without a traceback."""
+    sys.excepthook = _brief_excepthook
+    try:
+        yield
+    except InputError as error:
+        report(name, "input_error", problems=[problem.to_json() for problem in error.problems])
+        raise
+
+
+def read_config(path: Path) -> Config:
+    return loads(path.read_text())
+
+
+def run_name(config: Config) -> str:
+    source = config.data.source.partition(":")
+    return f"{config.method} on {Path(source[2]).stem or source[0]}"
+
+
+@contextlib.contextmanager
+def _spool(step: str) -> Iterator[Path]:
+    """The spool that somebody follows already, or one of this step with a follower."""
+    given = os.environ.get("NAS_SPOOL_DIR")
+    if given:
+        yield Path(given)
+        return
+    spool = state_folder() / step / "spool"
+    spool.mkdir(parents=True, exist_ok=True)
+    with follower(spool):
+        yield spool
+
+
+@contextlib.contextmanager
+def _terminate_gently(step: Step) -> Iterator[None]:
+    """SIGTERM asks the work for its best result so far instead of ending the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, step.stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _brief_excepthook(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if isinstance(error, InputError):
+        print(f"The input is wrong:\n{error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)

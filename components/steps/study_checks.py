@@ -1,0 +1,46 @@
+"""Whether a search may go on with the study that its configuration names, found out beforehand."""
+
+import contextlib
+
+from components.config.schema import Config
+from nascore.errors import InputError, Problem, collecting
+from nascore.methods.registry import METHODS
+
+
+def check_studies(settings: Config, data_sha256: str) -> None:
+    """Looks at the named studies in their database; makes none.
+
+    Nothing is looked at unless both are named: else the study is new, or lies in the run's folder.
+
+    Raises:
+        InputError: they belong to another search.
+    """
+    search = settings.search
+    if search.study is None or search.storage is None:
+        return
+    from nascore.context import aims_of
+    from nascore.search.study_identity import check, identity, judging_of, study_name  # Optuna
+    from nascore.search.study_storage import Storage, resolve_url
+    from nascore.spaces.base import (
+        make_space,  # torch: three seconds, which other runs do not wait for
+    )
+
+    control = METHODS[settings.method].control
+    options = METHODS[settings.method].options.model_validate(search.options)
+    problems: list[Problem] = []
+    with contextlib.closing(Storage(resolve_url(search.storage))) as storage:
+        for arm, method in (("method", settings.method), ("control", control)):
+            wanted = identity(
+                method,
+                options=options if method == settings.method else None,
+                judging=judging_of(options),
+                space=make_space(search.space).identifier,
+                seed=settings.seed,
+                data_sha256=data_sha256,
+                search=search,
+                aims=aims_of(search.objective, settings.training),
+            )
+            with collecting(problems):
+                check(storage, study_name(search, "", arm), wanted)
+    if problems:
+        raise InputError(problems)

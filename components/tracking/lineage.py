@@ -1,0 +1,124 @@
+"""What leads from a model back to the data, the code and the run that it came from.
+
+Everything is a tag with one name, on the run of the pipeline and on the version of the model alike;
+docs/tracking.md lists them. `prepare_data` finds out what holds for the whole run and hands it on
+in `lineage.json` beside the data; `promote` adds what came of it. Code and image are those of the
+process that asks: a step that is tried again after an upgrade says so.
+"""
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import nascore
+from components.config.schema import Config
+from nascore.genotype import Genotype
+from nascore.redaction import redact
+
+FILE = "lineage.json"
+
+METHOD = "nas.method"
+SEED = "nas.seed"
+DATA_SOURCE = "nas.data_source"
+DATA_SHA256 = "nas.data_sha256"
+SOURCE_SHA256 = "nas.source_sha256"
+SPACE = "nas.space"
+SPACE_SHA256 = "nas.space_sha256"
+KFP_JOB = "nas.kfp_job"
+KFP_RUN_ID = "nas.kfp_run_id"
+PIPELINE = "nas.pipeline"
+VERSION = "nas.version"
+GIT_REVISION = "nas.git_revision"
+IMAGE = "nas.image"
+GENOTYPE = "nas.genotype"
+GENOTYPE_SHA256 = "nas.genotype_sha256"
+MODEL_URI = "nas.model_uri"
+CHAMPION_RUN_ID = "nas.champion_run_id"
+
+_GIT_TIMEOUT_S = 5.0
+
+
+def of_run(
+    config: Config, *, data_sha256: str, source_sha256: str | None, job_name: str
+) -> dict[str, str]:
+    """What holds for all steps of a pipeline run, secrets left out.
+
+    Args:
+        data_sha256: of the prepared data's contents.
+        source_sha256: of the listing of a remote source; None for a local one.
+        job_name: name of the run in Kubeflow.
+    """
+    tags = {
+        METHOD: config.method,
+        SEED: str(config.seed),
+        DATA_SOURCE: redact(config.data.source),
+        DATA_SHA256: data_sha256,
+        SPACE: config.search.space.name,
+        SPACE_SHA256: space_sha256(config),
+        KFP_JOB: job_name,
+    }
+    if source_sha256 is not None:
+        tags[SOURCE_SHA256] = source_sha256
+    return tags | of_kfp() | of_code()
+
+
+def of_kfp() -> dict[str, str]:
+    """Return what Kubeflow calls the run; a run that ends early must have it, to be found."""
+    return _given({KFP_RUN_ID: "NAS_RUN_ID", PIPELINE: "NAS_PIPELINE"})
+
+
+def of_code() -> dict[str, str]:
+    """Version, git revision and image of this process, as far as they are known.
+
+    An image brings its revision in `NAS_GIT_REVISION`; a working tree is asked for its own, with
+    `-dirty` at the end when tracked files have been changed.
+    """
+    tags = {VERSION: nascore.__version__}
+    tags |= _given({GIT_REVISION: "NAS_GIT_REVISION", IMAGE: "NAS_IMAGE"})
+    if GIT_REVISION not in tags:
+        revision = _revision_of(Path(nascore.__file__).parent.parent)
+        tags |= {} if revision is None else {GIT_REVISION: revision}
+    return tags
+
+
+def of_genotype(genotype: Genotype) -> dict[str, str]:
+    """The architecture as one word, and its hash."""
+    tokens = "-".join(str(token) for token in genotype.tokens)
+    return {GENOTYPE: f"{genotype.space}:{tokens}", GENOTYPE_SHA256: genotype.hash}
+
+
+def space_sha256(config: Config) -> str:
+    """Of all settings of the search space: equal ones, of one version, hold the same networks."""
+    settings = config.search.space.model_dump_json()
+    return hashlib.sha256(settings.encode()).hexdigest()
+
+
+def _given(variables: Mapping[str, str]) -> dict[str, str]:
+    """The tags whose environment variables are set."""
+    return {tag: os.environ[name] for tag, name in variables.items() if os.environ.get(name)}
+
+
+def _revision_of(tree: Path) -> str | None:
+    """Of a checkout; None for an installed package, also within somebody else's repository."""
+    if not (tree / ".git").exists():
+        return None
+    try:
+        revision = _git(tree, "rev-parse", "HEAD")
+        changed = _git(tree, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):  # no git, or not our repository to look at
+        return None
+    return f"{revision}-dirty" if changed else revision
+
+
+def _git(tree: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(tree), *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_GIT_TIMEOUT_S,
+        check=True,
+    )
+    return done.stdout.strip()

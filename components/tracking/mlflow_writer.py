@@ -1,0 +1,120 @@
+"""Sends events of a spool to MLflow, such that sending one twice does no harm.
+
+`runs` finds the run of a key. A metric point carries the time of its event, and MLflow keeps equal
+points once. A parameter that is there is left alone: when a retried step brings another value, the
+tag `nas.changed.<name>` holds it. A parameter that is too long for MLflow is cut, and the artifact
+`params/<name>.txt` holds all of it. Files are written over themselves.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+
+from components.tracking.client import make_store, open_client
+from components.tracking.notes import warn
+from components.tracking.reading import Refused, RunInfo, UndeclaredRun
+from components.tracking.runs import Runs
+from components.tracking.store_checks import sqlite_path
+from components.tracking.tags import RUN_KEY
+
+__all__ = ["RUN_KEY", "Refused", "Sender", "UndeclaredRun", "make_store"]
+
+_TABLES = "mlflow.loggedArtifacts"  # by which `mlflow.load_table` and the UI know tables
+_MAX_PARAM = 6000
+_SHOWN_OF_LONG = 500
+_PER_CALL = 100  # parameters; MLflow's limit
+
+
+class Sender:
+    """Sends to one experiment of one store; `runs` is filled with what is learnt of the runs."""
+
+    def __init__(self, spool: Path, target: dict[str, str], runs: dict[str, RunInfo]) -> None:
+        self._spool = spool
+        self._client = open_client(target["uri"])
+        experiment_id = self._experiment(target["uri"], target["experiment"])
+        self.runs = Runs(self._client, experiment_id, runs, warn)
+        self._ops: dict[str, Callable[[dict[str, Any]], None]] = {
+            "run": self.runs.declare,
+            "params": self._params,
+            "tags": self._tags,
+            "artifact": self._artifact,
+            "table": self._table,
+            "end": self.runs.end,
+        }
+
+    def send(self, event: dict[str, Any]) -> None:
+        """Raise UndeclaredRun, Refused, or what MLflow raises when the store is away."""
+        if event["op"] not in self._ops:
+            raise Refused(f"unknown event {event['op']!r}; update the follower")
+        self._ops[event["op"]](event)
+
+    def metrics(self, key: str, points: list[dict[str, Any]]) -> None:
+        """At most 1000 points (`key`, `value`, `time_ms`, `step`) in one call."""
+        metrics = [Metric(p["key"], p["value"], p["time_ms"], p["step"]) for p in points]
+        self._client.log_batch(self.runs.require(key).id, metrics=metrics)
+
+    def _experiment(self, uri: str, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            path = sqlite_path(uri)
+            location = None if path is None else (path.parent / "mlartifacts").resolve().as_uri()
+            try:
+                return str(self._client.create_experiment(name, artifact_location=location))
+            except MlflowException as error:
+                found = self._client.get_experiment_by_name(name)  # somebody was faster
+                if found is None:
+                    raise error
+        if found.lifecycle_stage != "active":
+            raise RuntimeError(
+                f"experiment {name!r} is deleted; restore it in MLflow, or set tracking.experiment"
+            )
+        return str(found.experiment_id)
+
+    # --- what is logged to them -------------------------------------------------------------
+
+    def _params(self, event: dict[str, Any]) -> None:
+        run_id = self.runs.require(event["run"]).id
+        there = self._client.get_run(run_id).data.params
+        new, changed = [], {}
+        for name, whole in event["values"].items():
+            value = whole if len(whole) <= _MAX_PARAM else self._long_param(run_id, name, whole)
+            if name not in there:
+                new.append(Param(name, value))
+            elif there[name] != value:
+                changed[f"nas.changed.{name}"] = value
+        for start in range(0, len(new), _PER_CALL):
+            self._client.log_batch(run_id, params=new[start : start + _PER_CALL])
+        self.runs.set_tags(run_id, changed)
+
+    def _long_param(self, run_id: str, name: str, value: str) -> str:
+        self._client.log_text(run_id, value, f"params/{name}.txt")
+        return f"{value[:_SHOWN_OF_LONG]}... (all of it in params/{name}.txt)"
+
+    def _tags(self, event: dict[str, Any]) -> None:
+        self.runs.set_tags(self.runs.require(event["run"]).id, event["values"])
+
+    def _artifact(self, event: dict[str, Any]) -> None:
+        run_id, path = self.runs.require(event["run"]).id, self._kept(event)
+        if path.is_dir():
+            folder = "/".join(part for part in (event["folder"], path.name) if part)
+            self._client.log_artifacts(run_id, str(path), folder)
+        else:
+            self._client.log_artifact(run_id, str(path), event["folder"] or None)
+
+    def _table(self, event: dict[str, Any]) -> None:
+        run_id, path = self.runs.require(event["run"]).id, self._kept(event)
+        self._client.log_artifact(run_id, str(path))
+        listed = json.loads(self._client.get_run(run_id).data.tags.get(_TABLES, "[]"))
+        entry = {"path": path.name, "type": "table"}
+        if entry not in listed:
+            self._client.set_tag(run_id, _TABLES, json.dumps([*listed, entry]))
+
+    def _kept(self, event: dict[str, Any]) -> Path:
+        path: Path = self._spool / event["path"]
+        if not path.exists():
+            raise Refused(f"{event['path']} is no longer in the spool")
+        return path

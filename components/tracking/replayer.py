@@ -1,0 +1,165 @@
+"""The sending side: replays a spool to MLflow, in order and exactly once, as long as it takes.
+
+    python -m components.tracking.replayer --spool FOLDER
+
+sends what is there and ends. With `--until-closed` it goes on until the spool is closed and empty,
+and gives a sign of life once a minute on the runs that are open (tag `nas.alive`).
+
+While the store is away, or refuses the account, all stays in the spool and is tried again; only the
+words of the warning differ. A refusal that stands when nobody writes any more ends the follower at
+once, and so does `wait_for_run` in whoever waits.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from components.tracking.client import SETTINGS
+from components.tracking.notes import warn
+from components.tracking.reading import forget_refusal, note_refusal, num_unsent
+from components.tracking.replay import Follower, locked
+from components.tracking.spool import CLOSED
+from components.tracking.store_checks import WHAT_TO_DO, brief
+
+SENT, UNSENT = 0, 3  # exit statuses
+
+_POLL_S = 0.2
+_MAX_WAIT_S = 15.0
+_WARN_EVERY_S = 600.0
+_SIGN_EVERY_S = 60.0
+
+
+def follow(
+    spool: Path, *, until_closed: bool = False, parent: int | None = None, grace_s: float = 60.0
+) -> int:
+    """Send until nothing is left, and with `until_closed` until nobody writes any more.
+
+    Args:
+        parent: process that started this one; when it is gone nobody closes the spool, so what is
+            there is sent, and given up after `grace_s` seconds when the store is away.
+    """
+    follower, outage, wait = Follower(spool), _Outage(spool), _POLL_S
+    signs = _Signs()
+    while True:
+        orphan = parent is not None and os.getppid() != parent
+        last = not until_closed or orphan or (spool / CLOSED).exists()
+        try:
+            moved = follower.drain(last=last)
+            if not last and signs.are_due():
+                follower.give_sign()
+            outage.over()
+            wait = _POLL_S
+            if last and not moved:
+                return SENT
+        except Exception as error:  # whatever a store can raise: it is told, and tried again
+            from components.tracking.retry import is_refusal  # imports mlflow
+
+            outage.told(error, refused=is_refusal(error))
+            if (last and is_refusal(error)) or (orphan and outage.seconds > grace_s):
+                return UNSENT
+            wait = min(2 * wait, _MAX_WAIT_S)
+        _pause(wait, None if last else spool / CLOSED)
+
+
+class _Signs:
+    """Says when the next sign of life is due: at once, and then every minute."""
+
+    def __init__(self) -> None:
+        self._next_s = 0.0
+
+    def are_due(self) -> bool:
+        now = time.monotonic()
+        if now < self._next_s:
+            return False
+        self._next_s = now + _SIGN_EVERY_S
+        return True
+
+
+class _Outage:
+    """Warns when the store goes away or refuses us, again while it does, and when it is back."""
+
+    def __init__(self, spool: Path) -> None:
+        self._spool = spool
+        self._since_s: float | None = None
+        self._warned_s = 0.0
+        self._is_refusal = False
+
+    @property
+    def seconds(self) -> float:
+        return 0.0 if self._since_s is None else time.monotonic() - self._since_s
+
+    def told(self, error: Exception, *, refused: bool) -> None:
+        now = time.monotonic()
+        is_new = self._since_s is None or refused != self._is_refusal
+        if refused:
+            note_refusal(self._spool, brief(error))
+        if is_new or now - self._warned_s > _WARN_EVERY_S:
+            warn(self._words(error, refused))
+            self._warned_s = now
+        self._since_s, self._is_refusal = self._since_s or now, refused
+
+    def _words(self, error: Exception, refused: bool) -> str:
+        kept = f"the run goes on, what it logs is kept in {self._spool} and sent when"
+        if refused:
+            return f"the store refuses us ({brief(error)}); {kept} it no longer does: {WHAT_TO_DO}"
+        return f"the store is away ({brief(error)}); {kept} the store is back"
+
+    def over(self) -> None:
+        if self._since_s is not None:
+            forget_refusal(self._spool)
+            warn("the store is back; all that was kept is sent")
+        self._since_s = None
+
+
+def _pause(seconds: float, closed: Path | None) -> None:
+    """Wait, but not longer than until the spool is closed."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and not (closed is not None and closed.exists()):
+        time.sleep(min(left, _POLL_S))
+
+
+def _end(signum: int, frame: object) -> None:
+    sys.exit(UNSENT)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m components.tracking.replayer",
+        description="Sends a tracking spool to MLflow.",
+    )
+    parser.add_argument("--spool", type=Path, required=True)
+    parser.add_argument("--until-closed", action="store_true", help="wait for further events")
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    spool = arguments.spool
+    if not spool.is_dir():
+        parser.error(f"{spool} is not a folder")
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    os.nice(5)  # training goes first
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if arguments.parent else _end)
+    try:
+        with locked(spool, wait=arguments.until_closed):
+            return _follow_and_tell(spool, arguments.until_closed, arguments.parent)
+    except BlockingIOError:
+        parser.error(f"{spool} is being sent by another process already")
+
+
+def _follow_and_tell(spool: Path, until_closed: bool, parent: int | None) -> int:
+    try:
+        return follow(spool, until_closed=until_closed, parent=parent)
+    finally:
+        left = num_unsent(spool)
+        if left:
+            warn(
+                f"{left} events are not sent yet; they are kept. Send them when the store is back "
+                f"with\n  python -m components.tracking.replayer --spool {spool}"
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

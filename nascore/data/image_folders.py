@@ -1,0 +1,206 @@
+"""Images from a folder or an archive; `layouts`, `table_layouts` and `class_layouts` know how
+classes may lie in it.
+
+Every file is looked at before anything is computed: first the headers, then the pixels, either
+into memory or, when the folder is larger than `memory_limit_mb` allows, once through and on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nascore.config import DataConfig
+from nascore.data.archives import ArchiveFiles, is_archive_name, is_unreadable_archive_name
+from nascore.data.class_layouts import list_by_class
+from nascore.data.decoding import decode_all, unreadable
+from nascore.data.file_access import Entry, Files, LocalFiles, size_of
+from nascore.data.findings import Finding, Findings, Tally, finding
+from nascore.data.layouts import list_by_image
+from nascore.data.listing import Listing
+from nascore.data.parallel import in_parallel
+from nascore.data.pixels import GREY_MODES, Header, read_header
+from nascore.data.raw_dataset import Raw, check_classes, check_square, problem
+from nascore.errors import InputError, Problem
+
+_STAND_IN_SIZE = 64  # for images of several sizes, whose faults are looked for all the same
+
+
+def read_folder(config: DataConfig, path: str, findings: Findings) -> Raw:
+    """Reads a folder a class, labels in a table, or, where the splits shall have different
+    classes, a layout of `nascore.data.class_layouts`; from a folder, a zip or a tar file.
+
+    Classes are sorted by name. All files grey: one channel, otherwise RGB. `config.image_size`
+    resizes (bilinear, aspect not kept).
+
+    Raises:
+        InputError: with every problem of the folder.
+    """
+    root = Path(path).expanduser()
+    if root.is_file():
+        return read_files(config, open_archive(root, config), findings)
+    if not root.is_dir():
+        raise InputError([problem(config, f"there is no folder {str(root)!r}")])
+    return read_files(config, LocalFiles(root.resolve()), findings)
+
+
+def open_archive(path: Path, config: DataConfig, *, root: str | None = None) -> ArchiveFiles:
+    """Raises InputError where the name is that of no archive that can be read."""
+    if is_unreadable_archive_name(root or str(path)):
+        message = (
+            "is an archive of a kind that cannot be read; unpack it, or write it as .zip or .tar"
+        )
+        raise InputError([problem(config, message, "archive")])
+    if not is_archive_name(root or str(path)):
+        message = "is a file; name a folder, or a .zip or .tar file of one"
+        raise InputError([problem(config, message)])
+    return ArchiveFiles(path if root else path.resolve(), root=root, config=config)
+
+
+def read_files(config: DataConfig, files: Files, findings: Findings) -> Raw:
+    """The same for files that lie anywhere.
+
+    Raises:
+        InputError: with every problem that was found.
+    """
+    list_files = list_by_class if config.split_by == "class" else list_by_image
+    try:
+        listing = list_files(files, config, findings)
+    except OSError as error:
+        raise InputError([problem(config, f"cannot be listed ({error})")]) from error
+    return read_listed(config, files, listing, findings)
+
+
+def read_listed(config: DataConfig, files: Files, listing: Listing, findings: Findings) -> Raw:
+    """Looks at every file of a listing.
+
+    Raises:
+        InputError: with every problem that was found.
+    """
+    findings.problems += check_classes(
+        listing.labels,
+        listing.classes,
+        num_test=listing.num_test,
+        num_valid=listing.num_valid,
+        config=config,
+    )
+    size, channels, readable = _look_at_headers(files, listing.entries, config, findings)
+    streamed = len(listing.entries) * size * size * channels > config.memory_limit_mb * 2**20
+    if streamed and isinstance(files, ArchiveFiles) and files.is_compressed_whole:
+        message = (
+            "is larger than data.memory_limit_mb when decoded, and a compressed tar cannot be read "
+            "image by image; write it as .zip or .tar, unpack it, or raise data.memory_limit_mb"
+        )
+        findings.problems.append(problem(config, message, "archive"))
+    findings.checkpoint()
+    raw = Raw(
+        images=None,
+        entries=tuple(listing.entries),
+        files=files,
+        labels=listing.labels,
+        classes=tuple(listing.classes),
+        num_test=listing.num_test,
+        num_valid=listing.num_valid,
+        channels=channels,
+        size=size,
+        groups=listing.groups,
+        class_splits=listing.class_splits,
+        image_groups=listing.image_groups,
+        background=config.background_rgb,
+        readable=readable,
+    )
+    if streamed:
+        return raw
+    images = decode_all(
+        files,
+        listing.entries,
+        raw.pixel_format(config),
+        readable=readable,
+        config=config,
+        findings=findings,
+    )
+    findings.checkpoint()
+    names = tuple(entry.name for entry in listing.entries)
+    return replace(raw, images=images, entries=(), files=None, names=names)
+
+
+# --- headers --------------------------------------------------------------------------------
+
+
+def _look_at_headers(
+    files: Files, entries: Sequence[Entry], config: DataConfig, findings: Findings
+) -> tuple[int, int, NDArray[np.bool_]]:
+    """Size and channels that all images shall have, and which files have a header."""
+    max_bytes = config.max_file_mb * 2**20
+    find_orientation = config.image_size is None
+
+    def header(entry: Entry) -> Header | str:
+        if (size_of(entry) or 0) > max_bytes:
+            return f"it is larger than data.max_file_mb = {config.max_file_mb} allows"
+        try:
+            with files.open(entry) as file:
+                return read_header(
+                    file, max_pixels=config.max_pixels, find_orientation=find_orientation
+                )
+        except OSError as error:
+            return str(error)
+
+    unread, deep = Tally(), Tally()
+    readable = np.ones(len(entries), bool)
+    first_of_size: dict[tuple[int, int], str] = {}
+    modes: set[str] = set()
+    has_alpha = False
+    headers = in_parallel(header, entries, threads=files.num_threads, what="headers read")
+    for place, (entry, found) in enumerate(zip(entries, headers, strict=True)):
+        if isinstance(found, str):
+            unread.add(entry.name, found)
+            readable[place] = False
+            continue
+        first_of_size.setdefault((found.width, found.height), entry.name)
+        modes.add(found.mode)
+        has_alpha = has_alpha or found.has_alpha
+        if found.is_deep:
+            deep.add(entry.name, f"mode {found.mode}")
+            readable[place] = False
+    if unread.count:
+        findings.problems.append(unreadable(unread, config))
+    if deep.count:
+        findings.problems.append(_too_deep(deep, config))
+    findings.problems += _check_sizes(first_of_size, config)
+    if not first_of_size:
+        findings.refuse()
+    size = config.image_size or next(width for width, _ in first_of_size)
+    if config.image_size is None and any(
+        wide != size or high != size for wide, high in first_of_size
+    ):
+        size = _STAND_IN_SIZE
+    return size, config.channels or _channels(modes, has_alpha, config), readable
+
+
+def _channels(modes: set[str], has_alpha: bool, config: DataConfig) -> int:
+    red, green, blue = config.background_rgb
+    background_is_grey = red == green == blue
+    return 1 if modes <= GREY_MODES and (background_is_grey or not has_alpha) else 3
+
+
+def _too_deep(tally: Tally, config: DataConfig) -> Finding:
+    message = "{count} images have more than 16 bits a channel: {examples}; convert them to 8 or 16"
+    return finding(
+        config, "too-deep", message, tally.examples, count=tally.count, shown=tally.shown
+    )
+
+
+def _check_sizes(first_of_size: dict[tuple[int, int], str], config: DataConfig) -> list[Problem]:
+    if config.image_size is None and len(first_of_size) > 1:
+        shown = " and ".join(
+            f"{name} is {width}x{height}"
+            for (width, height), name in list(first_of_size.items())[:2]
+        )
+        message = (
+            f"images differ in size ({len(first_of_size)} sizes: {shown}); set "
+            "data.image_size to resize them"
+        )
+        return [problem(config, message, "image-size")]
+    return [p for width, height in first_of_size for p in check_square(height, width, config)]

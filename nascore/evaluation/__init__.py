@@ -1,0 +1,1 @@
+"""Statistics of results: the verdict on a search, paired comparisons."""

@@ -1,0 +1,72 @@
+"""The score of answers in the objective of a search, and what is kept of answers for it."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from nascore.config import Objective
+
+
+def score_of(objective: Objective, logits_BK: Tensor, y_B: Tensor) -> float:
+    """The figure that a search maximises, a fraction.
+
+    Raises:
+        ChildFailed: see `nascore.evaluation.class_metrics.score`.
+    """
+    if objective == "accuracy":
+        return float((logits_BK.argmax(1) == y_B).double().mean())
+    from nascore.evaluation import (
+        class_metrics,  # scikit-learn takes a second, which most searches need not wait
+    )
+
+    return class_metrics.score(objective, logits_BK.float().cpu().numpy(), y_B.cpu().numpy())
+
+
+def score_on(
+    objective: Objective,
+    answer: Callable[[Tensor], Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+) -> float:
+    """Of all batches at once: most objectives are no mean over batches."""
+    answers = [(answer(x_BCHW), y_B) for x_BCHW, y_B in batches]
+    logits_NK, y_N = (torch.cat(parts) for parts in zip(*answers, strict=True))
+    return score_of(objective, logits_NK, y_N)
+
+
+class Epochs:
+    """Accuracy and score of each epoch; one list where they are the same."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.accuracies: list[float] = []
+        self.scores = self.accuracies if objective == "accuracy" else []
+
+    def add(self, accuracy: float, score: float) -> None:
+        self.accuracies.append(accuracy)
+        if self.scores is not self.accuracies:
+            self.scores.append(score)
+
+
+class Answers:
+    """What a network answered, batch by batch; only counted where the accuracy is the objective."""
+
+    def __init__(self, objective: Objective, device: torch.device) -> None:
+        self._objective = objective
+        self._correct = torch.zeros((), dtype=torch.long, device=device)
+        self._seen = 0
+        self._kept: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, logits_BK: Tensor, y_B: Tensor) -> None:
+        self._correct += (logits_BK.argmax(1) == y_B).sum()
+        self._seen += len(y_B)
+        if self._objective != "accuracy":
+            self._kept.append((logits_BK, y_B))
+
+    def accuracy(self) -> float:
+        return int(self._correct) / self._seen
+
+    def score(self) -> float:
+        if self._objective == "accuracy":
+            return self.accuracy()
+        logits_NK, y_N = (torch.cat(parts) for parts in zip(*self._kept, strict=True))
+        return score_of(self._objective, logits_NK, y_N)

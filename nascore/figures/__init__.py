@@ -1,0 +1,1 @@
+"""Drawing of figures as SVG, and numbers as text."""

@@ -1,0 +1,1 @@
+"""Latency: the protocol of measurement, and tables of the latency of operations."""

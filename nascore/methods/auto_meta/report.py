@@ -1,0 +1,62 @@
+"""A network that learns from few examples: its tests, its cell, and how the search grew it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from nascore.figures import formatting
+from nascore.figures.templates import make_environment
+
+
+def section(
+    details: Mapping[str, Any],
+    latency: Mapping[str, Any] | None,
+    images: Mapping[int, NDArray[Any]],
+) -> Markup:
+    """The section as markup; see `nascore.methods.auto_meta.final_comparison` for the details."""
+    environment = make_environment(
+        percent=formatting.percent, interval=_interval, milliseconds=formatting.milliseconds
+    )
+    return Markup(  # the template escapes
+        environment.get_template("sections/few_shot.html.j2").render(
+            details=details,
+            verdict=_verdict(details["tests"]),
+            learned=_learned,
+            networks=_timed((latency or {}).get("few_shot")),
+        )
+    )
+
+
+def _interval(score: Mapping[str, Any]) -> str:
+    """Mean and half of the 95 % interval, in per cent."""
+    return f"{100 * score['mean']:.1f} ± {100 * score['interval']:.1f}%"
+
+
+def _learned(inner: Mapping[str, Any]) -> str:
+    """How a task is learned."""
+    steps = "one step" if inner["num_steps"] == 1 else f"{inner['num_steps']} steps"
+    return f"{steps} of {inner['optimiser']} at a rate of {inner['learning_rate']:g}"
+
+
+def _timed(measured: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
+    """Networks whose times are known, by what they are called."""
+    if measured is None:
+        return []
+    other = measured.get("four_convolutions")
+    return [("Searched cell", measured), *([] if other is None else [("Four convolutions", other)])]
+
+
+def _verdict(tests: list[Mapping[str, Any]]) -> str:
+    """What may be said of winner and four convolutions, by intervals of differences."""
+    signs = {
+        "better" if test["difference"]["mean"] > 0 else "worse"
+        for test in tests
+        if abs(test["difference"]["mean"]) > test["difference"]["interval"]
+    }
+    if not signs:
+        return "no different from"
+    return (
+        f"{signs.pop()} than" if len(signs) == 1 else "better in one test and worse in another than"
+    )

@@ -1,0 +1,198 @@
+"""The page of a diagnosis, and the same as JSON."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from markupsafe import Markup
+
+from nascore.figures import formatting
+from nascore.figures.templates import make_environment
+from nascore.methods.enas.diagnosis import figures
+from nascore.methods.enas.diagnosis.conditioning import mean
+from nascore.methods.enas.diagnosis.correlation import Correlation, Interval, RankCorrelation
+from nascore.methods.enas.diagnosis.diagnosis import Diagnosis
+from nascore.methods.enas.diagnosis.figures import Line
+from nascore.methods.enas.diagnosis.probes import NOISE, TokenProbe
+
+VERSION = 1
+History = Mapping[str, Sequence[tuple[int, float]]]
+"""Metrics by name, each as (number of the update, value) in that order."""
+
+_POSITION = "position of the token"
+_UPDATE = "updates of the controller"
+_FOLLOWED = (  # the course of the search: metric, heading, axis
+    ("policy/method/reward", "Reward", "mean reward"),
+    ("policy/method/entropy", "Entropy", "entropy of the policy, nats"),
+    ("diagnosis/spearman_edit", "State and graph", "Spearman correlation"),
+    ("diagnosis/probe_first_token_noisy", "First token", "accuracy of the noisy probe"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """Everything that the page shows of one run.
+
+    Attributes:
+        now: of the controller that the search has left.
+        initial: of the same controller with the weights that it began with.
+        shared_weights: by arm, accuracy with shared weights against that of networks trained
+            alone; empty without a table.
+        table: name and column of that table.
+        history: what was recorded during the search; names that the page does not know are kept in
+            the JSON.
+    """
+
+    method: str
+    source: str
+    seed: int
+    now: Diagnosis
+    initial: Diagnosis
+    shared_weights: Mapping[str, RankCorrelation] = field(default_factory=dict)
+    table: Mapping[str, str] | None = None
+    history: History = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Values that JSON can hold."""
+        return {
+            "version": VERSION,
+            "method": self.method,
+            "source": self.source,
+            "seed": self.seed,
+            "now": self.now.to_dict(),
+            "initial": self.initial.to_dict(),
+            "shared_weights": {arm: asdict(one) for arm, one in self.shared_weights.items()},
+            "table": None if self.table is None else dict(self.table),
+            "history": {name: list(points) for name, points in self.history.items()},
+        }
+
+
+def render(findings: Findings) -> str:
+    """The page as one HTML document: no script, and nothing is loaded from anywhere."""
+    environment = make_environment(number=number, interval=interval, percent=formatting.percent)
+    return environment.get_template("diagnosis.html.j2").render(
+        findings=findings,
+        now=findings.now,
+        initial=findings.initial,
+        num_pairs=findings.now.num_compared * (findings.now.num_compared - 1) // 2,
+        tiles=headline(findings),
+        scatters=[
+            Markup(_scatter(findings.now, "method")),
+            Markup(_scatter(findings.initial, "control")),
+        ],
+        probes=[
+            Markup(_probes(findings.now.token_probes, findings.initial.token_probes)),
+            Markup(_probes(findings.now.noisy_token_probes, findings.initial.noisy_token_probes)),
+        ],
+        noise=NOISE,
+        conditioning=Markup(_conditioning(findings)),
+        course=_course(findings.history),
+    )
+
+
+def headline(findings: Findings) -> list[dict[str, str]]:
+    """The figures that matter most, in words: label, value, and what to hold it against."""
+    now, initial = findings.now, findings.initial
+    edit, was = _edit(now), _edit(initial)
+    first, first_was = now.noisy_token_probes[0], initial.noisy_token_probes[0]
+    kl, kl_was = mean(now.conditioning.mean_kl), mean(initial.conditioning.mean_kl)
+    same = now.same_start["edit"]
+    shared = findings.shared_weights.get("method")
+    return [
+        _tile(
+            "State and graph",
+            number(None if edit is None else edit.spearman),
+            f"Spearman, {interval(None if edit is None else edit.interval)}; initial weights "
+            f"{number(None if was is None else was.spearman)}",
+        ),
+        _tile(
+            "First token",
+            formatting.percent(first.accuracy, 1),
+            f"read off the noisy state; chance {formatting.percent(first.chance, 1)}, initial weights "
+            f"{formatting.percent(first_was.accuracy, 1)}",
+        ),
+        _tile("Conditioning", number(kl), f"nats, mean KL; initial weights {number(kl_was)}"),
+        _tile(
+            "Same state",
+            number(same.difference),
+            f"edits more alike, {interval(same.interval)}; of {number(same.between)}",
+        ),
+        _tile(
+            "Shared weights",
+            number(None if shared is None else shared.spearman),
+            "no table was given"
+            if shared is None
+            else f"Spearman with the table, {interval(shared.interval)}",
+        ),
+    ]
+
+
+def number(value: float | None) -> str:
+    """Three digits; the sign only of what is below zero."""
+    if value is None:
+        return formatting.MISSING
+    return f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}"
+
+
+def interval(ends: Interval | None) -> str:
+    return formatting.MISSING if ends is None else f"{number(ends[0])} to {number(ends[1])}"
+
+
+def _tile(label: str, value: str, note: str) -> dict[str, str]:
+    return {"label": label, "value": "–" if value == formatting.MISSING else value, "note": note}
+
+
+def _edit(diagnosis: Diagnosis) -> Correlation | None:
+    return diagnosis.correlations["euclidean"]["edit"]
+
+
+# --- figures --------------------------------------------------------------------------------
+
+
+def _scatter(diagnosis: Diagnosis, kind: str) -> str:
+    return figures.scatter(
+        diagnosis.pairs, kind=kind, x_label="edit distance", y_label="distance of states"
+    )
+
+
+def _probes(now: Sequence[TokenProbe], initial: Sequence[TokenProbe]) -> str:
+    series = [
+        Line("now", "method", _by_position([probe.accuracy for probe in now]), has_dots=True),
+        Line("initial weights", "control", _by_position([probe.accuracy for probe in initial])),
+        Line("chance", "chance", _by_position([probe.chance for probe in now])),
+    ]
+    return figures.lines(series, x_label=_POSITION, y_label="accuracy")
+
+
+def _conditioning(findings: Findings) -> str:
+    now, initial = findings.now.conditioning, findings.initial.conditioning
+    series = [
+        Line("now", "method", _by_position(now.mean_kl), has_dots=True),
+        Line("beyond the last token", "control", _by_position(now.mean_kl_beyond_last)),
+        Line("initial weights", "chance", _by_position(initial.mean_kl)),
+    ]
+    return figures.lines(series, x_label=_POSITION, y_label="mean KL, nats")
+
+
+def _by_position(values: Sequence[float | None]) -> list[tuple[float, float]]:
+    """Positions count from 1 for people."""
+    return [(float(t), value) for t, value in enumerate(values, start=1) if value is not None]
+
+
+def _course(history: History) -> list[dict[str, Any]]:
+    """A chart for each metric that was recorded more than once."""
+    return [
+        {
+            "heading": heading,
+            "chart": Markup(
+                figures.lines(
+                    [Line(heading, "method", history[name])],
+                    x_label=_UPDATE,
+                    y_label=axis,
+                    from_zero=False,
+                )
+            ),
+        }
+        for name, heading, axis in _FOLLOWED
+        if len(history.get(name, ())) > 1
+    ]

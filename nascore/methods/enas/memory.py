@@ -1,0 +1,124 @@
+"""The memory of sampled architectures, and what it teaches the controller's hidden state.
+
+Source: arXiv 1904.00438, whose abstract gives the mechanism: the controller is trained with a
+buffer of architectures that were sampled before, so that its hidden state must encode past
+decisions. Loss, sizes and schedule were not to be found; they are our choices, and the three
+readings of the abstract that we see are here as modes (docs/memory-enas.md).
+
+B architectures, T tokens, H hidden units.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nascore.methods.enas.controller import Controller, State
+from nascore.methods.enas.options import MemoryOptions
+
+_INITIAL_RANGE = 0.1
+
+
+class Memory:
+    """A ring buffer of different architectures: the oldest makes room, a repeat changes its reward
+    and not its age."""
+
+    def __init__(self, capacity: int, num_tokens: int) -> None:
+        self.capacity, self._num_tokens = capacity, num_tokens
+        self._entries: OrderedDict[tuple[int, ...], float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, tokens_BT: Tensor, rewards_B: Tensor) -> None:
+        """Rewards of architectures that were never judged are NaN."""
+        for tokens, reward in zip(tokens_BT.tolist(), rewards_B.tolist(), strict=True):
+            self._entries[tuple(tokens)] = reward
+            if len(self._entries) > self.capacity:
+                self._entries.popitem(last=False)
+
+    def sample(self, num: int, generator: torch.Generator) -> Tensor:
+        """`num` different entries, int64 (num, T); all of them while there are fewer.
+
+        Raises:
+            ValueError: the memory is empty.
+        """
+        if not self._entries:
+            raise ValueError("the memory is empty; add architectures first")
+        entries = list(self._entries)
+        chosen = torch.randperm(len(entries), generator=generator)[:num].tolist()
+        return torch.tensor([entries[i] for i in chosen], dtype=torch.long)
+
+    def tokens(self) -> Tensor:
+        """All entries, the oldest first; int64 (len, T)."""
+        return torch.tensor(list(self._entries), dtype=torch.long).view(-1, self._num_tokens)
+
+    def state(self) -> dict[str, Tensor]:
+        rewards = torch.tensor(list(self._entries.values()), dtype=torch.float64)
+        return {"tokens": self.tokens(), "rewards": rewards}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self._entries.clear()
+        self.add(state["tokens"], state["rewards"])
+
+
+class Decoder(nn.Module):
+    """Reads an architecture off a controller's last hidden state.
+
+    An LSTM that starts from that state and predicts each token from those before. Some of its input
+    tokens are hidden from it (word dropout): it could do without the state otherwise.
+    """
+
+    def __init__(self, cardinalities: Sequence[int], hidden_size: int) -> None:
+        super().__init__()
+        self.start = nn.Parameter(torch.zeros(hidden_size))  # also stands for a hidden token
+        self.embeddings = nn.ModuleList([nn.Embedding(k, hidden_size) for k in cardinalities])
+        self.cell = nn.LSTMCell(hidden_size, hidden_size)
+        self.heads = nn.ModuleList([nn.Linear(hidden_size, k) for k in cardinalities])
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -_INITIAL_RANGE, _INITIAL_RANGE)
+
+    def forward(self, hidden_BH: Tensor, tokens_BT: Tensor, shown_BT: Tensor) -> Tensor:
+        """log q(a_t | a_<t, h), (B, T); `shown_BT` is true where the decoder may see a token."""
+        state: State = hidden_BH, torch.zeros_like(hidden_BH)
+        x_BH = self.start.expand(len(tokens_BT), -1)
+        log_probs = []
+        for t, (embedding, head) in enumerate(zip(self.embeddings, self.heads, strict=True)):
+            state = self.cell(x_BH, state)
+            log_probs_BK = F.log_softmax(head(state[0]), dim=1)
+            log_probs.append(log_probs_BK.gather(1, tokens_BT[:, t : t + 1]).squeeze(1))
+            x_BH = torch.where(shown_BT[:, t : t + 1], embedding(tokens_BT[:, t]), self.start)
+        return torch.stack(log_probs, dim=1)
+
+
+def encoding_loss(
+    controller: Controller,
+    tokens_BT: Tensor,
+    options: MemoryOptions,
+    decoder: Decoder,
+    generator: torch.Generator,
+) -> Tensor:
+    """What it costs the hidden state to stand for architectures: nats a token, averaged.
+
+    - `reconstruct`: -log q(a_t | a_<t, h_T) of the decoder. The policy's heads get no gradient.
+    - `nll`: -log pi(a_t | a_<t), the most literal reading. It imitates the buffer and asks for no
+      more memory than predicting the next token does.
+    - `self`: the policy starts from the last state of a and must write a again.
+    """
+    if options.mode == "nll":
+        return -controller.read(tokens_BT).log_prob_BT.mean()
+    if options.mode == "self":
+        last = controller.read_prefix(tokens_BT)
+        return -controller.read(tokens_BT, start=last).log_prob_BT.mean()
+    shown_BT = torch.rand(tokens_BT.shape, generator=generator) >= options.word_dropout
+    hidden_BH, _ = controller.read_prefix(tokens_BT)
+    log_prob_BT: Tensor = decoder(hidden_BH, tokens_BT, shown_BT)
+    return -log_prob_BT.mean()
+
+
+def uniform_entropy(cardinalities: Sequence[int]) -> float:
+    """Nats a token of uniform architectures: what the loss is without any knowledge of them."""
+    return sum(math.log(k) for k in cardinalities) / len(cardinalities)

@@ -1,0 +1,160 @@
+"""The policy: a small network that says for each image how likely each operation is.
+
+    p = C(x) in (0, 1)^(L x O),   p' = alpha p + (1 - alpha) (1 - p),   a_ij ~ Bernoulli(p'_ij)
+
+Operations are chosen independently of each other, given the image. Source: InstaNAS (arXiv
+1811.10201, released code `controller.py`, its small ResNet for 32x32 images). Departures: the maps
+are pooled globally, whatever size is left of them, so that any image from 8x8 on is taken; widths
+and the number of stages come from the caller.
+
+B images, L blocks, O operations, C channels, D features.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nascore.seeding import seeded_weights
+from nascore.spaces import ops
+
+
+class PolicyNetwork(nn.Module):
+    """Images (B, C, H, W) -> probabilities of operations (B, L, O).
+
+    A 3x3 convolution, then a residual block a stage: the first keeps size and channels, each later
+    one halves the size and doubles the channels. Then global average pooling and a linear layer.
+
+    Args:
+        in_channels: of the images.
+        policy_shape: (L, O).
+        channels: of the first stage; 16 in the release.
+        num_stages: 3 in the release for 32x32 images, 4 for larger ones.
+        pooling: images are averaged over squares of this side first; 1 leaves them, and the release
+            has 2 for large images. The network is part of what an image costs.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        policy_shape: tuple[int, int],
+        *,
+        channels: int = 16,
+        num_stages: int = 3,
+        pooling: int = 1,
+    ) -> None:
+        super().__init__()
+        self.policy_shape = policy_shape
+        self.settings = {"channels": channels, "num_stages": num_stages, "pooling": pooling}
+        self.pool = nn.AvgPool2d(pooling) if pooling > 1 else nn.Identity()
+        self.stem = nn.Sequential(
+            ops.conv(in_channels, channels, 3), nn.BatchNorm2d(channels), nn.ReLU()
+        )
+        self.stages = nn.Sequential(_Residual(channels, channels, stride=1))
+        for _ in range(1, num_stages):
+            self.stages.append(_Residual(channels, 2 * channels, stride=2))
+            channels *= 2
+        num_blocks, num_operations = policy_shape
+        self.head = nn.Linear(channels, num_blocks * num_operations)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        x_BCHW = self.stages(self.stem(self.pool(x_BCHW)))
+        features_BD = F.adaptive_avg_pool2d(x_BCHW, 1).flatten(1)
+        p_BLO: Tensor = torch.sigmoid(self.head(features_BD)).unflatten(1, self.policy_shape)
+        return p_BLO
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions beside the input, which is averaged and filled up with zero channels."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            ops.conv(in_channels, out_channels, 3, stride=stride),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+            ops.conv(out_channels, out_channels, 3),
+            nn.BatchNorm2d(out_channels),
+        )
+        self.added_channels = out_channels - in_channels
+        self.shortcut = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        kept_BCHW = F.pad(self.shortcut(x_BCHW), (0, 0, 0, 0, 0, self.added_channels))
+        out: Tensor = (self.body(x_BCHW) + kept_BCHW).relu()
+        return out
+
+
+def make_policy_network(
+    in_channels: int,
+    policy_shape: tuple[int, int],
+    *,
+    seed: int,
+    channels: int = 16,
+    num_stages: int = 3,
+    pooling: int = 1,
+) -> PolicyNetwork:
+    """A policy whose initial weights depend on `seed` alone; the global generator is kept."""
+    with seeded_weights(seed):
+        return PolicyNetwork(
+            in_channels,
+            policy_shape,
+            channels=channels,
+            num_stages=num_stages,
+            pooling=pooling,
+        )
+
+
+# --- the distribution ---------------------------------------------------------------------------
+
+
+def bounded(p_BLO: Tensor, alpha: float = 0.8) -> Tensor:
+    """p' = alpha p + (1 - alpha) (1 - p), within [1 - alpha, alpha]: exploration never ends.
+
+    Raises:
+        ValueError: alpha is not within [0.5, 1]; below, likely operations would become unlikely.
+    """
+    if not 0.5 <= alpha <= 1:
+        raise ValueError(f"alpha must be within [0.5, 1], got {alpha}")
+    # Clamped, since rounding may leave the interval by a bit.
+    return (alpha * p_BLO + (1 - alpha) * (1 - p_BLO)).clamp(1 - alpha, alpha)
+
+
+def greedy(p_BLO: Tensor) -> Tensor:
+    """The operations that are at least as likely as not, bool (B, L, O)."""
+    return p_BLO >= 0.5
+
+
+def sample(p_BLO: Tensor, generator: torch.Generator) -> Tensor:
+    """Policies by these probabilities, bool (B, L, O); equal numbers on every device."""
+    drawn_BLO = torch.rand(p_BLO.shape, generator=generator, device=generator.device)
+    return drawn_BLO.to(p_BLO.device) < p_BLO
+
+
+def permuted(policy_BLO: Tensor, generator: torch.Generator) -> Tensor:
+    """The same policies, given to other images of the batch: image and network are decoupled."""
+    order_B = torch.randperm(len(policy_BLO), generator=generator, device=generator.device)
+    return policy_BLO[order_B.to(policy_BLO.device)]
+
+
+def log_prob(policy_BLO: Tensor, p_BLO: Tensor) -> Tensor:
+    """log of the probability of each image's policy, (B,)."""
+    chosen_BLO = policy_BLO.to(p_BLO.dtype)
+    on_BLO = torch.special.xlogy(chosen_BLO, p_BLO)
+    off_BLO = torch.special.xlog1py(1 - chosen_BLO, -p_BLO)
+    log_prob_B: Tensor = (on_BLO + off_BLO).sum(dim=(1, 2))
+    return log_prob_B
+
+
+def entropy(p_BLO: Tensor, *, full: bool = True) -> Tensor:
+    """Entropy of each image's policy in nats, (B,).
+
+    Args:
+        full: of the Bernoulli variables. The release leaves out the term of the operations that
+            are not taken, -(1 - p) log(1 - p), which prefers inactive ones a little: its maximum is
+            at p = 1/e.
+    """
+    terms_BLO = torch.special.entr(p_BLO)
+    if full:
+        terms_BLO = terms_BLO + torch.special.entr(1 - p_BLO)
+    entropy_B: Tensor = terms_BLO.sum(dim=(1, 2))
+    return entropy_B

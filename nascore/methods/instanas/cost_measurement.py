@@ -1,0 +1,151 @@
+"""Times the operations of a meta-graph inside the networks that run them, image by image.
+
+The protocol is that of `nascore.latency.op_profiler`; networks are random policies, computed as
+`run_one` computes them. The file that comes of it is read by `nascore.methods.instanas.cost_table`.
+
+C channels, L blocks, O operations.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nascore.config import LatencyConfig
+from nascore.errors import InputError
+from nascore.latency import space_profile
+from nascore.latency.op_profiler import Call, Profiler
+from nascore.latency.space_profile import Check, held_against
+from nascore.latency.table import OperationTable
+from nascore.methods.instanas.controller import make_policy_network
+from nascore.methods.instanas.cost_table import (
+    CONTROLLER,
+    LatencyTable,
+    circumstances_of,
+    from_operations,
+)
+from nascore.methods.instanas.export import folded
+from nascore.methods.instanas.options import PolicyOptions
+from nascore.methods.instanas.routing import run_one
+from nascore.methods.instanas.supernet import MetaGraph, make_metagraph
+from nascore.spaces.base import ImageShape
+from nascore.spaces.mobilenet.config import MobileSpaceConfig
+from nascore.spaces.mobilenet.space import MobileSpace
+from nascore.spaces.ops import evaluation_mode
+
+_SPARSEST, _DENSEST = 0.1, 0.9
+
+
+def measure(
+    graph: MetaGraph,
+    config: LatencyConfig,
+    *,
+    controller: nn.Module | None = None,
+    num_checked: int = 0,
+    seed: int = 0,
+) -> tuple[OperationTable, Check | None]:
+    """Times the operations of a graph, one image at a time, as `run_one` computes them.
+
+    Random policies have from a tenth to nine tenths of all operations, each its own share; one has
+    them all.
+
+    Args:
+        controller: is run before each image, as in use.
+        num_checked: further random policies, on which the table is held against the clock; with 0
+            there is no check.
+
+    Returns:
+        The table, to be saved and to be read by `from_operations`; and its check.
+
+    Raises:
+        InputError: the device is not there, or `latency.batch_size` is not 1.
+    """
+    if config.batch_size != 1:
+        raise InputError.of(
+            "latency.batch_size",
+            config.batch_size,
+            "images have networks of their own and are computed one at a time; set it to 1",
+        )
+    rng = np.random.default_rng(seed)
+    num_measured = space_profile.NUM_MEASURED
+    policies = [torch.ones(graph.policy_shape, dtype=torch.bool)]
+    policies += [_random_policy(graph, rng) for _ in range(num_measured + num_checked)]
+    parts = dict(graph.parts.items()) | ({} if controller is None else {CONTROLLER: controller})
+    with _ready(graph), _ready(controller):
+        profiler = Profiler(parts, graph.shape, config)
+        runners = [profiler.runner(_of_policy(graph, controller, one)) for one in policies]
+        measured, timed = runners[: num_measured + 1], runners[num_measured + 1 :]
+        timings = profiler.run(measured, timed, rng=rng)
+        made_for = circumstances_of(graph, profiler)
+    table = profiler.table(timings, made_for)
+    if not timed:
+        return table, None
+    names = [_describe(policy) for policy in policies[num_measured + 1 :]]
+    return table, held_against(table, names, timed, timings.whole, timings.disturbed)
+
+
+def profile_policies(
+    section: MobileSpaceConfig,
+    shape: ImageShape,
+    config: LatencyConfig,
+    *,
+    num_checked: int,
+    seed: int = 0,
+    policy: PolicyOptions | None = None,
+) -> tuple[OperationTable, Check, LatencyTable]:
+    """`measure` for a space, on a meta-graph that nobody has trained; see there.
+
+    Args:
+        policy: of the search that the table is for; then its controller is timed, too, and all of
+            it as it is deployed, with batch normalisation folded.
+    """
+    graph, controller = make_metagraph(MobileSpace(section), shape, seed=seed), None
+    if policy is not None:
+        controller = make_policy_network(
+            shape.channels,
+            graph.policy_shape,
+            seed=seed,
+            channels=policy.channels,
+            num_stages=policy.num_stages,
+            pooling=policy.pooling,
+        )
+        graph, controller = folded(graph), folded(controller)
+    table, check = measure(graph, config, controller=controller, num_checked=num_checked, seed=seed)
+    if check is None:
+        raise ValueError(f"num_checked must be 1 or more, got {num_checked}")
+    return table, check, from_operations(graph, table, controller)
+
+
+def _of_policy(graph: MetaGraph, controller: nn.Module | None, policy_LO: Tensor) -> Call:
+    def call(x_1CHW: Tensor) -> Tensor:
+        if controller is not None:
+            controller(x_1CHW)
+        return run_one(graph, x_1CHW, policy_LO)
+
+    return call
+
+
+def _random_policy(graph: MetaGraph, rng: np.random.Generator) -> Tensor:
+    share = rng.uniform(_SPARSEST, _DENSEST)
+    return torch.from_numpy(rng.random(graph.policy_shape) < share)
+
+
+def _describe(policy_LO: Tensor) -> str:
+    """Bits of each block, `01000 11010 ...`."""
+    return " ".join("".join(str(int(bit)) for bit in block) for block in policy_LO)
+
+
+@contextmanager
+def _ready(network: nn.Module | None) -> Iterator[None]:
+    """Evaluation mode inside the block; afterwards mode and device are what they were."""
+    if network is None:
+        yield
+        return
+    home = next(network.parameters()).device
+    with evaluation_mode(network):
+        try:
+            yield
+        finally:
+            network.to(home)

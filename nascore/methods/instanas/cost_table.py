@@ -1,0 +1,196 @@
+"""What a policy costs an image: a time or a count for each operation of each block.
+
+    lat(policy) = sum over the operations that are computed of their entries
+
+A block that must not be empty has the basic operation, as in the network. Source: InstaNAS (arXiv
+1811.10201, released code `_profile`). Departures: an operation is timed inside the networks that
+run it and not alone (`nascore.methods.instanas.cost_measurement`), with medians over many runs;
+stem, head and policy network are timed, too, since an image pays for them (`LatencyTable.total`).
+
+B images, L blocks, O operations.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from nascore.config import LatencyConfig
+from nascore.errors import InputError
+from nascore.latency.op_profiler import Profiler, circumstances, unit_key
+from nascore.latency.table import Circumstances, OperationTable, load, settings_sha256
+from nascore.methods.instanas.supernet import MetaGraph
+from nascore.spaces.base import ImageShape
+from nascore.spaces.flops import count
+from nascore.spaces.mobilenet.space import (
+    DEFAULT_OP,
+    HEAD,
+    OPS,
+    STEM,
+    BlockPlan,
+    effective,
+    part_name,
+)
+
+CONTROLLER = "controller"
+_PHASE = "final"
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """The cost of each operation of each block, and of what every image goes through.
+
+    `predict`, `baseline`, `baseline_max` and `baseline_min` are of the blocks alone, as the reward
+    of InstaNAS has them; `total` and `reachable` are all that an image takes.
+
+    Attributes:
+        unit: `ms`, or `macs`: millions of multiply-adds.
+        costs_LO: float64.
+        fixed: of stem and head, and what comes after.
+        controller: of the policy network; 0 where it was not measured.
+        plans: the blocks.
+    """
+
+    unit: Literal["ms", "macs"]
+    costs_LO: Tensor
+    fixed: float
+    controller: float
+    plans: tuple[BlockPlan, ...]
+
+    def predict(self, policy_BLO: Tensor) -> Tensor:
+        """Cost of the operations that are computed, float64 (B,), on the device of the policy."""
+        costs_LO = self.costs_LO.to(policy_BLO.device)
+        return (effective(policy_BLO, self.plans) * costs_LO).sum(dim=(-2, -1))
+
+    def total(self, policy_BLO: Tensor) -> Tensor:
+        """All that an image takes, the choice of its policy included, (B,)."""
+        return self.predict(policy_BLO) + self.fixed + self.controller
+
+    @property
+    def baseline(self) -> float:
+        """Of the network that has the first operation everywhere, MobileNetV2's."""
+        return float(self.costs_LO[:, 0].sum())
+
+    @property
+    def baseline_max(self) -> float:
+        """Of all operations."""
+        return float(self.costs_LO.sum())
+
+    @property
+    def baseline_min(self) -> float:
+        """Of the policy without an operation: basic ones where there must be one."""
+        return float(
+            sum(self.costs_LO[plan.index, DEFAULT_OP] for plan in self.plans if plan.is_first)
+        )
+
+    @property
+    def reachable(self) -> tuple[float, float]:
+        """The least and the most that a policy can cost an image, in all.
+
+        The least is below that of the empty policy where another operation than the basic one is
+        the cheapest of a block that must have one.
+        """
+        least = sum(float(self.costs_LO[plan.index].min()) for plan in self.plans if plan.is_first)
+        around = self.fixed + self.controller
+        return around + least, around + self.baseline_max
+
+    def check_target(self, target: float, *, key: str = "latency.target_ms") -> None:
+        """Raises InputError when no policy can be as cheap as that."""
+        least, most = self.reachable
+        if target < least:
+            raise InputError.of(
+                key,
+                f"{target:g}",
+                f"no policy can reach it: by the latency table an image costs {least:.4g} to "
+                f"{most:.4g} {self.unit}, {self.fixed + self.controller:.4g} of it in any case; "
+                "raise the target, or make the network smaller",
+            )
+
+
+def macs_table(graph: MetaGraph, controller: nn.Module | None = None) -> LatencyTable:
+    """Multiply-adds instead of time: the same on every machine."""
+    costs_LO = [
+        [
+            _macs(graph.operation(plan.index, op), plan.in_channels, plan.in_size)
+            for op in range(len(OPS))
+        ]
+        for plan in graph.plans
+    ]
+    shape, last = graph.shape, graph.plans[-1]
+    around = _macs(graph.stem, shape.channels, shape.size)
+    around += _macs(graph.head, last.out_channels, last.out_size)
+    chosen = 0.0 if controller is None else _macs(controller, shape.channels, shape.size)
+    return LatencyTable(
+        "macs", torch.tensor(costs_LO, dtype=torch.float64), around, chosen, graph.plans
+    )
+
+
+def from_operations(
+    graph: MetaGraph, table: OperationTable, controller: nn.Module | None = None
+) -> LatencyTable:
+    """The times of a graph's operations, from a table that holds them.
+
+    Raises:
+        InputError: it does not hold one of them, such as the policy network.
+    """
+    keys = _keys(graph, controller)
+    absent = [name for name, key in keys.items() if key not in table.entries]
+    if absent:
+        raise InputError.of(
+            "latency table",
+            None,
+            f"holds no time for {', '.join(absent)}; make one with this configuration: nas profile",
+        )
+    ms = {name: table.entries[key].ms for name, key in keys.items()}
+    costs_LO = [
+        [ms[part_name(block, op)] for op in range(len(OPS))] for block in range(len(graph.plans))
+    ]
+    return LatencyTable(
+        unit="ms",
+        costs_LO=torch.tensor(costs_LO, dtype=torch.float64),
+        fixed=ms[STEM] + ms[HEAD] + table.rest.ms,
+        controller=ms.get(CONTROLLER, 0.0),
+        plans=graph.plans,
+    )
+
+
+def read(
+    path: Path,
+    graph: MetaGraph,
+    config: LatencyConfig,
+    *,
+    controller: nn.Module | None = None,
+    key: str = "latency table",
+) -> LatencyTable:
+    """A table that was measured before, if it is of this graph on this machine.
+
+    Raises:
+        InputError: see `nascore.latency.table.load` and `from_operations`.
+    """
+    wanted = circumstances_of(graph, Profiler({}, graph.shape, config))
+    return from_operations(graph, load(path, wanted, key=key), controller)
+
+
+def circumstances_of(graph: MetaGraph, profiler: Profiler) -> Circumstances:
+    """What a table of this graph is good for, measured by this profiler."""
+    return circumstances(
+        graph.space.identifier, settings_sha256(graph.space.config), _PHASE, graph.shape, profiler
+    )
+
+
+def _keys(graph: MetaGraph, controller: nn.Module | None) -> dict[str, str]:
+    """Of all parts, by their names; batch 1."""
+    shape, last = graph.shape, graph.plans[-1]
+    image = (1, shape.channels, shape.size, shape.size)
+    inputs = {STEM: image, HEAD: (1, last.out_channels, last.out_size, last.out_size)}
+    for plan in graph.plans:
+        given = (1, plan.in_channels, plan.in_size, plan.in_size)
+        inputs |= {part_name(plan.index, op): given for op in range(len(OPS))}
+    keys = {name: unit_key(graph.parts[name], given) for name, given in inputs.items()}
+    return keys if controller is None else {**keys, CONTROLLER: unit_key(controller, image)}
+
+
+def _macs(module: nn.Module, channels: int, size: int) -> float:
+    return count(module, ImageShape(channels, size, num_classes=1)).macs / 1e6

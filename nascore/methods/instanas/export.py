@@ -1,0 +1,147 @@
+"""What leaves this code: programs of `torch.export` that need no class of ours.
+
+| what | answers | computes |
+| --- | --- | --- |
+| `export_controller` | probabilities | the policy network |
+| `export_expert` | logits | one policy's operations, for all images |
+| `export_routed` | logits, policy, latency | each operation, on the images that have it |
+| `export_masked` | logits, policy, latency | all operations on all images, and a mask |
+
+`MetaGraph.forward` itself cannot be exported: whether an operation has an image at all decides what
+runs, and a program has no such decision. `RoutedModel` takes none: every operation is called, on no
+image if need be. That takes batch normalisation folded into the convolutions before it, since
+torch.export cannot tell whether batch normalisation of so many images is allowed. In a batch the
+empty calls do not count; one image spends a tenth of a millisecond or two in each, and is answered
+sooner by `routing.run_one`, or by an expert. (`torch.cond` around each operation can be exported
+too; it takes minutes, and is no faster.) `MaskedModel` saves no time; it is for runtimes where the
+number of images may not change inside.
+
+All programs take any number of images. B images, L blocks, O operations, C channels, K classes.
+"""
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from nascore.methods.instanas.controller import PolicyNetwork, greedy
+from nascore.methods.instanas.supernet import MetaGraph, passed_on
+from nascore.spaces.base import ImageShape
+from nascore.spaces.mobilenet.space import OPS
+
+Network = TypeVar("Network", bound=nn.Module)
+
+Answer = tuple[Tensor, Tensor, Tensor]
+"""Logits (B, K), what was computed as bool (B, L, O), and its latency (B,)."""
+
+
+def folded(network: Network) -> Network:
+    """A copy for inference: batch normalisation is part of the convolution before it.
+
+    It answers the same but for rounding, and sooner. Only pairs in an `nn.Sequential` are found.
+    """
+    # Copied in evaluation mode, so that nothing depends on the mode of what is given.
+    network = copy.deepcopy(network).eval()
+    for module in network.modules():
+        if isinstance(module, nn.Sequential):
+            layers: list[nn.Module] = []
+            for layer in module:
+                before = layers[-1] if layers else None
+                if isinstance(layer, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
+                    layers[-1] = fuse_conv_bn_eval(before, layer)
+                else:
+                    layers.append(layer)
+            del module[:]
+            module.extend(layers)
+    return network
+
+
+class RoutedModel(nn.Module):
+    """Controller and meta-graph in one, with the greedy policy: (B, C, H, W) -> `Answer`.
+
+    Both are copied. Nothing in it depends on a value, so it can be exported.
+
+    Args:
+        cost_LO: latency of each operation.
+        constant: latency of what all images need: stem, head and the controller itself.
+    """
+
+    cost_LO: Tensor
+    answers = ("logits", "policy", "latency")
+
+    def __init__(
+        self, controller: PolicyNetwork, graph: MetaGraph, *, cost_LO: Tensor, constant: float
+    ) -> None:
+        super().__init__()
+        # Not `graph`: modules that torch.export makes have an attribute of that name.
+        self.controller, self.meta_graph = folded(controller), folded(graph)
+        self.constant = constant
+        self.register_buffer("cost_LO", cost_LO.detach().clone())
+
+    def forward(self, x_BCHW: Tensor) -> Answer:
+        policy_BLO = self.meta_graph.effective(greedy(self.controller(x_BCHW)))
+        latency_B = (policy_BLO * self.cost_LO).sum(dim=(1, 2)) + self.constant
+        x_BCHW = self.meta_graph.stem(x_BCHW)
+        for plan in self.meta_graph.plans:
+            active_BO = policy_BLO[:, plan.index]
+            total_BCHW = passed_on(x_BCHW, active_BO, plan)
+            for operation in range(len(OPS)):
+                module = self.meta_graph.operation(plan.index, operation)
+                total_BCHW = self._add(total_BCHW, module, x_BCHW, active_BO[:, operation])
+            scale_B111 = self.meta_graph.scale(active_BO)
+            x_BCHW = total_BCHW if scale_B111 is None else total_BCHW * scale_B111
+        return self.meta_graph.head(x_BCHW), policy_BLO, latency_B
+
+    def _add(
+        self, total_BCHW: Tensor, operation: nn.Module, x_BCHW: Tensor, is_active_B: Tensor
+    ) -> Tensor:
+        """The sum with what the operation makes of the images that have it."""
+        rows_N = is_active_B.nonzero().squeeze(1)
+        return total_BCHW.index_add(0, rows_N, operation(x_BCHW.index_select(0, rows_N)))
+
+
+class MaskedModel(RoutedModel):
+    """The same answers from all operations on all images."""
+
+    def _add(
+        self, total_BCHW: Tensor, operation: nn.Module, x_BCHW: Tensor, is_active_B: Tensor
+    ) -> Tensor:
+        # Chosen, not multiplied: what is infinite for one image must not become NaN for others.
+        return total_BCHW + torch.where(is_active_B[:, None, None, None], operation(x_BCHW), 0.0)
+
+
+def export(network: nn.Module, shape: ImageShape) -> ExportedProgram:
+    """A program for any number of images; the network should be in evaluation mode."""
+    device = next(network.parameters()).device
+    example_BCHW = torch.zeros(2, shape.channels, shape.size, shape.size, device=device)
+    batch = Dim("batch", min=1)
+    return torch.export.export(network, (example_BCHW,), dynamic_shapes=({0: batch},))
+
+
+def export_controller(controller: PolicyNetwork, shape: ImageShape) -> ExportedProgram:
+    """Images -> probabilities (B, L, O)."""
+    return export(folded(controller), shape)
+
+
+def export_expert(graph: MetaGraph, policy_LO: Tensor) -> ExportedProgram:
+    """Images -> logits (B, K), through the network of one policy."""
+    return export(folded(graph.static(policy_LO)), graph.shape)
+
+
+def export_routed(
+    controller: PolicyNetwork, graph: MetaGraph, *, cost_LO: Tensor, constant: float
+) -> ExportedProgram:
+    """Images -> `Answer`, in the time of what is chosen; see `RoutedModel`."""
+    model = RoutedModel(controller, graph, cost_LO=cost_LO, constant=constant)
+    return export(model, graph.shape)
+
+
+def export_masked(
+    controller: PolicyNetwork, graph: MetaGraph, *, cost_LO: Tensor, constant: float
+) -> ExportedProgram:
+    """Images -> `Answer`, in the time of all operations; see `MaskedModel`."""
+    model = MaskedModel(controller, graph, cost_LO=cost_LO, constant=constant)
+    return export(model, graph.shape)

@@ -1,0 +1,343 @@
+"""InstaNAS (arXiv 1811.10201): an architecture for each image, chosen by accuracy and latency.
+
+The three stages of the released code are the three steps of a pipeline:
+
+1. `pretrain`: a latency table of the machine, then the meta-graph learns with operations left out
+   at random (`nascore.methods.instanas.pretraining`).
+2. `search`: controller and meta-graph learn in turn
+   (`nascore.methods.instanas.alternating_trainer`); five points A to E are kept on the way, and one
+   is chosen. The control trains a meta-graph for as many steps on uniform policies and takes the
+   best of random networks, the same for all images, that is no slower than the chosen point. Both
+   are trained on for as long as a child, and compared.
+3. `train_final`: the meta-graph of the chosen point is trained on with the policy frozen.
+
+N images, L blocks, O operations.
+"""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from nascore.context import Task, device_of
+from nascore.errors import CheckpointError
+from nascore.methods.instanas import ablation, costs, search_points
+from nascore.methods.instanas.alternating_trainer import Alternation, window_schedule
+from nascore.methods.instanas.controller import PolicyNetwork, make_policy_network
+from nascore.methods.instanas.cost_table import LatencyTable
+from nascore.methods.instanas.mobilenet_baseline import train_baseline
+from nascore.methods.instanas.options import InstanasOptions
+from nascore.methods.instanas.point_checkpoints import HandedOn, hand_on, load_point
+from nascore.methods.instanas.pretraining import random_policy, train_by_dropping
+from nascore.methods.instanas.routed_network import Routed
+from nascore.methods.instanas.search_points import Point, is_correct, judge
+from nascore.methods.instanas.static_baseline import Static, best_static
+from nascore.methods.instanas.summary import describe
+from nascore.methods.instanas.supernet import MetaGraph, make_metagraph
+from nascore.results import Arm, Child, ChildScores, SearchResult, pareto_front
+from nascore.spaces.base import make_genotype
+from nascore.spaces.mobilenet.config import MobileSpaceConfig
+from nascore.spaces.mobilenet.space import MobileSpace
+from nascore.training import checkpoint
+from nascore.training.final_model import FinalModel, train_network
+from nascore.training.loop import Stopped, train, uses_one_thread
+from nascore.training.parallel_arms import run_both
+from nascore.training.resumable import Kept
+from nascore.versions import versions
+
+CARD = "controller.json"
+_GRAPH = "metagraph.ckpt"
+_PRETRAINED = "instanas-pretraining"
+
+
+def _options(task: Task) -> InstanasOptions:
+    assert isinstance(task.options, InstanasOptions)
+    return task.options
+
+
+# --- stage 1: the meta-graph before the search --------------------------------------------------
+
+
+def pretrain(task: Task) -> dict[str, float]:
+    """Table and meta-graph, left in `task.controller`.
+
+    Raises:
+        InputError: no policy can reach `latency.target_ms`, the window of latencies would be empty,
+            or a table that was given is of another machine or network: before anything is trained.
+        WeightsDiverged: the loss is not finite.
+    """
+    options, start = _options(task), time.perf_counter()
+    graph = _new_graph(task)
+    table = costs.make_table(task, graph, _new_controller(task, graph))
+    window_schedule(table, options)
+    if task.latency.target_ms is not None and table.unit == "ms":
+        table.check_target(task.latency.target_ms)
+    kept = Kept(task.state / _GRAPH, _PRETRAINED, _identity(task), every_s=options.checkpoint_s)
+    train_by_dropping(
+        graph.to(device_of(task.search.child)),
+        task.splits.train,
+        options,
+        task.seeds,
+        kept,
+        report=task.report,
+        should_stop=task.should_stop,
+    )
+    metrics = _sub_network_accuracies(task, graph) | {"seconds": time.perf_counter() - start}
+    for name in (_GRAPH, costs.FILE):  # what was kept while it was made goes on to the search
+        if (task.state / name).exists():
+            shutil.copyfile(task.state / name, task.controller / name)
+    card = {"version": 1, "method": task.method, "metrics": metrics}
+    (task.controller / CARD).write_text(json.dumps(card))
+    return metrics
+
+
+def _sub_network_accuracies(task: Task, graph: MetaGraph) -> dict[str, float]:
+    """With all operations, and with random ones: a policy can be judged if the second is not far
+    below the first."""
+    valid = task.splits.valid
+    everything = torch.ones(valid.num_images, *graph.policy_shape, dtype=torch.bool)
+    generator = task.seeds.torch("pretraining", "check")
+    some = random_policy(valid.num_images, graph.policy_shape, _options(task).keep, generator)
+    right = {"all": everything, "some": some}
+    return {
+        f"valid_accuracy_{name}_operations": float(
+            search_points.is_correct_by(graph, policy_NLO, valid).double().mean()
+        )
+        for name, policy_NLO in right.items()
+    }
+
+
+def _new_graph(task: Task) -> MetaGraph:
+    return make_metagraph(
+        cast(MobileSpace, task.space), task.shape, seed=task.seeds.integer("meta-graph")
+    )
+
+
+def _new_controller(task: Task, graph: MetaGraph) -> PolicyNetwork:
+    settings = _options(task).controller
+    return make_policy_network(
+        task.shape.channels,
+        graph.policy_shape,
+        seed=task.seeds.integer("controller"),
+        channels=settings.channels,
+        num_stages=settings.num_stages,
+        pooling=settings.pooling,
+    )
+
+
+def _load_graph(task: Task) -> MetaGraph:
+    graph = _new_graph(task)
+    kept = Kept(task.controller / _GRAPH, _PRETRAINED, _identity(task), every_s=0.0)
+    found = kept.load()
+    if found is None:
+        raise CheckpointError(f"{task.controller} holds no meta-graph; run the step before again")
+    graph.load_state_dict(checkpoint.below("graph.", found[0]))
+    return graph.to(device_of(task.search.child))
+
+
+def _identity(task: Task) -> dict[str, Any]:
+    """What a checkpoint must have been made with to be gone on from."""
+    assert isinstance(task.search.space, MobileSpaceConfig)
+    return {
+        "space": task.search.space.model_dump(mode="json"),
+        "seed": task.seeds.seed,
+        "options": _options(task).model_dump(mode="json", exclude={"checkpoint_s", "baseline"}),
+        "shape": [task.shape.channels, task.shape.size, task.shape.num_classes],
+        "data": task.splits.info.data_sha256,
+        **task.aims(),
+    }
+
+
+# --- stage 2: the search ------------------------------------------------------------------------
+
+
+def search(task: Task) -> SearchResult:
+    """Points A to E, and the one that is chosen, against the control.
+
+    Raises:
+        WeightsDiverged: the loss is not finite.
+        InputError: a checkpoint is damaged or of another search.
+    """
+    graph = _load_graph(task)
+    table = costs.load_table(task, graph, _new_controller(task, graph))
+    method = _arm(task, table, "method", _new_controller(task, graph))
+    control = _arm(task, table, "control", None) if task.search.control else None
+    run_both(
+        method.run,
+        lambda: None if control is None else control.run(),
+        at_once=uses_one_thread(task.splits.train, _options(task).weights),
+    )
+    found, right = _judge_points(task, method)
+    chosen = search_points.choose(
+        found,
+        tolerance=_options(task).accuracy.tolerance,
+        target=task.latency.target_ms if table.unit == "ms" else None,
+    )
+    if task.weights is not None:
+        hand_on(task.state, task.weights, found, chosen, table)
+    children = tuple(_child(task, graph, point) for point in found)
+    static = None if control is None else _static(task, control, table, chosen.point)
+    other = None
+    if control is not None and static is not None:
+        other = Arm("random-ws", (_static_child(task, static),), control.seconds)
+        task.on_child("control", other.children[0])
+    compared = None
+    if not task.should_stop():
+        compared = _verdict(task, chosen.point, right[chosen.point.number], static, table)
+    return SearchResult(
+        method=task.method,
+        seed=task.seeds.seed,
+        genotype=children[chosen.point.number].genotype,
+        valid_accuracy=chosen.point.accuracy,
+        arm=Arm(task.method, children, method.seconds),
+        control=other,
+        verdict=compared,
+        cost_metric="latency_ms" if table.unit == "ms" else "macs",
+        pareto=pareto_front(children),
+        versions=versions(),
+    )
+
+
+def _arm(
+    task: Task, table: LatencyTable, name: str, controller: PolicyNetwork | None
+) -> Alternation:
+    device = device_of(task.search.child)
+    return Alternation(
+        task,
+        name,
+        _load_graph(task),
+        None if controller is None else controller.to(device),
+        table,
+        identity=_identity(task) | {"budget": task.search.budget.model_dump(mode="json")},
+        charged_s=json.loads((task.controller / CARD).read_text())["metrics"]["seconds"],
+    )
+
+
+def _judge_points(task: Task, method: Alternation) -> tuple[list[Point], list[Tensor]]:
+    """Each point trained on as a child is, with its policy frozen; as they are after a stop.
+
+    Returns:
+        The points with their validation accuracies, and which images each classifies right (N,).
+    """
+    found, right = [], []
+    for point in method.points:
+        network = _load_point(task, task.state, point)
+        with contextlib.suppress(Stopped):
+            right_N = _tuned(task, network, f"method {point.name}")
+            right.append(right_N)
+            accuracy = float(right_N.double().mean())
+            point = dataclasses.replace(point, valid_accuracy=accuracy)
+            task.on_child("method", _child(task, method.graph, point))
+        found.append(point)
+    return found, right
+
+
+def _load_point(task: Task, folder: Path, point: Point) -> Routed:
+    network = load_point(folder, point, cast(MobileSpace, task.space), task.shape)
+    return network.to(device_of(task.final))
+
+
+def _tuned(task: Task, network: nn.Module, name: str) -> Tensor:
+    """Which validation images a network classifies right after a child's training, bool (N,)."""
+    train(
+        network,
+        task.splits.train,
+        task.search.child,
+        generator=task.seeds.torch(name, "tuning"),
+        should_stop=task.should_stop,
+    )
+    return is_correct(network, task.splits.valid)
+
+
+def _static(task: Task, control: Alternation, table: LatencyTable, point: Point) -> Static | None:
+    """The control's choice, trained on as the points were."""
+    if task.should_stop():
+        return None
+    static = best_static(
+        control.graph,
+        table,
+        task.splits.valid,
+        task.seeds.numpy("control", "static"),
+        number=_options(task).num_static,
+        at_most=point.latency,
+    )
+    if static is None:
+        return None
+    with contextlib.suppress(Stopped):
+        return dataclasses.replace(static, is_correct_N=_tuned(task, static.network, "control"))
+    return None
+
+
+def _verdict(
+    task: Task, point: Point, right_N: Tensor, static: Static | None, table: LatencyTable
+) -> dict[str, Any]:
+    """On the validation split. Policies are shuffled before any further training: until then, all
+    weights have seen the policies of other images."""
+    valid, seeds = task.splits.valid, task.seeds
+    own = _load_point(task, task.state, point)
+    judged = judge(own.meta_graph, own.controller, table, valid)
+    order_N = torch.randperm(valid.num_images, generator=seeds.torch("shuffled"))
+    others_N = search_points.is_correct_by(own.meta_graph, judged.policy_NLO[order_N], valid)
+    rng = seeds.numpy("verdict")
+    shuffled = ablation.compare(judged.is_correct_N, others_N, rng)
+    against = None if static is None else ablation.compare(right_N, static.is_correct_N, rng)
+    return ablation.verdict(shuffled, against)
+
+
+def _child(task: Task, graph: MetaGraph, point: Point) -> Child:
+    return Child(
+        number=point.number,
+        genotype=make_genotype(task.space, point.tokens),
+        scores=ChildScores(
+            valid_accuracy=point.accuracy,
+            train_accuracy=point.train_accuracy,
+            num_params=sum(parameter.numel() for parameter in graph.parameters()),
+            num_steps=point.step,
+            duration_s=0.0,
+            cost=point.latency,
+        ),
+        num_steps=point.step,
+    )
+
+
+def _static_child(task: Task, static: Static) -> Child:
+    accuracy = float(static.is_correct_N.double().mean())
+    return Child(
+        number=0,
+        genotype=make_genotype(task.space, static.policy_LO.flatten().int().tolist()),
+        scores=ChildScores(
+            valid_accuracy=accuracy,
+            train_accuracy=accuracy,
+            num_params=sum(parameter.numel() for parameter in static.network.parameters()),
+            num_steps=0,
+            duration_s=0.0,
+            cost=static.latency,
+        ),
+    )
+
+
+# --- stage 3: the meta-graph alone --------------------------------------------------------------
+
+
+def train_final(task: Task, result: SearchResult) -> FinalModel:
+    """Trains the chosen point's meta-graph on with the policy frozen, and judges it once on the
+    test split.
+
+    Raises:
+        InputError: the weights of the search are not there.
+    """
+    handed = HandedOn.read(task.weights)
+    network = _load_point(task, handed.folder, handed.chosen)
+    final = train_network(task, network, result.genotype)
+    details, macs = describe(network, task.splits, handed.described, task.seeds)
+    if _options(task).baseline:
+        latency = handed.described["table"]["baseline"]
+        with contextlib.suppress(Stopped):  # the network that was searched for is trained
+            details["baseline"] = train_baseline(task, handed.chosen, latency=latency).to_dict()
+    return dataclasses.replace(final, macs=macs, details={"instanas": details})

@@ -1,0 +1,101 @@
+"""The reference of a search: the network that has the first operation in every block, MobileNetV2.
+
+It is trained from scratch by the settings of the final training, for as many epochs as the chosen
+point's meta-graph has learned in all: before the search, in it, and after it. So it sees as many
+images, and only what each image's own network is worth is compared.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nascore.context import Task, device_of
+from nascore.genotype import Genotype
+from nascore.methods.instanas.options import InstanasOptions
+from nascore.methods.instanas.search_points import Point
+from nascore.spaces.base import SearchSpace, make_genotype
+from nascore.spaces.flops import count
+from nascore.spaces.mobilenet.space import OPS
+from nascore.training.child import build_network
+from nascore.training.loop import evaluate, planned_steps, train
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What it reached.
+
+    Attributes:
+        latency: by the table of the search, in its unit; without a controller.
+        test_accuracy: of the weights after the last epoch.
+    """
+
+    epochs: int
+    latency: float
+    valid_accuracy: float
+    test_accuracy: float
+    num_params: int
+    macs: int
+    duration_s: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def train_baseline(task: Task, point: Point, *, latency: float) -> Baseline:
+    """Trains it, and judges it once on the test split.
+
+    Args:
+        point: whose meta-graph was trained on.
+
+    Raises:
+        Stopped: the task was told to stop.
+    """
+    network = build_network(
+        task.space,
+        first_operations(task.space),
+        task.shape,
+        seed=task.seeds.integer("baseline", "weights"),
+        final=True,
+    ).to(device_of(task.final))
+    epochs = epochs_of(task, point)
+    training = train(
+        network,
+        task.splits.train,
+        task.final.model_copy(update={"epochs": epochs, "max_steps": None}),
+        generator=task.seeds.torch("baseline", "batches"),
+        valid=task.splits.valid,
+        on_epoch=lambda epoch, accuracy: _report(task, epoch, accuracy),
+        should_stop=task.should_stop,
+    )
+    cost = count(network, task.shape)
+    return Baseline(
+        epochs=epochs,
+        latency=latency,
+        valid_accuracy=training.valid_accuracy[-1],
+        test_accuracy=evaluate(network.eval(), task.splits.test),
+        num_params=cost.num_params,
+        macs=cost.macs,
+        duration_s=training.duration_s,
+    )
+
+
+def first_operations(space: SearchSpace) -> Genotype:
+    """The first operation in every block."""
+    places = range(len(space.cardinalities))
+    return make_genotype(space, [int(place % len(OPS) == 0) for place in places])
+
+
+def epochs_of(task: Task, point: Point) -> int:
+    """Of the point's meta-graph in all three stages, at least one."""
+    options, train_split = task.options, task.splits.train
+    assert isinstance(options, InstanasOptions)
+    searched = point.step / train_split.steps_per_epoch(options.weights)
+    around = sum(
+        planned_steps(train_split, stage) / train_split.steps_per_epoch(stage)
+        for stage in (options.pretraining, task.final)
+    )
+    return max(1, round(around + searched))
+
+
+def _report(task: Task, epoch: int, accuracy: float | None) -> None:
+    if accuracy is not None:
+        task.report({"baseline/valid_accuracy": accuracy}, epoch)

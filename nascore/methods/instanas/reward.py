@@ -1,0 +1,129 @@
+"""What a policy is rewarded for: a right answer, within a window of latencies that moves.
+
+    q(l) = max(0, (ub - l) (l - lb) / ((ub - lb)^2 / 4))^exponent
+    R = positive q   where the answer is right,   negative   where it is wrong
+
+The parabola is 1 in the middle of the window and 0 at both ends: too slow is not rewarded, and
+neither is too cheap, which keeps the policy from the empty network. The upper end comes down while
+the search goes on. Source: InstaNAS (arXiv 1811.10201, released code `search.py`).
+
+B images.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nascore.errors import InputError
+from nascore.methods.common.reinforce import reinforce_loss
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Latencies that are rewarded, in the unit of the latency table.
+
+    Raises:
+        ValueError: upper <= lower, where the parabola would have its sign turned, or not finite.
+    """
+
+    lower: float
+    upper: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.lower) and math.isfinite(self.upper)):
+            raise ValueError(f"a window must be finite, got {self.lower} to {self.upper}")
+        if self.upper <= self.lower:
+            raise ValueError(
+                f"the upper end of a window must be above the lower one, got {self.lower:.6g} to "
+                f"{self.upper:.6g}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSchedule:
+    """The window over the search: lb = minimum, ub from start maximum down to end baseline.
+
+    Attributes:
+        minimum: latency of the policy without an operation (basic ones where there must be one).
+        baseline: of the network that has the first operation everywhere, MobileNetV2.
+        maximum: of the policy with all operations.
+        start, end: shares of `maximum` and of `baseline`; 0.7 and 0.5 in the release.
+        key: of the configuration, for the message.
+
+    Raises:
+        InputError: at some time the window would be empty, or it would not come down. A table that
+            was measured on a busy machine may be the cause.
+    """
+
+    minimum: float
+    baseline: float
+    maximum: float
+    start: float = 0.7
+    end: float = 0.5
+    key: str = "search.options.window"
+
+    def __post_init__(self) -> None:
+        first, last = self.start * self.maximum, self.end * self.baseline
+        # NaN fails every comparison, and then too.
+        if self.minimum < last <= first < math.inf:
+            return
+        raise InputError.of(
+            self.key,
+            f"{self.start:g} of {self.maximum:.6g} to {self.end:g} of {self.baseline:.6g}",
+            f"the upper end of the window goes from {first:.6g} to {last:.6g}; it must come down "
+            f"and stay above the lower end, {self.minimum:.6g}, the cheapest policy. Policies cost "
+            f"{self.minimum:.6g} to {self.maximum:.6g} by the latency table: choose other shares, "
+            "or measure the table again while the machine is idle",
+        )
+
+    def at(self, rho: float) -> Window:
+        """The window when the share `rho` of the search is done, 0 to 1."""
+        if not 0 <= rho <= 1:
+            raise ValueError(f"a share must be within 0 and 1, got {rho}")
+        first, last = self.start * self.maximum, self.end * self.baseline
+        return Window(self.minimum, first - (first - last) * rho)
+
+
+def quality(latency_B: Tensor, window: Window, exponent: float = 1.0) -> Tensor:
+    """q of each latency, (B,), within [0, 1]."""
+    half = (window.upper - window.lower) / 2
+    middle = window.lower + half
+    # The same parabola about its middle: exactly 1 there, and no difference of large products.
+    offset_B = (latency_B - middle) / half
+    return ((1 - offset_B) * (1 + offset_B)).clamp(min=0) ** exponent
+
+
+def reward(
+    correct_B: Tensor,
+    latency_B: Tensor,
+    window: Window,
+    *,
+    positive: float = 30.0,
+    negative: float = 0.0,
+    exponent: float = 1.0,
+) -> Tensor:
+    """R of each image, (B,); `negative` exactly where `correct_B` is false.
+
+    A `negative` below zero lets a weak meta-graph drive the policy into one constant answer.
+    """
+    gained_B = positive * quality(latency_B, window, exponent)
+    return torch.where(correct_B, gained_B, torch.full_like(gained_B, negative))
+
+
+def policy_loss(
+    log_prob_B: Tensor,
+    entropy_B: Tensor,
+    sampled_reward_B: Tensor,
+    greedy_reward_B: Tensor,
+    *,
+    entropy_weight: float = 0.8,
+) -> Tensor:
+    """L = mean_b [-(R(a_b) - R(m_b)) log p'(a_b) - beta H_b], a scalar (self-critical REINFORCE).
+
+    The reward of the greedy policy is each image's own baseline. Rewards carry no gradient: it
+    reaches the controller through `log_prob_B` and `entropy_B` alone.
+    """
+    advantage_B = sampled_reward_B - greedy_reward_B
+    return reinforce_loss(log_prob_B, advantage_B) - entropy_weight * entropy_B.mean()

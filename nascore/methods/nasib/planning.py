@@ -1,0 +1,191 @@
+"""What a budget buys, said before any of it is spent."""
+
+import dataclasses
+import math
+import tempfile
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nascore.config import BudgetConfig
+from nascore.context import Task, ignore_metrics, ignore_note, ignore_share
+from nascore.errors import InputError
+from nascore.methods.nasib.budget_tracker import MEASURED_STEPS
+from nascore.methods.nasib.random_control import control_steps
+from nascore.methods.nasib.search import BudgetSearch, options_of, space_of
+from nascore.spaces.base import ImageShape
+from nascore.spaces.superkernel.space import AXES, SuperkernelSpace
+
+_SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetPlan:
+    """Of one arm.
+
+    Attributes:
+        steps: weight updates.
+        seconds: of a budget of time, on one device.
+        step_s: seconds of a step in the warm-up, and after it; None when nothing was measured.
+        warmup_steps: first of them, on uniform paths.
+        decisions: updates of the distribution.
+        epochs: how often the weights see their half of the images.
+        exploring_share: of the budget, after which no choice is uniform any more.
+        exploring_steps: weight updates until then.
+        exploration: probability of a uniform choice when the warm-up is over.
+        milestones: for each axis the steps after which it loses a value.
+        candidates: operations of an edge that fit the images.
+        dropped: in words, those that do not; empty when all do.
+        control_steps: weight updates of the control at equal cost.
+    """
+
+    budget: str
+    steps: int
+    seconds: float | None
+    step_s: tuple[float, float] | None
+    warmup_steps: int
+    decisions: int
+    epochs: float
+    num_images: int
+    exploring_share: float
+    exploring_steps: int
+    exploration: float
+    milestones: dict[str, tuple[int, ...]]
+    candidates: float
+    dropped: str
+    control_steps: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        pace = ""
+        if self.step_s is not None:
+            pace = f", {self.step_s[0]:.3g} s each in the warm-up and {self.step_s[1]:.3g} s after"
+        lines = [
+            f"budget       {self.budget}",
+            f"steps        {self.steps:,} weight updates{pace}",
+            f"warm-up      the first {self.warmup_steps:,} of them, on uniform paths",
+            f"decisions    {self.decisions:,} updates of the distribution",
+            f"epochs       {self.epochs:.3g} over half of {self.num_images:,} images; the other "
+            "half is the distribution's",
+            f"exploration  until {self.exploring_share:.0%} of the budget, step "
+            f"{self.exploring_steps:,}; {self.exploration:.0%} of the choices when "
+            "the warm-up is over",
+            f"candidates   {self.candidates:g} operations on an edge",
+        ]
+        lines += [
+            f"milestones   {axis}: a value is dropped after step "
+            + ", ".join(f"{step:,}" for step in steps)
+            for axis, steps in self.milestones.items()
+            if steps
+        ]
+        lines += [f"left out     {self.dropped}"] if self.dropped else []
+        return [*lines, f"control      {self.control_steps:,} updates along random architectures"]
+
+
+def plan(task: Task) -> BudgetPlan:
+    """What the task's budget buys; of one of time, by the pace of this machine.
+
+    Raises:
+        InputError: the budget is smaller than one step, or no convolution fits the images.
+    """
+    search = BudgetSearch(_elsewhere(task, task.search.budget, Path()))
+    options, budget = options_of(task), task.search.budget
+    share = options.schedule.warmup
+    paces_s, seconds = None, None
+    if budget.steps is not None:
+        steps, warmup = budget.steps, math.ceil(share * budget.steps)
+    else:
+        paces_s, seconds = _measured(task), _seconds_of(budget)
+        warmup = int(share * seconds / paces_s[0])
+        steps = warmup + int((1 - share) * seconds / paces_s[1])
+        if steps < 1:
+            raise InputError.of(
+                f"search.budget.{budget.unit}",
+                f"{budget.amount:g}",
+                f"is smaller than one step, which takes {paces_s[0]:.2g} s here",
+            )
+    schedule = options.schedule.over(steps)
+    place = partial(_place, warmup_share=share, warmup=warmup, steps=steps)
+    return BudgetPlan(
+        budget=f"{budget.amount:g} {budget.unit}",
+        steps=steps,
+        seconds=seconds,
+        step_s=paces_s,
+        warmup_steps=warmup,
+        decisions=steps - warmup,
+        epochs=steps / search.halves()[0].steps_per_epoch(options.weights),
+        num_images=task.splits.train.num_images,
+        exploring_share=schedule.exploring_share,
+        exploring_steps=place(schedule.exploring_share),
+        exploration=schedule.exploration(share),
+        milestones={
+            axis: tuple(map(place, schedule.milestones(size)))
+            for axis, size in zip(AXES, space_of(task).axis_sizes, strict=True)
+        },
+        candidates=search.distribution.num_candidates(),
+        dropped=dropped_in_words(space_of(task), task.shape),
+        control_steps=control_steps(space_of(task), steps, share),
+    )
+
+
+def _place(share: float, *, warmup_share: float, warmup: int, steps: int) -> int:
+    """The step at a share of the budget: those of the warm-up are shorter, where it is of time."""
+    if share < warmup_share:
+        return math.ceil(share / warmup_share * warmup)
+    return warmup + math.ceil((share - warmup_share) / (1 - warmup_share) * (steps - warmup) - 1e-9)
+
+
+def _measured(task: Task) -> tuple[float, float]:
+    """Seconds of a step in the warm-up, and after it: a short search of its own is made for it.
+
+    Raises:
+        InputError: the first step takes longer than the budget.
+    """
+    half = BudgetConfig(steps=2 * MEASURED_STEPS)
+    with tempfile.TemporaryDirectory() as folder:
+        search = BudgetSearch(_elsewhere(task, half, Path(folder), warmup=0.5))
+        search.run()
+    first, second = search.clock.paces_s
+    return first, second
+
+
+def _elsewhere(task: Task, budget: BudgetConfig, folder: Path, **schedule: float) -> Task:
+    """The same task with another budget, which tells nobody and keeps nothing."""
+    options = options_of(task)
+    changed = options.schedule.model_copy(update={**schedule, "eliminate_at": None})
+    return dataclasses.replace(
+        task,
+        search=task.search.model_copy(update={"budget": budget}),
+        options=options.model_copy(update={"schedule": changed}),
+        state=folder,
+        report=ignore_metrics,
+        on_share=ignore_share,
+        on_note=ignore_note,
+    )
+
+
+def _seconds_of(budget: BudgetConfig) -> float:
+    """On one device."""
+    return budget.amount * (_SECONDS_PER_HOUR if budget.unit == "gpu_hours" else 1.0)
+
+
+def dropped_in_words(space: SuperkernelSpace, shape: ImageShape) -> str:
+    """Which convolutions reach beyond the image, by the longer side of the kernel."""
+    config = space.config
+    too_far = [
+        f"{size} with dilation {dilation}"
+        for size in config.kernel_sizes
+        for dilation in config.dilations
+        if dilation * (size - 1) + 1 > shape.size
+    ]
+    if not too_far:
+        return ""
+    number = len(space.dropped(shape))
+    return (
+        f"{number} of {config.num_convolutions} convolutions reach over more than the "
+        f"{shape.size} pixels of an image and are left out: those of size {', '.join(too_far)}"
+    )

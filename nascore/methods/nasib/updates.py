@@ -1,0 +1,133 @@
+"""One step of the weights along a path, and one of the distribution.
+
+With several processes each has its part of a batch, and gradients are summed.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nascore.methods.common.shared_weights_options import SharedWeightsOptions
+from nascore.methods.nasib.distribution import Distribution, Sample
+from nascore.methods.nasib.options import LogitsOptions
+from nascore.methods.nasib.supernet import SuperkernelSupernet
+from nascore.training import checkpoint, distributed
+from nascore.training.loop import sgd
+from nascore.training.resumable import load_optimizer, optimizer_tensors, tensors_of
+
+
+class WeightUpdates:
+    """SGD of the shared weights; what a path does not have keeps its weights and momentum."""
+
+    def __init__(
+        self,
+        supernet: SuperkernelSupernet,
+        options: SharedWeightsOptions,
+        class_weights_K: Tensor | None = None,
+    ) -> None:
+        self._class_weights_K = class_weights_K
+        self.supernet, self._options = supernet, options
+        self._sgd = sgd(supernet.parameters(), options)
+
+    def step(self, path: nn.Module, x_BCHW: Tensor, y_B: Tensor, *, lr: float) -> Tensor:
+        """Returns the loss of this process's part of the batch, over the whole batch."""
+        path.train()
+        loss = _loss(path, x_BCHW, y_B, self._class_weights_K)
+        self._sgd.zero_grad(set_to_none=True)
+        loss.backward()
+        learned = [p for p in path.parameters() if p.grad is not None]
+        distributed.sum_([p.grad for p in learned if p.grad is not None])
+        nn.utils.clip_grad_norm_(learned, self._options.max_grad_norm)
+        for group in self._sgd.param_groups:
+            group["lr"] = lr
+        self._sgd.step()
+        return loss.detach()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the future depends on."""
+        return {
+            **tensors_of("weights", self.supernet),
+            **optimizer_tensors("sgd", self._sgd),
+        }
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        self.supernet.load_state_dict(checkpoint.below("weights.", tensors))
+        load_optimizer("sgd", self._sgd, tensors)
+
+
+class LogitUpdates:
+    """Adam of the distribution.
+
+    Its rate is such that a logit can move by `options.reach` in the updates of the search: a fixed
+    rate would leave short searches where they began.
+    """
+
+    def __init__(
+        self,
+        distribution: Distribution,
+        options: LogitsOptions,
+        class_weights_K: Tensor | None = None,
+    ) -> None:
+        self._class_weights_K = class_weights_K
+        self.distribution, self._options = distribution, options
+        self._adam = torch.optim.Adam(
+            distribution.parameters(), betas=options.betas, weight_decay=options.weight_decay
+        )
+
+    def rate(self, num_updates: float) -> float:
+        """Of a search that makes so many updates of the distribution."""
+        if self._options.lr is not None:
+            return self._options.lr
+        return self._options.reach / max(1.0, num_updates)
+
+    def step(
+        self,
+        supernet: SuperkernelSupernet,
+        sample: Sample,
+        x_BCHW: Tensor,
+        y_B: Tensor,
+        *,
+        lr: float,
+        entropy_bonus: float,
+    ) -> None:
+        """One update by the loss of the sampled path on images that train no weights."""
+        gates_E = sample.gates_E.detach().to(x_BCHW.device).requires_grad_()
+        path = supernet.path(sample.tokens_EA, gates_E)
+        path.train()
+        (of_gates_E,) = torch.autograd.grad(
+            _loss(path, x_BCHW, y_B, self._class_weights_K),
+            [gates_E],
+            materialize_grads=True,  # there is none where all edges are `none`
+        )
+        distributed.sum_([of_gates_E])
+        of_gates_E = of_gates_E.cpu()
+        of_branches_E = self.distribution.without_scale(of_gates_E, sample.tokens_EA)
+        logits_ES = self.distribution.logits_ES
+        (gradient_ES,) = torch.autograd.grad(
+            [sample.branch_gates_E, sample.kernel_gates_E], [logits_ES], [of_branches_E, of_gates_E]
+        )
+        entropy = torch.stack([h_E.sum() for h_E in self.distribution.entropies().values()]).sum()
+        (of_entropy_ES,) = torch.autograd.grad(entropy, [logits_ES])
+        logits_ES.grad = gradient_ES - entropy_bonus * of_entropy_ES
+        for group in self._adam.param_groups:
+            group["lr"] = lr
+        self._adam.step()
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            **tensors_of("distribution", self.distribution),
+            **optimizer_tensors("adam", self._adam),
+        }
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        self.distribution.load_state_dict(checkpoint.below("distribution.", tensors))
+        load_optimizer("adam", self._adam, tensors)
+
+
+def _loss(path: nn.Module, x_BCHW: Tensor, y_B: Tensor, class_weights_K: Tensor | None) -> Tensor:
+    """Of this process's images; divided by the whole batch, so the sum over processes is a mean."""
+    logits_BK = path(distributed.part(x_BCHW))
+    loss = F.cross_entropy(
+        logits_BK, distributed.part(y_B), weight=class_weights_K, reduction="sum"
+    )
+    return loss / len(y_B)

@@ -1,0 +1,76 @@
+"""What a proposer learns from the trials of an Optuna study."""
+
+import math
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from nascore.genotype import Genotype
+from nascore.optuna_sampler.parameters import ParameterSpace
+from nascore.results import Child, ChildScores
+from nascore.search.proposer import Proposer
+
+_LARGEST = 1e30  # methods take cubes, and squares of those; a double ends at 1e308
+
+
+class Learner:
+    """A proposer, and the trials of one study that it has been told."""
+
+    def __init__(
+        self, space: ParameterSpace, make_proposer: Callable[[ParameterSpace], Proposer]
+    ) -> None:
+        self.space = space
+        self._make_proposer = make_proposer
+        self._start()
+
+    def _start(self) -> None:
+        self._proposer = self._make_proposer(self.space)
+        self._told: set[int] = set()
+        self._last = (datetime.min, -1)
+
+    def suggest(
+        self, number: int, trials: list[FrozenTrial], direction: StudyDirection
+    ) -> Genotype:
+        self._tell(trials, direction)
+        running = (t for t in trials if t.state == TrialState.RUNNING and t.number != number)
+        tried = ((trial.number, self.space.genotype_of(trial)) for trial in running)
+        return self._proposer.suggest(number, {n: g for n, g in tried if g is not None})
+
+    def _tell(self, trials: Iterable[FrozenTrial], direction: StudyDirection) -> None:
+        ended = [t for t in trials if t.state.is_finished() and t.number not in self._told]
+        ended.sort(key=_end_of)
+        if ended and _end_of(ended[0]) < self._last:
+            # Another worker's trial, or an imported one. A sampler that is made now would see it in
+            # its place.
+            self._start()
+            return self._tell(trials, direction)
+        for trial in ended:
+            self._told.add(trial.number)
+            self._last = _end_of(trial)
+            genotype = self.space.genotype_of(trial)
+            if genotype is not None:
+                self._proposer.update(_child(trial, genotype, direction))
+
+
+def _end_of(trial: FrozenTrial) -> tuple[datetime, int]:
+    return trial.datetime_complete or datetime.min, trial.number
+
+
+def _child(trial: FrozenTrial, genotype: Genotype, direction: StudyDirection) -> Child:
+    value = trial.value if trial.state == TrialState.COMPLETE else None
+    if value is None or not math.isfinite(value):
+        return Child(trial.number, genotype, None, failure=f"{trial.state.name.lower()}, {value}")
+    score = _score(value if direction == StudyDirection.MAXIMIZE else -value)
+    # There is one value and no gap between two.
+    return Child(trial.number, genotype, ChildScores(score, score, 0, 0, 0.0))
+
+
+def _score(value: float) -> float:
+    """The value itself; methods go by order or by standardised values, so any unit will do. Beyond
+    what can be cubed and squared, one that grows by the logarithm."""
+    size = abs(value)
+    if size > _LARGEST:
+        return math.copysign(_LARGEST * (1 + math.log10(size / _LARGEST)), value)
+    return value

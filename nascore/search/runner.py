@@ -1,0 +1,189 @@
+"""A search by proposing: the method's arm beside its control at equal cost, and the verdict."""
+
+import contextlib
+from dataclasses import dataclass
+
+from nascore.config import OBJECTIVES
+from nascore.context import Task
+from nascore.evaluation.verdict import TOP_FRACTION, compare
+from nascore.results import Arm, Child, SearchResult, best_child, pareto_front
+from nascore.search.proposer import Proposer
+from nascore.search.pruning import make_pruner
+from nascore.search.study import Study
+from nascore.search.study_identity import identity, judging_of, study_name
+from nascore.search.study_storage import Storage, resolve_url
+from nascore.search.worker import Worker, with_cost
+from nascore.training.child import ChildTraining, ImageTraining
+from nascore.training.parallel_arms import run_both
+from nascore.versions import versions
+
+
+class SearchFailed(Exception):
+    """No child finished, so there is no architecture to return."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What a method is held against, at equal cost.
+
+    Attributes:
+        method: its name; must be that of the method's entry in `nascore.methods.registry.METHODS`.
+        spoken: what sentences call it.
+        charged_s: seconds that it spent before its first child.
+    """
+
+    proposer: Proposer
+    method: str = "random"
+    spoken: str = "random search"
+    charged_s: float = 0.0
+
+
+def search_by_proposing(
+    task: Task,
+    proposer: Proposer,
+    control: Control | None,
+    *,
+    training: ChildTraining | None = None,
+    charged_s: float = 0.0,
+    compared: float = TOP_FRACTION,
+) -> SearchResult:
+    """The method's arm beside its control at equal cost, and the verdict.
+
+    Both arms have the same budget, in the same unit. With one of time, what an arm spent before its
+    first child is part of it. Arms of a single worker whose trainings use one thread each run at
+    the same time where there are cores for both, else one after the other.
+
+    Args:
+        training: of the children of both arms; `ImageTraining` when not given.
+        charged_s: seconds that the method spent before its first child.
+        compared: share of the children, the best ones, that the verdict compares.
+
+    Raises:
+        SearchFailed: not a single child of the method finished.
+        StorageAway: the database of the study was away for too long.
+    """
+    with contextlib.closing(_open_storage(task)) as storage:
+        arm, other = _run_arms(
+            task, proposer, control, storage, training or ImageTraining(), charged_s
+        )
+    verdict = None
+    if control is not None and other is not None:
+        verdict = _verdict(task, arm, other, control.spoken, compared)
+    return _result(task, arm, other, verdict)
+
+
+def _open_storage(task: Task) -> Storage:
+    search = task.search
+    return Storage(
+        f"sqlite:///{task.state / 'study.db'}"
+        if search.storage is None
+        else resolve_url(search.storage),
+        worker_timeout_s=search.worker_timeout_s,
+        should_stop=task.should_stop,
+    )
+
+
+def _run_arms(
+    task: Task,
+    proposer: Proposer,
+    control: Control | None,
+    storage: Storage,
+    training: ChildTraining,
+    charged_s: float,
+) -> tuple[Arm, Arm | None]:
+    search = task.search
+    pruner = make_pruner(search.pruner, search.child.epochs)
+    # Opened here, one after the other: making the tables of a new file is not for two at once.
+    arms = {"method": task.method} | ({} if control is None else {"control": control.method})
+    studies = {
+        arm: Study(
+            storage,
+            study_name(search, task.run_key, arm),
+            _identity(task, method),
+            pruner=pruner,
+        )
+        for arm, method in arms.items()
+    }
+    is_timed = search.budget.unit in ("seconds", "gpu_hours")
+
+    def run(arm: str, proposer: Proposer, charged_s: float) -> Arm:
+        return Worker(
+            task,
+            arm,
+            proposer,
+            study=studies[arm],
+            training=training,
+            charged_s=charged_s,
+            charge_budget=is_timed,
+        ).run()
+
+    def run_method() -> Arm:
+        return run("method", proposer, charged_s)
+
+    def run_control() -> Arm | None:
+        if control is None:
+            return None
+        return run("control", control.proposer, control.charged_s)
+
+    at_once = search.workers == 1 and training.uses_one_thread(task)
+    return run_both(run_method, run_control, at_once=at_once)
+
+
+def _result(
+    task: Task, arm: Arm, control: Arm | None, verdict: dict[str, object] | None
+) -> SearchResult:
+    best = best_child(arm.children, value=lambda child: _value(child, task))
+    if best is None or best.scores is None:
+        reasons = sorted({child.failure for child in arm.children if child.failure})
+        told = "; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" * (len(reasons) > 3))
+        raise SearchFailed(
+            f"none of {len(arm.children)} children finished: {told or 'stopped before the first'}"
+        )
+    return SearchResult(
+        method=task.method,
+        seed=task.seeds.seed,
+        genotype=best.genotype,
+        valid_accuracy=best.scores.valid_accuracy,
+        objective=task.search.objective,
+        valid_score=best.scores.valid_score,
+        arm=arm,
+        control=control,
+        verdict=verdict,
+        cost_metric="num_params" if task.search.cost is None else task.search.cost.metric,
+        pareto=pareto_front(arm.children),
+        versions=versions(),
+    )
+
+
+def _verdict(
+    task: Task, arm: Arm, control: Arm, control_name: str, compared: float
+) -> dict[str, object]:
+    scores, others = ([_value(child, task) for child in one.children] for one in (arm, control))
+    rng = task.seeds.numpy("verdict")
+    return compare(
+        scores,
+        others,
+        rng=rng,
+        name=arm.method,
+        control_name=control_name,
+        top_fraction=compared,
+        figure=OBJECTIVES[task.search.objective],
+    ).to_dict()
+
+
+def _value(child: Child, task: Task) -> float | None:
+    """What the search maximises: its objective, weighed by the cost where that has a target."""
+    return with_cost(child, task).score
+
+
+def _identity(task: Task, method: str) -> dict[str, object]:
+    return identity(
+        method,
+        options=task.options if method == task.method else None,
+        judging=judging_of(task.options),
+        space=task.space.identifier,
+        seed=task.seeds.seed,
+        data_sha256=task.splits.info.data_sha256,
+        search=task.search,
+        aims=task.aims(),
+    )

@@ -1,0 +1,109 @@
+"""What the children of a study depend on: a study is gone on with by the search that began it."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from nascore.config import SearchConfig, Section
+from nascore.errors import InputError
+from nascore.search.study_storage import Storage
+
+VERSION = 2
+NOTHING: Mapping[str, object] = MappingProxyType({})
+_ATTRIBUTE = "identity"
+
+
+def identity(
+    method: str,
+    *,
+    options: Section | None,
+    judging: Mapping[str, object],
+    space: str,
+    seed: int,
+    data_sha256: str,
+    search: SearchConfig,
+    aims: Mapping[str, object] = NOTHING,
+) -> dict[str, object]:
+    """Of the study of one arm.
+
+    Args:
+        method: of the arm; the control's is `Method.control`.
+        options: of the method; None where the arm has none.
+        judging: what else says how the children of either arm are trained, `judging_of`.
+        space: its identifier.
+        aims: `nascore.context.aims_of`.
+    """
+    common = {"judging": dict(judging)} if judging else {}
+    return {
+        **common,
+        **aims,
+        "method": method,
+        "space": space,
+        "seed": seed,
+        "data": data_sha256,
+        "child": search.child.model_dump(mode="json", exclude={"device"}),
+        "options": {} if options is None else options.model_dump(mode="json"),
+        "cost": None if search.cost is None else search.cost.model_dump(mode="json"),
+        "pruner": search.pruner,
+    }
+
+
+def judging_of(options: Section) -> Mapping[str, object]:
+    """The part of a method's options that holds for its control too: how a child is judged.
+
+    Empty but for methods whose options have it; of the others `search.child` says all.
+    """
+    judging: Mapping[str, object] = getattr(options, "judging", {})
+    return judging
+
+
+def study_name(search: SearchConfig, run_key: str, arm: str) -> str:
+    return f"{search.study or run_key}/{arm}"
+
+
+def claim(storage: Storage, study_id: int, name: str, wanted: Mapping[str, object]) -> None:
+    """Writes the identity of a study that has none.
+
+    Raises:
+        InputError: it has another one.
+    """
+    found, wanted = _read(storage, study_id), {"version": VERSION, **wanted}
+    if found is None:
+        storage.patiently(storage.optuna.set_study_user_attr, study_id, _ATTRIBUTE, wanted)
+    else:
+        _compare(name, found, wanted)
+
+
+def check(storage: Storage, name: str, wanted: Mapping[str, object]) -> None:
+    """Before anything is trained: whether a study may be gone on with; none is made.
+
+    Raises:
+        InputError: there is a study of that name, and it is of another search.
+    """
+    try:
+        study_id = storage.patiently(storage.optuna.get_study_id_from_name, name)
+    except KeyError:
+        return
+    found = _read(storage, study_id)
+    if found is not None:
+        _compare(name, found, {"version": VERSION, **wanted})
+
+
+def _read(storage: Storage, study_id: int) -> dict[str, Any] | None:
+    attributes: dict[str, Any] = storage.patiently(storage.optuna.get_study_user_attrs, study_id)
+    found: dict[str, Any] | None = attributes.get(_ATTRIBUTE)
+    return found
+
+
+def _compare(name: str, found: Mapping[str, object], wanted: Mapping[str, object]) -> None:
+    different = sorted(
+        key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key)
+    )
+    if different:
+        raise InputError.of(
+            "search.study",
+            name,
+            f"was made by another search: {', '.join(different)} differ "
+            f"({', '.join(f'{key} was {found.get(key)!r}' for key in different)}); "
+            "use another output folder or study, or the old configuration",
+        )

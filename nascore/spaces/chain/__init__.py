@@ -1,0 +1,1 @@
+"""The chain space of NASES: layers of four tokens."""

@@ -1,0 +1,1 @@
+"""The micro space of ENAS: a normal cell and a reduction cell."""

@@ -1,0 +1,1 @@
+"""The search space of Auto-Meta: cells for few-shot networks."""

@@ -1,0 +1,1 @@
+"""The MobileNetV2 space of InstaNAS."""

@@ -1,0 +1,55 @@
+"""Settings of the MobileNetV2 space of InstaNAS."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from nascore.section import Positive
+from nascore.spaces.section import SpaceSection
+
+MobileStage = tuple[Annotated[int, Field(ge=1, le=4096)], Positive, Literal[1, 2]]
+
+
+class MobileSpaceConfig(SpaceSection):
+    """The MobileNetV2 skeleton of InstaNAS: a block sums any of five operations.
+
+    The published size for CIFAR is `stages` [[16, 1, 1], [24, 2, 1], [32, 3, 2], [64, 4, 2],
+    [96, 3, 1], [160, 3, 2], [320, 1, 1]] with `stem_channels` 32 and `head_channels` 1280; larger
+    images have `stem_stride` 2 and a stride of 2 in the second stage. The defaults are scaled down.
+    """
+
+    shares_weights: ClassVar[bool] = True
+    name: Literal["mobile"] = "mobile"
+    stages: tuple[MobileStage, ...] = (
+        (16, 1, 1),
+        (24, 2, 2),
+        (32, 2, 2),
+        (64, 2, 2),
+        (96, 1, 1),
+    )
+    """Rows of channels, blocks and stride; the stride is that of a stage's first block."""
+    stem_channels: Positive = 16
+    stem_stride: Literal[1, 2] = 1
+    head_channels: Positive = 256
+    width: Annotated[float, Field(gt=0, le=4)] = 1.0
+    """All channels times this, rounded to a multiple of four; of the final network, and of the
+    meta-graph of InstaNAS."""
+    search_width: Annotated[float, Field(gt=0, le=4)] = 0.5
+    """The same for networks that are trained to judge an architecture only."""
+    combine: Literal["sum", "mean"] = "sum"
+    """What a block makes of the outputs of its operations. The published sum grows with their
+    number, and so do the shortcuts in it. With the mean, few operations and many give maps of one
+    scale, so that a short search can judge a policy by weights that others have trained."""
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Whether a block has an operation, for each of five in each block."""
+        return (2,) * (5 * sum(repeats for _, repeats, _ in self.stages))
+
+    @field_validator("stages")
+    @classmethod
+    def _some_blocks(cls, stages: tuple[MobileStage, ...]) -> tuple[MobileStage, ...]:
+        blocks = sum(repeats for _, repeats, _ in stages)
+        if not 1 <= blocks <= 64:
+            raise ValueError(f"give stages of 1 to 64 blocks in all, got {blocks}")
+        return stages

@@ -1,0 +1,31 @@
+"""The settings that every search space has."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from nascore.section import Section
+
+
+class SpaceSection(Section):
+    """The settings of a search space, which its `name` tells from others."""
+
+    shares_weights: ClassVar[bool] = False
+    """Whether all its networks can be paths of one supernet."""
+
+    @property
+    @abstractmethod
+    def cardinalities(self) -> tuple[int, ...]:
+        """Number of values of each token of a genotype."""
+
+
+def _without_repeats(operations: tuple[Any, ...]) -> tuple[Any, ...]:
+    repeated = sorted({name for name in operations if operations.count(name) > 1})
+    if repeated:
+        raise ValueError(f"give each operation once; {', '.join(repeated)} is there several times")
+    return operations
+
+
+def _of_blocks(num_blocks: int, num_operations: int) -> tuple[int, ...]:
+    """A block reads two earlier nodes, the cell's two inputs among them, by an operation each."""
+    halves = [(2 + block, num_operations) * 2 for block in range(num_blocks)]
+    return tuple(size for half in halves for size in half)

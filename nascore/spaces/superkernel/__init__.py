@@ -1,0 +1,1 @@
+"""The search space of NASIB: cells whose edges choose among a hundred operations."""

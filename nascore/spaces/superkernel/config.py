@@ -1,0 +1,113 @@
+"""Settings of the superkernel space of NASIB."""
+
+import math
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal, Self, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from nascore.section import Positive
+from nascore.spaces.section import SpaceSection, _without_repeats
+
+KernelSize = Annotated[int, Field(ge=1, le=15)]
+
+
+Dilation = Annotated[int, Field(ge=1, le=8)]
+
+
+ConvolutionType = Literal["standard", "separable"]
+
+
+SuperkernelBranch = Literal["conv", "max_pool_3x3", "avg_pool_3x3", "identity", "none"]
+
+
+class SuperkernelSpaceConfig(SpaceSection):
+    """The space of NASIB: cells of a few nodes, with every convolution of some sizes on an edge.
+
+    The defaults are 4 x 4 kernel sizes, 3 dilations and 2 types: 96 convolutions beside four other
+    operations, twelve times as many as the 8 operations of DARTS.
+    """
+
+    shares_weights: ClassVar[bool] = True
+    name: Literal["superkernel"] = "superkernel"
+    num_nodes: Annotated[int, Field(ge=1, le=6)] = 4
+    """Of each cell, beside its two inputs; each node keeps two of its incoming edges."""
+    kernel_sizes: Annotated[tuple[KernelSize, ...], Field(min_length=1)] = (1, 3, 5, 7)
+    """Heights, and as many widths: odd and growing, in pixels before dilation."""
+    dilations: Annotated[tuple[Dilation, ...], Field(min_length=1)] = (1, 2, 3)
+    types: Annotated[tuple[ConvolutionType, ...], Field(min_length=1)] = get_args(ConvolutionType)
+    branches: tuple[SuperkernelBranch, ...] = get_args(SuperkernelBranch)
+    """What an edge may be; all when not given."""
+    num_stages: Annotated[int, Field(ge=1, le=4)] = 3
+    """Between them a reduction cell halves the map; with one there is no reduction cell."""
+    search_channels: Annotated[int, Field(ge=2)] = 8
+    """Of the first stage; 16 in DARTS."""
+    search_cells_per_stage: Positive = 1
+    """Normal cells; 2 are the 8 cells of DARTS."""
+    final_channels: Annotated[int, Field(ge=2)] = 16
+    """36 in DARTS."""
+    final_cells_per_stage: Positive = 2
+    """6 are the 20 cells of DARTS."""
+
+    @property
+    def axis_sizes(self) -> tuple[int, ...]:
+        """Number of values of the five tokens of an edge."""
+        sizes = len(self.kernel_sizes)
+        return len(self.branches), len(self.types), sizes, sizes, len(self.dilations)
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Of each cell and each of its nodes: which two edges are kept, then all its edges."""
+        tokens: list[int] = []
+        for num_sources in range(2, 2 + self.num_nodes):
+            tokens += [math.comb(num_sources, 2)] if num_sources > 2 else []
+            tokens += self.axis_sizes * num_sources
+        return tuple(tokens) * (2 if self.num_stages > 1 else 1)
+
+    @property
+    def num_convolutions(self) -> int:
+        """Convolutions that an edge chooses from."""
+        return len(self.types) * len(self.kernel_sizes) ** 2 * len(self.dilations)
+
+    @field_validator("kernel_sizes")
+    @classmethod
+    def _odd_sizes(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        even = [size for size in sizes if size % 2 == 0]
+        if even:
+            raise ValueError(
+                f"kernel sizes must be odd, to have a centre that smaller ones share; "
+                f"got {', '.join(map(str, even))}"
+            )
+        return _growing(sizes)
+
+    @field_validator("dilations")
+    @classmethod
+    def _growing_dilations(cls, dilations: tuple[int, ...]) -> tuple[int, ...]:
+        return _growing(dilations)
+
+    @field_validator("types")
+    @classmethod
+    def _different_types(cls, types: tuple[str, ...]) -> tuple[str, ...]:
+        return _without_repeats(types)
+
+    @field_validator("branches")
+    @classmethod
+    def _has_convolutions(cls, branches: tuple[str, ...]) -> tuple[str, ...]:
+        if "conv" not in branches:
+            raise ValueError("give conv among the branches: all else has no kernel to search for")
+        return _without_repeats(branches)
+
+    @model_validator(mode="after")
+    def _something_to_choose(self) -> Self:
+        if self.num_convolutions == 1 and len(self.branches) == 1:
+            raise ValueError(
+                "one operation is no choice; give several kernel_sizes, dilations, types or "
+                "branches"
+            )
+        return self
+
+
+def _growing(values: tuple[int, ...]) -> tuple[int, ...]:
+    if any(a >= b for a, b in pairwise(values)):
+        raise ValueError(f"give each value once, in growing order; got {values}")
+    return values

@@ -1,0 +1,1 @@
+"""Training of networks: children, the winner, supernets, checkpoints, data parallelism."""

@@ -1,0 +1,106 @@
+"""A long training in one checkpoint: what it needs beside its own arithmetic."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nascore.errors import CheckpointError, InputError
+from nascore.training import checkpoint
+
+
+class Kept:
+    """The one checkpoint of a training, and the wall seconds that the training has cost.
+
+    Args:
+        identity: what the checkpoint must have been made with to be gone on from.
+        every_s: seconds between two checkpoints.
+        charged_s: seconds that were spent before, on what is not in the checkpoint.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        kind: str,
+        identity: Mapping[str, Any],
+        *,
+        every_s: float,
+        charged_s: float = 0.0,
+    ) -> None:
+        self._path, self._kind, self._identity = path, kind, dict(identity)
+        self._every_s, self._before_s = every_s, charged_s
+        self._start = self._saved = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self._before_s + time.monotonic() - self._start
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and metadata of the last checkpoint; None when there is none.
+
+        Raises:
+            InputError: it is damaged, or of another training.
+        """
+        if not self._path.exists():
+            return None
+        try:
+            tensors, meta = checkpoint.load(self._path, self._kind)
+        except CheckpointError as error:
+            raise InputError.of(
+                "checkpoint", self._path, f"{error}; delete it to start anew"
+            ) from error
+        if meta["identity"] != self._identity:
+            raise InputError.of(
+                "checkpoint",
+                self._path,
+                "is of a search with other settings; take another folder, or delete it to start "
+                "anew",
+            )
+        self._before_s, self._start = float(meta["seconds"]), time.monotonic()
+        return tensors, meta
+
+    def is_due(self) -> bool:
+        return time.monotonic() - self._saved >= self._every_s
+
+    def save(self, tensors: Mapping[str, Tensor], **meta: Any) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.save(
+            self._path,
+            {name: value.cpu() for name, value in tensors.items()},
+            {**meta, "identity": self._identity, "seconds": self.seconds},
+            self._kind,
+        )
+        self._saved = time.monotonic()
+
+
+def tensors_of(prefix: str, network: nn.Module) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": value for name, value in network.state_dict().items()}
+
+
+def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """All that an optimiser remembers, by the place of the parameter: `prefix.0.exp_avg`."""
+    return {
+        f"{prefix}.{place}.{key}": value
+        for place, parameter in enumerate(_parameters(optimizer))
+        for key, value in optimizer.state[parameter].items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer(
+    prefix: str, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> None:
+    """Takes back what `optimizer_tensors` gave."""
+    parameters = _parameters(optimizer)
+    for name, value in checkpoint.below(f"{prefix}.", tensors).items():
+        place, _, key = name.partition(".")
+        parameter = parameters[int(place)]
+        home = value if key == "step" else value.to(parameter.device)
+        optimizer.state[parameter][key] = home
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

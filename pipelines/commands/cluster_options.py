@@ -1,0 +1,103 @@
+"""The arguments by which every command that talks to a KFP API server finds it."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines.commands.options import given, one_message
+from pipelines.kubeflow import connection
+from pipelines.kubeflow.connection import Connection
+from pipelines.kubeflow.errors import ClusterError
+
+_OPTIONS = (
+    click.option(
+        "--host",
+        envvar=connection.HOST,
+        show_envvar=True,
+        metavar="URL",
+        help="Address of Kubeflow Pipelines; in a pod the one of its cluster.",
+    ),
+    click.option("--ui-host", "ui", envvar=connection.UI, metavar="URL", help="Pages [--host]."),
+    click.option(
+        "--namespace", callback=given, envvar="NAS_KFP_NAMESPACE", show_envvar=True, help="Yours."
+    ),
+    click.option(
+        "--token-file",
+        envvar=connection.TOKEN_FILE,
+        show_envvar=True,
+        type=click.Path(path_type=Path),
+        help=f"File with a token; or set {connection.TOKEN}, or {connection.COOKIE}.",
+    ),
+    click.option(
+        "--iap-client-id",
+        "iap_client",
+        envvar=connection.IAP_CLIENT,
+        show_envvar=True,
+        help="Client of Google's Identity-Aware Proxy.",
+    ),
+    click.option(
+        "--ca-file",
+        envvar="NAS_KFP_CA_FILE",
+        show_envvar=True,
+        type=click.Path(path_type=Path),
+        help="Certificates of the authorities to trust, in PEM form.",
+    ),
+    click.option("--insecure", is_flag=True, help="Trust any certificate; said with each command."),
+    click.option(
+        "--timeout",
+        "timeout_s",
+        type=click.FloatRange(min=0.1, max=600),
+        metavar="SECONDS",
+        help=f"Longest wait for one answer [{connection.TIMEOUT_S:g}; "
+        f"{connection.CREATE_TIMEOUT_S:g} for the call that starts a run].",
+    ),
+)
+_NAMES = (
+    "host",
+    "ui",
+    "namespace",
+    "token_file",
+    "iap_client",
+    "ca_file",
+    "insecure",
+    "timeout_s",
+)
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else."
+)
+
+Find = Callable[[], Connection]
+"""Checks what was given and says how to reach the server."""
+
+
+def on_cluster(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command `find`, and turns what the server refuses into one message."""
+
+    @wraps(command)
+    def wrapped(**arguments: Any) -> None:
+        own = {name: arguments.pop(name) for name in _NAMES}
+        try:
+            command(find=lambda: _find(own), **arguments)
+        except ClusterError as error:
+            click.echo(str(error), err=True)
+            sys.exit(error.exit_status)
+
+    decorated = one_message(wrapped)
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+def _find(given: dict[str, Any]) -> Connection:
+    found = connection.connect(given["host"], **{k: v for k, v in given.items() if k != "host"})
+    if found.insecure:
+        click.echo(
+            f"warning: --insecure: nothing proves that {found.host} is who it says; anybody on the "
+            "way can read your token and what you send",
+            err=True,
+        )
+    return found

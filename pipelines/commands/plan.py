@@ -1,0 +1,68 @@
+"""`nas plan`: what a budget buys, before any of it is spent."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nascore.errors import InputError
+from pipelines.commands.options import configuration
+
+if TYPE_CHECKING:
+    from components.config.schema import Config
+    from nascore.methods.nasib.planning import BudgetPlan
+
+
+@configuration
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def plan(config: Path | None, preset: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """Say what the search's budget buys: steps, epochs, exploration, milestones.
+
+    Of a budget of time, a few steps are made on this machine and timed. Reads the data, and writes
+    nothing. See docs/nasib.md.
+    """
+    from pipelines.config import resolve
+
+    resolved = resolve(config, preset, settings)
+    _check_method(resolved)
+    found = _plan(resolved)
+    if as_json:
+        click.echo(json.dumps({"version": 1, "method": resolved.method, **found.to_dict()}))
+        return
+    for line in found.lines():
+        click.echo(line)
+
+
+def _check_method(config: "Config") -> None:
+    """Raises InputError for a method that does nothing else with another budget."""
+    from nascore.methods.registry import METHODS
+
+    planning = [name for name, method in METHODS.items() if method.plans]
+    if config.method not in planning:
+        raise InputError.of(
+            "method",
+            config.method,
+            f"does the same with every budget, only longer; {' or '.join(planning)} plans with it",
+        )
+
+
+def _plan(config: "Config") -> "BudgetPlan":
+    from components.steps.context_builder import build_task
+    from components.steps.s3_source import open_remote
+    from nascore.data.prepared import prepare
+    from nascore.methods.registry import METHODS
+
+    with tempfile.TemporaryDirectory() as given:
+        folder = Path(given)
+        prepare(config.data, config.seed, folder / "data", remote=open_remote(config.data))
+        (folder / "state").mkdir()
+        task = build_task(
+            config,
+            dataset=folder / "data",
+            controller=folder / "state",
+            state=folder / "state",
+            run_key="plan",
+        )
+        return METHODS[config.method].load_planning().plan(task)

@@ -1,0 +1,207 @@
+"""`nas profile`: how long each operation of a space takes here, and whether their sums hold."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nascore.errors import InputError, Problem, collecting
+from pipelines.commands.options import configuration
+
+if TYPE_CHECKING:
+    from components.config.schema import Config
+    from nascore.latency.space_profile import Check
+    from nascore.latency.table import OperationTable
+    from nascore.methods.instanas.cost_table import LatencyTable
+    from nascore.spaces.base import ImageShape
+
+TABLE = "latency_table.json"
+_FEWEST = 10  # a rank correlation of fewer says nothing
+_SHOWN = 10
+_IMAGE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})x([1-9]\d{0,5})")
+
+
+@configuration
+@click.option(
+    "--image",
+    metavar="CHANNELSxSIZExCLASSES",
+    help="Such as 3x32x10 [that of the data, which is read for it].",
+)
+@click.option(
+    "--architectures",
+    default=50,
+    show_default=True,
+    type=int,
+    help="Random networks that the table is held against.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path(TABLE),
+    show_default=True,
+    metavar="FILE",
+    help="The table; an older one is replaced.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the check as JSON and nothing else.")
+def profile(
+    config: Path | None,
+    preset: str | None,
+    settings: tuple[str, ...],
+    image: str | None,
+    architectures: int,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Measure a latency table of the search space on this machine, and check it.
+
+    Operations are timed in random networks of the space, by the protocol of the section latency of
+    the configuration; then the sums are held against the clock on other networks. Leave the machine
+    alone meanwhile. See docs/latency.md.
+    """
+    problems: list[Problem] = []
+    resolved = shape = None
+    with collecting(problems):
+        resolved = _resolved(config, preset, settings)
+    with collecting(problems):
+        shape = None if image is None else read_shape(image)
+    problems += _argument_problems(architectures, out)
+    if problems or resolved is None:
+        raise InputError(problems)
+    shape = shape or _shape_of_data(resolved)
+    table, check, blocks = _measure(resolved, shape, architectures)
+    table.save(out)
+    found = {"table": str(out), **_circumstances(table), **check.to_dict()}
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    for line in [*report(table, check), *([] if blocks is None else by_block(blocks))]:
+        click.echo(line)
+    click.echo(f"Wrote {out}.")
+
+
+def read_shape(text: str) -> "ImageShape":
+    """Raises InputError when it is not CHANNELSxSIZExCLASSES."""
+    from nascore.spaces.base import ImageShape
+
+    found = _IMAGE.fullmatch(text)
+    if found is None:
+        message = "write CHANNELSxSIZExCLASSES, each 1 or more, such as 3x32x10"
+        raise InputError.of("--image", text, message)
+    return ImageShape(*map(int, found.groups()))
+
+
+def report(table: "OperationTable", check: "Check") -> list[str]:
+    """What a person is told: where, how well, and some networks from the fastest to the slowest."""
+    made_for, found = table.made_for, check.to_dict()
+    spearman = "none" if check.spearman is None else f"{check.spearman:.3f}"
+    lines = [
+        f"space      {made_for.space}, {made_for.phase} networks, {len(table.entries)} operations",
+        f"images     {made_for.channels}x{made_for.size}x{made_for.size}, batch "
+        f"{made_for.batch_size}, {made_for.num_classes} classes",
+        f"device     {made_for.device}, {made_for.threads} thread"
+        + ("s" if made_for.threads > 1 else ""),
+        f"load       {check.load:.1f}; {check.disturbed:.1%} of the runs were interrupted",
+        f"check      {len(check.names)} other networks: Spearman {spearman}, mean absolute error "
+        f"{check.mean_absolute_error:.1%}, mean error {found['mean_error']:+.1%}, largest "
+        f"{found['largest_error']:.1%}",
+        "",
+        "predicted ms  measured ms   spread ms   error  network",
+    ]
+    order = sorted(range(len(check.names)), key=lambda i: check.measured[i].ms)
+    step = max(1, len(order) // _SHOWN)
+    for i in order[::step]:
+        entry = check.measured[i]
+        lines.append(
+            f"{check.predicted_ms[i]:12.3f} {entry.ms:12.3f} {entry.spread_ms:11.3f} "
+            f"{check.errors[i]:+7.1%}  {check.names[i]}"
+        )
+    return lines
+
+
+def by_block(table: "LatencyTable") -> list[str]:
+    """The times of a space whose networks choose operations for each block."""
+    from nascore.spaces.mobilenet.space import OPS
+
+    lines = ["", "ms, block " + "".join(f"{name:>9}" for name in OPS) + "   map"]
+    for plan in table.plans:
+        costs = "".join(f"{cost:9.4f}" for cost in table.costs_LO[plan.index].tolist())
+        channels = f"{plan.in_channels}->{plan.out_channels}"
+        lines.append(f"{plan.index:9d} {costs}   {plan.in_size}->{plan.out_size}, {channels}")
+    least, most = table.reachable
+    lines.append(
+        f"around the blocks {table.fixed:.4f} ms; an image takes {least:.3f} to {most:.3f}"
+    )
+    return lines
+
+
+# --- what was asked for ---------------------------------------------------------------------
+
+
+def _resolved(config: Path | None, preset: str | None, settings: tuple[str, ...]) -> "Config":
+    from pipelines.config import resolve
+
+    return resolve(config, preset, settings)
+
+
+def _argument_problems(architectures: int, out: Path) -> list[Problem]:
+    """Nobody should wait minutes for a file that cannot be written."""
+    problems = []
+    if architectures < _FEWEST:
+        message = f"must be {_FEWEST} or more: a rank correlation of fewer says nothing"
+        problems.append(Problem("--architectures", str(architectures), message))
+    folder = out.absolute().parent
+    if out.is_dir():
+        problems.append(Problem("--out", str(out), "is a folder; name a file"))
+    elif not folder.is_dir():
+        problems.append(Problem("--out", str(out), "its folder does not exist; make it first"))
+    elif not os.access(out if out.exists() else folder, os.W_OK):
+        problems.append(Problem("--out", str(out), "cannot be written; name another file"))
+    return problems
+
+
+def _shape_of_data(config: "Config") -> "ImageShape":
+    """Raises InputError when the data is not there."""
+    from components.steps.s3_source import open_remote
+    from nascore.data.sources import read
+    from nascore.spaces.base import ImageShape
+
+    raw = read(config.data, open_remote(config.data))
+    return ImageShape(raw.channels, raw.size, len(raw.classes))
+
+
+# --- what is found --------------------------------------------------------------------------
+
+
+def _measure(
+    config: "Config", shape: "ImageShape", num_checked: int
+) -> tuple["OperationTable", "Check", "LatencyTable | None"]:
+    """The table, its check and, where a network chooses by block, its times by block."""
+    from nascore.latency.space_profile import profile_space
+    from nascore.methods.instanas.options import InstanasOptions
+    from nascore.methods.registry import METHODS
+    from nascore.spaces.mobilenet.config import MobileSpaceConfig
+
+    section = config.search.space
+    if isinstance(section, MobileSpaceConfig):
+        from nascore.methods.instanas.cost_measurement import profile_policies
+
+        options = METHODS[config.method].options.model_validate(config.search.options)
+        return profile_policies(
+            section,
+            shape,
+            config.latency,
+            num_checked=num_checked,
+            seed=config.seed,
+            policy=options.controller if isinstance(options, InstanasOptions) else None,
+        )
+    table, check = profile_space(
+        section, shape, config.latency, num_checked=num_checked, seed=config.seed
+    )
+    return table, check, None
+
+
+def _circumstances(table: "OperationTable") -> dict[str, Any]:
+    return {"version": 1, **table.to_dict()["made_for"], "date": table.date}

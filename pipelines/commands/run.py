@@ -1,0 +1,183 @@
+"""`nas run` and `nas retrain`: a pipeline on this machine, from its settings to the last word."""
+
+import json
+import shlex
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from nascore.errors import InputError
+from nascore.redaction import redact
+from pipelines.commands.options import STORE, configuration, one_message, output_options
+from pipelines.exit_status import FAILED, INTERRUPTED, WRONG_INPUT
+from pipelines.local.events import FIRST_STEP
+
+if TYPE_CHECKING:
+    from components.config.schema import Config
+    from pipelines.local.events import Kind
+    from pipelines.local.process import Failure
+
+
+@configuration
+@output_options
+@one_message
+def run(**arguments: Any) -> None:
+    """Search, train, profile and register a network on this machine.
+
+    CONFIG is a YAML file; without one the preset is used as it is. Runs the same compiled pipeline
+    as Kubeflow would, in local processes.
+    """
+    _run("search", **arguments)
+
+
+@configuration
+@output_options
+@one_message
+def retrain(**arguments: Any) -> None:
+    """Train the champion's architecture on new data; promote it if it is better.
+
+    Searches anew when there is no champion yet, it is too old, or the data drifted too far
+    (`retrain` in the configuration). `promote` holds the gates.
+    """
+    _run("retrain", **arguments)
+
+
+def _run(
+    kind: "Kind",
+    config: Path | None,
+    preset: str | None,
+    settings: tuple[str, ...],
+    out: Path | None,
+    resume: bool,
+    as_json: bool,
+    shows_timings: bool,
+) -> None:
+    start = time.monotonic()
+    from rich.console import Console
+
+    from components.tracking import check_store
+    from pipelines.definitions.devices import missing_devices
+    from pipelines.local.output import Output, default_folder, problems_with
+    from pipelines.local.process import Stopped, run_pipeline
+
+    if resume and out is None:
+        raise InputError.of("--resume", None, "needs --out with the folder of the run")
+    folder = out or default_folder()
+    resolved = _resolve_run(config, preset, settings, out=folder, resume=resume)
+    problems, warnings = check_store(resolved.tracking.uri)
+    problems += problems_with(folder, resolved, resume=resume) + missing_devices(resolved)
+    if problems:
+        raise InputError(problems)
+    output = Output(folder, resolved, resume=resume)
+    console = Console(stderr=as_json, highlight=False, markup=False, emoji=False)
+    for warning in warnings:
+        console.print(f"warning: {warning}", soft_wrap=True)
+    source = resolved.data.source
+    console.print(
+        f"Running {resolved.method} on {source}; output in {output.folder}", soft_wrap=True
+    )
+    try:
+        failure = run_pipeline(output, console, kind)
+    except Stopped as stop:
+        _say_stopped(output.folder, kind)
+        sys.exit(INTERRUPTED if stop.signum == signal.SIGINT else FAILED)
+    if failure is not None and failure.problems and failure.step == FIRST_STEP:
+        output.undo()
+        raise InputError(failure.problems)
+    if failure is not None:
+        _fail(output.folder, failure, kind)
+    result = output.finish(time.monotonic() - start)
+    _say_result(result, output.folder, console, resolved.tracking.uri)
+    if shows_timings:
+        from pipelines.local.timings import table
+
+        console.print("\n".join(["", *table(result["timings"])]), soft_wrap=True)
+    if as_json:
+        click.echo(json.dumps(result))
+
+
+def _resolve_run(
+    config: Path | None,
+    preset: str | None,
+    settings: tuple[str, ...],
+    *,
+    out: Path,
+    resume: bool,
+) -> "Config":
+    """The configuration of a run; one that is resumed without any knows its own."""
+    from pipelines.config import resolve
+    from pipelines.local.output import check_fresh, saved_config, settle_stores
+
+    if resume and config is None and preset is None and not settings:
+        return saved_config(out)
+    try:
+        return settle_stores(resolve(config, preset, settings))
+    except InputError as error:
+        raise InputError([*error.problems, *([] if resume else check_fresh(out))]) from error
+
+
+def _say_stopped(out: Path, kind: "Kind") -> None:
+    from nascore.config import OBJECTIVES
+    from pipelines.local.run import SEARCH_RESULT
+
+    path = out / SEARCH_RESULT
+    if path.exists():
+        found = json.loads(path.read_text())
+        figure = OBJECTIVES[found.get("objective", "accuracy")]
+        score = found.get("valid_score") or found["valid_accuracy"]
+        click.echo(
+            f"Stopped. Best of {len(found['arm']['children'])} children: validation {figure} "
+            f"{score:.4f}; the architecture is in {path}",
+            err=True,
+        )
+    else:
+        click.echo("Stopped before a child was trained.", err=True)
+    click.echo(f"Go on with: {_resume_command(out, kind)}", err=True)
+
+
+def _resume_command(out: Path, kind: "Kind") -> str:
+    command = "retrain" if kind == "retrain" else "run"
+    return f"nas {command} --resume --out {shlex.quote(str(out))}"
+
+
+def _fail(out: Path, failure: "Failure", kind: "Kind") -> NoReturn:
+    from pipelines.local.run import LOG
+
+    click.echo(
+        "\n".join(
+            [
+                f"The step {failure.step} failed: {failure.error}",
+                *(f"  {problem}" for problem in failure.problems),
+                f"  log:    {out / LOG}",
+                f"  resume: {_resume_command(out, kind)}   (finished work is kept)",
+            ]
+        ),
+        err=True,
+    )
+    sys.exit(WRONG_INPUT if failure.problems else FAILED)
+
+
+def _say_result(result: dict[str, Any], out: Path, console: Any, uri: str) -> None:
+    from pipelines.local.progress import summary
+
+    console.print("\n".join(["", *summary(result, out), "", "Next:"]), soft_wrap=True)
+    for command, why in (
+        _view_command(uri),
+        (f"nas compile {shlex.quote(str(out / 'config.json'))}", "the same pipeline for Kubeflow"),
+        ("nas run --set data.source=imagefolder:DIR", "the same on your own images"),
+    ):
+        console.print(f"  {command:<58} {why}", soft_wrap=True)
+
+
+def _view_command(uri: str) -> tuple[str, str]:
+    """How to see the run in MLflow; short when the store is where `nas ui` looks anyway."""
+    from components.tracking.store_checks import absolute, sqlite_path
+
+    why = "the run in the MLflow UI"
+    if sqlite_path(uri) is None:
+        return f"open {redact(uri)}", why
+    return ("nas ui" if uri == absolute(STORE) else f"nas ui --uri {shlex.quote(uri)}"), why

@@ -1,0 +1,268 @@
+"""`nas schedule`: runs on Kubeflow that start by the clock (KFP calls them recurring runs)."""
+
+import json
+import shlex
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from components.config.merge import layer_of
+from nascore.errors import InputError, Problem, collecting
+from pipelines.commands.cluster_options import Find, as_json, on_cluster
+from pipelines.commands.options import configuration, given
+from pipelines.commands.submit import (
+    account_option,
+    experiment_option,
+    image_option,
+    kind_option,
+    no_check_option,
+    plugins,
+    prepare,
+    source,
+)
+from pipelines.kubeflow import schedule_times
+from pipelines.kubeflow.schedule_view import (
+    describe,
+    find_one,
+    last_runs,
+    lines_of,
+    runs_of,
+    say_times,
+)
+from pipelines.local.events import Kind
+
+if TYPE_CHECKING:
+    from components.config.schema import Config
+    from pipelines.kubeflow.client import Cluster, Thing
+
+
+@click.group()
+def schedule() -> None:
+    """Start runs on Kubeflow by the clock."""
+
+
+@schedule.command()
+@configuration
+@click.option("--name", callback=given, required=True, help="Name of the schedule.")
+@click.option(
+    "--cron",
+    "expression",
+    required=True,
+    metavar="'S M H DAY MONTH WEEKDAY'",
+    help=f"When; six fields, seconds first: '{schedule_times.EXAMPLE}' is Mondays at three. In UTC, "
+    "unless Kubeflow's administrator has set another time zone (CRON_SCHEDULE_TIMEZONE).",
+)
+@click.option(
+    "--pin/--latest",
+    "is_pinned",
+    default=True,
+    show_default=True,
+    help="Each time what is compiled now, or the latest version of --pipeline.",
+)
+@click.option(
+    "--pipeline",
+    callback=given,
+    metavar="NAME",
+    help="With --pin: also upload it as a new version.",
+)
+@click.option("--paused", is_flag=True, help="Make it, but start nothing until it is resumed.")
+@kind_option
+@image_option
+@experiment_option
+@account_option
+@no_check_option
+@as_json
+@on_cluster
+def create(
+    find: Find,
+    config: Path | None,
+    preset: str | None,
+    settings: tuple[str, ...],
+    name: str,
+    expression: str,
+    is_pinned: bool,
+    pipeline: str | None,
+    paused: bool,
+    kind: Kind,
+    image: str | None,
+    experiment: str | None,
+    service_account: str | None,
+    no_check: bool,
+    as_json: bool,
+) -> None:
+    """Make a schedule: one run at a time, and nothing cached.
+
+    A run starts up to 30 s late. Of all times that pass while the schedule is paused, or while a
+    run of it is going on, the latest is run once, as soon as it can be.
+
+    With --latest the configuration is the one that the version was compiled with; --set lays
+    settings over it.
+    """
+    from pipelines.kubeflow.before_submit import refuse_hopeless
+    from pipelines.kubeflow.client import Cluster
+    from pipelines.kubeflow.starting import make_schedule
+
+    problems: list[Problem] = []
+    connection = resolved = None
+    with collecting(problems):
+        expression = schedule_times.check(expression)
+    with collecting(problems):
+        connection = find()
+    if is_pinned:
+        resolved = prepare(config, preset, settings, image, problems)
+    else:
+        problems += _latest_problems(config, preset, image, pipeline, settings)
+    if problems or connection is None:
+        raise InputError(problems)
+    say_times(expression, as_json=as_json)
+    if resolved is not None and not no_check:
+        refuse_hopeless(
+            resolved, image, connection=connection, service_account=service_account, kind=kind
+        )
+    cluster = Cluster(connection)
+    _check_free(cluster, name)
+    body: dict[str, Any] = {
+        "display_name": name,
+        "experiment_id": cluster.experiment(
+            experiment or _experiment(resolved), partial(click.echo, err=True)
+        ),
+        "trigger": {"cron_schedule": {"cron": expression}},
+        "mode": "DISABLE" if paused else "ENABLE",
+        "max_concurrency": "1",
+        "no_catchup": True,
+    }
+    if resolved is None:
+        body |= _latest(cluster, str(pipeline), settings)
+    else:
+        body |= _pinned(cluster, resolved, kind=kind, image=image, pipeline=pipeline)
+    if service_account is not None:
+        body["service_account"] = service_account
+    made = make_schedule(cluster, body, partial(click.echo, err=True))
+    if as_json:
+        click.echo(json.dumps(describe({**body, **made}, {})))
+    else:
+        click.echo(f"Schedule {name} ({made['recurring_run_id']}) has been made.")
+
+
+@schedule.command("list")
+@click.option("--runs", "with_runs", is_flag=True, help="Also the newest runs of each, by name.")
+@as_json
+@on_cluster
+def list_command(find: Find, with_runs: bool, as_json: bool) -> None:
+    """List the schedules: when, the next time, whether paused, and how the last run ended."""
+    from pipelines.kubeflow.client import Cluster
+
+    cluster = Cluster(find())
+    found = cluster.schedules()
+    last = last_runs(cluster, found)
+    told = [describe(each, last) for each in found]
+    if with_runs:
+        told = [
+            {**shown, "runs": runs_of(cluster, each)}
+            for shown, each in zip(told, found, strict=True)
+        ]
+    if as_json:
+        click.echo(json.dumps(told))
+    elif told:
+        click.echo("\n".join(lines_of(told)))
+    else:
+        click.echo("There are no schedules; make one with nas schedule create.")
+
+
+def _changing(
+    name: str,
+    done: str,
+    change: Callable[["Cluster", str], None],
+    help_text: str,
+    then: str = "",
+) -> None:
+    @schedule.command(name, help=help_text)
+    @click.argument("which", metavar="NAME_OR_ID", callback=given)
+    @as_json
+    @on_cluster
+    def command(find: Find, which: str, as_json: bool) -> None:
+        from pipelines.kubeflow.client import Cluster
+
+        cluster = Cluster(find())
+        schedule_id = str(find_one(cluster, which)["recurring_run_id"])
+        change(cluster, schedule_id)
+        if as_json:
+            click.echo(json.dumps({"schedule_id": schedule_id, "done": done}))
+        else:
+            click.echo(f"Schedule {which} has been {done}.{then}")
+
+
+_changing(
+    "pause",
+    "paused",
+    lambda cluster, which: cluster.pause(which),
+    "Start no more runs until it is resumed; one that is going on is left alone.",
+)
+_changing(
+    "resume",
+    "resumed",
+    lambda cluster, which: cluster.resume(which),
+    "Start runs again. Of all times that were missed, the latest is run once, at once.",
+    then=" If a time of it has passed meanwhile, the latest is run once, within 30 s.",
+)
+
+
+def _latest_problems(
+    config: Path | None,
+    preset: str | None,
+    image: str | None,
+    pipeline: str | None,
+    settings: tuple[str, ...],
+) -> list[Problem]:
+    from components.config.schema import open_secrets
+
+    layer, problems = layer_of(settings)
+    problems += open_secrets(layer)
+    if pipeline is None:
+        message = "is needed with --latest: the pipeline whose latest version is to run"
+        problems.append(Problem("--pipeline", "", message))
+    given = {"CONFIG": config, "--preset": preset, "--image": image}
+    for option, value in given.items():
+        if value is not None:
+            message = "is in the version already; use --set for single settings, or --pin"
+            problems.append(Problem(option, str(value), message))
+    return problems
+
+
+def _experiment(config: "Config | None") -> str:
+    from components.config.settings import TrackingConfig
+
+    return (TrackingConfig() if config is None else config.tracking).experiment
+
+
+def _pinned(
+    cluster: "Cluster", config: "Config", *, kind: str, image: str | None, pipeline: str | None
+) -> "Thing":
+    from components.config.schema import dumps
+
+    parameters = {"config": dumps(config), "overrides": ""}
+    what = source(cluster, config, kind=kind, image=image, pipeline=pipeline)
+    return {"runtime_config": {"parameters": parameters}, **what, **plugins(config)}
+
+
+def _latest(cluster: "Cluster", pipeline: str, settings: tuple[str, ...]) -> "Thing":
+    """Only the pipeline is named: KFP takes its latest version each time."""
+    pipeline_id = cluster.pipeline(pipeline)
+    if pipeline_id is None:
+        message = "there is no pipeline of that name; upload one with nas submit --pipeline"
+        raise InputError.of("--pipeline", pipeline, message)
+    return {
+        "runtime_config": {"parameters": {"overrides": shlex.join(settings)}},
+        "pipeline_version_reference": {"pipeline_id": pipeline_id},
+    }
+
+
+def _check_free(cluster: "Cluster", name: str) -> None:
+    """KFP takes a name twice, and then pause and delete could not tell them apart."""
+    for other in cluster.schedules():
+        if other.get("display_name") == name:
+            message = f"is taken by {other['recurring_run_id']}; delete that one first, or rename"
+            raise InputError.of("--name", name, message)

@@ -1,0 +1,154 @@
+"""`nas schedule delete`: Kubernetes deletes with a schedule the runs of it that are going on.
+
+KFP shows such a run as running for ever, and what it has open in MLflow stays open. So a schedule
+is deleted when nothing of it goes on, or when somebody asks for the end of its runs.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from nascore.errors import InputError, Problem
+from pipelines.commands.cancel import end_within_option
+from pipelines.commands.cluster_options import Find, as_json, on_cluster
+from pipelines.commands.options import given
+from pipelines.commands.schedule import schedule
+from pipelines.commands.submit import poll_option
+from pipelines.exit_status import FAILED
+from pipelines.kubeflow.schedule_view import find_one
+
+if TYPE_CHECKING:
+    from pipelines.kubeflow.client import Cluster, Thing
+
+    Say = Callable[[str], None]
+
+_DAY_S = 86400.0
+
+
+@schedule.command()
+@click.argument("which", metavar="NAME_OR_ID", callback=given)
+@click.option("--when-idle", is_flag=True, help="Pause it, let its runs end, then delete it.")
+@click.option("--with-runs", is_flag=True, help="Cancel its runs as nas cancel does, then delete.")
+@click.option(
+    "--idle-within",
+    "idle_s",
+    type=click.FloatRange(min=0.1),
+    default=7 * _DAY_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --when-idle: longest wait; the schedule stays paused then.",
+)
+@end_within_option
+@poll_option
+@as_json
+@on_cluster
+def delete(
+    find: Find,
+    which: str,
+    when_idle: bool,
+    with_runs: bool,
+    idle_s: float,
+    limit_s: float,
+    poll_s: float,
+    as_json: bool,
+) -> None:
+    """Delete a schedule; runs of it that have ended stay.
+
+    Runs that are going on would be killed with it, and shown as running for ever. While there are
+    any it is refused: choose --when-idle or --with-runs.
+    """
+    from pipelines.kubeflow.client import Cluster
+
+    if when_idle and with_runs:
+        message = "contradicts --with-runs; give one of them"
+        raise InputError([Problem("--when-idle", "", message)])
+    cluster = Cluster(find())
+    found = find_one(cluster, which)
+    schedule_id = str(found["recurring_run_id"])
+    runs = _going_on(cluster, found)
+    if runs and not (when_idle or with_runs):
+        raise InputError.of("NAME_OR_ID", which, _refusal(runs))
+    say = partial(click.echo, err=as_json)
+    if runs:
+        cluster.pause(schedule_id)
+    if when_idle:
+        _wait_until_idle(cluster, found, say, poll_s=poll_s, limit_s=idle_s)
+    elif with_runs:
+        _stop_all(cluster, runs, say, poll_s=poll_s, limit_s=limit_s)
+    cluster.delete_schedule(schedule_id)
+    if as_json:
+        stopped = {"runs_canceled": [run["run_id"] for run in runs]} if with_runs else {}
+        click.echo(json.dumps({"schedule_id": schedule_id, "done": "deleted", **stopped}))
+    else:
+        click.echo(f"Schedule {which} has been deleted.")
+
+
+def _going_on(cluster: "Cluster", found: "Thing") -> list["Thing"]:
+    from pipelines.kubeflow.status.run_state import is_ended
+
+    runs = cluster.runs(
+        str(found.get("experiment_id", "")), schedule_id=str(found["recurring_run_id"])
+    )
+    return [run for run in runs if not is_ended(run)]
+
+
+def _refusal(runs: list["Thing"]) -> str:
+    return (
+        f"Kubernetes would kill with it what is going on: {_named(runs)}; give --when-idle to let "
+        "that end first, or --with-runs to cancel it"
+    )
+
+
+def _named(runs: list["Thing"]) -> str:
+    return ", ".join(f"{run.get('display_name', '')} ({run['run_id']})" for run in runs)
+
+
+def _wait_until_idle(
+    cluster: "Cluster", found: "Thing", say: "Say", *, poll_s: float, limit_s: float
+) -> None:
+    """Wait until no run of a schedule is going on; end the process where that takes too long.
+
+    Raises:
+        ClusterError: the server refuses, or has been away for ten minutes.
+    """
+    from pipelines.kubeflow.runs import patiently
+
+    start_s, told = time.monotonic(), ""
+    while runs := patiently(partial(_going_on, cluster, found), say, poll_s=poll_s):
+        if _named(runs) != told:
+            told = _named(runs)
+            say(f"Paused; waiting for the end of {told}.")
+        if time.monotonic() - start_s > limit_s:
+            click.echo(
+                f"Not deleted: {told} is still going on after {limit_s:g} s. The schedule is "
+                "paused; delete it later, or resume it.",
+                err=True,
+            )
+            sys.exit(FAILED)
+        time.sleep(poll_s)
+
+
+def _stop_all(
+    cluster: "Cluster", runs: list["Thing"], say: "Say", *, poll_s: float, limit_s: float
+) -> None:
+    """Cancel runs, one after the other; end the process where one does not end.
+
+    Raises:
+        ClusterError: the server refuses, or has been away for ten minutes.
+    """
+    from pipelines.commands.cancel import told
+    from pipelines.kubeflow.stopping import stop
+
+    for run in runs:
+        stopped = stop(cluster, run, say, poll_s=poll_s, limit_s=limit_s)
+        if stopped.closing is not None and str(stopped.closing):
+            click.echo(stopped.closing, err=True)
+        say(told(stopped, run, limit_s))
+        if not stopped.is_ended:
+            click.echo("Not deleted: the schedule is paused; delete it later.", err=True)
+            sys.exit(FAILED)

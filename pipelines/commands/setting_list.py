@@ -1,0 +1,130 @@
+"""The settings of a configuration as rows, read from the models that check it."""
+
+import ast
+import sys
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Union
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined, to_jsonable_python
+
+from components.config.schema import Config
+from nascore.methods.registry import METHODS
+
+_UNITS = {
+    "_s": "s",
+    "_ms": "ms",
+    "seconds": "s",
+    "gpu_hours": "h",
+    "_hours": "h",
+    "_days": "d",
+    "_bytes": "bytes",
+    "image_size": "pixels",
+}
+_OPTIONS, _SPACE = "search.options", "search.space.name"
+
+
+def settings_of(methods: Iterable[str]) -> list[dict[str, Any]]:
+    """Return `{key, type, default, unit, description}` of each setting, once for each key.
+
+    Args:
+        methods: whose options are listed, as `search.options.NAME`.
+    """
+    found = [row for row in _rows(Config, "") if row["key"] != _OPTIONS]
+    for method in methods:
+        found += _rows(METHODS[method].options, f"{_OPTIONS}.")
+    rows: dict[str, dict[str, Any]] = {}
+    for row in found:
+        first = rows.setdefault(row["key"], row)
+        if row["key"] == _SPACE and row["type"] not in first["type"].split("|"):
+            first["type"] += f"|{row['type']}"
+    return [rows[key] for key in sorted(rows)]
+
+
+def _rows(
+    model: type[BaseModel], prefix: str, preset: BaseModel | None = None
+) -> Iterator[dict[str, Any]]:
+    """The settings of a group; `preset` is the group that the one above has by default."""
+    texts = _descriptions(model)
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        below = list(_models(field.annotation))
+        value = _default(field) if preset is None else getattr(preset, name)
+        for one, is_named in below:
+            here = value if type(value) is one else None
+            yield from _rows(one, f"{key}.NAME." if is_named else f"{key}.", here)
+        if not below:
+            yield {
+                "key": key,
+                "type": _type(field.annotation),
+                "default": to_jsonable_python(value),
+                "unit": next((unit for end, unit in _UNITS.items() if name.endswith(end)), ""),
+                "description": field.description or texts.get(name, ""),
+            }
+
+
+def _models(annotation: Any, is_named: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:
+    """The groups of settings that a type consists of, and whether each stands below a name."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, is_named
+    for part in typing.get_args(annotation):
+        yield from _models(part, is_named or typing.get_origin(annotation) is dict)
+
+
+def _default(field: FieldInfo) -> Any:
+    value = field.get_default(call_default_factory=True)
+    return None if value is PydanticUndefined else value
+
+
+def _type(annotation: Any) -> str:
+    """A type as it is written in a configuration."""
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in (None, type(None)):
+        return "null"
+    if origin is Literal:
+        return "|".join(str(part) for part in parts)
+    if origin in (Union, types.UnionType):
+        return "|".join(_type(part) for part in parts)
+    if origin is typing.Annotated:
+        return _type(parts[0])
+    if origin is dict:
+        return f"map of {_type(parts[1])}"
+    if origin is not None:
+        return f"list of {_type(parts[0])}"
+    return str(getattr(annotation, "__name__", annotation))
+
+
+def _descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """The first paragraph below each field of a model and of those that it extends."""
+    found: dict[str, str] = {}
+    for one in reversed(model.__mro__):
+        if issubclass(one, BaseModel) and one is not BaseModel:
+            found |= _classes(one.__module__).get(one.__name__, {})
+    return found
+
+
+@cache
+def _classes(module: str) -> dict[str, dict[str, str]]:
+    """The texts below the fields of all classes of a module."""
+    found: dict[str, dict[str, str]] = {}
+    source = Path(str(sys.modules[module].__file__)).read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef):
+            pairs = zip(node.body, node.body[1:], strict=False)
+            found[node.name] = {
+                field.target.id: _text(text)
+                for field, text in pairs
+                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            }
+    return found
+
+
+def _text(node: ast.stmt) -> str:
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return " ".join(str(node.value.value).split("\n\n")[0].split())
+    return ""

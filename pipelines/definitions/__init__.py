@@ -1,0 +1,1 @@
+"""The pipelines in `kfp.dsl`, and what each step asks of the cluster."""

@@ -1,0 +1,169 @@
+"""From a pipeline in `kfp.dsl` to the file that Kubeflow takes, and what must not be in it."""
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import compiler
+from kfp.dsl.base_component import BaseComponent
+
+from components.config.schema import Config, dumps
+from components.run_state.reference import MOUNT, claim_of
+from components.tracking.store_checks import misnamed
+from nascore.data.file_access import S3
+from nascore.errors import InputError, Problem
+from nascore.methods.registry import METHODS
+from nascore.redaction import redact_setting
+from pipelines.definitions.resources import missing_gpus
+
+# It takes the place of kfp's executor, and its arguments. kfp's local runner starts nothing whose
+# command does not name that executor.
+_COMMAND = ["python3", "-m", "components.supervisor", "kfp.dsl.executor_main"]
+_IMAGE = re.compile(
+    r"([a-zA-Z0-9.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
+)
+_MOVING = ("latest", "main", "master", "dev", "edge", "nightly")
+# The same results as Python's, in a tenth of the time.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_OPEN = "anybody who can read the pipeline could read the password"
+
+
+def write(
+    pipeline: BaseComponent, config: Config, path: Path, *, image: str, for_cluster: bool
+) -> None:
+    """Writes a pipeline's IR YAML with `config` as the default of its parameter of that name.
+
+    The same pipeline, configuration and image give the same bytes.
+
+    Args:
+        for_cluster: steps run in the image, and are told its name and the pipeline's, which they
+            cannot know otherwise.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = Path(folder) / "pipeline.yaml"
+        parameters = {"config": dumps(config)}
+        compiler.Compiler().compile(pipeline, str(compiled), pipeline_parameters=parameters)
+        documents = list(yaml.load_all(compiled.read_text(), Loader=_LOADER))
+    told = {"NAS_IMAGE": image, "NAS_PIPELINE": documents[0]["pipelineInfo"]["name"]}
+    for executor in documents[0]["deploymentSpec"]["executors"].values():
+        container = executor["container"]
+        container["image"] = image
+        container["command"] = _command(container)
+        if not for_cluster:
+            container.pop("env", None)  # nothing is supervised here, where somebody is watching
+        else:
+            variables = [{"name": name, "value": value} for name, value in told.items()]
+            container["env"] = [*container.get("env", ()), *variables]
+    if for_cluster:
+        _shorten(documents[0])
+    path.write_text(yaml.dump_all(documents, Dumper=_DUMPER, sort_keys=True))
+
+
+def _command(container: dict[str, Any]) -> list[str]:
+    """A plain command on code that is in the image, instead of a shell and the step's source."""
+    arguments = container["args"]
+    assert "--executor_input" in arguments, "kfp launches components in another way"
+    assert "--function_to_execute" in arguments, "kfp launches components in another way"
+    return list(_COMMAND)
+
+
+def _shorten(pipeline: dict[str, Any]) -> None:
+    """Leave out what steps say of their inputs and outputs; the parameters of the pipeline keep it.
+
+    Argo's status of a run has the specification of each step eight times, and must stay below 1 MB.
+    """
+    for component in pipeline["components"].values():
+        for part in ("inputDefinitions", "outputDefinitions"):
+            for kind in component.get(part, {}).values():
+                for definition in kind.values():
+                    definition.pop("description", None)
+
+
+def check_cluster(config: Config) -> None:
+    """Whether it can run on a cluster, as far as the configuration tells.
+
+    Raises:
+        InputError: workers have no database in common, a step asks for a GPU that it is not given,
+            results would go with a pod, or a password is written down.
+    """
+    problems = missing_gpus(config)
+    storage, uri = config.search.storage, config.tracking.uri
+    shares_batches = METHODS[config.method].shares_batches
+    if storage is None and config.search.workers > 1 and not shares_batches:
+        problems.append(
+            Problem(
+                "search.storage",
+                "",
+                "workers on a cluster share a database; give the URL of a PostgreSQL server, or "
+                "env:NAME of a variable that holds it",
+            )
+        )
+    if storage is not None:
+        problems += _storage_problems(storage)
+    if redact_setting(uri) != uri:
+        message = "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD by cluster.secrets"
+        problems.append(Problem("tracking.uri", redact_setting(uri), f"{_OPEN}; {message}"))
+    elif misnamed(uri):
+        problems.append(Problem("tracking.uri", uri, misnamed(uri)))
+    problems += _export_problems(config)
+    if problems:
+        raise InputError(problems)
+
+
+def _storage_problems(storage: str) -> list[Problem]:
+    if storage.startswith("env:"):
+        return []
+    if "://" not in storage:  # it is not shown: it may be part of an address with a password
+        message = "is neither env:NAME nor the URL of a database"
+    elif redact_setting(storage) != storage:
+        message = (
+            f"{_OPEN}; put the URL into a Secret, name it in cluster.secrets, and write env:NAME "
+            "here"
+        )
+    else:
+        return []
+    shown = redact_setting(storage) if "://" in storage else ""
+    return [Problem("search.storage", shown, message)]
+
+
+def _export_problems(config: Config) -> list[Problem]:
+    root, state = config.promote.export_to, config.cluster.state
+    if root is None or root.startswith(S3):
+        return []
+    has_volume = state is not None and claim_of(state) is not None
+    if has_volume and Path(root).is_relative_to(MOUNT):
+        return []
+    message = (
+        f"a folder is gone with its pod; give s3://BUCKET/PREFIX, or a folder below {MOUNT} "
+        "and cluster.state=pvc:NAME"
+    )
+    return [Problem("promote.export_to", root, message)]
+
+
+def check_image(image: str) -> None:
+    """Raises InputError unless the image is named by digest or by a tag that stays."""
+    if not _IMAGE.fullmatch(image):
+        raise InputError.of(
+            "--image",
+            image,
+            "is no name of an image; write REGISTRY/NAME:TAG or NAME@sha256:DIGEST",
+        )
+    name = image.rpartition("/")[2]
+    tag = name.partition(":")[2]
+    if "@sha256:" in image or (tag and tag.lower() not in _MOVING):
+        return
+    raise InputError.of(
+        "--image",
+        image,
+        f"name a digest or a tag that never moves (not {', '.join(_MOVING)}): KFP and the nodes "
+        "know an image by its name",
+    )
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The first document of a compiled pipeline."""
+    document: dict[str, Any] = next(iter(yaml.load_all(path.read_text(), Loader=_LOADER)))
+    return document

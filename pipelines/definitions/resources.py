@@ -1,0 +1,181 @@
+"""What each step asks of the cluster."""
+
+import math
+import string
+from dataclasses import dataclass, replace
+
+from kfp import dsl, kubernetes
+
+from components import variables
+from components.config.schema import Config
+from components.config.settings import ClusterConfig, StepConfig
+from components.run_state.reference import MOUNT, claim_of
+from nascore.errors import Problem
+from pipelines.definitions.devices import DEVICES, asking_for_cuda
+
+# Kubeflow ends a task, and a try that is under way, so long after the start of the first try.
+_YEAR = f"{365 * 24 * 3600}s"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Requests of one step; the limit of memory equals its request, CPU is not limited.
+
+    Attributes:
+        memory: Kubernetes quantity, such as `4G`.
+        gpus: whole GPUs.
+        timeout_s: after which the pod is ended; None for never.
+    """
+
+    cpu: str
+    memory: str
+    gpus: int = 0
+    timeout_s: int | None = None
+
+    def times(self, processes: int) -> "Resources":
+        """Return what so many processes ask for."""
+        return replace(
+            self,
+            cpu=_times(self.cpu, processes),
+            memory=_times(self.memory, processes),
+            gpus=self.gpus * processes,
+        )
+
+    def changed(self, config: StepConfig) -> "Resources":
+        """With what the configuration gives."""
+        given = config.model_dump(exclude_none=True)
+        return Resources(**{name: given.get(name, getattr(self, name)) for name in self.__slots__})
+
+
+RESOURCES = {
+    "prepare_data": Resources(cpu="2", memory="8G"),
+    "review": Resources(cpu="2", memory="8G"),
+    "reuse": Resources(cpu="1", memory="2G"),
+    "pretrain_controller": Resources(cpu="4", memory="16G", gpus=1),
+    "search": Resources(cpu="4", memory="16G", gpus=1),
+    "search_worker": Resources(cpu="4", memory="16G", gpus=1),
+    "train_final": Resources(cpu="4", memory="16G", gpus=1),
+    "profile_latency": Resources(cpu="4", memory="8G", gpus=1),
+    "promote": Resources(cpu="2", memory="8G"),
+    "close_run": Resources(cpu="1", memory="2G"),
+}
+
+
+def _times(quantity: str, count: int) -> str:
+    """Return a multiple of a Kubernetes quantity that is a whole number with a suffix or none."""
+    number = quantity.rstrip(string.ascii_letters)
+    return f"{int(number) * count}{quantity.removeprefix(number)}"
+
+
+def missing_gpus(config: Config) -> list[Problem]:
+    """Settings that ask for CUDA in a step that is given no GPU."""
+    steps = config.cluster.steps
+    return [
+        Problem(key, "cuda", f"cluster.steps.{step}.gpus is 0; give it a GPU, or use auto or cpu")
+        for key in asking_for_cuda(config)
+        for step in DEVICES[key]
+        if RESOURCES[step].changed(steps.get(step, StepConfig())).gpus == 0  # type: ignore[call-overload]
+    ]
+
+
+def apply(task: dsl.PipelineTask, step: str, cluster: ClusterConfig, *, processes: int = 1) -> None:
+    """Sets all of it on a task; a step that computes is never cached.
+
+    Args:
+        processes: that compute in the task, each with the resources of one unless the configuration
+            says what the pod has.
+    """
+    given = cluster.steps.get(step, StepConfig())  # type: ignore[call-overload]
+    wanted = RESOURCES[step].times(processes).changed(given)
+    task.set_cpu_request(wanted.cpu)
+    task.set_memory_request(wanted.memory)
+    task.set_memory_limit(wanted.memory)
+    if cluster.pod_retries:
+        # For lost pods: Argo, as Kubeflow 2.17 sets it up, retries nothing else. The supervisor
+        # starts the work again after a crash.
+        task.set_retry(
+            cluster.pod_retries,
+            backoff_duration=f"{cluster.pod_retry_pause_s}s",
+            backoff_factor=1.0,
+            backoff_max_duration=_YEAR,
+        )
+    if wanted.timeout_s is not None:
+        kubernetes.set_timeout(task, wanted.timeout_s)
+    task.set_caching_options(False)
+    task.set_display_name(step.replace("_", " "))
+    _place(task, cluster, with_gpu=wanted.gpus > 0)
+    if wanted.gpus:
+        task.set_accelerator_type(cluster.gpu_type)
+        task.set_accelerator_limit(wanted.gpus)
+        if cluster.shared_memory is not None:
+            # Loaders of several processes hand tensors over in it; the default is 64 MB.
+            kubernetes.empty_dir_mount(
+                task, "dshm", "/dev/shm", medium="Memory", size_limit=cluster.shared_memory
+            )
+    _supervise(task, given, cluster, wanted)
+    _surround(task, cluster)
+
+
+def _place(task: dsl.PipelineTask, cluster: ClusterConfig, *, with_gpu: bool) -> None:
+    """On which nodes it may run."""
+    labels = cluster.node_selector | (cluster.gpu_node_selector if with_gpu else {})
+    for label, value in labels.items():
+        kubernetes.add_node_selector(task, label, value)
+    for one in cluster.tolerations + (cluster.gpu_tolerations if with_gpu else ()):
+        kubernetes.add_toleration(
+            task, key=one.key, operator=one.operator, value=one.value, effect=one.effect
+        )
+
+
+def _supervise(
+    task: dsl.PipelineTask, given: StepConfig, cluster: ClusterConfig, wanted: Resources
+) -> None:
+    """Tells the supervisor (`components.supervisor`) what it may do."""
+    restarts = cluster.restarts if given.restarts is None else given.restarts
+    values = {
+        variables.RESTARTS: str(restarts),
+        variables.MEMORY: wanted.memory,
+        variables.CPUS: str(num_cpus(wanted.cpu)),
+    }
+    for name, given_s in (
+        (variables.RESTART_PAUSE_S, cluster.restart_pause_s),
+        (variables.STORE_WAIT_S, cluster.store_wait_s),
+    ):
+        if given_s != variables.DEFAULTS[name]:
+            values[name] = f"{given_s:g}"
+    for name, value in values.items():
+        task.set_env_variable(name, value)
+
+
+def num_cpus(quantity: str) -> int:
+    """Return the processors of a Kubernetes quantity, at least one: `500m` is one, `4` is four."""
+    value = float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
+    return max(1, math.floor(value))
+
+
+def _surround(task: dsl.PipelineTask, cluster: ClusterConfig) -> None:
+    """The user that the image is made for, environment and volumes."""
+    # Names the folder of a run on a shared volume, and the run in what is tracked.
+    kubernetes.use_field_path_as_env(task, "NAS_RUN_ID", "metadata.labels['pipeline/runid']")
+    if cluster.run_as_user is not None:
+        # Kubeflow sets the rest of what a restricted name space asks for, but not this.
+        kubernetes.set_security_context(
+            task,
+            run_as_user=cluster.run_as_user,
+            run_as_group=cluster.run_as_user,
+            run_as_non_root=True,
+        )
+    for variable, reference in cluster.secrets.items():
+        name, _, key = reference.partition("/")
+        kubernetes.use_secret_as_env(task, name, {key: variable})
+    for variable, reference in cluster.config_maps.items():
+        name, _, key = reference.partition("/")
+        kubernetes.use_config_map_as_env(task, name, {key: variable})
+    if cluster.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(cluster.image_pull_secrets))
+    if cluster.state is None:
+        return
+    claim = claim_of(cluster.state)
+    if claim is not None:
+        kubernetes.mount_pvc(task, claim, MOUNT)
+    task.set_env_variable(variables.STATE_ROOT, cluster.state if claim is None else MOUNT)

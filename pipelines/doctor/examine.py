@@ -1,0 +1,36 @@
+"""`nas doctor`: what is wrong with this machine or image, and what to do about it."""
+
+import os
+from collections.abc import Callable, Iterator
+
+from components.config.schema import Config
+from pipelines.doctor import machine_checks, pod_checks, service_checks
+from pipelines.doctor.finding import Finding
+
+
+def examine(config: Config) -> Iterator[Finding]:
+    """All checks, one after the other; a check that breaks is itself a problem."""
+    in_pod = [check for variable, check in pod_checks.CHECKS.items() if os.environ.get(variable)]
+    for check in (*CHECKS, *in_pod):
+        try:
+            yield check(config)
+        except Exception as error:  # a doctor must not die of the disease
+            yield Finding(
+                check.__name__.removeprefix("check_"), "problem", f"{type(error).__name__}: {error}"
+            )
+
+
+CHECKS: tuple[Callable[[Config], Finding], ...] = (
+    machine_checks.check_python,
+    machine_checks.check_packages,
+    machine_checks.check_torch,
+    machine_checks.check_memory,
+    machine_checks.check_disk,
+    machine_checks.check_output,
+    machine_checks.check_scratch,
+    machine_checks.check_shm,
+    service_checks.check_study,
+    service_checks.check_tracking,
+    service_checks.check_data,
+    service_checks.check_export,
+)

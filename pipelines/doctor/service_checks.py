@@ -1,0 +1,104 @@
+"""What `nas doctor` looks at beyond the machine: database, tracking, data, place of results."""
+
+from pathlib import Path
+
+from components.config.schema import Config
+from components.tracking import check_store
+from nascore.errors import InputError
+from nascore.redaction import redact
+from pipelines.doctor.finding import Finding
+from pipelines.doctor.machine_checks import is_writable
+
+_CONNECT_S = 5
+
+
+def check_study(config: Config) -> Finding:
+    """Whether the database of the study can be reached; nothing is made in it."""
+    from nascore.search.study_storage import resolve_url, without_password
+
+    storage = config.search.storage
+    if storage is None:
+        return Finding("study", "ok", "a file in the folder of the run")
+    try:
+        url = resolve_url(storage)
+    except InputError as error:
+        return Finding("study", "problem", redact(storage), error.problems[0].message)
+    fault = _connection_fault(url)
+    if fault is not None:
+        advice = "check search.storage, the account, and that the server can be reached from here"
+        return Finding("study", "problem", f"{without_password(url)}: {fault}", advice)
+    return Finding("study", "ok", without_password(url))
+
+
+def _connection_fault(url: str) -> str | None:
+    """What a database says to us; of SQLite, which would make a file, whether it could."""
+    from sqlalchemy import create_engine, make_url, text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        folder = Path(parsed.database or "").resolve().parent
+        return None if folder.is_dir() and is_writable(folder) else f"{folder} is not writable"
+    timed = parsed.drivername.startswith("postgresql+psycopg")
+    try:
+        engine = create_engine(url, connect_args={"connect_timeout": _CONNECT_S} if timed else {})
+        try:
+            with engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, ImportError) as error:  # no driver
+        return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+    return None
+
+
+def check_tracking(config: Config) -> Finding:
+    problems, warnings = check_store(config.tracking.uri)
+    shown = redact(config.tracking.uri)
+    if problems:
+        return Finding("tracking", "problem", shown, problems[0].message)
+    if warnings:
+        return Finding("tracking", "warning", shown, warnings[0])
+    return Finding("tracking", "ok", shown)
+
+
+def check_data(config: Config) -> Finding:
+    """Whether the source is there; reading it is the first step of a run."""
+    from nascore.data.archives import ENDINGS, is_archive_name
+    from nascore.data.sources import misnamed
+
+    source = config.data.source
+    message = misnamed(source)
+    if message:
+        return Finding("data", "problem", redact(source), message)
+    kind, _, path = source.partition(":")
+    if path.startswith("s3://"):
+        return Finding("data", "ok", f"{source} (read in the first step of a run)")
+    there = Path(path).expanduser()
+    is_tree = kind == "imagefolder"
+    if path and not (there.is_file() or (is_tree and there.is_dir())):
+        what = "folder or archive" if is_tree else "file"
+        return Finding("data", "problem", source, f"there is no {what} {path}; correct data.source")
+    if is_tree and there.is_file() and not is_archive_name(path):
+        message = f"{path} is a file; name a folder, or one that ends in {', '.join(ENDINGS)}"
+        return Finding("data", "problem", source, message)
+    if kind in ("cifar10", "cifar100", "omniglot") and config.data.root is None:
+        return Finding(
+            "data", "warning", source, "will be downloaded; set data.root to use files at hand"
+        )
+    return Finding("data", "ok", source)
+
+
+def check_export(config: Config) -> Finding:
+    """Whether the files of a run can be handed over."""
+    from components.export.manifest import check_outputs
+    from components.object_store.outputs import open_outputs
+
+    root = config.promote.export_to
+    if root is None:
+        return Finding("export", "ok", "results stay in the folder of the run, and in MLflow")
+    try:
+        check_outputs(open_outputs(root), config.promote.model_name)
+    except InputError as error:
+        return Finding("export", "problem", root, error.problems[0].message)
+    return Finding("export", "ok", root)

@@ -1,0 +1,1 @@
+"""Runs on Kubeflow through KFP's API: start, stop, retry and schedule."""

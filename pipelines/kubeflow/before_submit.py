@@ -1,0 +1,292 @@
+"""What can be known to be wrong before a run is made on Kubeflow, where a run would wait for ever.
+
+What needs no cluster comes first. The cluster itself is looked at where there is a kubeconfig or
+the account of a pod, and by the checks alone whose problems mean that a run can never work.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+from components.config.schema import Config
+from components.run_state.reference import MOUNT, claim_of
+from nascore.data.file_access import S3
+from nascore.errors import InputError, Problem, collecting
+from pipelines.kubeflow.connection import Connection
+from pipelines.kubeflow.doctor.kubeconfig import CONTEXT, KUBEFLOW_NAMESPACE
+from pipelines.kubeflow.doctor.target import KUBEFLOW, SERVER
+from pipelines.kubeflow.errors import ClusterError
+from pipelines.local.events import Kind
+
+if TYPE_CHECKING:
+    from pipelines.kubeflow.doctor.client import Kube
+    from pipelines.kubeflow.doctor.findings import ClusterFinding
+
+_LIMIT_S = 5.0  # for one answer of the Kubernetes API: somebody waits for the run to start
+_HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+_FROM_ENVIRONMENT = "env:"
+
+Warn = Callable[[str], None]
+
+
+def _echo(text: str) -> None:
+    click.echo(f"warning: {text}", err=True)
+
+
+def refuse_hopeless(
+    config: Config,
+    image: str | None,
+    *,
+    connection: Connection,
+    service_account: str | None,
+    kind: Kind,
+) -> None:
+    """Raise InputError when a run could never work; the arguments are those of `check_before`."""
+    from components.image import IMAGE
+
+    problems = check_before(
+        config,
+        image or IMAGE,
+        connection=connection,
+        namespace=connection.namespace,
+        service_account=service_account,
+        kind=kind,
+    )
+    if problems:
+        raise InputError(problems)
+
+
+def check_before(
+    config: Config,
+    image: str,
+    *,
+    connection: Connection,
+    namespace: str | None,
+    service_account: str | None,
+    kind: Kind = "search",
+    warn: Warn = _echo,
+    environment: Mapping[str, str] = os.environ,
+) -> list[Problem]:
+    """Return why a run could never work, each with what mends it.
+
+    Args:
+        config: of the run, which can be compiled for a cluster.
+        image: of its steps.
+        connection: way to KFP's API server.
+        namespace: that was asked for.
+        service_account: that was asked for.
+        kind: which pipeline.
+        warn: is told what is no reason to refuse the run.
+        environment: may name a context of the kubeconfig, and Kubeflow's namespace.
+
+    Raises:
+        ClusterError: KFP's API server is away.
+    """
+    problems = [*offline_problems(config)]
+    health = _health(connection)
+    problems += _version_problems(health)
+    with collecting(problems):
+        kube = _kube(environment, warn)
+        if kube is not None:
+            place = _Place(
+                kube=kube,
+                kubeflow=_kubeflow(connection, environment),
+                namespace=namespace or connection.pod_namespace,
+                account=service_account,
+                is_named=bool(environment.get(CONTEXT)),
+            )
+            found = _findings(place, config, kind=kind, image=image, health=health, warn=warn)
+            known = {problem.key for problem in problems}  # the version of Kubeflow, for one
+            problems += [one for one in _problems(found, warn) if one.key not in known]
+    return problems
+
+
+# --- what needs no cluster ------------------------------------------------------------------
+
+
+def offline_problems(config: Config) -> Iterator[Problem]:
+    """Yield what no cluster could make right."""
+    wrong = list(source_problems(config))
+    yield from wrong or _path_problems(config)
+    yield from _storage_problems(config)
+    host = urlsplit(config.tracking.uri).hostname
+    if host in _HERE:
+        message = "a pod finds itself there; give the name of the service, such as nas-mlflow:5000"
+        yield Problem("tracking.uri", config.tracking.uri, message)
+
+
+def source_problems(config: Config) -> Iterator[Problem]:
+    """Yield what is wrong with the name of the data."""
+    from nascore.data.sources import misnamed
+
+    message = misnamed(config.data.source)
+    if message:
+        yield Problem("data.source", config.data.source, message)
+
+
+def _storage_problems(config: Config) -> Iterator[Problem]:
+    storage = config.search.storage
+    if storage is None:
+        return
+    key, name = "search.storage", storage.removeprefix(_FROM_ENVIRONMENT)
+    if name != storage:
+        if name not in {*config.cluster.secrets, *config.cluster.config_maps}:
+            message = f"no step has that variable; add it: --set cluster.secrets.{name}=SECRET/KEY"
+            yield Problem(key, storage, message)
+        return
+    from nascore.search.study_storage import resolve_url
+
+    try:
+        host = urlsplit(resolve_url(storage)).hostname
+    except InputError as error:
+        yield from error.problems
+        return
+    if host in _HERE:
+        yield Problem(key, storage, "a pod finds itself there; give the name of the service")
+
+
+def _path_problems(config: Config) -> Iterator[Problem]:
+    """Yield that pods see no files of this machine; a path may be right where the image has it."""
+    kind, _, path = config.data.source.partition(":")
+    state = config.cluster.state
+    has_volume = state is not None and claim_of(state) is not None
+    if not path or path.startswith(S3):
+        return
+    if has_volume and Path(path).is_relative_to(MOUNT):
+        return
+    message = (
+        f"pods do not see the files of this machine; copy the data to an object store and write "
+        f"{kind}:s3://BUCKET/KEY (--no-check where the image has this path)"
+    )
+    yield Problem("data.source", config.data.source, message)
+
+
+# --- the cluster ----------------------------------------------------------------------------
+
+
+def _health(connection: Connection) -> Mapping[str, Any] | None:
+    """What KFP's API server says of itself; None where it does not say it to us.
+
+    Raises:
+        ClusterError: it is away, so that the run cannot be made either.
+    """
+    from pipelines.kubeflow.client import Cluster
+
+    try:
+        return Cluster(connection).health()
+    except ClusterError as error:
+        if error.is_transient:
+            raise
+        return None
+
+
+def _version_problems(health: Mapping[str, Any] | None) -> Iterator[Problem]:
+    from pipelines.kubeflow.doctor.kubeflow import version_finding
+
+    said = str((health or {}).get("tag_name") or "")
+    found = version_finding(said)
+    if found.state == "problem":
+        yield Problem(found.name, said, found.advice)
+
+
+def _kubeflow(connection: Connection, environment: Mapping[str, str]) -> str:
+    """The namespace of Kubeflow: named, or that of the service that is asked."""
+    named = environment.get(KUBEFLOW_NAMESPACE)
+    service, _, rest = str(urlsplit(connection.host).hostname).partition(".")
+    namespace, *more = rest.split(".")
+    return named or (namespace if service == SERVER and more[:1] == ["svc"] else KUBEFLOW)
+
+
+def _kube(environment: Mapping[str, str], warn: Warn) -> "Kube | None":
+    """The cluster of the kubeconfig or pod; None without one, or with one that is of no use.
+
+    Raises:
+        InputError: the context that was asked for cannot be used.
+    """
+    from pipelines.kubeflow.doctor.kubeconfig import connect
+
+    context = environment.get(CONTEXT) or None
+    try:
+        return connect(context, timeout_s=_LIMIT_S, environment=environment)
+    except InputError as error:
+        if context is not None:
+            raise
+        warn(f"the cluster was not looked at: {error}")
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where and as whom the run would be; `is_named`: somebody chose the context of the cluster."""
+
+    kube: "Kube"
+    kubeflow: str
+    namespace: str | None
+    account: str | None
+    is_named: bool
+
+
+def _findings(
+    place: _Place,
+    config: Config,
+    *,
+    kind: Kind,
+    image: str,
+    health: Mapping[str, Any] | None,
+    warn: Warn,
+) -> "list[ClusterFinding]":
+    """What the checks find; nothing where the kubeconfig is of another cluster than Kubeflow."""
+    from pipelines.kubeflow.doctor.aim import aim
+    from pipelines.kubeflow.doctor.client import KubeError
+    from pipelines.kubeflow.doctor.examine import examine_before_run
+    from pipelines.kubeflow.doctor.kubeflow import is_here
+
+    kube = place.kube
+    try:
+        here = True if place.is_named else is_here(kube, place.kubeflow)
+    except KubeError as error:
+        warn(f"the cluster was not looked at: {error}")
+        return []
+    if here is False:
+        return []
+    target = aim(
+        config,
+        kube,
+        kind=kind,
+        image=image,
+        namespace=place.namespace,
+        kubeflow=place.kubeflow,
+        account=place.account,
+        health=health,
+    )
+    found = list(examine_before_run(target))
+    if here is None and any(one.name == "namespace" and one.state == "problem" for one in found):
+        # Kubeflow's namespace cannot be seen, and ours is not there: it is some other cluster.
+        warn(f"{kube.place} has no namespace {target.namespace}, so it was not looked at")
+        return []
+    return found
+
+
+def _problems(found: "list[ClusterFinding]", warn: Warn) -> Iterator[Problem]:
+    unseen = []
+    problems = []
+    for one in found:
+        if one.name == "kubernetes" and one.state == "problem":
+            warn(f"the cluster was not looked at: {one.seen}")
+        elif one.state == "problem":
+            problems.append(Problem(one.name, "", f"{one.seen}; {one.advice}; see {one.command}"))
+        elif one.state == "warning" and one.seen.startswith("not checked"):
+            unseen.append(one.name)
+        elif one.state == "warning":
+            warn(f"{one.name}: {one.seen}; {one.advice}")
+    if unseen:
+        names = ", ".join(dict.fromkeys(unseen))
+        warn(f"not checked, for lack of rights: {names}; nas doctor --cluster says which")
+    if problems:
+        warn("--no-check starts the run all the same, where the cluster is known to be right")
+    yield from problems

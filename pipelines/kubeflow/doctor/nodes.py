@@ -1,0 +1,76 @@
+"""What the nodes of the cluster are: ready, labelled, tainted, and whether more may come."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from pipelines.kubeflow.doctor.client import Kube, KubeError, Resource, Thing
+from pipelines.kubeflow.doctor.quantities import amounts
+
+ARCH, _OS = "kubernetes.io/arch", "kubernetes.io/os"
+ARCHITECTURE = "amd64"
+"""That the image of the steps is built for."""
+NODES = Resource("v1", "nodes")
+TAINTS = ("get", "nodes", "-o", "custom-columns=NAME:.metadata.name,TAINTS:.spec.taints")
+"""Words of the command that shows the taints."""
+_KEEPS_OUT = ("NoSchedule", "NoExecute")
+_STATUS = Resource("v1", "configmaps", "kube-system", "cluster-autoscaler-status")
+_POOL = "karpenter.sh/nodepool"
+
+
+def labels_of(node: Thing) -> Mapping[str, str]:
+    """Return the labels of a node, of which there may be none."""
+    return node["metadata"].get("labels") or {}
+
+
+def architecture_of(node: Thing) -> str:
+    """Return the architecture of a node."""
+    return labels_of(node).get(ARCH, ARCHITECTURE)
+
+
+def usable_nodes(kube: Kube) -> list[Thing]:
+    """Return the nodes that take pods at present: Linux, ready, not cordoned. Raises KubeError."""
+    return [node for node in kube.items(NODES) if takes_pods(node)]
+
+
+def takes_pods(node: Thing) -> bool:
+    """Return whether a node runs Linux, is ready, and is not cordoned."""
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    is_ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    is_cordoned = bool((node.get("spec") or {}).get("unschedulable"))
+    return is_ready and not is_cordoned and labels_of(node).get(_OS, "linux") == "linux"
+
+
+def untolerated(node: Thing, tolerations: tuple[Mapping[str, str], ...]) -> list[Thing]:
+    """Return the taints of a node that keep a pod with these tolerations out."""
+    taints = (node.get("spec") or {}).get("taints") or ()
+    return [
+        taint
+        for taint in taints
+        if taint["effect"] in _KEEPS_OUT and not any(_tolerates(one, taint) for one in tolerations)
+    ]
+
+
+def _tolerates(toleration: Mapping[str, str], taint: Thing) -> bool:
+    if toleration.get("effect") and toleration["effect"] != taint["effect"]:
+        return False
+    if toleration.get("key") and toleration["key"] != taint["key"]:
+        return False
+    if toleration.get("operator", "Equal") == "Exists":
+        return True
+    return bool(toleration.get("key")) and toleration.get("value", "") == taint.get("value", "")
+
+
+def may_grow(kube: Kube, nodes: list[Thing]) -> bool:
+    """Return whether something adds nodes when pods wait, as far as that can be seen."""
+    if any(_POOL in labels_of(node) for node in nodes):
+        return True
+    try:
+        kube.get(_STATUS)
+    except KubeError:
+        return False
+    return True
+
+
+def allocatable(node: Thing, resource: str) -> Decimal:
+    """Return how much of a resource pods may take of a node; a new node has no status."""
+    return amounts((node.get("status") or {}).get("allocatable")).get(resource, Decimal(0))

@@ -1,0 +1,46 @@
+"""What an ended run leaves open in MLflow: whether it may be closed, and as what."""
+
+from typing import Literal
+
+from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.errors import ClusterError
+from pipelines.kubeflow.retry import chain_of
+from pipelines.kubeflow.run_origin import known_origin
+from pipelines.kubeflow.status.run_end import Failure, deciding
+from pipelines.kubeflow.status.run_state import is_ended, state_of
+from pipelines.kubeflow.status.tracked_runs import Closing, close_open
+
+
+def close_after(cluster: Cluster, run: Thing, found: list[Failure]) -> Closing | None:
+    """Close in MLflow what a run that did not succeed has left open.
+
+    Args:
+        found: why it failed.
+
+    Returns:
+        None when there is nothing to close, or a retry of the run has taken it over.
+    """
+    state, failure = state_of(run), deciding(found)
+    if not is_ended(run) or state == "SUCCEEDED":
+        return None
+    if state == "CANCELED" or failure is None:
+        return close_cancelled(cluster, run, "cancelled")
+    return _close(cluster, run, "FAILED", f"{failure.name}: {failure.reason}", failure.kind)
+
+
+def close_cancelled(cluster: Cluster, run: Thing, reason: str) -> Closing | None:
+    """Close in MLflow what a run that was cancelled has left open; see `close_after`."""
+    return _close(cluster, run, "KILLED", reason, "stopped")
+
+
+def _close(
+    cluster: Cluster, run: Thing, status: Literal["FAILED", "KILLED"], reason: str, kind: str
+) -> Closing | None:
+    try:
+        origin = known_origin(cluster, run)
+        chain = chain_of(cluster, run, origin.first)
+    except ClusterError as error:
+        return Closing(note=f"nothing is closed, since it may have been retried: {error}")
+    if not origin.is_ours or not chain.is_newest(run):
+        return None
+    return close_open(origin, status=status, reason=reason, kind=kind)

@@ -1,0 +1,139 @@
+"""A run on the cluster that is started again: a new run on the state of one that has ended.
+
+KFP's own Retry makes the nodes of a loop never again, so that such a run stays RUNNING for ever.
+A new run has all its nodes, and its steps find in the state what is done already.
+"""
+
+import re
+from dataclasses import dataclass
+
+from nascore.errors import InputError
+from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.run_origin import Origin, continuing, first_of
+from pipelines.kubeflow.status.run_end import Failure, deciding
+from pipelines.kubeflow.status.run_state import is_ended, run_state, state_of
+from pipelines.kubeflow.status.run_status import status_of
+
+_STATE = ("state", "state_volume")  # the second is the name in older versions
+_NUMBER = re.compile(r"\s*\(retry (\d+)\)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The tries of one piece of work, as far as they are not older than a run of it.
+
+    Attributes:
+        first: id of the run that it began with.
+        runs: newest first.
+    """
+
+    first: str
+    runs: tuple[Thing, ...]
+
+    def going_on(self) -> Thing | None:
+        """Return the run of the chain that has not ended."""
+        return next((run for run in self.runs if not is_ended(run)), None)
+
+    def succeeded(self) -> Thing | None:
+        """Return the run of the chain that has succeeded."""
+        return next((run for run in self.runs if run.get("state") == "SUCCEEDED"), None)
+
+    def is_newest(self, run: Thing) -> bool:
+        """Whether no other run of the chain was started after this one."""
+        return bool(self.runs[0]["run_id"] == run["run_id"])
+
+
+def chain_of(cluster: Cluster, run: Thing, first: str) -> Chain:
+    """Return the run and what has been started in its chain since."""
+    found = []
+    for other in cluster.runs(run.get("experiment_id", "")):
+        if str(other.get("created_at")) < str(run.get("created_at")):
+            break
+        if other["run_id"] != run["run_id"] and first_of(other) == first:
+            found.append(other)
+    return Chain(first, (*found, run))
+
+
+def is_lost(cluster: Cluster, run: Thing) -> bool:
+    """Whether a run was cancelled of which nothing is left: KFP never calls such a run ended.
+
+    Raises:
+        ClusterError: the server does not answer.
+    """
+    return state_of(run) == "CANCELING" and status_of(cluster, run).signs.is_lost
+
+
+def check(run: Thing, origin: Origin, chain: Chain, *, is_lost: bool = False) -> None:
+    """Find out whether a run may be started again.
+
+    Args:
+        is_lost: nothing of it is left, whatever state KFP gives it.
+
+    Raises:
+        InputError: it or a retry of it goes on or has succeeded, or it is not ours.
+    """
+    run_id = run["run_id"]
+    if not is_ended(run) and not is_lost:
+        message = f"is still going on ({run_state(run)}); stop it with nas cancel {run_id}"
+        raise InputError.of("RUN", run_id, message)
+    if not origin.is_ours:
+        message = "its pipeline was not compiled by this project; retry it in Kubeflow's pages"
+        raise InputError.of("RUN", run_id, message)
+    if run.get("state") == "SUCCEEDED":
+        raise InputError.of("RUN", run_id, "has succeeded; start another with nas submit")
+    going_on, succeeded = chain.going_on(), chain.succeeded()
+    if going_on is not None and going_on["run_id"] != run_id:
+        message = (
+            f"its retry {going_on['run_id']} is still going on, and two runs would write one "
+            f"state; follow it with nas status --wait {going_on['run_id']}"
+        )
+        raise InputError.of("RUN", run_id, message)
+    if succeeded is not None:
+        message = f"its retry {succeeded['run_id']} has succeeded; start another with nas submit"
+        raise InputError.of("RUN", run_id, message)
+
+
+def check_input(run: Thing, found: list[Failure]) -> None:
+    """Find out whether it was the input that was at fault.
+
+    Raises:
+        InputError: it was; the same input would be refused again.
+    """
+    failure = deciding(found)
+    if failure is not None and failure.kind == "input":
+        message = (
+            f"was refused for its input ({failure.name}: {failure.reason}); put that right and "
+            "start it with nas submit, or give --force if what was wrong lay outside the input"
+        )
+        raise InputError.of("RUN", run["run_id"], message)
+
+
+def request(run: Thing, origin: Origin, chain: Chain) -> Thing:
+    """Return the body that starts a run again: all as it was, but for what the steps continue."""
+    body = {
+        "display_name": _name(run, chain),
+        "description": f"Continues run {run['run_id']}",
+        "experiment_id": run.get("experiment_id", ""),
+        "pipeline_spec": continuing(origin.pipeline, origin.first),
+        "runtime_config": run.get("runtime_config") or {},
+    }
+    kept = {name: run[name] for name in ("service_account", "plugins_input") if run.get(name)}
+    return {**body, **kept}
+
+
+def losses(origin: Origin) -> str:
+    """Say what is done again for want of a place for the state; empty when nothing is."""
+    if not origin.config or any(origin.setting("cluster", key) for key in _STATE):
+        return ""
+    study = "; the study in the database goes on" if origin.setting("search", "storage") else ""
+    return (
+        "cluster.state is not set in the configuration of this run: steps that were finished are "
+        f"done again{study}"
+    )
+
+
+def _name(run: Thing, chain: Chain) -> str:
+    names = [str(each.get("display_name", "")) for each in chain.runs]
+    numbers = [int(match.group(1)) for name in names if (match := _NUMBER.search(name))]
+    base = _NUMBER.sub("", str(run.get("display_name", "")))
+    return f"{base} (retry {max(numbers, default=0) + 1})"

@@ -1,0 +1,133 @@
+"""What a run on the cluster was started with: its pipeline, its configuration, what it continues.
+
+A run that `nas retry` has started names the first run of its chain in a variable of its steps: all
+of them work on one state and on one MLflow run.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from components.config.merge import apply_overrides, read_mapping
+from components.run_identity import RETRY_OF, key_of
+from nascore.errors import InputError
+from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.errors import ClusterError
+
+_OURS = "NAS_PIPELINE"  # a variable of the steps of every pipeline that we compile
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a run comes from.
+
+    Attributes:
+        pipeline: the compiled pipeline as a request holds it.
+        first: id of the run that the chain of retries began with; its own when it is none.
+        is_ours: whether this project has compiled the pipeline.
+        config: the whole configuration, overrides included; empty when it cannot be read.
+    """
+
+    pipeline: Thing
+    first: str
+    is_ours: bool
+    config: Mapping[str, Any]
+
+    @property
+    def run_key(self) -> str:
+        """Key of the MLflow run that belongs to the chain."""
+        return key_of(self.first)
+
+    def setting(self, *path: str) -> Any:
+        """Return a value of the configuration; None where it has none."""
+        value: Any = self.config
+        for part in path:
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
+
+def origin_of(cluster: Cluster, run: Thing) -> Origin:
+    """Return what a run was started with; asks the server for the pipeline it only names.
+
+    Raises:
+        ClusterError: the server does not answer, or has the pipeline's version no more.
+    """
+    pipeline = run.get("pipeline_spec")
+    if pipeline is None:
+        named = run.get("pipeline_version_reference") or {}
+        pipeline = {}
+        if named.get("pipeline_version_id"):
+            pipeline = cluster.version_spec(named["pipeline_id"], named["pipeline_version_id"])
+    return Origin(
+        pipeline=pipeline,
+        first=first_of(run),
+        is_ours=any(name == _OURS for name, _ in _variables(pipeline)),
+        config=_config(run, pipeline),
+    )
+
+
+def known_origin(cluster: Cluster, run: Thing) -> Origin:
+    """Return what a run was started with, or that of a stranger where its pipeline is deleted.
+
+    Raises:
+        ClusterError: the server does not answer.
+    """
+    try:
+        return origin_of(cluster, run)
+    except ClusterError as error:
+        if error.is_transient:
+            raise
+        return Origin(pipeline={}, first=run["run_id"], is_ours=False, config={})
+
+
+def first_of(run: Thing) -> str:
+    """Return the id of the run that a run continues, or its own.
+
+    A run that only names its pipeline is no retry: a retry changes the pipeline that it sends.
+    """
+    for name, value in _variables(run.get("pipeline_spec") or {}):
+        if name == RETRY_OF:
+            return value
+    return str(run["run_id"])
+
+
+def continuing(pipeline: Thing, first: str) -> Thing:
+    """Return a pipeline whose steps continue the run `first`."""
+    changed = copy.deepcopy(pipeline)
+    for container in _containers(changed):
+        others = [each for each in container.get("env") or [] if each.get("name") != RETRY_OF]
+        container["env"] = [*others, {"name": RETRY_OF, "value": first}]
+    return changed
+
+
+def _inner(pipeline: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without what it asks of the cluster, which stands outside where there is any."""
+    inner: Mapping[str, Any] = pipeline.get("pipeline_spec") or pipeline
+    return inner
+
+
+def _containers(pipeline: Mapping[str, Any]) -> Iterator[Thing]:
+    executors = (_inner(pipeline).get("deploymentSpec") or {}).get("executors") or {}
+    for executor in executors.values():
+        if "container" in executor:
+            yield executor["container"]
+
+
+def _variables(pipeline: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for container in _containers(pipeline):
+        for variable in container.get("env") or []:
+            yield str(variable.get("name")), str(variable.get("value"))
+
+
+def _config(run: Thing, pipeline: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read, not checked: it may be wrong, which is why the run failed, or of an older version."""
+    given = (run.get("runtime_config") or {}).get("parameters") or {}
+    root = _inner(pipeline).get("root") or {}
+    declared = (root.get("inputDefinitions") or {}).get("parameters") or {}
+    text = given.get("config") or (declared.get("config") or {}).get("defaultValue") or ""
+    try:
+        config = read_mapping(str(text), "config")
+        return apply_overrides(config, str(given.get("overrides") or ""))
+    except InputError:
+        return {}

@@ -1,0 +1,141 @@
+"""Schedules on Kubeflow as the commands show them."""
+
+import itertools
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from nascore.errors import InputError
+from pipelines.kubeflow import schedule_times
+
+if TYPE_CHECKING:
+    from pipelines.kubeflow.client import Cluster, Thing
+
+_TIMES = 3
+_SHOWN_RUNS = 5
+_CLOCK = "%Y-%m-%d %H:%M:%S UTC"
+_ZONE = "in the server's CRON_SCHEDULE_TIMEZONE, UTC by default"
+
+
+def say_times(expression: str, *, as_json: bool) -> None:
+    """Says when, in words, and the next times."""
+    times = schedule_times.next_times(expression, datetime.now(UTC), _TIMES)
+    lines = [f"{schedule_times.words(expression)}, {_ZONE}. The next times:"]
+    lines += [f"  {time.strftime(_CLOCK)}" for time in times]
+    lines += ["Runs start up to 30 s later. In another time zone these are its times, not UTC."]
+    click.echo("\n".join(lines), err=as_json)
+
+
+def find_one(cluster: "Cluster", which: str) -> "Thing":
+    """The schedule of that id or name.
+
+    Raises:
+        InputError: there is none, or there are several of that name.
+    """
+    schedules = cluster.schedules()
+    found = [each for each in schedules if each["recurring_run_id"] == which]
+    found = found or [each for each in schedules if each.get("display_name") == which]
+    if not found:
+        raise InputError.of("NAME_OR_ID", which, "there is no such schedule; see nas schedule list")
+    if len(found) > 1:
+        ids = ", ".join(str(each["recurring_run_id"]) for each in found)
+        message = f"is the name of several: {ids}; give the id of one"
+        raise InputError.of("NAME_OR_ID", which, message)
+    return found[0]
+
+
+def last_runs(cluster: "Cluster", schedules: list["Thing"]) -> dict[str, "Thing"]:
+    """The newest run of each schedule among the newest hundred of its experiment."""
+    last: dict[str, Thing] = {}
+    for experiment_id in sorted({str(each.get("experiment_id", "")) for each in schedules} - {""}):
+        for run in cluster.newest_runs(experiment_id):
+            last.setdefault(run.get("recurring_run_id", ""), run)
+    return last
+
+
+def describe(found: "Thing", last: dict[str, "Thing"]) -> "Thing":
+    """A schedule as JSON; `last` has the newest run of each."""
+    trigger = found.get("trigger") or {}
+    expression = (trigger.get("cron_schedule") or {}).get("cron", "")
+    state = str(found.get("status") or f"{found.get('mode', 'ENABLE')}D").lower()
+    when, times = _when(trigger, expression)
+    run = last.get(found["recurring_run_id"])
+    return {
+        "schedule_id": found["recurring_run_id"],
+        "name": found.get("display_name", ""),
+        "cron": expression,
+        "when": when,
+        "next": times if state == "enabled" else [],
+        "state": state,
+        "last_run": None if run is None else _run(run),
+    }
+
+
+def runs_of(cluster: "Cluster", found: "Thing") -> list["Thing"]:
+    """The newest runs of a schedule, the newest first."""
+    runs = cluster.runs(
+        str(found.get("experiment_id", "")), schedule_id=str(found["recurring_run_id"])
+    )
+    return [_run(run) for run in itertools.islice(runs, _SHOWN_RUNS)]
+
+
+def lines_of(told: list["Thing"]) -> list[str]:
+    """Schedules as a table, each with its runs below it where they are asked for."""
+    rows = [("name", "when", "next", "state", "last run", "id")]
+    rows += [
+        (
+            each["name"],
+            each["when"],
+            each["next"][0] if each["next"] else "-",
+            each["state"],
+            "-" if each["last_run"] is None else str(each["last_run"]["state"]),
+            each["schedule_id"],
+        )
+        for each in told
+    ]
+    lines = []
+    for row, each in zip(_aligned(rows), [{}, *told], strict=True):
+        runs = [
+            (run["name"], run["pipeline"] or "-", run["state"], run["run_id"])
+            for run in each.get("runs", [])
+        ]
+        lines += [row, *(f"  {line}" for line in _aligned(runs))]
+    return lines
+
+
+def _run(run: "Thing") -> "Thing":
+    """A run that a schedule has started; its name, which KFP makes, does not say what it runs."""
+    from pipelines.kubeflow.status.run_state import run_state
+
+    spec = run.get("pipeline_spec") or {}
+    info = (spec.get("pipeline_spec") or spec).get("pipelineInfo") or {}
+    return {
+        "run_id": run["run_id"],
+        "name": run.get("display_name", ""),
+        "pipeline": info.get("name"),
+        "state": run_state(run),
+        "created_at": run.get("created_at"),
+    }
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _when(trigger: "Thing", expression: str) -> tuple[str, list[str]]:
+    """In words, and the next times; others may have made schedules that we would refuse."""
+    if not expression:
+        seconds = (trigger.get("periodic_schedule") or {}).get("interval_second", "?")
+        return f"Every {seconds} s", []
+    try:
+        checked = schedule_times.check(expression)
+    except InputError:
+        return expression, []
+    times = schedule_times.next_times(checked, datetime.now(UTC), _TIMES)
+    return schedule_times.words(checked), [time.strftime(_CLOCK) for time in times]

@@ -1,0 +1,121 @@
+"""To start a run on the cluster, or to make a schedule, once, also where the answer is lost.
+
+KFP's API server may take longer than a client waits, as when its MLflow plugin asks a slow server;
+a gateway may give up before. The run is made all the same, so it is looked for.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+
+from pipelines.kubeflow import clock
+from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.errors import ClusterError
+
+_LOOK_S = 60.0
+"""What is not there so long after the answer was due will hardly come."""
+_PAUSE_S = 3.0
+_SKEW = timedelta(minutes=1)  # between our clock and the server's
+_MARK = "Started by nas, request "
+
+Say = Callable[[str], None]
+
+
+def start_run(cluster: Cluster, body: Thing, say: Say) -> Thing:
+    """Start a run; find it where the answer is lost.
+
+    Args:
+        body: as the API takes it.
+        say: prints that it is looked for.
+
+    Raises:
+        ClusterError: the server refuses, or it is not known whether the run was started.
+    """
+    body = {**body, "description": f"{_MARK}{uuid.uuid4().hex[:12]}"}
+    begun, name = clock.now(), str(body["display_name"])
+    try:
+        return cluster.create_run(body)
+    except ClusterError as error:
+        if not error.may_be_done:
+            raise
+        say(f"{_what(error)}; looking whether {name!r} was started all the same")
+        found = _look_for(lambda: _runs_like(cluster, body, begun), error)
+        if found is None:
+            raise _unknown(cluster, error, f"the run {name!r}", body) from None
+        say("It was.")
+        return found
+
+
+def make_schedule(cluster: Cluster, body: Thing, say: Say) -> Thing:
+    """Make a schedule whose name is free; find it where the answer is lost.
+
+    Args:
+        body: as the API takes it.
+        say: prints that it is looked for.
+
+    Raises:
+        ClusterError: the server refuses, or it is not known whether the schedule was made.
+    """
+    name = str(body["display_name"])
+    try:
+        return cluster.create_schedule(body)
+    except ClusterError as error:
+        if not error.may_be_done:
+            raise
+        say(f"{_what(error)}; looking whether the schedule {name!r} was made all the same")
+        found = _look_for(
+            lambda: (each for each in cluster.schedules() if each.get("display_name") == name),
+            error,
+        )
+        if found is None:
+            raise _unknown(cluster, error, f"the schedule {name!r}", body) from None
+        say("It was.")
+        return found
+
+
+def _look_for(candidates: Callable[[], Iterator[Thing]], error: ClusterError) -> Thing | None:
+    """Return the first of what is there, which may come within a while.
+
+    Raises:
+        ClusterError: the server refuses.
+    """
+    end_s = time.monotonic() + (0 if error.is_answered else _LOOK_S)
+    while True:
+        try:
+            found = next(candidates(), None)
+        except ClusterError as refusal:
+            if not refusal.is_transient:
+                raise
+            found = None
+        if found is not None or time.monotonic() >= end_s:
+            return found
+        time.sleep(_PAUSE_S)
+
+
+def _runs_like(cluster: Cluster, body: Thing, begun: datetime) -> Iterator[Thing]:
+    """Yield runs that the request may have started: the very one, if its description was kept."""
+    for run in cluster.runs(str(body["experiment_id"])):
+        created = datetime.fromisoformat(str(run.get("created_at") or begun.isoformat()))
+        if created < begun - _SKEW:
+            return
+        described = str(run.get("description") or "")
+        is_other = described.startswith(_MARK) and described != body["description"]
+        if run.get("display_name") == body["display_name"] and not is_other:
+            yield run
+
+
+def _unknown(cluster: Cluster, error: ClusterError, what: str, body: Thing) -> ClusterError:
+    ui, experiment = cluster.connection.ui, body.get("experiment_id")
+    page = "" if ui is None else f" ({ui}/#/experiments/details/{experiment})"
+    return ClusterError(
+        f"{_what(error)}. {what[0].upper()}{what[1:]} was not found, but may come up yet: look for "
+        f"it in Kubeflow's pages{page} before you start it again",
+        exit_status=error.exit_status,
+        is_transient=error.is_transient,
+    )
+
+
+def _what(error: ClusterError) -> str:
+    """Return what happened, without the advice to try again."""
+    return str(error).partition("; ")[0]

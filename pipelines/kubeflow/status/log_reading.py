@@ -1,0 +1,143 @@
+"""To read the log of a step by KFP's API, which can neither skip nor follow, piece by piece."""
+
+from nascore.errors import InputError
+from nascore.redaction import redact
+from pipelines.kubeflow import clock
+from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.run_origin import Origin, known_origin
+from pipelines.kubeflow.status.pipeline_tasks import planned
+from pipelines.kubeflow.status.pod_signs import expected_node
+from pipelines.kubeflow.status.run_end import failure_of
+from pipelines.kubeflow.status.run_state import State
+from pipelines.kubeflow.status.run_view import TaskView, task_views
+from pipelines.kubeflow.status.signs import look_for_signs, with_signs
+from pipelines.kubeflow.status.step_log import OwnLines, PodLog
+from pipelines.kubeflow.status.task_nodes import Listed, pods_of, read
+
+_MB = 10**6
+_BY_DEFAULT: tuple[State, ...] = ("failed", "running")
+_NOT_RUN: tuple[State, ...] = ("skipped", "not-reached")
+
+
+class LogReader:
+    """The log of one step of a run, as far as it has not been read yet.
+
+    Attributes:
+        has_log: whether there was one at the last look.
+        why_not: why there was none.
+        is_new_try: whether the last look was the first at the pod of another try.
+        left_out: how large a log is that is too large to be kept; else empty.
+    """
+
+    def __init__(self, cluster: Cluster, run_id: str, *, raw: bool) -> None:
+        self._cluster = cluster
+        self._run_id = run_id
+        self._raw = raw
+        self._run: Thing = {}
+        self._origin: Origin | None = None
+        self._listed, self._tasks = Listed(), tuple[TaskView, ...]()
+        self._node: str | None = None
+        self._size, self._part = 0, ""
+        self._filter = OwnLines()
+        self.has_log = self.is_new_try = False
+        self.why_not, self.left_out = "", ""
+
+    @property
+    def pause_s(self) -> float:
+        """How long to wait before the next look: each reads the whole log once more."""
+        return self._size / _MB
+
+    def choose(self, step: str | None) -> TaskView:
+        """Look at the run and return a task of it: that of a name, or the one to look at first.
+
+        Raises:
+            InputError: there is no such task, or none at all.
+            ClusterError: the server does not answer.
+        """
+        self._run = self._cluster.run(self._run_id)
+        self._origin = self._origin or known_origin(self._cluster, self._run)
+        self._listed, now = read(self._run), clock.now()
+        tasks = task_views(self._run, self._listed, planned(self._origin.pipeline), now=now)
+        signs = look_for_signs(self._cluster, self._run, self._listed, tasks, self._origin, now)
+        self._tasks = with_signs(tasks, signs)
+        return self._first() if step is None else self._named(step)
+
+    def new_lines(self, task: TaskView) -> list[str]:
+        """Return the lines that the pod of a task has written since the last look.
+
+        Raises:
+            ClusterError: the server does not answer.
+        """
+        node = expected_node(self._listed, task, self._tasks)
+        self.is_new_try, self.has_log, self.left_out = node != self._node, False, ""
+        if self.is_new_try:
+            self._node, self._size, self._part, self._filter = node, 0, "", OwnLines()
+        self.why_not = f"it is {task.state}"
+        for pod in pods_of(node) if node is not None else ():
+            text, size = self._cluster.log_from(self._run_id, pod, self._size)
+            log = PodLog.of(text)
+            self.why_not = log.error.rpartition(": ")[2] or self.why_not
+            if log.text or (self._size and not log.error):
+                self.has_log = True
+                kept = len(text.encode())
+                if size - self._size > kept > 0:
+                    self.left_out = f"{size / _MB:.1f} MB"
+                self._size = size
+                return self._lines(log.text)
+        return []
+
+    def rest(self) -> list[str]:
+        """Return the last line, if it has no end."""
+        rest, self._part = self._part, ""
+        return self._own([rest]) if rest else []
+
+    def no_log(self, task: TaskView) -> str:
+        """Return what to say of a task that has no log, and what to do."""
+        if task.state in _NOT_RUN:
+            return f"{task.name} has no log: it did not run ({task.state})."
+        if self._node is None or (task.state == "pending" and not task.tries):
+            return f"{task.name} has no log yet: it has not started; see nas status {self._run_id}"
+        lines = [f"Kubeflow has no log of {task.name} ({self.why_not})."]
+        if task.state == "failed" and task.task is not None:
+            failure = failure_of(self._cluster, self._run, task.task, self._origin)
+            lines.append(f"It failed: {failure.cause}")
+        namespace = self._cluster.namespace() or "kubeflow"
+        return "\n".join(
+            [
+                *lines,
+                "It keeps a log that Argo has archived, and else as long as the pod is there:",
+                f"  kubectl logs -n {namespace} {pods_of(self._node)[0]} -c main",
+            ]
+        )
+
+    def _lines(self, text: str) -> list[str]:
+        *lines, self._part = f"{self._part}{text}".split("\n")
+        return self._own(lines)
+
+    def _own(self, lines: list[str]) -> list[str]:
+        own = [line for line in lines if self._filter.is_own(line) or self._raw]
+        return [redact(self._cluster.connection.hide(line)) for line in own]
+
+    def _first(self) -> TaskView:
+        """Return the task that one wants to look at: it failed, or runs, or ended last."""
+        for state in _BY_DEFAULT:
+            for task in self._tasks:
+                if task.state == state:
+                    return task
+        ended = [task for task in self._tasks if task.started_at is not None]
+        if ended:
+            return max(ended, key=lambda task: task.started_at or "")
+        if not self._tasks:
+            message = f"Kubeflow has no tasks of it yet; see nas status {self._run_id}"
+            raise InputError.of("RUN", self._run_id, message)
+        return self._tasks[0]
+
+    def _named(self, step: str) -> TaskView:
+        name = step.replace("_", "-")
+        found = [task for task in self._tasks if task.name == name]
+        found = found or [task for task in self._tasks if task.name.partition("[")[0] == name]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(task.name for task in found or self._tasks)
+        what = "is several tasks" if found else "is no task of this run"
+        raise InputError.of("STEP", step, f"{what}; give one of {names or '(it has none yet)'}")

@@ -1,0 +1,99 @@
+"""What the logs of pods show of the tasks of a run, where KFP's list of them does not say."""
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from components.ending import End
+from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.status.node_names import node_id
+from pipelines.kubeflow.status.run_state import State
+from pipelines.kubeflow.status.run_view import TaskView
+from pipelines.kubeflow.status.step_log import PodLog
+from pipelines.kubeflow.status.task_nodes import Listed, pods_of
+
+_UPDATE = timedelta(minutes=1)  # between the end of a pod and the change in KFP's list
+_ARGO_TIME = re.compile(r"^time=(\S+) .*argo=true", re.MULTILINE)
+
+
+def log_of(cluster: Cluster, run_id: str, node: str) -> PodLog:
+    """Return the log of a node's pod; the newest name of a pod that has one.
+
+    Raises:
+        ClusterError: the server does not answer.
+    """
+    log = PodLog("")
+    for pod in pods_of(node):
+        log = PodLog.of(cluster.log(run_id, pod))
+        if log.text:
+            return log
+    return log
+
+
+def expected_node(listed: Listed, task: TaskView, tasks: Sequence[TaskView]) -> str | None:
+    """Return the id of the node that does the work of a task; KFP need not have listed it yet."""
+    if task.task is not None and task.task.nodes:
+        return task.task.nodes[-1]
+    for other in tasks:
+        if other.task is None or not other.task.nodes or other.groups != task.groups:
+            continue
+        parent = other.task.place.rpartition(".")[0]
+        if task.task is not None and task.task.place.rpartition(".")[0] != parent:
+            continue
+        ids = {number: name for name, number in listed.names.items()}
+        above, _, below = ids[other.task.nodes[0]].rpartition(f".{other.task.base}")
+        base = task.name.partition("[")[0]
+        return node_id(listed.workflow, f"{above}.{base}{below}")
+    return None
+
+
+def pod_states(
+    cluster: Cluster,
+    run: Thing,
+    listed: Listed,
+    tasks: Sequence[TaskView],
+    now: datetime,
+    *,
+    all_tasks: bool,
+) -> Iterator[tuple[str, State]]:
+    """Yield the states of tasks as the logs of their pods show them, in their order.
+
+    Args:
+        all_tasks: also of those that have not started as far as KFP has listed.
+    """
+    for task in tasks:
+        has_pod = task.task is not None and bool(task.task.nodes)
+        is_open = has_pod and task.task is not None and task.task.state in ("RUNNING", "PENDING")
+        if not is_open and (has_pod or not all_tasks or task.state == "skipped"):
+            continue
+        node = None if "[" in task.name and not has_pod else expected_node(listed, task, tasks)
+        log = PodLog("") if node is None else log_of(cluster, run["run_id"], node)
+        state = _state_in(log, listed, now)
+        if state is not None:
+            yield task.name, state
+        elif not has_pod:
+            return  # what comes after it has not started either
+
+
+def _state_in(log: PodLog, listed: Listed, now: datetime) -> State | None:
+    if not log.text:
+        return None
+    times = [time_of_text(text) for text in _ARGO_TIME.findall(log.text)]
+    last = max((time for time in times if time is not None), default=None)
+    changed = time_of_text(listed.changed)
+    if last is not None and (now - last < _UPDATE or (changed and last < changed - _UPDATE)):
+        return "running"  # its end would not be in the list yet, or would be in it
+    if log.has_succeeded:
+        return "succeeded"
+    if End.parse_last(log.text) is not None or log.launcher_error:
+        return "failed"
+    return "running"
+
+
+def time_of_text(text: str) -> datetime | None:
+    """Return a time that Argo or KFP has written; None where it is none."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

@@ -1,0 +1,1 @@
+"""Runs a pipeline on this machine: the process, its output folder and its progress."""

@@ -1,0 +1,214 @@
+"""The output folder of a run: claimed, resumed, and left as it was when the input is wrong."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from components.config.schema import Config, dumps, loads
+from components.tracking.store_checks import absolute
+from nascore.data.file_access import S3
+from nascore.errors import InputError, Problem
+from nascore.redaction import redact, redact_setting
+from pipelines.config import differences
+from pipelines.local.events import ProgressFile
+from pipelines.local.run import CONFIG, PROGRESS, RESULT
+from pipelines.local.timings import timings_of
+
+_KEY = "--out"
+_LOCK = ".lock"
+STUDY_VARIABLE = "NAS_STUDY_URL"
+_NEEDED_BYTES = 256 * 2**20  # prepared data, study, weights, report and log of a small run
+
+
+def default_folder() -> Path:
+    """`runs/<time>`; a second run within the second gets a number."""
+    folder = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    numbered = (folder.with_name(f"{folder.name}-{number}") for number in range(2, 1000))
+    return folder if not folder.exists() else next(path for path in numbered if not path.exists())
+
+
+def settle_stores(config: Config) -> Config:
+    """The configuration as all steps can use it and everybody may read it.
+
+    SQLite files and folders are named by their full paths. A password in the address of the study's
+    database or of the tracking server goes into environment variables of the steps, and is not
+    written down.
+
+    Raises:
+        InputError: an address holds a secret that cannot be given to the steps in such a way.
+    """
+    uri = _without_account(absolute(config.tracking.uri))
+    tracking = config.tracking.model_copy(update={"uri": uri})
+    storage = config.search.storage
+    if storage is not None and redact_setting(storage) != storage:
+        os.environ[STUDY_VARIABLE] = storage
+        storage = f"env:{STUDY_VARIABLE}"
+    elif storage is not None:
+        storage = absolute(storage)
+    search = config.search.model_copy(update={"storage": storage})
+    root = config.promote.export_to
+    if root is not None and not root.startswith(S3):
+        root = str(Path(root).expanduser().resolve())
+    promote = config.promote.model_copy(update={"export_to": root})
+    return config.model_copy(update={"tracking": tracking, "search": search, "promote": promote})
+
+
+def _without_account(uri: str) -> str:
+    """The address of the tracking server; MLflow's client finds the account in the environment."""
+    if redact_setting(uri) == uri:
+        return uri
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or not (parts.username and parts.password):
+        raise InputError.of(
+            "tracking.uri",
+            redact_setting(uri),
+            "holds a secret, which the files of the run would show; leave it out and give it by "
+            "the environment (MLFLOW_TRACKING_TOKEN to a server, PGPASSWORD to PostgreSQL)",
+        )
+    os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def saved_config(folder: Path) -> Config:
+    """The configuration that a run was begun with.
+
+    Raises:
+        InputError: there is none, or it is not one of this version.
+    """
+    path = folder / CONFIG
+    try:
+        return loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError.of(
+            "--resume", folder, f"holds no run (no {CONFIG}); name its folder with --out"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError.of("--resume", path, f"cannot be read ({error})") from error
+
+
+def problems_with(folder: Path, config: Config, *, resume: bool) -> list[Problem]:
+    """Why a run cannot be written to a folder; touches nothing.
+
+    Args:
+        resume: go on with what is there; the configuration must be the one it was begun with.
+    """
+    if resume:
+        try:
+            begun_with = saved_config(folder)
+        except InputError as error:
+            return list(error.problems)
+        problems = differences(json.loads(dumps(begun_with)), json.loads(dumps(config)))
+    else:
+        problems = check_fresh(folder)
+    return problems or _disk_problems(folder.absolute())
+
+
+def check_fresh(folder: Path) -> list[Problem]:
+    """Why a new run cannot go into a folder: it is in use, or no folder."""
+    if str(folder).startswith("s3:/"):  # a path has no two slashes in a row
+        message = (
+            "a run is kept in a folder of this machine; its results are copied to S3 with "
+            "promote.export_to=s3://BUCKET/PREFIX"
+        )
+        return [Problem(_KEY, redact(str(folder).replace("s3:/", S3, 1)), message)]
+    folder = folder.absolute()
+    if folder.is_dir() and any(folder.iterdir()):
+        message = (
+            "is not empty, and nothing is overwritten: choose another folder, or go on with the "
+            f"run in it by nas run --resume --out {shlex.quote(str(folder))}"
+        )
+        return [Problem(_KEY, str(folder), message)]
+    if folder.exists() and not folder.is_dir():
+        return [Problem(_KEY, str(folder), "is a file; name a folder")]
+    return []
+
+
+def _disk_problems(folder: Path) -> list[Problem]:
+    existing = _nearest_existing(folder)
+    if not existing.is_dir():
+        return [Problem(_KEY, str(folder), f"cannot be made: {existing} is a file")]
+    if not os.access(existing, os.W_OK | os.X_OK):
+        message = f"cannot be written: {existing} is not writable; choose another folder"
+        return [Problem(_KEY, str(folder), message)]
+    free = shutil.disk_usage(existing).free
+    if free < _NEEDED_BYTES:
+        message = (
+            f"the disk has {free / 2**20:.0f} MB free and a run needs at least "
+            f"{_NEEDED_BYTES / 2**20:.0f} MB; free some or choose another disk"
+        )
+        return [Problem(_KEY, str(folder), message)]
+    return []
+
+
+def _nearest_existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+class Output:
+    """A folder that belongs to one run at a time.
+
+    Attributes:
+        folder: its full path.
+        lock: a file descriptor; the folder is locked as long as any process holds it open.
+
+    Raises:
+        InputError: another process runs in it, or it cannot be written after all.
+    """
+
+    def __init__(self, folder: Path, config: Config, *, resume: bool) -> None:
+        self.folder = folder.absolute()
+        self._made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
+        self._resumed = resume
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            self._remove_made()
+            raise InputError.of(_KEY, folder, f"cannot be written ({error.strerror})") from error
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self.lock)
+            raise InputError.of(
+                _KEY, folder, "another process runs in it; wait for its end, or stop it"
+            ) from error
+        (self.folder / PROGRESS).unlink(missing_ok=True)
+        (self.folder / CONFIG).write_text(dumps(config))
+
+    def undo(self) -> None:
+        """Takes back what this run has made: nothing is left of a run whose input was wrong."""
+        if self._resumed:
+            return
+        for path in self.folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self._remove_made()
+
+    def _remove_made(self) -> None:
+        for path in self._made:
+            with contextlib.suppress(OSError):  # somebody else uses it by now
+                path.rmdir()
+
+    def finish(self, total_s: float) -> dict[str, Any]:
+        """Adds the times of the whole command to `result.json` and returns its content.
+
+        `overhead` is what was neither data loading nor training nor profiling.
+        """
+        path = self.folder / RESULT
+        result: dict[str, Any] = json.loads(path.read_text())
+        events = ProgressFile(self.folder / PROGRESS).new()
+        timings = timings_of(events, start_s=time.time() - total_s, total_s=total_s)
+        result["seconds"] |= {"total": timings["total_s"], "overhead": timings["overhead_s"]}
+        result["timings"] = timings
+        temporary = self.folder / f".{RESULT}"
+        temporary.write_text(json.dumps(result, indent=2))
+        os.replace(temporary, path)
+        return result

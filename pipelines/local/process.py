@@ -1,0 +1,153 @@
+"""The child process that runs the pipeline: started, watched, ended, and judged."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from nascore.errors import Problem
+from pipelines.local.events import Kind
+from pipelines.local.output import Output
+from pipelines.local.progress import Display, follow
+from pipelines.local.run import LOG, PROGRESS
+
+_STOP_S = 45.0  # the step saves (15 s), then the spool is sent as far as it goes
+_TAIL_BYTES = 2**16
+_ERROR = re.compile(r"^[\w.]*(Error|Exception|Failed|Exit|Interrupt|Warning)\b.*")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a run ended without a result.
+
+    Attributes:
+        step: the step that was under way.
+        problems: what is wrong with the input, when that was the reason.
+    """
+
+    step: str
+    error: str
+    problems: tuple[Problem, ...] = ()
+
+
+class Stopped(Exception):
+    """A signal asked for the end of the run."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+def run_pipeline(output: Output, console: Console, kind: Kind = "search") -> Failure | None:
+    """Runs the pipeline in a process group of its own; returns why it failed, or None.
+
+    Raises:
+        Stopped: ctrl-C or SIGTERM; every process of the run has ended, and finished work is kept.
+    """
+    with _signals_raise(), Display(console, kind) as display:
+        process = _start(output, kind)
+        try:
+            follow(output.folder / PROGRESS, display, is_running=lambda: process.poll() is None)
+        except Stopped:
+            display.say("Stopping: the step under way saves what it has (ctrl-C again to not wait)")
+            _stop(process)
+            raise
+    if process.returncode < 0:  # killed: its step lives on, and would work beside a resumed run
+        _end_orphans(process.pid)
+    return None if process.returncode == 0 else _failure(display, output.folder / LOG)
+
+
+def _start(output: Output, kind: Kind) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "pipelines.local.run", "--out", str(output.folder)]
+    command += ["--kind", kind]
+    with open(output.folder / LOG, "ab") as log:
+        return subprocess.Popen(
+            [*command, "--parent", str(os.getpid())],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=(output.lock,),
+        )
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Signals that end a command become `Stopped`; one that is ignored (nohup) stays so."""
+    before = {
+        signum: signal.signal(signum, _raise)
+        for signum in _SIGNALS
+        if signal.getsignal(signum) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _raise(signum: int, frame: FrameType | None) -> None:
+    raise Stopped(signum)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Politely, so that the step can save; after a while, or a second signal, not politely."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired, Stopped):
+        process.wait(timeout=_STOP_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _end_orphans(group: int) -> None:
+    """Ends what is left of a process group: politely, so that the step can save, then not."""
+    import psutil
+
+    orphans = [process for process in psutil.process_iter() if _is_member(process.pid, group)]
+    for process in orphans:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(orphans, timeout=_STOP_S)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _is_member(pid: int, group: int) -> bool:
+    try:
+        return os.getpgid(pid) == group
+    except OSError:  # gone, or somebody else's
+        return False
+
+
+def _failure(display: Display, log: Path) -> Failure:
+    event = display.failure
+    if event is None:
+        return Failure(display.step or "pipeline", _last_error(log))
+    if event["event"] == "input_error":
+        problems = tuple(Problem.from_json(problem) for problem in event["problems"])
+        return Failure(event["step"], "the input is wrong", problems)
+    return Failure(event["step"], event["error"])
+
+
+def _last_error(log: Path) -> str:
+    """The line that says most about an end without a message, such as the system's kill.
+
+    kfp's own error stands last, so the search starts before its traceback.
+    """
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        text = file.read().decode(errors="replace")
+    ours, _, _ = text.rpartition("\nTraceback (most recent call last):")
+    lines = [line.strip() for line in (ours or text).splitlines() if line.strip()]
+    errors = [line for line in lines if _ERROR.match(line)]
+    return errors[-1] if errors else "it ended without a word (killed? out of memory?)"

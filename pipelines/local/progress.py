@@ -1,0 +1,146 @@
+"""What a person sees while a run goes on, and at its end. Everything comes from the progress file.
+
+In a terminal one line lives at the bottom; elsewhere each thing worth saying is a plain line.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from components.progress import Throttle, describe, duration
+from nascore.config import OBJECTIVES
+from pipelines.local.events import STEPS, Kind, ProgressFile
+from pipelines.local.run import REPORT
+
+_POLL_S = 0.1
+_FRAMES, _ASCII_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
+
+
+class Display:
+    """Turns events into a live line or plain lines.
+
+    Attributes:
+        step: the step that has started last.
+        failure: the last `failed` or `input_error` event.
+    """
+
+    def __init__(self, console: Console, kind: Kind = "search") -> None:
+        self._console = console
+        self._kind = kind
+        self._text = ""
+        self._start_s = time.monotonic()
+        self._throttle = Throttle()
+        self.step: str | None = None
+        self.failure: dict[str, Any] | None = None
+        self._live = Live(
+            console=console, refresh_per_second=8, transient=True, get_renderable=self._line
+        )
+
+    def __enter__(self) -> "Display":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """Takes one event of the progress file."""
+        kind = event["event"]
+        if kind in ("failed", "input_error"):
+            self.failure = dict(event)
+            return
+        if kind == "started":
+            self.step = event["step"]
+        text = describe(event, label=_label(event, self._kind))
+        if text is None:
+            return
+        passing = kind in ("started", "share", "child", "epoch")
+        if self._console.is_terminal and passing:
+            self._text = text
+        elif not passing or self._throttle.is_worth_a_line(event):
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    def _line(self) -> Text:
+        """The live line; the wheel turns as long as this process lives."""
+        seconds = time.monotonic() - self._start_s
+        frames = _ASCII_FRAMES if self._console.options.ascii_only else _FRAMES
+        frame = frames[int(seconds * 8) % len(frames)]
+        line = f"{frame} {self._text or 'starting ...'}  ({duration(seconds)})"
+        return Text(line, no_wrap=True, overflow="ellipsis")
+
+
+def _label(event: Mapping[str, Any], pipeline: Kind) -> str:
+    step = str(event["step"])
+    if pipeline == "search" and step in STEPS:  # a retraining leaves steps out: no numbers
+        return f"[{STEPS.index(step) + 1}/{len(STEPS)}] {step}"
+    return step
+
+
+def follow(path: Path, display: Display, *, is_running: Callable[[], bool]) -> None:
+    """Shows events until `is_running()` is false and the file is read to its end."""
+    events = ProgressFile(path)
+    while True:
+        running = is_running()
+        for event in events.new():
+            display.show(event)
+        if not running:
+            return
+        time.sleep(_POLL_S)
+
+
+def _other_figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The objective, where that is not the accuracy, and the class that is found least often."""
+    rows = []
+    objective = result.get("objective", "accuracy")
+    if objective != "accuracy":
+        told = f"{result['test_score']:.4f} on test, {result['valid_score']:.4f} on valid images"
+        rows.append((OBJECTIVES[objective], told))
+    known = {name: row for name, row in (result.get("per_class") or {}).items() if row["support"]}
+    if known:
+        worst = min(known, key=lambda name: known[name]["recall"])
+        row = known[worst]
+        rows.append(
+            ("worst class", f"{worst}, recall {row['recall']:.4f} of {row['support']} test images")
+        )
+    return rows
+
+
+def _time(result: Mapping[str, Any]) -> str:
+    seconds, share = result["seconds"], result.get("data_wait_share")
+    text = f"{duration(seconds['total'])}, of it overhead {seconds['overhead']:.1f} s"
+    return text if share is None else f"{text}; final training waited for data {share:.0%}"
+
+
+def summary(result: Mapping[str, Any], out: Path) -> list[str]:
+    """The short table at the end of a run, line by line."""
+    latency, seconds = result["latency_ms"], result["seconds"]
+    verdict = result["verdict"]
+    steps = ", ".join(f"{step} {duration(seconds[step])}" for step in STEPS if step in seconds)
+    rows = (
+        ("test accuracy", f"{result['test_accuracy']:.4f}"),
+        ("valid accuracy", f"{result['valid_accuracy']:.4f}"),
+        *_other_figures(result),
+        ("verdict", "no control was run" if verdict is None else verdict["statement"]),
+        ("size", f"{result['num_params']:,} parameters, {result['macs'] / 1e6:.2f} M MACs"),
+        (
+            "latency",
+            f"p50 {latency['p50']:.2f} ms, p95 {latency['p95']:.2f} ms "
+            f"(batch {latency['batch_size']}, {latency['device']})",
+        ),
+        ("model", f"{result['model_uri']} ({result['promotion']['alias']})"),
+        ("time", _time(result)),
+        ("by step", steps),
+        ("report", str(out / REPORT)),
+    )
+    return [f"{name:<16}{value}" for name, value in rows]

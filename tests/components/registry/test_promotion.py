@@ -1,0 +1,337 @@
+"""Who becomes champion on a real SQLite store, why, and the way back."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from components.config.settings import PromoteConfig
+from components.registry import model_registry
+from components.registry.aliases import CHALLENGER, CHAMPION, RegistryAway, champion_of, roll_back
+from components.registry.promotion import Candidate, Decision, promote
+from components.registry.test_sets import ImageExam, logits
+from nascore.config import Objective
+from nascore.errors import InputError
+
+EXAMPLE = np.random.default_rng(0).normal(size=(2, 1, 8, 8)).astype(np.float32)
+# 24, 8 and 8 images belong to the classes 0, 1 and 2: a constant answer is right for 0.6 or 0.2.
+LABELS = torch.tensor([0] * 24 + [1] * 8 + [2] * 8)
+IMAGES = torch.zeros(40, 1, 8, 8)
+
+
+class Constant(nn.Module):
+    """Always answers the same class, with a weight so that there is something to store."""
+
+    def __init__(self, answer: int, num_classes: int = 4) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(nn.functional.one_hot(torch.tensor(answer), num_classes).float())
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return x_BCHW.mean((1, 2, 3))[:, None] * 0 + self.logits
+
+
+class House:
+    """A store with one experiment, whose models live below a folder."""
+
+    def __init__(self, store: str, folder: Path) -> None:
+        self.store = store
+        self.client = MlflowClient(store, registry_uri=store)
+        self.experiment = self.client.create_experiment(
+            "nas", artifact_location=(folder / "mlartifacts").as_uri()
+        )
+
+    def register(
+        self, network: nn.Module, example: NDArray[np.float32] = EXAMPLE
+    ) -> model_registry.Registered:
+        run_id = self.client.create_run(self.experiment).info.run_id
+        return model_registry.register(
+            network.eval(), example, uri=self.store, run_id=run_id, model_name="net", tags={}
+        )
+
+    def promote(
+        self,
+        new: model_registry.Registered,
+        network: nn.Module,
+        *,
+        num_params: int = 4,
+        latency_ms: float = 1.0,
+        objective: Objective = "accuracy",
+        **config: Any,
+    ) -> Decision:
+        answers = logits(network, [IMAGES])
+        return promote(
+            Candidate(new, answers, num_params, latency_ms),
+            uri=self.store,
+            exam=ImageExam(
+                lambda: IMAGES.split(7),
+                LABELS,
+                classes=("fine", "scratch", "dent"),
+                objective=objective,
+            ),
+            config=PromoteConfig(model_name="net", **config),
+            rng=np.random.default_rng(0),
+        )
+
+    def enter(
+        self, network: nn.Module, **settings: Any
+    ) -> tuple[model_registry.Registered, Decision]:
+        new = self.register(network)
+        return new, self.promote(new, network, **settings)
+
+    @property
+    def champion(self) -> str:
+        return str(self.client.get_model_version_by_alias("net", CHAMPION).version)
+
+
+@pytest.fixture
+def house(store: str, tmp_path: Path) -> House:
+    return House(store, tmp_path)
+
+
+def test_the_first_is_champion_and_stays_so_when_its_step_is_tried_again(house: House) -> None:
+    assert champion_of("net", uri=house.store) is None
+    first, decision = house.enter(Constant(0))
+    assert (decision.alias, decision.champion_accuracy) == (CHAMPION, None)
+    assert house.promote(first, Constant(0)).alias == CHAMPION
+    assert champion_of("net", uri=house.store).version == int(first.version)
+
+
+def test_a_better_one_takes_over_and_the_reason_is_kept(house: House) -> None:
+    first, _ = house.enter(Constant(1))
+    _, decision = house.enter(Constant(2))
+    assert decision.alias == CHALLENGER
+    assert decision.champion_accuracy == 0.2
+    assert house.champion == first.version
+    better, decision = house.enter(Constant(0))
+    assert decision.alias == CHAMPION
+    assert decision.champion_version == first.version
+    assert "0.6000 against 0.2000" in decision.reason
+    assert house.champion == better.version
+    assert house.client.get_model_version("net", better.version).tags["nas.decision"] == (
+        decision.reason
+    )
+
+
+def test_a_gain_that_may_be_chance_is_not_enough(house: House) -> None:
+    """Right on one image more, of 40: the interval of the paired bootstrap reaches 0."""
+
+    class AlmostConstant(Constant):
+        def forward(self, x_BCHW: Tensor) -> Tensor:
+            logits = super().forward(x_BCHW)
+            lucky = nn.functional.one_hot(torch.tensor(1), 4).float() * 2
+            is_first = x_BCHW[:, 0, 0, 0] > 0
+            return torch.where(is_first[:, None], lucky, logits)
+
+    house.enter(Constant(0))
+    images = IMAGES.clone()
+    images[24] = 1  # its class is 1
+    network = AlmostConstant(0)
+    new = house.register(network)
+    candidate = Candidate(new, logits(network, [images]), 4, 1.0)
+    told = {
+        confidence: promote(
+            candidate,
+            uri=house.store,
+            exam=ImageExam(lambda: [images], LABELS),
+            config=PromoteConfig(model_name="net", confidence=confidence),
+            rng=np.random.default_rng(0),
+        )
+        for confidence in (0.95, None)
+    }
+    assert told[0.95].alias == CHALLENGER
+    assert [(gate.name, gate.passed) for gate in told[0.95].gates] == [
+        ("gain", True),
+        ("certainty", False),
+    ]
+    assert "95% interval" in told[0.95].reason
+    assert told[None].alias == CHAMPION
+
+
+def test_no_class_may_lose_more_recall_than_is_allowed(house: House) -> None:
+    """Always 0 is right for 24 of 40 images, always 1 for 8: better, but lost for class 1."""
+    first, _ = house.enter(Constant(1))
+    _, decision = house.enter(Constant(0), max_class_drop=0.05)
+    assert decision.alias == CHALLENGER
+    assert [(gate.name, gate.passed) for gate in decision.gates] == [
+        ("gain", True),
+        ("certainty", True),
+        ("classes", False),
+    ]
+    assert (
+        "the recall of class scratch is 0.0000 against 1.0000 of the champion, where no class may "
+        "lose more than 0.05"
+    ) in decision.reason
+    assert house.champion == first.version
+    _, allowed = house.enter(Constant(0))
+    assert allowed.alias == CHAMPION
+
+
+def test_the_objective_is_what_is_compared(house: House) -> None:
+    """Always 0 finds one class of three, as always 1 does: no gain but in accuracy."""
+    house.enter(Constant(1))
+    _, decision = house.enter(Constant(0), objective="balanced_accuracy")
+    assert decision.alias == CHALLENGER
+    assert "test balanced accuracy 0.3333 against 0.3333 of the champion" in decision.reason
+    assert "a gain of 0.0000 in balanced accuracy" in decision.reason
+    assert decision.comparison is not None
+    assert decision.comparison.new_accuracy == 0.6, "an accuracy stays one"
+    _, by_accuracy = house.enter(Constant(0))
+    assert by_accuracy.alias == CHAMPION
+
+
+def test_a_minimum_gain_is_compared_without_rounding_errors(house: House) -> None:
+    house.enter(Constant(1))
+    better = house.register(Constant(0))
+    # 0.6 - 0.2 is 0.39999999999999997 in floating point.
+    assert house.promote(better, Constant(0), min_gain=0.41).alias == CHALLENGER
+    assert house.promote(better, Constant(0), min_gain=0.4).alias == CHAMPION
+
+
+@pytest.mark.parametrize(
+    ("limit", "gate"), [({"max_params": 3}, "size"), ({"max_latency_ms": 0.9}, "latency")]
+)
+def test_limits_hold_for_every_model_the_first_included(
+    house: House, limit: dict[str, Any], gate: str
+) -> None:
+    _, decision = house.enter(Constant(0), **limit)
+    assert decision.alias == CHALLENGER
+    assert [one.name for one in decision.gates if not one.passed] == [gate]
+    assert "are allowed" in decision.reason
+    assert champion_of("net", uri=house.store) is None
+
+
+def test_models_of_other_shapes_are_not_compared(house: House) -> None:
+    first, _ = house.enter(Constant(0))
+    classes = house.register(Constant(0, num_classes=9))
+    decision = house.promote(classes, Constant(0, num_classes=9))
+    assert decision.alias == CHALLENGER
+    assert "answers with logits of shape (-1, 4)" in decision.reason
+    assert "promote.model_name" in decision.reason
+    colour = house.register(Constant(0), np.zeros((2, 3, 8, 8), np.float32))
+    assert "reads images of shape (-1, 1, 8, 8)" in house.promote(colour, Constant(0)).reason
+    assert house.champion == first.version
+
+
+def test_a_pickled_champion_is_not_loaded(house: House, tmp_path: Path) -> None:
+    sprung = tmp_path / "sprung"
+
+    class Trap(Constant):
+        def __reduce__(self) -> Any:
+            return (open, (str(sprung), "w"))
+
+    house.enter(Constant(0))
+    (archive,) = (tmp_path / "mlartifacts").rglob("model.pt2")
+    torch.save(Trap(0), archive)
+    _, decision = house.enter(Constant(0))
+    assert decision.alias == CHALLENGER
+    assert "cannot be loaded" in decision.reason
+    assert not sprung.exists()
+    torch.load(archive, weights_only=False)  # it is a trap indeed
+    assert sprung.exists()
+
+
+# --- the way back ---------------------------------------------------------------------------
+
+
+def test_rolling_back_goes_one_champion_at_a_time(house: House) -> None:
+    names = [house.enter(Constant(answer))[0].version for answer in (1, 0)]
+    unlucky, _ = house.enter(Constant(2))
+    assert house.champion == names[1]
+    assert roll_back("net", uri=house.store) == (names[1], names[0])
+    assert house.champion == names[0]
+    assert "rolled back" in house.client.get_model_version("net", names[0]).tags["nas.decision"]
+    with pytest.raises(InputError, match="first champion"):
+        roll_back("net", uri=house.store)
+    assert roll_back("net", uri=house.store, to=unlucky.version) == (names[0], unlucky.version)
+    assert roll_back("net", uri=house.store) == (unlucky.version, names[0])
+
+
+@pytest.mark.parametrize("dies_in", ["set_registered_model_tag", "set_registered_model_alias"])
+def test_a_way_back_that_was_cut_off_is_gone_again(
+    house: House, monkeypatch: pytest.MonkeyPatch, dies_in: str
+) -> None:
+    """Called anew it ends at the same version, and not at the one that was left."""
+    first, second, third = (house.enter(Constant(answer))[0].version for answer in (3, 1, 0))
+
+    def die(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, dies_in, die)
+        with pytest.raises(KeyboardInterrupt):
+            roll_back("net", uri=house.store)
+    assert house.champion == third
+    assert roll_back("net", uri=house.store) == (third, second)
+    assert roll_back("net", uri=house.store) == (second, first)
+
+
+def test_a_champion_that_was_not_crowned_to_the_end_is_not_gone_forward_to(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = house.enter(Constant(1))
+
+    def die(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "set_registered_model_alias", die)
+        with pytest.raises(KeyboardInterrupt):
+            house.enter(Constant(0))
+    assert house.champion == first.version
+    with pytest.raises(InputError, match="first champion"):
+        roll_back("net", uri=house.store)
+
+
+def test_a_registry_that_is_away_is_not_called_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as nobody:  # bound and not listening: connections are refused
+        nobody.bind(("127.0.0.1", 0))
+        uri = f"http://me:secret@127.0.0.1:{nobody.getsockname()[1]}"
+        with pytest.raises(RegistryAway, match="does not answer") as away:
+            roll_back("net", uri=uri)
+    assert "secret" not in str(away.value)
+
+
+def test_what_cannot_be_rolled_back_is_told(house: House) -> None:
+    with pytest.raises(InputError, match="not in the registry"):
+        roll_back("net", uri=house.store)
+    house.enter(Constant(0))
+    with pytest.raises(InputError, match="no such version"):
+        roll_back("net", uri=house.store, to="9")
+
+
+@pytest.mark.parametrize(
+    "dies_in",
+    ["log_outputs", "log_model_artifacts", "finalize_logged_model", "create_model_version"],
+)
+def test_a_model_that_was_not_logged_to_the_end_is_logged_by_the_next_try(
+    house: House, monkeypatch: pytest.MonkeyPatch, dies_in: str
+):
+    run_id = house.client.create_run(house.experiment).info.run_id
+
+    def register() -> model_registry.Registered:
+        return model_registry.register(
+            Constant(0).eval(), EXAMPLE, uri=house.store, run_id=run_id, model_name="net", tags={}
+        )
+
+    def die(*arguments: object, **more: object) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, dies_in, die)
+        with pytest.raises(ConnectionError):
+            register()
+    (begun,) = house.client.search_logged_models([house.experiment])
+    made = register()
+    (there,) = house.client.search_logged_models([house.experiment])
+    assert there.model_id == begun.model_id
+    assert house.client.get_model_version("net", made.version).source == f"models:/{begun.model_id}"
+    assert str(there.status) == "READY"
+    (output,) = house.client.get_run(run_id).outputs.model_outputs
+    assert output.model_id == begun.model_id

@@ -1,0 +1,52 @@
+"""Calls that are tried again while a store is away."""
+
+import time
+
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+
+from components.tracking.retry import patiently
+
+
+class Store:
+    """Raises its errors one after the other, and then answers."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.num_calls = 0
+
+    def __call__(self) -> str:
+        self.num_calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "answer"
+
+
+def test_a_store_that_comes_back_is_waited_for_and_told_of_once():
+    store, told = Store(ConnectionError("refused"), MlflowException("too many 500")), []
+    assert patiently(store, timeout_s=30, tell=told.append) == "answer"
+    assert store.num_calls == 3
+    assert told == ["the store is away (ConnectionError: refused); trying again for 30 s"]
+
+
+def test_a_refusal_is_not_tried_again():
+    refusal = MlflowException("no such model", error_code=RESOURCE_DOES_NOT_EXIST)
+    store = Store(refusal)
+    with pytest.raises(MlflowException, match="no such model"):
+        patiently(store, timeout_s=30, tell=pytest.fail)
+    assert store.num_calls == 1
+
+
+def test_a_bug_is_not_taken_for_an_outage():
+    with pytest.raises(KeyError):
+        patiently(Store(KeyError("x")), timeout_s=30, tell=pytest.fail)
+
+
+def test_patience_ends():
+    store = Store(*[ConnectionError("http://me:secret@host refused")] * 9)
+    start = time.monotonic()
+    with pytest.raises(TimeoutError, match="no answer for 2 s") as caught:
+        patiently(store, timeout_s=2, tell=lambda text: None)
+    assert time.monotonic() - start < 10
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,141 @@
+import base64
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from components.tracking import check_store
+from components.tracking.store_checks import absolute
+
+
+def test_a_relative_store_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute("sqlite:///runs/a.db?timeout=9") == f"sqlite:///{tmp_path}/runs/a.db?timeout=9"
+    assert absolute("http://host:5000") == "http://host:5000"
+
+
+def problems(uri: str) -> str:
+    found, warnings = check_store(uri)
+    assert warnings == []
+    return "\n".join(map(str, found))
+
+
+def test_a_new_store_and_a_present_one_are_fine(tmp_path: Path, store: str):
+    assert problems(f"sqlite:///{tmp_path}/new/folder/mlflow.db") == ""
+    assert problems(store) == ""
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_is_no_database_of_mlflow_is_refused(tmp_path: Path):
+    (tmp_path / "text.db").write_text("this is not a database, however long it may be" * 10)
+    sqlite3.connect(tmp_path / "other.db").execute("CREATE TABLE mine (id)")
+    assert "cannot be opened as an SQLite database" in problems(f"sqlite:///{tmp_path}/text.db")
+    assert "something else than MLflow" in problems(f"sqlite:///{tmp_path}/other.db")
+    assert "is a folder" in problems(f"sqlite:///{tmp_path}")
+    assert "is a folder" in problems("sqlite:///")
+    assert "not a writable folder" in problems(f"sqlite:///{tmp_path}/text.db/mlflow.db")
+
+
+def test_a_folder_that_may_not_be_written_is_refused():
+    # /proc is written by nobody, root included.
+    assert "not a writable folder" in problems("sqlite:////proc/mlflow.db")
+
+
+def test_addresses_that_mlflow_does_not_take_are_explained():
+    assert "keeps no runs in plain folders" in problems("file:///tmp/mlruns")
+    assert "keeps no runs in plain folders" in problems("./mlruns")
+    assert "use sqlite:///FILE" in problems("redis://host")
+    assert "names no host" in problems("http:///mlflow")
+    assert problems("postgresql://me:pw@db/mlflow") == ""
+
+
+def test_a_server_that_is_away_is_a_warning_without_its_password():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for uri in (f"http://me:secret@127.0.0.1:{port}", "http://me:secret@host.invalid"):
+        start = time.monotonic()
+        found, (warning,) = check_store(uri)
+        assert found == []
+        assert "does not answer" in warning
+        assert "secret" not in warning
+        assert time.monotonic() - start < 10
+
+
+@pytest.fixture
+def guarded() -> Iterator[str]:
+    """A server that is well, and asks for an account."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            pair = base64.b64encode(b"me:p@ss").decode()
+            known = self.headers["Authorization"] in (f"Basic {pair}", "Bearer tok")
+            self.send_response(200 if known or self.path == "/health" else 401)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No account of whoever runs the tests."""
+    for name in ("USERNAME", "PASSWORD", "TOKEN", "AUTH", "AWS_SIGV4"):
+        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
+    monkeypatch.delenv("NETRC", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("account", "is_right"),
+    [
+        ({}, False),
+        ({"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "p@ss"}, True),
+        ({"MLFLOW_TRACKING_USERNAME": "me", "MLFLOW_TRACKING_PASSWORD": "typo"}, False),
+        ({"MLFLOW_TRACKING_TOKEN": "tok"}, True),
+    ],
+)
+def test_a_server_that_refuses_the_account_is_a_problem(
+    account: dict[str, str],
+    is_right: bool,
+    guarded: str,
+    nobody: None,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name, value in account.items():
+        monkeypatch.setenv(name, value)
+    found, warnings = check_store(guarded)
+    assert warnings == []
+    told = "\n".join(map(str, found))
+    assert ("answers 401; give the account" in told) is not is_right
+    assert "typo" not in told
+
+
+def test_the_account_in_the_address_goes_first(
+    guarded: str, nobody: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "p@ss")
+    assert check_store(guarded.replace("//", "//me:p%40ss@")) == ([], [])
+    (problem,) = check_store(guarded.replace("//", "//me:typo@"))[0]
+    assert "typo" not in str(problem)
+
+
+def test_where_mlflow_may_know_another_account_it_is_a_warning(
+    guarded: str, nobody: None, tmp_path: Path
+):
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password p@ss")
+    found, (warning,) = check_store(guarded)
+    assert found == []
+    assert "answers 401" in warning

@@ -1,0 +1,216 @@
+"""The database of studies: what is said when it cannot be used, and living through its absence."""
+
+import dataclasses
+import logging
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import psutil
+import pytest
+from postgres import PASSWORD, Postgres, free_port
+from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
+
+from nascore.errors import InputError, OutsideError
+from nascore.search.study_storage import Storage, StorageAway, Worker, resolve_url, without_password
+
+SECRET = "se-cret%40"  # @ at its end, as a URL has it
+
+
+def open_in_vain(url: str, caplog: pytest.LogCaptureFixture) -> str:
+    """What is said; within 15 seconds and without the password, wherever one might look."""
+    start = time.monotonic()
+    with caplog.at_level(logging.DEBUG), pytest.raises(InputError) as raised:
+        Storage(resolve_url(url)).close()
+    assert time.monotonic() - start < 15
+    told = "".join(traceback.format_exception(raised.value)) + caplog.text
+    for secret in ("se-cret", PASSWORD):
+        assert secret not in told
+    return str(raised.value)
+
+
+# --- addresses --------------------------------------------------------------------------------
+
+
+def test_a_closed_port_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    told = open_in_vain(f"postgresql://nas:{SECRET}@127.0.0.1:{free_port()}/nas", caplog)
+    assert "search.storage = postgresql+psycopg://nas:***@127.0.0.1" in told
+    assert "refused" in told
+
+
+def test_a_server_that_does_not_answer_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """It takes connections and says nothing, as a firewall or a dying machine does."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        told = open_in_vain(f"postgresql://nas:{SECRET}@127.0.0.1:{port}/nas", caplog)
+    assert "timeout" in told
+
+
+def test_refusals_are_told_at_once(postgres: Postgres, caplog: pytest.LogCaptureFixture) -> None:
+    start = time.monotonic()
+    assert "authentication failed" in open_in_vain(
+        postgres.url("postgres", password=SECRET), caplog
+    )
+    assert '"nowhere" does not exist' in open_in_vain(postgres.url("nowhere"), caplog)
+    assert time.monotonic() - start < 4, "a refusal does not go away by waiting"
+
+
+def test_a_refusal_is_wrong_input_and_a_closed_port_an_outage(postgres: Postgres) -> None:
+    """A supervisor starts a step again after an outage, for many minutes."""
+    for url in (postgres.url("postgres", password=SECRET), postgres.url("nowhere")):
+        with pytest.raises(InputError) as raised:
+            Storage(resolve_url(url))
+        assert not isinstance(raised.value, OutsideError)
+    with pytest.raises(OutsideError):
+        Storage(resolve_url("postgresql://nas:x@127.0.0.1:9/nas"), should_stop=lambda: True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense se-cret",
+        "postgresql://nas:se-cret@host:port/nas",
+        "postgresql://nas:a@1/se-cret@host/nas",
+        "postgresql://nas:a@se-cret@host/nas",
+        "nosuch://nas:se-cret@host/nas",
+    ],
+)
+def test_what_is_no_url_is_told(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert "is no URL of a database" in open_in_vain(url, caplog)
+
+
+def test_a_driver_that_is_not_installed_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    assert "driver" in open_in_vain(f"postgresql+pg8000://nas:{SECRET}@host/nas", caplog)
+
+
+def test_a_variable_may_hold_the_address(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("NAS_TEST_URL", raising=False)
+    assert "NAS_TEST_URL is not set" in open_in_vain("env:NAS_TEST_URL", caplog)
+    monkeypatch.setenv("NAS_TEST_URL", f"postgresql://nas:{SECRET}@host/nas")
+    assert resolve_url("env:NAS_TEST_URL") == f"postgresql+psycopg://nas:{SECRET}@host/nas"
+
+
+def test_a_password_in_the_query_is_hidden_too() -> None:
+    shown = without_password(f"postgresql+psycopg://host/nas?user=nas&password={SECRET}")
+    assert shown == "postgresql+psycopg://host/nas?user=nas"
+
+
+def test_a_folder_with_braces_and_spaces(tmp_path: Path) -> None:
+    folder = tmp_path / "{run} a%b"
+    folder.mkdir()
+    Storage(f"sqlite:///{folder / 'study.db'}").close()
+    assert (folder / "study.db").exists()
+
+
+def test_tables_may_be_made_by_several_at_once(postgres: Postgres) -> None:
+    url = postgres.new_database()
+    code = "import sys; from nascore.search.study_storage import Storage; input(); Storage(sys.argv[1]).close()"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, url], stdin=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    time.sleep(2)  # all have imported what they need
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert [process.wait(timeout=30) for process in processes] == [0] * 4
+
+
+# --- absence ----------------------------------------------------------------------------------
+
+
+def outage() -> OperationalError:
+    return OperationalError("SELECT 1", {}, Exception("server closed the connection"))
+
+
+def test_an_operation_is_tried_until_the_database_is_back(tmp_path: Path) -> None:
+    storage, tries = Storage(f"sqlite:///{tmp_path / 'study.db'}"), []
+
+    def operation(value: int) -> int:
+        tries.append(value)
+        if len(tries) == 2:  # what a session says that was in the middle of something
+            try:
+                raise outage()
+            except OperationalError:
+                raise PendingRollbackError("rolled back") from None
+        if len(tries) < 4:
+            raise outage()
+        return value
+
+    assert storage.is_settled()
+    assert storage.patiently(operation, 7) == 7
+    assert tries == [7] * 4
+    assert not storage.is_settled(), "silence just after an outage is nobody's death"
+    storage.close()
+
+
+def test_patience_ends(tmp_path: Path) -> None:
+    def operation() -> None:
+        raise outage()
+
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    impatient = Storage(url, patience_s=0.3)
+    with pytest.raises(StorageAway, match="did not answer"):
+        impatient.patiently(operation)
+    stopping = Storage(url, should_stop=lambda: True)
+    start = time.monotonic()
+    with pytest.raises(StorageAway):
+        stopping.patiently(operation)
+    assert time.monotonic() - start < 10
+
+
+def test_a_mistake_is_not_tried_again(tmp_path: Path) -> None:
+    tries = []
+
+    def operation() -> None:
+        tries.append(1)
+        raise IntegrityError("INSERT", {}, Exception("duplicate key"))
+
+    with pytest.raises(IntegrityError):
+        Storage(f"sqlite:///{tmp_path / 'study.db'}").patiently(operation)
+    assert tries == [1]
+
+
+def test_what_was_written_survives_a_server_that_is_stopped_at_once(postgres: Postgres) -> None:
+    storage = Storage(postgres.new_database())
+    study_id = storage.optuna.create_new_study([], "study")
+    storage.optuna.set_study_user_attr(study_id, "key", "value")
+    postgres.stop()
+    postgres.start()
+    found = storage.patiently(storage.optuna.get_study_user_attrs, study_id)
+    assert found == {"key": "value"}
+    storage.close()
+
+
+# --- who is alive -----------------------------------------------------------------------------
+
+
+def test_a_process_is_gone_when_it_has_ended_or_its_number_is_used_again() -> None:
+    me = Worker.here()
+    assert not me.is_gone()
+    assert not dataclasses.replace(me, host="elsewhere", pid=1).is_gone(), "nothing is known"
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], stdin=subprocess.DEVNULL
+    )
+    other = dataclasses.replace(
+        me, id="other", pid=process.pid, born_s=psutil.Process(process.pid).create_time()
+    )
+    assert not other.is_gone()
+    assert dataclasses.replace(other, born_s=other.born_s - 100).is_gone(), "it had this number"
+    process.kill()
+    end = time.monotonic() + 10
+    while not other.is_gone():  # a zombie: nobody has asked for its exit status yet
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.wait()
+    assert other.is_gone()
+    me.retire()
+    assert me.is_gone()
