@@ -129,7 +129,7 @@ def measure(
     before_mb, start = memory_mb(), time.perf_counter()
     storage = Storage(url)
     study = Study(storage, name, identity(space))
-    history = study.news()
+    history = study.new_children()
     opened_s = time.perf_counter() - start
     start = time.perf_counter()
     for child in history:
@@ -149,9 +149,9 @@ def measure(
         scores = ChildScores(value, value, 1000, 100, 1.0)
         now = time.time()
         study.finish(attempt, Child(attempt.number, genotype, scores, started_s=now, ended_s=now))
-        news = study.news()
+        new_children = study.new_children()
         finished = time.perf_counter()
-        for child in news:
+        for child in new_children:
             proposer.update(child)
         updated = time.perf_counter()
         suggest_ms.append(1e3 * (suggested - started + updated - finished))

@@ -24,7 +24,7 @@ def ignore_child(arm: str, child: Child) -> None:
     """Nobody is watching."""
 
 
-def ignore_share(arm: str, share: float) -> None:
+def ignore_progress(arm: str, share: float) -> None:
     """Nobody is waiting."""
 
 
@@ -32,7 +32,7 @@ def ignore_metrics(metrics: dict[str, float], step: int) -> None:
     """Nobody is keeping them."""
 
 
-def ignore_note(text: str) -> None:
+def ignore_message(text: str) -> None:
     """Nobody is reading."""
 
 
@@ -41,7 +41,7 @@ def never_stop() -> bool:
 
 
 @dataclass(frozen=True)
-class Task:
+class SearchContext:
     """One run of one method.
 
     Attributes:
@@ -56,13 +56,14 @@ class Task:
         state: folder that outlives the process; the study and checkpoints are kept there.
         report: called with metrics and a step.
         on_child: called with the arm (`method` or `control`) after each child.
-        on_share: called with the arm, while it trains one network for all architectures, and the
+        on_progress: called with the arm, while it trains one network for all architectures, and the
             share of that training that is done.
-        on_note: called with a sentence that a person should read.
+        on_message: called with a sentence that a person should read.
         should_stop: polled between weight updates; true asks for the best result so far.
         run_key: names the study of this run where many runs share a database.
         balance: what rare classes count for; `splits.train` follows it.
-        is_helper: another process runs the same task and waits for the end of every child.
+        is_secondary_worker: another process runs the same task and waits for the end of every
+            child.
     """
 
     method: str
@@ -77,11 +78,11 @@ class Task:
     state: Path
     report: Report
     on_child: Callable[[str, Child], None] = ignore_child
-    on_share: Callable[[str, float], None] = ignore_share
-    on_note: Callable[[str], None] = ignore_note
+    on_progress: Callable[[str, float], None] = ignore_progress
+    on_message: Callable[[str], None] = ignore_message
     should_stop: Callable[[], bool] = never_stop
     run_key: str = "search"
-    is_helper: bool = False
+    is_secondary_worker: bool = False
     weights: Path | None = None
     latency: LatencyConfig = field(default_factory=LatencyConfig)
     balance: BalanceConfig = field(default_factory=BalanceConfig)

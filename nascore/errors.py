@@ -79,7 +79,7 @@ class ServiceUnavailable(Exception):
 
 
 @contextlib.contextmanager
-def collecting(problems: list[Problem]) -> Iterator[None]:
+def collect_problems(problems: list[Problem]) -> Iterator[None]:
     """Notes wrong input and goes on behind the block, to find what else is wrong."""
     try:
         yield
@@ -91,7 +91,7 @@ class GenotypeNotInSpace(ValueError):
     """A genotype names another space, has the wrong length, or a token out of range."""
 
 
-class ChildFailed(Exception):
+class ChildFailedError(Exception):
     """A child could not be trained (loss not finite, out of memory); the search goes on.
 
     Attributes:
@@ -107,5 +107,5 @@ class CheckpointError(Exception):
     """A checkpoint is damaged, or was written by another space, method or version."""
 
 
-class WeightsDiverged(Exception):
+class WeightsDivergedError(Exception):
     """The loss of shared weights is not finite any more."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nascore.errors import InputError, Problem, collecting
+from nascore.errors import InputError, Problem, collect_problems
 from pipelines.commands.lazy_group import Later, LazyGroup
 from pipelines.commands.options import STORE, configuration, one_message
 from pipelines.exit_status import FAILED
@@ -91,9 +91,9 @@ def compile_command(
     out = out or Path(f"{kind}_pipeline.yaml")
     resolved = resolve(config, preset, settings)
     problems: list[Problem] = []
-    with collecting(problems):
+    with collect_problems(problems):
         check_image(image or IMAGE)
-    with collecting(problems):
+    with collect_problems(problems):
         check_cluster(resolved)
     if problems:
         raise InputError(problems)
@@ -127,7 +127,7 @@ def rollback(
     problems, _ = check_store(resolved.tracking.uri)
     if problems:
         raise InputError(problems)
-    from components.registry.aliases import RegistryAway, roll_back
+    from components.registry.aliases import RegistryUnavailable, roll_back
     from components.steps.export import follow_alias
 
     name, exported = resolved.promote.model_name, None
@@ -135,7 +135,7 @@ def rollback(
         before, now = roll_back(name, uri=resolved.tracking.uri, to=to)
         if resolved.promote.export_to is not None:
             exported = follow_alias(resolved, now)
-    except RegistryAway as error:
+    except RegistryUnavailable as error:
         click.echo(
             f"{error}\nLook in MLflow which version is champion now, and call it again.", err=True
         )

@@ -75,7 +75,9 @@ def _problem_of_key(path: tuple[str, ...], error: Any) -> Problem:
     return Problem(".".join(path), "", said)
 
 
-def truths(root: type[BaseModel], data: object, prefix: tuple[str, ...] = ()) -> Iterator[Problem]:
+def reject_booleans(
+    root: type[BaseModel], data: object, prefix: tuple[str, ...] = ()
+) -> Iterator[Problem]:
     """Yes or no where another value belongs: pydantic takes True for 1, so `yes` is one child."""
     if not isinstance(data, Mapping):
         return
@@ -89,7 +91,7 @@ def truths(root: type[BaseModel], data: object, prefix: tuple[str, ...] = ()) ->
         models = _models(field.annotation)
         named = [m for m in models if len(models) == 1 or _is_named(m, value)]
         for model in named[:1]:
-            yield from truths(model, value, (*prefix, name))
+            yield from reject_booleans(model, value, (*prefix, name))
 
 
 def _is_named(model: type[BaseModel], data: object) -> bool:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from components.config.errors import OF_KEY, locate, problem_of, suggest, truths
+from components.config.errors import OF_KEY, locate, problem_of, reject_booleans, suggest
 from components.config.settings import ClusterConfig, PromoteConfig, RetrainConfig, TrackingConfig
-from components.object_store.outputs import misnamed
+from components.object_store.outputs import uri_error
 from nascore.config import (
     SPACE_SECTIONS,
     BalanceConfig,
@@ -130,7 +130,9 @@ def _validate(
         if not any([_take_out(rest, path) for path, _ in items]):
             break
     told = {problem.key for problem in found}
-    found += [problem for problem in truths(section, data, prefix) if problem.key not in told]
+    found += [
+        problem for problem in reject_booleans(section, data, prefix) if problem.key not in told
+    ]
     problems += found
     return result, refused
 
@@ -220,8 +222,8 @@ def _contradictions(config: Config, refused: set[_Path]) -> list[Problem]:
     addresses = ("tracking.uri", "search.storage")
     problems += open_secrets(config.model_dump(mode="json"), dealt_with=addresses)
     root = config.promote.export_to or ""
-    if misnamed(root) and not any(problem.key == "promote.export_to" for problem in problems):
-        problems.append(Problem("promote.export_to", root, misnamed(root)))
+    if uri_error(root) and not any(problem.key == "promote.export_to" for problem in problems):
+        problems.append(Problem("promote.export_to", root, uri_error(root)))
     size, source = config.data.image_size, config.data.source
     if size is not None:
         problems += unfit_for_size(config, size, f"data.image_size={size}")

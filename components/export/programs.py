@@ -28,7 +28,7 @@ from nascore.data.prepared import DatasetInfo
 from nascore.methods.instanas.export import export, folded
 from nascore.methods.instanas.routed_network import Routed
 from nascore.spaces.base import ImageShape
-from nascore.training.final_model import FinalModel, Predictor
+from nascore.training.final_model import DeployedModel, FinalModel
 
 VERSION = 1
 MAX_EXPERTS = 3
@@ -66,4 +66,4 @@ def write_programs(folder: Path, final: FinalModel, info: DatasetInfo) -> dict[s
 
 def _write(path: Path, network: nn.Module, info: DatasetInfo, shape: ImageShape) -> None:
     """With the normalisation of the training data inside, as in every model that is deployed."""
-    torch.export.save(export(Predictor(folded(network), info).eval(), shape), path)
+    torch.export.save(export(DeployedModel(folded(network), info).eval(), shape), path)

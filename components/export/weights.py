@@ -28,7 +28,12 @@ from nascore.data.class_folders import SPLITS
 from nascore.data.prepared import DatasetInfo
 from nascore.genotype import Genotype
 from nascore.spaces.base import ImageShape, make_space
-from nascore.training.final_model import FinalModel, Predictor, blueprint, rebuilt
+from nascore.training.final_model import (
+    DeployedModel,
+    FinalModel,
+    architecture_spec,
+    build_from_spec,
+)
 
 VERSION = 1
 _BELOW = "network."
@@ -48,7 +53,7 @@ def write_model(folder: Path, final: FinalModel, info: DatasetInfo, settings: Co
         described["classes"] = info.classes
     else:
         described["class_splits"] = {split: info.names_of(split) for split in SPLITS}
-    form = blueprint(final.network)
+    form = architecture_spec(final.network)
     if form is not None:
         described["network"] = form
     (folder / GENOTYPE).write_text(json.dumps(described, indent=2))
@@ -57,7 +62,7 @@ def write_model(folder: Path, final: FinalModel, info: DatasetInfo, settings: Co
 def read_network(folder: Path) -> nn.Module:
     """The network that `write_model` wrote, in evaluation mode; it reads normalised images."""
     described = json.loads((folder / GENOTYPE).read_text())
-    network = rebuilt(
+    network = build_from_spec(
         described.get("network"),
         make_space(TypeAdapter(SpaceConfig).validate_python(described["space"])),
         Genotype.from_dict(described["genotype"]),
@@ -71,11 +76,12 @@ def read_network(folder: Path) -> nn.Module:
 
 
 def _weights(network: nn.Module, info: DatasetInfo) -> dict[str, Tensor]:
-    """Not those of `Predictor`: what is deployed may have another form than what was trained."""
+    """Not those of `DeployedModel`: what is deployed may have another form than what was
+    trained."""
     own = {f"{_BELOW}{name}": value for name, value in network.state_dict().items()}
     buffers = {
         name: value
-        for name, value in Predictor(network, info).state_dict().items()
+        for name, value in DeployedModel(network, info).state_dict().items()
         if not name.startswith(_BELOW)
     }
     return {name: value.contiguous() for name, value in (own | buffers).items()}

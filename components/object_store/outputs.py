@@ -65,7 +65,7 @@ def open_outputs(root: str, *, trusted: bool = False) -> Outputs:
     return BucketOutputs(root, trusted=trusted)
 
 
-def misnamed(root: str) -> str:
+def uri_error(root: str) -> str:
     """What is wrong with a root, without what may be a secret; empty when nothing is."""
     if root.startswith(S3):
         try:

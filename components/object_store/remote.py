@@ -19,7 +19,7 @@ from components.object_store.objects import (
     look,
     read_object,
 )
-from nascore.data.file_access import Entry
+from nascore.data.file_access import FileEntry
 
 _KEY = "data.source"
 _THREADS = 16  # each waits for an answer most of its time
@@ -77,20 +77,20 @@ class S3Files:
         self.root = root
         self._store, self._cache, self._listed = store, cache, listed
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[FileEntry]:
         prefix = f"{self.root}/"
         start = len(prefix.removeprefix("s3://").partition("/")[2])
         is_empty = True
         for item in list_objects(prefix, store=self._store):
             is_empty = False
             self._listed.add(item._replace(key=item.key[start:]))
-            yield Entry(item.key[start:], item.version)
+            yield FileEntry(item.key[start:], item.version)
         if is_empty:
             raise self._store.problem(
                 self.root, "there is no object below it; correct the bucket or the prefix"
             )
 
-    def open(self, entry: Entry) -> BinaryIO:
+    def open(self, entry: FileEntry) -> BinaryIO:
         uri = f"{self.root}/{entry.name}"
         content = self._cache.get(
             f"{uri} {entry.version}",

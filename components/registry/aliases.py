@@ -18,11 +18,11 @@ _HISTORY = "nas.champions"  # tag of the registered model: versions that were ch
 DECISION = "nas.decision"  # tag of a version: why it is what it is
 
 
-class RegistryAway(Exception):
+class RegistryUnavailable(Exception):
     """The registry does not answer as it should; perhaps it will later."""
 
 
-def crown(client: MlflowClient, name: str, version: str) -> None:
+def set_champion(client: MlflowClient, name: str, version: str) -> None:
     """Makes a version champion."""
     _move(client, name, version, _history(client.get_registered_model(name)))
 
@@ -47,7 +47,7 @@ def _answering(uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise RegistryAway(
+        raise RegistryUnavailable(
             f"the registry at {redact(uri)} does not answer as it should: "
             f"{redact(str(error)).splitlines()[0][:300]}"
         ) from error

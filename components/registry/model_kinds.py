@@ -17,7 +17,7 @@ from torch import nn
 
 from components.registry.served import learned_answers, named_answers
 from nascore.meta_learning import adaptation
-from nascore.training.final_model import Predictor
+from nascore.training.final_model import DeployedModel
 
 Arrays = list[NDArray[Any]]
 
@@ -25,7 +25,7 @@ LEARNED = "learned_classes"
 """In a model's metadata: names of the classes that it, or its search, has seen."""
 
 
-class Form(Protocol):
+class ModelAdapter(Protocol):
     """A kind of model, with an example of what it is asked.
 
     Attributes:
@@ -77,7 +77,7 @@ class Classifier:
         _answer_by(named_answers.__file__, described, {"answers": list(names)})
 
 
-class Learner:
+class FewShotAdapter:
     """A support set and queries to labels and probabilities.
 
     Args:
@@ -91,7 +91,7 @@ class Learner:
         self.images = self._task["support_x"]
 
     def expected(self, network: nn.Module) -> Arrays:
-        assert isinstance(network, Predictor), "only these say how they learn"
+        assert isinstance(network, DeployedModel), "only these say how they learn"
         return self._arrays(network.adapter().predict(self._task))
 
     def found(self, model_uri: str) -> Arrays:
@@ -101,7 +101,7 @@ class Learner:
         return [learned_answers.__file__, adaptation.__file__]
 
     def complete(self, described: Model, network: nn.Module, expected: Arrays) -> None:
-        assert isinstance(network, Predictor), "only these say how they learn"
+        assert isinstance(network, DeployedModel), "only these say how they learn"
         assert network.tasks is not None
         (probabilities,) = expected
         answer = {"labels": probabilities.argmax(axis=1), "probabilities": probabilities}
@@ -127,7 +127,7 @@ def arrays_of(answer: torch.Tensor | Sequence[torch.Tensor]) -> Arrays:
     return [one.cpu().numpy() for one in several]
 
 
-def furthest(found: Arrays, expected: Arrays) -> float:
+def max_abs_difference(found: Arrays, expected: Arrays) -> float:
     """Largest absolute difference of answers; infinite where their shapes differ."""
     if [one.shape for one in found] != [one.shape for one in expected]:
         return float("inf")

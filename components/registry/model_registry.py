@@ -29,7 +29,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
-from components.registry.model_kinds import Arrays, Classifier, Form, furthest
+from components.registry.model_kinds import Arrays, Classifier, ModelAdapter, max_abs_difference
 from components.tracking.mlflow_writer import make_store
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Registered:
 
 def register(
     network: nn.Module,
-    example: NDArray[np.float32] | Form,
+    example: NDArray[np.float32] | ModelAdapter,
     *,
     uri: str,
     run_id: str,
@@ -89,10 +89,10 @@ def register(
     expected = form.expected(network)
     for version in client.search_model_versions(f"name='{model_name}' and run_id='{run_id}'"):
         made = registered(model_name, version.version)
-        if furthest(form.found(made.uri), expected) <= _TOLERANCE:
+        if max_abs_difference(form.found(made.uri), expected) <= _TOLERANCE:
             return made
     model_uri, model_id = _log_model(client, network, form, expected, run_id)
-    difference = furthest(form.found(model_uri), expected)
+    difference = max_abs_difference(form.found(model_uri), expected)
     if not difference <= _TOLERANCE:
         raise ModelDiffers(
             f"the logged model differs from the trained network by {difference:.2g} in its "
@@ -122,7 +122,7 @@ def registered(name: str, version: str | int) -> Registered:
 def _log_model(
     client: MlflowClient,
     network: nn.Module,
-    form: Form,
+    form: ModelAdapter,
     expected: Arrays,
     run_id: str,
 ) -> tuple[str, str]:
@@ -138,7 +138,7 @@ def _log_model(
     for model in there:
         uri = f"models:/{model.model_id}"
         if model.status == LoggedModelStatus.READY and (
-            furthest(form.found(uri), expected) <= _TOLERANCE
+            max_abs_difference(form.found(uri), expected) <= _TOLERANCE
         ):
             return uri, str(model.model_id)
     # A model that is ready may be that of a version, and is never written over.

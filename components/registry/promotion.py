@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from components.config.settings import PromoteConfig
 from components.registry import model_registry
-from components.registry.aliases import CHALLENGER, CHAMPION, DECISION, crown
+from components.registry.aliases import CHALLENGER, CHAMPION, DECISION, set_champion
 from components.registry.model_registry import Registered
-from components.registry.test_sets import Exam, Unfair
+from components.registry.test_sets import IncomparableModels, TestSet
 from components.tracking.retry import is_final
 from nascore.evaluation.paired_bootstrap import PairedComparison
 from nascore.redaction import redact
@@ -78,7 +78,7 @@ def promote(
     candidate: Candidate,
     *,
     uri: str,
-    exam: Exam,
+    exam: TestSet,
     config: PromoteConfig,
     rng: np.random.Generator,
 ) -> Decision:
@@ -96,7 +96,7 @@ def promote(
     new = candidate.registered
     decision = _decide(client, candidate, exam, config, rng)
     if decision.alias == CHAMPION:
-        crown(client, new.name, new.version)
+        set_champion(client, new.name, new.version)
     else:
         client.set_registered_model_alias(new.name, decision.alias, new.version)
     client.set_model_version_tag(new.name, new.version, DECISION, decision.reason)
@@ -109,7 +109,7 @@ def promote(
 def _decide(
     client: MlflowClient,
     candidate: Candidate,
-    exam: Exam,
+    exam: TestSet,
     config: PromoteConfig,
     rng: np.random.Generator,
 ) -> Decision:
@@ -127,7 +127,7 @@ def _decide(
             before = exam.scores(_load(champion, exam))
         except _Unusable as error:
             fault = f"cannot be loaded: {error}"
-        except Unfair as error:
+        except IncomparableModels as error:
             fault = str(error)
     if fault is not None:
         return Decision(
@@ -166,7 +166,7 @@ def _verdict(
 
 
 def _drops(
-    exam: Exam, scores: NDArray[Any], before: NDArray[Any], config: PromoteConfig
+    exam: TestSet, scores: NDArray[Any], before: NDArray[Any], config: PromoteConfig
 ) -> list[Gate]:
     """The gate of the class that has lost most."""
     limit = config.max_class_drop
@@ -186,7 +186,7 @@ def _drops(
     ]
 
 
-def _gains(paired: PairedComparison, config: PromoteConfig, exam: Exam) -> list[Gate]:
+def _gains(paired: PairedComparison, config: PromoteConfig, exam: TestSet) -> list[Gate]:
     gain = paired.difference
     needed = f"{config.min_gain:g} is needed" if config.min_gain > 0 else "any gain is enough"
     gates = [
@@ -221,7 +221,7 @@ def _limits(candidate: Candidate, config: PromoteConfig) -> list[Gate]:
     return gates
 
 
-def _load(champion: Registered, exam: Exam) -> Any:
+def _load(champion: Registered, exam: TestSet) -> Any:
     """Raises _Unusable when the model is pickled, damaged or gone, Unfair where the exam does, and
     what MLflow raises when its files cannot be fetched just now, which says nothing of it.
     """

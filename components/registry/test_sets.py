@@ -20,14 +20,14 @@ from nascore.evaluation.paired_bootstrap import (
     compare_paired,
 )
 from nascore.meta_learning.adaptation import Adapter, TaskSettings
-from nascore.training.final_model import Predictor
+from nascore.training.final_model import DeployedModel
 
 
-class Unfair(Exception):
+class IncomparableModels(Exception):
     """A model has learned what it shall be examined in, or cannot be examined so."""
 
 
-class Exam(Protocol):
+class TestSet(Protocol):
     """What models are compared by.
 
     Attributes:
@@ -132,14 +132,16 @@ class TaskExam:
         described = Model.load(path)
         seen = sorted(self._classes & set((described.metadata or {}).get(LEARNED, ())))
         if seen:
-            raise Unfair(f"has learned {len(seen)} of the classes of this test ({few(seen)})")
+            raise IncomparableModels(
+                f"has learned {len(seen)} of the classes of this test ({few(seen)})"
+            )
         settings = described.flavors["python_function"].get("config", {}).get("settings")
         if settings is None:
-            raise Unfair("does not say how it learns a task")
+            raise IncomparableModels("does not say how it learns a task")
         return Adapter(mlflow.pytorch.load_model(path), TaskSettings.from_dict(settings))
 
-    def scores(self, model: Adapter | Predictor) -> NDArray[np.float64]:
-        adapter = model.adapter() if isinstance(model, Predictor) else model
+    def scores(self, model: Adapter | DeployedModel) -> NDArray[np.float64]:
+        adapter = model.adapter() if isinstance(model, DeployedModel) else model
         return np.array([_share(adapter, task) for task in self._tasks])
 
     def compare(

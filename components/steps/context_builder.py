@@ -8,12 +8,12 @@ from components.config.schema import Config
 from components.steps.runtime import Step
 from components.steps.s3_source import open_remote
 from nascore.context import (
-    Task,
+    SearchContext,
     device_of,
     ignore_child,
+    ignore_message,
     ignore_metrics,
-    ignore_note,
-    ignore_share,
+    ignore_progress,
     never_stop,
 )
 from nascore.data.batches import load
@@ -35,7 +35,7 @@ def load_task(
     report: Report | None = None,
     on_child: OnChild = ignore_child,
     weights: Path | None = None,
-) -> Task:
+) -> SearchContext:
     """The task of a step; reading the data counts as loading data.
 
     Args:
@@ -50,8 +50,8 @@ def load_task(
             run_key=step.run_key,
             report=step.tracked.metrics if report is None else report,
             on_child=on_child,
-            on_share=lambda arm, share: step.progress("share", arm=arm, share=round(share, 3)),
-            on_note=lambda text: step.progress("note", text=text),
+            on_progress=lambda arm, share: step.progress("share", arm=arm, share=round(share, 3)),
+            on_message=lambda text: step.progress("note", text=text),
             should_stop=step.should_stop,
             weights=weights,
         )
@@ -66,20 +66,21 @@ def build_task(
     run_key: str,
     report: Report = ignore_metrics,
     on_child: OnChild = ignore_child,
-    on_share: Callable[[str, float], None] = ignore_share,
-    on_note: Callable[[str], None] = ignore_note,
+    on_progress: Callable[[str, float], None] = ignore_progress,
+    on_message: Callable[[str], None] = ignore_message,
     should_stop: Callable[[], bool] = never_stop,
-    is_helper: bool = False,
+    is_secondary_worker: bool = False,
     weights: Path | None = None,
-) -> Task:
-    """Loads the data and puts together what the method needs; see `nascore.context.Task`."""
+) -> SearchContext:
+    """Loads the data and puts together what the method needs; see
+    `nascore.context.SearchContext`."""
     remote = open_remote(config.data, trusted=True)
     splits = load(dataset, device_of(config.search.child), remote)
     splits = replace(splits, train=splits.train.balanced(config.training))
     info = splits.info
     options = METHODS[config.method].options.model_validate(config.search.options)
     num_classes = options.num_classes if isinstance(options, FewShotOptions) else len(info.classes)
-    return Task(
+    return SearchContext(
         method=config.method,
         seeds=Seeds(config.seed),
         space=make_space(config.search.space),
@@ -92,11 +93,11 @@ def build_task(
         state=state,
         report=report,
         on_child=on_child,
-        on_share=on_share,
-        on_note=on_note,
+        on_progress=on_progress,
+        on_message=on_message,
         should_stop=should_stop,
         run_key=run_key,
-        is_helper=is_helper,
+        is_secondary_worker=is_secondary_worker,
         weights=weights,
         latency=config.latency,
         balance=config.training,

@@ -5,18 +5,20 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from components.config.schema import Config
-from components.registry.model_kinds import Classifier, Form, Learner
-from components.registry.test_sets import Exam, ImageExam, TaskExam
+from components.registry.model_kinds import Classifier, FewShotAdapter, ModelAdapter
+from components.registry.test_sets import ImageExam, TaskExam, TestSet
 from components.steps.few_shot_tasks import tasks_of
 from nascore.data.batches import Splits
-from nascore.training.final_model import Predictor
+from nascore.training.final_model import DeployedModel
 
 _BATCH_SIZE = 256
 _EXAMPLE_IMAGES = 2  # one image would be exported as a fixed batch size
 _NUM_TASKS = 200  # their mean is known to a hundredth or so, and pairs to less
 
 
-def form_and_exam(network: Predictor, splits: Splits, settings: Config) -> tuple[Form, Exam]:
+def form_and_exam(
+    network: DeployedModel, splits: Splits, settings: Config
+) -> tuple[ModelAdapter, TestSet]:
     """Of a network that knows its classes, or of one that learns them."""
     if network.tasks is not None:
         return _learning(splits, settings)
@@ -34,10 +36,10 @@ def form_and_exam(network: Predictor, splits: Splits, settings: Config) -> tuple
     return Classifier(example), exam
 
 
-def _learning(splits: Splits, settings: Config) -> tuple[Form, Exam]:
+def _learning(splits: Splits, settings: Config) -> tuple[ModelAdapter, TestSet]:
     """Tasks of test classes, as they are stored."""
     tasks = tasks_of(splits, settings, "test", _NUM_TASKS)
     info = splits.info
     asked = {name: tasks[0][name] for name in ("support_x", "support_y", "query_x")}
-    form = Learner(asked, learned=[*info.names_of("train"), *info.names_of("valid")])
+    form = FewShotAdapter(asked, learned=[*info.names_of("train"), *info.names_of("valid")])
     return form, TaskExam(tasks, info.names_of("test"))

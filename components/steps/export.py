@@ -19,7 +19,7 @@ def place_of(settings: Config, run_key: str) -> str | None:
     return None if root is None else f"{root.rstrip('/')}/{run_key}"
 
 
-def hand_over(step: Step, files: Mapping[str, Path], *, version: str, alias: str) -> None:
+def export_run(step: Step, files: Mapping[str, Path], *, version: str, alias: str) -> None:
     """Copies the files, and lets `champion.json` follow the alias.
 
     Args:

@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 from components.config.schema import Config
 from nascore.data.batches import Splits
 from nascore.data.episodes import FewShotData
-from nascore.latency.benchmark import LatencyResult, settled_device
+from nascore.latency.benchmark import LatencyResult, resolve_device
 from nascore.meta_learning.convnet import FourConvolutions
 from nascore.meta_learning.few_shot_model import FewShotLearner
 from nascore.meta_learning.latency import as_latency, measure
 from nascore.meta_learning.options import FewShotOptions
 from nascore.methods.registry import METHODS
 from nascore.seeding import Seeds
-from nascore.training.final_model import FinalModel, Predictor
+from nascore.training.final_model import DeployedModel, FinalModel
 
 _NUM_TIMED = 10  # different tasks
 
@@ -45,7 +45,7 @@ def profile_tasks(
     Raises:
         InputError: `latency.device` is cuda and there is none.
     """
-    learner, device = final.network, settled_device(settings.latency)
+    learner, device = final.network, resolve_device(settings.latency)
     assert isinstance(learner, FewShotLearner)
     networks = [learner]
     four = final.details.get("auto_meta", {}).get("four_convolutions")
@@ -55,7 +55,7 @@ def profile_tasks(
             shape.channels, shape.size, shape.num_classes, channels=four["channels"]
         )
         networks.append(FewShotLearner(control, learner.settings))
-    adapters = [Predictor(one, splits.info).eval().to(device).adapter() for one in networks]
+    adapters = [DeployedModel(one, splits.info).eval().to(device).adapter() for one in networks]
     tasks = tasks_of(splits, settings, "valid", _NUM_TIMED)
     latencies = measure(adapters, tasks, settings.latency)
     told: dict[str, Any] = {

@@ -22,7 +22,7 @@ from components.tracking import check_store, lineage
 from components.variables import STATE_ROOT
 from nascore.data.class_folders import Need
 from nascore.data.prepared import DatasetInfo, prepare
-from nascore.errors import InputError, collecting, error_of
+from nascore.errors import InputError, collect_problems, error_of
 from nascore.meta_learning.options import FewShotOptions
 from nascore.methods.registry import METHODS
 
@@ -170,7 +170,7 @@ def _check_fit(settings: Config, info: DatasetInfo, *, searches: bool) -> None:
     problems = [] if settings.data.image_size else unfit_for_size(settings, info.size, told)
     problems += unfit_for_classes(settings, info)
     if searches:
-        with collecting(problems):
+        with collect_problems(problems):
             check_studies(settings, info.data_sha256)
     if problems:
         raise InputError(problems)

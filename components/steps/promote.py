@@ -17,13 +17,13 @@ from components.registry.model_registry import Registered
 from components.registry.promotion import Candidate, Decision, promote
 from components.steps.class_figures import mean_metrics, track_classes
 from components.steps.evaluation import form_and_exam
-from components.steps.export import hand_over, place_of
+from components.steps.export import export_run, place_of
 from components.steps.runtime import Step, execute, read_config
 from components.steps.s3_source import open_remote
 from components.steps.state import read_json, write_json
 from components.steps.summary import seconds_of, summary_of
 from components.tracking import lineage, wait_for_run
-from components.tracking.retry import patiently
+from components.tracking.retry import call_with_retries
 from nascore.data.batches import Split, Splits, load
 from nascore.data.drift import profile
 from nascore.data.prepared import DatasetInfo
@@ -36,14 +36,14 @@ from nascore.results import SearchResult
 from nascore.seeding import Seeds
 from nascore.spaces import drawing
 from nascore.spaces.base import SearchSpace, make_space
-from nascore.training.final_model import FinalModel, Predictor
+from nascore.training.final_model import DeployedModel, FinalModel
 
 PROFILE = "profile.json"
 SEARCH_RESULT = "search_result.json"
 _STORE_TIMEOUT_S = 120.0
 
 
-class TrackingAway(ServiceUnavailable):
+class TrackingUnavailable(ServiceUnavailable):
     """The store did not answer in time: a model cannot be registered without it."""
 
 
@@ -74,7 +74,7 @@ def run(
         tags = read_json(dataset / lineage.FILE) | lineage.of_code()
         tags |= lineage.of_genotype(final.genotype)
         with step.part("registration"), _telling_away(settings):
-            registered, decision = patiently(
+            registered, decision = call_with_retries(
                 lambda: _register(settings, final, splits, run_id, profiled["p50_ms"], tags),
                 timeout_s=_STORE_TIMEOUT_S,
                 tell=lambda text: step.progress("note", text=text),
@@ -137,8 +137,8 @@ def _hand_over(
     whole = {name: step.state / name for name in (WEIGHTS, GENOTYPE)} | files
     whole |= write_programs(step.state, final, info)
     with _telling_away(step.config):
-        patiently(
-            lambda: hand_over(step, whole, version=version, alias=decision.alias),
+        call_with_retries(
+            lambda: export_run(step, whole, version=version, alias=decision.alias),
             timeout_s=_STORE_TIMEOUT_S,
             tell=lambda text: step.progress("note", text=text),
         )
@@ -155,7 +155,7 @@ def _telling_away(settings: Config) -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise TrackingAway(
+        raise TrackingUnavailable(
             f"{error} at {redact(settings.tracking.uri)}; the trained model is kept: bring the "
             "store back and run the step again"
         ) from error
@@ -170,7 +170,7 @@ def _register(
     tags: dict[str, str],
 ) -> tuple[Registered, Decision]:
     uri, name = settings.tracking.uri, settings.promote.model_name
-    network = Predictor(final.network, splits.info).eval()
+    network = DeployedModel(final.network, splits.info).eval()
     form, exam = form_and_exam(network, splits, settings)
     registered = model_registry.register(
         network,

@@ -10,7 +10,7 @@ from components.steps.state import read_json, write_json
 from components.steps.workers import Inputs, Owner, worker_processes
 from components.tracking import lineage
 from nascore.config import OBJECTIVES
-from nascore.context import Task
+from nascore.context import SearchContext
 from nascore.methods.registry import METHODS
 from nascore.results import Arm, Child, SearchResult, best_child
 
@@ -110,7 +110,7 @@ def _watcher(step: Step) -> OnChild:
     return on_child
 
 
-def _track(step: Step, task: Task, result: SearchResult) -> None:
+def _track(step: Step, task: SearchContext, result: SearchResult) -> None:
     arms = [arm for arm in (result.arm, result.control) if arm is not None]
     for arm, name in zip(arms, ("method", "control"), strict=False):
         step.tracked.table([_row(task, child) for child in arm.children], f"{name}_children.json")
@@ -136,7 +136,7 @@ def _top(arm: Arm) -> list[Child]:
     return sorted(done, key=lambda child: (-(child.score or 0), child.number))[:_TOP]
 
 
-def _row(task: Task, child: Child) -> dict[str, Any]:
+def _row(task: SearchContext, child: Child) -> dict[str, Any]:
     scores = {} if child.scores is None else child.scores.named(task.search.objective)
     return {
         "number": child.number,

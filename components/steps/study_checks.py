@@ -3,7 +3,7 @@
 import contextlib
 
 from components.config.schema import Config
-from nascore.errors import InputError, Problem, collecting
+from nascore.errors import InputError, Problem, collect_problems
 from nascore.methods.registry import METHODS
 
 
@@ -19,7 +19,12 @@ def check_studies(settings: Config, data_sha256: str) -> None:
     if search.study is None or search.storage is None:
         return
     from nascore.context import aims_of
-    from nascore.search.study_identity import check, identity, judging_of, study_name  # Optuna
+    from nascore.search.study_identity import (  # Optuna
+        check,
+        evaluation_settings,
+        identity,
+        study_name,
+    )
     from nascore.search.study_storage import Storage, resolve_url
     from nascore.spaces.base import (
         make_space,  # torch: three seconds, which other runs do not wait for
@@ -33,14 +38,14 @@ def check_studies(settings: Config, data_sha256: str) -> None:
             wanted = identity(
                 method,
                 options=options if method == settings.method else None,
-                judging=judging_of(options),
+                judging=evaluation_settings(options),
                 space=make_space(search.space).identifier,
                 seed=settings.seed,
                 data_sha256=data_sha256,
                 search=search,
                 aims=aims_of(search.objective, settings.training),
             )
-            with collecting(problems):
+            with collect_problems(problems):
                 check(storage, study_name(search, "", arm), wanted)
     if problems:
         raise InputError(problems)

@@ -178,7 +178,7 @@ def work(inputs: Inputs, *, state: Path, run_key: str, stop: threading.Event) ->
         state=state,
         run_key=run_key,
         should_stop=stop.is_set,
-        is_helper=True,
+        is_secondary_worker=True,
     )
     # The other workers may have finished none either; the step itself will tell.
     with contextlib.suppress(SearchFailed):

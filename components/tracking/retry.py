@@ -48,7 +48,7 @@ def _status_of(error: Exception) -> int | None:
     return status if isinstance(status, int) else None
 
 
-def patiently(
+def call_with_retries(
     call: Callable[[], Result], *, timeout_s: float, tell: Callable[[str], None]
 ) -> Result:
     """Return what `call` returns, which is tried again while the store is away.

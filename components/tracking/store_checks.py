@@ -58,7 +58,7 @@ def check_store(uri: str) -> tuple[list[Problem], list[str]]:
     path = sqlite_path(uri)
     if path is not None:
         return _check_sqlite(uri, path), []
-    fault = misnamed(uri)
+    fault = uri_error(uri)
     if fault:
         return [Problem(_KEY, redact_setting(uri), fault)], []
     if urlsplit(uri).scheme in _SERVERS:
@@ -73,7 +73,7 @@ def check_store(uri: str) -> tuple[list[Problem], list[str]]:
     return [], []
 
 
-def misnamed(uri: str) -> str:
+def uri_error(uri: str) -> str:
     """What is wrong with an address, as far as it tells by itself; empty when nothing is."""
     if sqlite_path(uri) is not None:
         return ""

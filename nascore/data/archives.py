@@ -28,7 +28,7 @@ from nascore.data.archive_members import (
     zip_content,
     zip_members,
 )
-from nascore.data.file_access import Entry, changed
+from nascore.data.file_access import FileEntry, changed
 from nascore.data.findings import Finding, Tally, finding
 from nascore.errors import InputError, Problem
 
@@ -82,7 +82,7 @@ class ArchiveFiles:
         self._unpacked: BinaryIO | None = None
         self.is_compressed_whole = False
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[FileEntry]:
         members = _Members(self._config, archive_bytes=self._path.stat().st_size)
         try:
             # A tar whose last member is a zip ends as a zip does.
@@ -100,7 +100,7 @@ class ArchiveFiles:
             raise members.refusal(message) from error
         return iter(members.checked())
 
-    def open(self, entry: Entry) -> BinaryIO:
+    def open(self, entry: FileEntry) -> BinaryIO:
         kind, *numbers = entry.version.split(".")
         if kind == "zip":
             return io.BytesIO(zip_content(self._path, *map(int, numbers)))
@@ -167,7 +167,7 @@ class _Members:
         self._config = config
         # What is read member by member needs no room: only a bomb is many times its archive.
         self.limit = max(config.max_unpacked_mb * 2**20, _MOST_COMPRESSED * archive_bytes)
-        self._entries: list[Entry] = []
+        self._entries: list[FileEntry] = []
         self._unsafe, self._large = Tally(), Tally()
         self._num_bytes = 0
 
@@ -185,10 +185,10 @@ class _Members:
                 self._large.add(name, f"{member.size / 2**20:,.0f} MB")
             elif name:
                 self._entries.append(
-                    Entry(f"{name}/") if member.is_folder else Entry(name, member.version)
+                    FileEntry(f"{name}/") if member.is_folder else FileEntry(name, member.version)
                 )
 
-    def checked(self) -> list[Entry]:
+    def checked(self) -> list[FileEntry]:
         """Raises InputError when there is anything that must not be read."""
         problems: list[Problem] = []
         if self._unsafe.count:

@@ -19,7 +19,7 @@ from itertools import combinations
 
 from nascore.config import FOLDERS, DataConfig
 from nascore.data.class_folders import SPLITS, ClassSplits
-from nascore.data.file_access import Entry, Files
+from nascore.data.file_access import FileEntry, Files
 from nascore.data.findings import Finding, Findings
 from nascore.data.layouts import list_layout
 from nascore.data.listing import (
@@ -38,7 +38,7 @@ from nascore.errors import InputError, Problem
 _VALID = ("val", "valid")
 _IMAGES = "images"
 
-_Members = dict[str, list[Entry]]  # images of each class
+_Members = dict[str, list[FileEntry]]  # images of each class
 
 
 def list_by_class(files: Files, config: DataConfig, findings: Findings) -> Listing:
@@ -86,7 +86,7 @@ def _base(tree: Tree) -> Folder:
     return base
 
 
-def _split_tables(folder: Folder) -> dict[str, Entry]:
+def _split_tables(folder: Folder) -> dict[str, FileEntry]:
     """Which table next to the images is that of which split."""
     names = {entry.name.rpartition("/")[2]: entry for entry in folder.tables}
     found = {}
@@ -135,7 +135,7 @@ def _by_groups(base: Folder, config: DataConfig, findings: Findings) -> Listing:
 
 def _by_tables(
     base: Folder,
-    tables: Mapping[str, Entry],
+    tables: Mapping[str, FileEntry],
     files: Files,
     config: DataConfig,
     findings: Findings,
@@ -160,7 +160,7 @@ def _by_tables(
 
 
 def _read(
-    files: Files, table: Entry, problems: list[Problem], config: DataConfig
+    files: Files, table: FileEntry, problems: list[Problem], config: DataConfig
 ) -> list[tuple[str, str]]:
     """Label and file name of each row; the name is empty where there is none."""
     try:
@@ -180,7 +180,7 @@ def _members(
     base: Folder,
     rows: Sequence[tuple[str, str]],
     table: str,
-    by_name: Mapping[str, Entry],
+    by_name: Mapping[str, FileEntry],
     problems: list[Problem],
     config: DataConfig,
 ) -> _Members:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nascore.config import DataConfig
 from nascore.data.cache import DecodedCache, cache_key
 from nascore.data.content import Content, ContentBuilder, count_values
-from nascore.data.file_access import Entry, Files, to_lines
+from nascore.data.file_access import FileEntry, Files, to_lines
 from nascore.data.findings import KEY, Finding, Findings, Tally, finding
 from nascore.data.mapped import CHUNK, blank, chunks, in_chunk, release
 from nascore.data.parallel import in_parallel
@@ -46,7 +46,7 @@ def decode_one(source: BinaryIO, target: PixelFormat) -> NDArray[np.uint8]:
 
 def decode_all(
     files: Files,
-    entries: Sequence[Entry],
+    entries: Sequence[FileEntry],
     target: PixelFormat,
     *,
     readable: NDArray[np.bool_],
@@ -142,7 +142,7 @@ def histogram_of(raw: Raw, positions: NDArray[np.int64], config: DataConfig) -> 
 
 def decode_blocks(
     files: Files,
-    entries: Sequence[Entry],
+    entries: Sequence[FileEntry],
     target: PixelFormat,
     *,
     config: DataConfig,
@@ -204,7 +204,10 @@ def _not_kept(shape: Sequence[int], config: DataConfig) -> Finding:
 
 
 def _stacked(
-    entries: Sequence[Entry], found: Iterator[_Decoded], tallies: "_Tallies", target: PixelFormat
+    entries: Sequence[FileEntry],
+    found: Iterator[_Decoded],
+    tallies: "_Tallies",
+    target: PixelFormat,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Neighbours in one array; a file that cannot be decoded ends one."""
     most = max(1, min(CHUNK, _BLOCK_BYTES // (target.size**2 * target.channels)))
@@ -222,8 +225,8 @@ def _stacked(
         yield place + 1 - len(waiting), np.stack(waiting)
 
 
-def _decoded(files: Files, entries: Sequence[Entry], target: PixelFormat) -> Iterator[_Decoded]:
-    def one(entry: Entry) -> _Decoded:
+def _decoded(files: Files, entries: Sequence[FileEntry], target: PixelFormat) -> Iterator[_Decoded]:
+    def one(entry: FileEntry) -> _Decoded:
         try:
             with files.open(entry) as file:
                 shown = show(file, target)
@@ -246,7 +249,7 @@ class _Tallies:
         self._conversions: dict[str, Tally] = {}
         self._peak = 0
 
-    def add(self, entry: Entry, found: _Decoded) -> None:
+    def add(self, entry: FileEntry, found: _Decoded) -> None:
         if found.fault:
             self._faults.add(entry.name, found.fault)
         for kind in found.conversions:

@@ -21,7 +21,7 @@ LINK = "link"
 SPECIAL = "special-file"
 
 
-class Entry(NamedTuple):
+class FileEntry(NamedTuple):
     """A file below a root.
 
     Attributes:
@@ -46,7 +46,7 @@ class Files(Protocol):
     root: str
     num_threads: int
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[FileEntry]:
         """All files, in any order, and folders that would otherwise not be seen.
 
         Raises:
@@ -54,7 +54,7 @@ class Files(Protocol):
         """
         ...
 
-    def open(self, entry: Entry) -> BinaryIO:
+    def open(self, entry: FileEntry) -> BinaryIO:
         """For several threads and processes at once.
 
         Raises:
@@ -86,10 +86,10 @@ class LocalFiles:
         self._root = root
         self.root = str(root)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[FileEntry]:
         yield from _walk(self.root, "", 0, (_identity(os.stat(self.root)),))
 
-    def open(self, entry: Entry) -> BinaryIO:
+    def open(self, entry: FileEntry) -> BinaryIO:
         file = open(self._root / entry.name, "rb")  # noqa: SIM115 (the caller closes it)
         if entry.version and _version(os.fstat(file.fileno())) != entry.version:
             file.close()
@@ -103,13 +103,13 @@ def changed(name: str) -> Finding:
     return Finding("data.source", name, message, "changed-file", 1, (name,))
 
 
-def to_lines(entries: Iterable[Entry]) -> Iterator[bytes]:
+def to_lines(entries: Iterable[FileEntry]) -> Iterator[bytes]:
     """Name, tab and version of each file; the name alone where it has no version."""
     for name, version, _ in entries:
         yield os.fsencode(f"{name}\t{version}" if version else name)
 
 
-def size_of(entry: Entry) -> int | None:
+def size_of(entry: FileEntry) -> int | None:
     """Bytes of a file, where its version has them."""
     size = entry.version.partition("-")[0]
     return int(size) if size.isdigit() else None
@@ -125,7 +125,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 def _walk(
     folder: str, prefix: str, depth: int, above: tuple[tuple[int, int], ...]
-) -> Iterator[Entry]:
+) -> Iterator[FileEntry]:
     """
     Args:
         above: identities of the folders that lead here; a link to one of them has no end.
@@ -139,19 +139,19 @@ def _walk(
         except OSError:  # its target is away, or it leads to itself
             if not item.is_symlink():
                 raise
-            yield Entry(name, fault=BROKEN_LINK)
+            yield FileEntry(name, fault=BROKEN_LINK)
             continue
         if item.is_dir():
             identity = _identity(status)
             if item.is_symlink() and (depth >= _FOLLOWED or identity in above):
-                yield Entry(name, fault=BROKEN_LINK if identity in above else LINK)
+                yield FileEntry(name, fault=BROKEN_LINK if identity in above else LINK)
                 continue
-            yield Entry(f"{name}/")
+            yield FileEntry(f"{name}/")
             yield from _walk(item.path, f"{name}/", depth + 1, (*above, identity))
         elif item.is_file():
-            yield Entry(name, _version(status))
+            yield FileEntry(name, _version(status))
         else:
-            yield Entry(name, fault=SPECIAL)
+            yield FileEntry(name, fault=SPECIAL)
 
 
 def parse_s3(uri: str) -> tuple[str, str]:

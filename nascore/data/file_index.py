@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from urllib.parse import unquote
 
 from nascore.data.endings import image_endings
-from nascore.data.file_access import Entry
+from nascore.data.file_access import FileEntry
 from nascore.data.split_names import split_of
 from nascore.data.tables import Table
 
@@ -23,11 +23,11 @@ class FileIndex:
             as well.
     """
 
-    def __init__(self, entries: Sequence[Entry], base: str) -> None:
+    def __init__(self, entries: Sequence[FileEntry], base: str) -> None:
         self._entries, self._base = entries, base
         self._split: str | None = None
         self._by_name = {_composed(entry.name): entry for entry in entries}
-        self._by_key: dict[str, list[Entry]] = {}
+        self._by_key: dict[str, list[FileEntry]] = {}
         for entry in entries:
             last = _composed(entry.name).rpartition("/")[2].casefold()
             for key in {last, _stem(last)}:
@@ -39,7 +39,7 @@ class FileIndex:
         index._split = split
         return index
 
-    def find(self, cell: str) -> Sequence[Entry]:
+    def find(self, cell: str) -> Sequence[FileEntry]:
         """The image that a cell names: none when it is not there, more than one when the name is
         that of several."""
         path = _composed(cell.strip()).replace("\\", "/").removeprefix("file://")
@@ -71,27 +71,27 @@ class FileIndex:
         cells = (cell for column in table.columns.values() for cell in column)
         return {found[0].name for cell in cells if len(found := self.find(cell)) == 1}
 
-    def _candidates(self, path: str) -> Sequence[Entry]:
+    def _candidates(self, path: str) -> Sequence[FileEntry]:
         return self._by_key.get(path.rpartition("/")[2].casefold(), ())
 
-    def _fits(self, path: str, entry: Entry) -> bool:
+    def _fits(self, path: str, entry: FileEntry) -> bool:
         """Whether one of the paths is the end of the other, in any case and with any ending."""
         given = _parts(path)
         names = {_composed(entry.name), _composed(entry.name.removeprefix(self._base))}
         return any(_is_end(given, _parts(name)) for name in names)
 
-    def _with_case(self, path: str, found: Sequence[Entry]) -> list[Entry]:
+    def _with_case(self, path: str, found: Sequence[FileEntry]) -> list[FileEntry]:
         last = path.rpartition("/")[2]
         names = [(entry, _composed(entry.name).rpartition("/")[2]) for entry in found]
         return [entry for entry, name in names if last in (name, _stem(name))]
 
-    def _in_split(self, found: Sequence[Entry]) -> list[Entry]:
+    def _in_split(self, found: Sequence[FileEntry]) -> list[FileEntry]:
         if self._split is None:
             return []
         names = [(entry, entry.name.removeprefix(self._base)) for entry in found]
         return [entry for entry, name in names if split_of_folder(name) == self._split]
 
-    def _below_base(self, found: Sequence[Entry]) -> list[Entry]:
+    def _below_base(self, found: Sequence[FileEntry]) -> list[FileEntry]:
         return [entry for entry in found if entry.name.startswith(self._base)]
 
 

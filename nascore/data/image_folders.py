@@ -16,7 +16,7 @@ from nascore.config import DataConfig
 from nascore.data.archives import ArchiveFiles, is_archive_name, is_unreadable_archive_name
 from nascore.data.class_layouts import list_by_class
 from nascore.data.decoding import decode_all, unreadable
-from nascore.data.file_access import Entry, Files, LocalFiles, size_of
+from nascore.data.file_access import FileEntry, Files, LocalFiles, size_of
 from nascore.data.findings import Finding, Findings, Tally, finding
 from nascore.data.layouts import list_by_image
 from nascore.data.listing import Listing
@@ -130,13 +130,13 @@ def read_listed(config: DataConfig, files: Files, listing: Listing, findings: Fi
 
 
 def _look_at_headers(
-    files: Files, entries: Sequence[Entry], config: DataConfig, findings: Findings
+    files: Files, entries: Sequence[FileEntry], config: DataConfig, findings: Findings
 ) -> tuple[int, int, NDArray[np.bool_]]:
     """Size and channels that all images shall have, and which files have a header."""
     max_bytes = config.max_file_mb * 2**20
     find_orientation = config.image_size is None
 
-    def header(entry: Entry) -> Header | str:
+    def header(entry: FileEntry) -> Header | str:
         if (size_of(entry) or 0) > max_bytes:
             return f"it is larger than data.max_file_mb = {config.max_file_mb} allows"
         try:

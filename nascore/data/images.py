@@ -18,7 +18,7 @@ from nascore.config import DataConfig
 from nascore.data.archives import ArchiveFiles, is_archive_name
 from nascore.data.cache import DecodedCache, cache_folder, cache_key
 from nascore.data.decoding import decode_blocks, decode_one
-from nascore.data.file_access import S3, Entry, Files, LocalFiles, Remote
+from nascore.data.file_access import S3, FileEntry, Files, LocalFiles, Remote
 from nascore.data.findings import Findings
 from nascore.data.parallel import in_threads
 from nascore.data.pixels import PixelFormat
@@ -118,7 +118,7 @@ def _open_decoded(names: "FileNames", info: DatasetInfo) -> NDArray[np.uint8] | 
 # --- streamed from files --------------------------------------------------------------------
 
 
-class FileNames(Sequence[Entry]):
+class FileNames(Sequence[FileEntry]):
     """Many file names in two arrays.
 
     Worker processes share them with their parent; a list of strings would be copied into each
@@ -134,16 +134,16 @@ class FileNames(Sequence[Entry]):
         return len(self._ends)
 
     @overload
-    def __getitem__(self, index: int) -> Entry: ...
+    def __getitem__(self, index: int) -> FileEntry: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Entry]: ...
-    def __getitem__(self, index: int | slice) -> Entry | Sequence[Entry]:
+    def __getitem__(self, index: slice) -> Sequence[FileEntry]: ...
+    def __getitem__(self, index: int | slice) -> FileEntry | Sequence[FileEntry]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
             raise IndexError(index)
         name, _, version = os.fsdecode(self._line(index)).partition("\t")
-        return Entry(name, version)
+        return FileEntry(name, version)
 
     def lines(self) -> Iterator[bytes]:
         return map(self._line, range(len(self)))

@@ -21,7 +21,7 @@ from nascore.data.mapped import chunks, in_chunk, release
 from nascore.data.raw_dataset import Raw
 from nascore.data.sources import read
 from nascore.data.splits import SplitIndices, split, split_by_class
-from nascore.errors import Problem, collecting
+from nascore.errors import Problem, collect_problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def inspect(
 
 def _by_image(raw: Raw, config: DataConfig, seed: int, findings: Findings) -> SplitIndices:
     indices = None
-    with collecting(findings.problems):
+    with collect_problems(findings.problems):
         if raw.image_groups is not None:
             indices = split_by_group(
                 raw.labels,
@@ -153,7 +153,7 @@ def _by_class(
         )
         problems.append(Problem("data.memory_limit_mb", str(config.memory_limit_mb), message))
     labels, classes, indices = raw.labels, raw.class_splits, None
-    with collecting(problems):
+    with collect_problems(problems):
         if classes is None:
             classes = split_classes(
                 raw.groups or raw.classes,

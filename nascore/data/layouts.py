@@ -2,7 +2,7 @@
 
 from nascore.config import FOLDERS, DataConfig
 from nascore.data.class_folders import SPLITS
-from nascore.data.file_access import Entry, Files
+from nascore.data.file_access import FileEntry, Files
 from nascore.data.findings import Finding, Findings, finding
 from nascore.data.listing import (
     Listing,
@@ -49,7 +49,7 @@ def _is_clear(layout: Layout | Finding) -> bool:
 def list_layout(tree: Tree, layout: Layout, config: DataConfig, findings: Findings) -> Listing:
     """The images of a layout that was recognised, by split, class and name."""
     findings.warnings += layout.warnings
-    entries: list[Entry] = []
+    entries: list[FileEntry] = []
     names: list[str] = []
     counts = dict.fromkeys(SPLITS, 0)
     by_class: dict[str, list[Folder]] = {}

@@ -12,7 +12,7 @@ from nascore.config import DataConfig
 from nascore.data.archives import is_archive_name
 from nascore.data.class_folders import ClassSplits
 from nascore.data.endings import ending
-from nascore.data.file_access import Entry
+from nascore.data.file_access import FileEntry
 from nascore.data.findings import Finding, Findings, finding
 from nascore.data.raw_dataset import problem, shortened
 from nascore.data.tree import Folder, Tree
@@ -34,7 +34,7 @@ class Listing:
         groups, class_splits, image_groups: as in `Raw`.
     """
 
-    entries: list[Entry]
+    entries: list[FileEntry]
     labels: NDArray[np.int64]
     classes: list[str]
     num_test: int = 0
@@ -45,7 +45,12 @@ class Listing:
 
     @classmethod
     def of(
-        cls, entries: list[Entry], names: Sequence[str], *, num_test: int = 0, num_valid: int = 0
+        cls,
+        entries: list[FileEntry],
+        names: Sequence[str],
+        *,
+        num_test: int = 0,
+        num_valid: int = 0,
     ) -> "Listing":
         """With the classes sorted by name."""
         classes = sorted(set(names))
@@ -60,7 +65,7 @@ def without_images(folder: str, config: DataConfig) -> Finding:
 
 
 def check_names(
-    entries: Sequence[Entry], problems: Sequence[Problem], config: DataConfig
+    entries: Sequence[FileEntry], problems: Sequence[Problem], config: DataConfig
 ) -> list[Problem]:
     """These problems and those of the names; raises InputError when there is no image at all."""
     if not entries:
@@ -68,7 +73,7 @@ def check_names(
     return [*problems, *_of_names(entries, config)]
 
 
-def _of_names(entries: Sequence[Entry], config: DataConfig) -> list[Problem]:
+def _of_names(entries: Sequence[FileEntry], config: DataConfig) -> list[Problem]:
     # `files.txt` has one name a line, and a version behind it.
     bad = [entry.name for entry in entries if "\n" in entry.name or "\t" in entry.name]
     found: list[Problem] = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nascore.config import DataConfig
 from nascore.data.endings import is_image
-from nascore.data.file_access import Entry, LocalFiles
+from nascore.data.file_access import FileEntry, LocalFiles
 from nascore.data.findings import Findings
 from nascore.data.image_folders import read_listed
 from nascore.data.listing import Listing, check_names
@@ -41,7 +41,7 @@ def read_omniglot(config: DataConfig, path: str, findings: Findings) -> Raw:
     return read_listed(config, files, listing, findings)
 
 
-def _is_drawing(entry: Entry) -> bool:
+def _is_drawing(entry: FileEntry) -> bool:
     """`images_background/Greek/character01/0394_01.png`."""
     parts = entry.name.split("/")
     return len(parts) == 4 and parts[0] in _PARTS and is_image(parts[-1])

@@ -15,7 +15,7 @@ import numpy as np
 from nascore.config import DataConfig
 from nascore.data.array_files import Arrays, canonical
 from nascore.data.class_folders import SPLITS
-from nascore.data.file_access import Entry
+from nascore.data.file_access import FileEntry
 from nascore.data.findings import KEY, Findings, finding
 from nascore.data.image_folders import read_listed
 from nascore.data.listing import Listing, check_class_names
@@ -46,10 +46,10 @@ class _InMemory:
     def __init__(self, root: str, content: dict[str, bytes]) -> None:
         self.root, self._content = root, content
 
-    def entries(self) -> Iterator[Entry]:
-        return map(Entry, self._content)
+    def entries(self) -> Iterator[FileEntry]:
+        return map(FileEntry, self._content)
 
-    def open(self, entry: Entry) -> BinaryIO:
+    def open(self, entry: FileEntry) -> BinaryIO:
         return io.BytesIO(self._content[entry.name])
 
 
@@ -132,7 +132,7 @@ def _decoded(
         message = "{count} images have no label: {examples}; label or remove them"
         findings.problems.append(finding(config, "unlabelled-rows", message, unlabelled))
     rows.sort(key=lambda row: (SPLITS.index(row[0]), *row[1:]))
-    entries = [Entry(name) for *_, name in rows]
+    entries = [FileEntry(name) for *_, name in rows]
     labels = [label for _, label, _ in rows]
     findings.problems += check_class_names(labels, config)
     counts = {split: sum(row[0] == split for row in rows) for split in SPLITS}

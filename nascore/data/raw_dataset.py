@@ -10,7 +10,7 @@ from PIL import Image
 
 from nascore.config import DataConfig
 from nascore.data.class_folders import ClassSplits
-from nascore.data.file_access import Entry, Files
+from nascore.data.file_access import FileEntry, Files
 from nascore.data.findings import KEY, SOURCE, Finding, finding
 from nascore.data.pixels import WHITE, PixelFormat
 from nascore.errors import InputError, Problem
@@ -48,7 +48,7 @@ class Raw:
     """
 
     images: NDArray[np.uint8] | None
-    entries: tuple[Entry, ...]
+    entries: tuple[FileEntry, ...]
     files: Files | None
     labels: NDArray[np.int64]
     classes: tuple[str, ...]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from nascore.config import DataConfig
 from nascore.data.archives import ENDINGS as ARCHIVES
-from nascore.data.file_access import Entry
+from nascore.data.file_access import FileEntry
 from nascore.data.findings import Finding, finding
 from nascore.data.listing import NO_CLASSES
 from nascore.data.raw_dataset import few
@@ -39,7 +39,7 @@ class Layout:
 
     parts: dict[str, Folder]
     has_splits: bool
-    loose: list[Entry] = field(default_factory=list)
+    loose: list[FileEntry] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
 
     def path(self, split: str) -> str:
@@ -99,7 +99,7 @@ def unwrapped(root: Folder) -> Folder:
     return base
 
 
-def _images_around(root: Folder, base: Folder) -> list[Entry]:
+def _images_around(root: Folder, base: Folder) -> list[FileEntry]:
     """Images in the folders that were passed through on the way to the base, and in it."""
     folder, found = root, list(root.images)
     while folder is not base:
@@ -124,7 +124,7 @@ def inside(folder: Folder) -> Folder:
 
 
 def _classes(
-    base: Folder, called_split: Sequence[Folder], around: list[Entry], config: DataConfig
+    base: Folder, called_split: Sequence[Folder], around: list[FileEntry], config: DataConfig
 ) -> Layout | Finding:
     """One tree of classes.
 
@@ -204,7 +204,7 @@ def _parts(
     inner: dict[str, Folder],
     base: Folder,
     others: Sequence[Folder],
-    around: list[Entry],
+    around: list[FileEntry],
     config: DataConfig,
 ) -> Layout | Finding:
     """Folders for the splits.

@@ -50,7 +50,7 @@ def read(config: DataConfig, remote: Remote | None = None, findings: Findings | 
 
 
 def _read(config: DataConfig, remote: Remote | None, findings: Findings) -> Raw:
-    message = misnamed(config.source)
+    message = uri_error(config.source)
     if message:
         raise InputError.of(KEY, config.source, message)
     name, _, path = config.source.partition(":")
@@ -77,7 +77,7 @@ def _check_tables(kind: str, config: DataConfig) -> None:
 
 def named(path: str) -> str:
     """A source from what a command line has: a path or URI alone says by its ending what it is."""
-    if not misnamed(path):
+    if not uri_error(path):
         return path
     is_remote = path.startswith(S3)
     if is_remote or is_archive_name(path) or Path(path).expanduser().is_dir():
@@ -86,7 +86,7 @@ def named(path: str) -> str:
     return f"{kind}:{path}" if kind in _WITH_PATH else path
 
 
-def misnamed(source: str) -> str:
+def uri_error(source: str) -> str:
     """What is wrong with the name of a source; empty when nothing is. Reads nothing."""
     name, _, path = source.partition(":")
     if source.startswith(S3):

@@ -18,7 +18,7 @@ from nascore.data.columns import (
     share_of_files,
     with_header,
 )
-from nascore.data.file_access import Entry, Files
+from nascore.data.file_access import FileEntry, Files
 from nascore.data.file_index import FileIndex
 from nascore.data.findings import Finding, Findings, finding
 from nascore.data.listing import Listing
@@ -159,7 +159,7 @@ def _usable_tables(
         unused: takes what is wrong with those that name images alone, or cannot be read.
         unlabelled: takes the images that a table of test images names without labels (Kaggle).
     """
-    images: list[Entry] | None = None
+    images: list[FileEntry] | None = None
     for folder, split in _places(tree.root):
         index = None
         for entry in folder.tables:
@@ -205,7 +205,7 @@ def _lists_of_splits(tree: Tree, config: DataConfig) -> list[Finding]:
     return [finding(config, "table-not-used", message, sorted(names))]
 
 
-def _not_used(entry: Entry, why: str, config: DataConfig) -> Finding:
+def _not_used(entry: FileEntry, why: str, config: DataConfig) -> Finding:
     return finding(config, "table-not-used", f"{why}; it is not used", [entry.name])
 
 

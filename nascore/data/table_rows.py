@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nascore.config import DataConfig
 from nascore.data.class_folders import SPLITS
 from nascore.data.columns import possible_groups, splits_without_names
-from nascore.data.file_access import Entry
+from nascore.data.file_access import FileEntry
 from nascore.data.file_index import split_of_folder
 from nascore.data.findings import Findings, Tally, finding
 from nascore.data.listing import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    entry: Entry
+    entry: FileEntry
     label: str
     split: str | None
     group: str

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from nascore.config import DataConfig
 from nascore.data.endings import ending, image_endings, is_image, is_of_tool, is_text
-from nascore.data.file_access import BROKEN_LINK, LINK, Entry, Files
+from nascore.data.file_access import BROKEN_LINK, LINK, FileEntry, Files
 from nascore.data.findings import Findings, Tally, finding
 from nascore.data.parallel import LOG_EVERY_S, in_threads
 from nascore.data.pixels import has_image_signature
@@ -31,9 +31,9 @@ class Folder:
     def __init__(self, path: str) -> None:
         self.path = path
         self.folders: dict[str, Folder] = {}
-        self.images: list[Entry] = []
-        self.tables: list[Entry] = []
-        self.left_out: list[Entry] = []
+        self.images: list[FileEntry] = []
+        self.tables: list[FileEntry] = []
+        self.left_out: list[FileEntry] = []
         self.num_below = self.num_left_out = 0
 
     @property
@@ -53,11 +53,11 @@ class Folder:
             yield folder
             waiting += folder.folders.values()
 
-    def all_images(self) -> list[Entry]:
+    def all_images(self) -> list[FileEntry]:
         """The images in it and below, by name."""
         return sorted(entry for folder in self.walk() for entry in folder.images)
 
-    def all_left_out(self) -> list[Entry]:
+    def all_left_out(self) -> list[FileEntry]:
         return sorted(entry for folder in self.walk() for entry in folder.left_out)
 
 
@@ -74,7 +74,7 @@ class Tree:
         self.tool_files = Tally()
         self._files, self._config = files, config
         self._folders: dict[str, Folder | None] = {"": self.root}
-        self._undecided: list[Entry] = []
+        self._undecided: list[FileEntry] = []
         self._faults: dict[str, Tally] = {}
         self._bad_names = Tally()
         self._fill()
@@ -92,7 +92,7 @@ class Tree:
                 logged = time.monotonic()
                 _log.info("%s: %s files listed", self._files.root, f"{count:,}")
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: FileEntry) -> None:
         parent_name, _, last = entry.name.rpartition("/")
         if not last:  # a folder that would otherwise not be seen
             self._folder(parent_name)
@@ -110,7 +110,7 @@ class Tree:
         else:
             self._undecided.append(entry)
 
-    def _add_image(self, parent: Folder, entry: Entry) -> None:
+    def _add_image(self, parent: Folder, entry: FileEntry) -> None:
         if not _is_utf8(entry.name):
             self._bad_names.add(entry.name)
             return
@@ -155,7 +155,7 @@ class Tree:
                 self._count(parent, "num_left_out")
         self._undecided = []
 
-    def _is_image(self, entry: Entry) -> bool:
+    def _is_image(self, entry: FileEntry) -> bool:
         try:
             with self._files.open(entry) as file:
                 return has_image_signature(file)

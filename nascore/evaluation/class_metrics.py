@@ -14,7 +14,7 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 
 from nascore.config import Objective
-from nascore.errors import ChildFailed
+from nascore.errors import ChildFailedError
 
 NUM_BINS = 15
 """Of equal width, of the confidence, for the expected calibration error."""
@@ -41,7 +41,7 @@ def score(objective: Objective, logits_NK: Floats, labels_N: Labels) -> float:
     if objective == "macro_f1":
         return float(_mean_f1(labels_N, predicted_N, present))
     if not np.isfinite(logits_NK).all():
-        raise ChildFailed("answers of the network are not finite, so there is no AUROC")
+        raise ChildFailedError("answers of the network are not finite, so there is no AUROC")
     auroc = macro_auroc(softmax(logits_NK.astype(np.float64), axis=1), labels_N)
     return 0.5 if auroc is None else auroc  # of one class in a small batch: nothing is ranked
 

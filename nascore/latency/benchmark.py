@@ -70,7 +70,7 @@ def measure(network: nn.Module, shape: ImageShape, config: LatencyConfig) -> Lat
     Raises:
         InputError: `latency.device` is cuda and there is none.
     """
-    device = settled_device(config)
+    device = resolve_device(config)
     home = next(network.parameters()).device
     with thread_limit(config.threads), evaluation_mode(network):
         try:
@@ -153,7 +153,7 @@ def no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def settled_device(config: LatencyConfig) -> torch.device:
+def resolve_device(config: LatencyConfig) -> torch.device:
     """The device to measure on; raises InputError when it is not there."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise OutsideError.of(

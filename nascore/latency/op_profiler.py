@@ -37,10 +37,10 @@ from nascore.config import LatencyConfig
 from nascore.latency.benchmark import (
     device_name,
     no_garbage_collection,
-    settled_device,
+    resolve_device,
     thread_limit,
 )
-from nascore.latency.table import Circumstances, Entry, OperationTable
+from nascore.latency.table import MeasurementConditions, OperationTable, TableEntry
 from nascore.spaces.base import ImageShape
 
 _FEWEST_RUNS = 5  # a median of fewer undisturbed runs is worse than one of all
@@ -81,12 +81,12 @@ class _Series:
     def num_undisturbed(self) -> int:
         return self.interruptions.count(0)
 
-    def entry(self) -> Entry:
+    def entry(self) -> TableEntry:
         values = np.array(self.ms)
         if self.num_undisturbed >= _FEWEST_RUNS:
             values = values[np.array(self.interruptions) == 0]
         low, middle, high = np.percentile(values, [25, 50, 75])
-        return Entry(float(middle), float(high - low), len(values))
+        return TableEntry(float(middle), float(high - low), len(values))
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ class Timings:
         disturbed: share of all runs that were interrupted.
     """
 
-    entries: dict[str, Entry]
-    rest: Entry
+    entries: dict[str, TableEntry]
+    rest: TableEntry
     correction: float
-    whole: tuple[Entry, ...]
+    whole: tuple[TableEntry, ...]
     disturbed: float
 
 
@@ -122,7 +122,7 @@ class Profiler:
     def __init__(
         self, parts: Mapping[str, nn.Module], shape: ImageShape, config: LatencyConfig
     ) -> None:
-        self.device = settled_device(config)
+        self.device = resolve_device(config)
         self._config = config
         # A module may have several names; a hook for each would set as many marks.
         self._modules = list({id(module): module for module in parts.values()}.values())
@@ -200,7 +200,7 @@ class Profiler:
             disturbed=float(np.mean(disturbed)),
         )
 
-    def table(self, timings: Timings, made_for: Circumstances) -> OperationTable:
+    def table(self, timings: Timings, made_for: MeasurementConditions) -> OperationTable:
         return OperationTable(
             made_for=made_for,
             entries=timings.entries,
@@ -260,9 +260,9 @@ class Profiler:
 
 def circumstances(
     space: str, space_sha256: str, phase: str, shape: ImageShape, profiler: Profiler
-) -> Circumstances:
+) -> MeasurementConditions:
     """What a table that this profiler makes holds for."""
-    return Circumstances(
+    return MeasurementConditions(
         space=space,
         space_sha256=space_sha256,
         phase=phase,
@@ -291,7 +291,10 @@ def _structure(module: nn.Module) -> str:
 
 
 def _correction(
-    measured: Sequence[Runner], whole: Sequence[Entry], entries: Mapping[str, Entry], rest: Entry
+    measured: Sequence[Runner],
+    whole: Sequence[TableEntry],
+    entries: Mapping[str, TableEntry],
+    rest: TableEntry,
 ) -> float:
     """See the module text."""
     sums_ms = [sum(entries[key].ms for key in one.keys) + rest.ms for one in measured]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from nascore.config import LatencyConfig, SpaceSection
 from nascore.genotype import Genotype
 from nascore.latency.op_profiler import Call, Profiler, Runner, circumstances
-from nascore.latency.table import Entry, OperationTable, settings_sha256
+from nascore.latency.table import OperationTable, TableEntry, settings_sha256
 from nascore.seeding import seeded_weights
 from nascore.spaces.base import ImageShape, Phase, SearchSpace, SharedSpace, make_space, sample
 
@@ -46,7 +46,7 @@ class Check:
 
     names: tuple[str, ...]
     predicted_ms: tuple[float, ...]
-    measured: tuple[Entry, ...]
+    measured: tuple[TableEntry, ...]
     disturbed: float
     load: float
 
@@ -141,7 +141,7 @@ def held_against(
     table: OperationTable,
     names: Sequence[str],
     runners: Sequence[Runner],
-    measured: Sequence[Entry],
+    measured: Sequence[TableEntry],
     disturbed: float,
 ) -> Check:
     return Check(

@@ -33,7 +33,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
+class MeasurementConditions:
     """What a table holds for; it serves nobody else.
 
     Attributes:
@@ -56,7 +56,7 @@ class Circumstances:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TableEntry:
     """Wall time of an operation.
 
     Attributes:
@@ -69,8 +69,8 @@ class Entry:
     spread_ms: float
     runs: int
 
-    def times(self, factor: float) -> "Entry":
-        return Entry(self.ms * factor, self.spread_ms * factor, self.runs)
+    def times(self, factor: float) -> "TableEntry":
+        return TableEntry(self.ms * factor, self.spread_ms * factor, self.runs)
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ class OperationTable:
             enough others were there.
     """
 
-    made_for: Circumstances
-    entries: Mapping[str, Entry]
-    rest: Entry
+    made_for: MeasurementConditions
+    entries: Mapping[str, TableEntry]
+    rest: TableEntry
     date: str
     warmup_runs: int
     correction: float
@@ -120,7 +120,7 @@ class OperationTable:
             )
         entries = {key: _entry(value) for key, value in data["entries"].items()}
         return cls(
-            made_for=Circumstances(**data["made_for"]),
+            made_for=MeasurementConditions(**data["made_for"]),
             entries=entries,
             rest=_entry(data["rest"]),
             date=data["date"],
@@ -133,7 +133,9 @@ class OperationTable:
         path.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
 
 
-def load(path: Path, wanted: Circumstances, *, key: str = "latency table") -> OperationTable:
+def load(
+    path: Path, wanted: MeasurementConditions, *, key: str = "latency table"
+) -> OperationTable:
     """A table that was made for just these circumstances.
 
     Args:
@@ -156,7 +158,7 @@ def load(path: Path, wanted: Circumstances, *, key: str = "latency table") -> Op
             str(getattr(table.made_for, name)),
             f"here it is {getattr(wanted, name)}; {_advice(path)}",
         )
-        for name in (field.name for field in fields(Circumstances))
+        for name in (field.name for field in fields(MeasurementConditions))
         if getattr(table.made_for, name) != getattr(wanted, name)
     ]
     if problems:
@@ -170,8 +172,8 @@ def settings_sha256(space: SpaceSection) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _entry(data: Mapping[str, Any]) -> Entry:
-    entry = Entry(float(data["ms"]), float(data["spread_ms"]), int(data["runs"]))
+def _entry(data: Mapping[str, Any]) -> TableEntry:
+    entry = TableEntry(float(data["ms"]), float(data["spread_ms"]), int(data["runs"]))
     if not (math.isfinite(entry.ms) and entry.ms >= 0):
         raise ValueError(f"a time must be finite and not negative, got {entry.ms}")
     return entry

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils._pytree import tree_map
 
-Way = Literal["vmap", "loop", "channels_last", "plain"]
+ExecutionMode = Literal["vmap", "loop", "channels_last", "plain"]
 OneTask = Callable[..., Any]
 """A function of one task's tensors to a tensor, or a tree of tensors."""
 
@@ -52,7 +52,7 @@ def _channels_last(x_TBCHW: Tensor) -> Tensor:
     return x_TBCHW.movedim(2, -1).clone(memory_format=torch.contiguous_format).movedim(-1, 2)
 
 
-RUN: dict[Way, Callable[..., Any]] = {
+RUN: dict[ExecutionMode, Callable[..., Any]] = {
     "vmap": run_vmapped,
     "loop": run_looped,
     "channels_last": run_channels_last,
@@ -73,17 +73,17 @@ class TaskEngine:
 
     def __init__(
         self,
-        chosen: dict[Hashable, Way] | None = None,
+        chosen: dict[Hashable, ExecutionMode] | None = None,
         *,
-        ways: Mapping[str, Way] | None = None,
+        ways: Mapping[str, ExecutionMode] | None = None,
     ) -> None:
         """
         Args:
             ways: of work by the name of its kind, whatever its shape; it is not measured.
         """
         self._ways = dict(ways or {})
-        self.chosen: dict[Hashable, Way] = dict(chosen or {})
-        self.seconds: dict[tuple[Hashable, ...], dict[Way, float]] = {}
+        self.chosen: dict[Hashable, ExecutionMode] = dict(chosen or {})
+        self.seconds: dict[tuple[Hashable, ...], dict[ExecutionMode, float]] = {}
 
     def run(
         self, kind: str, function: OneTask, *tensors: Tensor, plain: OneTask | None = None
@@ -97,7 +97,7 @@ class TaskEngine:
             plain: the same by autograd alone, where there is such a function.
         """
 
-        def run(way: Way, tensors: Sequence[Tensor] = tensors) -> Any:
+        def run(way: ExecutionMode, tensors: Sequence[Tensor] = tensors) -> Any:
             if way != "plain":
                 return RUN[way](function, *tensors)
             if plain is None:
@@ -119,7 +119,7 @@ class TaskEngine:
         return run(self.chosen[key])
 
 
-def _ways(tensors: tuple[Tensor, ...], *, has_plain: bool) -> list[Way]:
+def _ways(tensors: tuple[Tensor, ...], *, has_plain: bool) -> list[ExecutionMode]:
     """Those that differ: without images there are no channels."""
     absent = set() if has_plain else {"plain"}
     if not any(x.ndim == 5 for x in tensors):

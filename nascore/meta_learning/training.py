@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from nascore.context import never_stop
 from nascore.data.episodes import Episodes, EpisodeSampler
-from nascore.errors import ChildFailed
+from nascore.errors import ChildFailedError
 from nascore.meta_learning.adaptation import Grad, plain_grad
-from nascore.meta_learning.engine import OneTask, TaskEngine, Way
+from nascore.meta_learning.engine import ExecutionMode, OneTask, TaskEngine
 from nascore.meta_learning.learners import (
     Forward,
     Inner,
@@ -32,7 +32,7 @@ from nascore.meta_learning.learners import (
     stateless,
 )
 from nascore.meta_learning.options import Learner, MetaOptions
-from nascore.training.loop import Stopped, raise_if_out_of_memory
+from nascore.training.loop import TrainingStopped, raise_if_out_of_memory
 
 _CHECK_EVERY = 16  # steps between looks at the weights: each one makes the host wait for a GPU
 _JUDGED_AT_ONCE = 10  # tasks; each query image brings the whole support set with it
@@ -102,7 +102,7 @@ def meta_train(
     try:
         for step in range(options.outer_steps):
             if should_stop():
-                raise Stopped
+                raise TrainingStopped
             drawn = sampler.draw(options.tasks, generator)
             if options.turned:
                 drawn = turned(drawn, generator)
@@ -128,7 +128,7 @@ def meta_train(
 
 def _check_finite(parameters: Parameters, step: int) -> None:
     if not all(bool(p.isfinite().all()) for p in parameters.values()):
-        raise ChildFailed(f"weights are not finite after step {step}", num_steps=step + 1)
+        raise ChildFailedError(f"weights are not finite after step {step}", num_steps=step + 1)
 
 
 def task_gradient(
@@ -240,7 +240,7 @@ def judge(
     accuracies = []
     for start in range(0, num_tasks, _JUDGED_AT_ONCE):
         if should_stop():
-            raise Stopped
+            raise TrainingStopped
         drawn = sampler.draw(min(_JUDGED_AT_ONCE, num_tasks - start), generator)
         task = (drawn.support_x, drawn.support_y, drawn.query_x, drawn.query_y)
         plain = partial(accuracy, grad=plain_grad)
@@ -254,7 +254,7 @@ def measured_ways(
     valid: EpisodeSampler,
     options: MetaOptions,
     generator: torch.Generator,
-) -> dict[str, dict[Way, float]]:
+) -> dict[str, dict[ExecutionMode, float]]:
     """Seconds of an outer step and of judging a few tasks, by the way in which tasks are run."""
     engine = TaskEngine()
     once = options.model_copy(update={"outer_steps": 1})

@@ -35,7 +35,7 @@ from nascore.methods.nases.options import NasesOptions, NasesPaperOptions
 from nascore.methods.nasib.options import NasibOptions
 
 if TYPE_CHECKING:
-    from nascore.context import Task
+    from nascore.context import SearchContext
     from nascore.methods.nasib.planning import BudgetPlan
     from nascore.results import SearchResult
     from nascore.search.proposer import Proposer
@@ -47,11 +47,11 @@ if TYPE_CHECKING:
 class MethodModule(Protocol):
     """What a method's module offers; each function may be started again after a crash."""
 
-    def pretrain(self, task: "Task") -> dict[str, float]: ...
+    def pretrain(self, task: "SearchContext") -> dict[str, float]: ...
 
-    def search(self, task: "Task") -> "SearchResult": ...
+    def search(self, task: "SearchContext") -> "SearchResult": ...
 
-    def train_final(self, task: "Task", result: "SearchResult") -> "FinalModel": ...
+    def train_final(self, task: "SearchContext", result: "SearchResult") -> "FinalModel": ...
 
 
 class ProposingModule(MethodModule, Protocol):
@@ -89,7 +89,7 @@ class ProposingModule(MethodModule, Protocol):
 class PlanningModule(MethodModule, Protocol):
     """What the module of a method whose search follows its budget offers beside."""
 
-    def plan(self, task: "Task") -> "BudgetPlan":
+    def plan(self, task: "SearchContext") -> "BudgetPlan":
         """What the task's budget buys; nothing of it is spent."""
         ...
 

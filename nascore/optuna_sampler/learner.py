@@ -15,7 +15,7 @@ from nascore.search.proposer import Proposer
 _LARGEST = 1e30  # methods take cubes, and squares of those; a double ends at 1e308
 
 
-class Learner:
+class TrialLearner:
     """A proposer, and the trials of one study that it has been told."""
 
     def __init__(

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from nascore.config import Section
 from nascore.errors import InputError, Problem
 from nascore.methods.registry import METHODS, ProposingModule
-from nascore.optuna_sampler.learner import Learner
+from nascore.optuna_sampler.learner import TrialLearner
 from nascore.optuna_sampler.parameters import (
     MOST_VALUES,
     PROPOSED,
@@ -87,7 +87,7 @@ class ProposerSampler(BaseSampler):
         self._lock = threading.RLock()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._intersection = IntersectionSearchSpace()
-        self._learner: Learner | None = None
+        self._learner: TrialLearner | None = None
         self._study: tuple[object, int] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class ProposerSampler(BaseSampler):
     ) -> dict[str, Any]:
         self._turn_to(study)
         if self._learner is None or self._learner.space.distributions != tokens:
-            self._learner = Learner(ParameterSpace(tokens), self._make_proposer)
+            self._learner = TrialLearner(ParameterSpace(tokens), self._make_proposer)
         # Not `study.trials`: pruners such as Hyperband's show a sampler only part of them.
         trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
         genotype = self._learner.suggest(trial.number, trials, study.direction)

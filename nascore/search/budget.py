@@ -22,19 +22,19 @@ class Budget:
     Args:
         config: unit and amount.
         num_devices: GPUs that each worker uses; matters for `gpu_hours` only.
-        charged_s: seconds that are already spent on what is no child, such as a coder.
+        prior_cost_s: seconds that are already spent on what is no child, such as a coder.
 
     Attributes:
         before_s: seconds that the search had cost when this process came.
     """
 
     def __init__(
-        self, config: BudgetConfig, *, num_devices: int = 1, charged_s: float = 0.0
+        self, config: BudgetConfig, *, num_devices: int = 1, prior_cost_s: float = 0.0
     ) -> None:
         self.unit = config.unit
         self.amount = config.amount
         self._num_devices = num_devices
-        self._charged_s = charged_s
+        self._charged_s = prior_cost_s
         self._start = time.monotonic()
         self.before_s = 0.0
 

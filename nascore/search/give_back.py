@@ -67,13 +67,13 @@ def give_back(storage: Storage, name: str, *, alone: bool) -> GivenBack:
         StorageAway: the database does not answer.
     """
     try:
-        study_id: int = storage.patiently(storage.optuna.get_study_id_from_name, name)
+        study_id: int = storage.call_with_retries(storage.optuna.get_study_id_from_name, name)
     except KeyError:
         return GivenBack()
     running = _running(storage, study_id)
     silent = storage.silent_trials(study_id) if running and not alone else set()
     # Read after the silent ones were found: a worker may have written its outcome just before.
-    trials = storage.patiently(lambda: list(_read(storage, study_id, running)))
+    trials = storage.call_with_retries(lambda: list(_read(storage, study_id, running)))
     returned, completed, left = [], [], []
     for trial in trials:
         child = trial.attributes.get(CHILD)
@@ -95,7 +95,7 @@ def _running(storage: Storage, study_id: int) -> list[int]:
         trials = read(storage.optuna, study_id, after=-1, among=(), keys=())
         return [trial.id for trial in trials if not trial.state.is_finished()]
 
-    return storage.patiently(ids)
+    return storage.call_with_retries(ids)
 
 
 def _read(storage: Storage, study_id: int, among: Collection[int]) -> Iterator[Trial]:

@@ -4,17 +4,17 @@ import contextlib
 from dataclasses import dataclass
 
 from nascore.config import OBJECTIVES
-from nascore.context import Task
+from nascore.context import SearchContext
 from nascore.evaluation.verdict import TOP_FRACTION, compare
 from nascore.results import Arm, Child, SearchResult, best_child, pareto_front
 from nascore.search.proposer import Proposer
 from nascore.search.pruning import make_pruner
 from nascore.search.study import Study
-from nascore.search.study_identity import identity, judging_of, study_name
+from nascore.search.study_identity import evaluation_settings, identity, study_name
 from nascore.search.study_storage import Storage, resolve_url
 from nascore.search.worker import Worker, with_cost
 from nascore.training.child import ChildTraining, ImageTraining
-from nascore.training.parallel_arms import run_both
+from nascore.training.parallel_arms import run_pair
 from nascore.versions import versions
 
 
@@ -28,23 +28,23 @@ class Control:
 
     Attributes:
         method: its name; must be that of the method's entry in `nascore.methods.registry.METHODS`.
-        spoken: what sentences call it.
-        charged_s: seconds that it spent before its first child.
+        display_name: what sentences call it.
+        prior_cost_s: seconds that it spent before its first child.
     """
 
     proposer: Proposer
     method: str = "random"
-    spoken: str = "random search"
-    charged_s: float = 0.0
+    display_name: str = "random search"
+    prior_cost_s: float = 0.0
 
 
 def search_by_proposing(
-    task: Task,
+    task: SearchContext,
     proposer: Proposer,
     control: Control | None,
     *,
     training: ChildTraining | None = None,
-    charged_s: float = 0.0,
+    prior_cost_s: float = 0.0,
     compared: float = TOP_FRACTION,
 ) -> SearchResult:
     """The method's arm beside its control at equal cost, and the verdict.
@@ -55,7 +55,7 @@ def search_by_proposing(
 
     Args:
         training: of the children of both arms; `ImageTraining` when not given.
-        charged_s: seconds that the method spent before its first child.
+        prior_cost_s: seconds that the method spent before its first child.
         compared: share of the children, the best ones, that the verdict compares.
 
     Raises:
@@ -64,15 +64,15 @@ def search_by_proposing(
     """
     with contextlib.closing(_open_storage(task)) as storage:
         arm, other = _run_arms(
-            task, proposer, control, storage, training or ImageTraining(), charged_s
+            task, proposer, control, storage, training or ImageTraining(), prior_cost_s
         )
     verdict = None
     if control is not None and other is not None:
-        verdict = _verdict(task, arm, other, control.spoken, compared)
+        verdict = _verdict(task, arm, other, control.display_name, compared)
     return _result(task, arm, other, verdict)
 
 
-def _open_storage(task: Task) -> Storage:
+def _open_storage(task: SearchContext) -> Storage:
     search = task.search
     return Storage(
         f"sqlite:///{task.state / 'study.db'}"
@@ -84,12 +84,12 @@ def _open_storage(task: Task) -> Storage:
 
 
 def _run_arms(
-    task: Task,
+    task: SearchContext,
     proposer: Proposer,
     control: Control | None,
     storage: Storage,
     training: ChildTraining,
-    charged_s: float,
+    prior_cost_s: float,
 ) -> tuple[Arm, Arm | None]:
     search = task.search
     pruner = make_pruner(search.pruner, search.child.epochs)
@@ -106,31 +106,31 @@ def _run_arms(
     }
     is_timed = search.budget.unit in ("seconds", "gpu_hours")
 
-    def run(arm: str, proposer: Proposer, charged_s: float) -> Arm:
+    def run(arm: str, proposer: Proposer, prior_cost_s: float) -> Arm:
         return Worker(
             task,
             arm,
             proposer,
             study=studies[arm],
             training=training,
-            charged_s=charged_s,
+            prior_cost_s=prior_cost_s,
             charge_budget=is_timed,
         ).run()
 
     def run_method() -> Arm:
-        return run("method", proposer, charged_s)
+        return run("method", proposer, prior_cost_s)
 
     def run_control() -> Arm | None:
         if control is None:
             return None
-        return run("control", control.proposer, control.charged_s)
+        return run("control", control.proposer, control.prior_cost_s)
 
     at_once = search.workers == 1 and training.uses_one_thread(task)
-    return run_both(run_method, run_control, at_once=at_once)
+    return run_pair(run_method, run_control, at_once=at_once)
 
 
 def _result(
-    task: Task, arm: Arm, control: Arm | None, verdict: dict[str, object] | None
+    task: SearchContext, arm: Arm, control: Arm | None, verdict: dict[str, object] | None
 ) -> SearchResult:
     best = best_child(arm.children, value=lambda child: _value(child, task))
     if best is None or best.scores is None:
@@ -156,7 +156,7 @@ def _result(
 
 
 def _verdict(
-    task: Task, arm: Arm, control: Arm, control_name: str, compared: float
+    task: SearchContext, arm: Arm, control: Arm, control_name: str, compared: float
 ) -> dict[str, object]:
     scores, others = ([_value(child, task) for child in one.children] for one in (arm, control))
     rng = task.seeds.numpy("verdict")
@@ -171,16 +171,16 @@ def _verdict(
     ).to_dict()
 
 
-def _value(child: Child, task: Task) -> float | None:
+def _value(child: Child, task: SearchContext) -> float | None:
     """What the search maximises: its objective, weighed by the cost where that has a target."""
     return with_cost(child, task).score
 
 
-def _identity(task: Task, method: str) -> dict[str, object]:
+def _identity(task: SearchContext, method: str) -> dict[str, object]:
     return identity(
         method,
         options=task.options if method == task.method else None,
-        judging=judging_of(task.options),
+        judging=evaluation_settings(task.options),
         space=task.space.identifier,
         seed=task.seeds.seed,
         data_sha256=task.splits.info.data_sha256,

@@ -26,8 +26,8 @@ from optuna.trial import TrialState, create_trial
 
 from nascore.genotype import Genotype
 from nascore.results import Child
-from nascore.search.study_identity import claim
-from nascore.search.study_storage import Storage, Worker
+from nascore.search.study_identity import bind_study
+from nascore.search.study_storage import Storage, WorkerIdentity
 from nascore.search.trial_reader import Trial, read
 
 # User attributes of a trial.
@@ -70,7 +70,7 @@ Fits = Callable[[Sequence[Child], Sequence[OpenChild]], bool]
 
 
 @dataclass(slots=True)
-class _Try:
+class _Attempt:
     """What is known of a trial; `number` is the child's."""
 
     number: int
@@ -127,7 +127,7 @@ class Study:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._shared = storage
-        self._study = storage.patiently(
+        self._study = storage.call_with_retries(
             optuna.create_study,
             storage=storage.optuna,
             study_name=name,
@@ -139,11 +139,11 @@ class Study:
         self.method = str(identity["method"])
         self._storage = storage.optuna
         self._id = self._study._study_id
-        claim(storage, self._id, name, identity)
+        bind_study(storage, self._id, name, identity)
         self._mine: set[int] = set()  # ids of trials that this process is working on
         self._last_id, self._num_retries = -1, 0  # of the trials read so far
-        self._unsettled: dict[int, _Try] = {}  # trials that may still change, by their id
-        self._tries: dict[int, list[_Try]] = {}  # of children that have not ended, oldest first
+        self._unsettled: dict[int, _Attempt] = {}  # trials that may still change, by their id
+        self._tries: dict[int, list[_Attempt]] = {}  # of children that have not ended, oldest first
         self._ended: set[int] = set()
         self._children: list[Child] = []  # those that have ended, in that order
         self._news: list[Child] = []
@@ -159,11 +159,11 @@ class Study:
         """The ended children as of the last reading, as a view; the database is not asked."""
         return self._children
 
-    def news(self) -> list[Child]:
+    def new_children(self) -> list[Child]:
         """The children that ended since the last call, in that order; at first, all."""
         self._read()
-        news, self._news = sorted(self._news, key=_end), []
-        return news
+        new_children, self._news = sorted(self._news, key=_end), []
+        return new_children
 
     def open_children(self) -> list[OpenChild]:
         """Children that are being trained, by number, as of the last reading."""
@@ -176,8 +176,8 @@ class Study:
 
     def _read(self) -> None:
         """Takes in what has changed, and finds out whose workers are gone."""
-        self._shared.patiently(self._read_changes)
-        self._bury()
+        self._shared.call_with_retries(self._read_changes)
+        self._mark_dead()
 
     def _read_changes(self) -> None:
         """New trials and those that may have changed, by number; goes on where it was cut off."""
@@ -192,7 +192,7 @@ class Study:
             self._num_retries += retry_of is not None
             # Children are numbered by their first tries.
             number = trial.number - self._num_retries if retry_of is None else int(retry_of)
-            one = self._unsettled[trial.id] = _Try(number, trial)
+            one = self._unsettled[trial.id] = _Attempt(number, trial)
             self._last_id = max(self._last_id, trial.id)
             if number not in self._ended:
                 self._tries.setdefault(number, []).append(one)
@@ -211,7 +211,7 @@ class Study:
             bisect.insort(self._children, child, key=_end)
             self._news.append(child)
 
-    def _bury(self) -> None:
+    def _mark_dead(self) -> None:
         """Closes the trials that nobody works on any more."""
         others = [one for one in self._unsettled.values() if one.id not in self._mine]
         silent = self._shared.silent_trials(self._id) if others else set()
@@ -222,7 +222,7 @@ class Study:
         ]
         if dead:
             # One may have written its outcome after the last reading, and died only then.
-            self._shared.patiently(self._read_changes)
+            self._shared.call_with_retries(self._read_changes)
         for one in dead:
             one.is_dead = True
             self._close(one.id, one.child)
@@ -255,7 +255,9 @@ class Study:
         if child is not None:
             attributes[_RETRY] = child
         template = create_trial(state=TrialState.RUNNING, user_attrs=attributes)
-        trial_id = self._shared.patiently(self._storage.create_new_trial, self._id, template)
+        trial_id = self._shared.call_with_retries(
+            self._storage.create_new_trial, self._id, template
+        )
         self._mine.add(trial_id)
         self._read()
         number = self._unsettled[trial_id].number
@@ -320,11 +322,11 @@ class Study:
             return False
         trial_id = attempt.trial_id
         with contextlib.suppress(UpdateFinishedTrialError):
-            self._shared.patiently(
+            self._shared.call_with_retries(
                 self._storage.set_trial_intermediate_value, trial_id, epoch, accuracy
             )
-            trial = self._shared.patiently(self._storage.get_trial, trial_id)
-            return self._shared.patiently(self._study.pruner.prune, self._study, trial)
+            trial = self._shared.call_with_retries(self._storage.get_trial, trial_id)
+            return self._shared.call_with_retries(self._study.pruner.prune, self._study, trial)
         return False  # somebody thought this worker dead; the end of the training will tell
 
     def withdraw(self, attempt: Attempt) -> None:
@@ -343,7 +345,7 @@ class Study:
     # --- small things.
 
     def _set(self, trial_id: int, key: str, value: Any) -> None:
-        self._shared.patiently(self._storage.set_trial_user_attr, trial_id, key, value)
+        self._shared.call_with_retries(self._storage.set_trial_user_attr, trial_id, key, value)
 
     def _close(self, trial_id: int, child: dict[str, Any] | None) -> None:
         close(self._shared, trial_id, child)
@@ -356,7 +358,7 @@ def is_dead(trial: Trial, storage: Storage, silent: Collection[int]) -> bool:
         trial: with the attributes `KEYS`.
         silent: ids of the trials whose workers give no sign of life.
     """
-    worker = Worker(**trial.attributes[_WORKER])
+    worker = WorkerIdentity(**trial.attributes[_WORKER])
     if worker.id == storage.worker.id or worker.is_gone() or trial.id in silent:
         return True
     # Without a genotype there may be no sign of life yet, so no silence either.
@@ -379,7 +381,7 @@ def close(storage: Storage, trial_id: int, child: dict[str, Any] | None) -> None
     elif child is not None and child["status"] == "pruned":
         state = TrialState.PRUNED
     with contextlib.suppress(UpdateFinishedTrialError):
-        storage.patiently(storage.optuna.set_trial_state_values, trial_id, state, values)
+        storage.call_with_retries(storage.optuna.set_trial_state_values, trial_id, state, values)
 
 
 def _end(child: Child) -> tuple[float, int]:

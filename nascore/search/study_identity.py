@@ -29,7 +29,7 @@ def identity(
     Args:
         method: of the arm; the control's is `Method.control`.
         options: of the method; None where the arm has none.
-        judging: what else says how the children of either arm are trained, `judging_of`.
+        judging: what else says how the children of either arm are trained, `evaluation_settings`.
         space: its identifier.
         aims: `nascore.context.aims_of`.
     """
@@ -48,7 +48,7 @@ def identity(
     }
 
 
-def judging_of(options: Section) -> Mapping[str, object]:
+def evaluation_settings(options: Section) -> Mapping[str, object]:
     """The part of a method's options that holds for its control too: how a child is judged.
 
     Empty but for methods whose options have it; of the others `search.child` says all.
@@ -61,7 +61,7 @@ def study_name(search: SearchConfig, run_key: str, arm: str) -> str:
     return f"{search.study or run_key}/{arm}"
 
 
-def claim(storage: Storage, study_id: int, name: str, wanted: Mapping[str, object]) -> None:
+def bind_study(storage: Storage, study_id: int, name: str, wanted: Mapping[str, object]) -> None:
     """Writes the identity of a study that has none.
 
     Raises:
@@ -69,7 +69,7 @@ def claim(storage: Storage, study_id: int, name: str, wanted: Mapping[str, objec
     """
     found, wanted = _read(storage, study_id), {"version": VERSION, **wanted}
     if found is None:
-        storage.patiently(storage.optuna.set_study_user_attr, study_id, _ATTRIBUTE, wanted)
+        storage.call_with_retries(storage.optuna.set_study_user_attr, study_id, _ATTRIBUTE, wanted)
     else:
         _compare(name, found, wanted)
 
@@ -81,7 +81,7 @@ def check(storage: Storage, name: str, wanted: Mapping[str, object]) -> None:
         InputError: there is a study of that name, and it is of another search.
     """
     try:
-        study_id = storage.patiently(storage.optuna.get_study_id_from_name, name)
+        study_id = storage.call_with_retries(storage.optuna.get_study_id_from_name, name)
     except KeyError:
         return
     found = _read(storage, study_id)
@@ -90,7 +90,9 @@ def check(storage: Storage, name: str, wanted: Mapping[str, object]) -> None:
 
 
 def _read(storage: Storage, study_id: int) -> dict[str, Any] | None:
-    attributes: dict[str, Any] = storage.patiently(storage.optuna.get_study_user_attrs, study_id)
+    attributes: dict[str, Any] = storage.call_with_retries(
+        storage.optuna.get_study_user_attrs, study_id
+    )
     found: dict[str, Any] | None = attributes.get(_ATTRIBUTE)
     return found
 

@@ -54,7 +54,7 @@ T = TypeVar("T")
 _at_work: set[str] = set()  # ids of the workers of this process
 
 
-class StorageAway(ServiceUnavailable):
+class StorageUnavailable(ServiceUnavailable):
     """The database did not answer for longer than a search waits for it."""
 
 
@@ -62,7 +62,7 @@ class StorageAway(ServiceUnavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
+class WorkerIdentity:
     """A process that trains children.
 
     Attributes:
@@ -174,7 +174,7 @@ class Storage:
         patience_s: float = 600.0,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.worker = Worker.here()
+        self.worker = WorkerIdentity.here()
         self.worker_timeout_s = worker_timeout_s
         self._patience_s = patience_s
         self._should_stop = should_stop
@@ -224,7 +224,7 @@ class Storage:
         self.worker.retire()
         self.optuna.engine.dispose()
 
-    def patiently(self, operation: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    def call_with_retries(self, operation: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Calls `operation` until the database answers.
 
         It may have been done although the answer was lost, so it must be harmless to do it twice.
@@ -242,7 +242,7 @@ class Storage:
                     raise
                 self._trouble_s = now = time.monotonic()
                 if self._should_stop() or now - start > self._patience_s:
-                    raise StorageAway(
+                    raise StorageUnavailable(
                         f"the database of {KEY} did not answer for {now - start:.0f} s: "
                         f"{_first_line(error)}"
                     ) from error
@@ -261,7 +261,7 @@ class Storage:
         self._heart.remove(trial_id)
 
     def beat(self, trial_id: int) -> None:
-        self.patiently(self.optuna.record_heartbeat, trial_id)
+        self.call_with_retries(self.optuna.record_heartbeat, trial_id)
 
     def is_settled(self) -> bool:
         """Whether the database has been there for so long that all who live have given a sign."""
@@ -278,7 +278,7 @@ class Storage:
         if not (is_new and self.is_settled()):
             return set()
         self._listened_s[study_id] = now
-        return set(self.patiently(self.optuna._get_stale_trial_ids, study_id))
+        return set(self.call_with_retries(self.optuna._get_stale_trial_ids, study_id))
 
 
 class _Heart:
@@ -316,7 +316,7 @@ class _Heart:
             for trial_id in trials:
                 try:
                     self._storage.beat(trial_id)
-                except StorageAway as error:  # the search itself will say so and end
+                except StorageUnavailable as error:  # the search itself will say so and end
                     log.warning("%s", error)
 
 

@@ -10,15 +10,15 @@ import time
 from collections.abc import Sequence
 
 from nascore.config import OBJECTIVES
-from nascore.context import Task
-from nascore.errors import ChildFailed
+from nascore.context import SearchContext
+from nascore.errors import ChildFailedError
 from nascore.results import Arm, Child, Status, best_child
 from nascore.search.budget import Budget
 from nascore.search.proposer import Proposer
 from nascore.search.study import Attempt, OpenChild, Study
-from nascore.search.study_storage import StorageAway
+from nascore.search.study_storage import StorageUnavailable
 from nascore.training.child import ChildTraining, cost_of
-from nascore.training.loop import Stopped
+from nascore.training.loop import TrainingStopped
 
 _WAIT_S = 0.5  # between looks at the children that other workers are training
 _MOST_REJECTED = 500  # in a row; then what is left of the space is over the limit
@@ -35,25 +35,27 @@ class Worker:
         arm: `method` or `control`; names every random stream.
         study: keeps the children, those of earlier processes and of other workers too.
         training: of a child.
-        charged_s: seconds that the arm has cost beside its children (its coder, say).
+        prior_cost_s: seconds that the arm has cost beside its children (its coder, say).
         charge_budget: whether they are part of the budget.
     """
 
     def __init__(
         self,
-        task: Task,
+        task: SearchContext,
         arm: str,
         proposer: Proposer,
         *,
         study: Study,
         training: ChildTraining,
-        charged_s: float = 0.0,
+        prior_cost_s: float = 0.0,
         charge_budget: bool = False,
     ) -> None:
         self._training = training
         self._task, self._arm, self._proposer, self._study = task, arm, proposer, study
-        self._charged_s = charged_s
-        self._budget = Budget(task.search.budget, charged_s=charged_s if charge_budget else 0.0)
+        self._charged_s = prior_cost_s
+        self._budget = Budget(
+            task.search.budget, prior_cost_s=prior_cost_s if charge_budget else 0.0
+        )
         self._child_steps = training.planned_steps(task)
 
     def run(self) -> Arm:
@@ -64,17 +66,17 @@ class Worker:
         try:
             while not self._task.should_stop():
                 self._learn()
-                if self._is_dry():
+                if self._space_exhausted():
                     break
                 attempt = self._study.start(self._fits)
                 if attempt is not None:
                     self._try(attempt)
-                elif self._task.is_helper or not self._study.open_children():
+                elif self._task.is_secondary_worker or not self._study.open_children():
                     break
                 else:  # the last one out waits: a worker may die, and its child is left
                     time.sleep(_WAIT_S)
             self._learn()
-        except StorageAway:
+        except StorageUnavailable:
             if not self._task.should_stop():
                 raise
         spent_s = self._charged_s + before_s + time.perf_counter() - start
@@ -83,14 +85,14 @@ class Worker:
     def _fits(self, children: Sequence[Child], ahead: Sequence[OpenChild]) -> bool:
         return self._budget.fits(children, ahead, child_steps=self._child_steps)
 
-    def _is_dry(self) -> bool:
+    def _space_exhausted(self) -> bool:
         """Whether the proposals are over the limit only, for a long time now."""
         latest = self._study.known_children()[-_MOST_REJECTED:]
         return len(latest) == _MOST_REJECTED and all(child.is_rejected for child in latest)
 
     def _learn(self) -> None:
         """Takes in what has ended, this worker's children and those of others."""
-        for child in self._study.news():
+        for child in self._study.new_children():
             self._proposer.update(with_cost(child, self._task))
             if child.number not in self._told:
                 self._told.add(child.number)
@@ -115,7 +117,7 @@ class Worker:
             return
         try:
             child = self._judge(attempt, child)
-        except Stopped:
+        except TrainingStopped:
             self._study.withdraw(attempt)  # it is tried again when the search goes on
         else:
             self._study.finish(attempt, child)
@@ -154,11 +156,11 @@ class Worker:
                 on_epoch=on_epoch,
                 should_stop=lambda: task.should_stop() or _is_past(end),
             )
-        except ChildFailed as error:
+        except ChildFailedError as error:
             return _ended(child, failure=str(error), num_steps=error.num_steps)
         except _Pruned as reason:
             return _ended(child, failure=str(reason), num_steps=num_steps, status="pruned")
-        except Stopped:
+        except TrainingStopped:
             if task.should_stop():
                 raise
             budget = f"{task.search.budget.unit}={task.search.budget.amount:g}"
@@ -167,7 +169,7 @@ class Worker:
         return _ended(child, num_steps=scores.num_steps, status="finished")
 
 
-def with_cost(child: Child, task: Task) -> Child:
+def with_cost(child: Child, task: SearchContext) -> Child:
     """The child as a proposer sees it: score * (cost / target)^-weight, when there is a target.
 
     Source: Tan et al., MnasNet, CVPR 2019, equation 2, whose soft form has the weight 0.07.
@@ -196,7 +198,7 @@ def _is_past(end: float | None) -> bool:
     return end is not None and time.monotonic() > end
 
 
-def _report(task: Task, arm: str, child: Child, children: Sequence[Child]) -> None:
+def _report(task: SearchContext, arm: str, child: Child, children: Sequence[Child]) -> None:
     best = best_child(children)
     if child.scores is None or best is None or best.scores is None:
         return

@@ -48,7 +48,7 @@ Progress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class MethodSettings:
     """A method with its settings, under the name it has in the result."""
 
     label: str
@@ -57,7 +57,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReplayPlan:
     """What is replayed.
 
     Attributes:
@@ -68,7 +68,7 @@ class Plan:
     """
 
     table: Table
-    entries: tuple[Entry, ...]
+    entries: tuple[MethodSettings, ...]
     queries: int
     seeds: range
     with_verdicts: bool = False
@@ -104,7 +104,7 @@ class Outcome:
         prepare_s: wall seconds of what the method learned before the first search, once for all.
     """
 
-    entry: Entry
+    entry: MethodSettings
     replays: tuple[Replay, ...]
     prepare_s: float
 
@@ -114,7 +114,7 @@ class Outcome:
         return np.stack([replay.curve for replay in self.replays])
 
 
-def check(plan: Plan) -> list[Problem]:
+def check(plan: ReplayPlan) -> list[Problem]:
     """What is wrong with a plan whose table and options are each right."""
     problems = []
     if not 1 <= plan.queries <= len(plan.table.rows):
@@ -138,7 +138,9 @@ def check(plan: Plan) -> list[Problem]:
     return problems
 
 
-def run(plan: Plan, *, jobs: int, progress: Progress = lambda label, done: None) -> list[Outcome]:
+def run(
+    plan: ReplayPlan, *, jobs: int, progress: Progress = lambda label, done: None
+) -> list[Outcome]:
     """Replays all entries; `jobs` processes of one thread each, none beside this one when 1.
 
     Raises:
@@ -206,7 +208,7 @@ def _child(number: int, genotype: Genotype, row: tuple[float, float] | None, sca
     return Child(number, genotype, ChildScores(accuracy, accuracy, 0, 0, 0.0))
 
 
-def _most_proposals(plan: Plan) -> int:
+def _most_proposals(plan: ReplayPlan) -> int:
     coverage = max(_LOWEST_COVERAGE, plan.table.coverage)
     return math.ceil(_PROPOSALS_PER_QUERY * plan.queries / coverage)
 
@@ -214,13 +216,13 @@ def _most_proposals(plan: Plan) -> int:
 # --- all of them ----------------------------------------------------------------------------
 
 
-def _module(entry: Entry) -> ProposingModule:
+def _module(entry: MethodSettings) -> ProposingModule:
     module = METHODS[entry.method].load_proposing()
     assert module is not None, "check() has refused it"
     return module
 
 
-def _prepare(plan: Plan, controllers: Sequence[Path], index: int) -> float:
+def _prepare(plan: ReplayPlan, controllers: Sequence[Path], index: int) -> float:
     """Fills the entry's folder, once for all its seeds; returns the wall seconds."""
     start = time.perf_counter()
     entry = plan.entries[index]
@@ -231,7 +233,7 @@ def _prepare(plan: Plan, controllers: Sequence[Path], index: int) -> float:
 
 
 def _replay_seeds(
-    plan: Plan, controllers: Sequence[Path], index: int, seeds: range
+    plan: ReplayPlan, controllers: Sequence[Path], index: int, seeds: range
 ) -> Iterator[Replay]:
     entry = plan.entries[index]
     limits = {"queries": plan.queries, "most_proposals": _most_proposals(plan)}
@@ -250,7 +252,7 @@ def _replay_seeds(
         yield found
 
 
-def _run_here(plan: Plan, controllers: Sequence[Path], progress: Progress) -> list[Outcome]:
+def _run_here(plan: ReplayPlan, controllers: Sequence[Path], progress: Progress) -> list[Outcome]:
     outcomes = []
     with one_thread():
         for index, entry in enumerate(plan.entries):
@@ -264,7 +266,7 @@ def _run_here(plan: Plan, controllers: Sequence[Path], progress: Progress) -> li
 
 
 def _run_in_processes(
-    plan: Plan, controllers: Sequence[Path], jobs: int, progress: Progress
+    plan: ReplayPlan, controllers: Sequence[Path], jobs: int, progress: Progress
 ) -> list[Outcome]:
     # A server that has loaded torch and has no threads yet forks in milliseconds, and its children
     # share its memory; forking this process, whose threads may hold locks, could hang.
@@ -302,10 +304,12 @@ def _run_in_processes(
     ]
 
 
-_work: tuple[Plan, list[Path]] | None = None  # of a worker process, sent once and not per block
+_work: tuple[ReplayPlan, list[Path]] | None = (
+    None  # of a worker process, sent once and not per block
+)
 
 
-def _start_worker(plan: Plan, controllers: list[Path]) -> None:
+def _start_worker(plan: ReplayPlan, controllers: list[Path]) -> None:
     global _work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that gave the work
     parent = multiprocessing.parent_process()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nascore.figures.svg import element, ticks
-from nascore.tabular_benchmark.replay import Outcome, Plan
+from nascore.tabular_benchmark.replay import Outcome, ReplayPlan
 from nascore.tabular_benchmark.statistics import interval, paired_tests, summary
 from nascore.versions import versions
 
@@ -27,7 +27,7 @@ _STYLE = (
 )
 
 
-def document(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def document(plan: ReplayPlan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """The result as it is written to JSON; values are in the table's unit."""
     table = plan.table
     return {

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 
 from nascore.config import CostConfig, LatencyConfig
-from nascore.context import Task, device_of
+from nascore.context import SearchContext, device_of
 from nascore.genotype import Genotype
 from nascore.latency import benchmark
 from nascore.results import ChildScores
@@ -27,7 +27,7 @@ def build_network(
         return space.build(genotype, shape, "final" if final else "search")
 
 
-def cost_of(task: Task, genotype: Genotype, config: CostConfig) -> float:
+def cost_of(task: SearchContext, genotype: Genotype, config: CostConfig) -> float:
     """Parameters, multiply-adds or milliseconds of the *final* network of a genotype, untrained."""
     network = build_network(task.space, genotype, task.shape, seed=0, final=True)
     if config.metric == "latency_ms":
@@ -37,7 +37,7 @@ def cost_of(task: Task, genotype: Genotype, config: CostConfig) -> float:
 
 
 def train_child(
-    task: Task,
+    task: SearchContext,
     genotype: Genotype,
     *,
     arm: str,
@@ -89,21 +89,21 @@ def train_child(
 class ChildTraining(Protocol):
     """How the children of a search are trained and judged; it is the same for both arms."""
 
-    def planned_steps(self, task: Task) -> int:
+    def planned_steps(self, task: SearchContext) -> int:
         """Weight updates that a child takes."""
         ...
 
-    def steps_per_epoch(self, task: Task) -> int:
+    def steps_per_epoch(self, task: SearchContext) -> int:
         """Of them, those between two calls of `on_epoch`."""
         ...
 
-    def uses_one_thread(self, task: Task) -> bool:
+    def uses_one_thread(self, task: SearchContext) -> bool:
         """Whether one CPU thread trains a child as fast as all."""
         ...
 
     def train(
         self,
-        task: Task,
+        task: SearchContext,
         genotype: Genotype,
         *,
         arm: str,
@@ -119,18 +119,18 @@ class ChildTraining(Protocol):
 class ImageTraining:
     """Children that are classifiers of images, trained as `search.child` says."""
 
-    def planned_steps(self, task: Task) -> int:
+    def planned_steps(self, task: SearchContext) -> int:
         return planned_steps(task.splits.train, task.search.child)
 
-    def steps_per_epoch(self, task: Task) -> int:
+    def steps_per_epoch(self, task: SearchContext) -> int:
         return task.splits.train.steps_per_epoch(task.search.child)
 
-    def uses_one_thread(self, task: Task) -> bool:
+    def uses_one_thread(self, task: SearchContext) -> bool:
         return uses_one_thread(task.splits.train, task.search.child)
 
     def train(
         self,
-        task: Task,
+        task: SearchContext,
         genotype: Genotype,
         *,
         arm: str,

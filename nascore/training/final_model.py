@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nascore.config import Objective
-from nascore.context import Task, device_of
+from nascore.context import SearchContext, device_of
 from nascore.data.batches import normalisation
 from nascore.data.prepared import DatasetInfo
 from nascore.errors import CheckpointError
@@ -83,7 +83,7 @@ class FinalModel:
             "valid_score": self.valid_score,
             "test_score": self.test_score,
             "data_wait_share": self.data_wait_share,
-            "network": blueprint(self.network) or _STATIC,
+            "network": architecture_spec(self.network) or _STATIC,
         }
 
     def save(self, folder: Path) -> None:
@@ -103,7 +103,7 @@ class FinalModel:
         summary = json.loads((folder / "model.json").read_text())
         genotype = Genotype.from_dict(summary["genotype"])
         shape = ImageShape(**summary["shape"])
-        network = rebuilt(summary.get("network"), space, genotype, shape)
+        network = build_from_spec(summary.get("network"), space, genotype, shape)
         weights, _ = checkpoint.load(folder / "weights.pt", _KIND)
         network.load_state_dict(weights)
         read = ("version", "genotype", "shape", "network")
@@ -116,19 +116,19 @@ class FinalModel:
 _STATIC = {"kind": "static"}
 
 
-def blueprint(network: nn.Module) -> dict[str, Any] | None:
+def architecture_spec(network: nn.Module) -> dict[str, Any] | None:
     """JSON of a network that is more than its genotype, which says itself how it is built."""
     described = getattr(network, "blueprint", None)
     return None if described is None else dict(described())
 
 
-def rebuilt(
+def build_from_spec(
     form: dict[str, Any] | None, space: SearchSpace, genotype: Genotype, shape: ImageShape
 ) -> nn.Module:
     """A network whose weights are to be loaded.
 
     Args:
-        form: as `blueprint` gave it; None: the network of the genotype.
+        form: as `architecture_spec` gave it; None: the network of the genotype.
 
     Raises:
         CheckpointError: the space has no such networks.
@@ -142,7 +142,7 @@ def rebuilt(
     raise CheckpointError(f"{space.identifier} has no networks of the kind {form['kind']!r}")
 
 
-class Predictor(nn.Module):
+class DeployedModel(nn.Module):
     """The network as it is deployed, with the normalisation of its training data inside.
 
     Pixels as they are stored, float (B, C, H, W) of 0..255 -> logits (B, num_classes). Whoever
@@ -181,7 +181,7 @@ class Predictor(nn.Module):
 
 
 def train_from_scratch(
-    task: Task,
+    task: SearchContext,
     result: SearchResult,
     *,
     on_epoch: Callable[[int, float | None], None] | None = None,
@@ -204,7 +204,7 @@ def train_from_scratch(
 
 
 def train_network(
-    task: Task,
+    task: SearchContext,
     network: nn.Module,
     genotype: Genotype,
     *,

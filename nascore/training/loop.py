@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from nascore.config import Objective, TrainingConfig
 from nascore.data.batches import Augmentation, Split
 from nascore.data.waiting import Waiting
-from nascore.errors import ChildFailed
+from nascore.errors import ChildFailedError
 from nascore.evaluation.scoring import Answers, Epochs, score_of
 from nascore.training.threads import threads_of
 
@@ -33,7 +33,7 @@ OnEpoch = Callable[[int, float | None], None]
 """Called with the 0-based epoch and the validation score in the objective, a fraction."""
 
 
-class Stopped(Exception):
+class TrainingStopped(Exception):
     """The caller asked for an end (budget spent, or the process is told to stop)."""
 
 
@@ -122,13 +122,13 @@ def _train(
             batches = split.train_batches(config, generator)
             for x_BCHW, y_B in waiting.over(itertools.islice(batches, num_steps - step)):
                 if should_stop is not None and should_stop():
-                    raise Stopped
+                    raise TrainingStopped
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(config, step, num_steps)
                 logits_BK = network(x_BCHW)
                 loss = F.cross_entropy(logits_BK, y_B, weight=split.class_weights_K)
                 if step % _CHECK_EVERY == 0 and not math.isfinite(loss.item()):
-                    raise ChildFailed(f"loss is {loss.item()} at step {step}", num_steps=step)
+                    raise ChildFailedError(f"loss is {loss.item()} at step {step}", num_steps=step)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 if config.max_grad_norm is not None:
@@ -137,7 +137,7 @@ def _train(
                 answers.add(logits_BK.detach(), y_B)
                 step += 1
             if not math.isfinite(loss.item()):
-                raise ChildFailed(f"loss is {loss.item()} after epoch {epoch}", num_steps=step)
+                raise ChildFailedError(f"loss is {loss.item()} after epoch {epoch}", num_steps=step)
             trained.add(answers.accuracy(), answers.score())
             if valid is not None:
                 validated.add(*judge(network, valid, objective))
@@ -162,7 +162,7 @@ def raise_if_out_of_memory(error: RuntimeError | MemoryError, num_steps: int) ->
     # The CPU allocator reports its failure as a plain RuntimeError.
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     if known or "allocate memory" in str(error):
-        raise ChildFailed(f"does not fit in memory: {error}", num_steps=num_steps) from error
+        raise ChildFailedError(f"does not fit in memory: {error}", num_steps=num_steps) from error
 
 
 def learning_rate(config: TrainingConfig, step: int, num_steps: int) -> float:

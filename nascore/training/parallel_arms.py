@@ -12,7 +12,7 @@ _First = TypeVar("_First")
 _Second = TypeVar("_Second")
 
 
-def run_both(
+def run_pair(
     first: Callable[[], _First], second: Callable[[], _Second], *, at_once: bool
 ) -> tuple[_First, _Second]:
     """Two arms, one after the other; or, where there are cores for both, at the same time.

@@ -12,13 +12,13 @@ from nascore.errors import CheckpointError, InputError
 from nascore.training import checkpoint
 
 
-class Kept:
+class TrainingCheckpoint:
     """The one checkpoint of a training, and the wall seconds that the training has cost.
 
     Args:
         identity: what the checkpoint must have been made with to be gone on from.
         every_s: seconds between two checkpoints.
-        charged_s: seconds that were spent before, on what is not in the checkpoint.
+        prior_cost_s: seconds that were spent before, on what is not in the checkpoint.
     """
 
     def __init__(
@@ -28,10 +28,10 @@ class Kept:
         identity: Mapping[str, Any],
         *,
         every_s: float,
-        charged_s: float = 0.0,
+        prior_cost_s: float = 0.0,
     ) -> None:
         self._path, self._kind, self._identity = path, kind, dict(identity)
-        self._every_s, self._before_s = every_s, charged_s
+        self._every_s, self._before_s = every_s, prior_cost_s
         self._start = self._saved = time.monotonic()
 
     @property

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nascore.errors import InputError, Problem, collecting
+from nascore.errors import InputError, Problem, collect_problems
 
 if TYPE_CHECKING:
-    from nascore.tabular_benchmark.replay import Entry
+    from nascore.tabular_benchmark.replay import MethodSettings
     from nascore.tabular_benchmark.table import Table
 
 _METHODS = "random,regularized-evolution,local-search,tpe"
@@ -104,14 +104,14 @@ def bench(
         {"--queries": queries, "--seeds": seeds, "--jobs": jobs}, first_seed=first_seed
     )
     problems += [] if out is None else _folder_problems(out)
-    entries: list[Entry] = []
+    entries: list[MethodSettings] = []
     table: Table | None = None
-    with collecting(problems):
+    with collect_problems(problems):
         entries = read_entries(methods, variants)
     from nascore.tabular_benchmark import replay, writing
     from nascore.tabular_benchmark.table import read_table
 
-    with collecting(problems):
+    with collect_problems(problems):
         table = read_table(
             path,
             space,
@@ -120,7 +120,7 @@ def bench(
             arch_column=arch_column,
         )
     if table is not None:
-        plan = replay.Plan(
+        plan = replay.ReplayPlan(
             table, tuple(entries), queries, range(first_seed, first_seed + seeds), verdicts
         )
         told = {problem.key for problem in problems}
@@ -136,19 +136,19 @@ def bench(
     click.echo(json.dumps(result) if as_json else writing.markdown(result), nl=as_json)
 
 
-def read_entries(methods: str, variants: tuple[str, ...]) -> list["Entry"]:
+def read_entries(methods: str, variants: tuple[str, ...]) -> list["MethodSettings"]:
     """The methods to replay, each with its checked options.
 
     Raises:
         InputError: unknown methods or options, malformed variants, names that come twice.
     """
     problems: list[Problem] = []
-    entries: list[Entry] = []
+    entries: list[MethodSettings] = []
     names = [name.strip() for name in methods.split(",") if name.strip()]
     if not names and not variants:
         problems.append(Problem("--methods", methods, "name one method or more"))
     for name in names:
-        with collecting(problems):
+        with collect_problems(problems):
             entries.append(_entry("--methods", name, name, []))
     for variant in variants:
         label, equals, rest = variant.partition("=")
@@ -156,7 +156,7 @@ def read_entries(methods: str, variants: tuple[str, ...]) -> list["Entry"]:
         if not (label.strip() and equals and method.strip()):
             problems.append(Problem("--variant", variant, "write LABEL=METHOD:KEY=VALUE,KEY=VALUE"))
             continue
-        with collecting(problems):
+        with collect_problems(problems):
             given = [setting for setting in settings.split(",") if setting.strip()]
             entries.append(_entry("--variant", label.strip(), method.strip(), given))
     labels = [entry.label for entry in entries]
@@ -167,12 +167,12 @@ def read_entries(methods: str, variants: tuple[str, ...]) -> list["Entry"]:
     return entries
 
 
-def _entry(option: str, label: str, method: str, settings: list[str]) -> "Entry":
+def _entry(option: str, label: str, method: str, settings: list[str]) -> "MethodSettings":
     """Options go through the check that those of a configuration go through."""
     from components.config.merge import layer_of
     from components.config.schema import parse
     from nascore.methods.registry import METHODS
-    from nascore.tabular_benchmark.replay import Entry
+    from nascore.tabular_benchmark.replay import MethodSettings
 
     options, problems = layer_of(settings, option)
     try:
@@ -181,7 +181,9 @@ def _entry(option: str, label: str, method: str, settings: list[str]) -> "Entry"
         raise InputError(
             [_of_entry(problem, option, label) for problem in error.problems]
         ) from error
-    return Entry(label, method, METHODS[method].options.model_validate(config.search.options))
+    return MethodSettings(
+        label, method, METHODS[method].options.model_validate(config.search.options)
+    )
 
 
 def _of_entry(problem: Problem, option: str, label: str) -> Problem:

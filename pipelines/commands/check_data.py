@@ -129,12 +129,12 @@ def _configure(source: str, labels: str | None, settings: tuple[str, ...]) -> "C
     Raises:
         InputError: a setting is wrong, or there is no such source.
     """
-    from nascore.data.sources import misnamed, named
+    from nascore.data.sources import named, uri_error
     from pipelines.config import resolve
 
     config = resolve(None, None, settings)
     given, source = source, named(source)
-    message = misnamed(source)
+    message = uri_error(source)
     kind, _, path = source.partition(":")
     is_local = bool(path) and not path.startswith("s3://")
     if not given.strip():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from nascore.errors import InputError, Problem, collecting
+from nascore.errors import InputError, Problem, collect_problems
 from pipelines.local.run import CONFIG
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def diagnose(
     folder = run if out is None else out
     problems = _folder_problems(folder)
     read: Table | None = None
-    with collecting(problems):
+    with collect_problems(problems):
         read = _read_table(table, search_metric, config.search.space.name)
     if problems:
         raise InputError(problems)

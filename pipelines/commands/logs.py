@@ -60,13 +60,13 @@ def _print_once(reader: "LogReader", task: "TaskView", tail: int | None) -> None
 
 def _follow(reader: "LogReader", step: str | None, tail: int | None, poll_s: float) -> None:
     """Print what comes, of one try of a step after the other, until it has ended."""
-    from pipelines.kubeflow.runs import patiently
+    from pipelines.kubeflow.runs import call_with_retries
 
     say = partial(click.echo, err=True)
     task = reader.choose(step)
     is_first, told = True, ""
     while True:
-        lines = patiently(partial(reader.new_lines, task), say, poll_s=poll_s)
+        lines = call_with_retries(partial(reader.new_lines, task), say, poll_s=poll_s)
         if reader.is_new_try and not is_first:
             say(f"--- try {task.tries} of {task.name}")
         if lines:
@@ -78,7 +78,7 @@ def _follow(reader: "LogReader", step: str | None, tail: int | None, poll_s: flo
             told = task.name
             say(f"{task.name} has no log yet ({reader.why_not}); waiting")
         time.sleep(max(poll_s, reader.pause_s))
-        task = patiently(partial(reader.choose, task.name), say, poll_s=poll_s)
+        task = call_with_retries(partial(reader.choose, task.name), say, poll_s=poll_s)
     if is_first and not reader.has_log:
         click.echo(reader.no_log(task), err=True)
         sys.exit(FAILED)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nascore.errors import InputError, Problem, collecting
+from nascore.errors import InputError, Problem, collect_problems
 from pipelines.commands.options import configuration
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ def profile(
     """
     problems: list[Problem] = []
     resolved = shape = None
-    with collecting(problems):
+    with collect_problems(problems):
         resolved = _resolved(config, preset, settings)
-    with collecting(problems):
+    with collect_problems(problems):
         shape = None if image is None else read_shape(image)
     problems += _argument_problems(architectures, out)
     if problems or resolved is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from components.config.merge import layer_of
-from nascore.errors import InputError, Problem, collecting
+from nascore.errors import InputError, Problem, collect_problems
 from pipelines.commands.cluster_options import Find, as_json, on_cluster
 from pipelines.commands.options import configuration, given
 from pipelines.commands.submit import (
@@ -107,9 +107,9 @@ def create(
 
     problems: list[Problem] = []
     connection = resolved = None
-    with collecting(problems):
+    with collect_problems(problems):
         expression = schedule_times.check(expression)
-    with collecting(problems):
+    with collect_problems(problems):
         connection = find()
     if is_pinned:
         resolved = prepare(config, preset, settings, image, problems)

@@ -116,10 +116,10 @@ def _wait_until_idle(
     Raises:
         ClusterError: the server refuses, or has been away for ten minutes.
     """
-    from pipelines.kubeflow.runs import patiently
+    from pipelines.kubeflow.runs import call_with_retries
 
     start_s, told = time.monotonic(), ""
-    while runs := patiently(partial(_going_on, cluster, found), say, poll_s=poll_s):
+    while runs := call_with_retries(partial(_going_on, cluster, found), say, poll_s=poll_s):
         if _named(runs) != told:
             told = _named(runs)
             say(f"Paused; waiting for the end of {told}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nascore.errors import InputError, Problem, collecting
+from nascore.errors import InputError, Problem, collect_problems
 from pipelines.commands.cluster_options import Find, as_json, on_cluster
 from pipelines.commands.options import configuration, given
 from pipelines.local.events import KINDS, Kind
@@ -99,9 +99,9 @@ def prepare(
     from pipelines.kubeflow.before_submit import source_problems
 
     resolved = None
-    with collecting(problems):
+    with collect_problems(problems):
         check_image(image or IMAGE)
-    with collecting(problems):
+    with collect_problems(problems):
         resolved = resolve(config, preset, settings)
         if image is None:
             click.echo(f"warning: {_NO_IMAGE.format(IMAGE)}", err=True)
@@ -186,7 +186,7 @@ def submit(
 
     problems: list[Problem] = retries_problems(retries, is_waiting=is_waiting)
     connection = None
-    with collecting(problems):
+    with collect_problems(problems):
         connection = find()
     resolved = prepare(config, preset, settings, image, problems)
     if problems or resolved is None or connection is None:

@@ -11,7 +11,7 @@ from kfp.dsl.base_component import BaseComponent
 
 from components.config.schema import Config, dumps
 from components.run_state.reference import MOUNT, claim_of
-from components.tracking.store_checks import misnamed
+from components.tracking.store_checks import uri_error
 from nascore.data.file_access import S3
 from nascore.errors import InputError, Problem
 from nascore.methods.registry import METHODS
@@ -106,8 +106,8 @@ def check_cluster(config: Config) -> None:
     if redact_setting(uri) != uri:
         message = "give MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD by cluster.secrets"
         problems.append(Problem("tracking.uri", redact_setting(uri), f"{_OPEN}; {message}"))
-    elif misnamed(uri):
-        problems.append(Problem("tracking.uri", uri, misnamed(uri)))
+    elif uri_error(uri):
+        problems.append(Problem("tracking.uri", uri, uri_error(uri)))
     problems += _export_problems(config)
     if problems:
         raise InputError(problems)

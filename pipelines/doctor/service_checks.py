@@ -65,10 +65,10 @@ def check_tracking(config: Config) -> Finding:
 def check_data(config: Config) -> Finding:
     """Whether the source is there; reading it is the first step of a run."""
     from nascore.data.archives import ENDINGS, is_archive_name
-    from nascore.data.sources import misnamed
+    from nascore.data.sources import uri_error
 
     source = config.data.source
-    message = misnamed(source)
+    message = uri_error(source)
     if message:
         return Finding("data", "problem", redact(source), message)
     kind, _, path = source.partition(":")

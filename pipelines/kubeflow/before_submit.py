@@ -16,7 +16,7 @@ import click
 from components.config.schema import Config
 from components.run_state.reference import MOUNT, claim_of
 from nascore.data.file_access import S3
-from nascore.errors import InputError, Problem, collecting
+from nascore.errors import InputError, Problem, collect_problems
 from pipelines.kubeflow.connection import Connection
 from pipelines.kubeflow.doctor.kubeconfig import CONTEXT, KUBEFLOW_NAMESPACE
 from pipelines.kubeflow.doctor.target import KUBEFLOW, SERVER
@@ -90,7 +90,7 @@ def check_before(
     problems = [*offline_problems(config)]
     health = _health(connection)
     problems += _version_problems(health)
-    with collecting(problems):
+    with collect_problems(problems):
         kube = _kube(environment, warn)
         if kube is not None:
             place = _Place(
@@ -122,9 +122,9 @@ def offline_problems(config: Config) -> Iterator[Problem]:
 
 def source_problems(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with the name of the data."""
-    from nascore.data.sources import misnamed
+    from nascore.data.sources import uri_error
 
-    message = misnamed(config.data.source)
+    message = uri_error(config.data.source)
     if message:
         yield Problem("data.source", config.data.source, message)
 

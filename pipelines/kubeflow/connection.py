@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from nascore.errors import InputError, Problem, collecting
+from nascore.errors import InputError, Problem, collect_problems
 
 TOKEN, COOKIE = "NAS_KFP_TOKEN", "NAS_KFP_COOKIE"
 # The names that kfp gives them.
@@ -106,17 +106,17 @@ def connect(
     if host is None and "KUBERNETES_SERVICE_HOST" in environment:
         host = _IN_CLUSTER
     address, page, token, cookie = "", None, None, None
-    with collecting(problems):
+    with collect_problems(problems):
         address = _address("--host", host)
-    with collecting(problems):
+    with collect_problems(problems):
         page = None if ui is None else _address("--ui-host", ui)
-    with collecting(problems):
+    with collect_problems(problems):
         _check_tls(ca_file, insecure=insecure)
-    with collecting(problems):
+    with collect_problems(problems):
         cookie = _header(COOKIE, environment.get(COOKIE))
-    with collecting(problems):
+    with collect_problems(problems):
         token = _header(TOKEN, environment.get(TOKEN))
-    with collecting(problems):
+    with collect_problems(problems):
         if token_file is not None:
             _read_secret(token_file)
     if problems:

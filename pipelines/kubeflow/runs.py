@@ -63,8 +63,8 @@ def wait(
     """
     watch, start_s = Watch(cluster, say), time.monotonic()
     while True:
-        run = patiently(lambda: cluster.run(run_id), say, poll_s=poll_s)
-        lost = patiently(partial(watch.look, run), say, poll_s=poll_s)
+        run = call_with_retries(lambda: cluster.run(run_id), say, poll_s=poll_s)
+        lost = call_with_retries(partial(watch.look, run), say, poll_s=poll_s)
         if is_ended(run) or (limit_s is not None and time.monotonic() - start_s > limit_s):
             return Waited(run)
         if lost is not None and (limit_s is None or state_of(run) == "CANCELING"):
@@ -72,7 +72,7 @@ def wait(
         time.sleep(poll_s)
 
 
-def patiently(request: Callable[[], _Answer], say: Say, *, poll_s: float) -> _Answer:
+def call_with_retries(request: Callable[[], _Answer], say: Say, *, poll_s: float) -> _Answer:
     """The answer to a request that may be sent many times, from a server that may be away.
 
     Args:

@@ -10,7 +10,7 @@ from components.ending import End, end_of
 from components.execute import EMPTY, drop_numbers_that_are_not_finite, fill_empty_folders
 from components.steps.state import fingerprint
 from nascore.errors import InputError, OutsideError, ServiceUnavailable
-from nascore.search.study_storage import StorageAway
+from nascore.search.study_storage import StorageUnavailable
 
 
 def test_an_empty_folder_gets_a_file(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_numbers_that_are_not_finite_do_not_reach_the_launcher(
         (InputError.of("seed", "x", "is wrong"), "input"),
         (OutsideError.of("data.source", "x", "is away"), "outage"),
         (ServiceUnavailable("no answer"), "outage"),
-        (StorageAway("no answer"), "outage"),
+        (StorageUnavailable("no answer"), "outage"),
         (RuntimeError("CUDA error"), "crash"),
         (MemoryError(), "memory"),
         (SystemExit(143), "stopped"),

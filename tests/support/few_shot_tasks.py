@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from nascore.config import BudgetConfig, DataConfig, SearchConfig, TrainingConfig
-from nascore.context import Task, ignore_metrics
+from nascore.context import SearchContext, ignore_metrics
 from nascore.data.batches import Splits, load
 from nascore.data.prepared import prepare
 from nascore.methods.auto_meta.options import AutoMetaOptions
@@ -59,9 +59,9 @@ def make_task(
     space: FewShotCellSpaceConfig = SPACE,
     report: Report = ignore_metrics,
     search: dict[str, Any] | None = None,
-    is_helper: bool = False,
+    is_secondary_worker: bool = False,
     **options: Any,
-) -> Task:
+) -> SearchContext:
     """
     Args:
         search: further settings of `SearchConfig`.
@@ -69,7 +69,7 @@ def make_task(
     (folder / "controller").mkdir(parents=True, exist_ok=True)
     splits = data if isinstance(data, Splits) else load(data, torch.device("cpu"))
     chosen = AutoMetaOptions.model_validate({**OPTIONS, **options})
-    return Task(
+    return SearchContext(
         method="auto-meta",
         seeds=Seeds(seed),
         space=make_space(space),
@@ -87,7 +87,7 @@ def make_task(
         controller=folder / "controller",
         state=folder,
         report=report,
-        is_helper=is_helper,
+        is_secondary_worker=is_secondary_worker,
     )
 
 

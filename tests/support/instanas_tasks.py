@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from nascore.config import BudgetConfig, LatencyConfig, SearchConfig, TrainingConfig
-from nascore.context import Task, ignore_metrics
+from nascore.context import SearchContext, ignore_metrics
 from nascore.data.batches import Splits, load
 from nascore.methods.instanas.options import InstanasOptions
 from nascore.results import Report
@@ -41,11 +41,11 @@ def make_task(
     space: MobileSpaceConfig = SPACE,
     report: Report = ignore_metrics,
     **options: Any,
-) -> Task:
+) -> SearchContext:
     (folder / "controller").mkdir(parents=True, exist_ok=True)
     splits = data if isinstance(data, Splits) else load(data, torch.device("cpu"))
     info = splits.info
-    return Task(
+    return SearchContext(
         method="instanas",
         seeds=Seeds(seed),
         space=make_space(space),

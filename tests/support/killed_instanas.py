@@ -32,17 +32,17 @@ def die_in_call(module: Any, name: str, number: int, count: Callable[[], int]) -
 
 def arrange(death: str) -> None:
     kind, number = death[0], int(death[1:])
-    arms: list[alternating_trainer.Alternation] = []
-    init = alternating_trainer.Alternation.__init__
+    arms: list[alternating_trainer.AlternatingTrainer] = []
+    init = alternating_trainer.AlternatingTrainer.__init__
 
     def remember(
-        self: alternating_trainer.Alternation, task: Any, arm: str, *more: Any, **kw: Any
+        self: alternating_trainer.AlternatingTrainer, task: Any, arm: str, *more: Any, **kw: Any
     ) -> None:
         if arm == "method":
             arms.append(self)
         init(self, task, arm, *more, **kw)
 
-    alternating_trainer.Alternation.__init__ = remember  # type: ignore[method-assign]
+    alternating_trainer.AlternatingTrainer.__init__ = remember  # type: ignore[method-assign]
     if kind == "s":
         die_in_save(number)
     elif kind == "p":

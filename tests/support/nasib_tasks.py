@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from nascore.config import BudgetConfig, SearchConfig, TrainingConfig
-from nascore.context import Task, ignore_metrics
+from nascore.context import SearchContext, ignore_metrics
 from nascore.data.batches import Splits, load
 from nascore.methods.nasib.options import NasibOptions
 from nascore.results import Report
@@ -41,13 +41,13 @@ def make_task(
     space: SuperkernelSpaceConfig = SPACE,
     report: Report = ignore_metrics,
     **options: Any,
-) -> Task:
+) -> SearchContext:
     """Of 20 steps on one CPU thread; the folders of the two steps are apart, as in a pipeline."""
     for name in ("controller", "state"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     splits = data if isinstance(data, Splits) else load(data, torch.device("cpu"))
     info = splits.info
-    return Task(
+    return SearchContext(
         method="nasib",
         seeds=Seeds(seed),
         space=make_space(space),

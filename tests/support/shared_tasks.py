@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from nascore.config import BudgetConfig, SearchConfig, SpaceSection, TrainingConfig
-from nascore.context import Task
+from nascore.context import SearchContext
 from nascore.data.batches import load
 from nascore.methods.registry import METHODS
 from nascore.seeding import Seeds
@@ -43,10 +43,10 @@ def make_task(
     control: bool = True,
     space: SpaceSection = SPACE,
     **options: Any,
-) -> Task:
+) -> SearchContext:
     folder.mkdir(exist_ok=True)
     child = TrainingConfig(epochs=1, max_steps=4)
-    return Task(
+    return SearchContext(
         method=method,
         seeds=Seeds(seed),
         space=make_space(space),

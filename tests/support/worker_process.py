@@ -175,7 +175,7 @@ def work(settings: dict[str, Any]) -> None:
     try:
         METHODS[task.method].load().search(task)
     except SearchFailed:
-        if not task.is_helper:
+        if not task.is_secondary_worker:
             raise
 
 
@@ -189,9 +189,11 @@ def _append(log: Path, note: dict[str, Any]) -> None:
 
 def _die_at(storage: Any, count: int, *, after: bool) -> None:
     """Kills the process before or after its `count`-th operation on the study."""
-    real, left = storage.patiently, [count]
+    real, left = storage.call_with_retries, [count]
 
-    def patiently(self: Any, operation: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def call_with_retries(
+        self: Any, operation: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Any:
         left[0] -= 1
         if left[0] == 0 and not after:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -200,7 +202,7 @@ def _die_at(storage: Any, count: int, *, after: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 
-    storage.patiently = patiently
+    storage.call_with_retries = call_with_retries
 
 
 def _die_in_training(count: int) -> None:
@@ -228,7 +230,7 @@ def _die_in_training(count: int) -> None:
 def make_task(settings: dict[str, Any]) -> Any:
     """A search of small networks, whose children take a fraction of a second."""
     from nascore.config import BudgetConfig, SearchConfig, TrainingConfig
-    from nascore.context import Task
+    from nascore.context import SearchContext
     from nascore.methods.registry import METHODS
     from nascore.seeding import Seeds
     from nascore.spaces.base import ImageShape, make_space
@@ -239,7 +241,7 @@ def make_task(settings: dict[str, Any]) -> Any:
     if METHODS[method].few_shot:
         return make_few_shot_task(settings)
     space = ChainSpaceConfig(num_layers=2)
-    return Task(
+    return SearchContext(
         method=method,
         seeds=Seeds(settings["seed"]),
         space=make_space(space),
@@ -260,7 +262,7 @@ def make_task(settings: dict[str, Any]) -> Any:
         controller=folder,
         state=folder,
         report=lambda metrics, step: None,
-        is_helper=settings["is_helper"],
+        is_secondary_worker=settings["is_helper"],
         run_key=settings["run_key"],
     )
 
@@ -280,7 +282,7 @@ def make_few_shot_task(settings: dict[str, Any]) -> Any:
         search={
             name: settings[name] for name in ("storage", "workers", "worker_timeout_s", "max_tries")
         },
-        is_helper=settings["is_helper"],
+        is_secondary_worker=settings["is_helper"],
     )
     if not (task.controller / "controller.json").exists():
         METHODS[task.method].load().pretrain(task)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from nascore.context import Task, device_of
+from nascore.context import SearchContext, device_of
 from nascore.data.class_folders import EpisodeShape
 from nascore.data.episodes import EpisodeSampler, FewShotData
 from nascore.genotype import Genotype
@@ -36,7 +36,7 @@ def judging_shape(episode: EpisodeOptions, *, shots: int | None = None) -> Episo
     return EpisodeShape(episode.ways, shots or episode.shots, episode.queries)
 
 
-def has_small_steps(task: Task, episode: EpisodeOptions, meta: MetaOptions) -> bool:
+def has_small_steps(task: SearchContext, episode: EpisodeOptions, meta: MetaOptions) -> bool:
     """Whether one CPU thread makes an outer step as fast as all."""
     shape = training_shape(episode, meta)
     pixels = meta.tasks * shape.ways * shape.per_class * task.shape.size**2
@@ -67,18 +67,18 @@ class FewShotTraining:
         self._seen_tasks = data.sampler("train", judging_shape(options.episode))
         self.valid_tasks = data.sampler("valid", judging_shape(options.episode))
 
-    def planned_steps(self, task: Task) -> int:
+    def planned_steps(self, task: SearchContext) -> int:
         return self._options.meta.outer_steps
 
-    def steps_per_epoch(self, task: Task) -> int:
+    def steps_per_epoch(self, task: SearchContext) -> int:
         return self._options.meta.outer_steps
 
-    def uses_one_thread(self, task: Task) -> bool:
+    def uses_one_thread(self, task: SearchContext) -> bool:
         return has_small_steps(task, self._options.episode, self._options.meta)
 
     def train(
         self,
-        task: Task,
+        task: SearchContext,
         genotype: Genotype,
         *,
         arm: str,
@@ -104,7 +104,7 @@ class FewShotTraining:
 
     def _accuracies(
         self,
-        task: Task,
+        task: SearchContext,
         network: nn.Module,
         arm: str,
         number: int,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nascore.context import Task, device_of
+from nascore.context import SearchContext, device_of
 from nascore.data.episodes import FewShotData
 from nascore.genotype import Genotype
 from nascore.meta_learning.adaptation import TaskSettings
@@ -31,12 +31,12 @@ from nascore.spaces.fewshot.space import FewShotCellSpace, depth, width
 from nascore.spaces.flops import count
 from nascore.training.child import build_network
 from nascore.training.final_model import FinalModel
-from nascore.training.parallel_arms import run_both
+from nascore.training.parallel_arms import run_pair
 from nascore.training.threads import threads_of
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Evaluation:
     """A meta-trained network and its accuracy, task by task.
 
     Attributes:
@@ -52,7 +52,11 @@ class Judged:
 
 
 def meta_train_final(
-    task: Task, options: AutoMetaOptions, genotype: Genotype, *, stages: Sequence[Mapping[str, Any]]
+    task: SearchContext,
+    options: AutoMetaOptions,
+    genotype: Genotype,
+    *,
+    stages: Sequence[Mapping[str, Any]],
 ) -> FinalModel:
     """Full meta-training; each test class is seen here alone, once for each number of shots.
 
@@ -76,7 +80,7 @@ def meta_train_final(
     at_once = (on_cpu and torch.get_num_threads() == 1) or has_small_steps(
         task, options.episode, options.final
     )
-    own, other = run_both(
+    own, other = run_pair(
         lambda: _judged(
             task, options, options.final, data, network, on_step=_progress_of(task, options)
         ),
@@ -100,7 +104,7 @@ def meta_train_final(
     )
 
 
-def _settings(task: Task, options: AutoMetaOptions) -> TaskSettings:
+def _settings(task: SearchContext, options: AutoMetaOptions) -> TaskSettings:
     """How the winner learns a task when nobody trains it any more."""
     shape, inner = task.shape, inner_of(options.final, judging=True)
     size = (shape.channels, shape.size, shape.size)
@@ -123,27 +127,27 @@ def _num_params(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _progress_of(task: Task, options: AutoMetaOptions) -> OnStep:
+def _progress_of(task: SearchContext, options: AutoMetaOptions) -> OnStep:
     """Tells how much of the meta-training is done, a hundred times."""
     steps = options.final.outer_steps
     every = max(1, steps // 100)
 
     def on_step(done: int) -> None:
         if done % every == 0:
-            task.on_share("method", done / steps)
+            task.on_progress("method", done / steps)
 
     return on_step
 
 
 def _judged(
-    task: Task,
+    task: SearchContext,
     options: AutoMetaOptions,
     meta: MetaOptions,
     data: FewShotData,
     network: nn.Module,
     *,
     on_step: OnStep | None = None,
-) -> Judged:
+) -> Evaluation:
     """Both networks draw the same tasks, in training and in the tests."""
     device, seeds = device_of(task.final), task.seeds
     episode, engine, num_params = options.episode, TaskEngine(), _num_params(network)
@@ -169,7 +173,7 @@ def _judged(
             should_stop=task.should_stop,
             on_step=on_step,
         )
-        return Judged(
+        return Evaluation(
             trained,
             num_params,
             train=accuracies("train", episode.shots, options.valid_episodes),
@@ -182,11 +186,11 @@ def _judged(
 
 
 def _details(
-    task: Task,
+    task: SearchContext,
     options: AutoMetaOptions,
     genotype: Genotype,
-    own: Judged,
-    other: Judged,
+    own: Evaluation,
+    other: Evaluation,
     channels: int,
 ) -> dict[str, Any]:
     assert isinstance(task.space, FewShotCellSpace)
@@ -224,7 +228,7 @@ def _test(shots: int, own_T: Tensor, other_T: Tensor) -> dict[str, Any]:
     return {"shots": shots} | {name: dataclasses.asdict(value) for name, value in scores.items()}
 
 
-def _report(task: Task, details: Mapping[str, Any]) -> None:
+def _report(task: SearchContext, details: Mapping[str, Any]) -> None:
     for test in details["tests"]:
         name = f"final/test_{test['shots']}_shot"
         for who in ("own", "four_convolutions"):

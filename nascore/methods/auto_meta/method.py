@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from nascore.config import Section
-from nascore.context import Task, device_of
+from nascore.context import SearchContext, device_of
 from nascore.data.episodes import FewShotData
-from nascore.errors import CheckpointError, InputError, Problem, collecting
+from nascore.errors import CheckpointError, InputError, Problem, collect_problems
 from nascore.genotype import Genotype
-from nascore.meta_learning.engine import TaskEngine, Way
+from nascore.meta_learning.engine import ExecutionMode, TaskEngine
 from nascore.meta_learning.training import JUDGE, TRAIN, measured_ways
 from nascore.methods.auto_meta.child import FewShotTraining
 from nascore.methods.auto_meta.final_comparison import meta_train_final
@@ -56,7 +56,7 @@ VERSION = 1
 _CARD = "controller.json"
 
 
-def _options(task: Task) -> AutoMetaOptions:
+def _options(task: SearchContext) -> AutoMetaOptions:
     assert isinstance(task.options, AutoMetaOptions)
     return task.options
 
@@ -77,7 +77,7 @@ def prepare_proposer(
     return {}
 
 
-def pretrain(task: Task) -> dict[str, float]:
+def pretrain(task: SearchContext) -> dict[str, float]:
     """Checks data and settings, and finds out how tasks are run faster on this machine.
 
     Raises:
@@ -85,7 +85,7 @@ def pretrain(task: Task) -> dict[str, float]:
     """
     options = _options(task)
     training, cell = _checked(task)
-    seconds: dict[str, dict[Way, float]] = {}
+    seconds: dict[str, dict[ExecutionMode, float]] = {}
     if options.tasks_at_once == "measure":
         seconds = _measured(task, training, cell)
         ways = {kind: _faster(measured) for kind, measured in seconds.items()}
@@ -99,7 +99,7 @@ def pretrain(task: Task) -> dict[str, float]:
     }
 
 
-def _checked(task: Task) -> tuple[FewShotTraining, Cell]:
+def _checked(task: SearchContext) -> tuple[FewShotTraining, Cell]:
     options = _options(task)
     problems: list[Problem] = []
     if task.search.pruner != "none":
@@ -107,9 +107,9 @@ def _checked(task: Task) -> tuple[FewShotTraining, Cell]:
             "children are judged once, at the end; there is nothing to prune by; set it to none"
         )
         problems.append(Problem("search.pruner", task.search.pruner, message))
-    with collecting(problems):
+    with collect_problems(problems):
         cell = _first_cell(options, task.space)
-    with collecting(problems):
+    with collect_problems(problems):
         data = FewShotData.of(task.splits)
         training = FewShotTraining(data, options, make_engine=TaskEngine)
     if problems:
@@ -117,7 +117,9 @@ def _checked(task: Task) -> tuple[FewShotTraining, Cell]:
     return training, cell
 
 
-def _measured(task: Task, training: FewShotTraining, cell: Cell) -> dict[str, dict[Way, float]]:
+def _measured(
+    task: SearchContext, training: FewShotTraining, cell: Cell
+) -> dict[str, dict[ExecutionMode, float]]:
     """Seconds of each kind of work with the network of a cell, by the way in which it is run."""
     device = device_of(task.search.child)
     genotype = cells_of(task.space).genotype(cell)
@@ -132,7 +134,7 @@ def _measured(task: Task, training: FewShotTraining, cell: Cell) -> dict[str, di
         )
 
 
-def _faster(seconds: dict[Way, float]) -> Way:
+def _faster(seconds: dict[ExecutionMode, float]) -> ExecutionMode:
     return min(seconds, key=lambda way: seconds[way])
 
 
@@ -155,7 +157,11 @@ def _first_cell(options: AutoMetaOptions, space: SearchSpace) -> Cell:
     return PUBLISHED
 
 
-def _write_card(task: Task, ways: dict[str, Way], seconds: dict[str, dict[Way, float]]) -> None:
+def _write_card(
+    task: SearchContext,
+    ways: dict[str, ExecutionMode],
+    seconds: dict[str, dict[ExecutionMode, float]],
+) -> None:
     task.controller.mkdir(parents=True, exist_ok=True)
     card = {
         "version": VERSION,
@@ -167,11 +173,11 @@ def _write_card(task: Task, ways: dict[str, Way], seconds: dict[str, dict[Way, f
     (task.controller / _CARD).write_text(json.dumps(card, indent=2))
 
 
-def _ways(task: Task) -> dict[str, Way]:
+def _ways(task: SearchContext) -> dict[str, ExecutionMode]:
     """How tasks are run, as `pretrain` found it."""
     path = task.controller / _CARD
     try:
-        ways: dict[str, Way] = json.loads(path.read_text())["ways"]
+        ways: dict[str, ExecutionMode] = json.loads(path.read_text())["ways"]
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is not there; run the step pretrain_controller") from error
     return ways
@@ -180,7 +186,7 @@ def _ways(task: Task) -> dict[str, Way]:
 # --- the search -----------------------------------------------------------------------------------
 
 
-class FixedCell:
+class FixedProposer:
     """`Proposer` of one cell, whatever comes of it."""
 
     def __init__(self, genotype: Genotype) -> None:
@@ -203,7 +209,7 @@ def make_proposer(
     """
     assert isinstance(options, AutoMetaOptions)
     if options.cell == "published":
-        return FixedCell(cells_of(space).genotype(_first_cell(options, space)))
+        return FixedProposer(cells_of(space).genotype(_first_cell(options, space)))
     return _progressive(options, space, seeds, stream)
 
 
@@ -224,7 +230,7 @@ def _progressive(
     return Progressive(settings, cells_of(space), seeds, stream, on_stage=on_stage)
 
 
-def search(task: Task) -> SearchResult:
+def search(task: SearchContext) -> SearchResult:
     """Cells that grow, beside a random search at equal cost; test classes are never asked for.
 
     Raises:
@@ -245,14 +251,14 @@ def search(task: Task) -> SearchResult:
     return result
 
 
-def _stage_reporter(task: Task) -> OnStage:
+def _stage_reporter(task: SearchContext) -> OnStage:
     def on_stage(stage: int, correlation: float) -> None:
         task.report({"search/rank_correlation": correlation}, stage)
 
     return on_stage
 
 
-def _report_end(task: Task, result: SearchResult) -> None:
+def _report_end(task: SearchContext, result: SearchResult) -> None:
     cell = cells_of(task.space).cell(result.genotype)
     for stage in stages(task, result.arm.children):
         if stage["rank_correlation"] is not None:
@@ -260,7 +266,7 @@ def _report_end(task: Task, result: SearchResult) -> None:
     task.report({"search/depth": depth(cell), "search/width": width(cell)}, 0)
 
 
-def stages(task: Task, children: Sequence[Child]) -> list[dict[str, Any]]:
+def stages(task: SearchContext, children: Sequence[Child]) -> list[dict[str, Any]]:
     """What each stage has trained, and how well it was told beforehand which cells are good."""
     proposer = _progressive(_options(task), task.space, task.seeds, "method")
     by_blocks: dict[int, list[float]] = {}
@@ -284,7 +290,7 @@ def stages(task: Task, children: Sequence[Child]) -> list[dict[str, Any]]:
 # --- the winner -----------------------------------------------------------------------------------
 
 
-def train_final(task: Task, result: SearchResult) -> FinalModel:
+def train_final(task: SearchContext, result: SearchResult) -> FinalModel:
     """Full meta-training of the winner and of four convolutions, and the test of both."""
     return meta_train_final(
         task, _options(task), result.genotype, stages=stages(task, result.arm.children)

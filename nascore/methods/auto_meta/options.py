@@ -99,5 +99,5 @@ class AutoMetaOptions(FewShotOptions):
     @property
     def judging(self) -> dict[str, Any]:
         """How a child is trained and judged, a control's too
-        (`nascore.search.study_identity.judging_of`)."""
+        (`nascore.search.study_identity.evaluation_settings`)."""
         return self.model_dump(mode="json", include={"episode", "meta", "valid_episodes"})

@@ -6,7 +6,7 @@ Which baseline a task asks for follows from the type of its options.
 from pathlib import Path
 
 from nascore.config import Section
-from nascore.context import Task
+from nascore.context import SearchContext
 from nascore.methods.baselines.evolution import RegularizedEvolution
 from nascore.methods.baselines.local_search import LocalSearch
 from nascore.methods.baselines.options import (
@@ -61,12 +61,12 @@ def make_proposer(
             raise TypeError(f"no baseline has options of type {type(options).__name__}")
 
 
-def pretrain(task: Task) -> dict[str, float]:
+def pretrain(task: SearchContext) -> dict[str, float]:
     """Nothing to learn beforehand."""
     return prepare_proposer(task.options, task.space, task.seeds, task.controller)
 
 
-def search(task: Task) -> SearchResult:
+def search(task: SearchContext) -> SearchResult:
     """Children by the baseline's proposals, beside a random search at equal cost."""
     proposer = make_proposer(
         task.options, task.space, task.seeds, "method", controller=task.controller
@@ -77,5 +77,5 @@ def search(task: Task) -> SearchResult:
     return search_by_proposing(task, proposer, control)
 
 
-def train_final(task: Task, result: SearchResult) -> FinalModel:
+def train_final(task: SearchContext, result: SearchResult) -> FinalModel:
     return train_from_scratch(task, result)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import cast
 
 from nascore.config import BudgetConfig
-from nascore.context import Task, device_of
+from nascore.context import SearchContext, device_of
 from nascore.errors import CheckpointError
 from nascore.genotype import Genotype
 from nascore.methods.enas.checkpoint import load_policy_state
@@ -40,7 +40,7 @@ from nascore.spaces.base import SearchSpace, SharedSpace
 from nascore.training import checkpoint, distributed
 from nascore.training.final_model import FinalModel, train_from_scratch
 from nascore.training.loop import uses_one_thread
-from nascore.training.parallel_arms import run_both
+from nascore.training.parallel_arms import run_pair
 from nascore.versions import versions
 
 _KIND = "enas-controller"
@@ -52,7 +52,7 @@ _STREAM = "controller"  # the same for ENAS with and without memory: equal seeds
 # --- the controller before the search -----------------------------------------------------------
 
 
-def pretrain(task: Task) -> dict[str, float]:
+def pretrain(task: SearchContext) -> dict[str, float]:
     """Fills the memory and trains the encoding alone; leaves the learner in `task.controller`."""
     start = time.perf_counter()
     metrics: dict[str, float] = {}
@@ -71,12 +71,12 @@ def pretrain(task: Task) -> dict[str, float]:
     return metrics
 
 
-def _new_learner(task: Task) -> Learner:
+def _new_learner(task: SearchContext) -> Learner:
     assert isinstance(task.options, EnasOptions)
     return Learner(task.space.cardinalities, task.options, task.seeds, _STREAM)
 
 
-def load_policy(task: Task) -> tuple[Policy, float]:
+def load_policy(task: SearchContext) -> tuple[Policy, float]:
     """The policy of the method's arm as `pretrain` left it, and the seconds that it has cost.
 
     Raises:
@@ -103,7 +103,7 @@ def load_controllers(
     """The controller of a search as it is now, and as it was with its initial weights.
 
     Args:
-        state: the folder of the search (`nascore.context.Task.state`), finished or not.
+        state: the folder of the search (`nascore.context.SearchContext.state`), finished or not.
 
     Raises:
         InputError: there is no checkpoint, or it is damaged, or of another search.
@@ -123,7 +123,7 @@ def _seconds(controller: Path) -> float:
 # --- the search -----------------------------------------------------------------------------
 
 
-def search(task: Task) -> SearchResult:
+def search(task: SearchContext) -> SearchResult:
     """Both arms with shared weights, then the first of their rankings from scratch.
 
     Raises:
@@ -133,9 +133,9 @@ def search(task: Task) -> SearchResult:
     """
     device = device_of(task.search.child)
     with distributed.joined(device):
-        policy, charged_s = load_policy(task)
+        policy, prior_cost_s = load_policy(task)
         method = SharedSearch(
-            task, "method", policy, charged_s=charged_s, diagnose=_instruments(task, policy)
+            task, "method", policy, prior_cost_s=prior_cost_s, diagnose=_instruments(task, policy)
         )
         control = None
         if task.search.control:
@@ -148,7 +148,7 @@ def search(task: Task) -> SearchResult:
         return _finals(task, method, control, ranking, others)
 
 
-def _instruments(task: Task, policy: Policy) -> Callable[[], dict[str, float]] | None:
+def _instruments(task: SearchContext, policy: Policy) -> Callable[[], dict[str, float]] | None:
     """What is measured of a controller's memory during the search; nothing without one."""
     if not isinstance(policy, Learner):
         return None
@@ -156,7 +156,9 @@ def _instruments(task: Task, policy: Policy) -> Callable[[], dict[str, float]] |
     return lambda: quick_metrics(controller, fixed)
 
 
-def judge_with_shared_weights(task: Task, arm: str, genotypes: Sequence[Genotype]) -> list[float]:
+def judge_with_shared_weights(
+    task: SearchContext, arm: str, genotypes: Sequence[Genotype]
+) -> list[float]:
     """Validation accuracies with the shared weights that an arm of the search has left.
 
     Raises:
@@ -170,7 +172,7 @@ def judge_with_shared_weights(task: Task, arm: str, genotypes: Sequence[Genotype
 
 
 def _search_shared(
-    task: Task, method: SharedSearch, control: SharedSearch | None
+    task: SearchContext, method: SharedSearch, control: SharedSearch | None
 ) -> tuple[list[Ranked], list[Ranked]]:
     def run(arm: SharedSearch | None) -> list[Ranked]:
         if arm is None:
@@ -180,11 +182,11 @@ def _search_shared(
 
     assert isinstance(task.options, RandomWsOptions)
     at_once = distributed.size() == 1 and uses_one_thread(task.splits.train, task.options.weights)
-    return run_both(lambda: run(method), lambda: run(control), at_once=at_once)
+    return run_pair(lambda: run(method), lambda: run(control), at_once=at_once)
 
 
 def _finals(
-    task: Task,
+    task: SearchContext,
     method: SharedSearch,
     control: SharedSearch | None,
     ranking: Sequence[Ranked],
@@ -198,7 +200,7 @@ def _finals(
     finals = dataclasses.replace(
         task,
         search=task.search.model_copy(update={"budget": budget}),
-        is_helper=task.is_helper or not distributed.is_first(),
+        is_secondary_worker=task.is_secondary_worker or not distributed.is_first(),
     )
     return search_by_proposing(
         finals,
@@ -208,10 +210,10 @@ def _finals(
         else Control(
             Finalists(others, task.space, task.seeds, "control"),
             method="random-ws",
-            spoken="random search with shared weights",
-            charged_s=control.seconds,
+            display_name="random search with shared weights",
+            prior_cost_s=control.seconds,
         ),
-        charged_s=method.seconds,
+        prior_cost_s=method.seconds,
         compared=1.0,
     )
 
@@ -233,7 +235,7 @@ class Finalists:
         """A ranking is not changed by what comes of it."""
 
 
-def _best_so_far(task: Task, first: Ranked, method: SharedSearch) -> SearchResult:
+def _best_so_far(task: SearchContext, first: Ranked, method: SharedSearch) -> SearchResult:
     """What a search that was told to stop has: its first by shared weights, nothing compared."""
     objective = task.search.objective
     is_accuracy = objective == "accuracy"
@@ -253,5 +255,5 @@ def _best_so_far(task: Task, first: Ranked, method: SharedSearch) -> SearchResul
     )
 
 
-def train_final(task: Task, result: SearchResult) -> FinalModel:
+def train_final(task: SearchContext, result: SearchResult) -> FinalModel:
     return train_from_scratch(task, result)

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nascore.config import Objective
-from nascore.context import Task, device_of
-from nascore.errors import WeightsDiverged
+from nascore.context import SearchContext, device_of
+from nascore.errors import WeightsDivergedError
 from nascore.evaluation.scoring import score_of, score_on
 from nascore.genotype import Genotype
 from nascore.methods.enas import checkpoint as kept
@@ -53,17 +53,17 @@ class SharedSearch:
 
     Args:
         arm: `method` or `control`; names every random stream, and the checkpoint.
-        charged_s: seconds that the arm has cost before, such as the policy's pre-training.
+        prior_cost_s: seconds that the arm has cost before, such as the policy's pre-training.
         diagnose: metrics of the policy, asked for every `diagnose_every` of its updates.
     """
 
     def __init__(
         self,
-        task: Task,
+        task: SearchContext,
         arm: str,
         policy: Policy,
         *,
-        charged_s: float = 0.0,
+        prior_cost_s: float = 0.0,
         diagnose: Callable[[], dict[str, float]] | None = None,
     ) -> None:
         options = task.options
@@ -82,7 +82,7 @@ class SharedSearch:
         weights = options.weights
         self._optimizer = sgd(self._parameters, weights)
         self._step = 0
-        self._charged_s, self._before_s, self._start = charged_s, 0.0, time.monotonic()
+        self._charged_s, self._before_s, self._start = prior_cost_s, 0.0, time.monotonic()
         self._saved_s = time.monotonic()
         self._path = kept.path_of(task.state, arm)
 
@@ -273,13 +273,13 @@ class SharedSearch:
     def _look(self, share: float) -> None:
         loss = float(self._loss)
         if not math.isfinite(loss):
-            raise WeightsDiverged(
+            raise WeightsDivergedError(
                 f"the loss of the shared weights is {loss} at step {self._step}; lower "
                 f"search.options.weights.lr={self._options.weights.lr:g}"
             )
         self._report({f"weights/{self._arm}/loss": loss}, self._step)
         if distributed.is_first():
-            self._task.on_share(self._arm, min(1.0, share))
+            self._task.on_progress(self._arm, min(1.0, share))
         due = time.monotonic() - self._saved_s >= self._options.checkpoint_s
         if distributed.any_of(due, device=self._device):
             self._save()

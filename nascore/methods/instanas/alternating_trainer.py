@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nascore.context import Task
+from nascore.context import SearchContext
 from nascore.methods.instanas.controller import (
     PolicyNetwork,
     bounded,
@@ -40,14 +40,19 @@ from nascore.methods.instanas.search_points import Point, judge
 from nascore.methods.instanas.supernet import MetaGraph
 from nascore.training import checkpoint
 from nascore.training.loop import fitting_threads, half_cosine
-from nascore.training.resumable import Kept, load_optimizer, optimizer_tensors, tensors_of
+from nascore.training.resumable import (
+    TrainingCheckpoint,
+    load_optimizer,
+    optimizer_tensors,
+    tensors_of,
+)
 
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
 _SECONDS_PER_HOUR = 3600.0
 _SETTLING, _SETTLING_BATCHES = 0.3, 8  # after so many, 6 % is left of the averages before
 
 
-class Alternation:
+class AlternatingTrainer:
     """One arm of a search. All randomness is drawn by the number of a step, and all that the future
     depends on is in one checkpoint, so a search that was killed goes on exactly (budgets of steps).
 
@@ -55,19 +60,19 @@ class Alternation:
         arm: `method` or `control`; names random streams, and the checkpoint.
         graph: pre-trained; is trained in place, as is the controller.
         controller: None trains the meta-graph alone, on uniform policies.
-        charged_s: seconds that the arm has cost before.
+        prior_cost_s: seconds that the arm has cost before.
     """
 
     def __init__(
         self,
-        task: Task,
+        task: SearchContext,
         arm: str,
         graph: MetaGraph,
         controller: PolicyNetwork | None,
         table: LatencyTable,
         *,
         identity: Mapping[str, Any],
-        charged_s: float,
+        prior_cost_s: float,
     ) -> None:
         options = task.options
         assert isinstance(options, InstanasOptions)
@@ -78,12 +83,12 @@ class Alternation:
         self._adam = None
         if controller is not None:
             self._adam = torch.optim.Adam(controller.parameters(), lr=options.controller.lr)
-        self._kept = Kept(
+        self._kept = TrainingCheckpoint(
             task.state / f"{arm}.ckpt",
             f"instanas-{arm}",
             identity,
             every_s=options.checkpoint_s,
-            charged_s=charged_s,
+            prior_cost_s=prior_cost_s,
         )
         self._turn = options.turn_steps or task.splits.train.steps_per_epoch(options.weights)
         self._step = self._decisions = self._seen = 0
@@ -113,13 +118,13 @@ class Alternation:
             while (share := self._share()) < 1 and not self._task.should_stop():
                 if self._is_deciding():
                     if self._decisions % self._turn == 0:
-                        self._settle()
+                        self._recalibrate_batch_norm()
                     self._decide(*next(decisions))
                 else:
                     self._train_weights(*next(weights), share)
                     self._add_points()
                 if (self._step + self._decisions) % _CHECK_EVERY == 0:
-                    self._task.on_share(self._arm, min(1.0, share))
+                    self._task.on_progress(self._arm, min(1.0, share))
                     if self._kept.is_due():
                         self._save()
             self._add_points()  # a budget of time may end in a turn of the controller
@@ -192,7 +197,7 @@ class Alternation:
             self._share_at_turn = min(1.0, self._share())
 
     @torch.no_grad()
-    def _settle(self) -> None:
+    def _recalibrate_batch_norm(self) -> None:
         """Batch normalisation's averages become those of the greedy policies, by some batches.
 
         In training they are of sampled policies, which have more operations than the greedy ones
@@ -273,7 +278,7 @@ class Alternation:
     def _add_point(self) -> None:
         """Judges what there is on the validation split, and keeps it with its weights."""
         assert self._controller is not None
-        self._settle()
+        self._recalibrate_batch_norm()
         judged = judge(self._graph, self._controller, self._table, self._task.splits.valid)
         ((policy, _), *_) = most_used(judged.policy_NLO, 1)
         point = Point(

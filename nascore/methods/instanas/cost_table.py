@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from nascore.config import LatencyConfig
 from nascore.errors import InputError
 from nascore.latency.op_profiler import Profiler, circumstances, unit_key
-from nascore.latency.table import Circumstances, OperationTable, load, settings_sha256
+from nascore.latency.table import MeasurementConditions, OperationTable, load, settings_sha256
 from nascore.methods.instanas.supernet import MetaGraph
 from nascore.spaces.base import ImageShape
 from nascore.spaces.flops import count
@@ -173,7 +173,7 @@ def read(
     return from_operations(graph, load(path, wanted, key=key), controller)
 
 
-def circumstances_of(graph: MetaGraph, profiler: Profiler) -> Circumstances:
+def circumstances_of(graph: MetaGraph, profiler: Profiler) -> MeasurementConditions:
     """What a table of this graph is good for, measured by this profiler."""
     return circumstances(
         graph.space.identifier, settings_sha256(graph.space.config), _PHASE, graph.shape, profiler

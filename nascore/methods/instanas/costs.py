@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from nascore.context import Task
+from nascore.context import SearchContext
 from nascore.latency.table import OperationTable
 from nascore.methods.instanas.controller import PolicyNetwork
 from nascore.methods.instanas.cost_measurement import measure
@@ -16,7 +16,7 @@ FILE = "latency_table.json"
 KEY = "search.options.table"
 
 
-def make_table(task: Task, graph: MetaGraph, controller: PolicyNetwork) -> LatencyTable:
+def make_table(task: SearchContext, graph: MetaGraph, controller: PolicyNetwork) -> LatencyTable:
     """The table of a new search; one that is measured here is kept in `task.state`.
 
     Networks are measured as they are deployed, with batch normalisation folded.
@@ -37,7 +37,7 @@ def make_table(task: Task, graph: MetaGraph, controller: PolicyNetwork) -> Laten
     return _table_at(path, graph, controller)
 
 
-def load_table(task: Task, graph: MetaGraph, controller: PolicyNetwork) -> LatencyTable:
+def load_table(task: SearchContext, graph: MetaGraph, controller: PolicyNetwork) -> LatencyTable:
     """The same in a later step, which may run on another machine."""
     given = _given(task)
     if given == "macs":
@@ -46,7 +46,7 @@ def load_table(task: Task, graph: MetaGraph, controller: PolicyNetwork) -> Laten
     return _table_at(path, folded(graph), folded(controller))
 
 
-def _given(task: Task) -> str:
+def _given(task: SearchContext) -> str:
     assert isinstance(task.options, InstanasOptions)
     return task.options.table
 

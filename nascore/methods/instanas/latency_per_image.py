@@ -24,7 +24,7 @@ from nascore.latency.benchmark import (
     LatencyResult,
     device_name,
     no_garbage_collection,
-    settled_device,
+    resolve_device,
     thread_limit,
 )
 from nascore.latency.space_profile import spearman_of
@@ -84,7 +84,7 @@ def measure(
     Raises:
         InputError: `latency.device` is cuda and there is none.
     """
-    device = settled_device(config)
+    device = resolve_device(config)
     controller = folded(network.controller).to(device)
     graph = folded(network.meta_graph).to(device)
     first_LO = torch.zeros(graph.policy_shape, dtype=torch.bool)

@@ -25,15 +25,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from nascore.context import Task, device_of
+from nascore.context import SearchContext, device_of
 from nascore.errors import CheckpointError
 from nascore.methods.instanas import ablation, costs, search_points
-from nascore.methods.instanas.alternating_trainer import Alternation, window_schedule
+from nascore.methods.instanas.alternating_trainer import AlternatingTrainer, window_schedule
 from nascore.methods.instanas.controller import PolicyNetwork, make_policy_network
 from nascore.methods.instanas.cost_table import LatencyTable
 from nascore.methods.instanas.mobilenet_baseline import train_baseline
 from nascore.methods.instanas.options import InstanasOptions
-from nascore.methods.instanas.point_checkpoints import HandedOn, hand_on, load_point
+from nascore.methods.instanas.point_checkpoints import SelectedPoint, export_points, load_point
 from nascore.methods.instanas.pretraining import random_policy, train_by_dropping
 from nascore.methods.instanas.routed_network import Routed
 from nascore.methods.instanas.search_points import Point, is_correct, judge
@@ -46,9 +46,9 @@ from nascore.spaces.mobilenet.config import MobileSpaceConfig
 from nascore.spaces.mobilenet.space import MobileSpace
 from nascore.training import checkpoint
 from nascore.training.final_model import FinalModel, train_network
-from nascore.training.loop import Stopped, train, uses_one_thread
-from nascore.training.parallel_arms import run_both
-from nascore.training.resumable import Kept
+from nascore.training.loop import TrainingStopped, train, uses_one_thread
+from nascore.training.parallel_arms import run_pair
+from nascore.training.resumable import TrainingCheckpoint
 from nascore.versions import versions
 
 CARD = "controller.json"
@@ -56,7 +56,7 @@ _GRAPH = "metagraph.ckpt"
 _PRETRAINED = "instanas-pretraining"
 
 
-def _options(task: Task) -> InstanasOptions:
+def _options(task: SearchContext) -> InstanasOptions:
     assert isinstance(task.options, InstanasOptions)
     return task.options
 
@@ -64,7 +64,7 @@ def _options(task: Task) -> InstanasOptions:
 # --- stage 1: the meta-graph before the search --------------------------------------------------
 
 
-def pretrain(task: Task) -> dict[str, float]:
+def pretrain(task: SearchContext) -> dict[str, float]:
     """Table and meta-graph, left in `task.controller`.
 
     Raises:
@@ -78,7 +78,9 @@ def pretrain(task: Task) -> dict[str, float]:
     window_schedule(table, options)
     if task.latency.target_ms is not None and table.unit == "ms":
         table.check_target(task.latency.target_ms)
-    kept = Kept(task.state / _GRAPH, _PRETRAINED, _identity(task), every_s=options.checkpoint_s)
+    kept = TrainingCheckpoint(
+        task.state / _GRAPH, _PRETRAINED, _identity(task), every_s=options.checkpoint_s
+    )
     train_by_dropping(
         graph.to(device_of(task.search.child)),
         task.splits.train,
@@ -97,7 +99,7 @@ def pretrain(task: Task) -> dict[str, float]:
     return metrics
 
 
-def _sub_network_accuracies(task: Task, graph: MetaGraph) -> dict[str, float]:
+def _sub_network_accuracies(task: SearchContext, graph: MetaGraph) -> dict[str, float]:
     """With all operations, and with random ones: a policy can be judged if the second is not far
     below the first."""
     valid = task.splits.valid
@@ -113,13 +115,13 @@ def _sub_network_accuracies(task: Task, graph: MetaGraph) -> dict[str, float]:
     }
 
 
-def _new_graph(task: Task) -> MetaGraph:
+def _new_graph(task: SearchContext) -> MetaGraph:
     return make_metagraph(
         cast(MobileSpace, task.space), task.shape, seed=task.seeds.integer("meta-graph")
     )
 
 
-def _new_controller(task: Task, graph: MetaGraph) -> PolicyNetwork:
+def _new_controller(task: SearchContext, graph: MetaGraph) -> PolicyNetwork:
     settings = _options(task).controller
     return make_policy_network(
         task.shape.channels,
@@ -131,9 +133,9 @@ def _new_controller(task: Task, graph: MetaGraph) -> PolicyNetwork:
     )
 
 
-def _load_graph(task: Task) -> MetaGraph:
+def _load_graph(task: SearchContext) -> MetaGraph:
     graph = _new_graph(task)
-    kept = Kept(task.controller / _GRAPH, _PRETRAINED, _identity(task), every_s=0.0)
+    kept = TrainingCheckpoint(task.controller / _GRAPH, _PRETRAINED, _identity(task), every_s=0.0)
     found = kept.load()
     if found is None:
         raise CheckpointError(f"{task.controller} holds no meta-graph; run the step before again")
@@ -141,7 +143,7 @@ def _load_graph(task: Task) -> MetaGraph:
     return graph.to(device_of(task.search.child))
 
 
-def _identity(task: Task) -> dict[str, Any]:
+def _identity(task: SearchContext) -> dict[str, Any]:
     """What a checkpoint must have been made with to be gone on from."""
     assert isinstance(task.search.space, MobileSpaceConfig)
     return {
@@ -157,7 +159,7 @@ def _identity(task: Task) -> dict[str, Any]:
 # --- stage 2: the search ------------------------------------------------------------------------
 
 
-def search(task: Task) -> SearchResult:
+def search(task: SearchContext) -> SearchResult:
     """Points A to E, and the one that is chosen, against the control.
 
     Raises:
@@ -168,7 +170,7 @@ def search(task: Task) -> SearchResult:
     table = costs.load_table(task, graph, _new_controller(task, graph))
     method = _arm(task, table, "method", _new_controller(task, graph))
     control = _arm(task, table, "control", None) if task.search.control else None
-    run_both(
+    run_pair(
         method.run,
         lambda: None if control is None else control.run(),
         at_once=uses_one_thread(task.splits.train, _options(task).weights),
@@ -180,7 +182,7 @@ def search(task: Task) -> SearchResult:
         target=task.latency.target_ms if table.unit == "ms" else None,
     )
     if task.weights is not None:
-        hand_on(task.state, task.weights, found, chosen, table)
+        export_points(task.state, task.weights, found, chosen, table)
     children = tuple(_child(task, graph, point) for point in found)
     static = None if control is None else _static(task, control, table, chosen.point)
     other = None
@@ -205,21 +207,23 @@ def search(task: Task) -> SearchResult:
 
 
 def _arm(
-    task: Task, table: LatencyTable, name: str, controller: PolicyNetwork | None
-) -> Alternation:
+    task: SearchContext, table: LatencyTable, name: str, controller: PolicyNetwork | None
+) -> AlternatingTrainer:
     device = device_of(task.search.child)
-    return Alternation(
+    return AlternatingTrainer(
         task,
         name,
         _load_graph(task),
         None if controller is None else controller.to(device),
         table,
         identity=_identity(task) | {"budget": task.search.budget.model_dump(mode="json")},
-        charged_s=json.loads((task.controller / CARD).read_text())["metrics"]["seconds"],
+        prior_cost_s=json.loads((task.controller / CARD).read_text())["metrics"]["seconds"],
     )
 
 
-def _judge_points(task: Task, method: Alternation) -> tuple[list[Point], list[Tensor]]:
+def _judge_points(
+    task: SearchContext, method: AlternatingTrainer
+) -> tuple[list[Point], list[Tensor]]:
     """Each point trained on as a child is, with its policy frozen; as they are after a stop.
 
     Returns:
@@ -228,7 +232,7 @@ def _judge_points(task: Task, method: Alternation) -> tuple[list[Point], list[Te
     found, right = [], []
     for point in method.points:
         network = _load_point(task, task.state, point)
-        with contextlib.suppress(Stopped):
+        with contextlib.suppress(TrainingStopped):
             right_N = _tuned(task, network, f"method {point.name}")
             right.append(right_N)
             accuracy = float(right_N.double().mean())
@@ -238,12 +242,12 @@ def _judge_points(task: Task, method: Alternation) -> tuple[list[Point], list[Te
     return found, right
 
 
-def _load_point(task: Task, folder: Path, point: Point) -> Routed:
+def _load_point(task: SearchContext, folder: Path, point: Point) -> Routed:
     network = load_point(folder, point, cast(MobileSpace, task.space), task.shape)
     return network.to(device_of(task.final))
 
 
-def _tuned(task: Task, network: nn.Module, name: str) -> Tensor:
+def _tuned(task: SearchContext, network: nn.Module, name: str) -> Tensor:
     """Which validation images a network classifies right after a child's training, bool (N,)."""
     train(
         network,
@@ -255,7 +259,9 @@ def _tuned(task: Task, network: nn.Module, name: str) -> Tensor:
     return is_correct(network, task.splits.valid)
 
 
-def _static(task: Task, control: Alternation, table: LatencyTable, point: Point) -> Static | None:
+def _static(
+    task: SearchContext, control: AlternatingTrainer, table: LatencyTable, point: Point
+) -> Static | None:
     """The control's choice, trained on as the points were."""
     if task.should_stop():
         return None
@@ -269,13 +275,13 @@ def _static(task: Task, control: Alternation, table: LatencyTable, point: Point)
     )
     if static is None:
         return None
-    with contextlib.suppress(Stopped):
+    with contextlib.suppress(TrainingStopped):
         return dataclasses.replace(static, is_correct_N=_tuned(task, static.network, "control"))
     return None
 
 
 def _verdict(
-    task: Task, point: Point, right_N: Tensor, static: Static | None, table: LatencyTable
+    task: SearchContext, point: Point, right_N: Tensor, static: Static | None, table: LatencyTable
 ) -> dict[str, Any]:
     """On the validation split. Policies are shuffled before any further training: until then, all
     weights have seen the policies of other images."""
@@ -290,7 +296,7 @@ def _verdict(
     return ablation.verdict(shuffled, against)
 
 
-def _child(task: Task, graph: MetaGraph, point: Point) -> Child:
+def _child(task: SearchContext, graph: MetaGraph, point: Point) -> Child:
     return Child(
         number=point.number,
         genotype=make_genotype(task.space, point.tokens),
@@ -306,7 +312,7 @@ def _child(task: Task, graph: MetaGraph, point: Point) -> Child:
     )
 
 
-def _static_child(task: Task, static: Static) -> Child:
+def _static_child(task: SearchContext, static: Static) -> Child:
     accuracy = float(static.is_correct_N.double().mean())
     return Child(
         number=0,
@@ -325,19 +331,19 @@ def _static_child(task: Task, static: Static) -> Child:
 # --- stage 3: the meta-graph alone --------------------------------------------------------------
 
 
-def train_final(task: Task, result: SearchResult) -> FinalModel:
+def train_final(task: SearchContext, result: SearchResult) -> FinalModel:
     """Trains the chosen point's meta-graph on with the policy frozen, and judges it once on the
     test split.
 
     Raises:
         InputError: the weights of the search are not there.
     """
-    handed = HandedOn.read(task.weights)
+    handed = SelectedPoint.read(task.weights)
     network = _load_point(task, handed.folder, handed.chosen)
     final = train_network(task, network, result.genotype)
     details, macs = describe(network, task.splits, handed.described, task.seeds)
     if _options(task).baseline:
         latency = handed.described["table"]["baseline"]
-        with contextlib.suppress(Stopped):  # the network that was searched for is trained
+        with contextlib.suppress(TrainingStopped):  # the network that was searched for is trained
             details["baseline"] = train_baseline(task, handed.chosen, latency=latency).to_dict()
     return dataclasses.replace(final, macs=macs, details={"instanas": details})

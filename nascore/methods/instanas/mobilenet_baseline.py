@@ -8,7 +8,7 @@ images, and only what each image's own network is worth is compared.
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nascore.context import Task, device_of
+from nascore.context import SearchContext, device_of
 from nascore.genotype import Genotype
 from nascore.methods.instanas.options import InstanasOptions
 from nascore.methods.instanas.search_points import Point
@@ -40,7 +40,7 @@ class Baseline:
         return asdict(self)
 
 
-def train_baseline(task: Task, point: Point, *, latency: float) -> Baseline:
+def train_baseline(task: SearchContext, point: Point, *, latency: float) -> Baseline:
     """Trains it, and judges it once on the test split.
 
     Args:
@@ -84,7 +84,7 @@ def first_operations(space: SearchSpace) -> Genotype:
     return make_genotype(space, [int(place % len(OPS) == 0) for place in places])
 
 
-def epochs_of(task: Task, point: Point) -> int:
+def epochs_of(task: SearchContext, point: Point) -> int:
     """Of the point's meta-graph in all three stages, at least one."""
     options, train_split = task.options, task.splits.train
     assert isinstance(options, InstanasOptions)
@@ -96,6 +96,6 @@ def epochs_of(task: Task, point: Point) -> int:
     return max(1, round(around + searched))
 
 
-def _report(task: Task, epoch: int, accuracy: float | None) -> None:
+def _report(task: SearchContext, epoch: int, accuracy: float | None) -> None:
     if accuracy is not None:
         task.report({"baseline/valid_accuracy": accuracy}, epoch)

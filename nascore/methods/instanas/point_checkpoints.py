@@ -42,7 +42,7 @@ def load_point(folder: Path, point: Point, space: MobileSpace, shape: ImageShape
     return network
 
 
-def hand_on(
+def export_points(
     state: Path, weights: Path, found: Sequence[Point], chosen: Chosen, table: LatencyTable
 ) -> None:
     """All points of `state` with their weights, and which one is meant, to the folder `weights`."""
@@ -67,8 +67,8 @@ def hand_on(
 
 
 @dataclass(frozen=True, slots=True)
-class HandedOn:
-    """What `hand_on` left.
+class SelectedPoint:
+    """What `export_points` left.
 
     Attributes:
         described: as it was written.
@@ -79,7 +79,7 @@ class HandedOn:
     described: dict[str, Any]
 
     @classmethod
-    def read(cls, folder: Path | None) -> "HandedOn":
+    def read(cls, folder: Path | None) -> "SelectedPoint":
         """Raises InputError where there is none."""
         if folder is None or not (folder / POINTS).exists():
             message = "holds no points of a search; run the step search again"

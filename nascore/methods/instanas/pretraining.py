@@ -17,14 +17,19 @@ from torch.nn import functional as F
 
 from nascore.config import TrainingConfig
 from nascore.data.batches import Split
-from nascore.errors import WeightsDiverged
+from nascore.errors import WeightsDivergedError
 from nascore.methods.common.shared_weights_options import SharedWeightsOptions
 from nascore.methods.instanas.options import InstanasOptions
 from nascore.methods.instanas.supernet import MetaGraph
 from nascore.seeding import Seeds
 from nascore.training import checkpoint
 from nascore.training.loop import fitting_threads, learning_rate, planned_steps, sgd
-from nascore.training.resumable import Kept, load_optimizer, optimizer_tensors, tensors_of
+from nascore.training.resumable import (
+    TrainingCheckpoint,
+    load_optimizer,
+    optimizer_tensors,
+    tensors_of,
+)
 
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
 
@@ -89,7 +94,7 @@ def train_by_dropping(
     train: Split,
     options: InstanasOptions,
     seeds: Seeds,
-    kept: Kept,
+    kept: TrainingCheckpoint,
     *,
     report: Callable[[dict[str, float], int], None],
     should_stop: Callable[[], bool],
@@ -135,7 +140,7 @@ def finite(loss: Tensor, step: int, lr: float) -> float:
     """The loss as a number; raises WeightsDiverged when it is none."""
     value = float(loss)
     if not math.isfinite(value):
-        raise WeightsDiverged(
+        raise WeightsDivergedError(
             f"the loss of the meta-graph is {value} at step {step}; lower its learning rate, {lr:g}"
         )
     return value

@@ -99,7 +99,7 @@ def choose(points: Sequence[Point], *, tolerance: float, target: float | None) -
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class EvaluatedPoint:
     """A split, image by image; all on the CPU.
 
     Attributes:
@@ -119,7 +119,9 @@ class Judged:
 
 
 @torch.inference_mode()
-def judge(graph: MetaGraph, controller: PolicyNetwork, table: LatencyTable, split: Split) -> Judged:
+def judge(
+    graph: MetaGraph, controller: PolicyNetwork, table: LatencyTable, split: Split
+) -> EvaluatedPoint:
     """A split by the greedy policies; modes are left as they were."""
     probabilities, policies, right = [], [], []
     with evaluation_mode(graph), evaluation_mode(controller):
@@ -130,7 +132,9 @@ def judge(graph: MetaGraph, controller: PolicyNetwork, table: LatencyTable, spli
             policies.append(policy_BLO.cpu())
             right.append((graph(x_BCHW, policy_BLO).argmax(1) == y_B).cpu())
     policy_NLO = torch.cat(policies)
-    return Judged(torch.cat(right), torch.cat(probabilities), policy_NLO, table.total(policy_NLO))
+    return EvaluatedPoint(
+        torch.cat(right), torch.cat(probabilities), policy_NLO, table.total(policy_NLO)
+    )
 
 
 @torch.inference_mode()

@@ -28,7 +28,7 @@ from nascore.methods.nases.options import CoderOptions
 from nascore.training.threads import one_thread
 
 
-class Coder(nn.Module, ABC):
+class Autoencoder(nn.Module, ABC):
     """An encoder and a decoder of the same tokens."""
 
     embedding_size: int
@@ -95,7 +95,7 @@ class RawIntegers(nn.Module):
         return tokens_BL.float() + 1.0
 
 
-class CategoricalCoder(Coder):
+class CategoricalCoder(Autoencoder):
     """One-hot tokens - hidden - sigmoid embedding - hidden - one softmax a token."""
 
     def __init__(self, cardinalities: tuple[int, ...], options: CoderOptions) -> None:
@@ -143,7 +143,7 @@ class CategoricalCoder(Coder):
         return logits_BV
 
 
-class MseCoder(Coder):
+class MseAutoencoder(Autoencoder):
     """The released coder: L - L - 90 L - 30 L - E and back E - 30 L - 90 L - L."""
 
     def __init__(self, cardinalities: tuple[int, ...], options: CoderOptions) -> None:
@@ -205,7 +205,7 @@ class _ShortcutMlp(nn.Module):
         return out
 
 
-def make_coder(cardinalities: tuple[int, ...], options: CoderOptions, *, seed: int) -> Coder:
+def make_coder(cardinalities: tuple[int, ...], options: CoderOptions, *, seed: int) -> Autoencoder:
     """An untrained coder; the global random state is left as it was.
 
     Raises:
@@ -216,7 +216,7 @@ def make_coder(cardinalities: tuple[int, ...], options: CoderOptions, *, seed: i
         raise InputError(problems)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        kind = MseCoder if options.kind == "mse" else CategoricalCoder
+        kind = MseAutoencoder if options.kind == "mse" else CategoricalCoder
         return kind(cardinalities, options)
 
 
@@ -238,7 +238,7 @@ def simulate(
 
 
 def train_coder(
-    coder: Coder,
+    coder: Autoencoder,
     cardinalities: tuple[int, ...],
     options: CoderOptions,
     generator: torch.Generator,
@@ -253,7 +253,7 @@ def train_coder(
 
 
 def _train_coder(
-    coder: Coder,
+    coder: Autoencoder,
     cardinalities: tuple[int, ...],
     options: CoderOptions,
     generator: torch.Generator,

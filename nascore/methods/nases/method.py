@@ -37,19 +37,19 @@ import torch
 from torch import Tensor
 
 from nascore.config import Section
-from nascore.context import Task
+from nascore.context import SearchContext
 from nascore.genotype import Genotype
 from nascore.methods.baselines.method import RandomSearch
 from nascore.methods.common import reinforce
 from nascore.methods.common.reinforce import Floats
-from nascore.methods.nases.autoencoder import Coder, Controller
+from nascore.methods.nases.autoencoder import Autoencoder, Controller
 from nascore.methods.nases.dedup import Networks, unseen
 from nascore.methods.nases.history import History
 from nascore.methods.nases.mutations import one_token_apart, redrawn
 from nascore.methods.nases.options import NasesOptions, NasesPaperOptions
 from nascore.methods.nases.paper_release import ReleasedNases
 from nascore.methods.nases.pretraining import coder_seconds, load_coder, pretrain_coder
-from nascore.methods.nases.surrogate import Critic
+from nascore.methods.nases.surrogate import Surrogate
 from nascore.results import Child, SearchResult
 from nascore.search.proposer import NONE_PENDING, Pending, Proposer
 from nascore.search.runner import Control, search_by_proposing
@@ -68,7 +68,7 @@ class NasesProposer:
 
     def __init__(
         self,
-        coder: Coder,
+        coder: Autoencoder,
         options: NasesOptions,
         space: SearchSpace,
         seeds: Seeds,
@@ -79,7 +79,7 @@ class NasesProposer:
         self._space = space
         self._seeds, self._stream = seeds, stream
         self._history = History(space, options)
-        self._critic = Critic(self._history, options, space.cardinalities)
+        self._critic = Surrogate(self._history, options, space.cardinalities)
         self._networks = Networks(space)
         self._controller = self._new_controller()
         self._num_learned = 0
@@ -266,11 +266,11 @@ def make_proposer(
     return NasesProposer.load(controller, options, space, seeds, stream)
 
 
-def pretrain(task: Task) -> dict[str, float]:
+def pretrain(task: SearchContext) -> dict[str, float]:
     return prepare_proposer(task.options, task.space, task.seeds, task.controller)
 
 
-def search(task: Task) -> SearchResult:
+def search(task: SearchContext) -> SearchResult:
     """Children by NASES, the time of stage A charged, beside a random search at equal cost."""
     proposer = make_proposer(
         task.options, task.space, task.seeds, "method", controller=task.controller
@@ -278,8 +278,8 @@ def search(task: Task) -> SearchResult:
     control = None
     if task.search.control:
         control = Control(RandomSearch(task.space, task.seeds, "control"))
-    return search_by_proposing(task, proposer, control, charged_s=coder_seconds(task.controller))
+    return search_by_proposing(task, proposer, control, prior_cost_s=coder_seconds(task.controller))
 
 
-def train_final(task: Task, result: SearchResult) -> FinalModel:
+def train_final(task: SearchContext, result: SearchResult) -> FinalModel:
     return train_from_scratch(task, result)

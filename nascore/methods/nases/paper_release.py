@@ -12,7 +12,7 @@ from torch import Tensor
 from nascore.genotype import Genotype
 from nascore.methods.common import reinforce
 from nascore.methods.common.reinforce import Floats
-from nascore.methods.nases.autoencoder import Coder, Controller
+from nascore.methods.nases.autoencoder import Autoencoder, Controller
 from nascore.methods.nases.options import NasesPaperOptions
 from nascore.results import Child
 from nascore.search.proposer import NONE_PENDING, Pending
@@ -42,7 +42,7 @@ class ReleasedNases:
 
     def __init__(
         self,
-        coder: Coder,
+        coder: Autoencoder,
         options: NasesPaperOptions,
         space: SearchSpace,
         seeds: Seeds,

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from nascore.errors import CheckpointError
-from nascore.methods.nases.autoencoder import Coder, make_coder, train_coder
+from nascore.methods.nases.autoencoder import Autoencoder, make_coder, train_coder
 from nascore.methods.nases.options import CoderOptions
 from nascore.seeding import Seeds
 from nascore.spaces.base import SearchSpace
@@ -37,7 +37,7 @@ def pretrain_coder(
     return metrics
 
 
-def load_coder(folder: Path, options: CoderOptions, space: SearchSpace) -> Coder:
+def load_coder(folder: Path, options: CoderOptions, space: SearchSpace) -> Autoencoder:
     """Raises CheckpointError when the coder is of another space or made with other options."""
     weights, card = checkpoint.load(folder / _CODER, _KIND)
     wanted = {"space": space.identifier, "coder": options.model_dump(mode="json")}

@@ -20,7 +20,7 @@ from nascore.methods.nases.options import NasesOptions
 _KERNEL_CHILDREN = 100  # that the kernel is chosen by
 
 
-class Critic:
+class Surrogate:
     """Gaussian processes on the ranks of the rewards, which read the tokens of architectures.
 
     It knows the children of the present climb alone: after the last one it was too sure of what it

@@ -23,7 +23,7 @@ _ROUNDING = 1e-9
 _INERTIA = 0.8  # of the running mean of a pace
 
 
-class Clock:
+class BudgetTracker:
     """Of one arm.
 
     Args:

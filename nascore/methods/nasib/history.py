@@ -10,7 +10,7 @@ NUM_MARKS = 50
 """Looks in a search, at most."""
 
 
-class History:
+class DistributionHistory:
     """Rows for the report; JSON, and part of the checkpoint."""
 
     def __init__(self) -> None:

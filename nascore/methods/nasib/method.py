@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nascore.config import BudgetConfig
-from nascore.context import Task, device_of
+from nascore.context import SearchContext, device_of
 from nascore.genotype import Genotype
 from nascore.methods.nasib.planning import BudgetPlan, dropped_in_words
 from nascore.methods.nasib.planning import plan as plan_of
@@ -32,14 +32,14 @@ from nascore.training import distributed
 from nascore.training.child import build_network
 from nascore.training.final_model import FinalModel, train_from_scratch
 from nascore.training.loop import uses_one_thread
-from nascore.training.parallel_arms import run_both
+from nascore.training.parallel_arms import run_pair
 from nascore.versions import versions
 
 CARD = "controller.json"
 DETAILS = "nasib.json"
 
 
-def plan(task: Task) -> BudgetPlan:
+def plan(task: SearchContext) -> BudgetPlan:
     """What the budget buys; measures the pace of this machine where it is one of time."""
     return plan_of(task)
 
@@ -47,7 +47,7 @@ def plan(task: Task) -> BudgetPlan:
 # --- the warm-up --------------------------------------------------------------------------------
 
 
-def pretrain(task: Task) -> dict[str, float]:
+def pretrain(task: SearchContext) -> dict[str, float]:
     """The warm-up, left in `task.controller` for the search to go on from.
 
     Raises:
@@ -56,7 +56,7 @@ def pretrain(task: Task) -> dict[str, float]:
     start = time.perf_counter()
     dropped = dropped_in_words(space_of(task), task.shape)
     if dropped:
-        task.on_note(dropped)
+        task.on_message(dropped)
     metrics: dict[str, float] = {}
     if task.search.workers == 1:
         search = BudgetSearch(task)
@@ -69,7 +69,7 @@ def pretrain(task: Task) -> dict[str, float]:
     return metrics
 
 
-def _take_over(task: Task) -> None:
+def _take_over(task: SearchContext) -> None:
     """The warm-up becomes the beginning of the search, unless that has begun already."""
     made, own = path_of(task.controller), path_of(task.state)
     if distributed.is_first() and made.exists() and not own.exists():
@@ -82,7 +82,7 @@ def _take_over(task: Task) -> None:
 # --- the search ---------------------------------------------------------------------------------
 
 
-def search(task: Task) -> SearchResult:
+def search(task: SearchContext) -> SearchResult:
     """Both arms until the budget is spent, then the trainings that the verdict compares.
 
     Raises:
@@ -101,7 +101,9 @@ def search(task: Task) -> SearchResult:
         return _compared(task, method, genotype, control, chosen)
 
 
-def _run_arms(task: Task, method: BudgetSearch, control: RandomControl | None) -> Genotype | None:
+def _run_arms(
+    task: SearchContext, method: BudgetSearch, control: RandomControl | None
+) -> Genotype | None:
     """Returns what the control has chosen; None without one, or when told to stop."""
 
     def run_control() -> Genotype | None:
@@ -112,10 +114,12 @@ def _run_arms(task: Task, method: BudgetSearch, control: RandomControl | None) -
 
     at_once = distributed.size() == 1
     at_once &= uses_one_thread(task.splits.train, options_of(task).weights)
-    return run_both(method.run, run_control, at_once=at_once)[1]
+    return run_pair(method.run, run_control, at_once=at_once)[1]
 
 
-def _without_trainings(task: Task, method: BudgetSearch, genotype: Genotype) -> SearchResult:
+def _without_trainings(
+    task: SearchContext, method: BudgetSearch, genotype: Genotype
+) -> SearchResult:
     """The architecture with nothing beside: judged by shared weights, in haste after a stop."""
     hasty = task.should_stop()
     (accuracy,) = method.accuracies([genotype], hasty=hasty)
@@ -157,7 +161,11 @@ def _without_trainings(task: Task, method: BudgetSearch, genotype: Genotype) -> 
 
 
 def _compared(
-    task: Task, method: BudgetSearch, genotype: Genotype, control: RandomControl, chosen: Genotype
+    task: SearchContext,
+    method: BudgetSearch,
+    genotype: Genotype,
+    control: RandomControl,
+    chosen: Genotype,
 ) -> SearchResult:
     """What each arm has chosen, trained from scratch several times with different weights: what is
     left to chance then is the same for both. The result has the mean of its accuracies."""
@@ -165,18 +173,18 @@ def _compared(
     trainings = dataclasses.replace(
         task,
         search=task.search.model_copy(update={"budget": budget}),
-        is_helper=task.is_helper or not distributed.is_first(),
+        is_secondary_worker=task.is_secondary_worker or not distributed.is_first(),
     )
     result = search_by_proposing(
         trainings,
-        Again(genotype),
+        FixedProposer(genotype),
         Control(
-            Again(chosen),
+            FixedProposer(chosen),
             method="random-ws",
-            spoken="random search with shared weights",
-            charged_s=control.seconds,
+            display_name="random search with shared weights",
+            prior_cost_s=control.seconds,
         ),
-        charged_s=method.seconds,
+        prior_cost_s=method.seconds,
         compared=1.0,
     )
     done = [child.scores for child in result.arm.children if child.scores is not None]
@@ -188,7 +196,7 @@ def _compared(
     )
 
 
-class Again:
+class FixedProposer:
     """Proposes one architecture, again and again."""
 
     def __init__(self, genotype: Genotype) -> None:
@@ -204,7 +212,7 @@ class Again:
 # --- what goes from the search to the report ----------------------------------------------------
 
 
-def _hand_on(task: Task, method: BudgetSearch) -> None:
+def _hand_on(task: SearchContext, method: BudgetSearch) -> None:
     if task.weights is None or not distributed.is_first():
         return
     task.weights.mkdir(parents=True, exist_ok=True)
@@ -230,7 +238,7 @@ def _hand_on(task: Task, method: BudgetSearch) -> None:
     (task.weights / DETAILS).write_text(json.dumps(details))
 
 
-def train_final(task: Task, result: SearchResult) -> FinalModel:
+def train_final(task: SearchContext, result: SearchResult) -> FinalModel:
     """From scratch; what the search has told of itself becomes part of the model's details."""
     final = train_from_scratch(task, result)
     details = _details(task.weights)

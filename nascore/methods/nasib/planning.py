@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nascore.config import BudgetConfig
-from nascore.context import Task, ignore_metrics, ignore_note, ignore_share
+from nascore.context import SearchContext, ignore_message, ignore_metrics, ignore_progress
 from nascore.errors import InputError
 from nascore.methods.nasib.budget_tracker import MEASURED_STEPS
 from nascore.methods.nasib.random_control import control_steps
@@ -86,7 +86,7 @@ class BudgetPlan:
         return [*lines, f"control      {self.control_steps:,} updates along random architectures"]
 
 
-def plan(task: Task) -> BudgetPlan:
+def plan(task: SearchContext) -> BudgetPlan:
     """What the task's budget buys; of one of time, by the pace of this machine.
 
     Raises:
@@ -139,7 +139,7 @@ def _place(share: float, *, warmup_share: float, warmup: int, steps: int) -> int
     return warmup + math.ceil((share - warmup_share) / (1 - warmup_share) * (steps - warmup) - 1e-9)
 
 
-def _measured(task: Task) -> tuple[float, float]:
+def _measured(task: SearchContext) -> tuple[float, float]:
     """Seconds of a step in the warm-up, and after it: a short search of its own is made for it.
 
     Raises:
@@ -153,7 +153,9 @@ def _measured(task: Task) -> tuple[float, float]:
     return first, second
 
 
-def _elsewhere(task: Task, budget: BudgetConfig, folder: Path, **schedule: float) -> Task:
+def _elsewhere(
+    task: SearchContext, budget: BudgetConfig, folder: Path, **schedule: float
+) -> SearchContext:
     """The same task with another budget, which tells nobody and keeps nothing."""
     options = options_of(task)
     changed = options.schedule.model_copy(update={**schedule, "eliminate_at": None})
@@ -163,8 +165,8 @@ def _elsewhere(task: Task, budget: BudgetConfig, folder: Path, **schedule: float
         options=options.model_copy(update={"schedule": changed}),
         state=folder,
         report=ignore_metrics,
-        on_share=ignore_share,
-        on_note=ignore_note,
+        on_progress=ignore_progress,
+        on_message=ignore_message,
     )
 
 

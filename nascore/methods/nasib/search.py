@@ -18,32 +18,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nascore.context import Task, device_of
+from nascore.context import SearchContext, device_of
 from nascore.data.batches import Split
-from nascore.errors import WeightsDiverged
+from nascore.errors import WeightsDivergedError
 from nascore.evaluation.scoring import score_on
 from nascore.genotype import Genotype
-from nascore.methods.nasib.budget_tracker import Clock
+from nascore.methods.nasib.budget_tracker import BudgetTracker
 from nascore.methods.nasib.distribution import Distribution
-from nascore.methods.nasib.history import History
+from nascore.methods.nasib.history import DistributionHistory
 from nascore.methods.nasib.options import NasibOptions
 from nascore.methods.nasib.supernet import make_superkernel_supernet
 from nascore.methods.nasib.updates import LogitUpdates, WeightUpdates
 from nascore.spaces.superkernel.space import AXES, SuperkernelSpace
 from nascore.training import checkpoint, distributed
 from nascore.training.loop import fitting_threads, half_cosine
-from nascore.training.resumable import Kept
+from nascore.training.resumable import TrainingCheckpoint
 
 KIND = "nasib"
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
 
 
-def space_of(task: Task) -> SuperkernelSpace:
+def space_of(task: SearchContext) -> SuperkernelSpace:
     assert isinstance(task.space, SuperkernelSpace)
     return task.space
 
 
-def options_of(task: Task) -> NasibOptions:
+def options_of(task: SearchContext) -> NasibOptions:
     assert isinstance(task.options, NasibOptions)
     return task.options
 
@@ -70,10 +70,10 @@ class BudgetSearch:
         arm: `method` or `control`; names random streams, and the checkpoint.
     """
 
-    def __init__(self, task: Task, arm: str = "method") -> None:
+    def __init__(self, task: SearchContext, arm: str = "method") -> None:
         self.task, self.arm, self.options = task, arm, options_of(task)
         self.device = device_of(task.search.child)
-        self._kept = Kept(
+        self._kept = TrainingCheckpoint(
             path_of(task.state, arm),
             f"{KIND}-{arm}",
             self._identity(),
@@ -90,14 +90,14 @@ class BudgetSearch:
         self._weights = WeightUpdates(supernet.to(self.device), self.options.weights, weights_K)
         self._logits = LogitUpdates(self.distribution, self.options.logits, weights_K)
         self._halves = self.halves()
-        self._clock = Clock(
+        self._clock = BudgetTracker(
             task.search.budget,
             num_steps=self.num_steps(),
             seconds=lambda: self._kept.seconds,
             warmup=self.options.schedule.warmup,
             device=self.device,
         )
-        self.history = History()
+        self.history = DistributionHistory()
         self._step = self._decisions = 0
         self._ended_s: float | None = None
         self.schedule = self.options.schedule.over(max(1, self._clock.total_steps))
@@ -119,7 +119,7 @@ class BudgetSearch:
         return self._decisions
 
     @property
-    def clock(self) -> Clock:
+    def clock(self) -> BudgetTracker:
         return self._clock
 
     def halves(self) -> tuple[Split, Split]:
@@ -291,13 +291,13 @@ class BudgetSearch:
     def _look(self, u: float) -> None:
         loss = distributed.agree(float(self._loss), device=self.device)
         if not math.isfinite(loss):
-            raise WeightsDiverged(
+            raise WeightsDivergedError(
                 f"the loss of the shared weights is {loss} at step {self._step}; lower "
                 f"search.options.weights.lr={self.options.weights.lr:g}"
             )
         if not distributed.is_first():
             return
-        self.task.on_share(self.arm, min(1.0, u))
+        self.task.on_progress(self.arm, min(1.0, u))
         self.task.report(self._metrics(u) | {f"weights/{self.arm}/loss": loss}, self._step)
 
     def _metrics(self, u: float) -> dict[str, float]:

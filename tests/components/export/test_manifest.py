@@ -33,7 +33,7 @@ from nascore.genotype import Genotype
 from nascore.spaces.base import ImageShape, make_genotype, make_space
 from nascore.spaces.chain.config import ChainSpaceConfig
 from nascore.training.child import build_network
-from nascore.training.final_model import FinalModel, Predictor
+from nascore.training.final_model import DeployedModel, FinalModel
 
 NAME = "nas-model"
 
@@ -360,12 +360,12 @@ def test_the_weights_predict_what_the_network_did(tmp_path: Path, digits_folder:
         seed=2,
         final=True,
     )
-    loaded = Predictor(again, info).eval()
+    loaded = DeployedModel(again, info).eval()
     with torch.no_grad():
         loaded.scale_C11.zero_()  # the normalisation comes out of the file as well
     loaded.load_state_dict(load_file(tmp_path / WEIGHTS))
     pixels = torch.randint(0, 256, (4, 1, 8, 8)).float()
     with torch.inference_mode():
-        expected = Predictor(network, info).eval()(pixels)
+        expected = DeployedModel(network, info).eval()(pixels)
         assert torch.equal(loaded(pixels), expected)
     assert described["classes"] == list(info.classes)

@@ -20,7 +20,7 @@ from components.config.settings import PromoteConfig
 from components.export.weights import read_network, write_model
 from components.registry import model_registry
 from components.registry.aliases import CHALLENGER, CHAMPION
-from components.registry.model_kinds import Learner
+from components.registry.model_kinds import FewShotAdapter
 from components.registry.promotion import Candidate, Decision, promote
 from components.registry.test_sets import ImageExam, TaskExam
 from nascore.data.prepared import DatasetInfo
@@ -28,7 +28,7 @@ from nascore.meta_learning.adaptation import Inner, TaskSettings
 from nascore.meta_learning.few_shot_model import FewShotLearner
 from nascore.spaces.base import ImageShape, make_genotype, make_space
 from nascore.spaces.fewshot.config import FewShotCellSpaceConfig
-from nascore.training.final_model import FinalModel, Predictor
+from nascore.training.final_model import DeployedModel, FinalModel
 
 WAYS, SHOTS, QUERIES = 3, 2, 4
 SETTINGS = TaskSettings(WAYS, (1, 8, 8), Inner("adam", 0.1, 20))
@@ -73,9 +73,9 @@ def info(digits_folder: Path) -> DatasetInfo:
 
 def predictor(
     info: DatasetInfo, slope: float = 1.0, settings: TaskSettings = SETTINGS
-) -> Predictor:
+) -> DeployedModel:
     torch.manual_seed(0)
-    return Predictor(FewShotLearner(Brightness(slope), settings), info).eval()
+    return DeployedModel(FewShotLearner(Brightness(slope), settings), info).eval()
 
 
 class House:
@@ -94,7 +94,7 @@ class House:
         if run_id is None:
             run_id = self.client.create_run(self.experiment).info.run_id
         if example is None:
-            example = Learner(ASKED, learned=["a", "b"])
+            example = FewShotAdapter(ASKED, learned=["a", "b"])
         return model_registry.register(
             network, example, uri=self.store, run_id=run_id, model_name="net", tags={}
         )
@@ -227,7 +227,7 @@ def test_a_champion_that_has_learned_the_classes_of_the_test_is_no_standard(
 def test_one_that_knows_its_classes_is_not_compared_with_one_that_learns_them(
     house: House, info: DatasetInfo
 ) -> None:
-    static = Predictor(nn.Sequential(nn.Flatten(), nn.Linear(64, WAYS)), info).eval()
+    static = DeployedModel(nn.Sequential(nn.Flatten(), nn.Linear(64, WAYS)), info).eval()
     images = torch.from_numpy(TASKS[0]["query_x"])
     exam = ImageExam(lambda: [images], torch.from_numpy(TASKS[0]["query_y"]))
     house.promote(house.register(static, ASKED["support_x"]), static, exam)
@@ -243,9 +243,11 @@ def test_a_model_that_answers_otherwise_is_not_registered(
     house: House, info: DatasetInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = predictor(info)
-    true = Learner(ASKED, learned=[])
-    found = Learner.found
-    monkeypatch.setattr(Learner, "found", lambda self, uri: [x + 1 for x in found(self, uri)])
+    true = FewShotAdapter(ASKED, learned=[])
+    found = FewShotAdapter.found
+    monkeypatch.setattr(
+        FewShotAdapter, "found", lambda self, uri: [x + 1 for x in found(self, uri)]
+    )
     with pytest.raises(model_registry.ModelDiffers):
         house.register(network, true)
     assert house.client.search_model_versions("name='net'") == []
@@ -267,5 +269,5 @@ def test_the_files_are_enough_to_build_it_again(tmp_path: Path, info: DatasetInf
     again = read_network(tmp_path)
     assert isinstance(again, FewShotLearner)
     assert again.settings == SETTINGS
-    answers = [Predictor(one, info).adapter().predict(ASKED) for one in (learner, again)]
+    answers = [DeployedModel(one, info).adapter().predict(ASKED) for one in (learner, again)]
     np.testing.assert_array_equal(answers[0]["probabilities"], answers[1]["probabilities"])

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from components.config.settings import PromoteConfig
 from components.registry import model_registry
-from components.registry.aliases import CHALLENGER, CHAMPION, RegistryAway, champion_of, roll_back
+from components.registry.aliases import (
+    CHALLENGER,
+    CHAMPION,
+    RegistryUnavailable,
+    champion_of,
+    roll_back,
+)
 from components.registry.promotion import Candidate, Decision, promote
 from components.registry.test_sets import ImageExam, logits
 from nascore.config import Objective
@@ -293,7 +299,7 @@ def test_a_registry_that_is_away_is_not_called_empty(monkeypatch: pytest.MonkeyP
     with socket.socket() as nobody:  # bound and not listening: connections are refused
         nobody.bind(("127.0.0.1", 0))
         uri = f"http://me:secret@127.0.0.1:{nobody.getsockname()[1]}"
-        with pytest.raises(RegistryAway, match="does not answer") as away:
+        with pytest.raises(RegistryUnavailable, match="does not answer") as away:
             roll_back("net", uri=uri)
     assert "secret" not in str(away.value)
 

@@ -18,7 +18,7 @@ from nascore.methods.instanas.supernet import make_metagraph
 from nascore.spaces.base import ImageShape
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
 from nascore.spaces.mobilenet.space import MobileSpace
-from nascore.training.final_model import Predictor
+from nascore.training.final_model import DeployedModel
 
 SPACE = MobileSpaceConfig(stages=((8, 2, 2), (8, 1, 2)), stem_channels=8, head_channels=8)
 
@@ -33,13 +33,13 @@ def routed() -> Routed:
 
 
 @pytest.fixture
-def predictor(routed: Routed, digits_folder: Path) -> Predictor:
+def predictor(routed: Routed, digits_folder: Path) -> DeployedModel:
     info = DatasetInfo.load(digits_folder)
-    return Predictor(routed, info).eval()
+    return DeployedModel(routed, info).eval()
 
 
 def test_it_is_one_artifact_that_answers_all_three_by_name(
-    store: str, tmp_path: Path, routed: Routed, predictor: Predictor
+    store: str, tmp_path: Path, routed: Routed, predictor: DeployedModel
 ) -> None:
     client = MlflowClient(store)
     experiment = client.create_experiment("nas", artifact_location=(tmp_path / "a").as_uri())
@@ -65,7 +65,7 @@ def test_it_is_one_artifact_that_answers_all_three_by_name(
     assert not {name for name in files if name.endswith((".pkl", ".pickle", ".pth"))}
 
 
-def test_its_weights_as_numbers_rebuild_it(routed: Routed, predictor: Predictor) -> None:
+def test_its_weights_as_numbers_rebuild_it(routed: Routed, predictor: DeployedModel) -> None:
     from nascore.methods.instanas.routed_network import rebuild
 
     again = rebuild(routed.blueprint(), MobileSpace(SPACE), ImageShape(1, 8, 4))

@@ -32,7 +32,7 @@ from nascore.methods.instanas.supernet import make_metagraph
 from nascore.spaces.base import ImageShape, make_genotype
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
 from nascore.spaces.mobilenet.space import MobileSpace
-from nascore.training.final_model import FinalModel, Predictor
+from nascore.training.final_model import DeployedModel, FinalModel
 
 SPACE = MobileSpace(MobileSpaceConfig(stages=((4, 1, 1), (8, 1, 2)), stem_channels=4))
 SHAPE = ImageShape(1, 8, 10)
@@ -78,7 +78,7 @@ def new_run(store: str, folder: Path) -> str:
     return client.create_run(identifier).info.run_id
 
 
-def register(network: Predictor, store: str, folder: Path) -> model_registry.Registered:
+def register(network: DeployedModel, store: str, folder: Path) -> model_registry.Registered:
     return model_registry.register(
         network,
         pixels(2).numpy(),
@@ -94,7 +94,7 @@ def test_models_of_either_kind_are_compared(
     store: str, tmp_path: Path, routed: Routed, info: DatasetInfo, routed_first: bool
 ):
     static = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    networks = [Predictor(one, info).eval() for one in (routed, static)]
+    networks = [DeployedModel(one, info).eval() for one in (routed, static)]
     if not routed_first:
         networks.reverse()
     images = pixels(40)
@@ -154,7 +154,7 @@ def final_of(network: nn.Module, pixels_BCHW: torch.Tensor, info: DatasetInfo) -
 
 
 def normalised(network: nn.Module, pixels_BCHW: torch.Tensor, info: DatasetInfo) -> torch.Tensor:
-    predictor = Predictor(network, info)
+    predictor = DeployedModel(network, info)
     return pixels_BCHW * predictor.scale_C11 + predictor.shift_C11
 
 

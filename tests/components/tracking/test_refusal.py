@@ -15,7 +15,7 @@ from components.tracking import Tracker, follower, wait_for_run
 from components.tracking.closing import close_run
 from components.tracking.reading import num_unsent
 from components.tracking.replayer import SENT, follow
-from components.tracking.retry import is_final, is_refusal, patiently
+from components.tracking.retry import call_with_retries, is_final, is_refusal
 from nascore.errors import OutsideError
 
 pytestmark = pytest.mark.slow
@@ -163,7 +163,7 @@ def test_a_refusal_is_no_outage_for_those_who_wait(
     ):
         start = time.monotonic()
         with pytest.raises(OutsideError, match="the store refuses us"):
-            patiently(call, timeout_s=60, tell=pytest.fail)
+            call_with_retries(call, timeout_s=60, tell=pytest.fail)
         assert time.monotonic() - start < 5
     with pytest.raises(MlflowException) as refused:
         client.set_tag(run_id, "a", "b")

@@ -6,7 +6,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
-from components.tracking.retry import patiently
+from components.tracking.retry import call_with_retries
 
 
 class Store:
@@ -25,7 +25,7 @@ class Store:
 
 def test_a_store_that_comes_back_is_waited_for_and_told_of_once():
     store, told = Store(ConnectionError("refused"), MlflowException("too many 500")), []
-    assert patiently(store, timeout_s=30, tell=told.append) == "answer"
+    assert call_with_retries(store, timeout_s=30, tell=told.append) == "answer"
     assert store.num_calls == 3
     assert told == ["the store is away (ConnectionError: refused); trying again for 30 s"]
 
@@ -34,19 +34,19 @@ def test_a_refusal_is_not_tried_again():
     refusal = MlflowException("no such model", error_code=RESOURCE_DOES_NOT_EXIST)
     store = Store(refusal)
     with pytest.raises(MlflowException, match="no such model"):
-        patiently(store, timeout_s=30, tell=pytest.fail)
+        call_with_retries(store, timeout_s=30, tell=pytest.fail)
     assert store.num_calls == 1
 
 
 def test_a_bug_is_not_taken_for_an_outage():
     with pytest.raises(KeyError):
-        patiently(Store(KeyError("x")), timeout_s=30, tell=pytest.fail)
+        call_with_retries(Store(KeyError("x")), timeout_s=30, tell=pytest.fail)
 
 
 def test_patience_ends():
     store = Store(*[ConnectionError("http://me:secret@host refused")] * 9)
     start = time.monotonic()
     with pytest.raises(TimeoutError, match="no answer for 2 s") as caught:
-        patiently(store, timeout_s=2, tell=lambda text: None)
+        call_with_retries(store, timeout_s=2, tell=lambda text: None)
     assert time.monotonic() - start < 10
     assert "secret" not in str(caught.value)

@@ -9,7 +9,7 @@ import torch
 from image_trees import write
 
 from nascore.config import BudgetConfig, DataConfig, SearchConfig, TrainingConfig
-from nascore.context import Task
+from nascore.context import SearchContext
 from nascore.data.batches import load
 from nascore.data.prepared import DatasetInfo, prepare
 from nascore.methods.baselines.options import RandomOptions
@@ -77,7 +77,7 @@ def test_one_data_set_in_many_layouts_and_kinds_is_the_same_data(
 def searched(data: Path, folder: Path) -> list[Any]:
     """What a short search finds: everything but the clock."""
     folder.mkdir()
-    task = Task(
+    task = SearchContext(
         method="random",
         seeds=Seeds(3),
         space=make_space(SPACE),

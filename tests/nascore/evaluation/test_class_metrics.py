@@ -12,7 +12,7 @@ from scipy.special import softmax
 from sklearn import metrics as sk
 
 from nascore.config import OBJECTIVES, Objective
-from nascore.errors import ChildFailed
+from nascore.errors import ChildFailedError
 from nascore.evaluation.class_metrics import calibration_error, class_figures, recalls, score
 from nascore.evaluation.paired_bootstrap import compare_classifiers
 from nascore.evaluation.resampling import Resampled
@@ -77,7 +77,7 @@ def test_answers_that_are_not_finite_have_no_ranking() -> None:
     with np.errstate(all="ignore"):
         found = class_figures(logits, LABELS, CLASSES)
     assert (found.macro_auroc, found.calibration_error, found.roc) == (None, None, None)
-    with pytest.raises(ChildFailed, match="not finite"):
+    with pytest.raises(ChildFailedError, match="not finite"):
         score("auroc", logits, LABELS)
 
 

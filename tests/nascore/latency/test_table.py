@@ -16,7 +16,13 @@ from nascore.errors import InputError
 from nascore.latency import op_profiler, space_profile
 from nascore.latency.op_profiler import Profiler, unit_key
 from nascore.latency.space_profile import Check, profile_space, units
-from nascore.latency.table import Circumstances, Entry, OperationTable, load, settings_sha256
+from nascore.latency.table import (
+    MeasurementConditions,
+    OperationTable,
+    TableEntry,
+    load,
+    settings_sha256,
+)
 from nascore.spaces.base import ImageShape, make_genotype, make_space
 from nascore.spaces.chain.config import ChainSpaceConfig
 from nascore.spaces.enas_micro.config import EnasMicroSpaceConfig
@@ -25,14 +31,14 @@ from nascore.spaces.superkernel.config import SuperkernelSpaceConfig
 
 SHAPE = ImageShape(channels=1, size=8, num_classes=3)
 QUICK = LatencyConfig(device="cpu", threads=1, warmup_runs=0, runs=20)
-MADE_FOR = Circumstances("s", "0" * 64, "final", 3, 32, 10, 1, "a CPU", 2, "2.9.0")
+MADE_FOR = MeasurementConditions("s", "0" * 64, "final", 3, 32, 10, 1, "a CPU", 2, "2.9.0")
 
 
 def make_table(**changes: Any) -> OperationTable:
     table = OperationTable(
         made_for=MADE_FOR,
-        entries={"a @ 1": Entry(1.5, 0.1, 30), "b @ 1": Entry(0.25, 0.0, 20)},
-        rest=Entry(0.5, 0.0, 50),
+        entries={"a @ 1": TableEntry(1.5, 0.1, 30), "b @ 1": TableEntry(0.25, 0.0, 20)},
+        rest=TableEntry(0.5, 0.0, 50),
         date="2026-01-01T00:00:00+00:00",
         warmup_runs=3,
         correction=1.01,
@@ -287,7 +293,7 @@ def test_a_space_with_parts_has_all_its_operations_in_the_table(
 
 
 def test_figures_of_a_check() -> None:
-    measured = tuple(Entry(ms, 0.0, 1) for ms in (1.0, 2.0, 4.0))
+    measured = tuple(TableEntry(ms, 0.0, 1) for ms in (1.0, 2.0, 4.0))
     check = Check(("a", "b", "c"), (1.1, 1.8, 4.0), measured, 0.0, 0.0)
     assert check.errors == pytest.approx([0.1, -0.1, 0.0])
     assert check.mean_absolute_error == pytest.approx(0.2 / 3)

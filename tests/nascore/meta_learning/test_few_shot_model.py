@@ -17,7 +17,7 @@ from nascore.meta_learning.few_shot_model import adapt as adapt_product
 from nascore.meta_learning.learners import Inner, adapt, predict, stateless
 from nascore.spaces.base import ImageShape, make_genotype, make_space
 from nascore.spaces.fewshot.config import FewShotCellSpaceConfig
-from nascore.training.final_model import FinalModel, Predictor
+from nascore.training.final_model import DeployedModel, FinalModel
 
 SPACE = make_space(FewShotCellSpaceConfig(max_blocks=2, search_channels=4, final_channels=4))
 SHAPE = ImageShape(1, 8, 3)
@@ -44,7 +44,7 @@ def info(digits_folder: Path) -> DatasetInfo:
 
 @pytest.fixture
 def adapter(info: DatasetInfo) -> Adapter:
-    return Predictor(make_learner(), info).adapter()
+    return DeployedModel(make_learner(), info).adapter()
 
 
 @pytest.mark.parametrize("transductive", [True, False])
@@ -55,7 +55,7 @@ def test_it_answers_what_training_judged_by(
     info: DatasetInfo, transductive: bool, inner: Inner
 ) -> None:
     learner = make_learner(transductive=transductive, inner=inner)
-    predictor = Predictor(learner, info)
+    predictor = DeployedModel(learner, info)
     forward, parameters = stateless(learner.network)
     x, query = (
         torch.from_numpy(part) * predictor.scale_C11 + predictor.shift_C11
@@ -162,7 +162,8 @@ def test_it_is_read_back_as_it_was(tmp_path: Path, info: DatasetInfo) -> None:
     assert isinstance(again, FewShotLearner)
     assert again.settings == learner.settings
     answers = [
-        Predictor(one, info).adapter().adapt(pixels(6), Y)(pixels(9, 1)) for one in (learner, again)
+        DeployedModel(one, info).adapter().adapt(pixels(6), Y)(pixels(9, 1))
+        for one in (learner, again)
     ]
     np.testing.assert_array_equal(answers[0].probabilities, answers[1].probabilities)
 

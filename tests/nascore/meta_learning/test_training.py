@@ -8,7 +8,7 @@ import torch
 
 from nascore.data.class_folders import EpisodeShape, split_classes
 from nascore.data.episodes import EpisodeSampler, FewShotData
-from nascore.errors import ChildFailed
+from nascore.errors import ChildFailedError
 from nascore.meta_learning.convnet import FourConvolutions
 from nascore.meta_learning.engine import TaskEngine
 from nascore.meta_learning.options import MetaOptions
@@ -23,7 +23,7 @@ from nascore.meta_learning.training import (
     task_tensors,
     turned,
 )
-from nascore.training.loop import Stopped
+from nascore.training.loop import TrainingStopped
 
 SHAPE = EpisodeShape(3, 2, 2)
 
@@ -199,14 +199,14 @@ def test_reptile_has_no_queries_for_prototypes() -> None:
 
 
 def test_weights_that_are_not_finite_fail(sampler: EpisodeSampler) -> None:
-    with pytest.raises(ChildFailed, match="weights are not finite after step 0"):
+    with pytest.raises(ChildFailedError, match="weights are not finite after step 0"):
         run(sampler, outer_lr=1e38, inner_lr=1e10, inner_optimiser="sgd")
 
 
 def test_it_stops_when_told(sampler: EpisodeSampler) -> None:
     polls = iter([False, False, True])
     done: list[int] = []
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingStopped):
         meta_train(
             FourConvolutions(1, 8, 3, channels=2),
             sampler,
@@ -226,7 +226,7 @@ def test_a_network_without_memory_fails_as_a_child(
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")
 
     monkeypatch.setattr(TaskEngine, "run", no_memory)
-    with pytest.raises(ChildFailed, match="does not fit in memory"):
+    with pytest.raises(ChildFailedError, match="does not fit in memory"):
         run(sampler)
 
 

@@ -50,7 +50,7 @@ def test_steps_of_failed_children_are_spent_too() -> None:
 
 
 def test_a_child_that_cannot_finish_in_time_is_not_started() -> None:
-    budget = Budget(BudgetConfig(seconds=10), charged_s=8.5)
+    budget = Budget(BudgetConfig(seconds=10), prior_cost_s=8.5)
     assert budget.fits([child(0, seconds=1.0)], [], child_steps=1)
     assert not budget.fits([child(0, seconds=2.0)], [], child_steps=1)
     left = budget.cut_off_s([], [])

@@ -21,7 +21,7 @@ from nascore.config import (
     SearchConfig,
     TrainingConfig,
 )
-from nascore.context import Task, aims_of
+from nascore.context import SearchContext, aims_of
 from nascore.data.batches import load
 from nascore.genotype import Genotype
 from nascore.methods.baselines.options import RandomOptions
@@ -39,14 +39,14 @@ SPACE = ChainSpaceConfig(num_layers=2)
 OTHERS: tuple[Objective, ...] = ("balanced_accuracy", "macro_f1", "auroc")
 
 
-def make_task(folder: Path, data: Path, objective: Objective, **changes: Any) -> Task:
+def make_task(folder: Path, data: Path, objective: Objective, **changes: Any) -> SearchContext:
     search = SearchConfig(
         space=SPACE,
         budget=BudgetConfig(children=5),
         child=TrainingConfig(epochs=1, max_steps=2),
         objective=objective,
     )
-    return Task(
+    return SearchContext(
         method="random",
         seeds=Seeds(0),
         space=make_space(SPACE),
@@ -64,16 +64,18 @@ def make_task(folder: Path, data: Path, objective: Objective, **changes: Any) ->
 class Scripted:
     """Children with known scores: the first is the most accurate, the last finds most classes."""
 
-    def planned_steps(self, task: Task) -> int:
+    def planned_steps(self, task: SearchContext) -> int:
         return 1
 
-    def steps_per_epoch(self, task: Task) -> int:
+    def steps_per_epoch(self, task: SearchContext) -> int:
         return 1
 
-    def uses_one_thread(self, task: Task) -> bool:
+    def uses_one_thread(self, task: SearchContext) -> bool:
         return True
 
-    def train(self, task: Task, genotype: Genotype, *, number: int, **_: Any) -> ChildScores:
+    def train(
+        self, task: SearchContext, genotype: Genotype, *, number: int, **_: Any
+    ) -> ChildScores:
         balanced = None if task.search.objective == "accuracy" else 0.5 + 0.1 * number
         accuracy = 0.9 - 0.1 * number
         return ChildScores(accuracy, accuracy, 100 + number, 1, 0.0, None, balanced, balanced)
@@ -171,11 +173,11 @@ def test_a_training_is_the_same_whatever_is_measured(
     assert other.train_score[-1] != other.train_accuracy[-1]
 
 
-def shared(folder: Path, data: Path, method: str) -> Task:
+def shared(folder: Path, data: Path, method: str) -> SearchContext:
     return shared_tasks.make_task(folder, data, method)
 
 
-def nasib(folder: Path, data: Path, method: str) -> Task:
+def nasib(folder: Path, data: Path, method: str) -> SearchContext:
     return nasib_tasks.make_task(folder, data)
 
 
@@ -185,7 +187,7 @@ def nasib(folder: Path, data: Path, method: str) -> Task:
 @pytest.mark.parametrize("objective", ["macro_f1", "auroc"])
 def test_searches_with_shared_weights_follow_it(
     method: str,
-    make: Callable[[Path, Path, str], Task],
+    make: Callable[[Path, Path, str], SearchContext],
     objective: Objective,
     tmp_path: Path,
     digits_folder: Path,

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from nascore.config import BudgetConfig, CostConfig, SearchConfig, TrainingConfig
-from nascore.context import Task
+from nascore.context import SearchContext
 from nascore.data.batches import load
-from nascore.errors import ChildFailed
+from nascore.errors import ChildFailedError
 from nascore.methods.baselines.options import RandomOptions
 from nascore.methods.registry import METHODS
 from nascore.results import Child, SearchResult
@@ -27,9 +27,9 @@ SHAPE = ImageShape(1, 8, 10)
 SPACE = ChainSpaceConfig(num_layers=2)
 
 
-def random_task(folder: Path, data: Path, *, seed: int = 0, children: int = 4) -> Task:
+def random_task(folder: Path, data: Path, *, seed: int = 0, children: int = 4) -> SearchContext:
     child = TrainingConfig(epochs=1)
-    return Task(
+    return SearchContext(
         method="random",
         seeds=Seeds(seed),
         space=make_space(SPACE),
@@ -55,7 +55,7 @@ def outcome(result: SearchResult) -> list[tuple[object, ...]]:
     ]
 
 
-def search(task: Task) -> SearchResult:
+def search(task: SearchContext) -> SearchResult:
     return METHODS[task.method].load().search(task)
 
 
@@ -136,9 +136,9 @@ def test_failed_children_are_recorded_and_the_search_goes_on(
 
     real = module.train_child
 
-    def second_fails(task: Task, genotype: object, **kwargs: object) -> object:
+    def second_fails(task: SearchContext, genotype: object, **kwargs: object) -> object:
         if kwargs["number"] == 1:
-            raise ChildFailed("loss is nan at step 0")
+            raise ChildFailedError("loss is nan at step 0")
         return real(task, genotype, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "train_child", second_fails)
@@ -150,7 +150,7 @@ def test_a_search_without_a_finished_child_says_why(
     tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*args: object, **kwargs: object) -> object:
-        raise ChildFailed("does not fit in memory")
+        raise ChildFailedError("does not fit in memory")
 
     monkeypatch.setattr("nascore.training.child.train_child", fails)
     with pytest.raises(SearchFailed, match="none of 4 children finished: does not fit in memory"):
@@ -185,7 +185,7 @@ def test_told_to_stop_it_returns_what_it_has(tmp_path: Path, digits_folder: Path
 # --- budgets --------------------------------------------------------------------------------
 
 
-def changed(task: Task, **search: object) -> Task:
+def changed(task: SearchContext, **search: object) -> SearchContext:
     return dataclasses.replace(task, search=task.search.model_copy(update=search))
 
 
@@ -210,7 +210,7 @@ def test_a_child_under_way_at_the_end_of_the_time_is_cut_off(
     task = changed(task, budget=BudgetConfig(seconds=2), control=False)
     real, slow = module.train_child, TrainingConfig(epochs=10_000)
 
-    def slower_and_slower(task: Task, genotype: object, **kwargs: object) -> object:
+    def slower_and_slower(task: SearchContext, genotype: object, **kwargs: object) -> object:
         child = slow if kwargs["number"] == 2 else task.search.child
         return real(changed(task, child=child), genotype, **kwargs)  # type: ignore[arg-type]
 
@@ -335,7 +335,7 @@ def test_a_child_whose_workers_keep_dying_counts_as_failed(
     class Killed(BaseException):
         pass
 
-    def deadly(task: Task, genotype: object, **kwargs: object) -> object:
+    def deadly(task: SearchContext, genotype: object, **kwargs: object) -> object:
         if kwargs["number"] == 1:
             raise Killed
         return real(task, genotype, **kwargs)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from nascore.genotype import Genotype
 from nascore.results import Child, ChildScores
 from nascore.search.pruning import make_pruner
 from nascore.search.study import Attempt, OpenChild, Study
-from nascore.search.study_storage import Storage, Worker
+from nascore.search.study_storage import Storage, WorkerIdentity
 
 IDENTITY = {"method": "random", "space": "s", "seed": 0}
 
@@ -131,14 +131,14 @@ def test_an_outcome_that_was_written_just_before_death_ends_the_trial_as_complet
     """The outcome comes after others have read the trial, and before they ask who lives."""
     dead = dying(tmp_path)
     attempt, child = begin(dead), ended(0)
-    study, is_gone = open_study(tmp_path), Worker.is_gone
+    study, is_gone = open_study(tmp_path), WorkerIdentity.is_gone
 
-    def write_and_die(worker: Worker) -> bool:
-        monkeypatch.setattr(Worker, "is_gone", is_gone)
+    def write_and_die(worker: WorkerIdentity) -> bool:
+        monkeypatch.setattr(WorkerIdentity, "is_gone", is_gone)
         dead._set(attempt.trial_id, "child", child.to_dict())
         return is_gone(worker)
 
-    monkeypatch.setattr(Worker, "is_gone", write_and_die)
+    monkeypatch.setattr(WorkerIdentity, "is_gone", write_and_die)
     assert study.children() == [child]
     assert trials(study)[0].state == TrialState.COMPLETE
 
@@ -184,8 +184,8 @@ def test_workers_never_share_a_child_and_know_of_each_other(tmp_path: Path) -> N
     assert [c.number for c in studies[2].open_children()] == [0, 1, 2]
     for study, attempt in zip(studies, attempts, strict=True):
         study.finish(attempt, ended(attempt.number))
-    assert [c.number for c in studies[0].news()] == [0, 1, 2]
-    assert studies[0].news() == []
+    assert [c.number for c in studies[0].new_children()] == [0, 1, 2]
+    assert studies[0].new_children() == []
     assert studies[0].open_children() == []
 
 
@@ -238,7 +238,7 @@ def test_a_result_that_comes_second_is_not_counted(tmp_path: Path) -> None:
 
 def test_silence_is_death_on_other_machines_only_after_the_timeout(tmp_path: Path) -> None:
     far = open_study(tmp_path, timeout_s=6)
-    far._shared.worker = Worker("far", "another host", 1, 0.0)
+    far._shared.worker = WorkerIdentity("far", "another host", 1, 0.0)
     attempt = begin(far)
     near = open_study(tmp_path, timeout_s=6)
     near.children()
@@ -310,7 +310,7 @@ def test_a_worker_whose_try_was_closed_before_it_proposed_gives_it_up(tmp_path: 
 
 def test_nobody_is_buried_before_the_database_has_been_back_for_a_while(tmp_path: Path) -> None:
     far = open_study(tmp_path, timeout_s=6)
-    far._shared.worker = Worker("far", "another host", 1, 0.0)
+    far._shared.worker = WorkerIdentity("far", "another host", 1, 0.0)
     attempt = far.start(always)
     assert attempt is not None
     near = open_study(tmp_path, timeout_s=6)
@@ -379,7 +379,7 @@ def test_a_worker_of_another_machine_that_never_began_is_given_up(
 ) -> None:
     """It died before its first sign of life, so it cannot fall silent."""
     far = open_study(tmp_path, timeout_s=6)
-    far._shared.worker = Worker("far", "another host", 1, 0.0)
+    far._shared.worker = WorkerIdentity("far", "another host", 1, 0.0)
     monkeypatch.setattr(far._shared, "keep_alive", lambda trial_id: None)
     assert far.start(always) is not None
     near = open_study(tmp_path, timeout_s=6)

@@ -15,7 +15,13 @@ from postgres import PASSWORD, Postgres, free_port
 from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
 
 from nascore.errors import InputError, OutsideError
-from nascore.search.study_storage import Storage, StorageAway, Worker, resolve_url, without_password
+from nascore.search.study_storage import (
+    Storage,
+    StorageUnavailable,
+    WorkerIdentity,
+    resolve_url,
+    without_password,
+)
 
 SECRET = "se-cret%40"  # @ at its end, as a URL has it
 
@@ -146,7 +152,7 @@ def test_an_operation_is_tried_until_the_database_is_back(tmp_path: Path) -> Non
         return value
 
     assert storage.is_settled()
-    assert storage.patiently(operation, 7) == 7
+    assert storage.call_with_retries(operation, 7) == 7
     assert tries == [7] * 4
     assert not storage.is_settled(), "silence just after an outage is nobody's death"
     storage.close()
@@ -158,12 +164,12 @@ def test_patience_ends(tmp_path: Path) -> None:
 
     url = f"sqlite:///{tmp_path / 'study.db'}"
     impatient = Storage(url, patience_s=0.3)
-    with pytest.raises(StorageAway, match="did not answer"):
-        impatient.patiently(operation)
+    with pytest.raises(StorageUnavailable, match="did not answer"):
+        impatient.call_with_retries(operation)
     stopping = Storage(url, should_stop=lambda: True)
     start = time.monotonic()
-    with pytest.raises(StorageAway):
-        stopping.patiently(operation)
+    with pytest.raises(StorageUnavailable):
+        stopping.call_with_retries(operation)
     assert time.monotonic() - start < 10
 
 
@@ -175,7 +181,7 @@ def test_a_mistake_is_not_tried_again(tmp_path: Path) -> None:
         raise IntegrityError("INSERT", {}, Exception("duplicate key"))
 
     with pytest.raises(IntegrityError):
-        Storage(f"sqlite:///{tmp_path / 'study.db'}").patiently(operation)
+        Storage(f"sqlite:///{tmp_path / 'study.db'}").call_with_retries(operation)
     assert tries == [1]
 
 
@@ -185,7 +191,7 @@ def test_what_was_written_survives_a_server_that_is_stopped_at_once(postgres: Po
     storage.optuna.set_study_user_attr(study_id, "key", "value")
     postgres.stop()
     postgres.start()
-    found = storage.patiently(storage.optuna.get_study_user_attrs, study_id)
+    found = storage.call_with_retries(storage.optuna.get_study_user_attrs, study_id)
     assert found == {"key": "value"}
     storage.close()
 
@@ -194,7 +200,7 @@ def test_what_was_written_survives_a_server_that_is_stopped_at_once(postgres: Po
 
 
 def test_a_process_is_gone_when_it_has_ended_or_its_number_is_used_again() -> None:
-    me = Worker.here()
+    me = WorkerIdentity.here()
     assert not me.is_gone()
     assert not dataclasses.replace(me, host="elsewhere", pid=1).is_gone(), "nothing is known"
     process = subprocess.Popen(

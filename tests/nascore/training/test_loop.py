@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from nascore.config import TrainingConfig
 from nascore.data.batches import load
-from nascore.errors import ChildFailed
-from nascore.training.loop import Stopped, evaluate, learning_rate, predict, train
+from nascore.errors import ChildFailedError
+from nascore.training.loop import TrainingStopped, evaluate, learning_rate, predict, train
 
 CPU = torch.device("cpu")
 
@@ -86,14 +86,14 @@ def test_a_child_that_cannot_be_trained_fails_with_its_reason(
     digits_folder: Path, network: nn.Module, reason: str
 ) -> None:
     splits = load(digits_folder, CPU)
-    with pytest.raises(ChildFailed, match=reason):
+    with pytest.raises(ChildFailedError, match=reason):
         train(network, splits.train, TrainingConfig(epochs=1), generator=generator())
 
 
 def test_stops_between_updates_when_told(digits_folder: Path) -> None:
     splits = load(digits_folder, CPU)
     polls = iter([False, False, True])
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingStopped):
         train(
             small_network(),
             splits.train,

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from components.config.schema import Config, dumps, parse
 from components.steps.context_builder import build_task
 from components.tracking import Tracker
-from nascore.context import Task
+from nascore.context import SearchContext
 from nascore.methods.enas import method as enas
 from nascore.methods.enas.policy import UniformPolicy
 from nascore.methods.enas.shared_search import SharedSearch
@@ -71,7 +71,7 @@ def make_run(folder: Path, data: Path, settings: dict[str, Any] = SETTINGS) -> P
     return folder
 
 
-def search_both(task: Task) -> None:
+def search_both(task: SearchContext) -> None:
     policy, _ = enas.load_policy(task)
     SharedSearch(task, "method", policy, diagnose=enas._instruments(task, policy)).run()
     SharedSearch(task, "control", UniformPolicy(task.space, task.seeds, "control")).run()

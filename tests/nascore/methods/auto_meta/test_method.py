@@ -12,7 +12,7 @@ from few_shot_tasks import META, OPTIONS, SPACE, make_task, outcome, prepare_dig
 from optuna.distributions import CategoricalDistribution
 
 from components.config.schema import parse
-from nascore.context import Task
+from nascore.context import SearchContext
 from nascore.data.batches import Split, Splits, load
 from nascore.data.class_folders import ClassSplits
 from nascore.data.episodes import EpisodeSampler
@@ -49,7 +49,7 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
 @pytest.fixture(scope="module")
 def searched(
     splits: Splits, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Task, SearchResult, list[tuple[dict[str, float], int]]]:
+) -> tuple[SearchContext, SearchResult, list[tuple[dict[str, float], int]]]:
     metrics: list[tuple[dict[str, float], int]] = []
     task = make_task(
         tmp_path_factory.mktemp("search"), splits, report=lambda m, step: metrics.append((m, step))
@@ -64,7 +64,7 @@ def class_splits(splits: Splits) -> ClassSplits:
     return found
 
 
-def blocks(task: Task, children: tuple[Child, ...]) -> list[int]:
+def blocks(task: SearchContext, children: tuple[Child, ...]) -> list[int]:
     return [len(cells_of(task.space).cell(child.genotype)) for child in children]
 
 
@@ -72,7 +72,7 @@ def blocks(task: Task, children: tuple[Child, ...]) -> list[int]:
 
 
 def test_cells_grow_beside_a_random_search_of_equal_cost(
-    searched: tuple[Task, SearchResult, Any],
+    searched: tuple[SearchContext, SearchResult, Any],
 ) -> None:
     task, result, _ = searched
     children = result.arm.children
@@ -161,7 +161,7 @@ def test_other_settings_of_judging_are_another_search(tmp_path: Path, splits: Sp
 
 
 def test_rank_correlation_of_a_stage_is_reported(
-    searched: tuple[Task, SearchResult, list[tuple[dict[str, float], int]]],
+    searched: tuple[SearchContext, SearchResult, list[tuple[dict[str, float], int]]],
 ) -> None:
     task, result, metrics = searched
     told = {
@@ -199,11 +199,11 @@ Tested = tuple[FinalModel, dict[str, int], list[tuple[str, float]]]
 
 
 @pytest.fixture(scope="module")
-def tested(searched: tuple[Task, SearchResult, Any], splits: Splits) -> Tested:
+def tested(searched: tuple[SearchContext, SearchResult, Any], splits: Splits) -> Tested:
     """The trained winner, how many tasks were drawn of classes of each split, and the progress."""
     task, result, _ = searched
     shares: list[tuple[str, float]] = []
-    task = dataclasses.replace(task, on_share=lambda *told: shares.append(told))
+    task = dataclasses.replace(task, on_progress=lambda *told: shares.append(told))
     counts = {"train": 0, "valid": 0, "test": 0}
     draw = EpisodeSampler.draw
 
@@ -225,7 +225,7 @@ def final(tested: Tested) -> FinalModel:
 
 
 def test_the_winner_is_tested_beside_four_convolutions_of_no_fewer_weights(
-    final: FinalModel, searched: tuple[Task, SearchResult, Any]
+    final: FinalModel, searched: tuple[SearchContext, SearchResult, Any]
 ) -> None:
     details = final.details["auto_meta"]
     four = details["four_convolutions"]
@@ -247,7 +247,7 @@ def test_the_winner_is_tested_beside_four_convolutions_of_no_fewer_weights(
 
 
 def test_the_four_convolutions_learn_tasks_in_their_own_way(
-    final: FinalModel, searched: tuple[Task, SearchResult, Any]
+    final: FinalModel, searched: tuple[SearchContext, SearchResult, Any]
 ) -> None:
     task, result, _ = searched
     own_way = {**META, "inner_lr": 0.3, "judge_steps": 2}
@@ -264,7 +264,7 @@ def test_the_four_convolutions_learn_tasks_in_their_own_way(
 
 @pytest.mark.parametrize(("threads", "at_once"), [(1, True), (2, False)])
 def test_both_are_trained_at_once_where_each_has_one_thread(
-    searched: tuple[Task, SearchResult, Any],
+    searched: tuple[SearchContext, SearchResult, Any],
     monkeypatch: pytest.MonkeyPatch,
     threads: int,
     at_once: bool,
@@ -286,7 +286,7 @@ def test_both_are_trained_at_once_where_each_has_one_thread(
 
 
 def test_the_winner_is_a_learner_that_can_be_saved(
-    tmp_path: Path, final: FinalModel, searched: tuple[Task, SearchResult, Any]
+    tmp_path: Path, final: FinalModel, searched: tuple[SearchContext, SearchResult, Any]
 ) -> None:
     assert isinstance(final.network, FewShotLearner)
     final.save(tmp_path)

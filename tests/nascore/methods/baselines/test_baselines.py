@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from nascore.config import BudgetConfig, SearchConfig, Section, TrainingConfig
-from nascore.context import Task
+from nascore.context import SearchContext
 from nascore.data.batches import load
 from nascore.genotype import Genotype
 from nascore.methods.baselines.options import (
@@ -336,7 +336,7 @@ def test_a_baseline_is_a_method(method: str, tmp_path: Path, digits_folder: Path
     config = ChainSpaceConfig(num_layers=1)
     space, options = base.make_space(config), METHODS[method].options()
     module = METHODS[method].load()
-    task = Task(
+    task = SearchContext(
         method=method,
         seeds=Seeds(0),
         space=space,

@@ -13,8 +13,8 @@ from shared_tasks import METHOD_NAMES, make_task
 from torch import Tensor
 
 from nascore.config import BudgetConfig
-from nascore.context import Task
-from nascore.errors import InputError, WeightsDiverged
+from nascore.context import SearchContext
+from nascore.errors import InputError, WeightsDivergedError
 from nascore.methods.enas import method as enas
 from nascore.methods.enas import shared_search
 from nascore.methods.enas.checkpoint import KIND
@@ -31,12 +31,12 @@ from nascore.training import checkpoint
 KILLED = Path(__file__).parents[3] / "support" / "killed_search.py"
 
 
-def run(task: Task) -> SearchResult:
+def run(task: SearchContext) -> SearchResult:
     enas.pretrain(task)
     return enas.search(task)
 
 
-def train_shared(task: Task) -> list[Ranked]:
+def train_shared(task: SearchContext) -> list[Ranked]:
     """The method's arm without the training of its finalists."""
     enas.pretrain(task)
     arm = SharedSearch(task, "method", enas.load_policy(task)[0])
@@ -44,7 +44,7 @@ def train_shared(task: Task) -> list[Ranked]:
     return arm.rank()
 
 
-def kept(task: Task, arm: str = "method") -> dict[str, Tensor]:
+def kept(task: SearchContext, arm: str = "method") -> dict[str, Tensor]:
     """All tensors that an arm leaves behind."""
     return checkpoint.load(task.state / f"{arm}.ckpt", KIND)[0]
 
@@ -187,7 +187,7 @@ def test_a_search_that_is_stopped_returns_its_best_by_shared_weights(
     shares: list[float] = []
     task = dataclasses.replace(
         make_task(tmp_path, digits_folder, budget=BudgetConfig(steps=10_000)),
-        on_share=lambda arm, share: shares.append(share),
+        on_progress=lambda arm, share: shares.append(share),
         should_stop=lambda: len(shares) > 2,
     )
     result = run(task)
@@ -199,7 +199,7 @@ def test_a_search_that_is_stopped_returns_its_best_by_shared_weights(
 
 def test_weights_that_diverge_are_told(tmp_path: Path, digits_folder: Path) -> None:
     task = make_task(tmp_path, digits_folder, weights={"batch_size": 32, "lr": 1e30})
-    with pytest.raises(WeightsDiverged, match=r"lower search.options.weights.lr=1e\+30"):
+    with pytest.raises(WeightsDivergedError, match=r"lower search.options.weights.lr=1e\+30"):
         run(task)
 
 

@@ -18,10 +18,10 @@ import torch
 from instanas_tasks import make_task
 
 from nascore.config import BudgetConfig, DataConfig
-from nascore.context import Task
+from nascore.context import SearchContext
 from nascore.data.prepared import prepare
 from nascore.methods.instanas import alternating_trainer
-from nascore.methods.instanas.alternating_trainer import Alternation
+from nascore.methods.instanas.alternating_trainer import AlternatingTrainer
 from nascore.methods.instanas.controller import make_policy_network
 from nascore.methods.instanas.cost_table import LatencyTable
 from nascore.methods.instanas.pretraining import WeightSteps
@@ -51,7 +51,7 @@ def planted(path: Path, seed: int) -> None:
     np.savez(path, x_train=x_NHWC.clip(0, 255).astype(np.uint8), y_train=y_N)
 
 
-def make_planted_task(folder: Path, seed: int) -> Task:
+def make_planted_task(folder: Path, seed: int) -> SearchContext:
     planted(folder / "images.npz", seed)
     data = DataConfig(source=f"npz:{folder / 'images.npz'}", valid_fraction=0.2)
     prepare(data, seed=seed, folder=folder / "data")
@@ -71,7 +71,7 @@ def make_planted_task(folder: Path, seed: int) -> Task:
     )
 
 
-def taught(task: Task) -> MetaGraph:
+def taught(task: SearchContext) -> MetaGraph:
     """A meta-graph that tells hard images only with an operation of the second block."""
     graph = make_metagraph(MobileSpace(SPACE), task.shape, seed=task.seeds.integer("planted"))
     options: Any = task.options
@@ -107,7 +107,9 @@ def mean_latencies(folder: Path, seed: int) -> tuple[float, float]:
         num_stages=1,
         pooling=2,
     )
-    arm = Alternation(task, "method", graph, controller, prices(graph), identity={}, charged_s=0.0)
+    arm = AlternatingTrainer(
+        task, "method", graph, controller, prices(graph), identity={}, prior_cost_s=0.0
+    )
     arm.run()
     valid = task.splits.valid
     latency_N = judge(graph, controller, prices(graph), valid).latency_N

@@ -13,10 +13,10 @@ from instanas_tasks import SPACE, make_task
 from torch import Tensor
 
 from nascore.config import BudgetConfig, LatencyConfig
-from nascore.context import Task
-from nascore.errors import InputError, WeightsDiverged
+from nascore.context import SearchContext
+from nascore.errors import InputError, WeightsDivergedError
 from nascore.methods.instanas import costs, method
-from nascore.methods.instanas.alternating_trainer import Alternation
+from nascore.methods.instanas.alternating_trainer import AlternatingTrainer
 from nascore.methods.instanas.cost_measurement import profile_policies
 from nascore.methods.instanas.mobilenet_baseline import epochs_of
 from nascore.methods.instanas.options import InstanasOptions
@@ -35,7 +35,7 @@ from nascore.training.loop import planned_steps
 KILLED = Path(__file__).parents[3] / "support" / "killed_instanas.py"
 
 
-def run(task: Task) -> SearchResult:
+def run(task: SearchContext) -> SearchResult:
     method.pretrain(task)
     return method.search(task)
 
@@ -43,7 +43,7 @@ def run(task: Task) -> SearchResult:
 @pytest.fixture(scope="module")
 def searched(
     tmp_path_factory: pytest.TempPathFactory, digits_folder: Path
-) -> tuple[Task, SearchResult, list[tuple[int, dict[str, float]]]]:
+) -> tuple[SearchContext, SearchResult, list[tuple[int, dict[str, float]]]]:
     """A search with its control, its task, and what it reported."""
     told: list[tuple[int, dict[str, float]]] = []
     task = make_task(
@@ -56,7 +56,7 @@ def searched(
     return task, run(task), told
 
 
-Searched = tuple[Task, SearchResult, list[tuple[int, dict[str, float]]]]
+Searched = tuple[SearchContext, SearchResult, list[tuple[int, dict[str, float]]]]
 
 
 # --- what a search gives ------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_the_window_comes_down_and_so_do_latencies(searched: Searched) -> None:
     assert spent[-1] < spent[0]
 
 
-def point_of(task: Task, number: int) -> Routed:
+def point_of(task: SearchContext, number: int) -> Routed:
     described = json.loads((task.state / "weights" / POINTS_JSON).read_text())
     point = Point.from_dict(described["points"][number])
     return load_point(task.state, point, cast(MobileSpace, task.space), task.shape)
@@ -138,16 +138,20 @@ def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 @pytest.fixture
-def arm(tmp_path: Path, digits_folder: Path) -> Alternation:
+def arm(tmp_path: Path, digits_folder: Path) -> AlternatingTrainer:
     task = make_task(tmp_path / "run", digits_folder)
     method.pretrain(task)
     graph = method._load_graph(task)
     controller = method._new_controller(task, graph)
     table = costs.load_table(task, graph, controller)
-    return Alternation(task, "method", graph, controller, table, identity={}, charged_s=0.0)
+    return AlternatingTrainer(
+        task, "method", graph, controller, table, identity={}, prior_cost_s=0.0
+    )
 
 
-def test_a_decision_changes_the_controller_and_nothing_of_the_meta_graph(arm: Alternation) -> None:
+def test_a_decision_changes_the_controller_and_nothing_of_the_meta_graph(
+    arm: AlternatingTrainer,
+) -> None:
     """Property 4: weights and batch-norm statistics of the meta-graph are the same to the bit."""
     graph, controller = arm._graph, arm._controller
     assert controller is not None
@@ -158,7 +162,7 @@ def test_a_decision_changes_the_controller_and_nothing_of_the_meta_graph(arm: Al
     assert not are_equal(weights_of(controller), decided)
 
 
-def test_an_update_of_the_weights_leaves_the_controller(arm: Alternation) -> None:
+def test_an_update_of_the_weights_leaves_the_controller(arm: AlternatingTrainer) -> None:
     graph, controller = arm._graph, arm._controller
     assert controller is not None
     before, decided = weights_of(graph), weights_of(controller)
@@ -167,25 +171,27 @@ def test_an_update_of_the_weights_leaves_the_controller(arm: Alternation) -> Non
     assert are_equal(weights_of(controller), decided)
 
 
-def test_they_take_turns(arm: Alternation, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_take_turns(arm: AlternatingTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     turns: list[str] = []
-    decide, learn = Alternation._decide, Alternation._train_weights
+    decide, learn = AlternatingTrainer._decide, AlternatingTrainer._train_weights
 
-    def deciding(self: Alternation, *given: Any) -> None:
+    def deciding(self: AlternatingTrainer, *given: Any) -> None:
         turns.append("d")
         decide(self, *given)
 
-    def learning(self: Alternation, *given: Any) -> None:
+    def learning(self: AlternatingTrainer, *given: Any) -> None:
         turns.append("w")
         learn(self, *given)
 
-    monkeypatch.setattr(Alternation, "_decide", deciding)
-    monkeypatch.setattr(Alternation, "_train_weights", learning)
+    monkeypatch.setattr(AlternatingTrainer, "_decide", deciding)
+    monkeypatch.setattr(AlternatingTrainer, "_train_weights", learning)
     arm.run()
     assert "".join(turns) == ("d" * 6 + "w" * 6) * 5
 
 
-def test_wrong_answers_and_latencies_out_of_the_window_teach_differently(arm: Alternation) -> None:
+def test_wrong_answers_and_latencies_out_of_the_window_teach_differently(
+    arm: AlternatingTrainer,
+) -> None:
     """The advantage of a sample is what its reward is above that of the greedy policy."""
     x_BCHW, y_B = next(arm._batches("controller"))
     everything = torch.ones(len(y_B), *arm._graph.policy_shape, dtype=torch.bool)
@@ -275,7 +281,7 @@ def test_weights_that_diverge_are_told(tmp_path: Path, digits_folder: Path) -> N
     task = make_task(
         tmp_path / "run", digits_folder, pretraining={"epochs": 2, "batch_size": 32, "lr": 1e30}
     )
-    with pytest.raises(WeightsDiverged, match=r"lower its learning rate, 1e\+30"):
+    with pytest.raises(WeightsDivergedError, match=r"lower its learning rate, 1e\+30"):
         method.pretrain(task)
 
 
@@ -354,7 +360,7 @@ def test_whether_it_is_asked_for_does_not_make_another_search(searched: Searched
     assert method._identity(beside) == method._identity(task)
 
 
-def _options_with_baseline(task: Task) -> InstanasOptions:
+def _options_with_baseline(task: SearchContext) -> InstanasOptions:
     assert isinstance(task.options, InstanasOptions)
     return task.options.model_copy(update={"baseline": True})
 

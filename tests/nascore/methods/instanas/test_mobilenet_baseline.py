@@ -8,14 +8,14 @@ import torch
 from instanas_tasks import SPACE, make_task
 
 from nascore.config import TrainingConfig
-from nascore.context import Task
+from nascore.context import SearchContext
 from nascore.methods.instanas.mobilenet_baseline import epochs_of, first_operations, train_baseline
 from nascore.methods.instanas.options import InstanasOptions
 from nascore.methods.instanas.search_points import Point
 from nascore.methods.instanas.supernet import make_metagraph
 from nascore.spaces.flops import count
 from nascore.spaces.mobilenet.space import OPS, MobileSpace
-from nascore.training.loop import Stopped
+from nascore.training.loop import TrainingStopped
 
 POINT = Point(
     number=0,
@@ -29,7 +29,7 @@ POINT = Point(
 
 
 @pytest.fixture
-def task(tmp_path: Path, digits_folder: Path) -> Task:
+def task(tmp_path: Path, digits_folder: Path) -> SearchContext:
     """Its 340 training images are eleven batches of 32."""
     made = make_task(
         tmp_path, digits_folder, pretraining={"epochs": 4, "batch_size": 32, "lr": 0.1}
@@ -37,12 +37,12 @@ def task(tmp_path: Path, digits_folder: Path) -> Task:
     return dataclasses.replace(made, final=TrainingConfig(epochs=3, batch_size=32, lr=0.1))
 
 
-def test_it_is_the_network_of_the_first_operations(task: Task) -> None:
+def test_it_is_the_network_of_the_first_operations(task: SearchContext) -> None:
     space = MobileSpace(SPACE)
     assert space.operations(first_operations(space)) == ((OPS.index("k3e6"),),) * 3
 
 
-def test_it_learns_for_as_long_as_the_meta_graph_of_the_point(task: Task) -> None:
+def test_it_learns_for_as_long_as_the_meta_graph_of_the_point(task: SearchContext) -> None:
     """Four epochs, then 23 steps, then three epochs, or what `max_steps` leaves of them."""
     assert task.splits.train.num_images == 340
     assert epochs_of(task, POINT) == round(4 + 23 / 11 + 3) == 9
@@ -55,7 +55,7 @@ def test_it_learns_for_as_long_as_the_meta_graph_of_the_point(task: Task) -> Non
     assert epochs_of(dataclasses.replace(task, final=cut_off), POINT) == 6
 
 
-def test_it_is_trained_and_judged(task: Task) -> None:
+def test_it_is_trained_and_judged(task: SearchContext) -> None:
     told: list[tuple[int, dict[str, float]]] = []
     noted = dataclasses.replace(task, report=lambda metrics, epoch: told.append((epoch, metrics)))
     before = torch.random.get_rng_state()
@@ -74,6 +74,6 @@ def test_it_is_trained_and_judged(task: Task) -> None:
     assert (found.num_params, found.macs) == (plain.num_params, plain.macs)
 
 
-def test_it_stops_when_it_is_told_to(task: Task) -> None:
-    with pytest.raises(Stopped):
+def test_it_stops_when_it_is_told_to(task: SearchContext) -> None:
+    with pytest.raises(TrainingStopped):
         train_baseline(dataclasses.replace(task, should_stop=lambda: True), POINT, latency=1.0)

@@ -8,7 +8,7 @@ import torch
 from nascore.errors import CheckpointError
 from nascore.methods.nases.autoencoder import (
     CategoricalCoder,
-    MseCoder,
+    MseAutoencoder,
     make_coder,
     simulate,
     train_coder,
@@ -122,7 +122,7 @@ def test_the_released_coder_beats_the_mean_and_stays_in_the_vocabulary() -> None
         mse_narrow_factor=10,
     )
     coder = make_coder(cardinalities, options, seed=0)
-    assert isinstance(coder, MseCoder)
+    assert isinstance(coder, MseAutoencoder)
     metrics = train_coder(coder, cardinalities, options, Seeds(0).torch("coder"))
     assert metrics["loss"] < 5.25 * 0.95
     z = torch.rand(100, 2, generator=torch.Generator().manual_seed(0))

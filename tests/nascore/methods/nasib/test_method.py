@@ -34,7 +34,7 @@ def test_search_verdict_and_model(tmp_path: Path, digits: Splits) -> None:
     task = dataclasses.replace(
         make_task(tmp_path, digits, control=True, budget=BudgetConfig(steps=32)),
         report=lambda told, step: metrics.update(told),
-        on_note=notes.append,
+        on_message=notes.append,
     )
     assert method.pretrain(task)["warmup_steps"] == 4
     result = method.search(task)
@@ -131,7 +131,7 @@ def test_what_does_not_fit_the_image_is_told_before_anything_is_trained(
     notes: list[str] = []
     task = dataclasses.replace(
         make_task(tmp_path, digits, space=space, budget=BudgetConfig(steps=1)),
-        on_note=notes.append,
+        on_message=notes.append,
     )
     method.pretrain(task)
     (note,) = notes

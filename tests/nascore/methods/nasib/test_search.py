@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from nascore.config import BudgetConfig, DataConfig
 from nascore.data.batches import Splits, load
 from nascore.data.prepared import prepare
-from nascore.errors import InputError, WeightsDiverged
+from nascore.errors import InputError, WeightsDivergedError
 from nascore.genotype import Genotype
 from nascore.methods.nasib import budget_tracker
 from nascore.methods.nasib.random_control import RandomControl, control_steps
@@ -270,7 +270,7 @@ def test_a_checkpoint_of_another_search_is_refused(tmp_path: Path, digits: Split
 
 
 def test_weights_that_diverge_end_the_search(tmp_path: Path, digits: Splits) -> None:
-    with pytest.raises(WeightsDiverged, match=r"search\.options\.weights\.lr"):
+    with pytest.raises(WeightsDivergedError, match=r"search\.options\.weights\.lr"):
         run(tmp_path, digits, weights={"batch_size": 32, "lr": 1e30, "max_grad_norm": 1e30})
 
 
