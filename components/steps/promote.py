@@ -28,10 +28,10 @@ from nascore.data.batches import Split, Splits, load
 from nascore.data.drift import profile
 from nascore.data.prepared import DatasetInfo
 from nascore.errors import ServiceUnavailable
-from nascore.methods.instanas.report import places
 from nascore.redaction import redact
 from nascore.report import classes
 from nascore.report.page import Report, render
+from nascore.report.sections import places_of
 from nascore.results import SearchResult
 from nascore.seeding import Seeds
 from nascore.spaces import drawing
@@ -211,7 +211,7 @@ def _page(
             dataset=splits.info.to_dict(),
             latency=latency,
             details=final.details,
-            images=_images(splits.valid, places(final.details)),
+            images=_images(splits.valid, places_of(final.details)),
             test_images=_images(splits.test, classes.places(summary)),
             step_seconds={name: timing["seconds"] for name, timing in seconds.items()},
             step_busy={name: timing["busy"] for name, timing in seconds.items()},

@@ -1,15 +1,18 @@
-"""How templates of this package are read: escaped, and with an error for what is not there."""
+"""The jinja2 environment of pages: text is escaped, and a missing value is an error."""
 
 from collections.abc import Callable
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 
-def make_environment(**filters: Callable[..., Any]) -> Environment:
-    """The templates in `nascore.report`, with these filters by name."""
+def make_environment(package: str, **filters: Callable[..., Any]) -> Environment:
+    """Return the environment of the templates in a package, with these filters by name.
+
+    The style sheet of all pages, `page.css.j2`, is found from each package.
+    """
     environment = Environment(
-        loader=PackageLoader("nascore.report", "."),
+        loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("nascore.figures", ".")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -112,6 +112,7 @@ class Method:
             classes, not different images of the same ones.
         plans: its search follows its budget, and says beforehand what that buys.
         only_accuracy: why it can take no other `search.objective`; empty where it can.
+        report: the module of its section of the report (`nascore.report.sections`), if it has one.
     """
 
     summary: str
@@ -127,6 +128,7 @@ class Method:
     plans: bool = False
     few_shot: bool = False
     only_accuracy: str = ""
+    report: str | None = None
 
     def load(self) -> MethodModule:
         return cast(MethodModule, importlib.import_module(self.module))
@@ -189,6 +191,7 @@ METHODS: dict[str, Method] = {
         space="mobile",
         keeps_weights=True,
         only_accuracy="rewards the architecture of each image by whether that image is right",
+        report="nascore.methods.instanas.report",
     ),
     "nasib": Method(
         "twelve times the operations on an edge, searched within any budget",
@@ -199,6 +202,7 @@ METHODS: dict[str, Method] = {
         control="random-ws",
         space="superkernel",
         plans=True,
+        report="nascore.methods.nasib.report",
     ),
     "auto-meta": Method(
         "cells that grow block by block, for networks that learn from few examples",
@@ -207,6 +211,7 @@ METHODS: dict[str, Method] = {
         space="fewshot-cell",
         few_shot=True,
         only_accuracy="is scored by tasks with as many images of each class",
+        report="nascore.methods.auto_meta.report",
     ),
     "random": Method(
         "random search: the baseline that every method must beat",

@@ -72,6 +72,7 @@ def render(report: Report) -> str:
         ValueError: `architecture_svg` is not an SVG element.
     """
     environment = make_environment(
+        __package__,
         percent=formatting.percent,
         points=formatting.points,
         count=formatting.count,

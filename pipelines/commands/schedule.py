@@ -52,8 +52,8 @@ def schedule() -> None:
     "expression",
     required=True,
     metavar="'S M H DAY MONTH WEEKDAY'",
-    help=f"When; six fields, seconds first: '{schedule_times.EXAMPLE}' is Mondays at three. In UTC, "
-    "unless Kubeflow's administrator has set another time zone (CRON_SCHEDULE_TIMEZONE).",
+    help=f"When; six fields, seconds first: '{schedule_times.EXAMPLE}' is Mondays at three. "
+    "In UTC, unless Kubeflow's administrator has set another time zone (CRON_SCHEDULE_TIMEZONE).",
 )
 @click.option(
     "--pin/--latest",

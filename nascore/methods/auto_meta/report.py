@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 from nascore.figures import formatting
 from nascore.figures.templates import make_environment
 
+DETAILS = "auto_meta"
+"""Key in `nascore.training.final_model.FinalModel.details` of what this section shows."""
+
 
 def section(
     details: Mapping[str, Any],
@@ -17,16 +20,24 @@ def section(
 ) -> Markup:
     """The section as markup; see `nascore.methods.auto_meta.final_comparison` for the details."""
     environment = make_environment(
-        percent=formatting.percent, interval=_interval, milliseconds=formatting.milliseconds
+        __package__,
+        percent=formatting.percent,
+        interval=_interval,
+        milliseconds=formatting.milliseconds,
     )
     return Markup(  # the template escapes
-        environment.get_template("sections/few_shot.html.j2").render(
+        environment.get_template("report.html.j2").render(
             details=details,
             verdict=_verdict(details["tests"]),
             learned=_learned,
             networks=_timed((latency or {}).get("few_shot")),
         )
     )
+
+
+def places(details: Mapping[str, Any]) -> list[int]:
+    """Return no places: no images are shown."""
+    return []
 
 
 def _interval(score: Mapping[str, Any]) -> str:

@@ -16,6 +16,9 @@ from nascore.spaces.mobilenet.space import OPS
 MAX_IMAGES = 8
 """Shown of the fastest, and of the slowest."""
 
+DETAILS = "instanas"
+"""Key in `nascore.training.final_model.FinalModel.details` of what this section shows."""
+
 
 def section(
     details: Mapping[str, Any],
@@ -23,11 +26,13 @@ def section(
     images: Mapping[int, NDArray[Any]],
 ) -> Markup:
     """The section as markup; see `nascore.methods.instanas.summary.describe` for the details."""
-    environment = make_environment(percent=formatting.percent, milliseconds=formatting.milliseconds)
+    environment = make_environment(
+        __package__, percent=formatting.percent, milliseconds=formatting.milliseconds
+    )
     unit = "ms" if details["unit"] == "ms" else "million multiply-adds"
     policies = details["policies"]
     return Markup(  # the template escapes
-        environment.get_template("sections/per_image.html.j2").render(
+        environment.get_template("report.html.j2").render(
             details=details,
             policies=policies,
             reference=details.get("baseline"),
@@ -41,8 +46,8 @@ def section(
 
 
 def places(details: Mapping[str, Any]) -> list[int]:
-    """Of the images that are shown, in the validation split."""
-    policies = details.get("instanas", {}).get("policies", {})
+    """Return the places of the images that are shown, in the validation split."""
+    policies = details.get("policies", {})
     shown = (policies.get(name, ())[:MAX_IMAGES] for name in ("fastest", "slowest"))
     return sorted({place for some in shown for place in some})
 

@@ -18,6 +18,9 @@ _AXIS_NAMES = {
     "dilation": "Dilation",
 }
 
+DETAILS = "nasib"
+"""Key in `nascore.training.final_model.FinalModel.details` of what this section shows."""
+
 
 def section(
     details: Mapping[str, Any],
@@ -25,10 +28,12 @@ def section(
     images: Mapping[int, NDArray[Any]],
 ) -> Markup:
     """The section as markup; see `nascore.methods.nasib.method` for the details."""
-    environment = make_environment(percent=formatting.percent, duration=formatting.duration)
+    environment = make_environment(
+        __package__, percent=formatting.percent, duration=formatting.duration
+    )
     rows = details["history"]
     return Markup(  # the template escapes
-        environment.get_template("sections/within_budget.html.j2").render(
+        environment.get_template("report.html.j2").render(
             details=details,
             rows=rows,
             course=Markup(_course(details)),
@@ -39,6 +44,11 @@ def section(
             ],
         )
     )
+
+
+def places(details: Mapping[str, Any]) -> list[int]:
+    """Return no places: no images are shown."""
+    return []
 
 
 def _course(details: Mapping[str, Any]) -> str:
@@ -58,8 +68,8 @@ def _course(details: Mapping[str, Any]) -> str:
     x = plot.at_x(details["exploring_share"])
     body.append(element("line", class_="baseline", x1=x, x2=x, y1=plot.top, y2=plot.bottom))
     told = (
-        f"Uniform choices end at {formatting.percent(details['exploring_share'], 0)} of the budget; "
-        f"candidates fall from {candidates[0]:g} to {candidates[-1]:g} an edge"
+        f"Uniform choices end at {formatting.percent(details['exploring_share'], 0)} of the "
+        f"budget; candidates fall from {candidates[0]:g} to {candidates[-1]:g} an edge"
     )
     return chart("course", 236, told, body)
 

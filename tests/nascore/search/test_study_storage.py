@@ -117,7 +117,8 @@ def test_a_folder_with_braces_and_spaces(tmp_path: Path) -> None:
 
 def test_tables_may_be_made_by_several_at_once(postgres: Postgres) -> None:
     url = postgres.new_database()
-    code = "import sys; from nascore.search.study_storage import Storage; input(); Storage(sys.argv[1]).close()"
+    code = "import sys; from nascore.search.study_storage import Storage; input(); "
+    code += "Storage(sys.argv[1]).close()"
     processes = [
         subprocess.Popen([sys.executable, "-c", code, url], stdin=subprocess.PIPE, text=True)
         for _ in range(4)

@@ -69,8 +69,10 @@ class Findings:
 
 def render(findings: Findings) -> str:
     """The page as one HTML document: no script, and nothing is loaded from anywhere."""
-    environment = make_environment(number=number, interval=interval, percent=formatting.percent)
-    return environment.get_template("diagnosis.html.j2").render(
+    environment = make_environment(
+        __package__, number=number, interval=interval, percent=formatting.percent
+    )
+    return environment.get_template("page.html.j2").render(
         findings=findings,
         now=findings.now,
         initial=findings.initial,
@@ -108,8 +110,8 @@ def headline(findings: Findings) -> list[dict[str, str]]:
         _tile(
             "First token",
             formatting.percent(first.accuracy, 1),
-            f"read off the noisy state; chance {formatting.percent(first.chance, 1)}, initial weights "
-            f"{formatting.percent(first_was.accuracy, 1)}",
+            f"read off the noisy state; chance {formatting.percent(first.chance, 1)}, "
+            f"initial weights {formatting.percent(first_was.accuracy, 1)}",
         ),
         _tile("Conditioning", number(kl), f"nats, mean KL; initial weights {number(kl_was)}"),
         _tile(
