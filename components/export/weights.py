@@ -31,9 +31,8 @@ from nascore.spaces.base import ImageShape, make_space
 from nascore.training.final_model import (
     DeployedModel,
     FinalModel,
-    architecture_spec,
-    build_from_spec,
 )
+from nascore.training.network_kinds import kind_named, spec_of
 
 VERSION = 1
 _BELOW = "network."
@@ -53,17 +52,18 @@ def write_model(folder: Path, final: FinalModel, info: DatasetInfo, settings: Co
         described["classes"] = info.classes
     else:
         described["class_splits"] = {split: info.names_of(split) for split in SPLITS}
-    form = architecture_spec(final.network)
-    if form is not None:
-        described["network"] = form
+    spec = spec_of(final.network)
+    if spec["kind"] != "static":
+        described["network"] = spec
     (folder / GENOTYPE).write_text(json.dumps(described, indent=2))
 
 
 def read_network(folder: Path) -> nn.Module:
     """The network that `write_model` wrote, in evaluation mode; it reads normalised images."""
     described = json.loads((folder / GENOTYPE).read_text())
-    network = build_from_spec(
-        described.get("network"),
+    spec = described.get("network", {"kind": "static"})
+    network = kind_named(spec["kind"]).rebuild(
+        spec,
         make_space(TypeAdapter(SpaceConfig).validate_python(described["space"])),
         Genotype.from_dict(described["genotype"]),
         ImageShape(**described["shape"]),

@@ -16,12 +16,12 @@ from nascore.context import (
     ignore_progress,
     never_stop,
 )
-from nascore.data.batches import load
-from nascore.meta_learning.options import FewShotOptions
+from nascore.data.batches import Splits, load
 from nascore.methods.registry import METHODS
 from nascore.results import Child, Report
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
+from nascore.training.network_kinds import Examples
 
 OnChild = Callable[[str, Child], None]
 
@@ -79,13 +79,12 @@ def build_task(
     splits = replace(splits, train=splits.train.balanced(config.training))
     info = splits.info
     options = METHODS[config.method].options.model_validate(config.search.options)
-    num_classes = options.num_classes if isinstance(options, FewShotOptions) else len(info.classes)
     return SearchContext(
         method=config.method,
         seeds=Seeds(config.seed),
         space=make_space(config.search.space),
         splits=splits,
-        shape=ImageShape(info.channels, info.size, num_classes),
+        shape=ImageShape(info.channels, info.size, options.num_classes(info.classes)),
         search=config.search,
         final=config.train,
         options=options,
@@ -102,3 +101,9 @@ def build_task(
         latency=config.latency,
         balance=config.training,
     )
+
+
+def examples_of(splits: Splits, config: Config) -> Examples:
+    """Return what the trained network of a run is asked with."""
+    options = METHODS[config.method].options.model_validate(config.search.options)
+    return Examples(splits, options, Seeds(config.seed))

@@ -7,9 +7,10 @@ from torch import Tensor
 from components.config.schema import Config
 from components.registry.model_kinds import Classifier, FewShotAdapter, ModelAdapter
 from components.registry.test_sets import ImageExam, TaskExam, TestSet
-from components.steps.few_shot_tasks import tasks_of
+from components.steps.context_builder import examples_of
 from nascore.data.batches import Splits
 from nascore.training.final_model import DeployedModel
+from nascore.training.network_kinds import NetworkKind
 
 _BATCH_SIZE = 256
 _EXAMPLE_IMAGES = 2  # one image would be exported as a fixed batch size
@@ -19,9 +20,9 @@ _NUM_TASKS = 200  # their mean is known to a hundredth or so, and pairs to less
 def form_and_exam(
     network: DeployedModel, splits: Splits, settings: Config
 ) -> tuple[ModelAdapter, TestSet]:
-    """Of a network that knows its classes, or of one that learns them."""
-    if network.tasks is not None:
-        return _learning(splits, settings)
+    """Return how a network is logged and loaded, and what it is compared by."""
+    if network.kind.is_tested_by == "tasks":
+        return _learning(network.kind, splits, settings)
 
     def images() -> Iterator[Tensor]:
         return (x_BCHW.float() for x_BCHW in splits.test.pixel_batches(_BATCH_SIZE))
@@ -36,9 +37,9 @@ def form_and_exam(
     return Classifier(example), exam
 
 
-def _learning(splits: Splits, settings: Config) -> tuple[ModelAdapter, TestSet]:
+def _learning(kind: NetworkKind, splits: Splits, settings: Config) -> tuple[ModelAdapter, TestSet]:
     """Tasks of test classes, as they are stored."""
-    tasks = tasks_of(splits, settings, "test", _NUM_TASKS)
+    tasks = list(kind.tasks(examples_of(splits, settings), "test", _NUM_TASKS))
     info = splits.info
     asked = {name: tasks[0][name] for name in ("support_x", "support_y", "query_x")}
     form = FewShotAdapter(asked, learned=[*info.names_of("train"), *info.names_of("valid")])

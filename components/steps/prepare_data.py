@@ -23,7 +23,6 @@ from components.variables import STATE_ROOT
 from nascore.data.class_folders import Need
 from nascore.data.prepared import DatasetInfo, prepare
 from nascore.errors import InputError, collect_problems, error_of
-from nascore.meta_learning.options import FewShotOptions
 from nascore.methods.registry import METHODS
 
 _KEY = "run_key.json"
@@ -161,7 +160,7 @@ def _check_outputs(settings: Config) -> None:
 def needs_of(settings: Config) -> Sequence[Need]:
     """Tasks that the method draws, if it is one that learns from tasks."""
     options = METHODS[settings.method].options.model_validate(settings.search.options)
-    return options.needs if isinstance(options, FewShotOptions) else ()
+    return options.needs
 
 
 def _check_fit(settings: Config, info: DatasetInfo, *, searches: bool) -> None:

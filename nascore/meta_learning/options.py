@@ -1,5 +1,6 @@
 """Settings of meta-learning: the tasks, and how a network learns from them."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -81,7 +82,7 @@ class MetaOptions(Section):
         return self
 
 
-_WAYS = "search.options.episode.ways"
+WAYS_KEY = "search.options.episode.ways"
 
 
 class FewShotOptions(MethodOptions):
@@ -89,16 +90,15 @@ class FewShotOptions(MethodOptions):
 
     episode: EpisodeOptions = EpisodeOptions()
 
-    @property
-    def num_classes(self) -> int:
-        """Of a network's answer, whatever classes the data has."""
+    def num_classes(self, classes: Sequence[str]) -> int:
+        """Return the ways of a task, whatever classes the data has."""
         return self.episode.ways
 
     @property
     def needs(self) -> tuple[Need, ...]:
         """The largest tasks that are drawn of each split; the data is checked for them."""
         images = "search.options.episode.shots + queries"
-        return (Need(self.shape, ways=_WAYS, images=images),)
+        return (Need(self.shape, ways=WAYS_KEY, images=images),)
 
     @property
     def shape(self) -> EpisodeShape:

@@ -31,7 +31,7 @@ def section(result: Mapping[str, Any], images: Mapping[int, NDArray[Any]]) -> Ma
     rows = [{"name": name, **row} for name, row in (per_class or {}).items()]
     if len(rows) > MAX_ROWS:
         rows.sort(key=lambda row: (row["recall"] is None, row["recall"]))
-    environment = make_environment(percent=formatting.percent, count=formatting.count)
+    environment = make_environment(__package__, percent=formatting.percent, count=formatting.count)
     return Markup(  # the template escapes
         environment.get_template("classes.html.j2").render(
             result=result,

@@ -14,20 +14,15 @@ from nascore.config import Objective
 from nascore.context import SearchContext, device_of
 from nascore.data.batches import normalisation
 from nascore.data.prepared import DatasetInfo
-from nascore.errors import CheckpointError
 from nascore.evaluation.scoring import score_of
 from nascore.genotype import Genotype
-from nascore.meta_learning import few_shot_model
-from nascore.meta_learning.adaptation import Adapter, TaskSettings
-from nascore.meta_learning.few_shot_model import FewShotLearner
-from nascore.methods.instanas import routed_network
 from nascore.results import SearchResult
 from nascore.spaces.base import ImageShape, SearchSpace
 from nascore.spaces.flops import count
-from nascore.spaces.mobilenet.space import MobileSpace
 from nascore.training import checkpoint
 from nascore.training.child import build_network
 from nascore.training.loop import predict, train
+from nascore.training.network_kinds import kind_named, kind_of, spec_of
 
 VERSION = 1
 _KIND = "final-model"
@@ -83,7 +78,7 @@ class FinalModel:
             "valid_score": self.valid_score,
             "test_score": self.test_score,
             "data_wait_share": self.data_wait_share,
-            "network": architecture_spec(self.network) or _STATIC,
+            "network": spec_of(self.network),
         }
 
     def save(self, folder: Path) -> None:
@@ -103,43 +98,13 @@ class FinalModel:
         summary = json.loads((folder / "model.json").read_text())
         genotype = Genotype.from_dict(summary["genotype"])
         shape = ImageShape(**summary["shape"])
-        network = build_from_spec(summary.get("network"), space, genotype, shape)
+        spec = summary["network"]
+        network = kind_named(spec["kind"]).rebuild(spec, space, genotype, shape)
         weights, _ = checkpoint.load(folder / "weights.pt", _KIND)
         network.load_state_dict(weights)
         read = ("version", "genotype", "shape", "network")
         values = {k: v for k, v in summary.items() if k not in read}
         return cls(genotype=genotype, shape=shape, network=network.eval(), **values)
-
-
-# --- what a network is built from ---------------------------------------------------------------
-
-_STATIC = {"kind": "static"}
-
-
-def architecture_spec(network: nn.Module) -> dict[str, Any] | None:
-    """JSON of a network that is more than its genotype, which says itself how it is built."""
-    described = getattr(network, "blueprint", None)
-    return None if described is None else dict(described())
-
-
-def build_from_spec(
-    form: dict[str, Any] | None, space: SearchSpace, genotype: Genotype, shape: ImageShape
-) -> nn.Module:
-    """A network whose weights are to be loaded.
-
-    Args:
-        form: as `architecture_spec` gave it; None: the network of the genotype.
-
-    Raises:
-        CheckpointError: the space has no such networks.
-    """
-    form = _STATIC if form is None else form
-    if form["kind"] == routed_network.KIND and isinstance(space, MobileSpace):
-        return routed_network.rebuild(form, space, shape)
-    if form["kind"] in (_STATIC["kind"], few_shot_model.KIND):
-        network = build_network(space, genotype, shape, seed=0, final=True)
-        return network if form["kind"] == _STATIC["kind"] else few_shot_model.rebuild(form, network)
-    raise CheckpointError(f"{space.identifier} has no networks of the kind {form['kind']!r}")
 
 
 class DeployedModel(nn.Module):
@@ -151,7 +116,9 @@ class DeployedModel(nn.Module):
 
     Attributes:
         answers: the names of what it answers, if that is more than logits.
-        tasks: how it learns classes from examples, if it does; its logits are those of before.
+        kind: what is special about networks like this one.
+        tasks: settings by which it learns classes from examples, if it does
+            (`nascore.meta_learning.adaptation.TaskSettings`); its logits are those of before.
     """
 
     scale_C11: Tensor
@@ -159,10 +126,9 @@ class DeployedModel(nn.Module):
 
     def __init__(self, network: nn.Module, info: DatasetInfo) -> None:
         super().__init__()
-        self.network = network.deployed() if isinstance(network, routed_network.Routed) else network
-        self.tasks: TaskSettings | None = None
-        if isinstance(network, FewShotLearner):
-            self.network, self.tasks = network.network, network.settings
+        self.kind = kind_of(network)
+        self.network = self.kind.deployed(network)
+        self.tasks: Any = getattr(network, "settings", None)
         self.answers: tuple[str, ...] = getattr(self.network, "answers", ("logits",))
         scale_C11, shift_C11 = normalisation(info)
         self.register_buffer("scale_C11", scale_C11)
@@ -174,10 +140,9 @@ class DeployedModel(nn.Module):
         )
         return answer
 
-    def adapter(self) -> Adapter:
-        """Itself as what learns tasks; for networks that do."""
-        assert self.tasks is not None, "a network that knows its classes learns no others"
-        return Adapter(self, self.tasks)
+    def adapter(self) -> Any:
+        """Return what learns the classes of tasks by this network, if its kind does."""
+        return self.kind.adapter(self)
 
 
 def train_from_scratch(

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from nascore.config import Positive, Section
 from nascore.data.class_folders import EpisodeShape, Need
-from nascore.meta_learning.options import _WAYS, FewShotOptions, MetaOptions
+from nascore.meta_learning.options import WAYS_KEY, FewShotOptions, MetaOptions
 
 
 class ProgressiveOptions(Section):
@@ -88,7 +88,7 @@ class AutoMetaOptions(FewShotOptions):
             Need(
                 EpisodeShape(ways, shots, queries),
                 (split,),
-                ways=_WAYS,
+                ways=WAYS_KEY,
                 images=f"search.options.{name} + episode.queries",
             )
             for split, name, shots in own

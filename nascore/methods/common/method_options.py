@@ -1,6 +1,9 @@
 """What all settings of a method have in common."""
 
+from collections.abc import Sequence
+
 from nascore.config import Section, SpaceSection
+from nascore.data.class_folders import Need
 from nascore.errors import Problem
 
 
@@ -10,3 +13,12 @@ class MethodOptions(Section):
     def unfit_for(self, space: SpaceSection) -> list[Problem]:
         """What of these settings does not suit a space that the method may search."""
         return []
+
+    def num_classes(self, classes: Sequence[str]) -> int:
+        """Return how many classes a network of this method answers, of a data set with these."""
+        return len(classes)
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """Tasks that are drawn from the data, which is checked for them; empty for most."""
+        return ()

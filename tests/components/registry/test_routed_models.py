@@ -14,7 +14,7 @@ from torch import nn
 from components.config.schema import Config
 from components.config.settings import PromoteConfig
 from components.export.manifest import GENOTYPE, MANIFEST, PROGRAMS, WEIGHTS, deliver
-from components.export.programs import CONTROLLER, MAX_EXPERTS, write_programs
+from components.export.programs import write_programs
 from components.export.weights import read_network, write_model
 from components.object_store.outputs import open_outputs
 from components.registry import model_registry
@@ -27,6 +27,7 @@ from components.steps.runtime import Step, execute
 from nascore.data.prepared import DatasetInfo
 from nascore.methods.instanas.controller import make_policy_network
 from nascore.methods.instanas.decisions import explain
+from nascore.methods.instanas.network_kind import CONTROLLER, MAX_EXPERTS
 from nascore.methods.instanas.routed_network import Routed
 from nascore.methods.instanas.supernet import make_metagraph
 from nascore.spaces.base import ImageShape, make_genotype

@@ -1,0 +1,98 @@
+"""Networks that learn new classes from a few examples: how they are rebuilt, tested and timed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from torch import nn
+
+from nascore.config import LatencyConfig
+from nascore.data.episodes import FewShotData
+from nascore.genotype import Genotype
+from nascore.latency.benchmark import LatencyResult, resolve_device
+from nascore.meta_learning.adaptation import Adapter
+from nascore.meta_learning.convnet import FourConvolutions
+from nascore.meta_learning.few_shot_model import FewShotLearner, rebuild
+from nascore.meta_learning.latency import as_latency, measure
+from nascore.meta_learning.options import FewShotOptions
+from nascore.spaces.base import ImageShape, SearchSpace
+from nascore.training.final_model import DeployedModel, FinalModel
+from nascore.training.network_kinds import Examples, FewShotTask, NetworkKind
+
+_NUM_TIMED = 10  # different tasks
+
+
+class FewShotKind(NetworkKind):
+    """Kind of `nascore.meta_learning.few_shot_model.FewShotLearner`."""
+
+    is_tested_by: Literal["images", "tasks"] = "tasks"
+    is_profiled_on_data = True
+
+    def rebuild(
+        self,
+        spec: Mapping[str, Any],
+        space: SearchSpace,
+        genotype: Genotype,
+        shape: ImageShape,
+    ) -> nn.Module:
+        return rebuild(spec, super().rebuild(spec, space, genotype, shape))
+
+    def deployed(self, network: nn.Module) -> nn.Module:
+        return _learner(network).network
+
+    def adapter(self, model: DeployedModel) -> Adapter:
+        return Adapter(model, model.tasks)
+
+    def tasks(self, examples: Examples, split: str, number: int) -> Sequence[FewShotTask]:
+        options = examples.options
+        assert isinstance(options, FewShotOptions), "only these leave networks that learn tasks"
+        sampler = FewShotData.of(examples.splits).sampler(split, options.shape, as_pixels=True)
+        drawn = sampler.draw(number, examples.seeds.torch("examining", split))
+        names = ("support_x", "support_y", "query_x", "query_y")
+        return [
+            {name: getattr(drawn, name)[place].cpu().numpy() for name in names}
+            for place in range(number)
+        ]
+
+    def profile(
+        self,
+        final: FinalModel,
+        config: LatencyConfig,
+        examples: Examples | None,
+    ) -> tuple[LatencyResult, dict[str, Any]]:
+        """Measure adaptation and answers on tasks of validation classes.
+
+        Where the final training has had a network of four convolutions, that is measured too,
+        untrained: times do not depend on the weights.
+        """
+        learner, device = _learner(final.network), resolve_device(config)
+        networks = [learner]
+        four = final.details.get("auto_meta", {}).get("four_convolutions")
+        if four is not None:
+            shape = final.shape
+            control = FourConvolutions(
+                shape.channels, shape.size, shape.num_classes, channels=four["channels"]
+            )
+            networks.append(FewShotLearner(control, learner.settings))
+        assert examples is not None
+        adapters = [
+            DeployedModel(one, examples.splits.info).eval().to(device).adapter() for one in networks
+        ]
+        tasks = list(self.tasks(examples, "valid", _NUM_TIMED))
+        latencies = measure(adapters, tasks, config)
+        found: dict[str, Any] = {
+            "ways": learner.settings.ways,
+            "images": len(tasks[0]["support_y"]),
+            **latencies[0].to_dict(),
+        }
+        if four is not None:
+            known = {name: four[name] for name in ("channels", "num_params")}
+            found["four_convolutions"] = known | latencies[1].to_dict()
+        return as_latency(latencies[0], device, config), {"few_shot": found}
+
+
+def _learner(network: nn.Module) -> FewShotLearner:
+    assert isinstance(network, FewShotLearner), "only these are of this kind"
+    return network
+
+
+KIND = FewShotKind()

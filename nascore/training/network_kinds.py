@@ -1,0 +1,169 @@
+"""Kinds of networks: what is special about each one is looked up here, and asked nowhere else.
+
+A kind is one module with an instance of `NetworkKind` called `KIND`, and one line in
+`NETWORK_KINDS`. A network of a kind other than `static` describes itself by a method `blueprint`,
+a JSON mapping whose key `kind` names its kind.
+"""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+from torch.export import ExportedProgram
+
+from nascore.config import LatencyConfig, Section
+from nascore.data.batches import Splits
+from nascore.data.prepared import DatasetInfo
+from nascore.errors import CheckpointError
+from nascore.genotype import Genotype
+from nascore.latency.benchmark import LatencyResult, measure
+from nascore.seeding import Seeds
+from nascore.spaces.base import ImageShape, SearchSpace
+from nascore.training.child import build_network
+
+if TYPE_CHECKING:
+    from nascore.training.final_model import DeployedModel, FinalModel
+
+NETWORK_KINDS: Mapping[str, str] = {
+    "static": "nascore.training.network_kinds",
+    "routed": "nascore.methods.instanas.network_kind",
+    "few-shot": "nascore.meta_learning.network_kind",
+}
+"""Module of each kind, imported when it is needed."""
+
+FewShotTask = dict[str, NDArray[np.generic]]
+"""`support_x`, `support_y`, `query_x`, `query_y`; pixels as they are stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """Programs of `torch.export` that a network can be exported as.
+
+    Attributes:
+        by_file: pixels as they are stored, float (B, C, H, W) of 0..255, to what each answers.
+        description: content of `programs.json`.
+    """
+
+    by_file: Mapping[str, ExportedProgram] = field(default_factory=dict)
+    description: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What the networks of a run are asked with.
+
+    Attributes:
+        splits: the data of the run.
+        options: those of the method of the run.
+        seeds: of the run.
+    """
+
+    splits: Splits
+    options: Section
+    seeds: Seeds
+
+
+class NetworkKind:
+    """A kind of network. The methods of this class are those of static networks.
+
+    Attributes:
+        is_tested_by: what a test score is the mean of: images of the classes that were learned, or
+            tasks of other classes.
+        is_profiled_on_data: random images do not do to measure latency.
+    """
+
+    is_tested_by: Literal["images", "tasks"] = "images"
+    is_profiled_on_data: bool = False
+
+    def rebuild(
+        self,
+        spec: Mapping[str, Any],
+        space: SearchSpace,
+        genotype: Genotype,
+        shape: ImageShape,
+    ) -> nn.Module:
+        """Return a network whose weights are to be loaded.
+
+        Args:
+            spec: what `blueprint` of the network returned.
+            space: search space of the genotype.
+            genotype: the architecture.
+            shape: of the images and classes.
+
+        Raises:
+            CheckpointError: the space has no such networks.
+        """
+        return build_network(space, genotype, shape, seed=0, final=True)
+
+    def deployed(self, network: nn.Module) -> nn.Module:
+        """Return the network as it is deployed: normalised images to logits, or more."""
+        return network
+
+    def adapter(self, model: "DeployedModel") -> Any:
+        """Return what learns the classes of a task (`nascore.meta_learning.adaptation.Adapter`).
+
+        Raises:
+            TypeError: networks of this kind learn no classes after their training.
+        """
+        raise TypeError("a network that knows its classes learns no others")
+
+    def tasks(self, examples: Examples, split: str, number: int) -> Sequence[FewShotTask]:
+        """Return tasks of the classes of a split, for kinds that are tested by them."""
+        raise TypeError("a network that knows its classes is tested by images")
+
+    def profile(
+        self,
+        final: "FinalModel",
+        config: LatencyConfig,
+        examples: Examples | None,
+    ) -> tuple[LatencyResult, dict[str, Any]]:
+        """Measure the latency of a network.
+
+        Args:
+            final: the network.
+            config: protocol of the measurement.
+            examples: where `is_profiled_on_data`: images that differ in their networks, or are
+                learned from, must be real ones.
+
+        Returns:
+            The latency, and what networks of this kind have to say beyond it; JSON.
+
+        Raises:
+            InputError: `latency.device` is cuda and there is none.
+        """
+        return measure(final.network, final.shape, config), {}
+
+    def programs(self, final: "FinalModel", info: DatasetInfo) -> Programs:
+        """Return the programs that such a network is exported as besides its weights."""
+        return Programs()
+
+
+KIND = NetworkKind()
+
+
+def kind_named(name: str) -> NetworkKind:
+    """Return a kind by its name.
+
+    Raises:
+        CheckpointError: there is none of this name.
+    """
+    module = NETWORK_KINDS.get(name)
+    if module is None:
+        known = ", ".join(NETWORK_KINDS)
+        raise CheckpointError(f"the network is of the kind {name!r}; this version knows {known}")
+    return cast(NetworkKind, importlib.import_module(module).KIND)
+
+
+def kind_of(network: nn.Module) -> NetworkKind:
+    """Return the kind of a trained network."""
+    return kind_named(str(spec_of(network)["kind"]))
+
+
+def spec_of(network: nn.Module) -> dict[str, Any]:
+    """Return the JSON from which a network is built, besides its genotype."""
+    described = getattr(network, "blueprint", None)
+    return {"kind": "static"} if described is None else dict(described())
