@@ -1,6 +1,7 @@
 """From preset, file and `--set` to one checked configuration.
 
-Presets are `presets/<method>/<preset>.yaml`. A file overrides the preset, `--set` overrides both.
+Presets are `presets/<method>/<preset>.yaml` in the folder of the method. A file overrides the
+preset, `--set` overrides both.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,6 @@ from components.config.schema import DEFAULT_METHOD, Config, parse
 from nascore.errors import InputError, Problem
 from nascore.methods.registry import METHODS
 
-PRESETS = Path(__file__).parent / "presets"
 DEFAULT_PRESET = "quick"
 
 
@@ -57,7 +57,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def _read_preset(method: str, preset: str) -> tuple[dict[str, Any], list[Problem]]:
-    path = PRESETS / method / f"{preset}.yaml"
+    path = METHODS[method].presets / method / f"{preset}.yaml"
     if path.is_file():
         return read_yaml(path), []
     known = sorted(file.stem for file in path.parent.glob("*.yaml"))

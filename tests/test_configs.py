@@ -8,17 +8,19 @@ import pytest
 
 from components.config.schema import dumps, loads, parse
 from nascore.methods.registry import METHODS
-from pipelines.config import PRESETS, read_yaml, resolve
+from pipelines.config import read_yaml, resolve
 
 ROOT = Path(__file__).parent.parent
 NAMES = ("quick", "paper")
-FILES = sorted(PRESETS.rglob("*.y*ml"))
+FILES = sorted((ROOT / "nascore" / "methods").rglob("*.y*ml"))
 EXAMPLES = sorted((ROOT / "manifests").rglob("cluster.yaml"))
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.yaml"))
 
 
 def test_every_method_has_its_presets_and_there_are_no_others() -> None:
-    expected = {PRESETS / method / f"{name}.yaml" for method in METHODS for name in NAMES}
+    expected = {
+        method.presets / key / f"{name}.yaml" for key, method in METHODS.items() for name in NAMES
+    }
     assert set(FILES) == expected
     assert len(FILES) == 2 * len(METHODS) >= 12
 

@@ -20,7 +20,8 @@ from nascore.config import (
     TrainingConfig,
 )
 from nascore.errors import InputError, Problem
-from nascore.methods.registry import METHODS, Method
+from nascore.methods.base import Method
+from nascore.methods.registry import METHODS
 from nascore.redaction import redact, redact_setting
 
 _SectionT = TypeVar("_SectionT", bound=Section)

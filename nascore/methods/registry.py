@@ -1,236 +1,25 @@
-"""The methods, by name. Importing this does not import torch; a module is loaded when used.
+"""The methods by name. Importing this imports no torch; the code of a method is loaded when used.
 
-A method is one module that has a function for each pipeline step that depends on the method:
-
-    pretrain(task) -> metrics                  what is learned before any child is trained
-    search(task) -> SearchResult               the algorithm
-    train_final(task, result) -> FinalModel    from scratch, unless the method says otherwise
-
-and one line here. Nothing else in the repository knows a method by name.
-
-A method that proposes architectures one by one also makes its proposer without a task, for replays
-of tables and for other loops; its `pretrain` and `search` go through the same two functions:
-
-    prepare_proposer(options, space, seeds, controller) -> metrics
-    make_proposer(options, space, seeds, stream, controller=...) -> Proposer
+A method is a folder of `nascore.methods` and one line here: its module `entry` holds a `Method`
+(`nascore.methods.base`) for each name, and its folder `presets` the configurations of each name.
+Nothing else in the repository knows a method by name.
 """
 
 import importlib
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from nascore.config import Section
-from nascore.methods.auto_meta.options import AutoMetaOptions
-from nascore.methods.baselines.options import (
-    LocalSearchOptions,
-    RandomOptions,
-    RegularizedEvolutionOptions,
-    TpeOptions,
+from nascore.methods.base import Method
+
+PACKAGES = (
+    "nascore.methods.nases",
+    "nascore.methods.enas",
+    "nascore.methods.instanas",
+    "nascore.methods.nasib",
+    "nascore.methods.auto_meta",
+    "nascore.methods.baselines",
 )
-from nascore.methods.common.method_options import MethodOptions
-from nascore.methods.enas.options import EnasOptions, MemoryEnasOptions, RandomWsOptions
-from nascore.methods.instanas.options import InstanasOptions
-from nascore.methods.nases.options import NasesOptions, NasesPaperOptions
-from nascore.methods.nasib.options import NasibOptions
-
-if TYPE_CHECKING:
-    from nascore.context import SearchContext
-    from nascore.methods.nasib.planning import BudgetPlan
-    from nascore.results import SearchResult
-    from nascore.search.proposer import Proposer
-    from nascore.seeding import Seeds
-    from nascore.spaces.base import SearchSpace
-    from nascore.training.final_model import FinalModel
-
-
-class MethodModule(Protocol):
-    """What a method's module offers; each function may be started again after a crash."""
-
-    def pretrain(self, task: "SearchContext") -> dict[str, float]: ...
-
-    def search(self, task: "SearchContext") -> "SearchResult": ...
-
-    def train_final(self, task: "SearchContext", result: "SearchResult") -> "FinalModel": ...
-
-
-class ProposingModule(MethodModule, Protocol):
-    """What the module of a proposing method offers beside."""
-
-    def prepare_proposer(
-        self, options: Section, space: "SearchSpace", seeds: "Seeds", controller: Path
-    ) -> dict[str, float]:
-        """Learns what can be learned before any child is trained, and leaves it in `controller`.
-
-        Returns:
-            Metrics of that learning; empty when there was nothing to learn.
-        """
-        ...
-
-    def make_proposer(
-        self,
-        options: Section,
-        space: "SearchSpace",
-        seeds: "Seeds",
-        stream: str,
-        *,
-        controller: Path,
-    ) -> "Proposer":
-        """A proposer without history.
-
-        Args:
-            stream: names its random streams, so that two of one seed share nothing.
-            controller: the folder that `prepare_proposer` has filled for these options and this
-                space, with whichever seeds; it is only read, so many proposers may share it.
-        """
-        ...
-
-
-class PlanningModule(MethodModule, Protocol):
-    """What the module of a method whose search follows its budget offers beside."""
-
-    def plan(self, task: "SearchContext") -> "BudgetPlan":
-        """What the task's budget buys; nothing of it is spent."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A registered method: its one-line summary, its settings, and where its code is.
-
-    Attributes:
-        is_serial: each proposal needs what came before it, so one worker is all it can use.
-        shares_batches: its workers train one network together (`nascore.training.distributed`), and
-            not children of their own.
-        budget_units: in which its budget may be given.
-        needs_shared_weights: the space must offer them (`nascore.spaces.base.SharedSpace`).
-        control: the method that its search is held against, at equal cost.
-        space: the only space that it searches, where it does not take any.
-        keeps_weights: its final training starts from weights that the search leaves, so that an
-            architecture alone cannot be trained anew.
-        few_shot: it learns classes from a few examples: train, valid and test have different
-            classes, not different images of the same ones.
-        plans: its search follows its budget, and says beforehand what that buys.
-        only_accuracy: why it can take no other `search.objective`; empty where it can.
-        report: the module of its section of the report (`nascore.report.sections`), if it has one.
-    """
-
-    summary: str
-    options: type[MethodOptions]
-    module: str
-    is_serial: bool = False
-    shares_batches: bool = False
-    budget_units: tuple[str, ...] = ("children", "steps", "seconds", "gpu_hours")
-    needs_shared_weights: bool = False
-    control: str = "random"
-    space: str | None = None
-    keeps_weights: bool = False
-    plans: bool = False
-    few_shot: bool = False
-    only_accuracy: str = ""
-    report: str | None = None
-
-    def load(self) -> MethodModule:
-        return cast(MethodModule, importlib.import_module(self.module))
-
-    def load_planning(self) -> "PlanningModule":
-        """The module of a method that plans."""
-        assert self.plans
-        return cast(PlanningModule, self.load())
-
-    def load_proposing(self) -> ProposingModule | None:
-        """The module of a method that proposes architectures; None when it searches otherwise."""
-        module = self.load()
-        return cast(ProposingModule, module) if hasattr(module, "make_proposer") else None
-
-
-_SHARED: Any = {
-    "shares_batches": True,
-    "budget_units": ("steps", "seconds", "gpu_hours"),
-    "needs_shared_weights": True,
-    "control": "random-ws",
-}
 
 METHODS: dict[str, Method] = {
-    "nases": Method(
-        "reinforcement learning in an architecture-embedding space",
-        NasesOptions,
-        "nascore.methods.nases.method",
-    ),
-    "nases-paper": Method(
-        "NASES exactly as released, with its known defects as switches",
-        NasesPaperOptions,
-        "nascore.methods.nases.method",
-        is_serial=True,
-    ),
-    "memory-enas": Method(
-        "shared weights, and a controller that must remember what it samples",
-        MemoryEnasOptions,
-        "nascore.methods.enas.method",
-        **_SHARED,
-    ),
-    "enas": Method(
-        "shared weights, and a controller that learns by policy gradients",
-        EnasOptions,
-        "nascore.methods.enas.method",
-        **_SHARED,
-    ),
-    "random-ws": Method(
-        "random search with shared weights: the baseline of those that share",
-        RandomWsOptions,
-        "nascore.methods.enas.method",
-        **_SHARED,
-    ),
-    "instanas": Method(
-        "an architecture for each image, by accuracy and latency",
-        InstanasOptions,
-        "nascore.methods.instanas.method",
-        is_serial=True,
-        budget_units=("steps", "seconds", "gpu_hours"),
-        control="random-ws",
-        space="mobile",
-        keeps_weights=True,
-        only_accuracy="rewards the architecture of each image by whether that image is right",
-        report="nascore.methods.instanas.report",
-    ),
-    "nasib": Method(
-        "twelve times the operations on an edge, searched within any budget",
-        NasibOptions,
-        "nascore.methods.nasib.method",
-        shares_batches=True,
-        budget_units=("steps", "seconds", "gpu_hours"),
-        control="random-ws",
-        space="superkernel",
-        plans=True,
-        report="nascore.methods.nasib.report",
-    ),
-    "auto-meta": Method(
-        "cells that grow block by block, for networks that learn from few examples",
-        AutoMetaOptions,
-        "nascore.methods.auto_meta.method",
-        space="fewshot-cell",
-        few_shot=True,
-        only_accuracy="is scored by tasks with as many images of each class",
-        report="nascore.methods.auto_meta.report",
-    ),
-    "random": Method(
-        "random search: the baseline that every method must beat",
-        RandomOptions,
-        "nascore.methods.baselines.method",
-    ),
-    "regularized-evolution": Method(
-        "evolution in which the oldest dies, not the worst",
-        RegularizedEvolutionOptions,
-        "nascore.methods.baselines.method",
-    ),
-    "local-search": Method(
-        "hill climbing over neighbours, with random restarts",
-        LocalSearchOptions,
-        "nascore.methods.baselines.method",
-    ),
-    "tpe": Method(
-        "Optuna's tree-structured Parzen estimator",
-        TpeOptions,
-        "nascore.methods.baselines.method",
-    ),
+    name: method
+    for package in PACKAGES
+    for name, method in importlib.import_module(f"{package}.entry").METHODS.items()
 }

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from nascore.config import Section
 from nascore.errors import InputError, Problem
-from nascore.methods.registry import METHODS, ProposingModule
+from nascore.methods.base import ProposingModule
+from nascore.methods.registry import METHODS
 from nascore.optuna_sampler.learner import TrialLearner
 from nascore.optuna_sampler.parameters import (
     MOST_VALUES,

@@ -29,8 +29,9 @@ from nascore.config import Section
 from nascore.errors import InputError, Problem
 from nascore.evaluation.verdict import compare
 from nascore.genotype import Genotype
+from nascore.methods.base import ProposingModule
 from nascore.methods.baselines.method import RandomSearch
-from nascore.methods.registry import METHODS, ProposingModule
+from nascore.methods.registry import METHODS
 from nascore.results import Child, ChildScores
 from nascore.search.proposer import Proposer
 from nascore.seeding import Seeds

@@ -9,7 +9,8 @@ from components.config.merge import apply_overrides, layer_of, merge, read_mappi
 from components.config.schema import dumps, loads, parse
 from nascore.errors import InputError, Problem
 from nascore.methods.auto_meta.options import AutoMetaOptions
-from nascore.methods.registry import METHODS, Method
+from nascore.methods.base import Method
+from nascore.methods.registry import METHODS
 
 
 def problems(data: dict[str, Any]) -> dict[str, str]:

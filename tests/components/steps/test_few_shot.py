@@ -25,7 +25,8 @@ from nascore.latency.benchmark import LatencyResult
 from nascore.meta_learning.adaptation import Inner, TaskSettings
 from nascore.meta_learning.few_shot_model import FewShotLearner
 from nascore.methods.auto_meta.options import AutoMetaOptions
-from nascore.methods.registry import METHODS, Method
+from nascore.methods.base import Method
+from nascore.methods.registry import METHODS
 from nascore.results import Arm, SearchResult
 from nascore.spaces.base import ImageShape, make_genotype, make_space
 from nascore.training.final_model import FinalModel

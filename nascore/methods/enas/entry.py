@@ -1,0 +1,34 @@
+"""Entries of the methods with shared weights in the registry of methods. No torch here."""
+
+from typing import Any
+
+from nascore.methods.base import Method
+from nascore.methods.enas.options import EnasOptions, MemoryEnasOptions, RandomWsOptions
+
+_SHARED: Any = {
+    "shares_batches": True,
+    "budget_units": ("steps", "seconds", "gpu_hours"),
+    "needs_shared_weights": True,
+    "control": "random-ws",
+}
+
+METHODS = {
+    "memory-enas": Method(
+        "shared weights, and a controller that must remember what it samples",
+        MemoryEnasOptions,
+        "nascore.methods.enas.method",
+        **_SHARED,
+    ),
+    "enas": Method(
+        "shared weights, and a controller that learns by policy gradients",
+        EnasOptions,
+        "nascore.methods.enas.method",
+        **_SHARED,
+    ),
+    "random-ws": Method(
+        "random search with shared weights: the baseline of those that share",
+        RandomWsOptions,
+        "nascore.methods.enas.method",
+        **_SHARED,
+    ),
+}
