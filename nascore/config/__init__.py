@@ -17,18 +17,8 @@ from nascore.config.search import (
 )
 from nascore.config.training import BalanceConfig, TrainingConfig
 from nascore.section import Fraction, Positive, Section
-from nascore.spaces.chain.config import ChainSpaceConfig
 from nascore.spaces.config import SPACE_SECTIONS, SpaceConfig
-from nascore.spaces.enas_micro.config import EnasMicroSpaceConfig, MicroOperation
-from nascore.spaces.fewshot.config import FewShotCellSpaceConfig, FewShotOperation
-from nascore.spaces.mobilenet.config import MobileSpaceConfig
-from nascore.spaces.nasbench201.config import Cell201Operation, Cell201SpaceConfig
 from nascore.spaces.section import SpaceSection
-from nascore.spaces.superkernel.config import (
-    ConvolutionType,
-    SuperkernelBranch,
-    SuperkernelSpaceConfig,
-)
 
 __all__ = [
     "FOLDERS",
@@ -36,19 +26,10 @@ __all__ = [
     "SPACE_SECTIONS",
     "BalanceConfig",
     "BudgetConfig",
-    "Cell201Operation",
-    "Cell201SpaceConfig",
-    "ChainSpaceConfig",
-    "ConvolutionType",
     "CostConfig",
     "DataConfig",
-    "EnasMicroSpaceConfig",
-    "FewShotCellSpaceConfig",
-    "FewShotOperation",
     "Fraction",
     "LatencyConfig",
-    "MicroOperation",
-    "MobileSpaceConfig",
     "Objective",
     "Positive",
     "PrunerName",
@@ -56,7 +37,5 @@ __all__ = [
     "Section",
     "SpaceConfig",
     "SpaceSection",
-    "SuperkernelBranch",
-    "SuperkernelSpaceConfig",
     "TrainingConfig",
 ]

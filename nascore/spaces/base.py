@@ -4,10 +4,11 @@ A method sees a space only through `SearchSpace`; length and vocabularies come f
 space works with every method that proposes token strings. One module a space, one line here.
 """
 
+import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import lt
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from torch import nn
@@ -162,51 +163,6 @@ def neighbours(space: SearchSpace, genotype: Genotype) -> Iterator[Genotype]:
 
 
 def make_space(config: Any) -> SearchSpace:
-    """The space that a section of the configuration (`nascore.config.SpaceConfig`) names."""
-    return SPACES[config.name](config)
-
-
-def _chain(config: Any) -> SearchSpace:
-    from nascore.spaces.chain.space import ChainSpace
-
-    return ChainSpace(config)
-
-
-def _cell201(config: Any) -> SearchSpace:
-    from nascore.spaces.nasbench201.space import Cell201Space
-
-    return Cell201Space(config)
-
-
-def _micro(config: Any) -> SearchSpace:
-    from nascore.spaces.enas_micro.space import EnasMicroSpace
-
-    return EnasMicroSpace(config)
-
-
-def _mobile(config: Any) -> SearchSpace:
-    from nascore.spaces.mobilenet.space import MobileSpace
-
-    return MobileSpace(config)
-
-
-def _superkernel(config: Any) -> SearchSpace:
-    from nascore.spaces.superkernel.space import SuperkernelSpace
-
-    return SuperkernelSpace(config)
-
-
-def _fewshot_cell(config: Any) -> SearchSpace:
-    from nascore.spaces.fewshot.space import FewShotCellSpace
-
-    return FewShotCellSpace(config)
-
-
-SPACES: dict[str, Callable[[Any], SearchSpace]] = {
-    "chain": _chain,
-    "nasbench201": _cell201,
-    "enas-micro": _micro,
-    "mobile": _mobile,
-    "superkernel": _superkernel,
-    "fewshot-cell": _fewshot_cell,
-}
+    """Return the space that a section of the configuration (`SpaceSection`) describes."""
+    module, _, name = config.implementation.rpartition(".")
+    return cast(SearchSpace, getattr(importlib.import_module(module), name)(config))

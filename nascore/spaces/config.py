@@ -1,31 +1,30 @@
-"""Settings of the search spaces."""
+"""The settings of all search spaces, told apart by `name`.
 
-from typing import Annotated
+A space is a folder of `nascore.spaces` and one line here: its module `config` holds its settings as
+`SECTION`, which names the class that implements the space.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
 
-from nascore.spaces.chain.config import ChainSpaceConfig
-from nascore.spaces.enas_micro.config import EnasMicroSpaceConfig
-from nascore.spaces.fewshot.config import FewShotCellSpaceConfig
-from nascore.spaces.mobilenet.config import MobileSpaceConfig
-from nascore.spaces.nasbench201.config import Cell201SpaceConfig
 from nascore.spaces.section import SpaceSection
-from nascore.spaces.superkernel.config import SuperkernelSpaceConfig
 
-SpaceConfig = Annotated[
-    ChainSpaceConfig
-    | Cell201SpaceConfig
-    | EnasMicroSpaceConfig
-    | MobileSpaceConfig
-    | SuperkernelSpaceConfig
-    | FewShotCellSpaceConfig,
-    Field(discriminator="name"),
-]
-SPACE_SECTIONS: tuple[type[SpaceSection], ...] = (
-    ChainSpaceConfig,
-    Cell201SpaceConfig,
-    EnasMicroSpaceConfig,
-    MobileSpaceConfig,
-    SuperkernelSpaceConfig,
-    FewShotCellSpaceConfig,
+PACKAGES = (
+    "nascore.spaces.chain",
+    "nascore.spaces.nasbench201",
+    "nascore.spaces.enas_micro",
+    "nascore.spaces.mobilenet",
+    "nascore.spaces.superkernel",
+    "nascore.spaces.fewshot",
 )
+
+SPACE_SECTIONS: tuple[type[SpaceSection], ...] = tuple(
+    importlib.import_module(f"{package}.config").SECTION for package in PACKAGES
+)
+
+if TYPE_CHECKING:
+    SpaceConfig = SpaceSection
+else:
+    SpaceConfig = Annotated[Union[SPACE_SECTIONS], Field(discriminator="name")]  # noqa: UP007

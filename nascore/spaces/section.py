@@ -9,6 +9,9 @@ from nascore.section import Section
 class SpaceSection(Section):
     """The settings of a search space, which its `name` tells from others."""
 
+    name: str
+    implementation: ClassVar[str]
+    """Dotted name of the class of the space (`nascore.spaces.base.SearchSpace`)."""
     shares_weights: ClassVar[bool] = False
     """Whether all its networks can be paths of one supernet."""
 

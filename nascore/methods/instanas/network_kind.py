@@ -27,7 +27,7 @@ from nascore.latency.benchmark import LatencyResult
 from nascore.methods.instanas.export import export, folded
 from nascore.methods.instanas.routed_network import Routed, rebuild
 from nascore.spaces.base import ImageShape, SearchSpace
-from nascore.spaces.mobilenet import MobileSpace
+from nascore.spaces.mobilenet.space import MobileSpace
 from nascore.training.final_model import DeployedModel, FinalModel
 from nascore.training.network_kinds import Examples, NetworkKind, Programs
 

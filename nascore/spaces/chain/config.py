@@ -1,6 +1,6 @@
 """Settings of the chain space."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ class ChainSpaceConfig(SpaceSection):
     """The NASES chain: layers of four tokens (op, kernel, filters, skip)."""
 
     name: Literal["chain"] = "chain"
+    implementation: ClassVar[str] = "nascore.spaces.chain.space.ChainSpace"
     num_layers: Annotated[int, Field(ge=1, le=64)] = 5
     vocabulary: Annotated[int, Field(ge=4, le=64)] = 8
     """Values a token can take; 29 in the paper. Thresholds keep the paper's proportions."""
@@ -26,3 +27,6 @@ class ChainSpaceConfig(SpaceSection):
     def cardinalities(self) -> tuple[int, ...]:
         """Four tokens a layer."""
         return (self.vocabulary,) * (4 * self.num_layers)
+
+
+SECTION = ChainSpaceConfig

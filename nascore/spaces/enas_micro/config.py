@@ -15,6 +15,7 @@ class EnasMicroSpaceConfig(SpaceSection):
 
     shares_weights: ClassVar[bool] = True
     name: Literal["enas-micro"] = "enas-micro"
+    implementation: ClassVar[str] = "nascore.spaces.enas_micro.space.EnasMicroSpace"
     operations: tuple[MicroOperation, ...] = get_args(MicroOperation)
     """What a block may apply to its inputs; all of ENAS' when not given."""
     num_blocks: Annotated[int, Field(ge=1, le=12)] = 5
@@ -42,3 +43,6 @@ class EnasMicroSpaceConfig(SpaceSection):
                 f"{', '.join(get_args(MicroOperation))}"
             )
         return _without_repeats(operations)
+
+
+SECTION = EnasMicroSpaceConfig

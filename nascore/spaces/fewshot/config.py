@@ -1,6 +1,6 @@
 """Settings of the few-shot cell space of Auto-Meta."""
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -33,6 +33,7 @@ class FewShotCellSpaceConfig(SpaceSection):
     """
 
     name: Literal["fewshot-cell"] = "fewshot-cell"
+    implementation: ClassVar[str] = "nascore.spaces.fewshot.space.FewShotCellSpace"
     operations: tuple[FewShotOperation, ...] = FEW_SHOT_OPERATIONS
     """What a block may apply to its inputs."""
     max_blocks: Annotated[int, Field(ge=1, le=8)] = 5
@@ -84,3 +85,6 @@ class FewShotCellSpaceConfig(SpaceSection):
                 f"{', '.join(get_args(FewShotOperation))}"
             )
         return _without_repeats(operations)
+
+
+SECTION = FewShotCellSpaceConfig

@@ -20,6 +20,7 @@ class MobileSpaceConfig(SpaceSection):
 
     shares_weights: ClassVar[bool] = True
     name: Literal["mobile"] = "mobile"
+    implementation: ClassVar[str] = "nascore.spaces.mobilenet.space.MobileSpace"
     stages: tuple[MobileStage, ...] = (
         (16, 1, 1),
         (24, 2, 2),
@@ -53,3 +54,6 @@ class MobileSpaceConfig(SpaceSection):
         if not 1 <= blocks <= 64:
             raise ValueError(f"give stages of 1 to 64 blocks in all, got {blocks}")
         return stages
+
+
+SECTION = MobileSpaceConfig

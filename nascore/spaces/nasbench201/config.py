@@ -15,6 +15,7 @@ class Cell201SpaceConfig(SpaceSection):
 
     shares_weights: ClassVar[bool] = True
     name: Literal["nasbench201"] = "nasbench201"
+    implementation: ClassVar[str] = "nascore.spaces.nasbench201.space.Cell201Space"
     operations: tuple[Cell201Operation, ...] = get_args(Cell201Operation)
     """What an edge may be; all of the benchmark's when not given."""
     search_channels: Positive = 8
@@ -38,3 +39,6 @@ class Cell201SpaceConfig(SpaceSection):
         if len(operations) == 1:
             raise ValueError("one operation is one architecture; give at least two to search among")
         return _without_repeats(operations)
+
+
+SECTION = Cell201SpaceConfig

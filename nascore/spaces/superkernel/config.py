@@ -30,6 +30,7 @@ class SuperkernelSpaceConfig(SpaceSection):
 
     shares_weights: ClassVar[bool] = True
     name: Literal["superkernel"] = "superkernel"
+    implementation: ClassVar[str] = "nascore.spaces.superkernel.space.SuperkernelSpace"
     num_nodes: Annotated[int, Field(ge=1, le=6)] = 4
     """Of each cell, beside its two inputs; each node keeps two of its incoming edges."""
     kernel_sizes: Annotated[tuple[KernelSize, ...], Field(min_length=1)] = (1, 3, 5, 7)
@@ -111,3 +112,6 @@ def _growing(values: tuple[int, ...]) -> tuple[int, ...]:
     if any(a >= b for a, b in pairwise(values)):
         raise ValueError(f"give each value once, in growing order; got {values}")
     return values
+
+
+SECTION = SuperkernelSpaceConfig
