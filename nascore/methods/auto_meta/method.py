@@ -40,9 +40,9 @@ from nascore.methods.auto_meta.progressive import (
     cells_of,
     ignore_stage,
 )
-from nascore.methods.baselines.method import RandomSearch
 from nascore.results import Child, SearchResult
 from nascore.search.proposer import NONE_PENDING, Pending, Proposer
+from nascore.search.random_search import RandomSearch
 from nascore.search.runner import Control, search_by_proposing
 from nascore.seeding import Seeds
 from nascore.spaces.base import SearchSpace

@@ -39,7 +39,6 @@ from torch import Tensor
 from nascore.config import Section
 from nascore.context import SearchContext
 from nascore.genotype import Genotype
-from nascore.methods.baselines.method import RandomSearch
 from nascore.methods.common import reinforce
 from nascore.methods.common.reinforce import Floats
 from nascore.methods.nases.autoencoder import Autoencoder, Controller
@@ -52,6 +51,7 @@ from nascore.methods.nases.pretraining import coder_seconds, load_coder, pretrai
 from nascore.methods.nases.surrogate import Surrogate
 from nascore.results import Child, SearchResult
 from nascore.search.proposer import NONE_PENDING, Pending, Proposer
+from nascore.search.random_search import RandomSearch
 from nascore.search.runner import Control, search_by_proposing
 from nascore.seeding import Seeds
 from nascore.spaces import base
