@@ -40,7 +40,7 @@ test-services: $(STAMP)  ## search and retraining on real PostgreSQL, S3 and MLf
 
 lint: $(STAMP)  ## style, and the contracts of imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+	@found=$$($(BIN)/lint-imports 2>&1) || { echo "$$found"; exit 1; }
 
 type: $(STAMP)  ## types
 	@$(BIN)/mypy
