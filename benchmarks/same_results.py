@@ -77,7 +77,18 @@ def record(method: str, more: list[str]) -> dict[str, Any]:
         }
 
 
-_CLOCKS = ("duration", "seconds", "_s", "time", "started", "ended", "versions", "wait", "device")
+_CLOCKS = (
+    "busy",
+    "duration",
+    "seconds",
+    "_s",
+    "time",
+    "started",
+    "ended",
+    "versions",
+    "wait",
+    "device",
+)
 
 
 def _exact(value: Any) -> Any:
