@@ -40,11 +40,11 @@ NOTE = """
 What is compared is a network that was trained anew, on five defects, which makes its recall noisy.
 The objective chose another architecture in seven of eight seeds; more defects, more children or
 several final trainings a seed would be needed to show what that is worth.
-This is not the first setting that was tried. Before it, with other contrast, noise, crop and numbers
-of children and without harmless scratches: two seeds with recalls of 97 to 99.5 % under both
-objectives; one seed with 0.5 % by accuracy and 0 % by balanced accuracy; one with 32 % and 0.5 %; one
-and then three seeds in which both chose the same architecture. The harmless scratches were then added,
-and the seeds above are fresh ones without a change afterwards.
+This is not the first setting that was tried. Before it, with other contrast, noise, crop and
+numbers of children and without harmless scratches: two seeds with recalls of 97 to 99.5 % under
+both objectives; one seed with 0.5 % by accuracy and 0 % by balanced accuracy; one with 32 % and
+0.5 %; one and then three seeds in which both chose the same architecture. The harmless scratches
+were then added, and the seeds above are fresh ones without a change afterwards.
 """
 FIGURES = ("recall of the defects", "balanced accuracy", "accuracy")
 
