@@ -1,8 +1,11 @@
 """Documentation that is made of the code is made anew when the code changes."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
+
+from nascore.genotype import Genotype
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,3 +30,33 @@ def test_every_module_says_what_it_is() -> None:
     for package in modules.PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             assert modules.sentence(path), f"{path.relative_to(ROOT)} has no docstring"
+
+
+def test_the_readme_searches_with_an_own_evaluation() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    seen: list[float] = []
+
+    def evaluate(space: object, genotype: Genotype) -> float:
+        """Prefer the operation of the highest number."""
+        seen.append(sum(genotype.tokens) / (4 * len(genotype.tokens)))
+        return seen[-1]
+
+    exec(code, {"evaluate": evaluate})
+    assert len(seen) == 50
+    assert max(seen[25:]) > max(seen[:10])
+
+
+def test_the_readme_is_for_a_person_in_a_hurry() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [
+        ROOT / "README.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "manifests").rglob("*.md"),
+    ]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"

@@ -118,9 +118,8 @@ class TestContract(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamp
 # --- use ------------------------------------------------------------------------------------
 
 
-def test_the_readme_finds_the_optimum(capsys: pytest.CaptureFixture[str]) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (code,) = (block for block in blocks if "NasesSampler" in block)
+def test_the_example_of_the_docs_finds_the_optimum(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/search.md").read_text(), re.DOTALL)
     found: dict[str, Any] = {}
     exec(code, found)
     assert found["study"].best_value == 9  # one of 262,144
