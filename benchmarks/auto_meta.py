@@ -27,10 +27,10 @@ from nas_runs import nas
 from torch import Tensor
 
 from nascore.latency.benchmark import device_name
-from nascore.meta_learning.adaptation import Grad, plain_grad
 from nascore.meta_learning.convnet import FourConvolutions
 from nascore.meta_learning.engine import TaskEngine, run_channels_last, run_looped, run_vmapped
 from nascore.meta_learning.learners import Inner, Parameters, fomaml_gradient, stateless
+from nascore.meta_learning.task_adaptation import Grad, plain_grad
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 SETTINGS = Path(__file__).parent / "auto_meta.yaml"

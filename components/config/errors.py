@@ -37,7 +37,7 @@ def problem_of(root: type[BaseModel], error: Any, prefix: tuple[str, ...] = ()) 
     own, known = locate(root, error["loc"])
     path = (*prefix, *own)
     key, value, kind = ".".join(path), error.get("input"), error["type"]
-    if error["loc"][-1] == OF_KEY:
+    if error["loc"][-1:] == (OF_KEY,):
         return _problem_of_key(path, error)
     if kind == "extra_forbidden":
         elsewhere = list(_keys(root)) if len(path) == len(own) else []

@@ -140,11 +140,11 @@ def _validate(
 
 def _above_bad_keys(items: list[tuple[_Path, Any]]) -> list[tuple[_Path, Any]]:
     """Leave out what is said of values below a key that is wrong itself."""
-    bad = {path for path, item in items if item["loc"][-1] == OF_KEY}
+    bad = {path for path, item in items if item["loc"][-1:] == (OF_KEY,)}
     return [
         (path, item)
         for path, item in items
-        if item["loc"][-1] == OF_KEY or not any(path[: len(key)] == key for key in bad)
+        if item["loc"][-1:] == (OF_KEY,) or not any(path[: len(key)] == key for key in bad)
     ]
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from components.registry.served import learned_answers, named_answers
-from nascore.meta_learning import adaptation
+from nascore.meta_learning import task_adaptation
 from nascore.training.final_model import DeployedModel
 
 Arrays = list[NDArray[Any]]
@@ -98,7 +98,7 @@ class FewShotAdapter:
         return self._arrays(mlflow.pyfunc.load_model(model_uri).predict(self._task))
 
     def code(self, expected: Arrays) -> list[str]:
-        return [learned_answers.__file__, adaptation.__file__]
+        return [learned_answers.__file__, task_adaptation.__file__]
 
     def complete(self, described: Model, network: nn.Module, expected: Arrays) -> None:
         assert isinstance(network, DeployedModel), "only these say how they learn"

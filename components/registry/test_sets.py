@@ -19,7 +19,7 @@ from nascore.evaluation.paired_bootstrap import (
     compare_classifiers,
     compare_paired,
 )
-from nascore.meta_learning.adaptation import Adapter, TaskSettings
+from nascore.meta_learning.task_adaptation import Adapter, TaskSettings
 from nascore.training.final_model import DeployedModel
 
 

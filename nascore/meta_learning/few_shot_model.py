@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from torch.func import replace_all_batch_norm_modules_
 
 from nascore.errors import InputError, Problem
-from nascore.meta_learning.adaptation import Adapter, Answer, Parameters, TaskSettings, UnfitTask
+from nascore.meta_learning.task_adaptation import (
+    Adapter,
+    Answer,
+    Parameters,
+    TaskSettings,
+    UnfitTask,
+)
 
 KIND = "few-shot"
 

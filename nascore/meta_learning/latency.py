@@ -22,7 +22,7 @@ from nascore.latency.benchmark import (
     no_garbage_collection,
     thread_limit,
 )
-from nascore.meta_learning.adaptation import Adapter, Answer
+from nascore.meta_learning.task_adaptation import Adapter, Answer
 
 Task = Mapping[str, NDArray[Any]]
 """`support_x`, `support_y` and `query_x`."""

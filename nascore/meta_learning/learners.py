@@ -1,8 +1,9 @@
 """Meta-learners as pure functions of a network's parameters: Reptile, first-order MAML and MAML.
 
-A task is learned by `adapt` (`nascore.meta_learning.adaptation`). The meta-learners find parameters
-from which that works well. Sources: Reptile (arXiv 1803.02999) and its released code, MAML (arXiv
-1703.03400). Those of first order take a `grad` that cannot be differentiated again, too.
+A task is learned by `adapt` (`nascore.meta_learning.task_adaptation`). The meta-learners find
+parameters from which that works well. Sources: Reptile (arXiv 1803.02999) and its released code,
+MAML (arXiv 1703.03400). Those of first order take a `grad` that cannot be differentiated again,
+too.
 
 Batch norm always uses the statistics of the batch, while a task is learned and while it is judged
 (`stateless`); with running averages few-shot accuracy breaks down.
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, replace_all_batch_norm_modules_
 
-from nascore.meta_learning.adaptation import (
+from nascore.meta_learning.task_adaptation import (
     Forward,
     Grad,
     Inner,

@@ -9,11 +9,11 @@ from nascore.config import LatencyConfig
 from nascore.data.episodes import FewShotData
 from nascore.genotype import Genotype
 from nascore.latency.benchmark import LatencyResult, resolve_device
-from nascore.meta_learning.adaptation import Adapter
 from nascore.meta_learning.convnet import FourConvolutions
 from nascore.meta_learning.few_shot_model import FewShotLearner, rebuild
 from nascore.meta_learning.latency import as_latency, measure
 from nascore.meta_learning.options import FewShotOptions
+from nascore.meta_learning.task_adaptation import Adapter
 from nascore.spaces.base import ImageShape, SearchSpace
 from nascore.training.final_model import DeployedModel, FinalModel
 from nascore.training.network_kinds import Examples, FewShotTask, NetworkKind

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from nascore.context import never_stop
 from nascore.data.episodes import Episodes, EpisodeSampler
 from nascore.errors import ChildFailedError
-from nascore.meta_learning.adaptation import Grad, plain_grad
 from nascore.meta_learning.engine import ExecutionMode, OneTask, TaskEngine
 from nascore.meta_learning.learners import (
     Forward,
@@ -32,6 +31,7 @@ from nascore.meta_learning.learners import (
     stateless,
 )
 from nascore.meta_learning.options import Learner, MetaOptions
+from nascore.meta_learning.task_adaptation import Grad, plain_grad
 from nascore.training.loop import TrainingStopped, raise_if_out_of_memory
 
 _CHECK_EVERY = 16  # steps between looks at the weights: each one makes the host wait for a GPU

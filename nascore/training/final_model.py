@@ -118,7 +118,7 @@ class DeployedModel(nn.Module):
         answers: the names of what it answers, if that is more than logits.
         kind: what is special about networks like this one.
         tasks: settings by which it learns classes from examples, if it does
-            (`nascore.meta_learning.adaptation.TaskSettings`); its logits are those of before.
+            (`nascore.meta_learning.task_adaptation.TaskSettings`); its logits are those of before.
     """
 
     scale_C11: Tensor

@@ -104,7 +104,8 @@ class NetworkKind:
         return network
 
     def adapter(self, model: "DeployedModel") -> Any:
-        """Return what learns the classes of a task (`nascore.meta_learning.adaptation.Adapter`).
+        """Return what learns the classes of a task
+        (`nascore.meta_learning.task_adaptation.Adapter`).
 
         Raises:
             TypeError: networks of this kind learn no classes after their training.

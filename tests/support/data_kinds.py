@@ -48,7 +48,7 @@ def tables() -> Iterator[str]:
 def functions_in(root: Path) -> set[str]:
     """FILE::FUNCTION of all tests of data."""
     found = set()
-    for path in root.glob("test_data_*.py"):
+    for path in root.glob("test_*.py"):
         for line in path.read_text(encoding="utf-8").splitlines():
             if line.startswith("def test_"):
                 found.add(f"{path.name}::{line[4:].partition('(')[0]}")

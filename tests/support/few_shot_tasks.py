@@ -74,7 +74,9 @@ def make_task(
         seeds=Seeds(seed),
         space=make_space(space),
         splits=splits,
-        shape=ImageShape(splits.info.channels, splits.info.size, chosen.num_classes),
+        shape=ImageShape(
+            splits.info.channels, splits.info.size, chosen.num_classes(splits.info.classes)
+        ),
         search=SearchConfig(
             space=space,
             budget=BudgetConfig(children=children),

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from nascore.context import SearchContext, device_of
 from nascore.data.episodes import FewShotData
 from nascore.genotype import Genotype
-from nascore.meta_learning.adaptation import TaskSettings
 from nascore.meta_learning.convnet import FourConvolutions
 from nascore.meta_learning.engine import TaskEngine
 from nascore.meta_learning.few_shot_model import FewShotLearner
 from nascore.meta_learning.learners import TaskScores
 from nascore.meta_learning.options import MetaOptions
+from nascore.meta_learning.task_adaptation import TaskSettings
 from nascore.meta_learning.training import MetaTrained, OnStep, inner_of, judge, meta_train
 from nascore.methods.auto_meta.child import has_small_steps, judging_shape, training_shape
 from nascore.methods.auto_meta.options import AutoMetaOptions

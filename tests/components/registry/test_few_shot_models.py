@@ -24,8 +24,8 @@ from components.registry.model_kinds import FewShotAdapter
 from components.registry.promotion import Candidate, Decision, promote
 from components.registry.test_sets import ImageExam, TaskExam
 from nascore.data.prepared import DatasetInfo
-from nascore.meta_learning.adaptation import Inner, TaskSettings
 from nascore.meta_learning.few_shot_model import FewShotLearner
+from nascore.meta_learning.task_adaptation import Inner, TaskSettings
 from nascore.spaces.base import ImageShape, make_genotype, make_space
 from nascore.spaces.fewshot.config import FewShotCellSpaceConfig
 from nascore.training.final_model import DeployedModel, FinalModel

@@ -22,8 +22,8 @@ from nascore.data.drift import drift, profile
 from nascore.data.prepared import DatasetInfo
 from nascore.errors import InputError
 from nascore.latency.benchmark import LatencyResult
-from nascore.meta_learning.adaptation import Inner, TaskSettings
 from nascore.meta_learning.few_shot_model import FewShotLearner
+from nascore.meta_learning.task_adaptation import Inner, TaskSettings
 from nascore.methods.auto_meta.options import AutoMetaOptions
 from nascore.methods.base import Method
 from nascore.methods.registry import METHODS

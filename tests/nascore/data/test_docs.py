@@ -11,7 +11,7 @@ PAGE = ROOT / "docs" / "data.md"
 
 
 def test_every_row_has_its_test() -> None:
-    known = functions_in(ROOT / "tests" / "nascore")
+    known = functions_in(ROOT / "tests" / "nascore" / "data")
     named = {kind.shown_by for kinds in read_kinds().values() for kind in kinds}
     assert len(named) > 50
     assert named - known == set()

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from nascore.data.prepared import DatasetInfo
 from nascore.errors import CheckpointError, InputError
-from nascore.meta_learning.adaptation import Adapter, TaskSettings, UnfitTask
 from nascore.meta_learning.few_shot_model import FewShotLearner
 from nascore.meta_learning.few_shot_model import adapt as adapt_product
 from nascore.meta_learning.learners import Inner, adapt, predict, stateless
+from nascore.meta_learning.task_adaptation import Adapter, TaskSettings, UnfitTask
 from nascore.spaces.base import ImageShape, make_genotype, make_space
 from nascore.spaces.fewshot.config import FewShotCellSpaceConfig
 from nascore.training.final_model import DeployedModel, FinalModel
@@ -180,5 +180,5 @@ def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     final_of(make_learner()).save(tmp_path)
     text = (tmp_path / "model.json").read_text()
     (tmp_path / "model.json").write_text(text.replace('"few-shot"', '"other"'))
-    with pytest.raises(CheckpointError, match="no networks of the kind 'other'"):
+    with pytest.raises(CheckpointError, match="of the kind 'other'"):
         FinalModel.load(tmp_path, SPACE)

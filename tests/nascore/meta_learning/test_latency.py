@@ -6,9 +6,9 @@ from torch import nn
 from torch.func import replace_all_batch_norm_modules_
 
 from nascore.config import LatencyConfig
-from nascore.meta_learning.adaptation import Adapter, Inner, TaskSettings, UnfitTask
 from nascore.meta_learning.convnet import FourConvolutions
 from nascore.meta_learning.latency import Task, measure
+from nascore.meta_learning.task_adaptation import Adapter, Inner, TaskSettings, UnfitTask
 
 
 def make_adapter(*, transductive: bool) -> Adapter:

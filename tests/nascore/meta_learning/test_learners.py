@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from nascore.data.class_folders import EpisodeShape, split_classes
 from nascore.data.episodes import FewShotData
-from nascore.meta_learning.adaptation import begin, last_layer, plain_grad
 from nascore.meta_learning.convnet import FourConvolutions
 from nascore.meta_learning.engine import TaskEngine, run_channels_last, run_looped, run_vmapped
 from nascore.meta_learning.learners import (
@@ -30,6 +29,7 @@ from nascore.meta_learning.learners import (
     reptile_gradient,
     stateless,
 )
+from nascore.meta_learning.task_adaptation import begin, last_layer, plain_grad
 
 SGD = Inner("sgd", learning_rate=0.1, num_steps=3)
 

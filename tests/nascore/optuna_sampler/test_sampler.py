@@ -261,7 +261,7 @@ _WORKER = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 import optuna
-from test_samplers import make, objective
+from test_sampler import make, objective
 url, wanted, killed = sys.argv[2], int(sys.argv[3]), sys.argv[4] == "killed"
 
 def one(trial):

@@ -85,7 +85,7 @@ def test_same_seed_same_search_in_a_new_process_other_seed_other(
     code = (
         "import sys; sys.path.insert(0, sys.argv[3])\n"
         "from pathlib import Path\n"
-        "from test_search import outcome, random_task, search\n"
+        "from test_runner import outcome, random_task, search\n"
         "print(outcome(search(random_task(Path(sys.argv[1]), Path(sys.argv[2])))))\n"
     )
     here = str(Path(__file__).parent)

@@ -320,12 +320,13 @@ def test_artifacts_have_types_that_the_ui_knows(pipeline: dict[str, Any]) -> Non
         "result": "Artifact",
         "report": "HTML",
         "metrics": "Metrics",
+        "classes": "ClassificationMetrics",
     }
 
 
 def test_each_declaration_calls_its_step_with_just_what_it_takes() -> None:
     """Compared in the source: kfp would tell it only when the step runs."""
-    tree = ast.parse((ROOT / "components" / "declared.py").read_text())
+    tree = ast.parse((ROOT / "components" / "kfp_components.py").read_text())
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     declared = [function for function in functions if not function.name.startswith("_")]
     assert [function.name for function in declared] == list(RESOURCES)
@@ -339,7 +340,7 @@ def test_each_declaration_calls_its_step_with_just_what_it_takes() -> None:
         (run,) = (n for n in step.body if isinstance(n, ast.FunctionDef) and n.name == "run")
         given = [keyword.arg for keyword in call.keywords]
         assert given == [argument.arg for argument in run.args.kwonlyargs], function.name
-        own = {argument.arg for argument in function.args.args} - {"metrics"}
+        own = {argument.arg for argument in function.args.args} - {"metrics", "classes"}
         own |= {"config"}  # in the folder of the data
         own |= {"resolved_config"} if function.name == "prepare_data" else set()
         own |= {"message"} if function.name == "close_run" else set()  # a part of the status

@@ -158,7 +158,7 @@ def test_the_cpus_are_those_that_this_process_may_use() -> None:
     command = [
         sys.executable,
         "-c",
-        "from pipelines import machine_checks; print(machine_checks._num_cpus())",
+        "from pipelines.doctor import machine_checks; print(machine_checks._num_cpus())",
     ]
     only = min(os.sched_getaffinity(0))
     done = subprocess.run(

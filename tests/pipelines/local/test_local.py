@@ -78,7 +78,7 @@ def out(tmp_path: Path) -> Path:
 
 def code(out: Path) -> list[str]:
     """The runner as a process, without the compilation that comes before."""
-    script = "import sys; from pipelines import local\n"
+    script = "import sys; from pipelines.local import run as local\n"
     script += "local.run = lambda out, kind: local.run_compiled(out)\nsys.exit(local.main())"
     return [sys.executable, "-c", script, "--out", str(out)]
 

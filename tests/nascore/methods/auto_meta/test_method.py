@@ -275,7 +275,7 @@ def test_both_are_trained_at_once_where_each_has_one_thread(
     def run_both(*arms: object, at_once: bool) -> None:
         raise Seen(at_once)
 
-    monkeypatch.setattr("nascore.methods.auto_meta.final_comparison.run_both", run_both)
+    monkeypatch.setattr("nascore.methods.auto_meta.final_comparison.run_pair", run_both)
     monkeypatch.setattr(
         "nascore.methods.auto_meta.final_comparison.has_small_steps", lambda *_: False
     )

@@ -93,7 +93,7 @@ def test_mobilenet_is_a_point_of_the_front_where_it_was_trained():
 
 def test_pictures_lie_in_the_page_as_they_are():
     own = details()
-    wanted = places({"instanas": own})
+    wanted = places(own)
     images = {
         place: np.full((channels, 8, 8), place, np.uint8)
         for place, channels in zip(wanted, [1, 3] * len(wanted), strict=False)

@@ -82,7 +82,7 @@ def test_same_seed_same_proposals_other_seed_other(folder: Path, paper: bool) ->
 def test_same_proposals_in_a_new_process(folder: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path\n"
-        "from test_nases import genotypes, make, play\n"
+        "from test_method import genotypes, make, play\n"
         "print(genotypes(play(make(Path(sys.argv[1]), 0), 20)))"
     )
     command = [sys.executable, "-c", code, str(folder), str(Path(__file__).parent)]
