@@ -60,3 +60,11 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
+
+
+def test_the_page_of_tests_names_files_that_are_there() -> None:
+    named = re.findall(r"`([\w/]+/test_\w+\.py)", (ROOT / "docs" / "testing.md").read_text())
+    assert len(named) > 20
+    assert [
+        name for name in named if not (ROOT / "tests" / name.removeprefix("tests/")).exists()
+    ] == []
