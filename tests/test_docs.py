@@ -68,3 +68,19 @@ def test_the_page_of_tests_names_files_that_are_there() -> None:
     assert [
         name for name in named if not (ROOT / "tests" / name.removeprefix("tests/")).exists()
     ] == []
+
+
+def test_pages_name_code_that_is_there() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    missing = []
+    for page in pages:
+        for path in re.findall(
+            r"`((?:nascore|components|pipelines)/[\w/{},]+\.py)`", page.read_text()
+        ):
+            before, _, rest = path.partition("{")
+            inside, _, after = rest.partition("}")
+            for name in inside.split(","):
+                found = before + name + after
+                if not any((ROOT / top / found).exists() for top in ("", "tests")):
+                    missing.append(f"{page.name}: {found}")
+    assert missing == []
