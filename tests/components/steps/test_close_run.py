@@ -216,6 +216,7 @@ def settings_of(pod: Pod) -> Any:
     return parse(json.loads(pod.config))
 
 
+@pytest.mark.slow
 def test_an_outage_fails_nothing_and_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -219,6 +219,7 @@ def test_a_password_in_a_log_is_not_shown(
     assert "tok-5f2c9e-secret" not in shown
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_is_told_in_words_that_fit(kfp: KfpServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         tracked = f"--set=tracking.uri=http://127.0.0.1:{nobody.getsockname()[1]}"
