@@ -53,6 +53,7 @@ class TrackingConfig(Section):
     uri: str = "sqlite:///runs/mlflow.db"
     """MLflow store: `sqlite:///FILE`, or `http(s)://HOST` of a tracking server."""
     experiment: Annotated[str, Field(min_length=1)] = "nas"
+    """MLflow experiment; it is made when it is not there."""
     kfp_plugin: bool = True
     """Whether the MLflow plugin of Kubeflow, where there is one, makes runs of its own for the
     pipeline and its tasks, which the steps then write to."""
@@ -102,8 +103,11 @@ class TolerationConfig(Section):
     key: str | None = None
     """Every taint, when not given."""
     operator: Literal["Exists", "Equal"] = "Exists"
+    """`Equal` compares the value, `Exists` tolerates any."""
     value: str | None = None
+    """Taint value that is tolerated."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Taint effect that is tolerated."""
 
 
 class StepConfig(Section):
@@ -111,9 +115,11 @@ class StepConfig(Section):
     it."""
 
     cpu: Cpu | None = None
+    """Processors, as Kubernetes writes them."""
     memory: Bytes | None = None
     """Request and limit."""
     gpus: Annotated[int, Field(ge=0)] | None = None
+    """GPUs."""
     restarts: Annotated[int, Field(ge=0, le=1000)] | None = None
     """Instead of `cluster.restarts`, for this step."""
     timeout_s: Positive | None = None
@@ -158,6 +164,7 @@ class ClusterConfig(Section):
     config_maps: dict[Variable, Reference] = Field(default={})
     """Environment variables from ConfigMaps."""
     image_pull_secrets: tuple[str, ...] = ()
+    """Names of Secrets by which the image is pulled."""
     workers_per_pod: Positive | None = None
     """Processes of `search.workers` in one pod. By default one each up to eight workers, then as
     many as make eight pods: Kubeflow's list of more tasks stands still. A pod asks for the

@@ -18,7 +18,9 @@ class BudgetConfig(Section):
     steps: Positive | None = None
     """Weight updates, over all children or of one supernet."""
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Wall-clock seconds."""
     gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Hours of use, summed over the devices."""
 
     @property
     def unit(self) -> str:

@@ -32,6 +32,7 @@ class MetaOptions(Section):
     """
 
     learner: Learner = "reptile"
+    """Meta-learning algorithm."""
     outer_steps: Positive = 200
     """Updates of the shared weights; 100,000 in Reptile's release, 60,000 in MAML's."""
     tasks: Positive = 5
@@ -43,6 +44,7 @@ class MetaOptions(Section):
     inner_optimiser: Literal["sgd", "adam"] = "adam"
     """Adam is without momentum."""
     inner_lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Learning rate with which a task is learned."""
     inner_steps: Positive = 8
     """On a training task."""
     last_layer: Literal["learned", "prototypes"] = "learned"

@@ -10,6 +10,7 @@ class SpaceSection(Section):
     """The settings of a search space, which its `name` tells from others."""
 
     name: str
+    """Which search space."""
     implementation: ClassVar[str]
     """Dotted name of the class of the space (`nascore.spaces.base.SearchSpace`)."""
     shares_weights: ClassVar[bool] = False

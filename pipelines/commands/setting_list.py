@@ -119,7 +119,9 @@ def _classes(module: str) -> dict[str, dict[str, str]]:
             found[node.name] = {
                 field.target.id: _text(text)
                 for field, text in pairs
-                if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+                if isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and _text(text)
             }
     return found
 

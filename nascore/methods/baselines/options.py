@@ -16,6 +16,7 @@ class RegularizedEvolutionOptions(MethodOptions):
     """Regularized evolution: sizes in children; 100 and 25 in the paper, for 20,000 children."""
 
     population_size: Annotated[int, Field(ge=2)] = 10
+    """Children that are alive."""
     sample_size: Positive = 3
     """Members that compete to be the parent of the next child."""
 

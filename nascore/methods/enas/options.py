@@ -27,6 +27,7 @@ class ControllerOptions(Section):
     architectures: Positive = 10
     """Sampled, and judged, for one update; with one, training is unstable."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients of the controller are scaled down to this norm."""
 
 
 class MemoryOptions(Section):
@@ -42,6 +43,7 @@ class MemoryOptions(Section):
     warmup: Annotated[int, Field(ge=0)] = 200
     """Uniform architectures that fill it first."""
     batch_size: Positive = 32
+    """Remembered architectures of one update."""
     word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of the decoder's input tokens that are hidden from it, so that it needs the state."""
     pretrain_steps: Annotated[int, Field(ge=0)] = 0

@@ -41,6 +41,7 @@ class RewardOptions(Section):
     negative: Annotated[float, Field(le=0)] = 0.0
     """For a wrong answer. Below 0, a weak meta-graph drives the policy into one constant answer."""
     exponent: Annotated[float, Field(gt=0)] = 1.0
+    """Exponent of the reward's quality, which falls to 0 at the ends of the window."""
     start: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Upper end of the window at the start, as a share of the latency of all operations."""
     end: Annotated[float, Field(gt=0, le=1)] = 0.5

@@ -20,13 +20,18 @@ class CoderOptions(Section):
     bits_per_dimension: Annotated[float, Field(gt=0)] = 1.5
     """Of the categorical coder; at 1.5 the round trip is exact."""
     hidden_size: Positive = 128
+    """Units of the encoder and of the decoder."""
     noise: Annotated[float, Field(ge=0)] = 0.05
     """Deviation of the noise on embeddings in training; spreads the codes, so that neighbours in
     the embedding are neighbours in tokens."""
     steps: Positive = 1200
+    """Updates of the autoencoder."""
     batch_size: Positive = 256
+    """Architectures of one update."""
     lr: Annotated[float, Field(gt=0)] = 1e-2
+    """Learning rate of Adam."""
     num_strings: Positive = 50_000
+    """Unlabelled architectures to train on."""
     balanced_strings: bool = False
     """Draw strings as the release does: no value more than four times."""
     rounding: Literal["round", "ceil"] = "round"
@@ -34,6 +39,7 @@ class CoderOptions(Section):
     mse_wide_factor: Positive = 90
     """Widest hidden layer of the mse coder, in multiples of the length."""
     mse_narrow_factor: Positive = 30
+    """Narrow hidden layers of the mse coder, in multiples of the length."""
 
     def unfit_for(self, cardinalities: Sequence[int]) -> list[Problem]:
         """What of these settings does not suit tokens of so many values."""
@@ -76,9 +82,11 @@ class NasesOptions(MethodOptions):
     num_moves: Annotated[float, Field(ge=0)] = 1.0
     """Proximity moves: coordinates of the embedding that move in a candidate, on average."""
     controller_lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Learning rate of the controller."""
     controller_steps: Annotated[int, Field(ge=0)] = 2
     """Policy-gradient steps after a child; 0 leaves the controller as the encoder."""
     controller_batch: Positive = 16
+    """Architectures of one update of the controller."""
     critic: bool = True
     """Score candidates by a critic in the embedding; off, the first new candidate is taken."""
     critic_metrics: Annotated[tuple[Literal["values", "order"], ...], Field(min_length=1)] = (
@@ -102,6 +110,7 @@ class NasesOptions(MethodOptions):
     num_restart_random: Positive = 3
     """Uniform architectures at the start of every later climb."""
     num_candidates: Positive = 256
+    """Architectures that the surrogate ranks for each proposal."""
     critic_memory: Annotated[int, Field(ge=10)] = 200
     """Children that the critic is fitted to: the best and the latest."""
     gap_penalty: bool = True
@@ -119,9 +128,13 @@ class PaperCoderOptions(CoderOptions):
 
     kind: Literal["categorical", "mse"] = "mse"
     lr: Annotated[float, Field(gt=0)] = 1e-5
+    """Learning rate of Adam."""
     num_strings: Positive = 300_000
+    """Unlabelled architectures to train on."""
     steps: Positive = 20_000
+    """Updates of the autoencoder."""
     batch_size: Positive = 64
+    """Architectures of one update."""
     balanced_strings: bool = True
     rounding: Literal["round", "ceil"] = "ceil"
 
@@ -132,10 +145,14 @@ class NasesPaperOptions(MethodOptions):
     coder: PaperCoderOptions = PaperCoderOptions()
     cycle: Positive = 30
     controller_lr: Annotated[float, Field(gt=0)] = 1e-5
+    """Learning rate of the controller."""
     controller_batch: Positive = 4
+    """Architectures of one update of the controller."""
     l2: Annotated[float, Field(ge=0)] = 0.002
+    """Weight decay of the controller's Adam."""
     random_state: Annotated[float, Field(ge=0, le=1)] = 0.1
     best_state: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Probability that an episode starts at the best state that was seen."""
     legacy_double_sigmoid: bool = True
     """Pass the controller's sigmoid output as a logit."""
     legacy_late_reward: bool = True

@@ -60,7 +60,9 @@ class LogitsOptions(Section):
         0.5,
         0.999,
     )
+    """Decay rates of Adam's moments."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-3
+    """Weight decay of the logits."""
 
 
 class NasibOptions(MethodOptions):

@@ -14,6 +14,7 @@ class ChainSpaceConfig(SpaceSection):
     name: Literal["chain"] = "chain"
     implementation: ClassVar[str] = "nascore.spaces.chain.space.ChainSpace"
     num_layers: Annotated[int, Field(ge=1, le=64)] = 5
+    """Layers of a network."""
     vocabulary: Annotated[int, Field(ge=4, le=64)] = 8
     """Values a token can take; 29 in the paper. Thresholds keep the paper's proportions."""
     channels_per_token: Positive = 2

@@ -30,8 +30,11 @@ class MobileSpaceConfig(SpaceSection):
     )
     """Rows of channels, blocks and stride; the stride is that of a stage's first block."""
     stem_channels: Positive = 16
+    """Channels of the stem."""
     stem_stride: Literal[1, 2] = 1
+    """Stride of the stem."""
     head_channels: Positive = 256
+    """Channels of the head."""
     width: Annotated[float, Field(gt=0, le=4)] = 1.0
     """All channels times this, rounded to a multiple of four; of the final network, and of the
     meta-graph of InstaNAS."""

@@ -19,9 +19,13 @@ class Cell201SpaceConfig(SpaceSection):
     operations: tuple[Cell201Operation, ...] = get_args(Cell201Operation)
     """What an edge may be; all of the benchmark's when not given."""
     search_channels: Positive = 8
+    """Channels of the first cells in the search."""
     search_cells_per_stage: Positive = 1
+    """Cells of one resolution in the search."""
     final_channels: Positive = 16
+    """Channels of the first cells of the final network."""
     final_cells_per_stage: Positive = 5
+    """Cells of one resolution of the final network."""
 
     @property
     def cardinalities(self) -> tuple[int, ...]:

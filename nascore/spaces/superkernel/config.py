@@ -36,7 +36,9 @@ class SuperkernelSpaceConfig(SpaceSection):
     kernel_sizes: Annotated[tuple[KernelSize, ...], Field(min_length=1)] = (1, 3, 5, 7)
     """Heights, and as many widths: odd and growing, in pixels before dilation."""
     dilations: Annotated[tuple[Dilation, ...], Field(min_length=1)] = (1, 2, 3)
+    """Dilations of the convolutions."""
     types: Annotated[tuple[ConvolutionType, ...], Field(min_length=1)] = get_args(ConvolutionType)
+    """Types of convolutions."""
     branches: tuple[SuperkernelBranch, ...] = get_args(SuperkernelBranch)
     """What an edge may be; all when not given."""
     num_stages: Annotated[int, Field(ge=1, le=4)] = 3

@@ -10,8 +10,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from nascore.methods.registry import METHODS
 from pipelines.cli import main
 from pipelines.commands.lazy_group import LazyGroup
+from pipelines.commands.setting_list import settings_of
 
 _PROBE = """
 import json, sys
@@ -125,3 +127,9 @@ def test_a_command_that_needs_more_than_the_client_says_how_to_get_it(tmp_path: 
     assert "-m pip install 'nas-pipelines[full] @ file://" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_every_setting_has_a_description() -> None:
+    rows = settings_of(METHODS)
+    assert len(rows) > 200
+    assert [row["key"] for row in rows if not row["description"]] == []
