@@ -271,7 +271,9 @@ def test_kfps_store_refuses_at_the_end_of_each_step(bench: Any, gate: Gate) -> N
         time.sleep(AWAY_S)
         gate.open()
 
-    for step in (*SEARCH, "close_run"):
+    # The first step has no input that names the store. In Kubeflow it falls back to the names of
+    # KFP's own store, which the store of this cluster does not have.
+    for step in (*SEARCH[1:], "close_run"):
         one.fault(step.replace("_", "-"), shut)
     run = one.submit(state=S3)
     run.wait(800)
