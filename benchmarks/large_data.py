@@ -92,8 +92,8 @@ def checked(root: Path) -> dict[str, Any]:
     start = time.perf_counter()
     peak = highest = 0
     with (
-        tempfile.TemporaryFile() as told,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told) as process,
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process,
     ):
         while process.poll() is None:
             peak = max(peak, memory_of(process.pid))
@@ -102,8 +102,8 @@ def checked(root: Path) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         assert process.stdout is not None
         found = json.loads(process.stdout.read())
-        told.seek(0)
-        lines = told.read().decode().splitlines()
+        errors.seek(0)
+        lines = errors.read().decode().splitlines()
     return {
         "seconds": round(seconds, 1),
         "peak_mb": highest,

@@ -37,7 +37,8 @@ SPLITS = {"train": (200, 5), "valid": (200, 5), "test": (1000, 200)}
 OBJECTIVES = ("accuracy", "balanced_accuracy")
 CONTRAST, HARMLESS = 150, 0.3
 NOTE = """
-What is compared is a network that was trained anew, on five defects, which makes its recall noisy.
+What is compared is a network that was trained from scratch, on five defects, which makes its
+recall noisy.
 The objective chose another architecture in seven of eight seeds; more defects, more children or
 several final trainings a seed would be needed to show what that is worth.
 This is not the first setting that was tried. Before it, with other contrast, noise, crop and
@@ -135,13 +136,13 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 def compared(rows: list[dict[str, Any]], figure: str) -> str:
     gains = [row["balanced_accuracy"][figure] - row["accuracy"][figure] for row in rows]
-    told = f"- {figure}: {100 * np.mean(gains):+.1f} points in the mean, higher in "
+    line = f"- {figure}: {100 * np.mean(gains):+.1f} points in the mean, higher in "
     higher, lower = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
-    told += f"{higher}, lower in {lower} of {len(gains)} seeds"
+    line += f"{higher}, lower in {lower} of {len(gains)} seeds"
     if not any(gains):
-        return f"{told}."
+        return f"{line}."
     p = stats.wilcoxon(gains, alternative="greater").pvalue
-    return f"{told}; one-sided p = {p:.3g}, {'' if p < 0.05 else 'not '}significant at 5 %."
+    return f"{line}; one-sided p = {p:.3g}, {'' if p < 0.05 else 'not '}significant at 5 %."
 
 
 def write(rows: list[dict[str, Any]], out: Path, minutes: float) -> None:
