@@ -45,7 +45,7 @@ THIRD_PARTY = {
     },
     "pipelines": {
         "click",
-        "cron_descriptor",
+        "cronsim",
         "kfp",
         "kfp_server_api",
         "kubernetes",
@@ -87,7 +87,7 @@ ONLY_IN = {
         "components.tracking.runs",
         "components.tracking.mlflow_writer",
     },
-    "cron_descriptor": {"pipelines.kubeflow.schedule_times"},
+    "cronsim": {"pipelines.kubeflow.schedule_times"},
     "kubernetes": {
         "pipelines.kubeflow.doctor.client",
         "pipelines.kubeflow.doctor.kubeconfig",
@@ -124,7 +124,6 @@ LIGHT = [
 ]
 DISTRIBUTIONS = {
     "PIL": "pillow",
-    "cron_descriptor": "cron-descriptor",
     "kfp_server_api": "kfp-server-api",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",

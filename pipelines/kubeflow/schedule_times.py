@@ -1,67 +1,45 @@
-"""Schedules in cron's notation, as KFP reads them: six fields, seconds first, in UTC.
+"""Cron expressions as KFP reads them: six fields, seconds first, in UTC.
 
 KFP's scheduler uses robfig/cron 1: a day of the week is 0 (Sunday) to 6, and both day fields given
 mean either of them. It takes five fields too, but as seconds to months, so `0 3 * * 1`, meant for
 Mondays at three, would start a run three minutes past every hour of January.
 
-The times are found here and not by a library: croniter 7 takes the weekday `0-0` for every day, and
-a range of all values for a star, which changes what two day fields mean together.
+cronsim computes the times. What it reads in another way than robfig/cron is refused or rewritten
+here: 7 for Sunday, `L` and `#`, `?` for a star, N/S of weekdays up to day 7, and N-N/S as N/S.
 """
 
 import itertools
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from nascore.errors import InputError, Problem
 
+if TYPE_CHECKING:
+    from cronsim import CronSim
+
 EXAMPLE = "0 0 3 * * 1"
 _YEARS = 5  # robfig/cron looks no further
-_STARS = ("*", "?")
-
-
-@dataclass(frozen=True)
-class _Field:
-    name: str
-    low: int
-    high: int
-    words: tuple[str, ...] = ()
-
-    def number(self, text: str) -> int | None:
-        if text.lower() in self.words:
-            return self.low + self.words.index(text.lower())
-        return int(text) if re.fullmatch(r"\d{1,4}", text, re.ASCII) else None
-
-    def values(self, text: str) -> list[int]:
-        """What a checked field holds, sorted."""
-        found: set[int] = set()
-        for item in text.split(","):
-            span, slash, step = item.partition("/")
-            first, dash, last = span.partition("-")
-            is_open = span in _STARS or (slash and not dash)  # N/step goes on to the highest
-            start = self.low if span in _STARS else self.number(first)
-            end = self.high if is_open else self.number(last or first)
-            assert start is not None
-            assert end is not None
-            found.update(range(start, end + 1, int(step or 1)))
-        return sorted(found)
-
-
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_FIELDS = (
-    _Field("second", 0, 59),
-    _Field("minute", 0, 59),
-    _Field("hour", 0, 23),
-    _Field("day of the month", 1, 31),
-    _Field("month", 1, 12, _MONTHS),
-    _Field("day of the week", 0, 6, _DAYS),
-)
+_FIELDS = {  # the names of the fields and their values
+    "second": "0 to 59",
+    "minute": "0 to 59",
+    "hour": "0 to 23",
+    "day of the month": "1 to 31",
+    "month": "1 to 12 or jan to dec",
+    "day of the week": "0 to 6 or sun to sat, Sunday is 0",
+}
 _DAY, _WEEKDAY = 3, 5
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+_DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
+_VALUE = r"(?:[0-9]{1,4}|[a-z]{3})"
+_FIELD = re.compile(
+    rf"[*?](?:/[0-9]{{1,4}})?|(?:{_VALUE}(?:-{_VALUE})?(?:/[0-9]{{1,4}})?(?:,(?!$)|$))+",
+    re.IGNORECASE,
+)
 
 
 def check(expression: str, key: str = "--cron") -> str:
-    """The expression with single spaces between its fields.
+    """Return the expression with single spaces between its fields.
 
     Raises:
         InputError: KFP would refuse it, read it in another way than it looks, or never start it.
@@ -70,59 +48,70 @@ def check(expression: str, key: str = "--cron") -> str:
     if len(parts) != len(_FIELDS):
         raise InputError.of(key, expression, _wrong_number(parts))
     problems = [
-        Problem(key, expression, f"{field.name} {part!r} {message}")
-        for field, part in zip(_FIELDS, parts, strict=True)
-        if (message := _wrong(field, part)) is not None
+        Problem(
+            key,
+            expression,
+            f"{name} {part!r} must be within {values}: one value, a range A-B, a list A,B, each "
+            "with /N for every Nth if need be, or a star alone",
+        )
+        for index, ((name, values), part) in enumerate(zip(_FIELDS.items(), parts, strict=True))
+        if not _is_field(index, part)
     ]
-    if not problems and _is_misleading(parts):
-        message = (
-            "with */N for one kind of day and a choice for the other KFP starts only on days that "
-            f"fit both; list the days, or give one of them as {_STARS[0]}"
-        )
-        problems = [Problem(key, expression, message)]
     checked = " ".join(parts)
-    if not problems and len(_FIELDS[0].values(parts[0])) > 1:
-        message = (
-            f"starts more than one run a minute; give one second, such as '0 {' '.join(parts[1:])}'"
-        )
+    if not problems and (message := _unsuitable(checked)):
         problems = [Problem(key, expression, message)]
-    if not problems and not next_times(checked, datetime.now(UTC), 1):
-        problems = [Problem(key, expression, f"names no day of the next {_YEARS} years")]
     if problems:
         raise InputError(problems)
     return checked
 
 
-def words(expression: str) -> str:
-    """What a checked expression says, such as `At 03:00, only on Monday`."""
-    from cron_descriptor import Options, get_description
-
-    options = Options()
-    options.use_24hour_time_format = True
-    return str(get_description(expression, options))
+def describe(expression: str) -> str:
+    """Return a checked expression as a text, such as `At 03:00 on Monday`."""
+    return _cronsim(expression).explain()
 
 
 def next_times(expression: str, after: datetime, count: int) -> list[datetime]:
-    """The next times of a checked expression, in UTC; fewer when it has no more."""
-    parts = expression.split()
-    fields = [field.values(part) for field, part in zip(_FIELDS, parts, strict=True)]
-    seconds, minutes, hours, days, months, weekdays = fields
-    is_both = any(parts[index].startswith(_STARS) for index in (_DAY, _WEEKDAY))
+    """Return the next times of a checked expression, in UTC; fewer when it has no more."""
+    from cronsim import CronSimError
+
     after = after.astimezone(UTC)
-    midnight = after.replace(hour=0, minute=0, second=0, microsecond=0)
-    found: list[datetime] = []
-    for offset in range(_YEARS * 366):
-        day = midnight + timedelta(days=offset)
-        fits = (day.day in days, day.isoweekday() % 7 in weekdays)
-        if day.month not in months or not (all(fits) if is_both else any(fits)):
-            continue
-        for hour, minute, second in itertools.product(hours, minutes, seconds):
-            time = day.replace(hour=hour, minute=minute, second=second)
-            if time > after:
-                found.append(time)
-            if len(found) == count:
-                return found
-    return found
+    try:
+        times = _cronsim(expression, after)
+    except CronSimError:  # each field is right, but no month of these has such a day
+        return []
+    end = after + timedelta(days=_YEARS * 366)
+    return list(itertools.takewhile(lambda time: time < end, itertools.islice(times, count)))
+
+
+def _cronsim(expression: str, after: datetime | None = None) -> "CronSim":
+    """Return cronsim's reading of an expression, rewritten where it differs from robfig/cron's."""
+    from cronsim import CronSim
+
+    *others, month, weekday = expression.lower().replace("?", "*").split()
+    month, weekday = _numbers(month, _MONTHS, 1), _numbers(weekday, _DAYS, 0)
+    weekday = re.sub(r"(?<![-\w])(\w+)/", r"\1-6/", weekday)  # N/S: cronsim goes on to day 7
+    rewritten = re.sub(r"\b0*(\d+)-0*\1/\d+", r"\1", " ".join([*others, month, weekday]))
+    return CronSim(rewritten, after or datetime.now(UTC))
+
+
+def _numbers(text: str, names: list[str], first: int) -> str:
+    for number, name in enumerate(names, start=first):
+        text = text.replace(name, str(number))
+    return text
+
+
+def _is_field(index: int, part: str) -> bool:
+    from cronsim import CronSimError
+
+    if _FIELD.fullmatch(part) is None:
+        return False
+    fields = ["*"] * len(_FIELDS)
+    fields[index] = part
+    try:
+        times = _cronsim(" ".join(fields))
+    except CronSimError:
+        return False
+    return part.startswith(("*", "?")) or index != _WEEKDAY or 7 not in times.weekdays
 
 
 def _wrong_number(parts: list[str]) -> str:
@@ -131,40 +120,20 @@ def _wrong_number(parts: list[str]) -> str:
             f"has five fields; KFP wants six, seconds first: put the seconds before it, "
             f"'0 {' '.join(parts)}'"
         )
-    return (
-        f"must have six fields (second, minute, hour, day of the month, month, day of the week), "
-        f"as in '{EXAMPLE}', not {len(parts)}"
-    )
+    return f"must have six fields ({', '.join(_FIELDS)}), as in '{EXAMPLE}', not {len(parts)}"
 
 
-def _wrong(field: _Field, text: str) -> str | None:
-    """What is wrong with one field; None when nothing is."""
-    items = text.split(",")
-    if len(items) > 1 and any(item.startswith(_STARS) for item in items):
-        return "lists a star among others; a star takes all"
-    return next(filter(None, (_wrong_item(field, item) for item in items)), None)
-
-
-def _wrong_item(field: _Field, item: str) -> str | None:
-    span, slash, step = item.partition("/")
-    if slash and not re.fullmatch(r"0*[1-9]\d{0,3}", step, re.ASCII):
-        return "must have a whole number above 0 behind the slash"
-    if span in _STARS:
-        return None
-    ends = [field.number(end) for end in span.split("-")]
-    if None in ends or len(ends) > 2:
-        known = f", {field.words[0]} to {field.words[-1]}" if field.words else ""
-        return f"must be {field.low} to {field.high}{known}, a range A-B, a list A,B or a star"
-    low, high = ends[0], ends[-1]
-    assert low is not None
-    assert high is not None
-    if low < field.low or high > field.high:
-        sunday = "; Sunday is 0" if field.words == _DAYS else ""
-        return f"must be within {field.low} to {field.high}{sunday}"
-    return "begins after its end" if low > high else None
-
-
-def _is_misleading(parts: list[str]) -> bool:
-    """One kind of day is */N, of which robfig/cron says that both must fit; cron says either."""
-    days = (parts[_DAY], parts[_WEEKDAY])
-    return not any(day in _STARS for day in days) and any(day.startswith(_STARS) for day in days)
+def _unsuitable(expression: str) -> str | None:
+    """Return why an expression whose fields are right makes no schedule; None when it does."""
+    second, _, rest = expression.partition(" ")
+    days = [expression.split()[index] for index in (_DAY, _WEEKDAY)]
+    if not {"*", "?"} & {*days} and any(day.startswith(("*", "?")) for day in days):
+        return (
+            "with */N for one kind of day and a choice for the other KFP starts only on days that "
+            "fit both; list the days, or give one of them as *"
+        )
+    if len(_cronsim(second + " * * * * *").seconds) > 1:
+        return f"starts more than one run a minute; give one second, such as '0 {rest}'"
+    if not next_times(expression, datetime.now(UTC), 1):
+        return f"names no day of the next {_YEARS} years"
+    return None

@@ -22,7 +22,7 @@ _ZONE = "in the server's CRON_SCHEDULE_TIMEZONE, UTC by default"
 def say_times(expression: str, *, as_json: bool) -> None:
     """Says when, in words, and the next times."""
     times = schedule_times.next_times(expression, datetime.now(UTC), _TIMES)
-    lines = [f"{schedule_times.words(expression)}, {_ZONE}. The next times:"]
+    lines = [f"{schedule_times.describe(expression)}, {_ZONE}. The next times:"]
     lines += [f"  {time.strftime(_CLOCK)}" for time in times]
     lines += ["Runs start up to 30 s later. In another time zone these are its times, not UTC."]
     click.echo("\n".join(lines), err=as_json)
@@ -138,4 +138,4 @@ def _when(trigger: "Thing", expression: str) -> tuple[str, list[str]]:
     except InputError:
         return expression, []
     times = schedule_times.next_times(checked, datetime.now(UTC), _TIMES)
-    return schedule_times.words(checked), [time.strftime(_CLOCK) for time in times]
+    return schedule_times.describe(checked), [time.strftime(_CLOCK) for time in times]

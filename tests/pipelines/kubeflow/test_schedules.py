@@ -13,7 +13,7 @@ def test_a_schedule_runs_once_at_a_time_and_caches_nothing(kfp: KfpServer) -> No
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
     zone = "in the server's CRON_SCHEDULE_TIMEZONE, UTC by default"
-    assert lines[0] == f"At 03:00, only on Monday, {zone}. The next times:"
+    assert lines[0] == f"At 03:00 on Monday, {zone}. The next times:"
     assert all(line.endswith("03:00:00 UTC") for line in lines[1:4])
     assert lines[4].startswith("Runs start up to 30 s later.")
     assert "not UTC" in lines[4]
@@ -36,7 +36,7 @@ def test_the_times_are_told_before_anything_is_made(kfp: KfpServer) -> None:
     kfp.fault = Fault(500, '{"code": 13, "message": "database is away"}')
     result = nas(*SCHEDULE)
     assert result.exit_code == 1
-    assert "only on Monday" in result.stdout
+    assert "03:00 on Monday" in result.stdout
     assert kfp.schedules == {}
 
 
@@ -97,7 +97,7 @@ def test_schedules_are_listed_with_their_last_run(kfp: KfpServer) -> None:
     assert list(told) == ["weekly", "b", "c", "from the pages"]
     assert told["weekly"]["last_run"]["run_id"] == newest
     assert told["weekly"]["last_run"]["state"] == "failed"
-    assert told["weekly"]["when"] == "At 03:00, only on Monday"
+    assert told["weekly"]["when"] == "At 03:00 on Monday"
     assert told["weekly"]["next"][0].endswith("03:00:00 UTC")
     assert told["b"]["last_run"] is None
     assert told["from the pages"]["when"] == "0 3 * * 1"
