@@ -31,7 +31,7 @@ from nas_runs import nas
 from torch import Tensor, nn
 
 from components.config.schema import parse
-from components.steps.context_builder import build_task
+from components.steps.context_builder import StepInputs, build_context
 from nascore.config import DataConfig
 from nascore.data.prepared import prepare
 from nascore.latency.benchmark import device_name
@@ -164,8 +164,10 @@ def _planted_once(work: Path, steps: int, seed: int) -> float:
     )
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder)
-        task = build_task(config, dataset=data, controller=state, state=state, run_key="planted")
-        search = BudgetSearch(task)
+        inputs = StepInputs(
+            config=config, dataset=data, controller=state, state=state, run_key="planted"
+        )
+        search = BudgetSearch(build_context(inputs))
         search.run()
     heights = search.distribution.best()[:, AXES.index("height")].tolist()
     sizes = planted_kernel.SPACE.kernel_sizes

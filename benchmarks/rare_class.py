@@ -27,7 +27,7 @@ from scipy import stats
 from sklearn.datasets import load_digits
 
 from components.config.schema import parse
-from components.steps.context_builder import build_task
+from components.steps.context_builder import StepInputs, build_context
 from nascore.data.prepared import prepare
 from nascore.latency.benchmark import device_name
 from nascore.methods.registry import METHODS
@@ -101,13 +101,14 @@ def run_once(data: Path, seed: int, objective: str, folder: Path) -> dict[str, A
         }
     )
     prepare(config.data, seed, folder / "data")
-    task = build_task(
-        config,
+    inputs = StepInputs(
+        config=config,
         dataset=folder / "data",
         controller=folder,
         state=folder,
         run_key=objective,
     )
+    task = build_context(inputs)
     method = METHODS["random"].load()
     result = method.search(task)
     final = method.train_final(task, result)

@@ -1,13 +1,16 @@
-"""What a method is given to work on: values and folders, no services."""
+"""The input of a search method: settings, data, folders and callbacks; no services."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Generic
 
 import torch
+from typing_extensions import TypeVar  # typing.TypeVar has no default before Python 3.13
 
 from nascore.config import (
-    BalanceConfig,
+    CommonTrainingConfig,
     LatencyConfig,
     Objective,
     SearchConfig,
@@ -15,55 +18,60 @@ from nascore.config import (
     TrainingConfig,
 )
 from nascore.data.batches import Splits
-from nascore.results import Child, Report
+from nascore.results import Child
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, SearchSpace
 
-
-def ignore_child(arm: str, child: Child) -> None:
-    """Nobody is watching."""
+OptionsT = TypeVar("OptionsT", bound=Section, default=Section, covariant=True)
 
 
-def ignore_progress(arm: str, share: float) -> None:
-    """Nobody is waiting."""
+class Callbacks:
+    """Receives the events of a search. Here each method does nothing; override what is needed.
+
+    The two arms of a search, `method` and `control`, may call from two threads at once.
+    """
+
+    def on_child(self, arm: str, child: Child) -> None:
+        """Receive a child that has ended, failed ones included."""
+
+    def on_progress(self, arm: str, fraction: float) -> None:
+        """Receive the completed fraction (0..1) of the training of shared weights."""
+
+    def on_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Receive metrics by name; `step` counts weight updates, children or epochs."""
+
+    def on_message(self, text: str) -> None:
+        """Receive a sentence for the user."""
+
+    def should_stop(self) -> bool:
+        """Return whether the search should end early with the best result so far.
+
+        Polled between weight updates.
+        """
+        return False
 
 
-def ignore_metrics(metrics: dict[str, float], step: int) -> None:
-    """Nobody is keeping them."""
-
-
-def ignore_message(text: str) -> None:
-    """Nobody is reading."""
-
-
-def never_stop() -> bool:
-    return False
+NO_CALLBACKS = Callbacks()
 
 
 @dataclass(frozen=True)
-class SearchContext:
-    """One run of one method.
+class SearchContext(Generic[OptionsT]):
+    """The input of one run of one method.
 
     Attributes:
-        splits: the data; a method never touches `splits.test`.
-        shape: of the images, as the networks see them.
-        search: how the architecture is found; `options` holds the method's own settings, checked.
-        final: how the winner is trained.
-        latency: how times are measured, and the time to be held.
-        controller: folder where `pretrain` leaves its work for `search`.
-        weights: folder where `search` leaves the weights that `train_final` starts from, if its
-            method does; None where there are none.
-        state: folder that outlives the process; the study and checkpoints are kept there.
-        report: called with metrics and a step.
-        on_child: called with the arm (`method` or `control`) after each child.
-        on_progress: called with the arm, while it trains one network for all architectures, and the
-            share of that training that is done.
-        on_message: called with a sentence that a person should read.
-        should_stop: polled between weight updates; true asks for the best result so far.
-        run_key: names the study of this run where many runs share a database.
-        balance: what rare classes count for; `splits.train` follows it.
-        is_secondary_worker: another process runs the same task and waits for the end of every
-            child.
+        splits: the data; a method never reads `splits.test`.
+        shape: of the images, as the networks receive them.
+        search: settings of the search.
+        final: settings of the training of the winner.
+        options: settings of the method, validated: `search.options` as its own class.
+        latency: protocol of latency measurements, and the latency target.
+        controller: folder in which `pretrain` stores what `search` loads.
+        weights: folder in which `search` stores the weights from which `train_final` starts, for
+            methods that do so; None where there is none.
+        state: folder that outlives the process, for the study and checkpoints.
+        run_key: names the study of this run in a database that many runs share.
+        training: settings that all trainings share; `splits.train` follows its class balance.
+        is_secondary_worker: another process runs the same search and waits for its last child.
     """
 
     method: str
@@ -73,35 +81,36 @@ class SearchContext:
     shape: ImageShape
     search: SearchConfig
     final: TrainingConfig
-    options: Section
+    options: OptionsT
     controller: Path
     state: Path
-    report: Report
-    on_child: Callable[[str, Child], None] = ignore_child
-    on_progress: Callable[[str, float], None] = ignore_progress
-    on_message: Callable[[str], None] = ignore_message
-    should_stop: Callable[[], bool] = never_stop
+    callbacks: Callbacks = NO_CALLBACKS
     run_key: str = "search"
     is_secondary_worker: bool = False
     weights: Path | None = None
     latency: LatencyConfig = field(default_factory=LatencyConfig)
-    balance: BalanceConfig = field(default_factory=BalanceConfig)
+    training: CommonTrainingConfig = field(default_factory=CommonTrainingConfig)
 
-    def aims(self) -> dict[str, object]:
-        """Of the identity of what is kept: what the search and its trainings aim at."""
-        return aims_of(self.search.objective, self.balance)
+    @cached_property
+    def child(self) -> TrainingConfig:
+        """All settings of the training of a child."""
+        return self.training.resolve(self.search.child)
 
-
-def aims_of(objective: Objective, balance: BalanceConfig) -> dict[str, object]:
-    """Empty where nothing was set, as in what earlier versions have kept."""
-    told: dict[str, object] = {} if objective == "accuracy" else {"objective": objective}
-    if balance != BalanceConfig():
-        told["training"] = balance.model_dump(mode="json")
-    return told
+    def objective_settings(self) -> dict[str, object]:
+        """Return `objective_settings` of this run, for the identity of studies and checkpoints."""
+        return objective_settings(self.search.objective, self.training)
 
 
-def device_of(config: TrainingConfig) -> torch.device:
-    """The device a training runs on; `auto` takes a GPU when there is one."""
+def objective_settings(objective: Objective, training: CommonTrainingConfig) -> dict[str, object]:
+    """Return the objective and the common training settings where they are not the defaults."""
+    settings: dict[str, object] = {} if objective == "accuracy" else {"objective": objective}
+    if common := training.model_dump(mode="json", exclude={"device"}, exclude_defaults=True):
+        settings["training"] = common
+    return settings
+
+
+def device_of(config: CommonTrainingConfig) -> torch.device:
+    """Return the device of a training; `auto` selects a GPU when there is one."""
     if config.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(config.device)

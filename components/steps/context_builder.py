@@ -1,81 +1,107 @@
-"""From a step's artifacts to the task that a method works on."""
+"""Builds the context of a method from the artifacts of a step."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from components.config.schema import Config
 from components.steps.runtime import Step
 from components.steps.s3_source import open_remote
-from nascore.context import (
-    SearchContext,
-    device_of,
-    ignore_child,
-    ignore_message,
-    ignore_metrics,
-    ignore_progress,
-    never_stop,
-)
+from nascore.context import NO_CALLBACKS, Callbacks, SearchContext, device_of
 from nascore.data.batches import Splits, load
 from nascore.methods.registry import METHODS
-from nascore.results import Child, Report
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.training.network_kinds import Examples
 
-OnChild = Callable[[str, Child], None]
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepInputs:
+    """Input of a step that runs a part of a method.
 
-def load_task(
-    config: Config,
-    step: Step,
-    *,
-    dataset: Path,
-    controller: Path,
-    report: Report | None = None,
-    on_child: OnChild = ignore_child,
-    weights: Path | None = None,
-) -> SearchContext:
-    """The task of a step; reading the data counts as loading data.
-
-    Args:
-        report: takes the method's metrics; the step's run when not given.
+    Attributes:
+        dataset: folder of the prepared data.
+        controller: folder in which `pretrain` stores what `search` loads.
+        state: folder that outlives the process, for the study and checkpoints.
+        run_key: names the study of the run in a database that many runs share.
+        weights: folder in which `search` stores the weights from which `train_final` starts.
     """
-    with step.busy("data"):
-        return build_task(
-            config,
+
+    config: Config
+    dataset: Path
+    controller: Path
+    state: Path
+    run_key: str
+    weights: Path | None = None
+
+    @classmethod
+    def of(
+        cls, step: Step, *, dataset: Path, controller: Path, weights: Path | None = None
+    ) -> "StepInputs":
+        """Return the input of a step that works in its own state folder."""
+        return cls(
+            config=step.config,
             dataset=dataset,
             controller=controller,
             state=step.state,
             run_key=step.run_key,
-            report=step.tracked.metrics if report is None else report,
-            on_child=on_child,
-            on_progress=lambda arm, share: step.progress("share", arm=arm, share=round(share, 3)),
-            on_message=lambda text: step.progress("note", text=text),
-            should_stop=step.should_stop,
             weights=weights,
         )
 
 
-def build_task(
-    config: Config,
-    *,
-    dataset: Path,
-    controller: Path,
-    state: Path,
-    run_key: str,
-    report: Report = ignore_metrics,
-    on_child: OnChild = ignore_child,
-    on_progress: Callable[[str, float], None] = ignore_progress,
-    on_message: Callable[[str], None] = ignore_message,
-    should_stop: Callable[[], bool] = never_stop,
-    is_secondary_worker: bool = False,
-    weights: Path | None = None,
+class StepCallbacks(Callbacks):
+    """Sends the events of a method to the progress and to the MLflow run of its step."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+
+    def on_progress(self, arm: str, fraction: float) -> None:
+        """Report the completed fraction of the training of shared weights."""
+        self.step.progress("share", arm=arm, share=round(fraction, 3))
+
+    def on_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log metrics to the run of the step."""
+        self.step.tracked.metrics(metrics, step)
+
+    def on_message(self, text: str) -> None:
+        """Report a sentence for the user."""
+        self.step.progress("note", text=text)
+
+    def should_stop(self) -> bool:
+        """Return whether SIGTERM has asked the step to stop."""
+        return self.step.should_stop()
+
+
+def load_context(
+    step: Step, inputs: StepInputs, callbacks: Callbacks | None = None
 ) -> SearchContext:
-    """Loads the data and puts together what the method needs; see
-    `nascore.context.SearchContext`."""
+    """Return the context of a step, and count the time of reading the data as `data`.
+
+    Args:
+        step: the running step.
+        inputs: its input.
+        callbacks: receives the events of the method; `StepCallbacks` by default.
+    """
+    with step.busy("data"):
+        return build_context(inputs, callbacks or StepCallbacks(step))
+
+
+def build_context(
+    inputs: StepInputs,
+    callbacks: Callbacks = NO_CALLBACKS,
+    *,
+    is_secondary_worker: bool = False,
+) -> SearchContext:
+    """Read the data and return the context of a method.
+
+    Args:
+        inputs: configuration, folders and key of the run.
+        callbacks: receives the events of the method.
+        is_secondary_worker: another process runs the same search and waits for its last child.
+    """
+    config = inputs.config
     remote = open_remote(config.data, trusted=True)
-    splits = load(dataset, device_of(config.search.child), remote)
+    splits = load(inputs.dataset, device_of(config.training), remote)
     splits = replace(splits, train=splits.train.balanced(config.training))
     info = splits.info
     options = METHODS[config.method].options.model_validate(config.search.options)
@@ -86,24 +112,20 @@ def build_task(
         splits=splits,
         shape=ImageShape(info.channels, info.size, options.num_classes(info.classes)),
         search=config.search,
-        final=config.train,
+        final=config.training.resolve(config.train),
         options=options,
-        controller=controller,
-        state=state,
-        report=report,
-        on_child=on_child,
-        on_progress=on_progress,
-        on_message=on_message,
-        should_stop=should_stop,
-        run_key=run_key,
+        controller=inputs.controller,
+        state=inputs.state,
+        callbacks=callbacks,
+        run_key=inputs.run_key,
         is_secondary_worker=is_secondary_worker,
-        weights=weights,
+        weights=inputs.weights,
         latency=config.latency,
-        balance=config.training,
+        training=config.training,
     )
 
 
 def examples_of(splits: Splits, config: Config) -> Examples:
-    """Return what the trained network of a run is asked with."""
+    """Return the data on which the trained network of a run is measured and exported."""
     options = METHODS[config.method].options.model_validate(config.search.options)
     return Examples(splits, options, Seeds(config.seed))

@@ -1,25 +1,29 @@
-"""Step 2: what the method learns before any child is trained."""
+"""Step 2: train what the method learns before any child is trained."""
 
 from pathlib import Path
 
-from components.steps.context_builder import load_task
+from components.steps.context_builder import StepInputs, load_context
 from components.steps.runtime import Step, execute, read_config
 from components.steps.state import write_json
 from components.steps.study_checks import check_studies
 from nascore.methods.registry import METHODS
 
 
-def run(*, run_key: str, config: Path, dataset: Path, controller: Path) -> dict[str, float]:
-    """Writes the controller folder; metrics are the method's own, such as held-out accuracies."""
-    settings = read_config(config)
+def run(*, run_key: str, dataset: Path, controller: Path) -> dict[str, float]:
+    """Write the controller folder.
+
+    Returns:
+        Metrics of the method, such as held-out accuracies.
+    """
+    config = read_config(dataset)
 
     def work(step: Step) -> dict[str, float]:
-        task = load_task(settings, step, dataset=dataset, controller=controller)
-        check_studies(settings, task.splits.info.data_sha256)
+        context = load_context(step, StepInputs.of(step, dataset=dataset, controller=controller))
+        check_studies(config, context.splits.info.data_sha256)
         controller.mkdir(parents=True, exist_ok=True)
         with step.busy("training"):
-            metrics = METHODS[settings.method].load().pretrain(task)
-        step.tracked.params({"method": settings.method, **settings.search.options})
+            metrics = METHODS[config.method].load().pretrain(context)
+        step.tracked.params({"method": config.method, **config.search.options})
         write_json(controller / "step.json", step.timing())
         return metrics
 
@@ -27,7 +31,7 @@ def run(*, run_key: str, config: Path, dataset: Path, controller: Path) -> dict[
         "pretrain_controller",
         work,
         run_key=run_key,
-        config=settings,
+        config=config,
         inputs={"dataset": dataset},
         outputs={"controller": controller},
     )

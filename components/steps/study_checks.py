@@ -18,7 +18,7 @@ def check_studies(settings: Config, data_sha256: str) -> None:
     search = settings.search
     if search.study is None or search.storage is None:
         return
-    from nascore.context import aims_of
+    from nascore.context import objective_settings
     from nascore.search.study_identity import (  # Optuna
         check,
         evaluation_settings,
@@ -43,7 +43,7 @@ def check_studies(settings: Config, data_sha256: str) -> None:
                 seed=settings.seed,
                 data_sha256=data_sha256,
                 search=search,
-                aims=aims_of(search.objective, settings.training),
+                aims=objective_settings(search.objective, settings.training),
             )
             with collect_problems(problems):
                 check(storage, study_name(search, "", arm), wanted)

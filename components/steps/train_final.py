@@ -1,80 +1,73 @@
-"""Step 4: train the winner."""
+"""Step 4: train the found architecture."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from components.steps.class_figures import mean_metrics
-from components.steps.context_builder import load_task
+from components.steps.context_builder import StepCallbacks, StepInputs, load_context
 from components.steps.runtime import Step, execute, read_config
 from components.steps.state import read_json, write_json
 from nascore.config import OBJECTIVES
 from nascore.methods.registry import METHODS
-from nascore.results import Report, SearchResult
+from nascore.results import SearchResult
 from nascore.training.final_model import FinalModel
 
 
 def run(
-    *, run_key: str, config: Path, dataset: Path, search_result: Path, weights: Path, model: Path
+    *, run_key: str, dataset: Path, search_result: Path, weights: Path, model: Path
 ) -> dict[str, float]:
-    """Writes the model folder; the test split is judged here, once."""
-    settings = read_config(config)
+    """Write the model folder; the network is evaluated on the test split here, once."""
+    config = read_config(dataset)
 
     def work(step: Step) -> dict[str, float]:
-        task = load_task(
-            settings,
-            step,
-            dataset=dataset,
-            controller=step.state,
-            report=_reporter(step),
-            weights=weights,
-        )
+        inputs = StepInputs.of(step, dataset=dataset, controller=step.state, weights=weights)
+        context = load_context(step, inputs, _FinalCallbacks(step))
         result = SearchResult.from_dict(read_json(search_result))
         with step.busy("training"):
-            final = METHODS[settings.method].load().train_final(task, result)
+            final = METHODS[config.method].load().train_final(context, result)
         final.save(model)
         step.tracked.artifact(model / "model.json")
         write_json(model / "step.json", step.timing())
-        return {
-            "test_accuracy": final.test_accuracy,
-            "valid_accuracy": final.valid_accuracy,
-            "train_accuracy": final.train_accuracy,
-            "num_params": float(final.num_params),
-            "macs": float(final.macs),
-            **mean_metrics(final),
-            **_waiting(final),
-        }
+        return _metrics(final)
 
     return execute(
         "train_final",
         work,
         run_key=run_key,
-        config=settings,
+        config=config,
         inputs={"dataset": dataset, "search_result": search_result, "weights": weights},
         outputs={"model": model},
     )
 
 
-def _waiting(final: FinalModel) -> dict[str, float]:
-    """The share of time that the training waited for its images, where it was measured."""
-    share = final.data_wait_share
-    return {} if share is None else {"data_wait_share": share}
+def _metrics(final: FinalModel) -> dict[str, float]:
+    metrics = {
+        "test_accuracy": final.test_accuracy,
+        "valid_accuracy": final.valid_accuracy,
+        "train_accuracy": final.train_accuracy,
+        "num_params": float(final.num_params),
+        "macs": float(final.macs),
+        **mean_metrics(final),
+    }
+    if final.data_wait_share is not None:
+        metrics["data_wait_share"] = final.data_wait_share
+    return metrics
 
 
-def _reporter(step: Step) -> Report:
-    """Metrics go to the step's run; the score after an epoch is progress as well."""
+class _FinalCallbacks(StepCallbacks):
+    """Reports the validation score after an epoch as progress, in addition to logging it."""
 
-    def report(metrics: dict[str, float], number: int) -> None:
-        step.tracked.metrics(metrics, number)
-        objective = step.config.search.objective
+    def on_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        super().on_metrics(metrics, step)
+        config = self.step.config
+        objective = config.search.objective
         score = metrics.get(f"final/valid_{objective}")
         if score is not None:
-            accuracy = score if objective == "accuracy" else None
-            step.progress(
+            self.step.progress(
                 "epoch",
-                epoch=number,
-                of=step.config.train.epochs,
-                valid_accuracy=accuracy,
+                epoch=step,
+                of=config.train.epochs,
+                valid_accuracy=score if objective == "accuracy" else None,
                 score=score,
                 figure=OBJECTIVES[objective],
             )
-
-    return report

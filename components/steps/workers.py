@@ -1,11 +1,12 @@
-"""Further worker processes of a search on this machine: started, watched, ended.
+"""Additional worker processes of a search on this machine.
 
-    python -m components.steps.workers --config FILE --dataset DIR --state DIR ...
+    python -m components.steps.workers DATASET CONTROLLER STATE RUN_KEY PARENT_PID
 
-is one of them. It shares nothing with the step but files and the study.
+A worker shares only files and the study with the step. It is a program of its own and not a spawned
+function of `multiprocessing`: its threads, its GPU and its rank are environment variables that must
+be set before torch is imported, and a spawned process would import the main module of the caller.
 """
 
-import argparse
 import contextlib
 import os
 import signal
@@ -14,63 +15,40 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from components.config.schema import Config
-from components.steps.context_builder import build_task
+from components.steps.context_builder import StepInputs, build_context
 from components.steps.runtime import read_config
+from nascore.context import Callbacks
 from nascore.methods.registry import METHODS
 from nascore.processors import num_cpus
 
-_LOOK_S = 0.5
-_END_S = 4.0  # a worker that is told to stop ends within a weight update
-_MOST_STARTS = 20  # of one worker; something is wrong with more
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What a worker reads."""
-
-    config: Path
-    dataset: Path
-    controller: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """The step that starts the processes, as far as they depend on it.
-
-    Attributes:
-        state: folder of the step, in which they work.
-        note: gets a sentence when one of them dies.
-        should_stop: whether all are to end.
-    """
-
-    config: Config
-    run_key: str
-    state: Path
-    note: Callable[[str], None]
-    should_stop: Callable[[], bool]
+_POLL_S = 0.5
+_STOP_TIMEOUT_S = 4.0  # a worker that gets SIGTERM stops after the current weight update
+_MAX_STARTS = 20  # of one worker; a worker that ends more often has an error that a start cannot fix
 
 
 @contextlib.contextmanager
-def worker_processes(owner: Owner, inputs: Inputs, count: int) -> Iterator[None]:
-    """Run `count` more workers than this process while the block runs.
+def worker_processes(inputs: StepInputs, count: int, callbacks: Callbacks) -> Iterator[None]:
+    """Run `count` worker processes in addition to this one while the block runs.
 
-    One that dies is replaced. Workers that train one network together are a group with this process
-    as the first, as torchrun would start them; there the loss of one is the end of all, and the
-    step's next try resumes from the checkpoint.
+    A worker that dies is replaced. Workers that train one network together are a group with this
+    process as the first, as torchrun would start them; there the loss of one ends all, and the next
+    try of the step resumes from the checkpoint.
+
+    Args:
+        inputs: input of the search.
+        count: number of processes to start; 0 starts none.
+        callbacks: `on_message` reports a worker that died; `should_stop` ends all workers.
     """
-    together = METHODS[owner.config.method].shares_batches and count > 0
-    over = threading.Event()
-    with _group_environment(count + 1) if together else contextlib.nullcontext():
+    is_group = METHODS[inputs.config.method].shares_batches and count > 0
+    workers = _Workers(inputs, count + 1, is_group, callbacks)
+    with _group_environment(count + 1) if is_group else contextlib.nullcontext():
         watchers = [
-            threading.Thread(
-                target=_keep_going, args=(owner, inputs, place, count + 1, over, together)
-            )
+            threading.Thread(target=workers.keep_running, args=(place,))
             for place in range(1, count + 1)
         ]
         for watcher in watchers:
@@ -78,14 +56,14 @@ def worker_processes(owner: Owner, inputs: Inputs, count: int) -> Iterator[None]
         try:
             yield
         finally:
-            over.set()
+            workers.is_over.set()
             for watcher in watchers:
                 watcher.join()
 
 
 @contextlib.contextmanager
 def _group_environment(size: int) -> Iterator[None]:
-    """The variables by which torch.distributed finds a group; this process is its first."""
+    """Set the variables by which torch.distributed finds a group; this process is its first."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -105,53 +83,65 @@ def _group_environment(size: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _keep_going(
-    owner: Owner, inputs: Inputs, place: int, size: int, over: threading.Event, together: bool
-) -> None:
-    """Runs the worker of one place until its work is done or the block ends."""
-    for _ in range(1 if together else _MOST_STARTS):
-        environment = _environment(place, size)
-        if together:
-            environment["RANK"] = str(place)
-        process = subprocess.Popen(_command(owner, inputs), env=environment)
-        while process.poll() is None and not over.wait(_LOOK_S):
-            if owner.should_stop():
+@dataclass(frozen=True, slots=True)
+class _Workers:
+    """The worker processes of a step.
+
+    Attributes:
+        size: number of processes, the one of the step included.
+        is_group: whether they train one network together.
+        is_over: set when the step has finished its own part.
+    """
+
+    inputs: StepInputs
+    size: int
+    is_group: bool
+    callbacks: Callbacks
+    is_over: threading.Event = field(default_factory=threading.Event)
+
+    def keep_running(self, place: int) -> None:
+        """Run the worker of a place, and start it again when it dies, until the work is done."""
+        for _ in range(1 if self.is_group else _MAX_STARTS):
+            status = self._run(place)
+            if status == 0 or self._should_end():
+                return
+            again = "" if self.is_group else "; it is started again"
+            self.callbacks.on_message(f"worker {place} ended with status {status}{again}")
+        if not self.is_group:
+            self.callbacks.on_message(
+                f"worker {place} has died {_MAX_STARTS} times; the others continue without it"
+            )
+
+    def _should_end(self) -> bool:
+        return self.is_over.is_set() or self.callbacks.should_stop()
+
+    def _run(self, place: int) -> int:
+        """Run the process of a place to its end and return its exit status."""
+        process = subprocess.Popen(self._command(), env=self._environment(place))
+        while process.poll() is None and not self.is_over.wait(_POLL_S):
+            if self.callbacks.should_stop():
                 break
         if process.poll() is None:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=_END_S)
+                process.wait(timeout=_STOP_TIMEOUT_S)
             process.kill()
-            process.wait()
-        if process.returncode == 0 or over.is_set() or owner.should_stop():
-            return
-        going_on = "" if together else "; starting anew"
-        owner.note(f"worker {place} ended ({process.returncode}){going_on}")
-    if not together:
-        owner.note(f"worker {place} has died {_MOST_STARTS} times; the others go on without it")
+        return process.wait()
 
+    def _command(self) -> list[str]:
+        folders = (self.inputs.dataset, self.inputs.controller, self.inputs.state)
+        paths = [str(folder.absolute()) for folder in folders]
+        return [sys.executable, "-m", __name__, *paths, self.inputs.run_key, str(os.getpid())]
 
-def _command(owner: Owner, inputs: Inputs) -> list[str]:
-    return [
-        *(sys.executable, "-m", __name__),
-        *("--config", str(inputs.config.absolute())),
-        *("--dataset", str(inputs.dataset.absolute())),
-        *("--controller", str(inputs.controller.absolute())),
-        *("--state", str(owner.state)),
-        *("--run-key", owner.run_key),
-        *("--parent", str(os.getpid())),
-    ]
-
-
-def _environment(place: int, size: int) -> dict[str, str]:
-    """Cores are shared out, and so are GPUs when there are several."""
-    environment = dict(os.environ)
-    threads = max(1, num_cpus() // size)
-    environment["OMP_NUM_THREADS"] = str(threads)
-    gpus = _gpus()
-    if len(gpus) > 1:
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
-    return environment
+    def _environment(self, place: int) -> dict[str, str]:
+        """Return the environment of a process: its share of the cores, and of several GPUs."""
+        environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, num_cpus() // self.size))}
+        gpus = _gpus()
+        if len(gpus) > 1:
+            environment["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
+        if self.is_group:
+            environment["RANK"] = str(place)
+        return environment
 
 
 def _gpus() -> list[str]:
@@ -166,51 +156,55 @@ def _gpus() -> list[str]:
 # --- the process of a worker ------------------------------------------------------------------
 
 
-def work(inputs: Inputs, *, state: Path, run_key: str, stop: threading.Event) -> None:
-    """Trains children of the study until the budget is spent or `stop` is set."""
+class EventCallbacks(Callbacks):
+    """Ends a search when an event is set."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+
+    def should_stop(self) -> bool:
+        """Return whether the event is set."""
+        return self._stop.is_set()
+
+
+def work(inputs: StepInputs, callbacks: Callbacks) -> None:
+    """Train children of the study until the budget is spent or `callbacks` ask to stop."""
     from nascore.search.runner import SearchFailed
 
-    settings = read_config(inputs.config)
-    task = build_task(
-        settings,
-        dataset=inputs.dataset,
-        controller=inputs.controller,
-        state=state,
-        run_key=run_key,
-        should_stop=stop.is_set,
-        is_secondary_worker=True,
-    )
-    # The other workers may have finished none either; the step itself will tell.
+    context = build_context(inputs, callbacks, is_secondary_worker=True)
+    # The other workers may have finished no child yet; the search step reports a failed search.
     with contextlib.suppress(SearchFailed):
-        METHODS[settings.method].load().search(task)
+        METHODS[inputs.config.method].load().search(context)
 
 
-def _end_with(parent: int, stop: threading.Event) -> None:
-    """Nobody would collect what is trained after the step was killed."""
+def _stop_with_parent(parent: int, stop: threading.Event) -> None:
+    """Stop when the step was killed: no process would read what is trained after that."""
     while os.getppid() == parent:
         time.sleep(1)
     stop.set()
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m components.steps.workers")
-    for name in ("config", "dataset", "controller", "state"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--run-key", required=True)
-    parser.add_argument("--parent", type=int, required=True)
-    arguments = parser.parse_args()
+    """Run one worker; see the module docstring for its arguments."""
+    dataset, controller, state, run_key, parent = sys.argv[1:]
     stop = threading.Event()
 
     def end(signum: int, frame: FrameType | None) -> None:
         stop.set()
 
     signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is for the step, which forwards it
-    threading.Thread(target=_end_with, args=(arguments.parent, stop), daemon=True).start()
-    inputs = Inputs(arguments.config, arguments.dataset, arguments.controller)
-    work(inputs, state=arguments.state, run_key=arguments.run_key, stop=stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the step, which forwards it
+    threading.Thread(target=_stop_with_parent, args=(int(parent), stop), daemon=True).start()
+    inputs = StepInputs(
+        config=read_config(Path(dataset)),
+        dataset=Path(dataset),
+        controller=Path(controller),
+        state=Path(state),
+        run_key=run_key,
+    )
+    work(inputs, EventCallbacks(stop))
     if stop.is_set():
-        os._exit(0)  # taking torch apart takes a second, and somebody waits
+        os._exit(0)  # the teardown of torch takes a second, and the step waits for this process
     return 0
 
 

@@ -15,7 +15,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from nascore.context import never_stop
 from nascore.data.episodes import Episodes, EpisodeSampler
 from nascore.errors import ChildFailedError
 from nascore.meta_learning.engine import ExecutionMode, OneTask, TaskEngine
@@ -79,7 +78,7 @@ def meta_train(
     *,
     generator: torch.Generator,
     engine: TaskEngine,
-    should_stop: Callable[[], bool] = never_stop,
+    should_stop: Callable[[], bool] = lambda: False,
     on_step: OnStep | None = None,
 ) -> MetaTrained:
     """Meta-trains from the network's weights; these stay as they are, see `stateless`.
@@ -223,7 +222,7 @@ def judge(
     num_tasks: int,
     generator: torch.Generator,
     engine: TaskEngine,
-    should_stop: Callable[[], bool] = never_stop,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Tensor:
     """Accuracy (num_tasks,) on query images after adaptation, task by task.
 

@@ -60,7 +60,7 @@ def search_by_proposing(
 
     Raises:
         SearchFailed: not a single child of the method finished.
-        StorageAway: the database of the study was away for too long.
+        ServiceUnavailable: the database of the study was away for too long.
     """
     with contextlib.closing(_open_storage(task)) as storage:
         arm, other = _run_arms(
@@ -79,7 +79,7 @@ def _open_storage(task: SearchContext) -> Storage:
         if search.storage is None
         else resolve_url(search.storage),
         worker_timeout_s=search.worker_timeout_s,
-        should_stop=task.should_stop,
+        should_stop=task.callbacks.should_stop,
     )
 
 
@@ -185,5 +185,5 @@ def _identity(task: SearchContext, method: str) -> dict[str, object]:
         seed=task.seeds.seed,
         data_sha256=task.splits.info.data_sha256,
         search=task.search,
-        aims=task.aims(),
+        aims=task.objective_settings(),
     )

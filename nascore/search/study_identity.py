@@ -31,7 +31,7 @@ def identity(
         options: of the method; None where the arm has none.
         judging: what else says how the children of either arm are trained, `evaluation_settings`.
         space: its identifier.
-        aims: `nascore.context.aims_of`.
+        aims: `nascore.context.objective_settings`.
     """
     common = {"judging": dict(judging)} if judging else {}
     return {
@@ -41,7 +41,7 @@ def identity(
         "space": space,
         "seed": seed,
         "data": data_sha256,
-        "child": search.child.model_dump(mode="json", exclude={"device"}),
+        "child": search.child.model_dump(mode="json"),
         "options": {} if options is None else options.model_dump(mode="json"),
         "cost": None if search.cost is None else search.cost.model_dump(mode="json"),
         "pruner": search.pruner,

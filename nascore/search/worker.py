@@ -16,7 +16,6 @@ from nascore.results import Arm, Child, Status, best_child
 from nascore.search.budget import Budget
 from nascore.search.proposer import Proposer
 from nascore.search.study import Attempt, OpenChild, Study
-from nascore.search.study_storage import StorageUnavailable
 from nascore.training.child import ChildTraining, cost_of
 from nascore.training.loop import TrainingStopped
 
@@ -64,7 +63,7 @@ class Worker:
         before_s = self._budget.before_s
         self._told = {child.number for child in known}
         try:
-            while not self._task.should_stop():
+            while not self._task.callbacks.should_stop():
                 self._learn()
                 if self._space_exhausted():
                     break
@@ -76,8 +75,8 @@ class Worker:
                 else:  # the last one out waits: a worker may die, and its child is left
                     time.sleep(_WAIT_S)
             self._learn()
-        except StorageUnavailable:
-            if not self._task.should_stop():
+        except ServiceUnavailable:
+            if not self._task.callbacks.should_stop():
                 raise
         spent_s = self._charged_s + before_s + time.perf_counter() - start
         return Arm(self._study.method, tuple(self._study.known_children()), spent_s)
@@ -96,7 +95,7 @@ class Worker:
             self._proposer.update(with_cost(child, self._task))
             if child.number not in self._told:
                 self._told.add(child.number)
-                self._task.on_child(self._arm, child)
+                self._task.callbacks.on_child(self._arm, child)
                 _report(self._task, self._arm, child, self._study.known_children())
 
     def _try(self, attempt: Attempt) -> None:
@@ -154,14 +153,14 @@ class Worker:
                 number=child.number,
                 cost=cost,
                 on_epoch=on_epoch,
-                should_stop=lambda: task.should_stop() or _is_past(end),
+                should_stop=lambda: task.callbacks.should_stop() or _is_past(end),
             )
         except ChildFailedError as error:
             return _ended(child, failure=str(error), num_steps=error.num_steps)
         except _Pruned as reason:
             return _ended(child, failure=str(reason), num_steps=num_steps, status="pruned")
         except TrainingStopped:
-            if task.should_stop():
+            if task.callbacks.should_stop():
                 raise
             budget = f"{task.search.budget.unit}={task.search.budget.amount:g}"
             return _ended(child, failure=f"cut off: the budget {budget} was spent")
@@ -206,4 +205,4 @@ def _report(task: SearchContext, arm: str, child: Child, children: Sequence[Chil
     scores = {k: v for k, v in child.scores.named(objective).items() if v is not None}
     metrics = {f"search/{arm}/{name}": float(value) for name, value in scores.items()}
     metrics[f"search/{arm}/best_valid_{objective}"] = best.scores.valid
-    task.report(metrics, child.number)
+    task.callbacks.on_metrics(metrics, child.number)

@@ -185,7 +185,7 @@ def train_network(
 
     def report_epoch(epoch: int, score: float | None) -> None:
         if score is not None:
-            task.report({f"final/valid_{objective}": score}, epoch)
+            task.callbacks.on_metrics({f"final/valid_{objective}": score}, epoch)
         if on_epoch is not None:
             on_epoch(epoch, score)
 
@@ -196,7 +196,7 @@ def train_network(
         generator=task.seeds.torch("final", "batches"),
         valid=task.splits.valid,
         on_epoch=report_epoch,
-        should_stop=task.should_stop,
+        should_stop=task.callbacks.should_stop,
         objective=objective,
     )
     cost = count(network, task.shape)

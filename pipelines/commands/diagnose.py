@@ -173,7 +173,7 @@ def _shared_weights(run: Path, config: "Config", table: "Table") -> dict[str, "R
     Raises:
         InputError: the table has too few of them, or the run's data is not there any more.
     """
-    from components.steps.context_builder import build_task
+    from components.steps.context_builder import StepInputs, build_context
     from nascore.methods.enas import method
     from nascore.methods.enas.diagnosis.correlation import rank_correlation
     from nascore.methods.enas.diagnosis.diagnosis import SEEDS, fixed_set
@@ -185,9 +185,10 @@ def _shared_weights(run: Path, config: "Config", table: "Table") -> dict[str, "R
     gone = [str(path) for path in (dataset, controller) if not path.is_dir()]
     if gone:
         raise InputError.of("--table", None, f"needs the run's {' and '.join(gone)}, not there")
-    task = build_task(
-        config, dataset=dataset, controller=controller, state=_state(run), run_key="search"
+    inputs = StepInputs(
+        config=config, dataset=dataset, controller=controller, state=_state(run), run_key="search"
     )
+    task = build_context(inputs)
     fixed = fixed_set(cast(SharedSpace, task.space))
     cells = cast(Cell201Space, table.space)  # of all operations; the run's may have fewer
     known = []

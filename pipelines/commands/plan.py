@@ -49,7 +49,7 @@ def _check_method(config: "Config") -> None:
 
 
 def _plan(config: "Config") -> "BudgetPlan":
-    from components.steps.context_builder import build_task
+    from components.steps.context_builder import StepInputs, build_context
     from components.steps.s3_source import open_remote
     from nascore.data.prepared import prepare
     from nascore.methods.registry import METHODS
@@ -58,11 +58,11 @@ def _plan(config: "Config") -> "BudgetPlan":
         folder = Path(given)
         prepare(config.data, config.seed, folder / "data", remote=open_remote(config.data))
         (folder / "state").mkdir()
-        task = build_task(
-            config,
+        inputs = StepInputs(
+            config=config,
             dataset=folder / "data",
             controller=folder / "state",
             state=folder / "state",
             run_key="plan",
         )
-        return METHODS[config.method].load_planning().plan(task)
+        return METHODS[config.method].load_planning().plan(build_context(inputs))

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 
 from nascore.config import BudgetConfig, DataConfig, SearchConfig, TrainingConfig
-from nascore.context import SearchContext, ignore_metrics
+from nascore.context import NO_CALLBACKS, Callbacks, SearchContext
 from nascore.data.batches import Splits, load
 from nascore.data.prepared import prepare
 from nascore.methods.auto_meta.options import AutoMetaOptions
-from nascore.results import Child, Report
+from nascore.results import Child
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.spaces.fewshot.config import FewShotCellSpaceConfig
@@ -57,7 +57,7 @@ def make_task(
     seed: int = 0,
     control: bool = True,
     space: FewShotCellSpaceConfig = SPACE,
-    report: Report = ignore_metrics,
+    callbacks: Callbacks = NO_CALLBACKS,
     search: dict[str, Any] | None = None,
     is_secondary_worker: bool = False,
     **options: Any,
@@ -88,7 +88,7 @@ def make_task(
         options=chosen,
         controller=folder / "controller",
         state=folder,
-        report=report,
+        callbacks=callbacks,
         is_secondary_worker=is_secondary_worker,
     )
 

@@ -6,10 +6,9 @@ from typing import Any
 import torch
 
 from nascore.config import BudgetConfig, LatencyConfig, SearchConfig, TrainingConfig
-from nascore.context import SearchContext, ignore_metrics
+from nascore.context import NO_CALLBACKS, Callbacks, SearchContext
 from nascore.data.batches import Splits, load
 from nascore.methods.instanas.options import InstanasOptions
-from nascore.results import Report
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
@@ -39,7 +38,7 @@ def make_task(
     child: TrainingConfig | None = None,
     latency: LatencyConfig | None = None,
     space: MobileSpaceConfig = SPACE,
-    report: Report = ignore_metrics,
+    callbacks: Callbacks = NO_CALLBACKS,
     **options: Any,
 ) -> SearchContext:
     (folder / "controller").mkdir(parents=True, exist_ok=True)
@@ -61,7 +60,7 @@ def make_task(
         options=InstanasOptions.model_validate({**OPTIONS, **options}),
         controller=folder / "controller",
         state=folder,
-        report=report,
+        callbacks=callbacks,
         weights=folder / "weights",
         latency=latency or LatencyConfig(),
     )

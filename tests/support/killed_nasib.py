@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 import torch._dynamo  # otherwise loaded by every process for its optimiser
+from callbacks import CallbacksOf
 from killed_search import die, die_again_and_again, die_in_save
 from nasib_tasks import make_task
 
@@ -73,7 +74,7 @@ def search(folder: Path, data: Path, death: str | None) -> None:
     if death is not None:
         arrange(death)
     task = make_task(folder, data, budget=BudgetConfig(steps=STEPS), control=True, checkpoint_s=0.0)
-    task = dataclasses.replace(task, should_stop=STOP.is_set)
+    task = dataclasses.replace(task, callbacks=CallbacksOf(should_stop=STOP.is_set))
     if not (task.controller / method.CARD).exists():
         before = dataclasses.replace(task, state=folder / "pretraining")
         before.state.mkdir(exist_ok=True)

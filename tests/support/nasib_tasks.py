@@ -6,10 +6,9 @@ from typing import Any
 import torch
 
 from nascore.config import BudgetConfig, SearchConfig, TrainingConfig
-from nascore.context import SearchContext, ignore_metrics
+from nascore.context import NO_CALLBACKS, Callbacks, SearchContext
 from nascore.data.batches import Splits, load
 from nascore.methods.nasib.options import NasibOptions
-from nascore.results import Report
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.spaces.superkernel.config import SuperkernelSpaceConfig
@@ -39,7 +38,7 @@ def make_task(
     seed: int = 0,
     control: bool = False,
     space: SuperkernelSpaceConfig = SPACE,
-    report: Report = ignore_metrics,
+    callbacks: Callbacks = NO_CALLBACKS,
     **options: Any,
 ) -> SearchContext:
     """Of 20 steps on one CPU thread; the folders of the two steps are apart, as in a pipeline."""
@@ -63,6 +62,6 @@ def make_task(
         options=NasibOptions.model_validate({**OPTIONS, **options}),
         controller=folder / "controller",
         state=folder / "state",
-        report=report,
+        callbacks=callbacks,
         weights=folder / "weights",
     )

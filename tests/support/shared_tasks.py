@@ -57,5 +57,4 @@ def make_task(
         options=METHODS[method].options.model_validate({**OPTIONS[method], **options}),
         controller=folder,
         state=folder,
-        report=lambda metrics, step: None,
     )

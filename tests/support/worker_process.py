@@ -261,7 +261,6 @@ def make_task(settings: dict[str, Any]) -> Any:
         options=METHODS[method].options(),
         controller=folder,
         state=folder,
-        report=lambda metrics, step: None,
         is_secondary_worker=settings["is_helper"],
         run_key=settings["run_key"],
     )

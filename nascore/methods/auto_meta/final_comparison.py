@@ -65,7 +65,7 @@ def meta_train_final(
 
     Raises:
         ChildFailed: the weights of one of the two are not finite.
-        Stopped: `task.should_stop` said so.
+        Stopped: `task.callbacks.should_stop` said so.
     """
     seed = task.seeds.integer("final", "weights")
     network = build_network(task.space, genotype, task.shape, seed=seed, final=True)
@@ -134,7 +134,7 @@ def _progress_of(task: SearchContext, options: AutoMetaOptions) -> OnStep:
 
     def on_step(done: int) -> None:
         if done % every == 0:
-            task.on_progress("method", done / steps)
+            task.callbacks.on_progress("method", done / steps)
 
     return on_step
 
@@ -160,7 +160,7 @@ def _judged(
             num_tasks=num_tasks,
             generator=seeds.torch("final", split, shots, device=device),
             engine=engine,
-            should_stop=task.should_stop,
+            should_stop=task.callbacks.should_stop,
         )
 
     with threads_of(one=has_small_steps(task, episode, meta)):
@@ -170,7 +170,7 @@ def _judged(
             meta,
             generator=seeds.torch("final", "tasks", device=device),
             engine=engine,
-            should_stop=task.should_stop,
+            should_stop=task.callbacks.should_stop,
             on_step=on_step,
         )
         return Evaluation(
@@ -233,7 +233,7 @@ def _report(task: SearchContext, details: Mapping[str, Any]) -> None:
         name = f"final/test_{test['shots']}_shot"
         for who in ("own", "four_convolutions"):
             suffix = "" if who == "own" else f"_{who}"
-            task.report(
+            task.callbacks.on_metrics(
                 {
                     f"{name}{suffix}": test[who]["mean"],
                     f"{name}{suffix}_interval": test[who]["interval"],

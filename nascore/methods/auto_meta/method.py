@@ -121,7 +121,7 @@ def _measured(
     task: SearchContext, training: FewShotTraining, cell: Cell
 ) -> dict[str, dict[ExecutionMode, float]]:
     """Seconds of each kind of work with the network of a cell, by the way in which it is run."""
-    device = device_of(task.search.child)
+    device = device_of(task.training)
     genotype = cells_of(task.space).genotype(cell)
     network = build_network(task.space, genotype, task.shape, seed=0).to(device)
     with threads_of(one=training.uses_one_thread(task)):
@@ -253,7 +253,7 @@ def search(task: SearchContext) -> SearchResult:
 
 def _stage_reporter(task: SearchContext) -> OnStage:
     def on_stage(stage: int, correlation: float) -> None:
-        task.report({"search/rank_correlation": correlation}, stage)
+        task.callbacks.on_metrics({"search/rank_correlation": correlation}, stage)
 
     return on_stage
 
@@ -262,8 +262,10 @@ def _report_end(task: SearchContext, result: SearchResult) -> None:
     cell = cells_of(task.space).cell(result.genotype)
     for stage in stages(task, result.arm.children):
         if stage["rank_correlation"] is not None:
-            task.report({"search/rank_correlation": stage["rank_correlation"]}, stage["blocks"])
-    task.report({"search/depth": depth(cell), "search/width": width(cell)}, 0)
+            task.callbacks.on_metrics(
+                {"search/rank_correlation": stage["rank_correlation"]}, stage["blocks"]
+            )
+    task.callbacks.on_metrics({"search/depth": depth(cell), "search/width": width(cell)}, 0)
 
 
 def stages(task: SearchContext, children: Sequence[Child]) -> list[dict[str, Any]]:

@@ -131,7 +131,7 @@ def search(task: SearchContext) -> SearchResult:
         SearchFailed: none of the finalists could be trained.
         InputError: a checkpoint is damaged or of another search.
     """
-    device = device_of(task.search.child)
+    device = device_of(task.training)
     with distributed.joined(device):
         policy, prior_cost_s = load_policy(task)
         method = SharedSearch(
@@ -143,7 +143,7 @@ def search(task: SearchContext) -> SearchResult:
                 task, "control", UniformPolicy(task.space, task.seeds, "control")
             )
         ranking, others = _search_shared(task, method, control)
-        if task.should_stop():
+        if task.callbacks.should_stop():
             return _best_so_far(task, ranking[0], method)
         return _finals(task, method, control, ranking, others)
 

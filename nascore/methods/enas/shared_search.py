@@ -23,6 +23,7 @@ from nascore.context import SearchContext, device_of
 from nascore.errors import WeightsDivergedError
 from nascore.evaluation.scoring import score_of, score_on
 from nascore.genotype import Genotype
+from nascore.methods.common.shared_weights_options import MAX_GRAD_NORM
 from nascore.methods.enas import checkpoint as kept
 from nascore.methods.enas.options import EnasOptions, RandomWsOptions
 from nascore.methods.enas.policy import Policy, UniformPolicy
@@ -74,13 +75,13 @@ class SharedSearch:
         enas = options if isinstance(options, EnasOptions) else EnasOptions()
         self._every, self._start_after = enas.controller_every, enas.start_after
         self._diagnose_every = enas.diagnose_every
-        self._device = device_of(task.search.child)
+        self._device = device_of(task.training)
         self._supernet = make_supernet(
             task.space, task.shape, seed=task.seeds.integer(arm, "shared weights")
         ).to(self._device)
         self._parameters = list(self._supernet.parameters())
-        weights = options.weights
-        self._optimizer = sgd(self._parameters, weights)
+        self._training = options.weights.resolve(task.training)
+        self._optimizer = sgd(self._parameters, self._training)
         self._step = 0
         self._charged_s, self._before_s, self._start = prior_cost_s, 0.0, time.monotonic()
         self._saved_s = time.monotonic()
@@ -128,7 +129,7 @@ class SharedSearch:
         loss.backward()
         parameters = [p for p in path.parameters() if p.grad is not None]
         distributed.sum_([p.grad for p in parameters if p.grad is not None])
-        nn.utils.clip_grad_norm_(parameters, self._options.weights.max_grad_norm)
+        nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate(share)
         self._optimizer.step()
@@ -171,7 +172,7 @@ class SharedSearch:
 
         Judged on the whole validation split; on one batch of it, and fewer, after a stop.
         """
-        hasty = self._task.should_stop()
+        hasty = self._task.callbacks.should_stop()
         genotypes = self._candidates(_HASTY_CANDIDATES if hasty else self._options.num_candidates)
         is_accuracy = self._task.search.objective == "accuracy"
         scores = (self.accuracies if is_accuracy else self._scores)(genotypes, hasty=hasty)
@@ -226,7 +227,7 @@ class SharedSearch:
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from the present step on, for ever."""
-        train, weights = self._task.splits.train, self._options.weights
+        train, weights = self._task.splits.train, self._training
         while True:
             epoch, done = divmod(self._step, train.steps_per_epoch(weights))
             generator = self._task.seeds.torch(self._arm, "epoch", epoch)
@@ -266,7 +267,7 @@ class SharedSearch:
         return half_cosine(share, weights.lr, weights.min_lr)
 
     def _should_stop(self) -> bool:
-        return distributed.any_of(self._task.should_stop(), device=self._device)
+        return distributed.any_of(self._task.callbacks.should_stop(), device=self._device)
 
     # What the outside sees, and what survives.
 
@@ -279,14 +280,14 @@ class SharedSearch:
             )
         self._report({f"weights/{self._arm}/loss": loss}, self._step)
         if distributed.is_first():
-            self._task.on_progress(self._arm, min(1.0, share))
+            self._task.callbacks.on_progress(self._arm, min(1.0, share))
         due = time.monotonic() - self._saved_s >= self._options.checkpoint_s
         if distributed.any_of(due, device=self._device):
             self._save()
 
     def _report(self, metrics: dict[str, float], step: int) -> None:
         if distributed.is_first():
-            self._task.report(metrics, step)
+            self._task.callbacks.on_metrics(metrics, step)
 
     def _save(self) -> None:
         if distributed.is_first():
@@ -330,5 +331,5 @@ class SharedSearch:
             **kept.settings(self._arm, task.method, task.space, task.seeds, self._options),
             "shape": [task.shape.channels, task.shape.size, task.shape.num_classes],
             "data": task.splits.info.data_sha256,
-            **task.aims(),
+            **task.objective_settings(),
         }

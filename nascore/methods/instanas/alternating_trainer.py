@@ -79,7 +79,8 @@ class AlternatingTrainer:
         self._task, self._arm, self._options = task, arm, options
         self._graph, self._controller, self._table = graph, controller, table
         self._schedule = window_schedule(table, options)
-        self._weights = WeightSteps(graph, options.weights, task.splits.train.class_weights_K)
+        self._training = options.weights.resolve(task.training)
+        self._weights = WeightSteps(graph, self._training, task.splits.train.class_weights_K)
         self._adam = None
         if controller is not None:
             self._adam = torch.optim.Adam(controller.parameters(), lr=options.controller.lr)
@@ -115,7 +116,7 @@ class AlternatingTrainer:
         with fitting_threads(self._task.splits.train, self._options.weights):
             self._restore()
             decisions, weights = self._batches("controller"), self._batches("weights")
-            while (share := self._share()) < 1 and not self._task.should_stop():
+            while (share := self._share()) < 1 and not self._task.callbacks.should_stop():
                 if self._is_deciding():
                     if self._decisions % self._turn == 0:
                         self._recalibrate_batch_norm()
@@ -124,7 +125,7 @@ class AlternatingTrainer:
                     self._train_weights(*next(weights), share)
                     self._add_points()
                 if (self._step + self._decisions) % _CHECK_EVERY == 0:
-                    self._task.on_progress(self._arm, min(1.0, share))
+                    self._task.callbacks.on_progress(self._arm, min(1.0, share))
                     if self._kept.is_due():
                         self._save()
             self._add_points()  # a budget of time may end in a turn of the controller
@@ -239,7 +240,7 @@ class AlternatingTrainer:
 
     def _batches(self, stream: str) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from the present step on, for ever."""
-        train, settings = self._task.splits.train, self._options.weights
+        train, settings = self._task.splits.train, self._training
         number = self._decisions if stream == "controller" else self._step
         while True:
             epoch, done = divmod(number, train.steps_per_epoch(settings))
@@ -307,7 +308,7 @@ class AlternatingTrainer:
     # What the outside sees, and what survives.
 
     def _report(self, metrics: dict[str, float]) -> None:
-        self._task.report(metrics, self._step)
+        self._task.callbacks.on_metrics(metrics, self._step)
 
     def _report_decision(self, greedy_BLO: Tensor, reward_B: Tensor, window: Window) -> None:
         latency_B = self._table.predict(greedy_BLO)

@@ -82,13 +82,14 @@ def pretrain(task: SearchContext) -> dict[str, float]:
         task.state / _GRAPH, _PRETRAINED, _identity(task), every_s=options.checkpoint_s
     )
     train_by_dropping(
-        graph.to(device_of(task.search.child)),
+        graph.to(device_of(task.training)),
         task.splits.train,
+        options.pretraining.resolve(task.training),
         options,
         task.seeds,
         kept,
-        report=task.report,
-        should_stop=task.should_stop,
+        report=task.callbacks.on_metrics,
+        should_stop=task.callbacks.should_stop,
     )
     metrics = _sub_network_accuracies(task, graph) | {"seconds": time.perf_counter() - start}
     for name in (_GRAPH, costs.FILE):  # what was kept while it was made goes on to the search
@@ -140,7 +141,7 @@ def _load_graph(task: SearchContext) -> MetaGraph:
     if found is None:
         raise CheckpointError(f"{task.controller} holds no meta-graph; run the step before again")
     graph.load_state_dict(checkpoint.below("graph.", found[0]))
-    return graph.to(device_of(task.search.child))
+    return graph.to(device_of(task.training))
 
 
 def _identity(task: SearchContext) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def _identity(task: SearchContext) -> dict[str, Any]:
         "options": _options(task).model_dump(mode="json", exclude={"checkpoint_s", "baseline"}),
         "shape": [task.shape.channels, task.shape.size, task.shape.num_classes],
         "data": task.splits.info.data_sha256,
-        **task.aims(),
+        **task.objective_settings(),
     }
 
 
@@ -188,9 +189,9 @@ def search(task: SearchContext) -> SearchResult:
     other = None
     if control is not None and static is not None:
         other = Arm("random-ws", (_static_child(task, static),), control.seconds)
-        task.on_child("control", other.children[0])
+        task.callbacks.on_child("control", other.children[0])
     compared = None
-    if not task.should_stop():
+    if not task.callbacks.should_stop():
         compared = _verdict(task, chosen.point, right[chosen.point.number], static, table)
     return SearchResult(
         method=task.method,
@@ -209,7 +210,7 @@ def search(task: SearchContext) -> SearchResult:
 def _arm(
     task: SearchContext, table: LatencyTable, name: str, controller: PolicyNetwork | None
 ) -> AlternatingTrainer:
-    device = device_of(task.search.child)
+    device = device_of(task.training)
     return AlternatingTrainer(
         task,
         name,
@@ -237,7 +238,7 @@ def _judge_points(
             right.append(right_N)
             accuracy = float(right_N.double().mean())
             point = dataclasses.replace(point, valid_accuracy=accuracy)
-            task.on_child("method", _child(task, method.graph, point))
+            task.callbacks.on_child("method", _child(task, method.graph, point))
         found.append(point)
     return found, right
 
@@ -252,9 +253,9 @@ def _tuned(task: SearchContext, network: nn.Module, name: str) -> Tensor:
     train(
         network,
         task.splits.train,
-        task.search.child,
+        task.child,
         generator=task.seeds.torch(name, "tuning"),
-        should_stop=task.should_stop,
+        should_stop=task.callbacks.should_stop,
     )
     return is_correct(network, task.splits.valid)
 
@@ -263,7 +264,7 @@ def _static(
     task: SearchContext, control: AlternatingTrainer, table: LatencyTable, point: Point
 ) -> Static | None:
     """The control's choice, trained on as the points were."""
-    if task.should_stop():
+    if task.callbacks.should_stop():
         return None
     static = best_static(
         control.graph,

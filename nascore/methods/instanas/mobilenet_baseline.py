@@ -64,7 +64,7 @@ def train_baseline(task: SearchContext, point: Point, *, latency: float) -> Base
         generator=task.seeds.torch("baseline", "batches"),
         valid=task.splits.valid,
         on_epoch=lambda epoch, accuracy: _report(task, epoch, accuracy),
-        should_stop=task.should_stop,
+        should_stop=task.callbacks.should_stop,
     )
     cost = count(network, task.shape)
     return Baseline(
@@ -91,11 +91,11 @@ def epochs_of(task: SearchContext, point: Point) -> int:
     searched = point.step / train_split.steps_per_epoch(options.weights)
     around = sum(
         planned_steps(train_split, stage) / train_split.steps_per_epoch(stage)
-        for stage in (options.pretraining, task.final)
+        for stage in (options.pretraining.resolve(task.training), task.final)
     )
     return max(1, round(around + searched))
 
 
 def _report(task: SearchContext, epoch: int, accuracy: float | None) -> None:
     if accuracy is not None:
-        task.report({"baseline/valid_accuracy": accuracy}, epoch)
+        task.callbacks.on_metrics({"baseline/valid_accuracy": accuracy}, epoch)

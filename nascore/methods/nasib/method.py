@@ -56,7 +56,7 @@ def pretrain(task: SearchContext) -> dict[str, float]:
     start = time.perf_counter()
     dropped = dropped_in_words(space_of(task), task.shape)
     if dropped:
-        task.on_message(dropped)
+        task.callbacks.on_message(dropped)
     metrics: dict[str, float] = {}
     if task.search.workers == 1:
         search = BudgetSearch(task)
@@ -76,7 +76,7 @@ def _take_over(task: SearchContext) -> None:
         temporary = own.with_name(f".{own.name}.{os.getpid()}")
         shutil.copyfile(made, temporary)
         os.replace(temporary, own)
-    distributed.agree(0.0, device=device_of(task.search.child))  # all wait for the first
+    distributed.agree(0.0, device=device_of(task.training))  # all wait for the first
 
 
 # --- the search ---------------------------------------------------------------------------------
@@ -89,14 +89,14 @@ def search(task: SearchContext) -> SearchResult:
         WeightsDiverged, InputError: see `BudgetSearch.run`.
         SearchFailed: no training ended with finite numbers.
     """
-    with distributed.joined(device_of(task.search.child)):
+    with distributed.joined(device_of(task.training)):
         _take_over(task)
         method = BudgetSearch(task)
         control = RandomControl(task, "control") if task.search.control else None
         chosen = _run_arms(task, method, control)
         genotype = method.genotype()
         _hand_on(task, method)
-        if control is None or chosen is None or task.should_stop():
+        if control is None or chosen is None or task.callbacks.should_stop():
             return _without_trainings(task, method, genotype)
         return _compared(task, method, genotype, control, chosen)
 
@@ -110,7 +110,7 @@ def _run_arms(
         if control is None:
             return None
         control.run()
-        return None if task.should_stop() else control.ranked()[0][0]
+        return None if task.callbacks.should_stop() else control.ranked()[0][0]
 
     at_once = distributed.size() == 1
     at_once &= uses_one_thread(task.splits.train, options_of(task).weights)
@@ -121,7 +121,7 @@ def _without_trainings(
     task: SearchContext, method: BudgetSearch, genotype: Genotype
 ) -> SearchResult:
     """The architecture with nothing beside: judged by shared weights, in haste after a stop."""
-    hasty = task.should_stop()
+    hasty = task.callbacks.should_stop()
     (accuracy,) = method.accuracies([genotype], hasty=hasty)
     (score,) = method.scores([genotype], hasty=hasty)
     valid_score = None if task.search.objective == "accuracy" else score
@@ -144,7 +144,7 @@ def _without_trainings(
         num_steps=method.step,
     )
     if not hasty:
-        task.on_child("method", child)
+        task.callbacks.on_child("method", child)
     return SearchResult(
         method=task.method,
         seed=task.seeds.seed,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nascore.config import BudgetConfig
-from nascore.context import SearchContext, ignore_message, ignore_metrics, ignore_progress
+from nascore.context import Callbacks, SearchContext
 from nascore.errors import InputError
 from nascore.methods.nasib.budget_tracker import MEASURED_STEPS
 from nascore.methods.nasib.random_control import control_steps
@@ -153,6 +153,16 @@ def _measured(task: SearchContext) -> tuple[float, float]:
     return first, second
 
 
+class _StopOnly(Callbacks):
+    """Forwards requests to stop; reports nothing."""
+
+    def __init__(self, callbacks: Callbacks) -> None:
+        self._callbacks = callbacks
+
+    def should_stop(self) -> bool:
+        return self._callbacks.should_stop()
+
+
 def _elsewhere(
     task: SearchContext, budget: BudgetConfig, folder: Path, **schedule: float
 ) -> SearchContext:
@@ -164,9 +174,7 @@ def _elsewhere(
         search=task.search.model_copy(update={"budget": budget}),
         options=options.model_copy(update={"schedule": changed}),
         state=folder,
-        report=ignore_metrics,
-        on_progress=ignore_progress,
-        on_message=ignore_message,
+        callbacks=_StopOnly(task.callbacks),
     )
 
 

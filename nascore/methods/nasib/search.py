@@ -72,7 +72,7 @@ class BudgetSearch:
 
     def __init__(self, task: SearchContext, arm: str = "method") -> None:
         self.task, self.arm, self.options = task, arm, options_of(task)
-        self.device = device_of(task.search.child)
+        self.device = device_of(task.training)
         self._kept = TrainingCheckpoint(
             path_of(task.state, arm),
             f"{KIND}-{arm}",
@@ -87,7 +87,8 @@ class BudgetSearch:
             space, task.shape, seed=task.seeds.integer(arm, "shared weights")
         )
         weights_K = task.splits.train.class_weights_K
-        self._weights = WeightUpdates(supernet.to(self.device), self.options.weights, weights_K)
+        self._training = self.options.weights.resolve(task.training)
+        self._weights = WeightUpdates(supernet.to(self.device), self._training, weights_K)
         self._logits = LogitUpdates(self.distribution, self.options.logits, weights_K)
         self._halves = self.halves()
         self._clock = BudgetTracker(
@@ -169,7 +170,7 @@ class BudgetSearch:
         return self._must_stop() or self._clock.is_over(self._step, u, until=until)
 
     def _must_stop(self) -> bool:
-        return distributed.any_of(self.task.should_stop(), device=self.device)
+        return distributed.any_of(self.task.callbacks.should_stop(), device=self.device)
 
     # One step.
 
@@ -227,7 +228,7 @@ class BudgetSearch:
         """Batches of a half from the present step on, for ever."""
         half = self._halves[stream == "logits"]
         number = self._decisions if stream == "logits" else self._step
-        settings = self.options.weights
+        settings = self._training
         while True:
             epoch, done = divmod(number, half.steps_per_epoch(settings))
             generator = self.task.seeds.torch(self.arm, stream, epoch)
@@ -297,8 +298,10 @@ class BudgetSearch:
             )
         if not distributed.is_first():
             return
-        self.task.on_progress(self.arm, min(1.0, u))
-        self.task.report(self._metrics(u) | {f"weights/{self.arm}/loss": loss}, self._step)
+        self.task.callbacks.on_progress(self.arm, min(1.0, u))
+        self.task.callbacks.on_metrics(
+            self._metrics(u) | {f"weights/{self.arm}/loss": loss}, self._step
+        )
 
     def _metrics(self, u: float) -> dict[str, float]:
         entropies = self.distribution.entropies()
@@ -350,5 +353,5 @@ class BudgetSearch:
             "budget": task.search.budget.model_dump(mode="json"),
             "shape": [task.shape.channels, task.shape.size, task.shape.num_classes],
             "data": task.splits.info.data_sha256,
-            **task.aims(),
+            **task.objective_settings(),
         }

@@ -35,7 +35,7 @@ from components.object_store.objects import (
 from components.object_store.remote import S3
 from components.object_store.writing import ObjectExists, put_if_absent, upload
 from components.steps import prepare_data
-from components.steps.context_builder import build_task
+from components.steps.context_builder import StepInputs, build_context
 from nascore.config import DataConfig, TrainingConfig
 from nascore.data.batches import load
 from nascore.data.prepared import DatasetInfo, prepare
@@ -565,11 +565,12 @@ def test_steps_share_copies_and_leave_no_useless_ones(
     copies = list((tmp_path / "state" / "s3").rglob("*/??/*"))
     assert len(copies) == (30 if memory_limit_mb == 1 else 0)
     monkeypatch.delenv("AWS_ENDPOINT_URL")  # all that is needed is here
-    task = build_task(
-        config,
+    inputs = StepInputs(
+        config=config,
         dataset=tmp_path / "dataset",
         controller=tmp_path / "controller",
         state=tmp_path / "state",
         run_key="key",
     )
+    task = build_context(inputs)
     assert sum(len(y) for _, y in task.splits.valid.eval_batches(8)) == 3

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from components.config.schema import Config, dumps, parse
 from components.registry.aliases import CHAMPION
 from components.steps import prepare_data, profile_latency
-from components.steps.context_builder import build_task
+from components.steps.context_builder import StepInputs, build_context
 from components.steps.promote import _register
 from components.steps.summary import summary_of
 from nascore.data.batches import load
@@ -99,8 +99,10 @@ def test_data_is_split_by_classes_and_networks_have_as_many_answers_as_ways(
     folder = prepared(settings, tmp_path)
     info = DatasetInfo.load(folder)
     assert [len(info.names_of(split)) for split in ("train", "valid", "test")] == [4, 3, 3]
-    task = build_task(settings, dataset=folder, controller=tmp_path, state=tmp_path, run_key="key")
-    assert task.shape == SHAPE
+    inputs = StepInputs(
+        config=settings, dataset=folder, controller=tmp_path, state=tmp_path, run_key="key"
+    )
+    assert build_context(inputs).shape == SHAPE
 
 
 def test_tasks_that_the_data_has_not_are_refused_before_anything_is_written(

@@ -93,7 +93,6 @@ def searched(data: Path, folder: Path) -> list[Any]:
         options=RandomOptions(),
         controller=folder,
         state=folder,
-        report=lambda metrics, step: None,
     )
     result = METHODS["random"].load().search(task)
     children = [

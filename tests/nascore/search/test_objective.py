@@ -10,6 +10,7 @@ import nasib_tasks
 import pytest
 import shared_tasks
 import torch
+from callbacks import CallbacksOf
 from torch import nn
 
 from nascore.config import (
@@ -21,7 +22,7 @@ from nascore.config import (
     SearchConfig,
     TrainingConfig,
 )
-from nascore.context import SearchContext, aims_of
+from nascore.context import SearchContext, objective_settings
 from nascore.data.batches import load
 from nascore.genotype import Genotype
 from nascore.methods.baselines.options import RandomOptions
@@ -57,7 +58,6 @@ def make_task(folder: Path, data: Path, objective: Objective, **changes: Any) ->
         options=RandomOptions(),
         controller=folder,
         state=folder,
-        report=lambda metrics, step: None,
     )
 
 
@@ -97,7 +97,8 @@ class Ordered:
 def scripted_search(folder: Path, data: Path, objective: Objective) -> tuple[SearchResult, Ordered]:
     proposer, reported = Ordered(), dict[str, float]()
     task = dataclasses.replace(
-        make_task(folder, data, objective), report=lambda metrics, step: reported.update(metrics)
+        make_task(folder, data, objective),
+        callbacks=CallbacksOf(on_metrics=lambda metrics, step: reported.update(metrics)),
     )
     control: Proposer = Ordered()
     result = search_by_proposing(task, proposer, Control(control), training=Scripted())
@@ -209,7 +210,9 @@ def test_searches_with_shared_weights_follow_it(
 
 
 def test_what_is_kept_belongs_to_its_objective_and_balance() -> None:
-    assert aims_of("accuracy", BalanceConfig()) == {}, "as in what earlier versions have kept"
+    assert objective_settings("accuracy", BalanceConfig()) == {}, (
+        "as in what earlier versions have kept"
+    )
     names = set(OBJECTIVES) - {"accuracy"}
-    assert {aims_of(name, BalanceConfig())["objective"] for name in names} == names
-    assert "training" in aims_of("accuracy", BalanceConfig(sampling="balanced"))
+    assert {objective_settings(name, BalanceConfig())["objective"] for name in names} == names
+    assert "training" in objective_settings("accuracy", BalanceConfig(sampling="balanced"))

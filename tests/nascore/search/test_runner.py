@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from callbacks import CallbacksOf
 
 from nascore.config import BudgetConfig, CostConfig, SearchConfig, TrainingConfig
 from nascore.context import SearchContext
@@ -40,7 +41,6 @@ def random_task(folder: Path, data: Path, *, seed: int = 0, children: int = 4) -
         options=RandomOptions(),
         controller=folder,
         state=folder,
-        report=lambda metrics, step: None,
     )
 
 
@@ -64,7 +64,8 @@ def test_search_returns_its_best_child_with_a_control_of_equal_cost(
 ) -> None:
     seen: list[tuple[str, Child]] = []
     task = dataclasses.replace(
-        random_task(tmp_path, digits_folder), on_child=lambda arm, child: seen.append((arm, child))
+        random_task(tmp_path, digits_folder),
+        callbacks=CallbacksOf(on_child=lambda arm, child: seen.append((arm, child))),
     )
     result = search(task)
     assert result.control is not None
@@ -123,7 +124,9 @@ def test_a_search_that_was_killed_goes_on_exactly(tmp_path: Path, digits_folder:
         return on_child
 
     for count in (1, 2, 3):
-        task = dataclasses.replace(random_task(parts, digits_folder), on_child=kill_after(count))
+        task = dataclasses.replace(
+            random_task(parts, digits_folder), callbacks=CallbacksOf(on_child=kill_after(count))
+        )
         with pytest.raises(Killed):
             search(task)
     assert outcome(search(random_task(parts, digits_folder))) == expected
@@ -173,8 +176,10 @@ def test_told_to_stop_it_returns_what_it_has(tmp_path: Path, digits_folder: Path
     children: list[Child] = []
     task = dataclasses.replace(
         random_task(tmp_path, digits_folder),
-        on_child=lambda arm, child: children.append(child),
-        should_stop=lambda: len(children) >= 2,
+        callbacks=CallbacksOf(
+            on_child=lambda arm, child: children.append(child),
+            should_stop=lambda: len(children) >= 2,
+        ),
     )
     task = dataclasses.replace(task, search=task.search.model_copy(update={"control": False}))
     result = search(task)
@@ -211,7 +216,7 @@ def test_a_child_under_way_at_the_end_of_the_time_is_cut_off(
     real, slow = module.train_child, TrainingConfig(epochs=10_000)
 
     def slower_and_slower(task: SearchContext, genotype: object, **kwargs: object) -> object:
-        child = slow if kwargs["number"] == 2 else task.search.child
+        child = slow if kwargs["number"] == 2 else task.child
         return real(changed(task, child=child), genotype, **kwargs)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -224,7 +229,7 @@ def test_a_child_under_way_at_the_end_of_the_time_is_cut_off(
 
 def test_steps_are_counted_over_children(tmp_path: Path, digits_folder: Path) -> None:
     task = random_task(tmp_path, digits_folder)
-    steps = task.splits.train.steps_per_epoch(task.search.child)
+    steps = task.splits.train.steps_per_epoch(task.child)
     result = search(changed(task, budget=BudgetConfig(steps=3 * steps + 1)))
     assert len(result.arm.children) == 3
     assert sum(child.num_steps for child in result.arm.children) == 3 * steps

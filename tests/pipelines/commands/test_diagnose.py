@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from callbacks import CallbacksOf
 from click.testing import CliRunner, Result
 
 from components.config.schema import Config, dumps, parse
-from components.steps.context_builder import build_task
+from components.steps.context_builder import StepInputs, build_context
 from components.tracking import Tracker
 from nascore.context import SearchContext
 from nascore.methods.enas import method as enas
@@ -58,14 +59,14 @@ def make_run(folder: Path, data: Path, settings: dict[str, Any] = SETTINGS) -> P
         Tracker.open(folder / "spool", uri="sqlite:///none.db", experiment="e")
     ) as tracker:
         tracked = tracker.run("r.search", name="search")
-        task = build_task(
-            config,
+        inputs = StepInputs(
+            config=config,
             dataset=outputs["prepare_data"] / "dataset",
             controller=controller,
             state=folder / "state" / "search",
             run_key="r",
-            report=tracked.metrics,
         )
+        task = build_context(inputs, CallbacksOf(on_metrics=tracked.metrics))
         enas.pretrain(task)
         search_both(task)
     return folder

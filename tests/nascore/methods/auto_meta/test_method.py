@@ -8,6 +8,7 @@ from typing import Any, cast
 import optuna
 import pytest
 import torch
+from callbacks import CallbacksOf
 from few_shot_tasks import META, OPTIONS, SPACE, make_task, outcome, prepare_digits
 from optuna.distributions import CategoricalDistribution
 
@@ -52,7 +53,9 @@ def searched(
 ) -> tuple[SearchContext, SearchResult, list[tuple[dict[str, float], int]]]:
     metrics: list[tuple[dict[str, float], int]] = []
     task = make_task(
-        tmp_path_factory.mktemp("search"), splits, report=lambda m, step: metrics.append((m, step))
+        tmp_path_factory.mktemp("search"),
+        splits,
+        callbacks=CallbacksOf(on_metrics=lambda m, step: metrics.append((m, step))),
     )
     method.pretrain(task)
     return task, method.search(task), metrics
@@ -144,8 +147,10 @@ def test_a_search_goes_on_where_it_was(tmp_path: Path, splits: Splits) -> None:
         method.search(
             dataclasses.replace(
                 parts,
-                on_child=lambda arm, child, done=done: done.append(child),
-                should_stop=lambda done=done, n=stop_after: len(done) >= n,
+                callbacks=CallbacksOf(
+                    on_child=lambda arm, child, done=done: done.append(child),
+                    should_stop=lambda done=done, n=stop_after: len(done) >= n,
+                ),
             )
         )
     assert [outcome(child) for child in method.search(parts).arm.children] == expected
@@ -203,7 +208,9 @@ def tested(searched: tuple[SearchContext, SearchResult, Any], splits: Splits) ->
     """The trained winner, how many tasks were drawn of classes of each split, and the progress."""
     task, result, _ = searched
     shares: list[tuple[str, float]] = []
-    task = dataclasses.replace(task, on_progress=lambda *told: shares.append(told))
+    task = dataclasses.replace(
+        task, callbacks=CallbacksOf(on_progress=lambda *told: shares.append(told))
+    )
     counts = {"train": 0, "valid": 0, "test": 0}
     draw = EpisodeSampler.draw
 

@@ -349,7 +349,6 @@ def test_a_baseline_is_a_method(method: str, tmp_path: Path, digits_folder: Path
         options=options,
         controller=tmp_path,
         state=tmp_path,
-        report=lambda metrics, step: None,
     )
     assert module.pretrain(task) == {}
     result = module.search(task)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from callbacks import CallbacksOf
 from shared_tasks import METHOD_NAMES, make_task
 from torch import Tensor
 
@@ -72,7 +73,11 @@ def test_both_arms_train_their_finalists_and_the_verdict_compares_them(
     reported: dict[str, list[int]] = {}
     task = dataclasses.replace(
         make_task(tmp_path, digits_folder, method),
-        report=lambda metrics, step: [reported.setdefault(k, []).append(step) for k in metrics],  # type: ignore[arg-type]
+        callbacks=CallbacksOf(
+            on_metrics=lambda metrics, step: [
+                reported.setdefault(k, []).append(step) for k in metrics
+            ]
+        ),
     )
     result = run(task)
     assert result.control is not None
@@ -187,8 +192,10 @@ def test_a_search_that_is_stopped_returns_its_best_by_shared_weights(
     shares: list[float] = []
     task = dataclasses.replace(
         make_task(tmp_path, digits_folder, budget=BudgetConfig(steps=10_000)),
-        on_progress=lambda arm, share: shares.append(share),
-        should_stop=lambda: len(shares) > 2,
+        callbacks=CallbacksOf(
+            on_progress=lambda arm, share: shares.append(share),
+            should_stop=lambda: len(shares) > 2,
+        ),
     )
     result = run(task)
     assert 0 < max(shares) < 0.1
@@ -324,7 +331,9 @@ def test_what_the_controller_remembers_is_followed_and_changes_nothing(
     plain, watched = (
         dataclasses.replace(
             make_task(tmp_path / name, digits_folder, control=False, diagnose_every=every),
-            report=lambda metrics, step: seen.setdefault(step, {}).update(metrics),
+            callbacks=CallbacksOf(
+                on_metrics=lambda metrics, step: seen.setdefault(step, {}).update(metrics)
+            ),
         )
         for name, every in (("plain", 0), ("watched", 2))
     )

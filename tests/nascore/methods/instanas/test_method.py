@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from callbacks import CallbacksOf
 from instanas_tasks import SPACE, make_task
 from torch import Tensor
 
@@ -51,7 +52,7 @@ def searched(
         digits_folder,
         budget=BudgetConfig(steps=120),
         pretraining={"epochs": 10, "batch_size": 32, "lr": 0.1},
-        report=lambda metrics, step: told.append((step, metrics)),
+        callbacks=CallbacksOf(on_metrics=lambda metrics, step: told.append((step, metrics))),
     )
     return task, run(task), told
 
@@ -230,7 +231,9 @@ def test_a_search_that_is_told_to_stop_has_an_answer(tmp_path: Path, digits_fold
     task = make_task(tmp_path / "run", digits_folder)
     method.pretrain(task)
     asked = iter([False] * 20)
-    stopped = dataclasses.replace(task, should_stop=lambda: next(asked, True))
+    stopped = dataclasses.replace(
+        task, callbacks=CallbacksOf(should_stop=lambda: next(asked, True))
+    )
     result = method.search(stopped)
     assert result.verdict is None
     assert 0 < result.valid_accuracy <= 1
@@ -372,7 +375,7 @@ def test_a_stop_leaves_the_network_that_was_searched_for(searched: Searched) -> 
     stopped = dataclasses.replace(
         task,
         options=_options_with_baseline(task),
-        should_stop=lambda: next(asked, True),
+        callbacks=CallbacksOf(should_stop=lambda: next(asked, True)),
     )
     final = method.train_final(stopped, result)
     assert final.details["instanas"]["baseline"] is None

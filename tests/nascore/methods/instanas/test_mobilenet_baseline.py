@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from callbacks import CallbacksOf
 from instanas_tasks import SPACE, make_task
 
 from nascore.config import TrainingConfig
@@ -57,7 +58,8 @@ def test_it_learns_for_as_long_as_the_meta_graph_of_the_point(task: SearchContex
 
 def test_it_is_trained_and_judged(task: SearchContext) -> None:
     told: list[tuple[int, dict[str, float]]] = []
-    noted = dataclasses.replace(task, report=lambda metrics, epoch: told.append((epoch, metrics)))
+    callbacks = CallbacksOf(on_metrics=lambda metrics, epoch: told.append((epoch, metrics)))
+    noted = dataclasses.replace(task, callbacks=callbacks)
     before = torch.random.get_rng_state()
     found = train_baseline(noted, POINT, latency=2.5)
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -76,4 +78,8 @@ def test_it_is_trained_and_judged(task: SearchContext) -> None:
 
 def test_it_stops_when_it_is_told_to(task: SearchContext) -> None:
     with pytest.raises(TrainingStopped):
-        train_baseline(dataclasses.replace(task, should_stop=lambda: True), POINT, latency=1.0)
+        train_baseline(
+            dataclasses.replace(task, callbacks=CallbacksOf(should_stop=lambda: True)),
+            POINT,
+            latency=1.0,
+        )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from callbacks import CallbacksOf
 from nasib_tasks import SPACE, make_task
 
 from nascore.config import BudgetConfig
@@ -33,8 +34,9 @@ def test_search_verdict_and_model(tmp_path: Path, digits: Splits) -> None:
     metrics: dict[str, float] = {}
     task = dataclasses.replace(
         make_task(tmp_path, digits, control=True, budget=BudgetConfig(steps=32)),
-        report=lambda told, step: metrics.update(told),
-        on_message=notes.append,
+        callbacks=CallbacksOf(
+            on_metrics=lambda told, step: metrics.update(told), on_message=notes.append
+        ),
     )
     assert method.pretrain(task)["warmup_steps"] == 4
     result = method.search(task)
@@ -107,7 +109,9 @@ def test_without_a_control_nothing_comes_after_the_budget(
 def test_a_search_that_is_told_to_stop_has_an_architecture(tmp_path: Path, digits: Splits) -> None:
     task = make_task(tmp_path, digits, control=True)
     method.pretrain(task)
-    result = method.search(dataclasses.replace(task, should_stop=lambda: True))
+    result = method.search(
+        dataclasses.replace(task, callbacks=CallbacksOf(should_stop=lambda: True))
+    )
     check(task.space, result.genotype)
     assert result.verdict is None
     assert method.search(task).verdict is not None, "and it can be gone on with"
@@ -131,7 +135,7 @@ def test_what_does_not_fit_the_image_is_told_before_anything_is_trained(
     notes: list[str] = []
     task = dataclasses.replace(
         make_task(tmp_path, digits, space=space, budget=BudgetConfig(steps=1)),
-        on_message=notes.append,
+        callbacks=CallbacksOf(on_message=notes.append),
     )
     method.pretrain(task)
     (note,) = notes

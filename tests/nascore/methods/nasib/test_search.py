@@ -13,6 +13,7 @@ from typing import Any
 import planted_kernel
 import pytest
 import torch
+from callbacks import CallbacksOf
 from nasib_tasks import SPACE, make_task
 from torch import Tensor, nn
 
@@ -98,7 +99,9 @@ def test_a_budget_below_the_warm_up_gives_an_architecture(
 
 
 def test_it_is_over_at_once_when_it_is_stopped_at_once(tmp_path: Path, digits: Splits) -> None:
-    task = dataclasses.replace(make_task(tmp_path, digits), should_stop=lambda: True)
+    task = dataclasses.replace(
+        make_task(tmp_path, digits), callbacks=CallbacksOf(should_stop=lambda: True)
+    )
     search = BudgetSearch(task)
     search.run()
     assert search.step == 0
@@ -138,7 +141,9 @@ def test_the_number_of_steps_is_corrected_when_the_machine_gets_slower(
         tmp_path,
         digits,
         budget=BudgetConfig(seconds=30.0),
-        report=lambda metrics, step: reported.append(metrics["nasib/total_steps"]),
+        callbacks=CallbacksOf(
+            on_metrics=lambda metrics, step: reported.append(metrics["nasib/total_steps"])
+        ),
     )
     assert max(reported) > 900
     assert search.clock.total_steps == search.step < max(reported) - 100
