@@ -1,6 +1,6 @@
-"""What a person sees while a run goes on, and at its end. Everything comes from the progress file.
+"""Display of a run while it is running, and its summary. Everything comes from the progress file.
 
-In a terminal one line lives at the bottom; elsewhere each thing worth saying is a plain line.
+A terminal shows one progress line at the bottom; other outputs get a plain line for each news.
 """
 
 import time
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 from rich.text import Text
 
 from components.progress import Throttle, describe, duration
@@ -18,11 +19,10 @@ from pipelines.local.events import STEPS, Kind, ProgressFile
 from pipelines.local.run import REPORT
 
 _POLL_S = 0.1
-_FRAMES, _ASCII_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 
 
 class Display:
-    """Turns events into a live line or plain lines.
+    """Shows events as a progress line in a terminal, and as plain lines elsewhere.
 
     Attributes:
         step: the step that has started last.
@@ -32,26 +32,30 @@ class Display:
     def __init__(self, console: Console, kind: Kind = "search") -> None:
         self._console = console
         self._kind = kind
-        self._text = ""
-        self._start_s = time.monotonic()
         self._throttle = Throttle()
         self.step: str | None = None
         self.failure: dict[str, Any] | None = None
-        self._live = Live(
-            console=console, refresh_per_second=8, transient=True, get_renderable=self._line
+        whole_line = Column(no_wrap=True, overflow="crop")
+        self._progress = Progress(
+            SpinnerColumn("line" if console.options.ascii_only else "dots"),
+            TextColumn("{task.description}", markup=False, table_column=whole_line),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
         )
+        self._task = self._progress.add_task("starting ...", total=None)
 
     def __enter__(self) -> "Display":
         if self._console.is_terminal:
-            self._live.start()
+            self._progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._console.is_terminal:
-            self._live.stop()
+            self._progress.stop()
 
     def show(self, event: Mapping[str, Any]) -> None:
-        """Takes one event of the progress file."""
+        """Show one event of the progress file."""
         kind = event["event"]
         if kind in ("failed", "input_error"):
             self.failure = dict(event)
@@ -63,21 +67,13 @@ class Display:
             return
         passing = kind in ("started", "share", "child", "epoch")
         if self._console.is_terminal and passing:
-            self._text = text
+            self._progress.update(self._task, description=text)
         elif not passing or self._throttle.is_worth_a_line(event):
             self.say(text)
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line above the progress line."""
         self._console.print(Text(text), soft_wrap=True)
-
-    def _line(self) -> Text:
-        """The live line; the wheel turns as long as this process lives."""
-        seconds = time.monotonic() - self._start_s
-        frames = _ASCII_FRAMES if self._console.options.ascii_only else _FRAMES
-        frame = frames[int(seconds * 8) % len(frames)]
-        line = f"{frame} {self._text or 'starting ...'}  ({duration(seconds)})"
-        return Text(line, no_wrap=True, overflow="ellipsis")
 
 
 def _label(event: Mapping[str, Any], pipeline: Kind) -> str:
@@ -88,7 +84,7 @@ def _label(event: Mapping[str, Any], pipeline: Kind) -> str:
 
 
 def follow(path: Path, display: Display, *, is_running: Callable[[], bool]) -> None:
-    """Shows events until `is_running()` is false and the file is read to its end."""
+    """Show events until `is_running()` is false and the file is read to its end."""
     events = ProgressFile(path)
     while True:
         running = is_running()
@@ -100,12 +96,12 @@ def follow(path: Path, display: Display, *, is_running: Callable[[], bool]) -> N
 
 
 def _other_figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The objective, where that is not the accuracy, and the class that is found least often."""
+    """Return the objective if it is not the accuracy, and the class with the lowest recall."""
     rows = []
     objective = result.get("objective", "accuracy")
     if objective != "accuracy":
-        told = f"{result['test_score']:.4f} on test, {result['valid_score']:.4f} on valid images"
-        rows.append((OBJECTIVES[objective], told))
+        scores = f"{result['test_score']:.4f} on test, {result['valid_score']:.4f} on valid images"
+        rows.append((OBJECTIVES[objective], scores))
     known = {name: row for name, row in (result.get("per_class") or {}).items() if row["support"]}
     if known:
         worst = min(known, key=lambda name: known[name]["recall"])
@@ -123,7 +119,7 @@ def _time(result: Mapping[str, Any]) -> str:
 
 
 def summary(result: Mapping[str, Any], out: Path) -> list[str]:
-    """The short table at the end of a run, line by line."""
+    """Return the lines of the table at the end of a run."""
     latency, seconds = result["latency_ms"], result["seconds"]
     verdict = result["verdict"]
     steps = ", ".join(f"{step} {duration(seconds[step])}" for step in STEPS if step in seconds)
