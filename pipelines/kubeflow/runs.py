@@ -1,4 +1,4 @@
-"""A run on the cluster: what is sent to start one, and the wait for its end."""
+"""A run on Kubeflow: the request that starts one, and the wait for its end."""
 
 import time
 from collections.abc import Callable
@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import TypeVar
 
 import yaml
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from pipelines.kubeflow.client import Cluster, Thing
-from pipelines.kubeflow.errors import ClusterError
 from pipelines.kubeflow.status.run_state import is_ended, state_of
 from pipelines.kubeflow.status.watching import Say, Watch
 
 _OUTAGE_S = 600.0
-"""A wait outlives a server that is away for so long."""
+"""Longest outage of the server that a wait survives."""
 _Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    """What a wait came to.
+    """Result of a wait.
 
     Attributes:
-        run: as it was last.
-        lost: how it is known that nothing of it is left, although Kubeflow calls it running.
+        run: last known state of the run.
+        lost: evidence that nothing of it is left although Kubeflow shows it as running, or None.
     """
 
     run: Thing
@@ -33,7 +33,7 @@ class Waited:
 
 
 def without_caching(file: Path) -> None:
-    """Turns KFP's cache off for all tasks of a compiled pipeline: what is cached trains nothing."""
+    """Disable KFP's cache for all tasks of a compiled pipeline: a cached task trains nothing."""
     documents = list(yaml.safe_load_all(file.read_text()))
     spec = documents[0]
     dags = [spec["root"], *spec.get("components", {}).values()]
@@ -44,7 +44,7 @@ def without_caching(file: Path) -> None:
 
 
 def spec_of(file: Path) -> Thing:
-    """A compiled pipeline as a request holds it; with what it asks of the cluster, if anything."""
+    """Return a compiled pipeline as requests hold it, with its platform settings if it has any."""
     spec, *platform = yaml.safe_load_all(file.read_text())
     return {"pipeline_spec": spec, "platform_spec": platform[0]} if platform else dict(spec)
 
@@ -52,14 +52,15 @@ def spec_of(file: Path) -> Thing:
 def wait(
     cluster: Cluster, run_id: str, say: Say, *, poll_s: float, limit_s: float | None = None
 ) -> Waited:
-    """Waits for the end of a run and says each change of a task's state.
+    """Wait for the end of a run and print each change of a task's state.
 
     Args:
         say: prints the changes.
-        limit_s: the wait ends after so many seconds, too; the run that is returned goes on then.
+        poll_s: pause between two requests.
+        limit_s: longest wait; a run that is returned after it is still going on. None: no limit.
 
     Raises:
-        ClusterError: the server refuses, or has been away for ten minutes.
+        ClusterError: the server refuses, or has been unreachable for ten minutes.
     """
     watch, start_s = Watch(cluster, say), time.monotonic()
     while True:
@@ -73,23 +74,26 @@ def wait(
 
 
 def call_with_retries(request: Callable[[], _Answer], say: Say, *, poll_s: float) -> _Answer:
-    """The answer to a request that may be sent many times, from a server that may be away.
+    """Return the answer to a request; repeat the request while the server is unreachable.
 
     Args:
-        say: prints once that the server is away.
+        request: one that may be sent many times.
+        say: prints once that the server is unreachable.
         poll_s: pause between two requests.
 
     Raises:
-        ClusterError: the server refuses, or has been away for ten minutes.
+        ClusterError: the server refuses, or has been unreachable for ten minutes.
     """
-    start_s, is_away = time.monotonic(), False
-    while True:
-        try:
-            return request()
-        except ClusterError as error:
-            if not error.is_transient or time.monotonic() - start_s > _OUTAGE_S:
-                raise
-            if not is_away:
-                say(f"warning: {error}; the run goes on, still waiting")
-            is_away = True
-        time.sleep(poll_s)
+
+    def warn(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome is not None:
+            say(f"warning: {state.outcome.exception()}; the run goes on, still waiting")
+
+    retrying = Retrying(
+        retry=retry_if_exception(lambda error: getattr(error, "is_transient", False)),
+        wait=wait_fixed(poll_s),
+        stop=stop_after_delay(_OUTAGE_S),
+        before_sleep=warn,
+        reraise=True,
+    )
+    return retrying(request)

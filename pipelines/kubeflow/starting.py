@@ -4,10 +4,11 @@ KFP's API server may take longer than a client waits, as when its MLflow plugin 
 a gateway may give up before. The run is made all the same, so it is looked for.
 """
 
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from pipelines.kubeflow import clock
 from pipelines.kubeflow.client import Cluster, Thing
@@ -75,22 +76,27 @@ def make_schedule(cluster: Cluster, body: Thing, say: Say) -> Thing:
 
 
 def _look_for(candidates: Callable[[], Iterator[Thing]], error: ClusterError) -> Thing | None:
-    """Return the first of what is there, which may come within a while.
+    """Return the first candidate, which may appear only after a while; None when there is none.
 
     Raises:
         ClusterError: the server refuses.
     """
-    end_s = time.monotonic() + (0 if error.is_answered else _LOOK_S)
-    while True:
+
+    def first() -> Thing | None:
         try:
-            found = next(candidates(), None)
+            return next(candidates(), None)
         except ClusterError as refusal:
             if not refusal.is_transient:
                 raise
-            found = None
-        if found is not None or time.monotonic() >= end_s:
-            return found
-        time.sleep(_PAUSE_S)
+            return None
+
+    retrying = Retrying(
+        retry=retry_if_result(lambda found: found is None),
+        wait=wait_fixed(_PAUSE_S),
+        stop=stop_after_delay(0 if error.is_answered else _LOOK_S),
+        retry_error_callback=lambda state: None,
+    )
+    return retrying(first)
 
 
 def _runs_like(cluster: Cluster, body: Thing, begun: datetime) -> Iterator[Thing]:
