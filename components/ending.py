@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self, get_args
 
-from nascore.errors import InputError, OutsideError, ServiceUnavailable
+from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
 from nascore.redaction import redact
 
 Kind = Literal["input", "memory", "crash", "outage", "stopped"]
@@ -87,7 +87,7 @@ def end_of(step: str, error: BaseException) -> End:
     """Say what kind of end an exception is, and why, without a traceback."""
     kind: Kind = "crash"
     reason = f"{type(error).__name__}: {error}"
-    if isinstance(error, OutsideError | ServiceUnavailable):
+    if isinstance(error, ResourceUnavailable | ServiceUnavailable):
         kind, reason = "outage", str(error)
     elif isinstance(error, InputError):
         kind, reason = "input", f"the input is wrong: {error}"

@@ -57,25 +57,35 @@ class InputError(Exception):
         return cls([Problem(key, "" if value is None else str(value), message)])
 
 
-class OutsideError(InputError):
-    """What the input names (a server, a right, a device) is away or refuses us.
+class ResourceUnavailable(InputError):
+    """A resource that the input names (a server, credential, disk or device) is unavailable.
 
-    The same input may do later, so that a new try is worth while; of other wrong input it is not.
+    The same input may work later, so the step is worth a retry; other wrong input is not.
     """
 
 
 def error_of(errors: Sequence[InputError]) -> InputError:
     """Put errors together; another try is worth while only where it is for each of them."""
     problems = [problem for error in errors for problem in error.problems]
-    is_outside = all(isinstance(error, OutsideError) for error in errors)
-    return OutsideError(problems) if is_outside else InputError(problems)
+    is_outside = all(isinstance(error, ResourceUnavailable) for error in errors)
+    return ResourceUnavailable(problems) if is_outside else InputError(problems)
 
 
 class ServiceUnavailable(Exception):
-    """A service (database, tracking store, object store) stayed unreachable for too long.
+    """A service stayed unreachable for too long.
 
     The work that has ended is kept; the same work may succeed later.
+
+    Attributes:
+        service: such as `study database`, `tracking server` or `model registry`.
     """
+
+    def __init__(self, service: str, message: str) -> None:
+        super().__init__(service, message)
+        self.service = service
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 @contextlib.contextmanager

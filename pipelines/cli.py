@@ -127,15 +127,16 @@ def rollback(
     problems, _ = check_store(resolved.tracking.uri)
     if problems:
         raise InputError(problems)
-    from components.registry.aliases import RegistryUnavailable, roll_back
+    from components.registry.aliases import roll_back
     from components.steps.export import follow_alias
+    from nascore.errors import ServiceUnavailable
 
     name, exported = resolved.promote.model_name, None
     try:
         before, now = roll_back(name, uri=resolved.tracking.uri, to=to)
         if resolved.promote.export_to is not None:
             exported = follow_alias(resolved, now)
-    except RegistryUnavailable as error:
+    except ServiceUnavailable as error:
         click.echo(
             f"{error}\nLook in MLflow which version is champion now, and call it again.", err=True
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from components.object_store.outputs import KEY, Outputs, sha256_of
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 
 VERSION = 1
 WEIGHTS = "model.safetensors"
@@ -95,7 +95,7 @@ def move_champion(
 
     Raises:
         InputError: the file is of another model, or none of ours.
-        OutsideError: it cannot be written.
+        ResourceUnavailable: it cannot be written.
     """
     content = _to_bytes(entry)
     for _ in range(_MOST_TRIES):
@@ -107,7 +107,7 @@ def move_champion(
             return False
         if outputs.replace(CHAMPION, content, None if there is None else there[1]):
             return True
-    raise OutsideError.of(
+    raise ResourceUnavailable.of(
         KEY, f"{outputs.root}/{CHAMPION}", "others write it all the time; run the step again"
     )
 

@@ -33,7 +33,7 @@ from botocore.exceptions import (
 )
 from s3transfer.exceptions import S3DownloadFailedError
 
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 from nascore.redaction import redact
 
 _log = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class Store:
         """What `request(client)` gives; it is made again while the server is away.
 
         Raises:
-            OutsideError: with what to do, and without secrets.
+            ResourceUnavailable: with what to do, and without secrets.
             ClientError: 412, when `request` asked for a condition that does not hold.
         """
         start, pause, corrupt = time.monotonic(), _PAUSE_S, 0
@@ -161,9 +161,9 @@ class Store:
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, _MAX_PAUSE_S)
 
-    def refusal(self, uri: str, error: Exception) -> OutsideError:
+    def refusal(self, uri: str, error: Exception) -> ResourceUnavailable:
         """The error in words."""
-        return OutsideError.of(self._key, uri, self._said(error))
+        return ResourceUnavailable.of(self._key, uri, self._said(error))
 
     def problem(self, uri: str, message: str) -> InputError:
         return InputError.of(self._key, uri, message)

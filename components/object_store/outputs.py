@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nascore.data.file_access import S3, parse_prefix
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 
 KEY = "promote.export_to"
 _LOCK = ".lock"
@@ -153,6 +153,6 @@ class FolderOutputs:
         try:
             yield
         except OSError as error:
-            raise OutsideError.of(
+            raise ResourceUnavailable.of(
                 KEY, self.root, f"cannot be written ({error}); free space or choose another place"
             ) from error

@@ -9,17 +9,13 @@ from mlflow.exceptions import MlflowException
 
 from components.registry import model_registry
 from components.tracking.mlflow_writer import RUN_KEY
-from nascore.errors import InputError
+from nascore.errors import InputError, ServiceUnavailable
 from nascore.redaction import redact
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 _HISTORY = "nas.champions"  # tag of the registered model: versions that were champion, in order
 DECISION = "nas.decision"  # tag of a version: why it is what it is
-
-
-class RegistryUnavailable(Exception):
-    """The registry does not answer as it should; perhaps it will later."""
 
 
 def set_champion(client: MlflowClient, name: str, version: str) -> None:
@@ -35,7 +31,7 @@ def roll_back(model_name: str, *, uri: str, to: str | None = None) -> tuple[str 
 
     Raises:
         InputError: there is no such model or version, or none to go back to.
-        RegistryAway: the registry does not answer as it should.
+        ServiceUnavailable: the registry does not answer as it should.
     """
     model_registry.use(uri)
     with _answering(uri):
@@ -47,9 +43,10 @@ def _answering(uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise RegistryUnavailable(
+        raise ServiceUnavailable(
+            "model registry",
             f"the registry at {redact(uri)} does not answer as it should: "
-            f"{redact(str(error)).splitlines()[0][:300]}"
+            f"{redact(str(error)).splitlines()[0][:300]}",
         ) from error
 
 
@@ -94,7 +91,7 @@ def champion_of(model_name: str, *, uri: str) -> Any | None:
 
 
 def run_key_of(model_name: str, version: str, *, uri: str) -> str | None:
-    """Key of the run that made a version; None when it names no run. Raises RegistryAway."""
+    """Key of the run that made a version; None when it names no run. Raises ServiceUnavailable."""
     model_registry.use(uri)
     client = MlflowClient(tracking_uri=uri)
     with _answering(uri):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.run_state.reference import KEY
 from nascore.data.file_access import S3, parse_s3
-from nascore.errors import InputError, OutsideError, Problem
+from nascore.errors import InputError, Problem, ResourceUnavailable
 
 if TYPE_CHECKING:
     from components.object_store.client import Store
@@ -51,7 +51,7 @@ class _Findings:
         try:
             yield
         except InputError as error:
-            self._is_outside &= isinstance(error, OutsideError)
+            self._is_outside &= isinstance(error, ResourceUnavailable)
             for problem in error.problems:
                 same = problem.message.partition(" (")[0]  # the details differ by the request
                 self._found.setdefault(same, (problem, []))[1].append(act)
@@ -62,7 +62,7 @@ class _Findings:
 
     def tell(self) -> None:
         if self._found:
-            kind = OutsideError if self._is_outside else InputError
+            kind = ResourceUnavailable if self._is_outside else InputError
             raise kind([_with_acts(*found) for found in self._found.values()])
 
 
@@ -132,7 +132,7 @@ def _check_folder(root: Path, name: str) -> None:
         (root / f"{name}-2").read_text()
         (root / f"{name}-2").unlink()
     except OSError as error:
-        raise OutsideError.of(
+        raise ResourceUnavailable.of(
             KEY,
             root,
             f"cannot be written and read by user {os.getuid()}, groups {sorted(os.getgroups())} "

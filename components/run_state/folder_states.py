@@ -8,19 +8,19 @@ from pathlib import Path
 from components.run_state.cleaning import InUse, Left, Size
 from components.run_state.marker import MARKER, marked_run
 from components.run_state.reference import KEY
-from nascore.errors import OutsideError
+from nascore.errors import ResourceUnavailable
 
 
 def folder_states(root: Path) -> Iterator["FolderState | Left"]:
     """Find `<root>/<run id>` with a marker, and what has none.
 
     Raises:
-        OutsideError: the folder cannot be read.
+        ResourceUnavailable: the folder cannot be read.
     """
     try:
         paths = sorted(root.iterdir())
     except OSError as error:
-        raise OutsideError.of(
+        raise ResourceUnavailable.of(
             KEY, root, f"cannot be read ({error.strerror}); correct the folder, or its rights"
         ) from error
     for path in paths:
@@ -62,7 +62,7 @@ class FolderState:
             (self._folder / MARKER).unlink()
             self._folder.rmdir()
         except OSError as error:
-            raise OutsideError.of(
+            raise ResourceUnavailable.of(
                 KEY, self._folder, f"cannot be removed ({error}); do it as the user of the steps"
             ) from error
 

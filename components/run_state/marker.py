@@ -8,7 +8,7 @@ from typing import Any
 
 from components.run_state.manifest import FORMAT, NEW_RUN, PROJECT, check_origin, project_version
 from components.run_state.reference import KEY
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 
 MARKER = "nas-state.json"
 
@@ -18,7 +18,7 @@ def mark(folder: Path, run_id: str) -> None:
 
     Raises:
         InputError: it is the state of another run, or of another version of the project.
-        OutsideError: the folder cannot be written.
+        ResourceUnavailable: the folder cannot be written.
     """
     path = folder / MARKER
     try:
@@ -36,7 +36,7 @@ def mark(folder: Path, run_id: str) -> None:
         temporary.write_text(json.dumps(values))
         os.replace(temporary, path)
     except OSError as error:
-        raise OutsideError.of(
+        raise ResourceUnavailable.of(
             KEY, path, f"cannot be read or written ({error}); free space, or correct the rights"
         ) from error
 

@@ -26,7 +26,7 @@ from components.run_state.pulling import DAMAGE_HELP, bring
 from components.run_state.reference import KEY
 from components.run_state.schedule import PushSchedule
 from components.run_state.snapshot import FileChanged, stamps_of, take_snapshot
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 
 __all__ = ["ObjectState", "PushSchedule", "Pushed", "StateTaken"]
 
@@ -34,7 +34,7 @@ _ATTEMPTS = 3
 _CLAIMS = 10
 
 
-class StateTaken(OutsideError):
+class StateTaken(ResourceUnavailable):
     """Another pod does this step now, or the state was removed; this process must not save more."""
 
 
@@ -93,7 +93,7 @@ class ObjectState:
 
         Raises:
             InputError: the state is damaged, or belongs to something else; it is left as it is.
-            OutsideError: the store is away, or refuses us.
+            ResourceUnavailable: the store is away, or refuses us.
         """
         with self._lock:
             manifest = self._claim()
@@ -121,8 +121,8 @@ class ObjectState:
 
         Raises:
             StateTaken: another pod does this step now; nothing will be sent any more.
-            OutsideError: the store is away or refuses us, or a file cannot be read here; the state
-                there is still the last one.
+            ResourceUnavailable: the store is unreachable or refuses access, or a local file cannot be
+                read; the last state in the store is unchanged.
         """
         with self._lock:
             if self._taken is not None:
@@ -135,10 +135,10 @@ class ObjectState:
                 except FileChanged as error:
                     changed = str(error)
                 except OSError as error:
-                    raise OutsideError.of(
+                    raise ResourceUnavailable.of(
                         KEY, self._folder, f"cannot be read or copied ({error}); free space"
                     ) from error
-            raise OutsideError.of(
+            raise ResourceUnavailable.of(
                 KEY, self._folder / changed, "changes faster than it can be read; tried again later"
             )
 
@@ -184,7 +184,7 @@ class ObjectState:
                 return claimed
             except ObjectExists:  # another pod was quicker
                 continue
-        raise OutsideError.of(
+        raise ResourceUnavailable.of(
             KEY, self.uri, "is taken over by one pod after the other; end all but one of them"
         )
 
@@ -211,7 +211,9 @@ class ObjectState:
                 return self._write(manifest, self._etag, self._brisk)
             except ObjectExists:
                 self._etag = self._own_etag()
-        raise OutsideError.of(KEY, self._manifest_uri, "cannot be replaced; tried again later")
+        raise ResourceUnavailable.of(
+            KEY, self._manifest_uri, "cannot be replaced; tried again later"
+        )
 
     def _own_etag(self) -> str:
         """Return the manifest's ETag, if it was we who wrote it in a push without an answer.

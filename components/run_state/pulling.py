@@ -22,7 +22,7 @@ from components.run_state.manifest import (
 )
 from components.run_state.reference import KEY
 from nascore.data.file_access import parse_s3
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 
 DAMAGE_HELP = f"the state is damaged: {NEW_RUN}; {CLEAN}"
 _ATTEMPTS = 3
@@ -36,7 +36,7 @@ def bring(manifest: Manifest, uri: str, folder: Path, *, store: Store) -> None:
 
     Raises:
         InputError: the state is damaged; nothing was changed here or there.
-        OutsideError: the store is away or refuses us, or the folder cannot be written.
+        ResourceUnavailable: the store is away or refuses us, or the folder cannot be written.
     """
 
     def download(file: StoredFile) -> None:
@@ -83,7 +83,7 @@ def copy_part(root: str, run_id: str, step: str, part: str, folder: Path) -> boo
             return True
         except InputError as error:
             # Its owner may have replaced the state meanwhile.
-            if isinstance(error, OutsideError) or attempt == _ATTEMPTS - 1:
+            if isinstance(error, ResourceUnavailable) or attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError("the last attempt returns or raises")
 
@@ -124,7 +124,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         place.rename(folder)
     except OSError as error:
-        raise OutsideError.of(
+        raise ResourceUnavailable.of(
             KEY, folder, f"cannot be written ({error}); free space, or correct the rights"
         ) from error
     finally:

@@ -19,7 +19,7 @@ from pathlib import Path
 from stat import S_IMODE, S_ISREG
 
 from components.run_state.reference import KEY
-from nascore.errors import OutsideError
+from nascore.errors import ResourceUnavailable
 
 Stamp = tuple[int, int, int]
 """Inode, size and time of the last change in nanoseconds."""
@@ -85,7 +85,7 @@ def take_snapshot(
 
     Raises:
         FileChanged: files change faster than they can be taken.
-        OutsideError: a file cannot be read.
+        ResourceUnavailable: a file cannot be read.
     """
     taken: dict[str, Taken] = {}
     last = ""
@@ -102,7 +102,7 @@ def take_snapshot(
         except FileNotFoundError:  # removed since it was listed
             pass
         except OSError as error:
-            raise OutsideError.of(
+            raise ResourceUnavailable.of(
                 KEY, folder, f"cannot be read ({error}); free space or correct the rights"
             ) from error
         time.sleep(random.uniform(0, attempt * _PAUSE_S))  # not in step with who writes
@@ -237,7 +237,7 @@ def _back_up(path: Path, target: Path) -> None:
     except sqlite3.Error as error:
         if not path.exists():
             raise FileNotFoundError(path) from error
-        raise OutsideError.of(
+        raise ResourceUnavailable.of(
             KEY, path, f"SQLite cannot copy it ({error}); the state is not saved as it is"
         ) from error
 

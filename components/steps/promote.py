@@ -43,10 +43,6 @@ SEARCH_RESULT = "search_result.json"
 _STORE_TIMEOUT_S = 120.0
 
 
-class TrackingUnavailable(ServiceUnavailable):
-    """The store did not answer in time: a model cannot be registered without it."""
-
-
 def run(
     *,
     run_key: str,
@@ -155,7 +151,8 @@ def _telling_away(settings: Config) -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        raise TrackingUnavailable(
+        raise ServiceUnavailable(
+            "tracking server",
             f"{error} at {redact(settings.tracking.uri)}; the trained model is kept: bring the "
             "store back and run the step again"
         ) from error

@@ -15,7 +15,7 @@ from typing import Any
 
 from components.run_identity import RUN_ID
 from components.steps.state import outlives, read_json, state_folder, write_json
-from nascore.errors import InputError, OutsideError, Problem
+from nascore.errors import InputError, Problem, ResourceUnavailable
 
 TAG = "nas.refused"
 _FILE = "refused.json"
@@ -45,7 +45,7 @@ def refused_once(name: str, work: str, *, recall: Recall = lambda: None) -> Iter
         raise InputError([Problem.from_json(problem) for problem in earlier["problems"]])
     try:
         yield
-    except OutsideError:
+    except ResourceUnavailable:
         raise
     except InputError as error:
         if outlives():
@@ -56,7 +56,11 @@ def refused_once(name: str, work: str, *, recall: Recall = lambda: None) -> Iter
 def tag_of(work: str, error: InputError) -> dict[str, str]:
     """Return the tag for the step's MLflow run; none where it would not fit."""
     text = json.dumps(_refusal(work, error))
-    return {TAG: text} if len(text) <= _TAG_CHARS and not isinstance(error, OutsideError) else {}
+    return (
+        {TAG: text}
+        if len(text) <= _TAG_CHARS and not isinstance(error, ResourceUnavailable)
+        else {}
+    )
 
 
 def forget_refusals(state: Path) -> None:

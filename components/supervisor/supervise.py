@@ -27,7 +27,7 @@ from components.supervisor.state import (
 )
 from components.tracking.spool import TARGET, Tracker
 from components.variables import CPUS, STATE_ROOT, STORE_WAIT_S, seconds
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 
 HELPER = "search_worker"
 """A step whose loss the others make up for: it never fails the run."""
@@ -50,7 +50,7 @@ def supervise(step: str, command: Sequence[str], executor_input: str) -> int:
     try:
         end = _supervise(step, command, stop, executor_input)
     except InputError as error:
-        kind: Kind = "outage" if isinstance(error, OutsideError) else "input"
+        kind: Kind = "outage" if isinstance(error, ResourceUnavailable) else "input"
         end = End(step, kind, str(error))
     if end is None:
         wait_for_store(executor_input, _say)

@@ -106,7 +106,7 @@ def close_run(
         limit_s: the store is waited for so long.
 
     Raises:
-        OutsideError: the store does not answer, or refuses the account.
+        ResourceUnavailable: the store does not answer, or refuses the account.
     """
 
     def close(client: "MlflowClient") -> Closed:
@@ -121,7 +121,7 @@ def status_of(
     """Return a pipeline run as MLflow has it; None when it has no such run.
 
     Raises:
-        OutsideError: the store does not answer, or refuses the account.
+        ResourceUnavailable: the store does not answer, or refuses the account.
     """
 
     def look(client: "MlflowClient") -> TrackedState | None:
@@ -171,7 +171,7 @@ def close_ended_runs(
         except_key: key of the run that asks.
 
     Raises:
-        OutsideError: the store does not answer, or refuses the account.
+        ResourceUnavailable: the store does not answer, or refuses the account.
     """
 
     def close(client: "MlflowClient") -> tuple[EndedRun, ...]:

@@ -13,7 +13,7 @@ from components.ending import TAG_KIND, TAG_REASON
 from components.tracking.client import open_client, quick_settings, within
 from components.tracking.store_checks import WHAT_TO_DO, brief, reach_database, sqlite_path
 from components.tracking.tags import ADOPTED, MAX_TAG, RUN_KEY
-from nascore.errors import OutsideError
+from nascore.errors import ResourceUnavailable
 from nascore.redaction import redact
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def ask_store(uri: str, limit_s: float, ask: Callable[["MlflowClient"], _Result]
         limit_s: the store is waited for so long.
 
     Raises:
-        OutsideError: the store does not answer, or refuses the account.
+        ResourceUnavailable: the store does not answer, or refuses the account.
     """
     path = sqlite_path(uri)
     if path is not None and not path.exists():
@@ -48,7 +48,7 @@ def ask_store(uri: str, limit_s: float, ask: Callable[["MlflowClient"], _Result]
         from components.tracking.retry import is_refusal
 
         advice = "bring it back; `nas status RUN` or the next run will close what is left open"
-        raise OutsideError.of(
+        raise ResourceUnavailable.of(
             "tracking.uri",
             uri,
             f"the store did not do what was asked ({brief(error)}); "

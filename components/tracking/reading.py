@@ -16,7 +16,7 @@ from typing import Any
 
 from components.tracking.spool import EVENTS
 from components.tracking.store_checks import WHAT_TO_DO
-from nascore.errors import OutsideError
+from nascore.errors import ResourceUnavailable
 
 STATE = "state.json"
 _REFUSAL = "refusal.txt"  # why the store takes nothing from this account
@@ -103,7 +103,7 @@ def wait_for_run(spool: Path, key: str, *, timeout_s: float) -> str:
 
     Raises:
         TimeoutError: the store did not answer in time, or nobody follows the spool.
-        OutsideError: the store refuses the account, as far as the follower has found out.
+        ResourceUnavailable: the store refuses the account, as far as the follower has found out.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -112,7 +112,7 @@ def wait_for_run(spool: Path, key: str, *, timeout_s: float) -> str:
             return run.id
         refusal = _refusal(spool)
         if refusal is not None:
-            raise OutsideError.of(
+            raise ResourceUnavailable.of(
                 "tracking.uri", None, f"the store refuses us ({refusal}); {WHAT_TO_DO}"
             )
         if time.monotonic() > deadline:

@@ -7,7 +7,7 @@ from typing import TypeVar
 from mlflow.exceptions import MlflowException
 
 from components.tracking.store_checks import WHAT_TO_DO, brief
-from nascore.errors import OutsideError
+from nascore.errors import ResourceUnavailable
 
 Result = TypeVar("Result")
 
@@ -60,7 +60,7 @@ def call_with_retries(
 
     Raises:
         TimeoutError: the store did not come back in time; the cause is its last error.
-        OutsideError: the store refuses the account.
+        ResourceUnavailable: the store refuses the account.
         MlflowException: the store refuses the call.
     """
     end, pause_s, is_told = time.monotonic() + timeout_s, _FIRST_PAUSE_S, False
@@ -69,7 +69,7 @@ def call_with_retries(
             return call()
         except (MlflowException, OSError) as error:  # requests' errors are OSErrors
             if is_refusal(error):
-                raise OutsideError.of(
+                raise ResourceUnavailable.of(
                     "tracking.uri", None, f"the store refuses us ({brief(error)}); {WHAT_TO_DO}"
                 ) from error
             if is_final(error):

@@ -24,7 +24,7 @@ from nascore.data.parallel import in_threads
 from nascore.data.pixels import PixelFormat
 from nascore.data.prepared import DatasetInfo
 from nascore.data.raw_dataset import KEY
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 from nascore.processors import num_cpus
 
 _MAX_STREAM_WORKERS = 8
@@ -110,7 +110,7 @@ def _open_decoded(names: "FileNames", info: DatasetInfo) -> NDArray[np.uint8] | 
         ):
             pass
         if findings.problems:
-            raise OutsideError(findings.problems)
+            raise ResourceUnavailable(findings.problems)
         found = cache.open(key, shape)
     return None if found is None else found[0]
 
@@ -192,7 +192,7 @@ class StreamedImages(Dataset[Tensor]):
                 image = decode_one(file, self._target)
         except OSError as error:
             message = f"{entry.name}: {error}; repair it"
-            raise OutsideError.of(KEY, self._source, message) from error
+            raise ResourceUnavailable.of(KEY, self._source, message) from error
         return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
     def __getitems__(self, positions: list[int]) -> list[Tensor] | InputError:

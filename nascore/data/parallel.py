@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from nascore.errors import OutsideError
+from nascore.errors import ResourceUnavailable
 from nascore.processors import CPUS, num_cpus
 
 _log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def in_parallel(
         what: what is done, for a log line every ten seconds.
 
     Raises:
-        OutsideError: a process was killed.
+        ResourceUnavailable: a process was killed.
     """
     processes = num_cpus()
     if threads > 1 or processes == 1 or len(items) < _WORTH_PROCESSES:
@@ -61,7 +61,7 @@ def in_parallel(
             f"a process that was at work ({what}) was killed, most likely because memory is short; "
             "give more memory, or fewer processors"
         )
-        raise OutsideError.of(CPUS, processes, message) from error
+        raise ResourceUnavailable.of(CPUS, processes, message) from error
 
 
 def in_threads(

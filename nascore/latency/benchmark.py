@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from nascore.config import LatencyConfig
-from nascore.errors import OutsideError
+from nascore.errors import ResourceUnavailable
 from nascore.spaces.base import ImageShape
 from nascore.spaces.ops import evaluation_mode
 
@@ -156,7 +156,7 @@ def no_garbage_collection() -> Iterator[None]:
 def resolve_device(config: LatencyConfig) -> torch.device:
     """The device to measure on; raises InputError when it is not there."""
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise OutsideError.of(
+        raise ResourceUnavailable.of(
             "latency.device", "cuda", "there is no CUDA device here; use cpu or auto"
         )
     if config.device == "auto":

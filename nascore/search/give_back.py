@@ -43,8 +43,8 @@ def give_back_all(
         patience_s: for a database that is away.
 
     Raises:
-        OutsideError: the database cannot be reached.
-        StorageAway: it went away.
+        ResourceUnavailable: the database cannot be reached.
+        ServiceUnavailable: it went away.
     """
     place = make_url(url)
     if place.get_backend_name() == "sqlite" and not Path(place.database or "").is_file():
@@ -64,7 +64,7 @@ def give_back(storage: Storage, name: str, *, alone: bool) -> GivenBack:
             trials whose workers are gone or silent are closed.
 
     Raises:
-        StorageAway: the database does not answer.
+        ServiceUnavailable: the database does not answer.
     """
     try:
         study_id: int = storage.call_with_retries(storage.optuna.get_study_id_from_name, name)

@@ -8,7 +8,6 @@ import functools
 import logging
 import math
 import os
-import random
 import re
 import socket
 import threading
@@ -26,12 +25,14 @@ from optuna.storages import RDBStorage
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from nascore.errors import InputError, OutsideError, ServiceUnavailable
+from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
+from nascore.retries import Backoff, call_with_retries
 
 log = logging.getLogger(__name__)
 
 KEY = "search.storage"
 _FROM_ENVIRONMENT = "env:"
+_OPENING = (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError)
 _OPEN_S = 10.0  # a database that is away at the start is most likely a wrong address
 _CONNECT_S = 5
 _SQLITE_LOCK_S = 60
@@ -52,10 +53,6 @@ _BEATS_PER_TIMEOUT = 6
 T = TypeVar("T")
 
 _at_work: set[str] = set()  # ids of the workers of this process
-
-
-class StorageUnavailable(ServiceUnavailable):
-    """The database did not answer for longer than a search waits for it."""
 
 
 # --- who is at work -------------------------------------------------------------------------
@@ -162,7 +159,7 @@ class Storage:
         should_stop: ends the waiting early.
 
     Raises:
-        OutsideError: the database cannot be reached; within 15 seconds.
+        ResourceUnavailable: the database cannot be reached; within 15 seconds.
         InputError: it refuses the account, or its driver is not installed.
     """
 
@@ -191,32 +188,38 @@ class Storage:
             connect["timeout"] = _SQLITE_LOCK_S
         elif make_url(url).drivername in ("postgresql+psycopg", "postgresql+psycopg2"):
             connect |= _LIBPQ
-        end = time.monotonic() + _OPEN_S
-        while True:
-            try:
-                with warnings.catch_warnings():  # heartbeats are experimental to Optuna
-                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                    return RDBStorage(
-                        url.replace("{", "{{").replace("}", "}}"),  # Optuna's is a template
-                        engine_kwargs={**options, "connect_args": connect},
-                        heartbeat_interval=self._heart.interval_s,
-                        grace_period=self.worker_timeout_s,
-                    )
-            except ImportError as error:
-                raise InputError.of(
-                    KEY, without_password(url), f"needs a driver that is not installed ({error})"
-                ) from error
-            except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
-                # Two processes that make the tables at once also meet here; the second try works.
-                if _is_final(error) or self._should_stop() or time.monotonic() > end - _CONNECT_S:
-                    kind = InputError if _is_refused(error) else OutsideError
-                    raise kind.of(
-                        KEY,
-                        without_password(url),
-                        f"cannot be used ({_first_line(error)}); check the address, the account "
-                        "and that the server is up",
-                    ) from error
-                time.sleep(random.uniform(0.2, 0.6))
+
+        def open_once() -> RDBStorage:
+            with warnings.catch_warnings():  # heartbeats are experimental to Optuna
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return RDBStorage(
+                    url.replace("{", "{{").replace("}", "}}"),  # Optuna's is a template
+                    engine_kwargs={**options, "connect_args": connect},
+                    heartbeat_interval=self._heart.interval_s,
+                    grace_period=self.worker_timeout_s,
+                )
+
+        try:
+            # Two processes that make the tables at once also fail here; the second try works.
+            return call_with_retries(
+                open_once,
+                is_transient=lambda error: isinstance(error, _OPENING) and not _is_final(error),
+                timeout_s=_OPEN_S - _CONNECT_S,
+                backoff=Backoff(first_pause_s=0.6, longest_pause_s=0.6),
+                should_stop=self._should_stop,
+            )
+        except ImportError as error:
+            raise InputError.of(
+                KEY, without_password(url), f"needs a driver that is not installed ({error})"
+            ) from error
+        except _OPENING as error:
+            kind = InputError if _is_refused(error) else ResourceUnavailable
+            raise kind.of(
+                KEY,
+                without_password(url),
+                f"cannot be used ({_first_line(error)}); check the address, the account "
+                "and that the server is up",
+            ) from error
 
     def close(self) -> None:
         """Gives no further sign of life, and lets go of the connections."""
@@ -230,26 +233,36 @@ class Storage:
         It may have been done although the answer was lost, so it must be harmless to do it twice.
 
         Raises:
-            StorageAway: it did not answer for `patience_s`, or it is time to stop.
+            ServiceUnavailable: it did not answer for `patience_s`, or it is time to stop.
         """
         start = time.monotonic()
-        pause_s = 0.05
-        while True:
-            try:
-                return operation(*args, **kwargs)
-            except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-                if not _is_outage(error):
-                    raise
-                self._trouble_s = now = time.monotonic()
-                if self._should_stop() or now - start > self._patience_s:
-                    raise StorageUnavailable(
-                        f"the database of {KEY} did not answer for {now - start:.0f} s: "
-                        f"{_first_line(error)}"
-                    ) from error
-                if pause_s == _LONGEST_PAUSE_S:
-                    log.warning("the database of the study is away; trying again")
-            time.sleep(random.uniform(0.5, 1.0) * pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        warned = False
+
+        def note(error: BaseException) -> None:
+            nonlocal warned
+            self._trouble_s = now = time.monotonic()
+            if not warned and now - start > _LONGEST_PAUSE_S:
+                log.warning("the study database does not answer (%s); retrying", _first_line(error))
+                warned = True
+
+        try:
+            return call_with_retries(
+                lambda: operation(*args, **kwargs),
+                is_transient=_is_outage,
+                timeout_s=self._patience_s,
+                backoff=Backoff(first_pause_s=0.05, longest_pause_s=_LONGEST_PAUSE_S),
+                on_retry=note,
+                should_stop=self._should_stop,
+            )
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            if not _is_outage(error):
+                raise
+            self._trouble_s = now = time.monotonic()
+            raise ServiceUnavailable(
+                "study database",
+                f"the database of {KEY} did not answer for {now - start:.0f} s: "
+                f"{_first_line(error)}",
+            ) from error
 
     # --- signs of life.
 
@@ -316,12 +329,14 @@ class _Heart:
             for trial_id in trials:
                 try:
                     self._storage.beat(trial_id)
-                except StorageUnavailable as error:  # the search itself will say so and end
+                except ServiceUnavailable as error:  # the search itself will say so and end
                     log.warning("%s", error)
 
 
-def _is_outage(error: Exception) -> bool:
-    """Whether it may go away by itself: no connection, a server that shuts down, a lock."""
+def _is_outage(error: BaseException) -> bool:
+    """Return whether it may end by itself: no connection, a server that shuts down, a lock."""
+    if not isinstance(error, (SQLAlchemyError, optuna.exceptions.StorageInternalError)):
+        return False
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DBAPIError):
         # One that came while another was dealt with, as in a session that is out of order.
@@ -335,7 +350,7 @@ def _is_outage(error: Exception) -> bool:
     )
 
 
-def _is_final(error: Exception) -> bool:
+def _is_final(error: BaseException) -> bool:
     """Whether trying again is of no use: a wrong password, a schema that is not ours."""
     text = str(error).lower()
     return isinstance(error, (RuntimeError, ArgumentError)) or any(
@@ -343,7 +358,7 @@ def _is_final(error: Exception) -> bool:
     )
 
 
-def _is_refused(error: Exception) -> bool:
+def _is_refused(error: BaseException) -> bool:
     """Whether the address names an account or a database that another try meets refused again."""
     return _REFUSED.search(str(error)) is not None
 

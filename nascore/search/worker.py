@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from nascore.config import OBJECTIVES
 from nascore.context import SearchContext
-from nascore.errors import ChildFailedError
+from nascore.errors import ChildFailedError, ServiceUnavailable
 from nascore.results import Arm, Child, Status, best_child
 from nascore.search.budget import Budget
 from nascore.search.proposer import Proposer

@@ -9,8 +9,7 @@ import pytest
 from components.ending import End, end_of
 from components.execute import EMPTY, drop_numbers_that_are_not_finite, fill_empty_folders
 from components.steps.state import fingerprint
-from nascore.errors import InputError, OutsideError, ServiceUnavailable
-from nascore.search.study_storage import StorageUnavailable
+from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
 
 
 def test_an_empty_folder_gets_a_file(tmp_path: Path) -> None:
@@ -61,9 +60,8 @@ def test_numbers_that_are_not_finite_do_not_reach_the_launcher(
     ("error", "kind"),
     [
         (InputError.of("seed", "x", "is wrong"), "input"),
-        (OutsideError.of("data.source", "x", "is away"), "outage"),
-        (ServiceUnavailable("no answer"), "outage"),
-        (StorageUnavailable("no answer"), "outage"),
+        (ResourceUnavailable.of("data.source", "x", "is away"), "outage"),
+        (ServiceUnavailable("study database", "no answer"), "outage"),
         (RuntimeError("CUDA error"), "crash"),
         (MemoryError(), "memory"),
         (SystemExit(143), "stopped"),

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from nascore.errors import InputError, OutsideError, Problem
+from nascore.errors import InputError, ResourceUnavailable, Problem
 from nascore.redaction import redact, redact_setting
 
 SAME = [
@@ -63,8 +63,8 @@ def test_a_problem_never_shows_a_secret_whoever_makes_it() -> None:
 
 
 def test_an_error_stays_what_it_is_on_its_way_to_another_process() -> None:
-    error = OutsideError.of("data.source", "x", "is away")
+    error = ResourceUnavailable.of("data.source", "x", "is away")
     again = pickle.loads(pickle.dumps(error))
-    assert type(again) is OutsideError
+    assert type(again) is ResourceUnavailable
     assert isinstance(again, InputError)
     assert again.problems == error.problems

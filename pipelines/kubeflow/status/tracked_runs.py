@@ -16,7 +16,7 @@ from urllib.request import getproxies
 from components.config.settings import TrackingConfig
 from components.ending import TAG_KIND, TAG_REASON, End, Kind
 from components.tracking.store_checks import sqlite_path
-from nascore.errors import OutsideError
+from nascore.errors import ResourceUnavailable
 from nascore.redaction import redact
 from pipelines.full_install import command
 from pipelines.kubeflow.run_origin import Origin
@@ -77,7 +77,7 @@ def close_open(
             kind=kind,
             limit_s=_LIMIT_S,
         )
-    except OutsideError as error:
+    except ResourceUnavailable as error:
         return Closing(note=str(error))
     refused = ", ".join(closed.refused)
     return Closing(closed.run_ids, f"this account may not close {refused}" if refused else "")

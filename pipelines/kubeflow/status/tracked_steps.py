@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from components.config.settings import TrackingConfig
-from nascore.errors import OutsideError
+from nascore.errors import ResourceUnavailable
 from pipelines.kubeflow.run_origin import Origin
 from pipelines.kubeflow.status.run_state import State
 from pipelines.kubeflow.status.tracked_runs import unreachable, uri_of
@@ -73,7 +73,7 @@ def tracked(origin: Origin) -> Tracked:
 
     try:
         return ask_store(uri, _LIMIT_S, look) or Tracked()
-    except OutsideError as error:
+    except ResourceUnavailable as error:
         return Tracked(note=str(error))
 
 

@@ -28,7 +28,7 @@ from components.export.manifest import (
 from components.export.weights import write_model
 from components.object_store.outputs import Outputs, open_outputs
 from nascore.data.prepared import DatasetInfo
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 from nascore.genotype import Genotype
 from nascore.spaces.base import ImageShape, make_genotype, make_space
 from nascore.spaces.chain.config import ChainSpaceConfig
@@ -153,7 +153,7 @@ def test_a_file_appears_whole_or_not_at_all(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("shutil.copyfile", cut_short)
-    with pytest.raises(OutsideError, match="No space left on device"):
+    with pytest.raises(ResourceUnavailable, match="No space left on device"):
         deliver(open_outputs(str(tmp_path / "out")), "run1", files)
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == [".lock"]
 
@@ -306,13 +306,13 @@ def test_a_bucket_that_refuses_us_is_told(
     s3: S3Server, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(OutsideError, match=told) as refused:
+    with pytest.raises(ResourceUnavailable, match=told) as refused:
         check_outputs(open_outputs("s3://out/x"), NAME)
     assert SECRET_KEY not in str(refused.value)
 
 
 def test_a_bucket_that_is_not_there_is_told(s3: S3Server) -> None:
-    with pytest.raises(OutsideError, match="there is no such bucket"):
+    with pytest.raises(ResourceUnavailable, match="there is no such bucket"):
         check_outputs(open_outputs("s3://not-there/x"), NAME)
 
 

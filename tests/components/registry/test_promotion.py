@@ -16,14 +16,13 @@ from components.registry import model_registry
 from components.registry.aliases import (
     CHALLENGER,
     CHAMPION,
-    RegistryUnavailable,
     champion_of,
     roll_back,
 )
 from components.registry.promotion import Candidate, Decision, promote
 from components.registry.test_sets import ImageExam, logits
 from nascore.config import Objective
-from nascore.errors import InputError
+from nascore.errors import InputError, ServiceUnavailable
 
 EXAMPLE = np.random.default_rng(0).normal(size=(2, 1, 8, 8)).astype(np.float32)
 # 24, 8 and 8 images belong to the classes 0, 1 and 2: a constant answer is right for 0.6 or 0.2.
@@ -299,7 +298,7 @@ def test_a_registry_that_is_away_is_not_called_empty(monkeypatch: pytest.MonkeyP
     with socket.socket() as nobody:  # bound and not listening: connections are refused
         nobody.bind(("127.0.0.1", 0))
         uri = f"http://me:secret@127.0.0.1:{nobody.getsockname()[1]}"
-        with pytest.raises(RegistryUnavailable, match="does not answer") as away:
+        with pytest.raises(ServiceUnavailable, match="does not answer") as away:
             roll_back("net", uri=uri)
     assert "secret" not in str(away.value)
 

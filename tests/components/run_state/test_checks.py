@@ -9,7 +9,7 @@ from s3 import SECRET_KEY, Relay
 
 from components.object_store import client, writing
 from components.run_state.checks import check_state
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 
 Keys = Callable[[], dict[str, int]]
 
@@ -90,5 +90,5 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, kind: str) -> None:
     place = tmp_path / "state"
     if kind == "file":
         place.write_text("")
-    with pytest.raises(OutsideError, match="cannot be written and read by user"):
+    with pytest.raises(ResourceUnavailable, match="cannot be written and read by user"):
         check_state(str(place))

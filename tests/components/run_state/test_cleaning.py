@@ -16,7 +16,7 @@ from components.run_state.cleaning import Cleaned, clean
 from components.run_state.folder_states import FolderState
 from components.run_state.marker import MARKER, mark
 from components.run_state.object_store import ObjectState, StateTaken
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 
 Keys = Callable[[], dict[str, int]]
 DAY_S = 86_400
@@ -302,7 +302,7 @@ def test_a_folder_whose_removal_was_cut_off_is_found_again(
 
 
 def test_a_place_that_cannot_be_read(tmp_path: Path, s3: Any) -> None:
-    with pytest.raises(OutsideError, match="cannot be read"):
+    with pytest.raises(ResourceUnavailable, match="cannot be read"):
         clean(str(tmp_path / "missing"), older_than_days=3, dry_run=False)
-    with pytest.raises(OutsideError, match="there is no such bucket"):
+    with pytest.raises(ResourceUnavailable, match="there is no such bucket"):
         clean("s3://nowhere/a", older_than_days=3, dry_run=False)

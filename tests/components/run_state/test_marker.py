@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from components.run_state.marker import MARKER, mark, marked_run
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 
 
 def test_a_folder_is_marked_once_and_known_again(tmp_path: Path) -> None:
@@ -45,5 +45,5 @@ def test_a_marker_of_something_else(
 def test_no_marker_and_no_folder(tmp_path: Path) -> None:
     assert marked_run(tmp_path) is None
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutsideError, match="cannot be read or written"):
+    with pytest.raises(ResourceUnavailable, match="cannot be read or written"):
         mark(tmp_path / "file" / "r1", "r1")

@@ -16,7 +16,7 @@ from s3 import SECRET_KEY, Relay
 
 from components.object_store import client
 from components.run_state.object_store import ObjectState, StateTaken
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 
 Pod = Callable[..., tuple[ObjectState, Path]]
 Keys = Callable[[], dict[str, int]]
@@ -290,7 +290,7 @@ def test_a_push_fails_without_the_store_and_the_next_one_makes_up_for_it(
     fill(folder, a=b"2", b=b"2")
     relay.mode = mode
     start = time.monotonic()
-    assert "does not answer as it should" in said(state.push, OutsideError)
+    assert "does not answer as it should" in said(state.push, ResourceUnavailable)
     assert time.monotonic() - start < 15
     relay.mode = "pass"
     state.push()
@@ -312,7 +312,7 @@ def test_what_was_sent_before_the_store_went_away_is_not_sent_again(
             relay.mode = "errors"
 
     relay.on_request = watch
-    said(state.push, OutsideError)
+    said(state.push, ResourceUnavailable)
     relay.on_request, relay.mode = lambda head: None, "pass"
     pushed = state.push()
     assert pushed.files == 0
@@ -340,7 +340,7 @@ def test_a_manifest_that_was_written_without_an_answer_is_ours(
             relay.mode = "cut answer" if len(seen) == 1 and head is seen[0] else "away"
 
     relay.on_request = watch
-    said(state.push, OutsideError)
+    said(state.push, ResourceUnavailable)
     relay.on_request, relay.mode = lambda head: None, "pass"
     fill(folder, a=b"3")
     state.push()
@@ -400,7 +400,7 @@ def test_a_pull_waits_for_the_store_but_not_for_ever(
     other, there = pod("b", patience_s=2.0)
     relay.mode = mode
     start = time.monotonic()
-    assert "does not answer as it should for 2 s" in said(other.pull, OutsideError)
+    assert "does not answer as it should for 2 s" in said(other.pull, ResourceUnavailable)
     assert 1.5 < time.monotonic() - start < 15
     assert not there.exists()
     patient, there = pod("c", patience_s=60.0)
@@ -423,7 +423,7 @@ def test_what_is_damaged_on_the_way_is_not_taken(
 
     relay.on_request = watch
     other, there = pod("b", patience_s=2.0)
-    found = said(other.pull, InputError if mode == "corrupt" else OutsideError)
+    found = said(other.pull, InputError if mode == "corrupt" else ResourceUnavailable)
     assert ("has another content than was saved" in found) == (mode == "corrupt")
     assert not there.exists()
     relay.on_request, relay.mode = lambda head: None, "pass"
@@ -560,14 +560,14 @@ def test_without_rights(pod: Pod, monkeypatch: pytest.MonkeyPatch, keys: Keys) -
     writer.pull()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "stranger")
     fill(there, a=b"2")
-    assert "s3:PutObject" in said(writer.push, OutsideError)
-    assert "grant s3:GetObject" in said(pod("c")[0].pull, OutsideError)
+    assert "s3:PutObject" in said(writer.push, ResourceUnavailable)
+    assert "grant s3:GetObject" in said(pod("c")[0].pull, ResourceUnavailable)
     assert keys().keys() == before.keys()
 
 
 def test_a_bucket_that_does_not_exist(tmp_path: Path, s3: Any) -> None:
     state = ObjectState("s3://nowhere/a", "r1", "search", tmp_path / "search")
-    assert "there is no such bucket" in said(state.pull, OutsideError)
+    assert "there is no such bucket" in said(state.pull, ResourceUnavailable)
 
 
 def test_a_disk_that_is_full_is_reported(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -579,7 +579,7 @@ def test_a_disk_that_is_full_is_reported(pod: Pod, monkeypatch: pytest.MonkeyPat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
-    assert "No space left on device); free space" in said(state.push, OutsideError)
+    assert "No space left on device); free space" in said(state.push, ResourceUnavailable)
 
 
 def test_a_folder_that_cannot_be_written(pod: Pod, tmp_path: Path) -> None:
@@ -590,4 +590,4 @@ def test_a_folder_that_cannot_be_written(pod: Pod, tmp_path: Path) -> None:
     other, there = pod("b")
     there.parent.mkdir()
     there.parent.joinpath(".search.pull").write_text("in the way")
-    assert "cannot be written" in said(other.pull, OutsideError)
+    assert "cannot be written" in said(other.pull, ResourceUnavailable)

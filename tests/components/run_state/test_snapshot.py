@@ -11,7 +11,7 @@ import pytest
 
 from components.run_state import snapshot
 from components.run_state.snapshot import FileChanged, Snapshot, is_unchanged, take_snapshot
-from nascore.errors import OutsideError
+from nascore.errors import ResourceUnavailable
 
 
 @pytest.fixture
@@ -193,14 +193,14 @@ def test_a_database_that_stays_locked_is_reported(
     connection = sqlite3.connect(folder / "study.db", isolation_level=None)
     connection.execute("CREATE TABLE a (n)")
     connection.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(OutsideError, match="locked"):
+    with pytest.raises(ResourceUnavailable, match="locked"):
         take()
     connection.close()
 
 
 def test_a_damaged_database_is_reported(folder: Path, take: Callable[..., Snapshot]) -> None:
     (folder / "study.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
-    with pytest.raises(OutsideError, match=r"study\.db: SQLite cannot copy it"):
+    with pytest.raises(ResourceUnavailable, match=r"study\.db: SQLite cannot copy it"):
         take()
 
 

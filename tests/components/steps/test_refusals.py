@@ -14,7 +14,7 @@ from components.config.settings import TrackingConfig
 from components.steps.refusals import TAG
 from components.steps.runtime import Step, execute
 from components.steps.state import write_json
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 
 KEY = "0f82d07e593c41dd9dc7d0dd25be691d"
 
@@ -83,9 +83,9 @@ def test_a_retry_of_the_user_looks_again(pod: Callable[..., dict[str, float]]) -
 
 def test_what_was_unreachable_is_tried_again(pod: Callable[..., dict[str, float]]) -> None:
     def away(step: Step) -> dict[str, float]:
-        raise OutsideError.of("data.source", "s3://x", "cannot be reached")
+        raise ResourceUnavailable.of("data.source", "s3://x", "cannot be reached")
 
-    with pytest.raises(OutsideError):
+    with pytest.raises(ResourceUnavailable):
         pod(away)
     assert pod(succeed) == {"done": 1.0}
 

@@ -20,7 +20,7 @@ from components.steps.runtime import Step, execute, run_name
 from components.steps.state import write_json
 from nascore.config import DataConfig
 from nascore.data.prepared import DatasetInfo
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 from nascore.methods.registry import METHODS
 from nascore.search.study import Study
 from nascore.search.study_identity import identity
@@ -180,12 +180,12 @@ def test_other_input_is_not_refused_for_what_was_wrong_before(tmp_path: Path) ->
     assert run_step(tmp_path, writing(tmp_path, "a")) == {"length": 1.0}
 
 
-@pytest.mark.parametrize("error", [OutsideError, RuntimeError])
+@pytest.mark.parametrize("error", [ResourceUnavailable, RuntimeError])
 def test_what_may_do_later_is_tried_again(tmp_path: Path, error: type[Exception]) -> None:
     def work(step: Step) -> dict[str, float]:
         if error is RuntimeError:
             raise RuntimeError
-        return refusing(OutsideError)(step)
+        return refusing(ResourceUnavailable)(step)
 
     with pytest.raises(error):
         run_step(tmp_path, work)
@@ -221,14 +221,13 @@ def test_a_worker_is_refused_at_once_as_well(
         raise InputError.of("search.study", "x", "is of another search")
 
     monkeypatch.setattr(search_worker, "work", work)
-    (tmp_path / "config.json").write_text(dumps(CONFIG))
     for name in ("dataset", "controller"):
         write_json(tmp_path / name / f"{name}.json", {})
+    (tmp_path / "dataset" / "config.json").write_text(dumps(CONFIG))
     for _ in range(2):
         with pytest.raises(InputError, match="another search"):
             search_worker.run(
                 run_key="key",
-                config=tmp_path / "config.json",
                 dataset=tmp_path / "dataset",
                 controller=tmp_path / "controller",
                 place=1,
@@ -292,7 +291,6 @@ def prepare(
         overrides=overrides,
         job_name="job",
         searches=searches,
-        resolved_config=folder / "config.json",
         dataset=folder / "dataset",
     )
 
@@ -313,7 +311,7 @@ def test_overrides_win_and_the_password_of_the_store_stays_out_of_the_tracked_se
     config = Config(tracking=TrackingConfig(uri="http://me:hunter2@host"))
     prepared = prepare(tmp_path, dumps(config), "seed=7 data.max_train=300")
     assert prepared.metrics == {"num_images": 1797.0, "num_classes": 10.0}
-    written = json.loads((tmp_path / "config.json").read_text())
+    written = json.loads((tmp_path / "dataset" / "config.json").read_text())
     assert (written["seed"], written["data"]["max_train"]) == (7, 300)
     assert written["tracking"]["uri"] == "http://me:hunter2@host"  # the steps need it
 
@@ -335,18 +333,14 @@ def test_images_that_augmentation_would_leave_nothing_of_are_refused(tmp_path: P
         prepare(
             tmp_path,
             '{"method": "random-ws", "search": {"budget": {"steps": 10}, '
-            '"space": {"name": "nasbench201"}, "options": {"weights": {"crop_padding": 6}}}}',
-            f"{source} train.cutout=6 search.child.crop_padding=7",
+            '"space": {"name": "nasbench201"}}}',
+            f"{source} training.cutout=6 training.crop_padding=7",
         )
     keys = [problem.key for problem in refused.value.problems]
-    assert keys == [
-        "search.child.crop_padding",
-        "train.cutout",
-        "search.options.weights.crop_padding",
-    ]
+    assert keys == ["training.crop_padding", "training.cutout"]
     assert "6 pixels a side" in str(refused.value)
-    assert not (tmp_path / "config.json").exists()
-    assert prepare(tmp_path, "{}", f"{source} train.cutout=5").metrics["num_images"] == 40
+    assert not (tmp_path / "dataset").exists()
+    assert prepare(tmp_path, "{}", f"{source} training.cutout=5").metrics["num_images"] == 40
 
 
 def test_a_place_for_results_that_will_not_do_is_found_before_the_data_is_read(
@@ -415,7 +409,7 @@ def test_a_step_in_a_process_of_its_own_shows_no_traceback_for_wrong_input(tmp_p
         "from components.steps import prepare_data\n"
         "out = Path('out')\n"
         "prepare_data.run(config='{data: {source: nothing}}', overrides='', job_name='',\n"
-        "                 searches=True, resolved_config=out / 'config.json',\n"
+        "                 searches=True,\n"
         "                 dataset=out / 'data')\n"
     )
     ended = subprocess.run(

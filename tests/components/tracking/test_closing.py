@@ -16,7 +16,7 @@ from mlflow_server import MlflowServer
 from postgres import Postgres
 
 from components.tracking.closing import Closed, close_ended_runs, close_run, status_of
-from nascore.errors import OutsideError
+from nascore.errors import ResourceUnavailable
 
 KEY = "8fb52f1770784bd48f80cd75000fa15b"
 KFP_ID = "8fb52f17-7078-4bd4-8f80-cd75000fa15b"
@@ -197,7 +197,7 @@ def test_one_that_is_cut_off_is_done_by_the_next(
 
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "set_terminated", cut_off)
-        with pytest.raises(OutsideError, match="the server was stopped"):
+        with pytest.raises(ResourceUnavailable, match="the server was stopped"):
             close(store)
     assert [made.status(run_id) for run_id in (pipeline, step, child)] == [
         "RUNNING",
@@ -221,7 +221,7 @@ def test_a_server_that_is_away_is_told_at_once_with_the_way_out(kind: str) -> No
         nobody.bind(("127.0.0.1", 0))
         uri = f"{kind}://me:hunter2@127.0.0.1:{nobody.getsockname()[1]}/nas"
         start = time.monotonic()
-        with pytest.raises(OutsideError, match=r"`nas status RUN` or the next run") as told:
+        with pytest.raises(ResourceUnavailable, match=r"`nas status RUN` or the next run") as told:
             close(uri)
     assert time.monotonic() - start < 50  # and not the minute that is the limit
     assert "hunter2" not in str(told.value)
@@ -232,7 +232,7 @@ def test_a_server_that_never_answers_is_given_up() -> None:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         start = time.monotonic()
-        with pytest.raises(OutsideError, match="no answer within 2 s"):
+        with pytest.raises(ResourceUnavailable, match="no answer within 2 s"):
             close(f"http://127.0.0.1:{mute.getsockname()[1]}", limit_s=2)
     assert time.monotonic() - start < 20
 

@@ -16,7 +16,7 @@ from components.tracking.closing import close_run
 from components.tracking.reading import num_unsent
 from components.tracking.replayer import SENT, follow
 from components.tracking.retry import call_with_retries, is_final, is_refusal
-from nascore.errors import OutsideError
+from nascore.errors import ResourceUnavailable
 
 pytestmark = pytest.mark.slow
 
@@ -123,7 +123,7 @@ def test_what_is_refused_is_kept_told_and_sent_once_the_account_is_right(
     start = time.monotonic()
     with follower(tmp_path):
         log(tmp_path, server.uri, experiment)
-        with pytest.raises(OutsideError, match="the right to edit the experiment"):
+        with pytest.raises(ResourceUnavailable, match="the right to edit the experiment"):
             wait_for_run(tmp_path, "p", timeout_s=120)
     assert time.monotonic() - start < 30, "nobody waits for what will not come"
     told = capfd.readouterr().err
@@ -162,7 +162,7 @@ def test_a_refusal_is_no_outage_for_those_who_wait(
         lambda: client.log_text(run_id, "text", "file.txt"),
     ):
         start = time.monotonic()
-        with pytest.raises(OutsideError, match="the store refuses us"):
+        with pytest.raises(ResourceUnavailable, match="the store refuses us"):
             call_with_retries(call, timeout_s=60, tell=pytest.fail)
         assert time.monotonic() - start < 5
     with pytest.raises(MlflowException) as refused:
@@ -191,7 +191,7 @@ def test_runs_that_this_account_may_not_end_are_named(
     )
     assert (closed.run_ids, closed.refused) == ((step,), (foreign,))
     log_in(Account("nas-steps", "wrong-password"))
-    with pytest.raises(OutsideError, match="MLFLOW_TRACKING_PASSWORD"):
+    with pytest.raises(ResourceUnavailable, match="MLFLOW_TRACKING_PASSWORD"):
         close_run(
             uri=server.uri,
             run_key=key,

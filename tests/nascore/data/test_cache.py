@@ -23,7 +23,7 @@ from nascore.data.file_access import LocalFiles, changed
 from nascore.data.images import ImagesInMemory, MappedImages, StreamedImages
 from nascore.data.pixels import PixelFormat
 from nascore.data.prepared import DatasetInfo, prepare
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable
 
 CPU = torch.device("cpu")
 FORK = multiprocessing.get_context("fork")
@@ -239,7 +239,7 @@ def test_what_vanished_before_another_machine_could_decode_it(
     prepared(tree, tmp_path / "out")
     shutil.rmtree(cache)
     (tree / "bee/3.png").unlink()
-    with pytest.raises(OutsideError, match=r"bee/3\.png"):
+    with pytest.raises(ResourceUnavailable, match=r"bee/3\.png"):
         load(tmp_path / "out", CPU)
     assert entries(cache) == []
 
@@ -316,7 +316,7 @@ def test_a_process_that_is_killed(two_processes: None) -> None:
     def killed(_: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(OutsideError, match=r"NAS_CPUS = 2: a process .* give more memory"):
+    with pytest.raises(ResourceUnavailable, match=r"NAS_CPUS = 2: a process .* give more memory"):
         list(parallel.in_parallel(killed, range(9), threads=1, what="images decoded"))
 
 

@@ -14,10 +14,9 @@ import pytest
 from postgres import PASSWORD, Postgres, free_port
 from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
 
-from nascore.errors import InputError, OutsideError
+from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
 from nascore.search.study_storage import (
     Storage,
-    StorageUnavailable,
     WorkerIdentity,
     resolve_url,
     without_password,
@@ -71,8 +70,8 @@ def test_a_refusal_is_wrong_input_and_a_closed_port_an_outage(postgres: Postgres
     for url in (postgres.url("postgres", password=SECRET), postgres.url("nowhere")):
         with pytest.raises(InputError) as raised:
             Storage(resolve_url(url))
-        assert not isinstance(raised.value, OutsideError)
-    with pytest.raises(OutsideError):
+        assert not isinstance(raised.value, ResourceUnavailable)
+    with pytest.raises(ResourceUnavailable):
         Storage(resolve_url("postgresql://nas:x@127.0.0.1:9/nas"), should_stop=lambda: True)
 
 
@@ -165,11 +164,11 @@ def test_patience_ends(tmp_path: Path) -> None:
 
     url = f"sqlite:///{tmp_path / 'study.db'}"
     impatient = Storage(url, patience_s=0.3)
-    with pytest.raises(StorageUnavailable, match="did not answer"):
+    with pytest.raises(ServiceUnavailable, match="did not answer"):
         impatient.call_with_retries(operation)
     stopping = Storage(url, should_stop=lambda: True)
     start = time.monotonic()
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(ServiceUnavailable):
         stopping.call_with_retries(operation)
     assert time.monotonic() - start < 10
 
