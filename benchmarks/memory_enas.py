@@ -37,12 +37,8 @@ ARMS = ("random initial weights", "ENAS", "memory-ENAS")
 SETTINGS = {
     "data.image_size": 16,
     "search.budget.steps": 2400,
-    "search.child.crop_padding": 2,
-    "search.child.flip": "true",
-    "search.options.weights.crop_padding": 2,
-    "search.options.weights.flip": "true",
-    "train.crop_padding": 2,
-    "train.flip": "true",
+    "training.crop_padding": 2,
+    "training.flip": "true",
 }
 WITH_CONTROLLER = {"search.options.controller_every": 2}
 # What is read off a controller, by the words of the table: larger means that it remembers more.

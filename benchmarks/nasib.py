@@ -50,14 +50,10 @@ SETTINGS: dict[str, Any] = {
     "data.image_size": 16,
     "search.child.epochs": 3,
     "search.child.max_steps": 150,
-    "search.child.crop_padding": 2,
-    "search.child.flip": "true",
     "search.options.weights.batch_size": 64,
-    "search.options.weights.crop_padding": 2,
-    "search.options.weights.flip": "true",
     "train.max_steps": 600,
-    "train.crop_padding": 2,
-    "train.flip": "true",
+    "training.crop_padding": 2,
+    "training.flip": "true",
 }
 # As many operations as DARTS: four convolutions (3x3, standard or separable, dilated or not), the
 # poolings, identity and none. DARTS has separable 5x5 in place of the standard ones.
@@ -150,15 +146,16 @@ def _planted_once(work: Path, steps: int, seed: int) -> float:
     if not data.exists():
         planted_kernel.write(work / "planted.npz")
         prepare(DataConfig(source=f"npz:{work / 'planted.npz'}"), seed=0, folder=data)
-    weights = {"batch_size": 32, "lr": 0.1, "crop_padding": 0}
+    weights = {"batch_size": 32, "lr": 0.1}
     config = parse(
         {
             "method": "nasib",
             "seed": seed,
+            "training": {"crop_padding": 0},
             "search": {
                 "space": planted_kernel.SPACE.model_dump(mode="json"),
                 "budget": {"steps": steps},
-                "options": {"weights": weights, "checkpoint_s": 1e6},
+                "options": {"weights": weights},
             },
         }
     )

@@ -83,7 +83,7 @@ def scratch(image: NDArray[np.float64], rng: np.random.Generator) -> None:
 
 def run_once(data: Path, seed: int, objective: str, folder: Path) -> dict[str, Any]:
     """One search and final training, as the pipeline's steps do them."""
-    child = {"batch_size": 32, "crop_padding": 2, "lr": 0.02}
+    child = {"batch_size": 32, "lr": 0.02}
     config = parse(
         {
             "method": "random",
@@ -97,7 +97,7 @@ def run_once(data: Path, seed: int, objective: str, folder: Path) -> dict[str, A
                 "child": {**child, "epochs": 8},
             },
             "train": {**child, "epochs": 16},
-            "training": {"class_weights": "balanced"},
+            "training": {"class_weights": "balanced", "crop_padding": 2},
         }
     )
     prepare(config.data, seed, folder / "data")

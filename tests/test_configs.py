@@ -66,7 +66,8 @@ def test_paper_presets_hold_the_published_numbers_of_nases() -> None:
     }
     assert config.search.budget.children == 120
     assert (child.epochs, final.epochs) == (10, 700)
-    for training in (child, final):
+    for own in (child, final):
+        training = config.training.resolve(own)
         assert (training.batch_size, training.lr, training.min_lr) == (128, 0.05, 0.001)
         assert (training.crop_padding, training.flip) == (4, True)
 

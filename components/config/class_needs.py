@@ -1,6 +1,7 @@
 """What objective and balance of a run need of the classes of its data."""
 
 from components.config.schema import Config
+from nascore.config import BalanceConfig
 from nascore.data.prepared import DatasetInfo
 from nascore.data.raw_dataset import few
 from nascore.errors import Problem
@@ -28,7 +29,8 @@ def unfit_for_classes(settings: Config, info: DatasetInfo) -> list[Problem]:
             if len(present[split]) < 2
         ]
     missing = [name for name in info.classes if name not in present["train"]]
-    for name, value in settings.training:
+    for name in BalanceConfig.model_fields:
+        value = getattr(settings.training, name)
         if value == "balanced" and missing:
             message = (
                 f"needs training images of every class; {few(missing)} has none: add some, remove "

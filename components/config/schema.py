@@ -13,11 +13,12 @@ from components.object_store.outputs import uri_error
 from nascore.config import (
     SPACE_SECTIONS,
     BalanceConfig,
+    CommonTrainingConfig,
     DataConfig,
     LatencyConfig,
+    OwnTrainingConfig,
     SearchConfig,
     Section,
-    TrainingConfig,
 )
 from nascore.errors import InputError, Problem
 from nascore.methods.base import Method
@@ -41,10 +42,10 @@ class Config(Section):
     """Everything random derives from it."""
     data: DataConfig = DataConfig()
     search: SearchConfig = SearchConfig()
-    train: TrainingConfig = TrainingConfig(epochs=40)
-    """How the winner is trained; `search.child` is how it was found."""
-    training: BalanceConfig = BalanceConfig()
-    """What rare classes count for in every training: of children, shared weights and winner."""
+    train: OwnTrainingConfig = OwnTrainingConfig(epochs=40)
+    """Training of the final network; `search.child` is the training of a child."""
+    training: CommonTrainingConfig = CommonTrainingConfig()
+    """What all trainings share: of children, of shared weights and of the final network."""
     latency: LatencyConfig = LatencyConfig()
     promote: PromoteConfig = PromoteConfig()
     retrain: RetrainConfig = RetrainConfig()
@@ -229,12 +230,26 @@ def _contradictions(config: Config, refused: set[_Path]) -> list[Problem]:
     if size is not None:
         problems += unfit_for_size(config, size, f"data.image_size={size}")
     is_given = not refused & {("data",), ("data", "source")}
-    for key, training in _augmentations(config):
-        if training["flip"] and is_given and source in _NOT_TO_MIRROR:
-            problems.append(
-                Problem(f"{key}.flip", "true", f"mirrored {source} are wrong; set it to false")
-            )
-    return problems
+    if config.training.flip and is_given and source in _NOT_TO_MIRROR:
+        message = f"mirrored {source} are wrong; set it to false"
+        problems.append(Problem("training.flip", "true", message))
+    return problems + _unfit_rates(config, refused)
+
+
+def _unfit_rates(config: Config, refused: set[_Path]) -> list[Problem]:
+    """Return learning rates that would rise along the cosine."""
+    last = config.training.min_lr
+    rates = {"train.lr": config.train.lr, "search.child.lr": config.search.child.lr}
+    keys = [
+        key
+        for key, rate in rates.items()
+        if last > rate and not refused & {tuple(key.split(".")), ("training", "min_lr")}
+    ]
+    if not keys:
+        return []
+    found = " and ".join(f"{key}={rates[key]:g}" for key in keys)
+    message = f"must be <= {' and '.join(keys)}, got {found}; lower min_lr or raise lr"
+    return [Problem("training.min_lr", f"{last:g}", message)]
 
 
 def open_secrets(data: Mapping[str, Any], *, dealt_with: Sequence[str] = ()) -> list[Problem]:
@@ -276,25 +291,19 @@ def unfit_for_size(config: Config, size: int, told: str) -> list[Problem]:
         told: what a message calls the size.
     """
     problems = []
-    for key, training in _augmentations(config):
-        padding, cutout = training["crop_padding"], training["cutout"]
-        if padding >= size:
-            message = f"must be smaller than {told}; 4 suits 32 pixels"
-            problems.append(Problem(f"{key}.crop_padding", str(padding), message))
-        if cutout >= size:
-            message = f"must be smaller than {told}, or nothing of an image is left"
-            problems.append(Problem(f"{key}.cutout", str(cutout), message))
-    return problems
-
-
-def _augmentations(config: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every group of settings that changes images: of children, winner and shared weights."""
-    yield "search.child", config.search.child.model_dump()
-    yield "train", config.train.model_dump()
-    for name in ("weights", "pretraining"):
-        shared = config.search.options.get(name)
-        if isinstance(shared, Mapping) and {"crop_padding", "cutout", "flip"} <= shared.keys():
-            yield f"search.options.{name}", shared
+    if (padding := config.training.crop_padding) >= size:
+        message = f"must be smaller than {told}; 4 suits 32 pixels"
+        problems.append(Problem("training.crop_padding", str(padding), message))
+    cutouts = {"training": config.training.cutout}
+    for name, group in config.search.options.items():
+        if isinstance(group, Mapping) and "cutout" in group:
+            cutouts[f"search.options.{name}"] = group["cutout"]
+    message = f"must be smaller than {told}, or nothing of an image is left"
+    return problems + [
+        Problem(f"{key}.cutout", str(cutout), message)
+        for key, cutout in cutouts.items()
+        if cutout >= size
+    ]
 
 
 def _unfit_for_classes(config: Config, method: Method) -> list[Problem]:
@@ -307,7 +316,8 @@ def _unfit_for_classes(config: Config, method: Method) -> list[Problem]:
     if not method.few_shot:
         return problems
     fixed = f"has no effect on {config.method}, whose networks know no fixed classes; "
-    for name, default in BalanceConfig():
+    for name, field in BalanceConfig.model_fields.items():
+        default = field.default
         if getattr(balance, name) != default:
             message = f"{fixed}set it to {default}"
             problems.append(Problem(f"training.{name}", getattr(balance, name), message))

@@ -15,7 +15,12 @@ from nascore.config.search import (
     PrunerName,
     SearchConfig,
 )
-from nascore.config.training import BalanceConfig, TrainingConfig
+from nascore.config.training import (
+    BalanceConfig,
+    CommonTrainingConfig,
+    OwnTrainingConfig,
+    TrainingConfig,
+)
 from nascore.section import Fraction, Positive, Section
 from nascore.spaces.config import SPACE_SECTIONS, SpaceConfig
 from nascore.spaces.section import SpaceSection
@@ -26,11 +31,13 @@ __all__ = [
     "SPACE_SECTIONS",
     "BalanceConfig",
     "BudgetConfig",
+    "CommonTrainingConfig",
     "CostConfig",
     "DataConfig",
     "Fraction",
     "LatencyConfig",
     "Objective",
+    "OwnTrainingConfig",
     "Positive",
     "PrunerName",
     "SearchConfig",

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nascore.config.training import TrainingConfig
+from nascore.config.training import OwnTrainingConfig
 from nascore.section import Positive, Section
 from nascore.spaces.chain.config import ChainSpaceConfig
 from nascore.spaces.config import SpaceConfig
@@ -99,7 +99,7 @@ class SearchConfig(Section):
     """A worker that gives no sign of life for so long is dead, and its child is tried again."""
     max_tries: Positive = 5
     """A child whose worker died so often counts as failed."""
-    child: TrainingConfig = TrainingConfig(epochs=4)
+    child: OwnTrainingConfig = OwnTrainingConfig(epochs=4)
     """How a child is trained before it is judged."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of the method; see `nascore/methods/options/`."""

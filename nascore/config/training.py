@@ -1,4 +1,4 @@
-"""Settings of the training of one network."""
+"""Settings of trainings: those that all trainings share, and those of one kind of training."""
 
 from typing import Annotated, Literal, Self
 
@@ -7,35 +7,83 @@ from pydantic import Field, model_validator
 from nascore.section import Positive, Section
 
 
-class TrainingConfig(Section):
-    """SGD with Nesterov momentum and one cosine cycle, as NASES trains children and winner."""
+class BalanceConfig(Section):
+    """How much rare classes count."""
+
+    class_weights: Literal["none", "balanced"] = "none"
+    """Weights of the classes in the loss; `balanced`: every class has the same total weight."""
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """How images are drawn: each once an epoch, or `balanced`: a class at random, then an image of
+    it, with replacement, as many as there are images."""
+
+
+class CommonTrainingConfig(BalanceConfig):
+    """Section `training`: settings that are the same in every training of a run.
+
+    The trainings of a run are those of the children, of shared weights and of the final network.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the search and of the final training; `auto` takes a GPU when there is one."""
+    flip: bool = False
+    """Mirror half of the images; wrong for digits and letters."""
+    crop_padding: Annotated[int, Field(ge=0)] = 1
+    """Zero padding in pixels on each side before a random crop; 4 for 32x32 images."""
+    cutout: Annotated[int, Field(ge=0)] = 0
+    """Side in pixels of a square that is blanked out; 0 turns it off. Children and final network
+    only: shared weights are trained without it, as in ENAS and DARTS."""
+    min_lr: Annotated[float, Field(ge=0)] = 0.001
+    """Learning rate at the end of the cosine schedule of children and final network."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Nesterov momentum of SGD, for children and final network."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """Weight decay of SGD, for children and final network."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    """Gradients are scaled down to this norm, for children and final network; null does not
+    clip."""
+
+    def resolve(self, own: "OwnTrainingConfig") -> "TrainingConfig":
+        """Return all settings of one training: these and its own."""
+        values = {name: getattr(own, name) for name in OwnTrainingConfig.model_fields}
+        return TrainingConfig(**self._common(), **values)
+
+    def resolve_shared(
+        self, *, epochs: int = 1, batch_size: int, lr: float, cutout: int = 0, **optimiser: float
+    ) -> "TrainingConfig":
+        """Return all settings of a training of shared weights, whose optimiser is the method's.
+
+        Args:
+            optimiser: `min_lr`, `momentum`, `weight_decay` and, where gradients are clipped,
+                `max_grad_norm`.
+        """
+        common = {**self._common(), "max_grad_norm": None, "cutout": cutout, **optimiser}
+        return TrainingConfig(epochs=epochs, batch_size=batch_size, lr=lr, **common)
+
+    def _common(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in CommonTrainingConfig.model_fields}
+
+
+class OwnTrainingConfig(Section):
+    """Sections `train` and `search.child`: length, batch size and rate of one kind of training."""
 
     epochs: Positive = 8
     """Passes over the training images."""
     max_steps: Positive | None = None
     """At most this many weight updates, whatever the epochs: bounds the cost on larger data."""
     batch_size: Annotated[int, Field(ge=2)] = 64
-    """Batch normalisation needs at least two images."""
+    """Images of one weight update; batch normalisation needs at least two."""
     lr: Annotated[float, Field(gt=0)] = 0.05
     """Highest learning rate."""
-    min_lr: Annotated[float, Field(ge=0)] = 0.001
-    """Learning rate at the end of the cosine schedule."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Nesterov momentum of SGD."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """Weight decay of SGD."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the steps in which the rate rises linearly to `lr`; 0 as in the release."""
-    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
-    """Gradients are scaled down to this norm; not clipped when null."""
-    crop_padding: Annotated[int, Field(ge=0)] = 1
-    """Zero padding in pixels on each side before a random crop; 4 for 32x32 images."""
-    flip: bool = False
-    """Mirror half of the images; wrong for digits and letters."""
-    cutout: Annotated[int, Field(ge=0)] = 0
-    """Side in pixels of a square that is blanked out; 0 turns it off."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` takes a GPU when there is one."""
+    """Fraction of the steps in which the rate rises linearly to `lr`; 0 as in the release of
+    NASES."""
+
+
+class TrainingConfig(OwnTrainingConfig, CommonTrainingConfig):
+    """All settings of one training: SGD with Nesterov momentum and one cosine cycle.
+
+    `CommonTrainingConfig.resolve` makes it; training code reads nothing else.
+    """
 
     @model_validator(mode="after")
     def _rates_in_order(self) -> Self:
@@ -45,13 +93,3 @@ class TrainingConfig(Section):
                 "lower min_lr or raise lr"
             )
         return self
-
-
-class BalanceConfig(Section):
-    """What rare classes count for, in the training of children, shared weights and winner alike."""
-
-    class_weights: Literal["none", "balanced"] = "none"
-    """Weights of the classes in the loss; `balanced`: each class weighs the same in all."""
-    sampling: Literal["uniform", "balanced"] = "uniform"
-    """How images are drawn: each once an epoch, or `balanced`: a class at random, then an image of
-    it, with replacement, as many as there are images."""

@@ -10,11 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-class Augmentation(Protocol):
-    """The part of a training's settings that makes its batches; see `TrainingConfig`."""
+class BatchSize(Protocol):
+    """The setting of a training by which its images are divided into batches."""
 
     @property
     def batch_size(self) -> int: ...
+
+
+class Augmentation(BatchSize, Protocol):
+    """The settings of a training by which its batches are made; see `TrainingConfig`."""
+
     @property
     def crop_padding(self) -> int: ...
     @property

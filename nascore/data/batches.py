@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nascore.config import BalanceConfig
 from nascore.data.augmentation import Augmentation as Augmentation
+from nascore.data.augmentation import BatchSize as BatchSize
 from nascore.data.augmentation import augment, cutout
 from nascore.data.balance import class_weights, random_order
 from nascore.data.file_access import Remote
@@ -69,7 +70,7 @@ class Split:
         part.num_images = len(positions)
         return part
 
-    def steps_per_epoch(self, config: Augmentation) -> int:
+    def steps_per_epoch(self, config: BatchSize) -> int:
         """Batches that `train_batches` gives."""
         full, rest = divmod(self.num_images, config.batch_size)
         return max(1, full + (rest >= _MIN_BATCH))

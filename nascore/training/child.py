@@ -31,7 +31,7 @@ def cost_of(task: SearchContext, genotype: Genotype, config: CostConfig) -> floa
     """Parameters, multiply-adds or milliseconds of the *final* network of a genotype, untrained."""
     network = build_network(task.space, genotype, task.shape, seed=0, final=True)
     if config.metric == "latency_ms":
-        protocol = LatencyConfig(device=task.search.child.device, runs=_LATENCY_RUNS)
+        protocol = LatencyConfig(device=task.training.device, runs=_LATENCY_RUNS)
         return benchmark.measure(network, task.shape, protocol).p50_ms
     return float(getattr(count(network, task.shape), config.metric))
 
@@ -61,11 +61,11 @@ def train_child(
     network = build_network(
         task.space, genotype, task.shape, seed=seeds.integer(arm, "weights", number)
     )
-    network = network.to(device_of(task.search.child))
+    network = network.to(device_of(task.training))
     training = train(
         network,
         task.splits.train,
-        task.search.child,
+        task.child,
         generator=seeds.torch(arm, "batches", number),
         valid=task.splits.valid,
         on_epoch=on_epoch,
@@ -120,13 +120,13 @@ class ImageTraining:
     """Children that are classifiers of images, trained as `search.child` says."""
 
     def planned_steps(self, task: SearchContext) -> int:
-        return planned_steps(task.splits.train, task.search.child)
+        return planned_steps(task.splits.train, task.child)
 
     def steps_per_epoch(self, task: SearchContext) -> int:
-        return task.splits.train.steps_per_epoch(task.search.child)
+        return task.splits.train.steps_per_epoch(task.child)
 
     def uses_one_thread(self, task: SearchContext) -> bool:
-        return uses_one_thread(task.splits.train, task.search.child)
+        return uses_one_thread(task.splits.train, task.child)
 
     def train(
         self,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nascore.config import Objective, TrainingConfig
-from nascore.data.batches import Augmentation, Split
+from nascore.data.batches import BatchSize, Split
 from nascore.data.waiting import Waiting
 from nascore.errors import ChildFailedError
 from nascore.evaluation.scoring import Answers, Epochs, score_of
@@ -205,7 +205,7 @@ def planned_steps(split: Split, config: TrainingConfig) -> int:
     return steps if config.max_steps is None else min(steps, config.max_steps)
 
 
-def uses_one_thread(split: Split, config: Augmentation) -> bool:
+def uses_one_thread(split: Split, config: BatchSize) -> bool:
     """Whether batches are so small that one CPU thread trains as fast as all."""
     return has_few_pixels(config.batch_size * split.size**2, split.device)
 
@@ -215,7 +215,7 @@ def has_few_pixels(count: int, device: torch.device) -> bool:
     return device.type == "cpu" and count < _SMALL_BATCH
 
 
-def fitting_threads(split: Split, config: Augmentation) -> contextlib.AbstractContextManager[None]:
+def fitting_threads(split: Split, config: BatchSize) -> contextlib.AbstractContextManager[None]:
     """See `threads_of`."""
     return threads_of(one=uses_one_thread(split, config))
 

@@ -8,15 +8,14 @@ from nascore.errors import Problem
 
 # The setting, and the steps whose machine must have the device.
 DEVICES = {
-    "search.child.device": ("pretrain_controller", "search", "search_worker"),
-    "train.device": ("train_final",),
+    "training.device": ("pretrain_controller", "search", "search_worker", "train_final"),
     "latency.device": ("profile_latency",),
 }
 
 
 def asking_for_cuda(config: Config) -> list[str]:
     """The settings that do."""
-    devices = (config.search.child.device, config.train.device, config.latency.device)
+    devices = (config.training.device, config.latency.device)
     return [key for key, device in zip(DEVICES, devices, strict=True) if device == "cuda"]
 
 

@@ -83,7 +83,7 @@ def check_torch(config: Config) -> Finding:
     if shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists():
         advice = "there is an NVIDIA driver that torch cannot use: install a CUDA build of torch, "
         return Finding("torch", "warning", seen, advice + "and compare its version with nvidia-smi")
-    if "cuda" in (config.train.device, config.search.child.device, config.latency.device):
+    if "cuda" in (config.training.device, config.latency.device):
         advice = "the configuration asks for cuda; set device: auto, or use a machine with a GPU"
         return Finding("torch", "problem", f"{seen}, no GPU", advice)
     return Finding("torch", "ok", f"{seen}, no GPU")

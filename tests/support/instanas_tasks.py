@@ -5,7 +5,13 @@ from typing import Any
 
 import torch
 
-from nascore.config import BudgetConfig, LatencyConfig, SearchConfig, TrainingConfig
+from nascore.config import (
+    BudgetConfig,
+    CommonTrainingConfig,
+    LatencyConfig,
+    SearchConfig,
+    TrainingConfig,
+)
 from nascore.context import NO_CALLBACKS, Callbacks, SearchContext
 from nascore.data.batches import Splits, load
 from nascore.methods.instanas.options import InstanasOptions
@@ -23,7 +29,6 @@ OPTIONS: dict[str, Any] = {
     "reward": {"end": 1.0},
     "turn_steps": 6,
     "num_points": 3,
-    "num_static": 4,
     "table": "macs",
 }
 
@@ -39,6 +44,7 @@ def make_task(
     latency: LatencyConfig | None = None,
     space: MobileSpaceConfig = SPACE,
     callbacks: Callbacks = NO_CALLBACKS,
+    training: CommonTrainingConfig | None = None,
     **options: Any,
 ) -> SearchContext:
     (folder / "controller").mkdir(parents=True, exist_ok=True)
@@ -63,4 +69,5 @@ def make_task(
         callbacks=callbacks,
         weights=folder / "weights",
         latency=latency or LatencyConfig(),
+        training=training or CommonTrainingConfig(),
     )

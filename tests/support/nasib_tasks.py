@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from nascore.config import BudgetConfig, SearchConfig, TrainingConfig
+from nascore.config import BudgetConfig, CommonTrainingConfig, SearchConfig, TrainingConfig
 from nascore.context import NO_CALLBACKS, Callbacks, SearchContext
 from nascore.data.batches import Splits, load
 from nascore.methods.nasib.options import NasibOptions
@@ -25,8 +25,7 @@ SPACE = SuperkernelSpaceConfig(
 OPTIONS: dict[str, Any] = {
     "weights": {"batch_size": 32, "lr": 0.1},
     "num_candidates": 4,
-    "judge_batch": 60,
-    "checkpoint_s": 1e6,
+    "eval_batch_size": 60,
 }
 
 
@@ -39,6 +38,7 @@ def make_task(
     control: bool = False,
     space: SuperkernelSpaceConfig = SPACE,
     callbacks: Callbacks = NO_CALLBACKS,
+    training: CommonTrainingConfig | None = None,
     **options: Any,
 ) -> SearchContext:
     """Of 20 steps on one CPU thread; the folders of the two steps are apart, as in a pipeline."""
@@ -64,4 +64,5 @@ def make_task(
         state=folder / "state",
         callbacks=callbacks,
         weights=folder / "weights",
+        training=training or CommonTrainingConfig(),
     )

@@ -40,7 +40,7 @@ def has_small_steps(task: SearchContext, episode: EpisodeOptions, meta: MetaOpti
     """Whether one CPU thread makes an outer step as fast as all."""
     shape = training_shape(episode, meta)
     pixels = meta.tasks * shape.ways * shape.per_class * task.shape.size**2
-    return has_few_pixels(pixels, device_of(task.search.child))
+    return has_few_pixels(pixels, device_of(task.training))
 
 
 class FewShotTraining:
@@ -112,7 +112,7 @@ class FewShotTraining:
     ) -> tuple[float, float]:
         """Mean accuracy on tasks of validation classes, and on tasks of training classes."""
         options, seeds, engine = self._options, task.seeds, self._make_engine()
-        device = device_of(task.search.child)
+        device = device_of(task.training)
         trained = meta_train(
             network.to(device),
             self.train_tasks,

@@ -25,8 +25,8 @@ class ProgressiveOptions(Section):
 class AutoMetaOptions(FewShotOptions):
     """Auto-Meta (arXiv 1806.06927): progressive search for networks that learn from few examples.
 
-    A few-shot network has no epochs and no batches of images: of `search.child` and `train`, only
-    `device` is read. A child is trained by `meta`, the winner by `final`.
+    A few-shot network has no epochs and no batches of images: of `search.child`, `train` and
+    `training`, only `training.device` is read. A child is trained by `meta`, the winner by `final`.
     """
 
     meta: MetaOptions = MetaOptions()

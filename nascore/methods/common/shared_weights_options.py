@@ -1,30 +1,53 @@
-"""Settings of the shared weights of a supernet."""
+"""Settings of the training of shared weights: SGD along sampled paths with a cosine rate.
 
-from typing import Annotated
+Device, flip and crop are those of the section `training`. No torch here.
+"""
 
-from pydantic import Field
+from typing import Annotated, Self
 
-from nascore.config import Section
+from pydantic import Field, model_validator
+
+from nascore.config import CommonTrainingConfig, Section, TrainingConfig
+
+MOMENTUM = 0.9
+"""Nesterov momentum, as in the released code of ENAS and DARTS."""
+MAX_GRAD_NORM = 5.0
+"""Gradients of shared weights are scaled down to this norm, as in the same releases."""
 
 
-class SharedWeightsOptions(Section):
-    """How the shared weights are trained: SGD along one sampled path a step, cosine rate."""
+class CosineOptions(Section):
+    """Batch size and learning rate of shared weights."""
 
     batch_size: Annotated[int, Field(ge=2)] = 64
-    """Images of one update."""
+    """Images of one weight update."""
     lr: Annotated[float, Field(gt=0)] = 0.05
     """Highest learning rate."""
     min_lr: Annotated[float, Field(ge=0)] = 0.001
     """Learning rate at the end of the cosine schedule."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Nesterov momentum of SGD."""
+
+    @model_validator(mode="after")
+    def _rates_in_order(self) -> Self:
+        if self.min_lr > self.lr:
+            raise ValueError(
+                f"min_lr must be <= lr, got min_lr={self.min_lr} and lr={self.lr}; "
+                "lower min_lr or raise lr"
+            )
+        return self
+
+
+class SharedWeightsOptions(CosineOptions):
+    """How the shared weights of a supernet are trained."""
+
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """Weight decay of SGD."""
-    max_grad_norm: Annotated[float, Field(gt=0)] = 5.0
-    """Gradients are scaled down to this norm; not clipped when null."""
-    crop_padding: Annotated[int, Field(ge=0)] = 1
-    """Pixels of padding before a random crop; 0 does not crop."""
-    flip: bool = False
-    """Random horizontal flips."""
-    cutout: Annotated[int, Field(ge=0)] = 0
-    """Side in pixels of the square that is erased; 0 erases none."""
+
+    def resolve(self, training: CommonTrainingConfig) -> TrainingConfig:
+        """Return all settings of this training: these and those that all trainings share."""
+        return training.resolve_shared(
+            batch_size=self.batch_size,
+            lr=self.lr,
+            min_lr=self.min_lr,
+            momentum=MOMENTUM,
+            weight_decay=self.weight_decay,
+            max_grad_norm=MAX_GRAD_NORM,
+        )

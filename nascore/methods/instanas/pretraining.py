@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from nascore.config import TrainingConfig
 from nascore.data.batches import Split
 from nascore.errors import WeightsDivergedError
-from nascore.methods.common.shared_weights_options import SharedWeightsOptions
 from nascore.methods.instanas.options import InstanasOptions
 from nascore.methods.instanas.supernet import MetaGraph
 from nascore.seeding import Seeds
@@ -40,7 +39,7 @@ class WeightSteps:
     def __init__(
         self,
         graph: MetaGraph,
-        config: TrainingConfig | SharedWeightsOptions,
+        config: TrainingConfig,
         class_weights_K: Tensor | None = None,
     ) -> None:
         self._graph, self._max_norm = graph, config.max_grad_norm
@@ -75,11 +74,14 @@ class WeightSteps:
         load_optimizer("sgd", self._optimizer, tensors)
 
 
-def keep_probability(share: float, *, keep: float, drop_from: float) -> float:
-    """Of each operation, when this share of the pre-training is done: 1, then falling to `keep`."""
-    if share <= drop_from:
+def keep_probability(progress: float, *, final: float, drop_start: float) -> float:
+    """Return the probability that an operation is not dropped at this fraction of the training.
+
+    It is 1 until `drop_start` and then falls linearly to `final`.
+    """
+    if progress <= drop_start:
         return 1.0
-    return 1 - (1 - keep) * (share - drop_from) / (1 - drop_from)
+    return 1 - (1 - final) * (progress - drop_start) / (1 - drop_start)
 
 
 def random_policy(
@@ -92,6 +94,7 @@ def random_policy(
 def train_by_dropping(
     graph: MetaGraph,
     train: Split,
+    config: TrainingConfig,
     options: InstanasOptions,
     seeds: Seeds,
     kept: TrainingCheckpoint,
@@ -105,7 +108,6 @@ def train_by_dropping(
         WeightsDiverged: the loss is not finite.
         InputError: the checkpoint is damaged, or of another training.
     """
-    config = options.pretraining
     steps = planned_steps(train, config)
     weights = WeightSteps(graph, config, train.class_weights_K)
     before, step = kept.load(), 0
@@ -114,7 +116,9 @@ def train_by_dropping(
         step = int(before[1]["step"])
 
     def policy_of(images: int) -> Tensor:
-        keep = keep_probability(step / steps, keep=options.keep, drop_from=options.drop_from)
+        keep = keep_probability(
+            step / steps, final=options.final_keep_prob, drop_start=options.drop_start
+        )
         generator = seeds.torch("pretraining", "policy", step)
         return random_policy(images, graph.policy_shape, keep, generator)
 

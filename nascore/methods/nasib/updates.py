@@ -7,13 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nascore.methods.common.shared_weights_options import SharedWeightsOptions
+from nascore.config import TrainingConfig
+from nascore.methods.common.shared_weights_options import MAX_GRAD_NORM
 from nascore.methods.nasib.distribution import Distribution, Sample
-from nascore.methods.nasib.options import LogitsOptions
 from nascore.methods.nasib.supernet import SuperkernelSupernet
 from nascore.training import checkpoint, distributed
 from nascore.training.loop import sgd
 from nascore.training.resumable import load_optimizer, optimizer_tensors, tensors_of
+
+_BETAS = (0.5, 0.999)  # of Adam for the distribution, as in DARTS (arXiv 1806.09055)
+_WEIGHT_DECAY = 1e-3  # of the logits, as in DARTS
 
 
 class WeightUpdates:
@@ -22,12 +25,12 @@ class WeightUpdates:
     def __init__(
         self,
         supernet: SuperkernelSupernet,
-        options: SharedWeightsOptions,
+        training: TrainingConfig,
         class_weights_K: Tensor | None = None,
     ) -> None:
         self._class_weights_K = class_weights_K
-        self.supernet, self._options = supernet, options
-        self._sgd = sgd(supernet.parameters(), options)
+        self.supernet = supernet
+        self._sgd = sgd(supernet.parameters(), training)
 
     def step(self, path: nn.Module, x_BCHW: Tensor, y_B: Tensor, *, lr: float) -> Tensor:
         """Returns the loss of this process's part of the batch, over the whole batch."""
@@ -37,7 +40,7 @@ class WeightUpdates:
         loss.backward()
         learned = [p for p in path.parameters() if p.grad is not None]
         distributed.sum_([p.grad for p in learned if p.grad is not None])
-        nn.utils.clip_grad_norm_(learned, self._options.max_grad_norm)
+        nn.utils.clip_grad_norm_(learned, MAX_GRAD_NORM)
         for group in self._sgd.param_groups:
             group["lr"] = lr
         self._sgd.step()
@@ -58,27 +61,25 @@ class WeightUpdates:
 class LogitUpdates:
     """Adam of the distribution.
 
-    Its rate is such that a logit can move by `options.reach` in the updates of the search: a fixed
-    rate would leave short searches where they began.
+    Its rate is such that a logit can change by `max_change` in the updates of the search: with a
+    fixed rate, the logits of a short search would hardly change.
     """
 
     def __init__(
         self,
         distribution: Distribution,
-        options: LogitsOptions,
+        max_change: float,
         class_weights_K: Tensor | None = None,
     ) -> None:
         self._class_weights_K = class_weights_K
-        self.distribution, self._options = distribution, options
+        self.distribution, self._max_change = distribution, max_change
         self._adam = torch.optim.Adam(
-            distribution.parameters(), betas=options.betas, weight_decay=options.weight_decay
+            distribution.parameters(), betas=_BETAS, weight_decay=_WEIGHT_DECAY
         )
 
     def rate(self, num_updates: float) -> float:
-        """Of a search that makes so many updates of the distribution."""
-        if self._options.lr is not None:
-            return self._options.lr
-        return self._options.reach / max(1.0, num_updates)
+        """Return the learning rate of a search with this many updates of the distribution."""
+        return self._max_change / max(1.0, num_updates)
 
     def step(
         self,

@@ -15,8 +15,8 @@ from torch import nn
 
 from nascore.config import (
     OBJECTIVES,
-    BalanceConfig,
     BudgetConfig,
+    CommonTrainingConfig,
     CostConfig,
     Objective,
     SearchConfig,
@@ -195,9 +195,9 @@ def test_searches_with_shared_weights_follow_it(
 ) -> None:
     task = make(tmp_path / "task", digits_folder, method)
     search = task.search.model_copy(update={"objective": objective})
-    balance = BalanceConfig(class_weights="balanced", sampling="balanced")
-    splits = dataclasses.replace(task.splits, train=task.splits.train.balanced(balance))
-    task = dataclasses.replace(task, search=search, balance=balance, splits=splits)
+    training = CommonTrainingConfig(class_weights="balanced", sampling="balanced")
+    splits = dataclasses.replace(task.splits, train=task.splits.train.balanced(training))
+    task = dataclasses.replace(task, search=search, training=training, splits=splits)
     module = METHODS[method].load()
     module.pretrain(task)
     result = module.search(task)
@@ -210,9 +210,11 @@ def test_searches_with_shared_weights_follow_it(
 
 
 def test_what_is_kept_belongs_to_its_objective_and_balance() -> None:
-    assert objective_settings("accuracy", BalanceConfig()) == {}, (
+    assert objective_settings("accuracy", CommonTrainingConfig()) == {}, (
         "as in what earlier versions have kept"
     )
     names = set(OBJECTIVES) - {"accuracy"}
-    assert {objective_settings(name, BalanceConfig())["objective"] for name in names} == names
-    assert "training" in objective_settings("accuracy", BalanceConfig(sampling="balanced"))
+    assert {
+        objective_settings(name, CommonTrainingConfig())["objective"] for name in names
+    } == names
+    assert "training" in objective_settings("accuracy", CommonTrainingConfig(sampling="balanced"))

@@ -161,15 +161,14 @@ def test_the_first_step_reports_the_same(
     settings = {
         "data": {"source": f"imagefolder:{tree}"},
         "tracking": {"uri": f"sqlite:///{tmp_path}/mlflow.db"},
-        "search": {"child": {"crop_padding": 0}},
-        "train": {"epochs": 1, "crop_padding": 0},
+        "train": {"epochs": 1},
+        "training": {"crop_padding": 0},
     }
     prepare_data.run(
         config=dumps(parse(settings)),
         overrides="",
         job_name="",
         searches=True,
-        resolved_config=tmp_path / "config.json",
         dataset=tmp_path / "dataset",
     )
     warnings = json.loads((tmp_path / "dataset" / "dataset.json").read_text())["warnings"]

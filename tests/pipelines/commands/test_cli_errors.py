@@ -123,7 +123,8 @@ def test_every_problem_of_file_preset_and_settings_is_told_at_once(tmp_path: Pat
         "search:\n"
         "  budget: {children: 4, seconds: 60}\n"
         "  options: {depth: 3}\n"
-        "train: {lr: 0.001, min_lr: 0.1}\n"
+        "train: {lr: 0.001}\n"
+        "training: {min_lr: 0.01}\n"
     )
     message = refused(
         "run",
@@ -141,7 +142,7 @@ def test_every_problem_of_file_preset_and_settings_is_told_at_once(tmp_path: Pat
         "search.budget: give exactly one of children, steps, seconds, gpu_hours; "
         "got children and seconds",
         "search.options.depth = 3: unknown key",
-        "train: min_lr must be <= lr, got min_lr=0.1 and lr=0.001",
+        "training.min_lr = 0.01: must be <= train.lr, got train.lr=0.001",
         "latency.rums = 50: unknown key; did you mean 'latency.runs'?",
         "--set = nonsense: write key.path=value",
         "--preset = quik",
@@ -156,7 +157,7 @@ def test_every_problem_of_file_preset_and_settings_is_told_at_once(tmp_path: Pat
         ("method=nasse", "method = 'nasse': unknown method; did you mean 'nases'?"),
         ("search.child.epochs=0", "search.child.epochs = 0: must be greater than or equal to 1"),
         ("search.space.name=chains", "search.space.name = chains: must be one of 'chain'"),
-        ("train.flip=true", "train.flip = true: mirrored digits are wrong"),
+        ("training.flip=true", "training.flip = true: mirrored digits are wrong"),
         ("train.lr=.inf", "train.lr = inf: must be a finite number"),
     ],
 )
@@ -360,7 +361,7 @@ def test_a_gpu_that_is_not_here_is_missed_before_anything_runs(tmp_path: Path) -
         pytest.skip("there is a GPU")
     message = refused("run", "--set=latency.device=cuda", "--out=out", cwd=tmp_path)
     assert "latency.device = cuda: torch finds no CUDA device here" in message
-    assert "train.device" not in message
+    assert "training.device" not in message
 
 
 # --- the other commands ---------------------------------------------------------------------

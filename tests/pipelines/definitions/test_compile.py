@@ -460,8 +460,7 @@ def test_a_gpu_that_a_step_is_not_given_is_missed_before_anything_runs(tmp_path:
     steps = {"search": {"gpus": 0}, "search_worker": {"gpus": 0}, "profile_latency": {"gpus": 0}}
     data = {
         "method": "random",
-        "search": {"child": {"device": "cuda"}},
-        "train": {"device": "cuda"},
+        "training": {"device": "cuda"},
         "latency": {"device": "cuda"},
         "cluster": {"steps": steps},
     }
@@ -469,8 +468,8 @@ def test_a_gpu_that_a_step_is_not_given_is_missed_before_anything_runs(tmp_path:
         compile_search(parse(data), tmp_path / "p.yaml", image=DIGEST)
     told = [(p.key, p.message.partition(" ")[0]) for p in refused.value.problems]
     assert told == [
-        ("search.child.device", "cluster.steps.search.gpus"),
-        ("search.child.device", "cluster.steps.search_worker.gpus"),
+        ("training.device", "cluster.steps.search.gpus"),
+        ("training.device", "cluster.steps.search_worker.gpus"),
         ("latency.device", "cluster.steps.profile_latency.gpus"),
     ]
     data["cluster"] = {}

@@ -126,7 +126,7 @@ def test_a_gpu_that_is_asked_for_but_not_there(monkeypatch: pytest.MonkeyPatch) 
     if Path("/proc/driver/nvidia/version").exists():
         pytest.skip("this machine has a GPU")
     assert machine_checks.check_torch(parse({})).state == "ok"
-    assert machine_checks.check_torch(parse({"train": {"device": "cuda"}})).state == "problem"
+    assert machine_checks.check_torch(parse({"training": {"device": "cuda"}})).state == "problem"
 
 
 def test_a_driver_that_torch_cannot_use(

@@ -17,7 +17,7 @@ import pytest
 import torch
 from instanas_tasks import make_task
 
-from nascore.config import BudgetConfig, DataConfig
+from nascore.config import BudgetConfig, CommonTrainingConfig, DataConfig
 from nascore.context import SearchContext
 from nascore.data.prepared import prepare
 from nascore.methods.instanas import alternating_trainer
@@ -62,7 +62,8 @@ def make_planted_task(folder: Path, seed: int) -> SearchContext:
         budget=BudgetConfig(steps=120),
         seed=seed,
         # Slow weights: what was planted is not unlearned while it is looked for.
-        weights={"batch_size": 32, "lr": 0.001, "momentum": 0.0, "crop_padding": 0},
+        weights={"batch_size": 32, "lr": 0.001, "momentum": 0.0},
+        training=CommonTrainingConfig(crop_padding=0),
         controller={"channels": 4, "num_stages": 1, "pooling": 2, "lr": 0.03, "alpha": 0.9}
         | {"entropy_weight": 0.1},
         reward={"negative": -30.0, "start": 0.3, "end": 1.0},
@@ -75,7 +76,8 @@ def taught(task: SearchContext) -> MetaGraph:
     """A meta-graph that tells hard images only with an operation of the second block."""
     graph = make_metagraph(MobileSpace(SPACE), task.shape, seed=task.seeds.integer("planted"))
     options: Any = task.options
-    steps, generator = WeightSteps(graph, options.pretraining), task.seeds.torch("planted")
+    steps = WeightSteps(graph, options.pretraining.resolve(task.training))
+    generator = task.seeds.torch("planted")
     for step in range(100):
         x_BCHW, y_B = task.splits.train.random_batch(64, generator)
         is_hard_B = y_B >= FIRST_HARD

@@ -17,7 +17,7 @@ from callbacks import CallbacksOf
 from nasib_tasks import SPACE, make_task
 from torch import Tensor, nn
 
-from nascore.config import BudgetConfig, DataConfig
+from nascore.config import BudgetConfig, CommonTrainingConfig, DataConfig
 from nascore.data.batches import Splits, load
 from nascore.data.prepared import prepare
 from nascore.errors import InputError, WeightsDivergedError
@@ -276,7 +276,7 @@ def test_a_checkpoint_of_another_search_is_refused(tmp_path: Path, digits: Split
 
 def test_weights_that_diverge_end_the_search(tmp_path: Path, digits: Splits) -> None:
     with pytest.raises(WeightsDivergedError, match=r"search\.options\.weights\.lr"):
-        run(tmp_path, digits, weights={"batch_size": 32, "lr": 1e30, "max_grad_norm": 1e30})
+        run(tmp_path, digits, weights={"batch_size": 32, "lr": 1e30})
 
 
 # --- what the budget does ---------------------------------------------------------------------
@@ -316,7 +316,7 @@ def test_weights_and_distribution_see_different_images(
             return torch.zeros(())
 
         monkeypatch.setattr(updates, "step", step)
-    run(tmp_path, digits, weights={"batch_size": 32, "crop_padding": 0})
+    run(tmp_path, digits, training=CommonTrainingConfig(crop_padding=0))
     sets = [{x.numpy().tobytes() for x in torch.cat(seen[name])} for name in seen]
     assert min(map(len, sets)) > 100
     repeated = len(sets[0] & sets[1])
@@ -426,7 +426,7 @@ def test_a_long_budget_finds_the_planted_kernel_oftener_than_a_short_one_and_tha
                 space=planted_kernel.SPACE,
                 seed=seed,
                 budget=BudgetConfig(steps=steps),
-                weights={"batch_size": 32, "lr": 0.1, "crop_padding": 0},
+                training=CommonTrainingConfig(crop_padding=0),
             )
             heights += search.distribution.best()[:, AXES.index("height")].tolist()
         shares[steps] = statistics.fmean(
