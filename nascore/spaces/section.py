@@ -15,6 +15,9 @@ class SpaceSection(Section):
     """Dotted name of the class of the space (`nascore.spaces.base.SearchSpace`)."""
     shares_weights: ClassVar[bool] = False
     """Whether all its networks can be paths of one supernet."""
+    network_kind: ClassVar[str] = "static"
+    """Kind of its networks whose operations `nas profile` times
+    (`nascore.training.network_kinds`)."""
 
     @property
     @abstractmethod

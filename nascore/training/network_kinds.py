@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.export import ExportedProgram
 
-from nascore.config import LatencyConfig, Section
+from nascore.config import LatencyConfig, Section, SpaceSection
 from nascore.data.batches import Splits
 from nascore.data.prepared import DatasetInfo
 from nascore.errors import CheckpointError
@@ -26,6 +26,8 @@ from nascore.spaces.base import ImageShape, SearchSpace
 from nascore.training.child import build_network
 
 if TYPE_CHECKING:
+    from nascore.latency.space_profile import Check
+    from nascore.latency.table import OperationTable
     from nascore.training.final_model import DeployedModel, FinalModel
 
 NETWORK_KINDS: Mapping[str, str] = {
@@ -137,6 +139,37 @@ class NetworkKind:
             InputError: `latency.device` is cuda and there is none.
         """
         return measure(final.network, final.shape, config), {}
+
+    def profile_space(
+        self,
+        section: SpaceSection,
+        shape: ImageShape,
+        config: LatencyConfig,
+        *,
+        options: Section,
+        num_checked: int,
+        seed: int,
+    ) -> "tuple[OperationTable, Check, list[str]]":
+        """Measure a latency table of the operations of a search space, and check it.
+
+        Args:
+            section: search space.
+            shape: shape of the images and number of classes.
+            config: measurement protocol.
+            options: options of the method that will read the table.
+            num_checked: random networks whose measured latency is compared with the table's sum.
+            seed: seed of the random networks.
+
+        Returns:
+            The table, its check, and lines about the table for the user beyond these.
+
+        Raises:
+            InputError: a setting of `latency` does not suit the networks or this machine.
+        """
+        from nascore.latency.space_profile import profile_space  # imports scipy
+
+        table, check = profile_space(section, shape, config, num_checked=num_checked, seed=seed)
+        return table, check, []
 
     def programs(self, final: "FinalModel", info: DatasetInfo) -> Programs:
         """Return the programs that such a network is exported as besides its weights."""

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from components.config.schema import Config
     from nascore.latency.space_profile import Check
     from nascore.latency.table import OperationTable
-    from nascore.methods.instanas.cost_table import LatencyTable
     from nascore.spaces.base import ImageShape
 
 TABLE = "latency_table.json"
@@ -71,13 +70,13 @@ def profile(
     if problems or resolved is None:
         raise InputError(problems)
     shape = shape or _shape_of_data(resolved)
-    table, check, blocks = _measure(resolved, shape, architectures)
+    table, check, details = _measure(resolved, shape, architectures)
     table.save(out)
     found = {"table": str(out), **_circumstances(table), **check.to_dict()}
     if as_json:
         click.echo(json.dumps(found))
         return
-    for line in [*report(table, check), *([] if blocks is None else by_block(blocks))]:
+    for line in [*report(table, check), *details]:
         click.echo(line)
     click.echo(f"Wrote {out}.")
 
@@ -121,22 +120,6 @@ def report(table: "OperationTable", check: "Check") -> list[str]:
     return lines
 
 
-def by_block(table: "LatencyTable") -> list[str]:
-    """The times of a space whose networks choose operations for each block."""
-    from nascore.spaces.mobilenet.space import OPS
-
-    lines = ["", "ms, block " + "".join(f"{name:>9}" for name in OPS) + "   map"]
-    for plan in table.plans:
-        costs = "".join(f"{cost:9.4f}" for cost in table.costs_LO[plan.index].tolist())
-        channels = f"{plan.in_channels}->{plan.out_channels}"
-        lines.append(f"{plan.index:9d} {costs}   {plan.in_size}->{plan.out_size}, {channels}")
-    least, most = table.reachable
-    lines.append(
-        f"around the blocks {table.fixed:.4f} ms; an image takes {least:.3f} to {most:.3f}"
-    )
-    return lines
-
-
 # --- what was asked for ---------------------------------------------------------------------
 
 
@@ -177,30 +160,20 @@ def _shape_of_data(config: "Config") -> "ImageShape":
 
 def _measure(
     config: "Config", shape: "ImageShape", num_checked: int
-) -> tuple["OperationTable", "Check", "LatencyTable | None"]:
-    """The table, its check and, where a network chooses by block, its times by block."""
-    from nascore.latency.space_profile import profile_space
-    from nascore.methods.instanas.options import InstanasOptions
+) -> tuple["OperationTable", "Check", list[str]]:
+    """Return the table, its check, and further lines for the user."""
     from nascore.methods.registry import METHODS
-    from nascore.spaces.mobilenet.config import MobileSpaceConfig
+    from nascore.training.network_kinds import kind_named
 
     section = config.search.space
-    if isinstance(section, MobileSpaceConfig):
-        from nascore.methods.instanas.cost_measurement import profile_policies
-
-        options = METHODS[config.method].options.model_validate(config.search.options)
-        return profile_policies(
-            section,
-            shape,
-            config.latency,
-            num_checked=num_checked,
-            seed=config.seed,
-            policy=options.controller if isinstance(options, InstanasOptions) else None,
-        )
-    table, check = profile_space(
-        section, shape, config.latency, num_checked=num_checked, seed=config.seed
+    return kind_named(section.network_kind).profile_space(
+        section,
+        shape,
+        config.latency,
+        options=METHODS[config.method].options.model_validate(config.search.options),
+        num_checked=num_checked,
+        seed=config.seed,
     )
-    return table, check, None
 
 
 def _circumstances(table: "OperationTable") -> dict[str, Any]:

@@ -32,7 +32,7 @@ from nascore.methods.instanas.routing import run_one
 from nascore.methods.instanas.supernet import MetaGraph, make_metagraph
 from nascore.spaces.base import ImageShape
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
-from nascore.spaces.mobilenet.space import MobileSpace
+from nascore.spaces.mobilenet.space import OPS, MobileSpace
 from nascore.spaces.ops import evaluation_mode
 
 _SPARSEST, _DENSEST = 0.1, 0.9
@@ -116,6 +116,20 @@ def profile_policies(
     if check is None:
         raise ValueError(f"num_checked must be 1 or more, got {num_checked}")
     return table, check, from_operations(graph, table, controller)
+
+
+def by_block(table: LatencyTable) -> list[str]:
+    """Return lines with the latency of each operation in each block, in ms."""
+    lines = ["", "ms, block " + "".join(f"{name:>9}" for name in OPS) + "   map"]
+    for plan in table.plans:
+        costs = "".join(f"{cost:9.4f}" for cost in table.costs_LO[plan.index].tolist())
+        channels = f"{plan.in_channels}->{plan.out_channels}"
+        lines.append(f"{plan.index:9d} {costs}   {plan.in_size}->{plan.out_size}, {channels}")
+    least, most = table.reachable
+    lines.append(
+        f"around the blocks {table.fixed:.4f} ms; an image takes {least:.3f} to {most:.3f}"
+    )
+    return lines
 
 
 def _of_policy(graph: MetaGraph, controller: nn.Module | None, policy_LO: Tensor) -> Call:

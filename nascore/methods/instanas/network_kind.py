@@ -14,22 +14,28 @@ B images, L blocks, O operations, K classes.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from nascore.config import LatencyConfig
+from nascore.config import LatencyConfig, Section, SpaceSection
 from nascore.data.prepared import DatasetInfo
-from nascore.errors import CheckpointError
+from nascore.errors import CheckpointError, InputError
 from nascore.genotype import Genotype
 from nascore.latency.benchmark import LatencyResult
 from nascore.methods.instanas.export import export, folded
+from nascore.methods.instanas.options import InstanasOptions
 from nascore.methods.instanas.routed_network import Routed, rebuild
 from nascore.spaces.base import ImageShape, SearchSpace
+from nascore.spaces.mobilenet.config import MobileSpaceConfig
 from nascore.spaces.mobilenet.space import MobileSpace
 from nascore.training.final_model import DeployedModel, FinalModel
 from nascore.training.network_kinds import Examples, NetworkKind, Programs
+
+if TYPE_CHECKING:
+    from nascore.latency.space_profile import Check
+    from nascore.latency.table import OperationTable
 
 VERSION = 1
 MAX_EXPERTS = 3
@@ -70,6 +76,34 @@ class RoutedKind(NetworkKind):
         unit = final.details["instanas"]["unit"]
         result, per_image = measure(_routed(final.network), x_BCHW, config, unit=unit)
         return result, {"per_image": per_image.to_dict()}
+
+    def profile_space(
+        self,
+        section: SpaceSection,
+        shape: ImageShape,
+        config: LatencyConfig,
+        *,
+        options: Section,
+        num_checked: int,
+        seed: int,
+    ) -> "tuple[OperationTable, Check, list[str]]":
+        """Measure one image at a time, with the policy network of the method if it has one."""
+        # Loads scipy's statistics, a second that other networks need not wait for.
+        from nascore.methods.instanas.cost_measurement import by_block, profile_policies
+
+        if not isinstance(section, MobileSpaceConfig):
+            raise InputError.of(
+                "search.space.name", section.name, "has no networks whose path is chosen by image"
+            )
+        table, check, latencies = profile_policies(
+            section,
+            shape,
+            config,
+            num_checked=num_checked,
+            seed=seed,
+            policy=options.controller if isinstance(options, InstanasOptions) else None,
+        )
+        return table, check, by_block(latencies)
 
     def programs(self, final: FinalModel, info: DatasetInfo) -> Programs:
         network = _routed(final.network)

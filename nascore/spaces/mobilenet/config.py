@@ -19,6 +19,7 @@ class MobileSpaceConfig(SpaceSection):
     """
 
     shares_weights: ClassVar[bool] = True
+    network_kind: ClassVar[str] = "routed"
     name: Literal["mobile"] = "mobile"
     implementation: ClassVar[str] = "nascore.spaces.mobilenet.space.MobileSpace"
     stages: tuple[MobileStage, ...] = (
