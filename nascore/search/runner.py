@@ -9,6 +9,7 @@ from nascore.evaluation.verdict import TOP_FRACTION, compare
 from nascore.results import Arm, Child, SearchResult, best_child, pareto_front
 from nascore.search.proposer import Proposer
 from nascore.search.pruning import make_pruner
+from nascore.search.random_search import RandomSearch
 from nascore.search.study import Study
 from nascore.search.study_identity import evaluation_settings, identity, study_name
 from nascore.search.study_storage import Storage, resolve_url
@@ -70,6 +71,25 @@ def search_by_proposing(
     if control is not None and other is not None:
         verdict = _verdict(task, arm, other, control.display_name, compared)
     return _result(task, arm, other, verdict)
+
+
+def search_against_random(
+    context: SearchContext,
+    proposer: Proposer,
+    *,
+    training: ChildTraining | None = None,
+    prior_cost_s: float = 0.0,
+) -> SearchResult:
+    """Search with a random search of the same space as control, if `search.control` is on.
+
+    See `search_by_proposing` for arguments and errors.
+    """
+    control = None
+    if context.search.control:
+        control = Control(RandomSearch(context.space, context.seeds, "control"))
+    return search_by_proposing(
+        context, proposer, control, training=training, prior_cost_s=prior_cost_s
+    )
 
 
 def _open_storage(task: SearchContext) -> Storage:
