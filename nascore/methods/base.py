@@ -98,6 +98,8 @@ class Method:
             classes, not different images of the same ones.
         plans: its search follows its budget, and says beforehand what that buys.
         only_accuracy: why it can take no other `search.objective`; empty where it can.
+        diagnosis: the module that `nas diagnose` calls (`nascore.methods.common.run_diagnosis`), if
+            it has one.
         report: the module of its section of the report (`nascore.report.sections`), if it has one.
     """
 
@@ -114,6 +116,7 @@ class Method:
     plans: bool = False
     few_shot: bool = False
     only_accuracy: str = ""
+    diagnosis: str | None = None
     report: str | None = None
 
     @property

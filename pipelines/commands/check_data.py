@@ -1,7 +1,6 @@
 """`nas check-data`: what is wrong with a data set, found before any search."""
 
 import json
-import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 
 from nascore.errors import InputError
 from pipelines.commands.options import one_message
+from pipelines.commands.stderr_log import log_to_stderr
 from pipelines.exit_status import FAILED, WRONG_INPUT
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def check_data(
     """
     from nascore.data.findings import SOURCE
 
-    _log_progress()
+    log_to_stderr("nascore.data")
     report = examine(_configure(source, labels, settings))
     page = page or (None if as_json else Path(_PAGE))
     if page is not None and report.inspected is not None:
@@ -151,15 +151,6 @@ def _configure(source: str, labels: str | None, settings: tuple[str, ...]) -> "C
             raise InputError.of("--labels", labels, "there is no such file; correct the path")
     update = {"source": source} | ({"labels": labels} if labels is not None else {})
     return config.model_copy(update={"data": config.data.model_copy(update=update)})
-
-
-def _log_progress() -> None:
-    """How far a long listing or reading is, on standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log = logging.getLogger("nascore.data")
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
 
 
 def _write_page(report: Report, path: Path) -> None:

@@ -1,5 +1,6 @@
-"""`nas diagnose`: what the controller of a run remembers, and what its shared weights are worth."""
+"""`nas diagnose`: what the controller of a run remembers, and how well its shared weights rank."""
 
+import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -9,19 +10,16 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from nascore.errors import InputError, Problem, collect_problems
+from pipelines.commands.stderr_log import log_to_stderr
 from pipelines.local.run import CONFIG
 
 if TYPE_CHECKING:
     from components.config.schema import Config
-    from nascore.methods.enas.diagnosis.correlation import RankCorrelation
-    from nascore.methods.enas.diagnosis.page import Findings
-    from nascore.methods.enas.options import EnasOptions
-    from nascore.tabular_benchmark.table import Table
+    from nascore.context import SearchContext
+    from nascore.methods.common.run_diagnosis import DiagnosisModule, SearchedRun, TrainedTable
 
 PAGE = "diagnosis.html"
 DOCUMENT = "diagnosis.json"
-_NUM_JUDGED = 100  # with shared weights, as many as a search ranks at its end
-_FEWEST = 10  # of these in the table; a correlation of fewer says nothing
 _TABLE_SPACE = "nasbench201"
 
 
@@ -30,76 +28,82 @@ _TABLE_SPACE = "nasbench201"
     "--table",
     type=click.Path(path_type=Path),
     metavar="CSV",
-    help="Trained networks of NAS-Bench-201; also judges the shared weights by it.",
+    help="Trained networks of NAS-Bench-201, with which the shared weights are compared.",
 )
-@click.option("--search-metric", metavar="COLUMN", help="Of the table, such as an accuracy.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to write [RUN].")
+@click.option("--search-metric", metavar="COLUMN", help="Column of the table, such as an accuracy.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Output folder [RUN].")
 @click.option("--json", "as_json", is_flag=True, help="Print the diagnosis as JSON.")
 def diagnose(
     run: Path, table: Path | None, search_metric: str | None, out: Path | None, as_json: bool
 ) -> None:
-    """Look into the controller of a run: does its state remember what it has written?
+    """Examine the controller of a run: does its state remember what it has written?
 
-    RUN is the folder of a run, which may still be under way. Writes diagnosis.html and
+    RUN is the folder of a run, which may still be running. Writes diagnosis.html and
     diagnosis.json. See docs/memory-enas.md.
     """
-    config, options = _examined(run)
+    config = _read_config(run)
+    name = _diagnosis_module(run, config.method)
     folder = run if out is None else out
     problems = _folder_problems(folder)
-    read: Table | None = None
+    trained: TrainedTable | None = None
     with collect_problems(problems):
-        read = _read_table(table, search_metric, config.search.space.name)
+        trained = _read_table(table, search_metric, config.search.space.name)
     if problems:
         raise InputError(problems)
-    from nascore.methods.enas.diagnosis.page import headline, render
-
-    findings = _findings(run, config, options, read)
-    _write(folder / PAGE, render(findings))
-    document = json.dumps(findings.to_dict())
+    log_to_stderr(name)
+    module = cast("DiagnosisModule", importlib.import_module(name))
+    found = module.diagnose_run(_searched_run(run, config), trained)
+    _write(folder / PAGE, found.page)
+    document = json.dumps(found.document)
     _write(folder / DOCUMENT, document)
     if as_json:
         click.echo(document)
         return
-    for tile in headline(findings):
-        click.echo(f"{tile['label']:<16}{tile['value']:<10}{tile['note']}")
+    for line in found.lines:
+        click.echo(line)
     click.echo(f"Wrote {folder / PAGE} and {DOCUMENT}.")
 
 
-# --- what was asked for ---------------------------------------------------------------------
-
-
-def _examined(run: Path) -> tuple["Config", "EnasOptions"]:
-    """The configuration of the run, whose method has a controller of this kind.
+def _read_config(run: Path) -> "Config":
+    """Return the configuration of a run.
 
     Raises:
-        InputError: it has none, or this is no folder of a run.
+        InputError: this is not the folder of a run.
     """
     from components.config.schema import loads
-    from nascore.methods.enas.options import EnasOptions
-    from nascore.methods.registry import METHODS
 
     path = run / CONFIG
     try:
-        config = loads(path.read_text())
+        return loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError.of(
             "RUN", run, f"holds no run (no {CONFIG}); name a folder that nas run has written"
         ) from error
     except (OSError, ValueError) as error:
         raise InputError.of("RUN", path, f"cannot be read ({error})") from error
-    options = METHODS[config.method].options.model_validate(config.search.options)
-    if not isinstance(options, EnasOptions):
-        able = [name for name, one in METHODS.items() if issubclass(one.options, EnasOptions)]
+
+
+def _diagnosis_module(run: Path, method: str) -> str:
+    """Return the name of the module that examines the runs of a method.
+
+    Raises:
+        InputError: the method has none.
+    """
+    from nascore.methods.registry import METHODS
+
+    name = METHODS[method].diagnosis
+    if name is None:
+        able = [name for name, one in METHODS.items() if one.diagnosis is not None]
         raise InputError.of(
             "RUN",
             run,
-            f"is a run of {config.method}, which has no controller that writes architectures token "
-            f"by token; {' and '.join(able)} have one",
+            f"is a run of {method}, which has no controller that writes architectures token by "
+            f"token; {' and '.join(able)} have one",
         )
-    return config, options
+    return name
 
 
-def _read_table(path: Path | None, metric: str | None, space: str) -> "Table | None":
+def _read_table(path: Path | None, metric: str | None, space: str) -> "TrainedTable | None":
     if path is None and metric is None:
         return None
     if path is None:
@@ -113,17 +117,22 @@ def _read_table(path: Path | None, metric: str | None, space: str) -> "Table | N
         )
     if problems or metric is None:
         raise InputError(problems)
+    from nascore.methods.common.run_diagnosis import TrainedTable
     from nascore.tabular_benchmark.table import read_table
 
     try:
-        return read_table(path, _TABLE_SPACE, search_metric=metric, report_metric=metric)
-    except InputError as error:  # both metrics are one here: tell of it once
-        told = [problem for problem in error.problems if problem.key != "--report-metric"]
-        raise InputError(told) from error
+        table = read_table(path, _TABLE_SPACE, search_metric=metric, report_metric=metric)
+    except InputError as error:  # both metrics are the same option here: report it once
+        once = [problem for problem in error.problems if problem.key != "--report-metric"]
+        raise InputError(once) from error
+    accuracies = {tokens: accuracy for tokens, (accuracy, _) in table.rows.items()}
+    return TrainedTable(
+        space=table.space, name=table.name, column=table.search_metric, accuracies=accuracies
+    )
 
 
 def _folder_problems(folder: Path) -> list[Problem]:
-    """Why the results cannot be written; those of an earlier look are replaced."""
+    """Return why results cannot be written there; those of an earlier diagnosis are replaced."""
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not existing.is_dir():
         return [Problem("--out", str(folder), f"{existing} is a file; name a folder")]
@@ -132,53 +141,31 @@ def _folder_problems(folder: Path) -> list[Problem]:
     return []
 
 
-# --- what is found --------------------------------------------------------------------------
+def _searched_run(run: Path, config: "Config") -> "SearchedRun":
+    from nascore.methods.common.run_diagnosis import SearchedRun
+    from nascore.methods.registry import METHODS
+    from nascore.spaces.base import make_space
 
-
-def _findings(
-    run: Path, config: "Config", options: "EnasOptions", table: "Table | None"
-) -> "Findings":
-    from nascore.methods.enas import method
-    from nascore.methods.enas.diagnosis.diagnosis import diagnose, fixed_set
-    from nascore.methods.enas.diagnosis.page import Findings
-    from nascore.seeding import Seeds
-    from nascore.spaces.base import SharedSpace, make_space
-
-    space = make_space(config.search.space)
-    now, initial = method.load_controllers(
-        _state(run), config.method, space, options, Seeds(config.seed)
-    )
-    # First what may still be refused.
-    shared = {} if table is None else _shared_weights(run, config, table)
-    fixed = fixed_set(cast(SharedSpace, space))
-    return Findings(
+    return SearchedRun(
         method=config.method,
         source=config.data.source,
         seed=config.seed,
-        now=diagnose(now, fixed),
-        initial=diagnose(initial, fixed),
-        shared_weights=shared,
-        table=None if table is None else {"name": table.name, "column": table.search_metric},
+        space=make_space(config.search.space),
+        options=METHODS[config.method].options.model_validate(config.search.options),
+        state=run / "state" / "search",
+        arms=("method", "control") if config.search.control else ("method",),
         history=history(run),
+        open_context=lambda: _context(run, config),
     )
 
 
-def _state(run: Path) -> Path:
-    return run / "state" / "search"
-
-
-def _shared_weights(run: Path, config: "Config", table: "Table") -> dict[str, "RankCorrelation"]:
-    """Of both arms, on architectures of the fixed set that are in the table.
+def _context(run: Path, config: "Config") -> "SearchContext":
+    """Return the context of the run's search.
 
     Raises:
-        InputError: the table has too few of them, or the run's data is not there any more.
+        InputError: the run's data is gone.
     """
     from components.steps.context_builder import StepInputs, build_context
-    from nascore.methods.enas import method
-    from nascore.methods.enas.diagnosis.correlation import rank_correlation
-    from nascore.methods.enas.diagnosis.diagnosis import SEEDS, fixed_set
-    from nascore.spaces.base import SharedSpace, make_genotype
-    from nascore.spaces.nasbench201.space import Cell201Space
 
     dataset = run / "state" / "prepare_data" / "outputs" / "dataset"
     controller = run / "state" / "pretrain_controller" / "outputs" / "controller"
@@ -186,37 +173,19 @@ def _shared_weights(run: Path, config: "Config", table: "Table") -> dict[str, "R
     if gone:
         raise InputError.of("--table", None, f"needs the run's {' and '.join(gone)}, not there")
     inputs = StepInputs(
-        config=config, dataset=dataset, controller=controller, state=_state(run), run_key="search"
+        config=config,
+        dataset=dataset,
+        controller=controller,
+        state=run / "state" / "search",
+        run_key="search",
     )
-    task = build_context(inputs)
-    fixed = fixed_set(cast(SharedSpace, task.space))
-    cells = cast(Cell201Space, table.space)  # of all operations; the run's may have fewer
-    known = []
-    for tokens in fixed.tokens_NT.tolist():
-        genotype = make_genotype(task.space, tokens)
-        row = table.rows.get(cells.from_arch_str(task.space.describe(genotype)).tokens)
-        if row is not None:
-            known.append((genotype, row[0]))
-    if len(known) < _FEWEST:
-        raise InputError.of(
-            "--table",
-            table.name,
-            f"has {len(known)} of the {len(fixed.tokens_NT)} architectures that are looked at; "
-            f"{_FEWEST} are needed",
-        )
-    genotypes, alone = zip(*known[:_NUM_JUDGED], strict=True)
-    found = {}
-    for arm in ("method", "control") if config.search.control else ("method",):
-        click.echo(f"{arm}: judging {len(genotypes)} architectures with shared weights", err=True)
-        shared = method.judge_with_shared_weights(task, arm, genotypes)
-        found[arm] = rank_correlation(shared, alone, SEEDS.numpy("diagnosis", "shared weights"))
-    return found
+    return build_context(inputs)
 
 
 def history(run: Path) -> Mapping[str, list[tuple[int, float]]]:
-    """The metrics of policy and diagnosis that the search has told its tracking, by update.
+    """Return the metrics of policy and diagnosis that the search has reported, by name and step.
 
-    An update that was made again after a crash counts once, as it was made last.
+    A step that was repeated after a crash counts once, with its last values.
     """
     from components.tracking.reading import State, unsent_lines
 

@@ -12,17 +12,21 @@ _SHARED: Any = {
     "control": "random-ws",
 }
 
+_DIAGNOSIS = "nascore.methods.enas.diagnosis.run"
+
 METHODS = {
     "memory-enas": Method(
         "shared weights, and a controller that must remember what it samples",
         MemoryEnasOptions,
         "nascore.methods.enas.method",
+        diagnosis=_DIAGNOSIS,
         **_SHARED,
     ),
     "enas": Method(
         "shared weights, and a controller that learns by policy gradients",
         EnasOptions,
         "nascore.methods.enas.method",
+        diagnosis=_DIAGNOSIS,
         **_SHARED,
     ),
     "random-ws": Method(
