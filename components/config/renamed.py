@@ -24,4 +24,23 @@ RENAMED: dict[str, str] = {
     },
     **{f"search.options.weights.{name}": f"training.{name}" for name in _AUGMENTATION},
     **{f"search.options.pretraining.{name}": f"training.{name}" for name in _AUGMENTATION[:2]},
+    **{
+        f"search.options.{old}": f"search.options.{new}"
+        for old, new in {
+            "reward_batch": "eval_batch_size",
+            "judge_batch": "eval_batch_size",
+            "max_weightless": "max_parameterless_edges",
+            "logits.reach": "max_logit_change",
+            "schedule.shortest": "schedule.min_steps",
+            "schedule.longest": "schedule.max_steps",
+            "schedule.least": "schedule.min_explore_fraction",
+            "schedule.most": "schedule.max_explore_fraction",
+            "schedule.hot": "schedule.temperature_start",
+            "schedule.cold": "schedule.temperature_end",
+            "keep": "final_keep_prob",
+            "drop_from": "drop_start",
+            "points_from": "points_start",
+            "controller.decay_after": "controller.lr_decay_every",
+        }.items()
+    },
 }

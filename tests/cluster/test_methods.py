@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 NONE: dict[str, Any] = {"search.space.num_layers": "", "search.budget.children": ""}
 METHODS: dict[str, dict[str, Any]] = {
-    "nases": {"search.options.coder.steps": 60, "search.options.coder.num_strings": 500},
+    "nases": {"search.options.autoencoder.steps": 60, "search.options.autoencoder.num_strings": 500},
     "memory-enas": {
         **NONE,
         "search.budget.steps": 20,
@@ -37,7 +37,6 @@ METHODS: dict[str, dict[str, Any]] = {
         "search.options.pretraining.epochs": 1,
         "search.options.turn_steps": 5,
         "search.options.num_points": 1,
-        "search.options.num_static": 3,
     },
     "auto-meta": {
         **NONE,

@@ -15,6 +15,7 @@ import torch._dynamo  # noqa: F401  # otherwise loaded by every process for its 
 from instanas_tasks import make_task
 from killed_search import die, die_again_and_again, die_in_save
 
+from nascore.methods.common import one_shot_loop
 from nascore.methods.instanas import alternating_trainer, method, pretraining
 
 
@@ -57,7 +58,7 @@ def arrange(death: str) -> None:
 def search(folder: Path, data: Path, death: str | None) -> None:
     if death is not None:
         arrange(death)
-    task = make_task(folder, data, checkpoint_s=0.0)
+    task = make_task(folder, data)
     if not (task.controller / method.CARD).exists():
         method.pretrain(task)
     result = method.search(task)
@@ -73,5 +74,6 @@ def search(folder: Path, data: Path, death: str | None) -> None:
 
 
 if __name__ == "__main__":
+    one_shot_loop.CHECKPOINT_EVERY_S = 0.0
     folder, data, *deaths = sys.argv[1:]
     die_again_and_again(lambda death: search(Path(folder), Path(data), death), deaths)

@@ -24,6 +24,7 @@ from killed_search import die, die_again_and_again, die_in_save
 from nasib_tasks import make_task
 
 from nascore.config import BudgetConfig
+from nascore.methods.common import one_shot_loop
 from nascore.methods.nasib import method
 from nascore.methods.nasib import search as budget_search
 from nascore.methods.nasib.updates import LogitUpdates, WeightUpdates
@@ -73,7 +74,7 @@ def arrange(death: str) -> None:
 def search(folder: Path, data: Path, death: str | None) -> None:
     if death is not None:
         arrange(death)
-    task = make_task(folder, data, budget=BudgetConfig(steps=STEPS), control=True, checkpoint_s=0.0)
+    task = make_task(folder, data, budget=BudgetConfig(steps=STEPS), control=True)
     task = dataclasses.replace(task, callbacks=CallbacksOf(should_stop=STOP.is_set))
     if not (task.controller / method.CARD).exists():
         before = dataclasses.replace(task, state=folder / "pretraining")
@@ -109,6 +110,7 @@ def found(folder: Path) -> str:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    one_shot_loop.CHECKPOINT_EVERY_S = 0.0
     at, data, *deaths = sys.argv[1:]
 
     def work(death: str | None) -> None:

@@ -18,6 +18,7 @@ import torch._dynamo  # otherwise loaded by every process when it makes its opti
 from shared_tasks import make_task
 
 from nascore.config import BudgetConfig
+from nascore.methods.common import one_shot_loop
 from nascore.methods.enas import method as enas
 from nascore.methods.enas.shared_search import SharedSearch
 from nascore.training import checkpoint
@@ -57,7 +58,7 @@ def die_in_save(number: int) -> None:
 def search(method: str, folder: Path, data: Path, death: str | None) -> None:
     if death is not None:
         die_in_save(int(death[1:])) if death.startswith("s") else die_in_step(int(death))
-    task = make_task(folder, data, method, budget=BudgetConfig(steps=STEPS), checkpoint_s=0.0)
+    task = make_task(folder, data, method, budget=BudgetConfig(steps=STEPS))
     if not (folder / "controller.json").exists():
         enas.pretrain(task)
     result = enas.search(task)
@@ -68,6 +69,7 @@ def search(method: str, folder: Path, data: Path, death: str | None) -> None:
 
 
 def main(method: str, folder: Path, data: Path, deaths: list[str]) -> None:
+    one_shot_loop.CHECKPOINT_EVERY_S = 0.0
     die_again_and_again(lambda death: search(method, folder, data, death), deaths)
 
 

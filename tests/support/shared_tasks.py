@@ -16,12 +16,11 @@ from nascore.spaces.nasbench201.config import Cell201SpaceConfig
 METHOD_NAMES = ("memory-enas", "enas", "random-ws")
 SPACE = Cell201SpaceConfig(search_channels=4, final_channels=4, final_cells_per_stage=1)
 SHORT = BudgetConfig(steps=24)
-SMALL: dict[str, Any] = {"num_candidates": 12, "reward_batch": 30, "weights": {"batch_size": 32}}
+SMALL: dict[str, Any] = {"num_candidates": 12, "eval_batch_size": 30, "weights": {"batch_size": 32}}
 LEARNING: dict[str, Any] = {
     **SMALL,
     "controller": {"hidden_size": 8, "architectures": 3, "lr": 0.01},
     "controller_every": 4,
-    "diagnose_every": 0,
 }
 OPTIONS: dict[str, dict[str, Any]] = {
     "random-ws": SMALL,

@@ -48,7 +48,7 @@ def settings(
         "method": method,
         "space": space.identifier,
         "seed": seeds.seed,
-        "options": options.model_dump(mode="json", exclude={"checkpoint_s"}),
+        "options": options.model_dump(mode="json"),
     }
 
 

@@ -22,6 +22,7 @@ from nascore.seeding import Seeds, seeded_weights
 from nascore.training.checkpoint import below
 
 _NUM_HELD_OUT = 200
+_MAX_GRAD_NORM = 1.0  # one outlier must not dominate Adam's moving averages
 
 
 class RewardNotFinite(Exception):
@@ -148,7 +149,7 @@ class Learner:
     def _descend(self, loss: Tensor) -> None:
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self._parameters, self._options.max_grad_norm)
+        nn.utils.clip_grad_norm_(self._parameters, _MAX_GRAD_NORM)
         self._optimizer.step()
 
     # What survives.

@@ -1,9 +1,9 @@
-"""The memory of sampled architectures, and what it teaches the controller's hidden state.
+"""The memory buffer of sampled architectures, and the loss by which the controller encodes them.
 
 Source: arXiv 1904.00438, whose abstract gives the mechanism: the controller is trained with a
 buffer of architectures that were sampled before, so that its hidden state must encode past
-decisions. Loss, sizes and schedule were not to be found; they are our choices, and the three
-readings of the abstract that we see are here as modes (docs/memory-enas.md).
+decisions. Loss, sizes and schedule are not published there; they are our choices
+(docs/memory-enas.md).
 
 B architectures, T tokens, H hidden units.
 """
@@ -23,8 +23,8 @@ _INITIAL_RANGE = 0.1
 
 
 class Memory:
-    """A ring buffer of different architectures: the oldest makes room, a repeat changes its reward
-    and not its age."""
+    """A ring buffer of distinct architectures: the oldest is replaced first; adding one again
+    changes its reward and not its age."""
 
     def __init__(self, capacity: int, num_tokens: int) -> None:
         self.capacity, self._num_tokens = capacity, num_tokens
@@ -34,14 +34,14 @@ class Memory:
         return len(self._entries)
 
     def add(self, tokens_BT: Tensor, rewards_B: Tensor) -> None:
-        """Rewards of architectures that were never judged are NaN."""
+        """Add architectures (B, T) with rewards (B,), NaN for those without one."""
         for tokens, reward in zip(tokens_BT.tolist(), rewards_B.tolist(), strict=True):
             self._entries[tuple(tokens)] = reward
             if len(self._entries) > self.capacity:
                 self._entries.popitem(last=False)
 
     def sample(self, num: int, generator: torch.Generator) -> Tensor:
-        """`num` different entries, int64 (num, T); all of them while there are fewer.
+        """Return `num` distinct entries, int64 (num, T), or all of them while there are fewer.
 
         Raises:
             ValueError: the memory is empty.
@@ -53,7 +53,7 @@ class Memory:
         return torch.tensor([entries[i] for i in chosen], dtype=torch.long)
 
     def tokens(self) -> Tensor:
-        """All entries, the oldest first; int64 (len, T)."""
+        """Return all entries, the oldest first; int64 (len, T)."""
         return torch.tensor(list(self._entries), dtype=torch.long).view(-1, self._num_tokens)
 
     def state(self) -> dict[str, Tensor]:
@@ -66,15 +66,15 @@ class Memory:
 
 
 class Decoder(nn.Module):
-    """Reads an architecture off a controller's last hidden state.
+    """An LSTM that reconstructs an architecture from a controller's last hidden state.
 
-    An LSTM that starts from that state and predicts each token from those before. Some of its input
-    tokens are hidden from it (word dropout): it could do without the state otherwise.
+    It starts from that state and predicts each token from those before. Some of its input tokens
+    are masked (word dropout), since it could predict without the state otherwise.
     """
 
     def __init__(self, cardinalities: Sequence[int], hidden_size: int) -> None:
         super().__init__()
-        self.start = nn.Parameter(torch.zeros(hidden_size))  # also stands for a hidden token
+        self.start = nn.Parameter(torch.zeros(hidden_size))  # also replaces a masked token
         self.embeddings = nn.ModuleList([nn.Embedding(k, hidden_size) for k in cardinalities])
         self.cell = nn.LSTMCell(hidden_size, hidden_size)
         self.heads = nn.ModuleList([nn.Linear(hidden_size, k) for k in cardinalities])
@@ -82,7 +82,7 @@ class Decoder(nn.Module):
             nn.init.uniform_(parameter, -_INITIAL_RANGE, _INITIAL_RANGE)
 
     def forward(self, hidden_BH: Tensor, tokens_BT: Tensor, shown_BT: Tensor) -> Tensor:
-        """log q(a_t | a_<t, h), (B, T); `shown_BT` is true where the decoder may see a token."""
+        """Return log q(a_t | a_<t, h), (B, T); a token is masked where `shown_BT` is false."""
         state: State = hidden_BH, torch.zeros_like(hidden_BH)
         x_BH = self.start.expand(len(tokens_BT), -1)
         log_probs = []
@@ -101,18 +101,17 @@ def encoding_loss(
     decoder: Decoder,
     generator: torch.Generator,
 ) -> Tensor:
-    """What it costs the hidden state to stand for architectures: nats a token, averaged.
+    """Return -log q(a_t | a_<t, h_T) of the decoder, the mean over architectures and tokens.
 
-    - `reconstruct`: -log q(a_t | a_<t, h_T) of the decoder. The policy's heads get no gradient.
-    - `nll`: -log pi(a_t | a_<t), the most literal reading. It imitates the buffer and asks for no
-      more memory than predicting the next token does.
-    - `self`: the policy starts from the last state of a and must write a again.
+    The gradient reaches the embeddings and the LSTM of the controller, not the heads of its policy.
+
+    Args:
+        tokens_BT: architectures to be encoded, int64.
+        generator: source of the word dropout.
+
+    Returns:
+        Scalar, in nats per token.
     """
-    if options.mode == "nll":
-        return -controller.read(tokens_BT).log_prob_BT.mean()
-    if options.mode == "self":
-        last = controller.read_prefix(tokens_BT)
-        return -controller.read(tokens_BT, start=last).log_prob_BT.mean()
     shown_BT = torch.rand(tokens_BT.shape, generator=generator) >= options.word_dropout
     hidden_BH, _ = controller.read_prefix(tokens_BT)
     log_prob_BT: Tensor = decoder(hidden_BH, tokens_BT, shown_BT)
@@ -120,5 +119,6 @@ def encoding_loss(
 
 
 def uniform_entropy(cardinalities: Sequence[int]) -> float:
-    """Nats a token of uniform architectures: what the loss is without any knowledge of them."""
+    """Return the entropy of uniform architectures in nats per token: the loss of a decoder that
+    knows nothing of them."""
     return sum(math.log(k) for k in cardinalities) / len(cardinalities)

@@ -1,6 +1,6 @@
-"""Settings of methods whose children share weights: random, ENAS, with a memory. No torch here."""
+"""Settings of methods whose children share weights: random, ENAS, memory-ENAS. No torch here."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -13,39 +13,36 @@ class ControllerOptions(Section):
     """ENAS: an autoregressive LSTM policy and its REINFORCE (arXiv 1802.03268, released code)."""
 
     hidden_size: Positive = 64
-    """Units of the LSTM, and of the token embeddings; 100 in the release."""
+    """Units of the LSTM and of the token embeddings; 100 in the release."""
     temperature: Annotated[float, Field(gt=0)] = 5.0
-    """Logits are divided by it, ..."""
+    """Divisor of the logits; a higher one makes the policy more uniform."""
     tanh_constant: Annotated[float, Field(gt=0)] = 2.5
-    """... then shaped as `tanh_constant * tanh(logits)`, so that the policy stays stochastic."""
+    """Bound of the logits, `tanh_constant * tanh(logits / temperature)`, which keeps the policy
+    stochastic."""
     lr: Annotated[float, Field(gt=0)] = 3.5e-4
-    """Of Adam."""
+    """Learning rate of Adam."""
     entropy_weight: Annotated[float, Field(ge=0)] = 1e-4
-    """Weight of the policy's entropy, summed over the tokens; it is added to the objective only."""
+    """Weight in the objective of the policy's entropy in nats, summed over the tokens."""
     baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
-    """Of the moving average of rewards that is subtracted from a reward."""
+    """Decay of the moving average of rewards that is the baseline of REINFORCE."""
     architectures: Positive = 10
-    """Sampled, and judged, for one update; with one, training is unstable."""
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Gradients of the controller are scaled down to this norm."""
+    """Architectures sampled and evaluated in one update; with one, training is unstable."""
 
 
 class MemoryOptions(Section):
     """The buffer of sampled architectures that the controller must be able to encode."""
 
     weight: Annotated[float, Field(ge=0)] = 1.0
-    """Of the encoding loss beside REINFORCE; at 0 the method is plain ENAS, bit for bit."""
-    mode: Literal["reconstruct", "nll", "self"] = "reconstruct"
-    """`reconstruct`: a decoder must read the architecture off the last hidden state; `nll`: the
-    policy must find it likely; `self`: the policy, started from that state, must repeat it."""
+    """Weight of the encoding loss in the objective; with 0 the method is plain ENAS, bit for
+    bit."""
     capacity: Positive = 1000
-    """Different architectures that are kept; the oldest makes room."""
+    """Largest number of distinct architectures in the buffer; the oldest is replaced."""
     warmup: Annotated[int, Field(ge=0)] = 200
-    """Uniform architectures that fill it first."""
+    """Uniformly sampled architectures with which the buffer is filled before the search."""
     batch_size: Positive = 32
-    """Remembered architectures of one update."""
+    """Architectures from the buffer in one update."""
     word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Share of the decoder's input tokens that are hidden from it, so that it needs the state."""
+    """Fraction of the decoder's input tokens that is masked, so that it needs the hidden state."""
     pretrain_steps: Annotated[int, Field(ge=0)] = 0
     """Updates by the encoding loss alone, before the search."""
 
@@ -73,16 +70,14 @@ class RandomWsOptions(MethodOptions):
     """Random search with weight sharing: uniform paths, no controller."""
 
     weights: SharedWeightsOptions = SharedWeightsOptions()
-    reward_batch: Annotated[int, Field(ge=2)] = 128
-    """Validation images on which one architecture is judged with shared weights."""
+    eval_batch_size: Annotated[int, Field(ge=2)] = 128
+    """Validation images in a batch on which an architecture is evaluated with shared weights; the
+    reward of the controller comes from one batch."""
     num_candidates: Positive = 100
-    """Architectures drawn at the end and ranked with shared weights."""
+    """Architectures that are sampled at the end and ranked with shared weights."""
     num_finalists: Annotated[int, Field(ge=5)] = 5
-    """Of the ranked, trained from scratch; the best of them is the result. The verdict needs 5."""
-    finalists_share: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    """Of a budget of time, kept for them; a budget of steps counts shared weights alone."""
-    checkpoint_s: Annotated[float, Field(ge=0)] = 30.0
-    """Seconds between checkpoints."""
+    """Best candidates that are trained from scratch; the best of them is the result. The verdict
+    needs 5 or more."""
 
     @model_validator(mode="after")
     def _finalists_among_candidates(self) -> Self:
@@ -99,11 +94,7 @@ class EnasOptions(RandomWsOptions):
 
     controller: ControllerOptions = ControllerOptions()
     controller_every: Positive = 10
-    """Weight steps between updates of the controller."""
-    start_after: Annotated[int, Field(ge=0)] = 0
-    """Weight steps on uniform paths before the controller acts and learns."""
-    diagnose_every: Annotated[int, Field(ge=0)] = 25
-    """Controller updates between looks at what its hidden state remembers; 0 never looks."""
+    """Weight updates between two updates of the controller."""
 
 
 class MemoryEnasOptions(EnasOptions):

@@ -23,6 +23,7 @@ from nascore.context import SearchContext, device_of
 from nascore.errors import WeightsDivergedError
 from nascore.evaluation.scoring import score_of, score_on
 from nascore.genotype import Genotype
+from nascore.methods.common import one_shot_loop
 from nascore.methods.common.shared_weights_options import MAX_GRAD_NORM
 from nascore.methods.enas import checkpoint as kept
 from nascore.methods.enas.options import EnasOptions, RandomWsOptions
@@ -32,6 +33,8 @@ from nascore.training import checkpoint, distributed
 from nascore.training.loop import fitting_threads, half_cosine, sgd
 from nascore.training.supernet import make_supernet
 
+DIAGNOSE_EVERY = 25  # updates of the policy; a diagnosis takes as long as some updates
+FINALISTS_FRACTION = 0.4  # of a budget of time, for the trainings of the finalists from scratch
 _CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
 _MOST_DRAWS = 20  # of a whole set of candidates, before a policy that repeats itself is helped out
 _HASTY_CANDIDATES = 10  # when somebody waits for the end
@@ -55,7 +58,7 @@ class SharedSearch:
     Args:
         arm: `method` or `control`; names every random stream, and the checkpoint.
         prior_cost_s: seconds that the arm has cost before, such as the policy's pre-training.
-        diagnose: metrics of the policy, asked for every `diagnose_every` of its updates.
+        diagnose: returns metrics of the policy; called every `DIAGNOSE_EVERY` of its updates.
     """
 
     def __init__(
@@ -73,8 +76,7 @@ class SharedSearch:
         self._uniform = UniformPolicy(task.space, task.seeds, arm)
         self._diagnose = diagnose
         enas = options if isinstance(options, EnasOptions) else EnasOptions()
-        self._every, self._start_after = enas.controller_every, enas.start_after
-        self._diagnose_every = enas.diagnose_every
+        self._every = enas.controller_every
         self._device = device_of(task.training)
         self._supernet = make_supernet(
             task.space, task.shape, seed=task.seeds.integer(arm, "shared weights")
@@ -137,10 +139,8 @@ class SharedSearch:
         self._step += 1
 
     def _train_policy(self, number: int) -> None:
-        if not self._acts(self._step):
-            return
         generator = self._task.seeds.torch(self._arm, "reward", number)
-        x_BCHW, y_B = self._task.splits.valid.random_batch(self._options.reward_batch, generator)
+        x_BCHW, y_B = self._task.splits.valid.random_batch(self._options.eval_batch_size, generator)
         objective = self._task.search.objective
 
         def judge(tokens_NT: Tensor) -> Tensor:
@@ -148,8 +148,7 @@ class SharedSearch:
 
         metrics = self._policy.update(number, judge)
         self._report({f"policy/{self._arm}/{name}": v for name, v in metrics.items()}, number)
-        every = self._diagnose_every
-        due = every > 0 and number % every == 0
+        due = number % DIAGNOSE_EVERY == 0
         if self._diagnose is not None and due and distributed.is_first():
             self._report(self._diagnose(), number)
 
@@ -208,7 +207,7 @@ class SharedSearch:
     def _valid_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The validation split in batches of nearly equal size, as their statistics count."""
         valid = self._task.splits.valid
-        count = max(1, round(valid.num_images / self._options.reward_batch))
+        count = max(1, round(valid.num_images / self._options.eval_batch_size))
         return valid.eval_batches(math.ceil(valid.num_images / count))
 
     def _candidates(self, count: int) -> list[Genotype]:
@@ -237,15 +236,10 @@ class SharedSearch:
         """The paths (every, T) of the steps between two updates of the policy, sampled at once."""
         block = self._step // self._every
         if self._block is None or self._block[0] != block:
-            policy = self._policy if self._acts(block * self._every) else self._uniform
-            self._block = block, policy.sample(self._every, "paths", block)
+            self._block = block, self._policy.sample(self._every, "paths", block)
         return self._block[1]
 
     _block: tuple[int, Tensor] | None = None
-
-    def _acts(self, step: int) -> bool:
-        """Whether the policy is in charge yet."""
-        return step >= self._start_after
 
     def _genotype(self, tokens_T: Tensor) -> Genotype:
         return make_genotype(self._task.space, tokens_T.tolist())
@@ -258,7 +252,7 @@ class SharedSearch:
         if budget.unit == "steps":
             return self._step / budget.amount
         hours = _SECONDS_PER_HOUR / distributed.size() if budget.unit == "gpu_hours" else 1.0
-        available_s = budget.amount * hours * (1 - self._options.finalists_share)
+        available_s = budget.amount * hours * (1 - FINALISTS_FRACTION)
         return distributed.agree(self.seconds / available_s, device=self._device)
 
     def _learning_rate(self, share: float) -> float:
@@ -281,7 +275,7 @@ class SharedSearch:
         self._report({f"weights/{self._arm}/loss": loss}, self._step)
         if distributed.is_first():
             self._task.callbacks.on_progress(self._arm, min(1.0, share))
-        due = time.monotonic() - self._saved_s >= self._options.checkpoint_s
+        due = time.monotonic() - self._saved_s >= one_shot_loop.CHECKPOINT_EVERY_S
         if distributed.any_of(due, device=self._device):
             self._save()
 

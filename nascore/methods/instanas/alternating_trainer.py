@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from nascore.context import SearchContext
+from nascore.methods.common import one_shot_loop
 from nascore.methods.instanas.controller import (
     PolicyNetwork,
     bounded,
@@ -88,7 +89,7 @@ class AlternatingTrainer:
             task.state / f"{arm}.ckpt",
             f"instanas-{arm}",
             identity,
-            every_s=options.checkpoint_s,
+            every_s=one_shot_loop.CHECKPOINT_EVERY_S,
             prior_cost_s=prior_cost_s,
         )
         self._turn = options.turn_steps or task.splits.train.steps_per_epoch(options.weights)
@@ -150,7 +151,7 @@ class AlternatingTrainer:
         sampled_B, greedy_B = self._rewards(x_BCHW, y_B, (sampled_BLO, greedy_BLO), window)
         loss = policy_loss(
             log_prob(sampled_BLO, explored_BLO),
-            entropy(explored_BLO, full=settings.full_entropy),
+            entropy(explored_BLO),
             sampled_B,
             greedy_B,
             entropy_weight=settings.entropy_weight,
@@ -158,7 +159,7 @@ class AlternatingTrainer:
         adam.zero_grad(set_to_none=True)
         loss.backward()
         for group in adam.param_groups:
-            group["lr"] = settings.lr * 0.1 ** int(self._share_at_turn / settings.decay_after)
+            group["lr"] = settings.lr * 0.1 ** int(self._share_at_turn / settings.lr_decay_every)
         adam.step()
         self._decisions += 1
         if self._decisions % _CHECK_EVERY == 0:
@@ -169,16 +170,12 @@ class AlternatingTrainer:
         self, x_BCHW: Tensor, y_B: Tensor, policies: tuple[Tensor, Tensor], window: Window
     ) -> tuple[Tensor, Tensor]:
         """R of each image by each of the two policies, (B,), from one pass of the meta-graph."""
-        settings = self._options.reward
         both_BLO = torch.cat(policies)
         logits_BK = self._graph(torch.cat([x_BCHW, x_BCHW]), both_BLO)
         rewards_B = reward(
             logits_BK.argmax(1) == torch.cat([y_B, y_B]),
             self._table.predict(both_BLO).float(),
             window,
-            positive=settings.positive,
-            negative=settings.negative,
-            exponent=settings.exponent,
         )
         return rewards_B[: len(y_B)], rewards_B[len(y_B) :]
 
@@ -271,7 +268,7 @@ class AlternatingTrainer:
 
     def _next_point(self) -> float:
         """The share of the budget at which the next point is due; the last one at its end."""
-        first, number = self._options.points_from, self._options.num_points
+        first, number = self._options.points_start, self._options.num_points
         gaps = max(1, number - 1)
         place = len(self.points) + (number == 1)  # a single point is the end
         return first + (1 - first) * place / gaps

@@ -145,16 +145,12 @@ def log_prob(policy_BLO: Tensor, p_BLO: Tensor) -> Tensor:
     return log_prob_B
 
 
-def entropy(p_BLO: Tensor, *, full: bool = True) -> Tensor:
-    """Entropy of each image's policy in nats, (B,).
+def entropy(p_BLO: Tensor) -> Tensor:
+    """Return the entropy of each image's policy in nats, (B,).
 
-    Args:
-        full: of the Bernoulli variables. The release leaves out the term of the operations that
-            are not taken, -(1 - p) log(1 - p), which prefers inactive ones a little: its maximum is
-            at p = 1/e.
+    Departure: the release omits the term of inactive operations, -(1 - p) log(1 - p), which favours
+    inactive ones: its maximum is at p = 1/e.
     """
-    terms_BLO = torch.special.entr(p_BLO)
-    if full:
-        terms_BLO = terms_BLO + torch.special.entr(1 - p_BLO)
+    terms_BLO = torch.special.entr(p_BLO) + torch.special.entr(1 - p_BLO)
     entropy_B: Tensor = terms_BLO.sum(dim=(1, 2))
     return entropy_B

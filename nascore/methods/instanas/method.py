@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from nascore.context import SearchContext, device_of
 from nascore.errors import CheckpointError
+from nascore.methods.common import one_shot_loop
 from nascore.methods.instanas import ablation, costs, search_points
 from nascore.methods.instanas.alternating_trainer import AlternatingTrainer, window_schedule
 from nascore.methods.instanas.controller import PolicyNetwork, make_policy_network
@@ -54,6 +55,7 @@ from nascore.versions import versions
 CARD = "controller.json"
 _GRAPH = "metagraph.ckpt"
 _PRETRAINED = "instanas-pretraining"
+NUM_STATIC = 50  # random networks of the control, of which the best is taken
 
 
 def _options(task: SearchContext) -> InstanasOptions:
@@ -79,7 +81,7 @@ def pretrain(task: SearchContext) -> dict[str, float]:
     if task.latency.target_ms is not None and table.unit == "ms":
         table.check_target(task.latency.target_ms)
     kept = TrainingCheckpoint(
-        task.state / _GRAPH, _PRETRAINED, _identity(task), every_s=options.checkpoint_s
+        task.state / _GRAPH, _PRETRAINED, _identity(task), every_s=one_shot_loop.CHECKPOINT_EVERY_S
     )
     train_by_dropping(
         graph.to(device_of(task.training)),
@@ -106,7 +108,9 @@ def _sub_network_accuracies(task: SearchContext, graph: MetaGraph) -> dict[str, 
     valid = task.splits.valid
     everything = torch.ones(valid.num_images, *graph.policy_shape, dtype=torch.bool)
     generator = task.seeds.torch("pretraining", "check")
-    some = random_policy(valid.num_images, graph.policy_shape, _options(task).keep, generator)
+    some = random_policy(
+        valid.num_images, graph.policy_shape, _options(task).final_keep_prob, generator
+    )
     right = {"all": everything, "some": some}
     return {
         f"valid_accuracy_{name}_operations": float(
@@ -150,7 +154,7 @@ def _identity(task: SearchContext) -> dict[str, Any]:
     return {
         "space": task.search.space.model_dump(mode="json"),
         "seed": task.seeds.seed,
-        "options": _options(task).model_dump(mode="json", exclude={"checkpoint_s", "baseline"}),
+        "options": _options(task).model_dump(mode="json", exclude={"baseline"}),
         "shape": [task.shape.channels, task.shape.size, task.shape.num_classes],
         "data": task.splits.info.data_sha256,
         **task.objective_settings(),
@@ -271,7 +275,7 @@ def _static(
         table,
         task.splits.valid,
         task.seeds.numpy("control", "static"),
-        number=_options(task).num_static,
+        number=NUM_STATIC,
         at_most=point.latency,
     )
     if static is None:
@@ -298,15 +302,13 @@ def _verdict(
 
 
 def _child(task: SearchContext, graph: MetaGraph, point: Point) -> Child:
-    return Child(
-        number=point.number,
-        genotype=make_genotype(task.space, point.tokens),
-        scores=ChildScores(
+    return Child.of_scores(
+        point.number,
+        make_genotype(task.space, point.tokens),
+        ChildScores(
             valid_accuracy=point.accuracy,
             train_accuracy=point.train_accuracy,
             num_params=sum(parameter.numel() for parameter in graph.parameters()),
-            num_steps=point.step,
-            duration_s=0.0,
             cost=point.latency,
         ),
         num_steps=point.step,
@@ -315,15 +317,12 @@ def _child(task: SearchContext, graph: MetaGraph, point: Point) -> Child:
 
 def _static_child(task: SearchContext, static: Static) -> Child:
     accuracy = float(static.is_correct_N.double().mean())
-    return Child(
-        number=0,
-        genotype=make_genotype(task.space, static.policy_LO.flatten().int().tolist()),
-        scores=ChildScores(
+    return Child.of_scores(
+        0,
+        make_genotype(task.space, static.policy_LO.flatten().int().tolist()),
+        ChildScores(
             valid_accuracy=accuracy,
-            train_accuracy=accuracy,
             num_params=sum(parameter.numel() for parameter in static.network.parameters()),
-            num_steps=0,
-            duration_s=0.0,
             cost=static.latency,
         ),
     )

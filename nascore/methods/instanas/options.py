@@ -4,88 +4,126 @@ from typing import Annotated
 
 from pydantic import Field
 
-from nascore.config import Fraction, Positive, Section, TrainingConfig
+from nascore.config import CommonTrainingConfig, Fraction, Positive, Section, TrainingConfig
 from nascore.methods.common.method_options import MethodOptions
-from nascore.methods.common.shared_weights_options import SharedWeightsOptions
+from nascore.methods.common.shared_weights_options import MAX_GRAD_NORM, MOMENTUM, CosineOptions
+
+_WEIGHT_DECAY = 1e-4  # as in the release, before the search and in it
+
+
+class PretrainingOptions(Section):
+    """How the meta-graph is pre-trained: SGD with the momentum and the weight decay of the release.
+
+    Device, flip and crop are those of the section `training`.
+    """
+
+    epochs: Positive = 12
+    """Passes over the training images; 164 in the release."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Images of one weight update."""
+    lr: Annotated[float, Field(gt=0)] = 0.05
+    """Highest learning rate; it falls to a hundredth along a cosine."""
+    cutout: Annotated[int, Field(ge=0)] = 0
+    """Side in pixels of a square that is blanked out; 16 in the release, 0 turns it off."""
+
+    def resolve(self, training: CommonTrainingConfig) -> TrainingConfig:
+        """Return all settings of this training: these and those that all trainings share."""
+        return training.resolve_shared(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            min_lr=self.lr / 100,
+            cutout=self.cutout,
+            momentum=MOMENTUM,
+            weight_decay=_WEIGHT_DECAY,
+        )
+
+
+class MetaGraphOptions(CosineOptions):
+    """How the weights of the meta-graph are trained in the search."""
+
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Nesterov momentum of SGD; 0 in the release."""
+
+    def resolve(self, training: CommonTrainingConfig) -> TrainingConfig:
+        """Return all settings of this training: these and those that all trainings share."""
+        return training.resolve_shared(
+            batch_size=self.batch_size,
+            lr=self.lr,
+            min_lr=self.min_lr,
+            momentum=self.momentum,
+            weight_decay=_WEIGHT_DECAY,
+            max_grad_norm=MAX_GRAD_NORM,
+        )
 
 
 class PolicyOptions(Section):
-    """The controller of InstaNAS, which chooses operations for each image, and its learning."""
+    """The controller of InstaNAS, which chooses operations for each image, and its training."""
 
     channels: Positive = 8
-    """Of its first stage; 16 in the release, whose controller costs a third of the scaled
+    """Channels of the first stage; 16 in the release, whose controller costs a third of the scaled
     network."""
     num_stages: Annotated[int, Field(ge=1, le=6)] = 3
-    """Each further one halves the map and doubles the channels; 4 in the release where images are
-    large."""
+    """Residual stages, each after the first with half the map and twice the channels; 4 in the
+    release for large images."""
     pooling: Annotated[int, Field(ge=1, le=8)] = 2
-    """Images are averaged over squares of this side first; 1 in the release for 32x32."""
+    """Side in pixels of the squares over which images are averaged first; 1 in the release for
+    32x32 images."""
     alpha: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
-    """Samples have probabilities within [1 - alpha, alpha], so that exploration never ends."""
+    """Bound of the probabilities from which policies are sampled, [1 - alpha, alpha], so that
+    exploration never ends."""
     lr: Annotated[float, Field(gt=0)] = 5e-4
-    """Of Adam."""
-    decay_after: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the search after which, each time, the rate falls to a tenth; a fifth in the
+    """Learning rate of Adam."""
+    lr_decay_every: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Fraction of the search after which, each time, the rate falls to a tenth; 0.2 in the
     release."""
     entropy_weight: Annotated[float, Field(ge=0)] = 0.8
-    full_entropy: bool = True
-    """Of the Bernoulli variables; off, without the term of the operations that are not taken, as
-    in the release, which prefers inactive ones a little."""
+    """Weight in the objective of the entropy of an image's policy, in nats."""
 
 
 class RewardOptions(Section):
-    """What a policy earns for an image: by its answer, and by its latency in a moving window."""
+    """The window of rewarded latencies, whose upper end falls during the search."""
 
-    positive: Annotated[float, Field(gt=0)] = 30.0
-    """At the middle of the window, for a right answer."""
-    negative: Annotated[float, Field(le=0)] = 0.0
-    """For a wrong answer. Below 0, a weak meta-graph drives the policy into one constant answer."""
-    exponent: Annotated[float, Field(gt=0)] = 1.0
-    """Exponent of the reward's quality, which falls to 0 at the ends of the window."""
     start: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """Upper end of the window at the start, as a share of the latency of all operations."""
+    """Upper end at the start, as a fraction of the latency of all operations."""
     end: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Upper end at the end, as a share of the latency of MobileNetV2 of that size."""
+    """Upper end at the end, as a fraction of the latency of MobileNetV2 of that size."""
 
 
 class AccuracyOptions(Section):
-    """What a faster network may lose."""
+    """The accuracy that a faster network may lose."""
 
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    """Of the points of a search, each trained on as a child is, the fastest is chosen whose
-    validation accuracy is at most this below the best one's; where `latency.target_ms` is given,
-    the most accurate within it."""
+    """Largest loss of validation accuracy, a fraction, against the best point of a search: the
+    fastest point within it is chosen. With `latency.target_ms`, the most accurate point within the
+    target is chosen instead."""
 
 
 class InstanasOptions(MethodOptions):
     """InstaNAS (arXiv 1811.10201): an architecture for each image."""
 
-    pretraining: TrainingConfig = TrainingConfig(epochs=12, batch_size=64, lr=0.05)
-    """Of the meta-graph, before the search; 164 epochs in the release."""
-    keep: Fraction = 0.5
-    """Share of the operations that is kept at the end of the pre-training, ..."""
-    drop_from: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """... falling from all of them at this share of it."""
+    pretraining: PretrainingOptions = PretrainingOptions()
+    """Pre-training of the meta-graph, before the search."""
+    final_keep_prob: Fraction = 0.5
+    """Probability at the end of the pre-training that an operation is not dropped."""
+    drop_start: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Fraction of the pre-training after which operations are dropped, linearly more often."""
     controller: PolicyOptions = PolicyOptions()
     reward: RewardOptions = RewardOptions()
     accuracy: AccuracyOptions = AccuracyOptions()
-    weights: SharedWeightsOptions = SharedWeightsOptions(lr=0.01, momentum=0.0)
-    """Of the meta-graph in the search; no momentum, as in the release."""
+    weights: MetaGraphOptions = MetaGraphOptions(lr=0.01)
+    """Training of the meta-graph in the search."""
     turn_steps: Positive | None = None
-    """Updates of the controller, then of the meta-graph, before it is the other's turn again; one
-    epoch each when not given, as in the release."""
+    """Updates in a turn of the controller, and in the following turn of the meta-graph; null is one
+    epoch each, as in the release."""
     num_points: Annotated[int, Field(ge=1, le=26)] = 5
-    """Points A, B, ... of a search, from slow to fast, that are kept with their weights."""
-    points_from: Annotated[float, Field(gt=0, le=1)] = 0.6
-    """Share of the search at which the first is kept; before, the window is above the latency of
-    MobileNetV2."""
-    num_static: Positive = 50
-    """Random networks of the control, the same for all images, the best of which is taken."""
+    """Points A, B, ... of a search, from slow to fast, that are saved with their weights."""
+    points_start: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Fraction of the search after which the first point is saved; before, the window is above the
+    latency of MobileNetV2."""
     table: str = "measure"
-    """Latency table: `measure` makes one before the search, `macs` counts multiply-adds instead of
-    time, and anything else is a file of `nas profile`."""
+    """Latency table: `measure` measures one before the search, `macs` counts multiply-adds instead
+    of time, and any other value is a file of `nas profile`."""
     baseline: bool = False
-    """Whether the final training trains MobileNetV2 of that size as well, to compare with. It takes
-    as many epochs as pre-training, search and final training together, of the cheaper network."""
-    checkpoint_s: Annotated[float, Field(ge=0)] = 30.0
-    """Seconds between checkpoints."""
+    """Whether the final training also trains MobileNetV2 of that size for comparison, for as many
+    epochs as pre-training, search and final training together."""

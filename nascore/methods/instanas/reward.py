@@ -1,7 +1,7 @@
 """What a policy is rewarded for: a right answer, within a window of latencies that moves.
 
-    q(l) = max(0, (ub - l) (l - lb) / ((ub - lb)^2 / 4))^exponent
-    R = positive q   where the answer is right,   negative   where it is wrong
+    q(l) = max(0, (ub - l) (l - lb) / ((ub - lb)^2 / 4))
+    R = 30 q   where the answer is correct,   0   where it is wrong
 
 The parabola is 1 in the middle of the window and 0 at both ends: too slow is not rewarded, and
 neither is too cheap, which keeps the policy from the empty network. The upper end comes down while
@@ -18,6 +18,8 @@ from torch import Tensor
 
 from nascore.errors import InputError
 from nascore.methods.common.reinforce import reinforce_loss
+
+_MAX_REWARD = 30.0  # as in the release; only its ratio to the entropy weight matters to Adam
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,30 +88,23 @@ class WindowSchedule:
         return Window(self.minimum, first - (first - last) * rho)
 
 
-def quality(latency_B: Tensor, window: Window, exponent: float = 1.0) -> Tensor:
-    """q of each latency, (B,), within [0, 1]."""
+def quality(latency_B: Tensor, window: Window) -> Tensor:
+    """Return q of each latency, (B,), within [0, 1]."""
     half = (window.upper - window.lower) / 2
     middle = window.lower + half
     # The same parabola about its middle: exactly 1 there, and no difference of large products.
     offset_B = (latency_B - middle) / half
-    return ((1 - offset_B) * (1 + offset_B)).clamp(min=0) ** exponent
+    return ((1 - offset_B) * (1 + offset_B)).clamp(min=0)
 
 
-def reward(
-    correct_B: Tensor,
-    latency_B: Tensor,
-    window: Window,
-    *,
-    positive: float = 30.0,
-    negative: float = 0.0,
-    exponent: float = 1.0,
-) -> Tensor:
-    """R of each image, (B,); `negative` exactly where `correct_B` is false.
+def reward(correct_B: Tensor, latency_B: Tensor, window: Window) -> Tensor:
+    """Return R of each image, (B,); 0 exactly where `correct_B` is false.
 
-    A `negative` below zero lets a weak meta-graph drive the policy into one constant answer.
+    A negative reward of wrong answers would, with a weak meta-graph, drive the policy to one
+    constant answer.
     """
-    gained_B = positive * quality(latency_B, window, exponent)
-    return torch.where(correct_B, gained_B, torch.full_like(gained_B, negative))
+    gained_B = _MAX_REWARD * quality(latency_B, window)
+    return torch.where(correct_B, gained_B, torch.zeros_like(gained_B))
 
 
 def policy_loss(

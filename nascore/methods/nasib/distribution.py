@@ -51,7 +51,8 @@ class Distribution(nn.Module):
     """Logits and the values that are left, for all edges of a space.
 
     Args:
-        max_weightless: edges of a cell that may end without a convolution; all when not given.
+        max_parameterless_edges: edges of a cell that may end without a convolution; None is no
+            limit.
 
     Attributes:
         logits_ES: zero in the beginning: uniform.
@@ -67,7 +68,11 @@ class Distribution(nn.Module):
     _cell_E: Tensor
 
     def __init__(
-        self, space: SuperkernelSpace, shape: ImageShape, *, max_weightless: int | None = None
+        self,
+        space: SuperkernelSpace,
+        shape: ImageShape,
+        *,
+        max_parameterless_edges: int | None = None,
     ) -> None:
         super().__init__()
         self._space = space
@@ -93,7 +98,7 @@ class Distribution(nn.Module):
         self.register_buffer("_node_E", node_E, persistent=False)
         cell_E = torch.tensor([edge.cell for edge in space.edges])
         self.register_buffer("_cell_E", cell_E, persistent=False)
-        self._max_weightless = max_weightless
+        self._max_parameterless_edges = max_parameterless_edges
         self.logits_ES = nn.Parameter(torch.zeros(alive_ES.shape))
         self.register_buffer("alive_ES", alive_ES)
         self.register_buffer("_fits_HWD", fits_KD[:, None] & fits_KD[None], persistent=False)
@@ -176,7 +181,7 @@ class Distribution(nn.Module):
             others_E = probs_EB.argmax(1)
             has_other_E = probs_EB.amax(1) > 0
             tokens_EA[:, _BRANCH] = others_E.where(has_other_E, tokens_EA[:, _BRANCH])
-        if self._max_weightless is not None:
+        if self._max_parameterless_edges is not None:
             tokens_EA[:, _BRANCH] = self._with_convolutions(tokens_EA[:, _BRANCH], probs_EB)
         strengths, kept = probs_EB.amax(1).tolist(), []
         first = 0
@@ -214,7 +219,7 @@ class Distribution(nn.Module):
         for cell in self._cell_E.unique():
             without = ((self._cell_E == cell) & (branch_E != self._conv)).nonzero().flatten()
             order = without[gain_E[without].argsort(descending=True, stable=True)]
-            chosen_E[order[self._max_weightless :]] = self._conv
+            chosen_E[order[self._max_parameterless_edges :]] = self._conv
         return chosen_E
 
     # Elimination.
@@ -284,9 +289,9 @@ class Distribution(nn.Module):
         names = self._space.config.branches
         alive_EB = self.alive_ES[:, self._slices[_BRANCH]]
         others = [n for n, alive in zip(names, alive_EB[edge], strict=True) if alive]
-        if value == self._conv and self._max_weightless is not None:
+        if value == self._conv and self._max_parameterless_edges is not None:
             has_none_E = ~alive_EB[:, self._conv] & (self._cell_E == self._cell_E[edge])
-            if int(has_none_E.sum()) >= self._max_weightless:
+            if int(has_none_E.sum()) >= self._max_parameterless_edges:
                 return False
         return bool(set(others) - {"none", names[value]})
 

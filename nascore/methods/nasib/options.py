@@ -14,72 +14,54 @@ from nascore.methods.nasib.schedule import Schedule
 class ScheduleOptions(Section):
     """What a budget does to a search, over its spent share (`nascore.methods.nasib.schedule`)."""
 
-    shortest: Positive = 50
-    """Weight updates; a budget of fewer explores as this one does, ..."""
-    longest: Positive = 50_000
-    """... and one of more as this one."""
-    least: float = 0.1
-    """Share of the shortest budget in which there is exploration, ..."""
-    most: float = 0.6
-    """... and of the longest."""
+    min_steps: Positive = 50
+    """Weight updates of a budget that explores for `min_explore_fraction`; so do smaller ones."""
+    max_steps: Positive = 50_000
+    """Weight updates of a budget that explores for `max_explore_fraction`; so do larger ones."""
+    min_explore_fraction: float = 0.1
+    """Fraction of the smallest budget in which choices are explored, above 0."""
+    max_explore_fraction: float = 0.6
+    """Fraction of the largest budget in which choices are explored, at most 1."""
     warmup: float = 0.1
-    """Share in which paths are uniform and the distribution does not learn; part of the budget."""
-    hot: float = 5.0
-    """Temperature of the Gumbel softmax at the start, ..."""
-    cold: float = 0.1
-    """... and at the end."""
+    """Fraction of the budget in which paths are uniform and the distribution is not trained."""
+    temperature_start: float = 5.0
+    """Temperature of the Gumbel softmax at the start."""
+    temperature_end: float = 0.1
+    """Temperature of the Gumbel softmax at the end, at most that at the start."""
     entropy_weight: float = 0.01
-    """Of the distribution's entropy in the objective at the start; a penalty in the last fifth."""
-    eliminate_at: tuple[float, ...] | None = None
-    """Growing shares of the budget at which values are dropped; from the end of the exploration on,
-    equally spaced on each axis, when not given."""
+    """Weight of the distribution's entropy in the objective at the start; it falls as the budget is
+    spent and is a penalty in the last fifth."""
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         try:
             self.over(1)
         except InputError as error:
-            told = [str(problem).rpartition("schedule.")[2] for problem in error.problems]
-            raise ValueError("; ".join(told)) from None
+            problems = [str(problem).rpartition("schedule.")[2] for problem in error.problems]
+            raise ValueError("; ".join(problems)) from None
         return self
 
     def over(self, steps: int) -> Schedule:
-        """The schedule of a search of so many weight updates."""
+        """Return the schedule of a search of this many weight updates."""
         return Schedule(steps, **self.model_dump())
-
-
-class LogitsOptions(Section):
-    """How the distribution of NASIB learns: Adam, on images that train no weights."""
-
-    reach: Annotated[float, Field(gt=0)] = 6.0
-    """How far a logit can move in a search: the rate is this over the number of updates. With 6 and
-    the 20,000 updates of DARTS it is the 3e-4 of DARTS."""
-    lr: Annotated[float, Field(gt=0)] | None = None
-    """A rate that is the same for all budgets, instead."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
-        0.5,
-        0.999,
-    )
-    """Decay rates of Adam's moments."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-3
-    """Weight decay of the logits."""
 
 
 class NasibOptions(MethodOptions):
     """NASIB (arXiv 1910.08665): many operations, searched within any budget."""
 
     weights: SharedWeightsOptions = SharedWeightsOptions(lr=0.025, weight_decay=3e-4)
-    logits: LogitsOptions = LogitsOptions()
     schedule: ScheduleOptions = ScheduleOptions()
-    max_weightless: Annotated[int, Field(ge=0)] | None = 2
+    max_logit_change: Annotated[float, Field(gt=0)] = 6.0
+    """Largest change of a logit in a search: the learning rate of Adam is this divided by the
+    number of updates. With 6 and the 20,000 updates of DARTS it is the 3e-4 of DARTS."""
+    max_parameterless_edges: Annotated[int, Field(ge=0)] | None = 2
     """Edges of a cell that may end as identity or pooling. Shared weights prefer them, since they
-    need no training: without a limit (null) a short search leaves little else."""
-    judge_batch: Annotated[int, Field(ge=2)] = 128
-    """Images whose statistics normalise a network that is judged with shared weights."""
+    need no training: without a limit (null) few convolutions are left after a short search."""
+    eval_batch_size: Annotated[int, Field(ge=2)] = 128
+    """Images in a batch on which an architecture is evaluated with shared weights; the statistics
+    of the batch normalise it."""
     num_candidates: Positive = 50
-    """Of the control: random architectures, the best of which by shared weights is its choice."""
+    """Random architectures of the control, of which it takes the best by shared weights."""
     num_trainings: Annotated[int, Field(ge=5)] = 5
-    """From scratch, of what each arm has chosen: the verdict compares them. They come after the
-    budget, and only beside a control."""
-    checkpoint_s: Annotated[float, Field(ge=0)] = 30.0
-    """Seconds between checkpoints."""
+    """Trainings from scratch of the architecture of each arm, which the verdict compares. They
+    run after the budget is spent, and only if there is a control."""

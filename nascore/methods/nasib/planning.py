@@ -168,7 +168,7 @@ def _elsewhere(
 ) -> SearchContext:
     """The same task with another budget, which tells nobody and keeps nothing."""
     options = options_of(task)
-    changed = options.schedule.model_copy(update={**schedule, "eliminate_at": None})
+    changed = options.schedule.model_copy(update=schedule)
     return dataclasses.replace(
         task,
         search=task.search.model_copy(update={"budget": budget}),

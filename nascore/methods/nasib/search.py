@@ -23,6 +23,7 @@ from nascore.data.batches import Split
 from nascore.errors import WeightsDivergedError
 from nascore.evaluation.scoring import score_on
 from nascore.genotype import Genotype
+from nascore.methods.common import one_shot_loop
 from nascore.methods.nasib.budget_tracker import BudgetTracker
 from nascore.methods.nasib.distribution import Distribution
 from nascore.methods.nasib.history import DistributionHistory
@@ -77,11 +78,11 @@ class BudgetSearch:
             path_of(task.state, arm),
             f"{KIND}-{arm}",
             self._identity(),
-            every_s=self.options.checkpoint_s,
+            every_s=one_shot_loop.CHECKPOINT_EVERY_S,
         )
         space = space_of(task)
         self.distribution = Distribution(
-            space, task.shape, max_weightless=self.options.max_weightless
+            space, task.shape, max_parameterless_edges=self.options.max_parameterless_edges
         )
         supernet = make_superkernel_supernet(
             space, task.shape, seed=task.seeds.integer(arm, "shared weights")
@@ -89,7 +90,7 @@ class BudgetSearch:
         weights_K = task.splits.train.class_weights_K
         self._training = self.options.weights.resolve(task.training)
         self._weights = WeightUpdates(supernet.to(self.device), self._training, weights_K)
-        self._logits = LogitUpdates(self.distribution, self.options.logits, weights_K)
+        self._logits = LogitUpdates(self.distribution, self.options.max_logit_change, weights_K)
         self._halves = self.halves()
         self._clock = BudgetTracker(
             task.search.budget,
@@ -247,7 +248,7 @@ class BudgetSearch:
         split = self.task.splits.valid if split is None else split
         right_N = torch.zeros(len(genotypes), dtype=torch.float64, device=self.device)
         num_images = 0
-        count = max(1, round(split.num_images / self.options.judge_batch))
+        count = max(1, round(split.num_images / self.options.eval_batch_size))
         with fitting_threads(self.task.splits.train, self.options.weights):
             for x_BCHW, y_B in split.eval_batches(math.ceil(split.num_images / count)):
                 for i in range(distributed.rank(), len(genotypes), distributed.size()):
@@ -266,7 +267,7 @@ class BudgetSearch:
         if objective == "accuracy":
             return self.accuracies(genotypes, hasty=hasty)
         score_N = torch.zeros(len(genotypes), dtype=torch.float64, device=self.device)
-        count = max(1, round(valid.num_images / self.options.judge_batch))
+        count = max(1, round(valid.num_images / self.options.eval_batch_size))
         with fitting_threads(self.task.splits.train, self.options.weights):
             for i in range(distributed.rank(), len(genotypes), distributed.size()):
                 network = self._weights.supernet.child(genotypes[i])
@@ -349,7 +350,7 @@ class BudgetSearch:
             "arm": self.arm,
             "space": space_of(task).config.model_dump(mode="json"),
             "seed": task.seeds.seed,
-            "options": self.options.model_dump(mode="json", exclude={"checkpoint_s"}),
+            "options": self.options.model_dump(mode="json"),
             "budget": task.search.budget.model_dump(mode="json"),
             "shape": [task.shape.channels, task.shape.size, task.shape.num_classes],
             "data": task.splits.info.data_sha256,

@@ -203,12 +203,8 @@ def test_no_weight_on_the_memory_is_plain_enas_bit_for_bit() -> None:
 # --- what survives ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", [None, "reconstruct", "nll", "self"])
-def test_read_back_at_any_step_it_goes_on_bit_for_bit(tmp_path: Path, mode: str | None) -> None:
-    options = plain()
-    if mode is not None:
-        memory = REMEMBERED.model_dump() | {"mode": mode}
-        options = remembering(memory=MemoryOptions.model_validate(memory))
+@pytest.mark.parametrize("options", [plain(), remembering()], ids=["plain", "with memory"])
+def test_read_back_at_any_step_it_goes_on_bit_for_bit(tmp_path: Path, options: EnasOptions) -> None:
     reward, num_steps = planted(SMALL), 12
     whole = make_learner(options)
     expected_metrics = train(whole, reward, range(num_steps))

@@ -163,11 +163,6 @@ def all_strings() -> Tensor:
     return torch.tensor(list(itertools.product(*map(range, SMALL))))
 
 
-def loss_of(mode: str, controller: Controller, reader: Decoder) -> Tensor:
-    options = MemoryOptions.model_validate({"mode": mode})
-    return encoding_loss(controller, all_strings(), options, reader, generator())
-
-
 def touched(module: torch.nn.Module) -> set[str]:
     return {
         name for name, p in module.named_parameters() if p.grad is not None and bool(p.grad.any())
@@ -198,7 +193,7 @@ def test_the_decoder_sees_the_state_and_no_token_that_is_hidden_from_it() -> Non
 def test_reconstruction_trains_what_makes_the_state_and_not_what_the_policy_says() -> None:
     """Else it would favour architectures."""
     controller, reader = policy(), decoder()
-    loss_of("reconstruct", controller, reader).backward()
+    encoding_loss(controller, all_strings(), MemoryOptions(), reader, generator()).backward()
     assert touched(reader) == {name for name, _ in reader.named_parameters()} - unused(reader)
     assert not {name for name in touched(controller) if name.startswith("heads.")}
     assert {"start", "cell.weight_hh", "embeddings.0.weight", "embeddings.2.weight"} <= touched(
@@ -209,28 +204,6 @@ def test_reconstruction_trains_what_makes_the_state_and_not_what_the_policy_says
 def unused(reader: Decoder) -> set[str]:
     """The decoder does not read the last token: there is nothing left to predict."""
     return {f"embeddings.{len(reader.embeddings) - 1}.weight"}
-
-
-def test_likelihood_is_that_of_the_policy() -> None:
-    controller, reader = policy(), decoder()
-    loss = loss_of("nll", controller, reader)
-    assert loss.item() == pytest.approx(-controller.read(all_strings()).log_prob_BT.mean().item())
-    loss.backward()
-    assert any(name.startswith("heads.") for name in touched(controller))
-    assert not touched(reader)
-
-
-def test_repeating_starts_from_the_last_state() -> None:
-    controller, reader = policy(), decoder()
-    loss = loss_of("self", controller, reader)
-    tokens_BT = all_strings()
-    by_hand = []
-    for row in range(len(tokens_BT)):
-        one_1T = tokens_BT[row : row + 1]
-        last = controller.read(one_1T).last
-        by_hand.append(controller.read(one_1T, start=last).log_prob_BT.mean())
-    assert loss.item() == pytest.approx(-torch.stack(by_hand).mean().item(), rel=1e-5)
-    assert loss.item() != pytest.approx(loss_of("nll", controller, reader).item(), rel=1e-3)
 
 
 def test_entropy_of_uniform_strings() -> None:

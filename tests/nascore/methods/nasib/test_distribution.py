@@ -293,7 +293,7 @@ def test_the_strongest_edges_are_kept_when_one_branch_is_left() -> None:
 @pytest.mark.parametrize("limit", [0, 1, 3])
 def test_few_edges_of_a_cell_end_without_a_convolution(limit: int) -> None:
     """Those that want one least, in the end as at any time before."""
-    distribution = Distribution(SPACE, LARGE, max_weightless=limit)
+    distribution = Distribution(SPACE, LARGE, max_parameterless_edges=limit)
     with torch.no_grad():
         distribution.logits_ES[:, IDENTITY] = 3.0
         for edge in (0, 1, 4):

@@ -72,13 +72,12 @@ def test_contradictions_are_told_together() -> None:
             0,
             100,
             50,
-            least=0.7,
-            most=0.6,
+            min_explore_fraction=0.7,
+            max_explore_fraction=0.6,
             warmup=1.0,
-            hot=0.1,
-            cold=5,
+            temperature_start=0.1,
+            temperature_end=5,
             entropy_weight=0.01,
-            eliminate_at=None,
         )
     names = {problem.key.rpartition(".")[2] for problem in told.value.problems}
-    assert names == {"steps", "shortest", "least", "warmup", "cold"}
+    assert names == {"steps", "min_steps", "min_explore_fraction", "warmup", "temperature_end"}

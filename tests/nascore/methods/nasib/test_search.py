@@ -341,13 +341,6 @@ def test_values_are_dropped_at_the_milestones_and_not_before(
         assert set(search.distribution.num_alive()[axis]) == {1}
 
 
-def test_milestones_may_be_given(tmp_path: Path, digits: Splits) -> None:
-    search = run(tmp_path, digits, schedule={"eliminate_at": (0.5,)})
-    candidates = {row["u"]: row["candidates"] for row in search.history.rows}
-    assert candidates[0.45] > 4
-    assert candidates[0.5] == 1.0
-
-
 def test_half_a_budget_shifts_to_exploitation(
     tmp_path: Path, digits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
