@@ -27,12 +27,12 @@ COMMON = [
     "train.max_steps=6",
 ]
 CHILDREN = ["search.budget.children=4"]
-CODER = ["search.options.coder.steps=50", "search.options.coder.num_strings=500"]
+AUTOENCODER = [f"search.options.autoencoder.{part}" for part in ("steps=50", "num_strings=500")]
 META = [f"search.options.{name}.outer_steps=5" for name in ("meta", "final")]
 STEPS = ["search.budget.steps=24"]
 SETTINGS = {
-    "nases": [*CHILDREN, *CODER],
-    "nases-paper": [*CHILDREN, *CODER],
+    "nases": [*CHILDREN, *AUTOENCODER],
+    "nases-paper": [*CHILDREN, *AUTOENCODER],
     "random": CHILDREN,
     "regularized-evolution": CHILDREN,
     "local-search": CHILDREN,
@@ -56,16 +56,11 @@ def record(method: str, more: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ.update(NAS_STATE_DIR=str(folder / "state"), NAS_SPOOL_DIR=str(folder / "spool"))
-        config_file, dataset = folder / "config.json", folder / "dataset"
+        dataset = folder / "dataset"
         prepared = prepare_data.run(
-            config=text,
-            overrides="",
-            job_name="",
-            searches=True,
-            resolved_config=config_file,
-            dataset=dataset,
+            config=text, overrides="", job_name="", searches=True, dataset=dataset
         )
-        given = {"run_key": prepared.run_key, "config": config_file, "dataset": dataset}
+        given = {"run_key": prepared.run_key, "dataset": dataset}
         controller, weights = folder / "controller", folder / "weights"
         result, model = folder / "search_result.json", folder / "model"
         pretrain_controller.run(**given, controller=controller)

@@ -1,6 +1,6 @@
-"""The KFP signatures of the steps. They do no work: one import, one call.
+"""The KFP signatures of the steps. Each function imports its step and calls it.
 
-Docstrings are what users read in the Kubeflow UI; kfp looks for outputs under "Returns", artifacts
+Users read the docstrings in the Kubeflow UI; kfp looks for outputs under "Returns", artifacts
 included. `pipelines.definitions.tasks` makes KFP components of these functions, and
 `components.execute` calls them in a pod. This module must not use `from __future__ import
 annotations`: kfp reads the annotations. It imports little, since every step waits for it.
@@ -22,8 +22,6 @@ from kfp.dsl import (
     PipelineTaskFinalStatus,
 )
 
-from components.steps.state import CONFIG
-
 
 def prepare_data(
     config: str,
@@ -33,17 +31,17 @@ def prepare_data(
     dataset: Output[Dataset],
     metrics: Output[Metrics],
 ) -> NamedTuple("Prepared", [("run_key", str)]):  # type: ignore[valid-type]
-    """Settles the configuration, reads and checks the data, and splits it.
+    """Resolves the configuration, reads, checks and splits the data.
 
     Args:
         config: The whole configuration as JSON or YAML.
-        overrides: Settings laid over it, `key.path=value` separated by spaces; may be empty.
+        overrides: Settings that override it, `key.path=value` separated by spaces; may be empty.
         job_name: Name of this run in Kubeflow; becomes a tag of the tracked run.
-        searches: Whether a search is sure to follow; its study is looked at beforehand.
+        searches: Whether a search is sure to follow; its study is then checked here.
 
     Returns:
-        dataset: Folder with images, labels, split indices, `dataset.json`, and the configuration
-            that counts, `config.json`.
+        dataset: Folder with images, labels, split indices, `dataset.json`, and the resolved
+            configuration, `config.json`.
         metrics: Numbers of images and classes.
         run_key: Key by which all steps find the tracked run of this pipeline.
     """
@@ -54,8 +52,7 @@ def prepare_data(
         overrides=overrides,
         job_name=job_name,
         searches=searches,
-        resolved_config=Path(dataset.path) / CONFIG,
-        dataset=Path(dataset.path),
+        **_paths(dataset=dataset),
     )
     _log(metrics, prepared.metrics)
     return NamedTuple("Prepared", [("run_key", str)])(prepared.run_key)  # type: ignore[operator]
@@ -67,7 +64,7 @@ def review(
     review: Output[Artifact],
     metrics: Output[Metrics],
 ) -> NamedTuple("Reviewed", [("plan", str)]):  # type: ignore[valid-type]
-    """Compares new data with the champion's, and decides whether an architecture is searched anew.
+    """Compares new data with the champion's, and decides whether to search an architecture.
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
@@ -80,12 +77,7 @@ def review(
     """
     from components.steps import review as step
 
-    reviewed = step.run(
-        run_key=run_key,
-        config=Path(dataset.path) / CONFIG,
-        dataset=Path(dataset.path),
-        review=Path(review.path),
-    )
+    reviewed = step.run(run_key=run_key, **_paths(dataset=dataset, review=review))
     _log(metrics, reviewed.metrics)
     return NamedTuple("Reviewed", [("plan", str)])(reviewed.plan)  # type: ignore[operator]
 
@@ -99,7 +91,7 @@ def reuse(
     weights: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
-    """Hands on the architecture of the champion, where no search is needed.
+    """Passes on the architecture of the champion, where no search is needed.
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
@@ -107,22 +99,21 @@ def reuse(
         review: From review.
 
     Returns:
-        controller: An empty folder; nothing is learned before a search that does not take place.
+        controller: An empty folder.
         search_result: The search that found the champion, as JSON.
         weights: An empty folder.
         metrics: Validation accuracy of the architecture in that search (fraction).
     """
     from components.steps import reuse as step
 
-    values = step.run(
-        run_key=run_key,
-        config=Path(dataset.path) / CONFIG,
-        review=Path(review.path),
-        controller=Path(controller.path),
-        search_result=Path(search_result.path),
-        weights=Path(weights.path),
+    paths = _paths(
+        dataset=dataset,
+        review=review,
+        controller=controller,
+        search_result=search_result,
+        weights=weights,
     )
-    _log(metrics, values)
+    _log(metrics, step.run(run_key=run_key, **paths))
 
 
 def pretrain_controller(
@@ -138,17 +129,12 @@ def pretrain_controller(
         dataset: The data, from prepare_data.
 
     Returns:
-        controller: Folder that the search starts from.
+        controller: Folder from which the search starts.
         metrics: The method's own figures, such as held-out reconstruction accuracy (fractions).
     """
     from components.steps import pretrain_controller as step
 
-    values = step.run(
-        run_key=run_key,
-        config=Path(dataset.path) / CONFIG,
-        dataset=Path(dataset.path),
-        controller=Path(controller.path),
-    )
+    values = step.run(run_key=run_key, **_paths(dataset=dataset, controller=controller))
     _log(metrics, values)
 
 
@@ -161,31 +147,25 @@ def search(
     weights: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
-    """Searches within the budget, and runs random search at equal cost beside it.
+    """Searches within the budget, and runs random search at equal cost as a control.
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
         dataset: The data, from prepare_data.
-        controller: What pretrain_controller learned.
+        controller: From pretrain_controller.
         workers_here: Processes that train children in this task; more may work in other tasks.
 
     Returns:
         search_result: Genotype, all children, control and verdict, as JSON.
-        weights: Folder with what the final training starts from; empty where it starts anew.
+        weights: Initial weights of the final training; empty where it starts from scratch.
         metrics: Validation accuracy of the best child (fraction) and number of children.
     """
     from components.steps import search as step
 
-    values = step.run(
-        run_key=run_key,
-        config=Path(dataset.path) / CONFIG,
-        dataset=Path(dataset.path),
-        controller=Path(controller.path),
-        workers_here=workers_here,
-        search_result=Path(search_result.path),
-        weights=Path(weights.path),
+    paths = _paths(
+        dataset=dataset, controller=controller, search_result=search_result, weights=weights
     )
-    _log(metrics, values)
+    _log(metrics, step.run(run_key=run_key, workers_here=workers_here, **paths))
 
 
 def search_worker(
@@ -200,7 +180,7 @@ def search_worker(
     Args:
         run_key: Key of the tracked run, from prepare_data; names the study.
         dataset: The data, from prepare_data.
-        controller: What pretrain_controller learned.
+        controller: From pretrain_controller.
         place: Number of this pod of workers, from 1.
         workers_here: Processes that train children in this pod.
     """
@@ -208,11 +188,9 @@ def search_worker(
 
     step.run(
         run_key=run_key,
-        config=Path(dataset.path) / CONFIG,
-        dataset=Path(dataset.path),
-        controller=Path(controller.path),
         place=place,
         workers_here=workers_here,
+        **_paths(dataset=dataset, controller=controller),
     )
 
 
@@ -225,13 +203,13 @@ def train_final(
     classes: Output[ClassificationMetrics],
     metrics: Output[Metrics],
 ) -> None:
-    """Trains the winner and judges it once on the test split.
+    """Trains the found architecture and evaluates it once on the test split.
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
         dataset: The data, from prepare_data.
         search_result: The found architecture, from search.
-        weights: What the training starts from, from search; empty where it starts anew.
+        weights: Initial weights, from search; empty where the training starts from scratch.
 
     Returns:
         model: Folder with the weights and `model.json`.
@@ -241,14 +219,8 @@ def train_final(
     from components.kfp_figures import log_classes
     from components.steps import train_final as step
 
-    values = step.run(
-        run_key=run_key,
-        config=Path(dataset.path) / CONFIG,
-        dataset=Path(dataset.path),
-        search_result=Path(search_result.path),
-        weights=Path(weights.path),
-        model=Path(model.path),
-    )
+    paths = _paths(dataset=dataset, search_result=search_result, weights=weights, model=model)
+    values = step.run(run_key=run_key, **paths)
     _log(metrics, values)
     log_classes(classes, Path(model.path))
     model.metadata.update(values)
@@ -274,14 +246,8 @@ def profile_latency(
     """
     from components.steps import profile_latency as step
 
-    values = step.run(
-        run_key=run_key,
-        config=Path(dataset.path) / CONFIG,
-        dataset=Path(dataset.path),
-        model=Path(model.path),
-        latency=Path(latency.path),
-    )
-    _log(metrics, values)
+    paths = _paths(dataset=dataset, model=model, latency=latency)
+    _log(metrics, step.run(run_key=run_key, **paths))
 
 
 def promote(
@@ -300,7 +266,7 @@ def promote(
     Args:
         run_key: Key of the tracked run, from prepare_data.
         dataset: The data, from prepare_data; the champion is compared on its test split.
-        controller: From pretrain_controller; only what it cost is read.
+        controller: From pretrain_controller; only its cost is read.
         search_result: From search.
         model: From train_final.
         latency: From profile_latency.
@@ -312,26 +278,25 @@ def promote(
     """
     from components.steps import promote as step
 
-    values = step.run(
-        run_key=run_key,
-        config=Path(dataset.path) / CONFIG,
-        dataset=Path(dataset.path),
-        controller=Path(controller.path),
-        search_result=Path(search_result.path),
-        model=Path(model.path),
-        latency=Path(latency.path),
-        result=Path(result.path),
-        report=Path(report.path),
+    inputs = step.Inputs(
+        **_paths(
+            dataset=dataset,
+            controller=controller,
+            search_result=search_result,
+            model=model,
+            latency=latency,
+        )
     )
+    values = step.run(run_key=run_key, inputs=inputs, **_paths(result=result, report=report))
     _log(metrics, values)
 
 
 def close_run(config: str, overrides: str, status: PipelineTaskFinalStatus) -> None:
-    """Closes what an ended run has left open: MLflow runs, trials, events that were not sent.
+    """Closes what an ended run left open: MLflow runs, trials and unsent events.
 
     Args:
         config: The whole configuration as JSON or YAML.
-        overrides: Settings laid over it.
+        overrides: Settings that override it.
         status: How the pipeline ended; Kubeflow fills it in.
     """
     from components.steps import close_run as step
@@ -342,6 +307,11 @@ def close_run(config: str, overrides: str, status: PipelineTaskFinalStatus) -> N
         status=status.state,
         message=status.error_message or "",
     )
+
+
+def _paths(**artifacts: Artifact) -> dict[str, Path]:
+    """Return the paths of artifacts by the names of a step's parameters."""
+    return {name: Path(artifact.path) for name, artifact in artifacts.items()}
 
 
 def _log(metrics: Metrics, values: Mapping[str, float]) -> None:

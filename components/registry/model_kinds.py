@@ -51,7 +51,7 @@ class ModelAdapter(Protocol):
         ...
 
 
-class Classifier:
+class ClassifierAdapter:
     """Images to logits, and further answers if it has some."""
 
     def __init__(self, images: NDArray[np.float32]) -> None:

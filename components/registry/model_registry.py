@@ -1,6 +1,6 @@
 """The model registry: logging a model, and loading it back.
 
-Models are logged in MLflow's `pt2` form (torch.export): no pickled object is written or read. A
+Models are logged in MLflow's `pt2` format (torch.export): no pickled object is written or read. A
 model that answers with several tensors is loaded by `mlflow.pytorch` as one that gives a tuple of
 them, logits first, and by `mlflow.pyfunc` as one that gives them by name. A few-shot model is
 loaded by `mlflow.pyfunc` as one that learns a task and answers (`components.registry.model_kinds`).
@@ -29,7 +29,12 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
-from components.registry.model_kinds import Arrays, Classifier, ModelAdapter, max_abs_difference
+from components.registry.model_kinds import (
+    Arrays,
+    ClassifierAdapter,
+    ModelAdapter,
+    max_abs_difference,
+)
 from components.tracking.mlflow_writer import make_store
 
 _log = logging.getLogger(__name__)
@@ -81,18 +86,18 @@ def register(
     Raises:
         ModelDiffers: the loaded model predicts something else; nothing is registered.
     """
-    form = Classifier(example) if isinstance(example, np.ndarray) else example
-    if len(form.images) < 2:
-        raise ValueError(f"the example needs at least 2 images, got {len(form.images)}")
+    adapter = ClassifierAdapter(example) if isinstance(example, np.ndarray) else example
+    if len(adapter.images) < 2:
+        raise ValueError(f"the example needs at least 2 images, got {len(adapter.images)}")
     use(uri)
     client = MlflowClient(tracking_uri=uri)
-    expected = form.expected(network)
+    expected = adapter.expected(network)
     for version in client.search_model_versions(f"name='{model_name}' and run_id='{run_id}'"):
         made = registered(model_name, version.version)
-        if max_abs_difference(form.found(made.uri), expected) <= _TOLERANCE:
+        if max_abs_difference(adapter.found(made.uri), expected) <= _TOLERANCE:
             return made
-    model_uri, model_id = _log_model(client, network, form, expected, run_id)
-    difference = max_abs_difference(form.found(model_uri), expected)
+    model_uri, model_id = _log_model(client, network, adapter, expected, run_id)
+    difference = max_abs_difference(adapter.found(model_uri), expected)
     if not difference <= _TOLERANCE:
         raise ModelDiffers(
             f"the logged model differs from the trained network by {difference:.2g} in its "
@@ -122,7 +127,7 @@ def registered(name: str, version: str | int) -> Registered:
 def _log_model(
     client: MlflowClient,
     network: nn.Module,
-    form: ModelAdapter,
+    adapter: ModelAdapter,
     expected: Arrays,
     run_id: str,
 ) -> tuple[str, str]:
@@ -138,7 +143,7 @@ def _log_model(
     for model in there:
         uri = f"models:/{model.model_id}"
         if model.status == LoggedModelStatus.READY and (
-            max_abs_difference(form.found(uri), expected) <= _TOLERANCE
+            max_abs_difference(adapter.found(uri), expected) <= _TOLERANCE
         ):
             return uri, str(model.model_id)
     # A model that is ready may be that of a version, and is never written over.
@@ -164,12 +169,12 @@ def _log_model(
             path,
             mlflow_model=described,
             serialization_format="pt2",
-            input_example=form.images,
-            signature=infer_signature(form.images, expected[0]),
+            input_example=adapter.images,
+            signature=infer_signature(adapter.images, expected[0]),
             pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
-            code_paths=form.code(expected) or None,
+            code_paths=adapter.code(expected) or None,
         )
-        form.complete(described, network, expected)
+        adapter.complete(described, network, expected)
         described.save(f"{path}/MLmodel")
         client.log_model_artifacts(model.model_id, path)
     client.finalize_logged_model(model.model_id, "READY")

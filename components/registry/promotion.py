@@ -25,15 +25,15 @@ _ROUNDING = 1e-9  # 0.3 - 0.2 is a gain of 0.1
 
 
 class _Unusable(Exception):
-    """The champion is there, and cannot be compared with anything."""
+    """The champion exists, and cannot be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A registered model that asks to be champion, and what was measured of it.
+    """A registered version and what was measured of it.
 
     Attributes:
-        scores: in the exam, as it gives them.
+        scores: on the test set.
         latency_ms: median of the profile.
     """
 
@@ -59,7 +59,7 @@ class Decision:
     Attributes:
         alias: the alias that points to it now.
         reason: why, in words.
-        champion_accuracy: of the old champion in the same exam; None without one.
+        champion_accuracy: of the old champion on the same test set; None without one.
         champion_version: of the old champion; None without one.
     """
 
@@ -78,23 +78,26 @@ def promote(
     candidate: Candidate,
     *,
     uri: str,
-    exam: TestSet,
+    test_set: TestSet,
     config: PromoteConfig,
     rng: np.random.Generator,
 ) -> Decision:
-    """Makes a version champion when all gates hold, else challenger.
+    """Make a version champion when all gates hold, else challenger.
 
-    The champion is judged here in the same exam, so that two models trained at different times are
-    compared on equal terms. Without a champion only the limits of size and latency count.
+    The champion is evaluated here on the same test set, so that two models trained at different
+    times are compared on equal terms. Without a champion only the limits of size and latency count.
 
     Args:
-        exam: in which the candidate has its scores.
-        rng: of the bootstrap.
+        candidate: the registered version with its scores.
+        uri: MLflow store.
+        test_set: the one that the scores of the candidate are from.
+        config: the gates.
+        rng: generator of the bootstrap.
     """
     model_registry.use(uri)
     client = MlflowClient(tracking_uri=uri)
     new = candidate.registered
-    decision = _decide(client, candidate, exam, config, rng)
+    decision = _decide(client, candidate, test_set, config, rng)
     if decision.alias == CHAMPION:
         set_champion(client, new.name, new.version)
     else:
@@ -109,7 +112,7 @@ def promote(
 def _decide(
     client: MlflowClient,
     candidate: Candidate,
-    exam: TestSet,
+    test_set: TestSet,
     config: PromoteConfig,
     rng: np.random.Generator,
 ) -> Decision:
@@ -124,7 +127,7 @@ def _decide(
     fault = _why_incomparable(champion, new)
     if fault is None:
         try:
-            before = exam.scores(_load(champion, exam))
+            before = test_set.scores(_load(champion, test_set))
         except _Unusable as error:
             fault = f"cannot be loaded: {error}"
         except IncomparableModels as error:
@@ -137,12 +140,12 @@ def _decide(
             champion_version=str(version),
         )
     scores = candidate.scores
-    paired = exam.compare(scores, before, rng=rng, confidence=config.confidence or 0.95)
+    paired = test_set.compare(scores, before, rng=rng, confidence=config.confidence or 0.95)
     reason = (
-        f"test {exam.figure} {paired.new_score:.4f} against {paired.old_score:.4f} of the "
-        f"champion (version {version}) on the same {exam.unit}"
+        f"test {test_set.figure} {paired.new_score:.4f} against {paired.old_score:.4f} of the "
+        f"champion (version {version}) on the same {test_set.unit}"
     )
-    gates = [*_gains(paired, config, exam), *_drops(exam, scores, before, config)]
+    gates = [*_gains(paired, config, test_set), *_drops(test_set, scores, before, config)]
     return _verdict(reason, [*gates, *limits], paired=paired, version=str(version))
 
 
@@ -166,13 +169,13 @@ def _verdict(
 
 
 def _drops(
-    exam: TestSet, scores: NDArray[Any], before: NDArray[Any], config: PromoteConfig
+    test_set: TestSet, scores: NDArray[Any], before: NDArray[Any], config: PromoteConfig
 ) -> list[Gate]:
     """The gate of the class that has lost most."""
     limit = config.max_class_drop
     if limit is None:
         return []
-    new, old = exam.recalls(scores), exam.recalls(before)
+    new, old = test_set.recalls(scores), test_set.recalls(before)
     if new is None or old is None:
         return []  # `components.config.schema` refuses the setting
     name = max(old, key=lambda one: old[one] - new[one])
@@ -186,14 +189,14 @@ def _drops(
     ]
 
 
-def _gains(paired: PairedComparison, config: PromoteConfig, exam: TestSet) -> list[Gate]:
+def _gains(paired: PairedComparison, config: PromoteConfig, test_set: TestSet) -> list[Gate]:
     gain = paired.difference
     needed = f"{config.min_gain:g} is needed" if config.min_gain > 0 else "any gain is enough"
     gates = [
         Gate(
             "gain",
             gain > 0 and gain >= config.min_gain - _ROUNDING,
-            f"a gain of {gain:.4f} in {exam.figure}, where {needed}",
+            f"a gain of {gain:.4f} in {test_set.figure}, where {needed}",
         )
     ]
     if config.confidence is not None:
@@ -202,8 +205,8 @@ def _gains(paired: PairedComparison, config: PromoteConfig, exam: TestSet) -> li
                 "certainty",
                 paired.lower > 0,
                 f"the {config.confidence:.0%} interval of the gain is {paired.lower:+.4f} to "
-                f"{paired.upper:+.4f} on {paired.num_images} {exam.unit}, where all of it must be "
-                "above 0",
+                f"{paired.upper:+.4f} on {paired.num_images} {test_set.unit}, where all of it must "
+                "be above 0",
             )
         )
     return gates
@@ -221,9 +224,13 @@ def _limits(candidate: Candidate, config: PromoteConfig) -> list[Gate]:
     return gates
 
 
-def _load(champion: Registered, exam: TestSet) -> Any:
-    """Raises _Unusable when the model is pickled, damaged or gone, Unfair where the exam does, and
-    what MLflow raises when its files cannot be fetched just now, which says nothing of it.
+def _load(champion: Registered, test_set: TestSet) -> Any:
+    """Load the model of the champion.
+
+    Raises:
+        _Unusable: it is pickled, damaged or gone.
+        IncomparableModels: see `TestSet.load`.
+        MlflowException: its files cannot be fetched now, which says nothing about the model.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -233,7 +240,7 @@ def _load(champion: Registered, exam: TestSet) -> Any:
                 raise _Unusable(_first_line(error)) from error
             raise
         try:
-            return exam.load(path)
+            return test_set.load(path)
         except MlflowException as error:
             raise _Unusable(_first_line(error)) from error
 

@@ -43,7 +43,7 @@ class TestSet(Protocol):
 
         Raises:
             MlflowException: it is pickled, or damaged.
-            Unfair: it has learned classes of this exam.
+            IncomparableModels: it was trained on classes of this test set.
         """
         ...
 
@@ -67,7 +67,7 @@ class TestSet(Protocol):
         ...
 
 
-class ImageExam:
+class ImageTestSet:
     """Test images of classes that the models know."""
 
     unit = "images"
@@ -114,7 +114,7 @@ class ImageExam:
         return recalls(scores.argmax(1), self._labels, self._classes)
 
 
-class TaskExam:
+class FewShotTestSet:
     """Tasks of classes that no model has seen."""
 
     unit = "tasks"

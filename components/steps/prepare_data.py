@@ -1,8 +1,8 @@
-"""Step 1, cheap and first to find bad input: settle the configuration, check and split the data."""
+"""Step 1: resolve the configuration, check and split the data; finds bad input at low cost."""
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,9 @@ from components.object_store.outputs import open_outputs
 from components.run_identity import run_key
 from components.run_state.checks import check_state
 from components.steps.close_run import close_ended_runs
-from components.steps.runtime import Step, execute, telling_input_errors
+from components.steps.runtime import Step, execute, report_input_errors
 from components.steps.s3_source import open_remote
-from components.steps.state import read_json, state_folder, write_json
+from components.steps.state import CONFIG, read_json, state_folder, write_json
 from components.steps.study_checks import check_studies
 from components.tracking import check_store, lineage
 from components.variables import STATE_ROOT
@@ -30,100 +30,89 @@ _KEY = "run_key.json"
 
 @dataclass(frozen=True, slots=True)
 class PreparedData:
-    """The key by which tracking knows this pipeline run, and the step's scalars."""
+    """Key of the MLflow run of this pipeline run, and the scalars of the step."""
 
     run_key: str
     metrics: dict[str, float]
 
 
 def run(
-    *,
-    config: str,
-    overrides: str,
-    job_name: str,
-    searches: bool,
-    resolved_config: Path,
-    dataset: Path,
+    *, config: str, overrides: str, job_name: str, searches: bool, dataset: Path
 ) -> PreparedData:
-    """Prepares the data of a run.
+    """Prepare the data of a run, and resolve its configuration.
 
     Args:
         config: the whole configuration as JSON.
         overrides: further `key.path=value` settings, separated by spaces, quoted as in a shell.
         job_name: name of the KFP run; becomes a tag.
-        searches: whether a search is sure to follow; then its study is looked at, too.
-        resolved_config: where the configuration that counts is written.
-        dataset: folder that is written; see docs/architecture.md.
+        searches: whether a search is sure to follow; then its study is checked, too.
+        dataset: folder to write, the resolved configuration included; see docs/architecture.md.
 
     Raises:
         InputError: settings or data are wrong; every problem is listed.
     """
-    with telling_input_errors("prepare_data"):
-        settings = _resolve(config, overrides)
+    with report_input_errors("prepare_data"):
+        settings = parse(apply_overrides(read_mapping(config, "config"), overrides))
         _check_stores(settings)
     key = _run_key()
 
-    def work(step: Step) -> dict[str, float]:
-        with step.busy("data"):
-            remote = open_remote(settings.data)
-            info = prepare(
-                settings.data,
-                settings.seed,
-                dataset,
-                remote=remote,
-                needs=needs_of(settings),
-            )
-        for warning in info.warnings:
-            step.progress("note", text=f"data: {warning['message']}")
-        _check_fit(settings, info, searches=searches)
-        if run_key() is not None:
-            close_ended_runs(settings)
-        write_json(resolved_config, settings.model_dump(mode="json"))
-        tags = lineage.of_run(
-            settings,
-            data_sha256=info.data_sha256,
-            source_sha256=None if remote is None else remote.fingerprint().sha256,
-            job_name=job_name,
-        )
-        write_json(dataset / lineage.FILE, tags)
-        step.parent.tags(tags)
-        if remote is not None and not info.streamed:
-            remote.remove_copies()
-        _track_config(step, settings)
-        step.tracked.artifact(dataset / "dataset.json")
-        write_json(dataset / "step.json", step.timing())
-        return {
-            "num_images": float(info.num_images),
-            "num_classes": float(len(info.classes)),
-        }
-
     metrics = execute(
         "prepare_data",
-        work,
+        lambda step: _prepare(step, dataset, job_name=job_name, searches=searches),
         run_key=key,
         config=settings,
         inputs={},
-        outputs={"config": resolved_config, "dataset": dataset},
+        outputs={"dataset": dataset},
     )
     return PreparedData(key, metrics)
 
 
-def _resolve(config: str, overrides: str) -> Config:
-    return parse(apply_overrides(read_mapping(config, "config"), overrides))
+def _prepare(step: Step, dataset: Path, *, job_name: str, searches: bool) -> dict[str, float]:
+    settings = step.config
+    with step.busy("data"):
+        remote = open_remote(settings.data)
+        info = prepare(
+            settings.data, settings.seed, dataset, remote=remote, needs=needs_of(settings)
+        )
+    for warning in info.warnings:
+        step.progress("note", text=f"data: {warning['message']}")
+    _check_fit(settings, info, searches=searches)
+    if run_key() is not None:
+        close_ended_runs(settings)
+    write_json(dataset / CONFIG, settings.model_dump(mode="json"))
+    tags = lineage.of_run(
+        settings,
+        data_sha256=info.data_sha256,
+        source_sha256=None if remote is None else remote.fingerprint().sha256,
+        job_name=job_name,
+    )
+    _track(step, tags, dataset)
+    if remote is not None and not info.streamed:
+        remote.remove_copies()
+    write_json(dataset / "step.json", step.timing())
+    return {"num_images": float(info.num_images), "num_classes": float(len(info.classes))}
 
 
-def _track_config(step: Step, settings: Config) -> None:
-    visible = shown(settings)
+def _track(step: Step, tags: Mapping[str, str], dataset: Path) -> None:
+    """Log lineage, configuration and description of the data to the MLflow runs."""
+    write_json(dataset / lineage.FILE, tags)
+    step.parent.tags(tags)
+    visible = shown(step.config)
     step.parent.params(visible)
-    path = step.state / "config.json"
+    path = step.state / CONFIG
     write_json(path, visible)
     step.parent.artifact(path, "config")
+    step.tracked.artifact(dataset / "dataset.json")
 
 
 def _check_stores(settings: Config) -> None:
-    """Raises InputError when the tracking store, the study's database or the outputs refuse us.
+    """Check the tracking store, the database of the study, and the places of state and outputs.
 
-    A tracking server that is away is no reason to wait: its follower says so.
+    A tracking server that is unreachable is no error here: the process that sends the events
+    reports it and retries.
+
+    Raises:
+        InputError: one of them refuses this account, or cannot be what the setting names.
     """
     problems, _ = check_store(settings.tracking.uri)
     errors = [InputError(problems)] if problems else []
@@ -158,15 +147,19 @@ def _check_outputs(settings: Config) -> None:
 
 
 def needs_of(settings: Config) -> Sequence[Need]:
-    """Tasks that the method draws, if it is one that learns from tasks."""
-    options = METHODS[settings.method].options.model_validate(settings.search.options)
+    """Return what few-shot tasks the method draws; empty for methods without tasks."""
+    options = settings.search.options
     return options.needs
 
 
 def _check_fit(settings: Config, info: DatasetInfo, *, searches: bool) -> None:
-    """Raises InputError when the settings do not suit what the data has turned out to be."""
-    told = f"the images, which have {info.size} pixels a side"
-    problems = [] if settings.data.image_size else unfit_for_size(settings, info.size, told)
+    """Check the settings against the size, the classes and the splits of the data.
+
+    Raises:
+        InputError: they do not fit; every problem is listed.
+    """
+    images = f"the images, which have {info.size} pixels a side"
+    problems = [] if settings.data.image_size else unfit_for_size(settings, info.size, images)
     problems += unfit_for_classes(settings, info)
     if searches:
         with collect_problems(problems):
@@ -176,7 +169,7 @@ def _check_fit(settings: Config, info: DatasetInfo, *, searches: bool) -> None:
 
 
 def _run_key() -> str:
-    """New for every pipeline run, and the same when that run is tried again."""
+    """Return the key of the pipeline run: of Kubeflow's run, or one that the state folder keeps."""
     given = run_key()
     if given is not None:
         return given

@@ -16,26 +16,23 @@ from nascore.training.final_model import FinalModel
 from nascore.training.network_kinds import kind_of
 
 
-def run(
-    *, run_key: str, config: Path, dataset: Path, model: Path, latency: Path
-) -> dict[str, float]:
-    """Writes the measurement as JSON (`nascore.latency.benchmark.LatencyResult`).
+def run(*, run_key: str, dataset: Path, model: Path, latency: Path) -> dict[str, float]:
+    """Write the measurement as JSON (`nascore.latency.benchmark.LatencyResult`).
 
     Some kinds of networks add a key of their own (`nascore.training.network_kinds`).
     """
-    settings = read_config(config)
+    config = read_config(dataset)
 
     def work(step: Step) -> dict[str, float]:
-        final = FinalModel.load(model, make_space(settings.search.space))
-
+        final = FinalModel.load(model, make_space(config.search.space))
         kind, examples = kind_of(final.network), None
         if kind.is_profiled_on_data:
             with step.busy("data"):
-                remote = open_remote(settings.data, trusted=True)
+                remote = open_remote(config.data, trusted=True)
                 splits = load(dataset, torch.device("cpu"), remote)
-            examples = examples_of(splits, settings)
+            examples = examples_of(splits, config)
         with step.busy("profiling"):
-            result, more = kind.profile(final, settings.latency, examples)
+            result, more = kind.profile(final, config.latency, examples)
         step.tracked.params(result.to_dict())
         step.tracked.metrics(dict(_numbers(more)))
         write_json(latency, {**result.to_dict(), **more, "step": step.timing()})
@@ -45,14 +42,14 @@ def run(
         "profile_latency",
         work,
         run_key=run_key,
-        config=settings,
+        config=config,
         inputs={"model": model},
         outputs={"latency": latency},
     )
 
 
 def _numbers(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """All numbers below, by their path."""
+    """Yield all numbers of nested mappings with their path, joined by `_`."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _numbers(value, f"{prefix}{key}_")

@@ -1,4 +1,4 @@
-"""Retraining without a search: the champion's architecture goes to the final training."""
+"""Retraining without a search: the architecture of the champion goes to the final training."""
 
 from pathlib import Path
 
@@ -9,14 +9,13 @@ from components.steps.state import read_json, write_json
 def run(
     *,
     run_key: str,
-    config: Path,
+    dataset: Path,
     review: Path,
     controller: Path,
     search_result: Path,
     weights: Path,
 ) -> dict[str, float]:
-    """Writes the search that found the champion as `search_result`, and nothing learned."""
-    settings = read_config(config)
+    """Write the search that found the champion as `search_result`; leave the folders empty."""
 
     def work(step: Step) -> dict[str, float]:
         search = read_json(review)["search"]
@@ -31,7 +30,7 @@ def run(
         "reuse",
         work,
         run_key=run_key,
-        config=settings,
+        config=read_config(dataset),
         inputs={"review": review},
         outputs={"controller": controller, "search_result": search_result, "weights": weights},
     )

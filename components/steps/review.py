@@ -1,5 +1,6 @@
 """Step 2 of retraining: how new data differs from the champion's, and whether to search anew."""
 
+import contextlib
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -56,14 +57,14 @@ class _Champion:
     search: SearchResult | None
 
 
-def run(*, run_key: str, config: Path, dataset: Path, review: Path) -> Reviewed:
+def run(*, run_key: str, dataset: Path, review: Path) -> Reviewed:
     """Writes `review` (JSON): the plan and why, the drift, and the search that found the champion.
 
     Raises:
         InputError: the classes or the form of the images have changed, so that the champion and a
             new model could not be compared.
     """
-    settings = read_config(config)
+    settings = read_config(dataset)
 
     def work(step: Step) -> dict[str, float]:
         with step.busy("data"):
@@ -118,12 +119,16 @@ def _champion(settings: Config) -> _Champion | None:
     with TemporaryDirectory() as folder:
         kept = _read(client, version.run_id, f"data/{PROFILE}", folder)
         found = _read(client, version.run_id, f"result/{SEARCH_RESULT}", folder)
+    search = None
+    if found is not None:
+        with contextlib.suppress(InputError):  # of another version: a new search replaces it
+            search = SearchResult.from_dict(found)
     return _Champion(
         version=str(version.version),
         run_id=version.run_id,
         age_days=(time.time() - version.creation_timestamp / 1000) / _DAY_S,
         profile=None if kept is None else DataProfile.from_dict(kept),
-        search=None if found is None else SearchResult.from_dict(found),
+        search=search,
     )
 
 

@@ -21,7 +21,7 @@ from components.ending import REASON_CHARS, TAG_KIND, TAG_REASON, end_of
 from components.progress import report
 from components.steps.refusals import TAG as REFUSED
 from components.steps.refusals import refused_once, tag_of
-from components.steps.state import fingerprint, keep, remove, restore, state_folder
+from components.steps.state import CONFIG, fingerprint, keep, remove, restore, state_folder
 from components.tracking import Tracker, follower, lineage
 from components.variables import RESTARTS, STATE_ROOT
 from nascore.errors import InputError
@@ -120,7 +120,7 @@ def execute(
     report(name, "started")
     this = fingerprint(config, inputs)
     with (
-        telling_input_errors(name),
+        report_input_errors(name),
         refused_once(name, this, recall=lambda: _recall(f"{run_key}.{name}", config)),
     ):
         done = restore(name, this, outputs)
@@ -196,7 +196,7 @@ def _fail(step: Step) -> None:
 
 
 @contextlib.contextmanager
-def telling_input_errors(name: str) -> Iterator[None]:
+def report_input_errors(name: str) -> Iterator[None]:
     """Wrong input in the block becomes progress, and one message without a traceback."""
     sys.excepthook = _brief_excepthook
     try:
@@ -206,8 +206,9 @@ def telling_input_errors(name: str) -> Iterator[None]:
         raise
 
 
-def read_config(path: Path) -> Config:
-    return loads(path.read_text())
+def read_config(dataset: Path) -> Config:
+    """Return the resolved configuration of a run; `prepare_data` stores it with the data."""
+    return loads((dataset / CONFIG).read_text())
 
 
 def run_name(config: Config) -> str:

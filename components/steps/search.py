@@ -48,6 +48,7 @@ def run(
         inputs = StepInputs.of(step, dataset=dataset, controller=controller, weights=weights)
         callbacks = _SearchCallbacks(step)
         context = load_context(step, inputs, callbacks)
+        pretraining_s = read_json(controller / "step.json")["seconds"]
         weights.mkdir(parents=True, exist_ok=True)
         with step.busy("training"), worker_processes(inputs, workers_here - 1, callbacks):
             result = METHODS[config.method].load().search(context)
@@ -55,7 +56,6 @@ def run(
         outcome = {**result.to_dict(), "step": step.timing()}
         write_json(step.state / RESULT, outcome)
         write_json(search_result, outcome)
-        pretraining_s = read_json(controller / "step.json")["seconds"]
         return {
             "valid_accuracy": result.valid_accuracy,
             f"valid_{result.objective}": result.score,
@@ -106,7 +106,9 @@ class _SearchCallbacks(StepCallbacks):
 def _track(step: Step, context: SearchContext, result: SearchResult) -> None:
     arms = [arm for arm in (result.arm, result.control) if arm is not None]
     for arm, name in zip(arms, ("method", "control"), strict=False):
-        step.tracked.table([_row(context, child) for child in arm.children], f"{name}_children.json")
+        step.tracked.table(
+            [_row(context, child) for child in arm.children], f"{name}_children.json"
+        )
     if result.verdict is not None:
         step.tracked.tags({"nas.verdict": result.verdict["outcome"]})
         step.parent.tags({"nas.verdict": result.verdict["outcome"]})
@@ -118,8 +120,8 @@ def _track(step: Step, context: SearchContext, result: SearchResult) -> None:
         )
         tracked.params({"architecture": context.space.describe(child.genotype), "rank": rank + 1})
         if child.scores is not None:
-            named = child.scores.named(result.objective)
-            tracked.metrics({k: float(v) for k, v in named.items() if v is not None})
+            measured = child.scores.named(result.objective) | _spent(child)
+            tracked.metrics({k: float(v) for k, v in measured.items() if v is not None})
         tracked.tags(lineage.of_genotype(child.genotype))
         tracked.end()
 
@@ -139,8 +141,11 @@ def _row(context: SearchContext, child: Child) -> dict[str, Any]:
         "train_accuracy": None,
         "num_params": None,
         **scores,
-        "num_steps": child.num_steps,
-        "duration_s": child.duration_s,
+        **_spent(child),
         "status": child.status,
         "failure": child.failure,
     }
+
+
+def _spent(child: Child) -> dict[str, float | None]:
+    return {"num_steps": child.num_steps, "duration_s": child.duration_s}

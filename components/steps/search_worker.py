@@ -1,34 +1,43 @@
-"""Step 3 in another pod: further workers on the study that the search step collects."""
+"""Step 3 in another pod: additional workers on the study of the search step."""
 
 import signal
 import sys
 import threading
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 
 from components.progress import report
+from components.steps.context_builder import StepInputs
 from components.steps.refusals import refused_once
-from components.steps.runtime import TERMINATED, read_config, telling_input_errors
+from components.steps.runtime import TERMINATED, read_config, report_input_errors
 from components.steps.state import fingerprint, state_folder
-from components.steps.workers import Inputs, Owner, work, worker_processes
+from components.steps.workers import EventCallbacks, work, worker_processes
+
+
+class _WorkerCallbacks(EventCallbacks):
+    """Also reports messages as progress."""
+
+    def __init__(self, name: str, stop: threading.Event) -> None:
+        super().__init__(stop)
+        self._name = name
+
+    def on_message(self, text: str) -> None:
+        """Report a sentence for the user."""
+        report(self._name, "note", text=text)
 
 
 def run(
-    *,
-    run_key: str,
-    config: Path,
-    dataset: Path,
-    controller: Path,
-    place: int,
-    workers_here: int = 1,
+    *, run_key: str, dataset: Path, controller: Path, place: int, workers_here: int = 1
 ) -> None:
-    """Trains children until the budget is spent.
+    """Train children until the budget is spent.
 
-    A worker that is told to stop gives its child back at once; what it has finished is in the
-    study.
+    A worker that gets SIGTERM returns its unfinished child to the study at once; the study holds
+    the finished ones.
 
     Args:
+        run_key: key of the pipeline's MLflow run; names the study.
+        dataset: folder of the prepared data.
+        controller: folder that `pretrain_controller` has written.
         place: number of this pod among those of the workers, from 1.
         workers_here: processes that train children in this pod, this one included.
     """
@@ -40,22 +49,20 @@ def run(
     before = signal.signal(signal.SIGTERM, end)
     try:
         report(name, "started")
-        inputs, settings = Inputs(config, dataset, controller), read_config(config)
-        owner = Owner(
-            config=settings,
-            run_key=run_key,
-            state=state_folder() / name,
-            note=lambda text: report(name, "note", text=text),
-            should_stop=stop.is_set,
+        config = read_config(dataset)
+        state = state_folder() / name
+        state.mkdir(parents=True, exist_ok=True)
+        inputs = StepInputs(
+            config=config, dataset=dataset, controller=controller, state=state, run_key=run_key
         )
-        owner.state.mkdir(parents=True, exist_ok=True)
-        this = fingerprint(settings, asdict(inputs))
+        callbacks = _WorkerCallbacks(name, stop)
+        this = fingerprint(config, {"dataset": dataset, "controller": controller})
         with (
-            telling_input_errors(name),
+            report_input_errors(name),
             refused_once(name, this),
-            worker_processes(owner, inputs, workers_here - 1),
+            worker_processes(inputs, workers_here - 1, callbacks),
         ):
-            work(inputs, state=owner.state, run_key=run_key, stop=stop)
+            work(inputs, callbacks)
     finally:
         signal.signal(signal.SIGTERM, before)
     if stop.is_set():

@@ -1,14 +1,11 @@
 """The content of `result.json`: what a run found, what it cost, and with which versions."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from components.config.schema import Config
-from components.steps.state import read_json
-from nascore.data.prepared import DatasetInfo
+from components.steps.registration import Promotion
+from components.steps.run_results import RunResults
 from nascore.results import Arm, SearchResult
-from nascore.training.final_model import FinalModel
 
 VERSION = 1
 FIGURES = (
@@ -20,44 +17,27 @@ FIGURES = (
     "confusion",
     "confused",
 )
-_LEARNING = ("few_shot",)  # where the network learns tasks: how long that takes
-
-
-def seconds_of(
-    dataset: Path, controller: Path, model: Path, search_result: Path, latency: Path
-) -> dict[str, Any]:
-    """What each earlier step said of its own cost, in the order of the pipeline."""
-    timings = [
-        read_json(dataset / "step.json"),
-        read_json(controller / "step.json"),
-        read_json(search_result)["step"],
-        read_json(model / "step.json"),
-        read_json(latency)["step"],
-    ]
-    return {timing["name"]: timing for timing in timings}
+_ADAPTATION = ("few_shot",)  # times of few-shot networks
 
 
 def summary_of(
-    settings: Config,
-    search: SearchResult,
-    final: FinalModel,
-    info: DatasetInfo,
-    latency: dict[str, Any],
-    seconds: dict[str, Any],
+    results: RunResults, promotion: Promotion, timings: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The content of `result.json`; accuracies are fractions."""
+    """Return the content of `result.json`; accuracies are fractions.
+
+    Args:
+        results: of the earlier steps.
+        promotion: registered version and decision.
+        timings: time of each step, this one included.
+    """
+    config, search, final = results.config, results.search, results.final
+    info = results.splits.info
     return {
         "version": VERSION,
-        "method": settings.method,
+        "method": config.method,
         "genotype": final.genotype.to_dict(),
-        "test_accuracy": final.test_accuracy,
-        "valid_accuracy": final.valid_accuracy,
-        "search_valid_accuracy": search.valid_accuracy,
-        "objective": settings.search.objective,
-        "test_score": final.test_accuracy if final.test_score is None else final.test_score,
-        "valid_score": final.valid_accuracy if final.valid_score is None else final.valid_score,
-        "search_valid_score": search.score,
-        **_of_classes(final.figures),
+        **_scores(results),
+        **_class_figures(final.figures),
         "num_children": len(search.arm.children),
         "num_failed": _num_failed(search.arm),
         "control": None if search.control is None else _control(search.control),
@@ -65,24 +45,45 @@ def summary_of(
         "pareto": _pareto(search),
         "num_params": final.num_params,
         "macs": final.macs,
-        "latency_ms": {
-            "p50": latency["p50_ms"],
-            "p95": latency["p95_ms"],
-            "batch_size": latency["batch_size"],
-            "device": latency["device"],
-            **{name: latency[name] for name in _LEARNING if name in latency},
-        },
-        "seconds": {name: timing["seconds"] for name, timing in seconds.items()},
-        "seed": settings.seed,
+        "latency_ms": _latency(results),
+        "seconds": {name: timing["seconds"] for name, timing in timings.items()},
+        "seed": config.seed,
         "data_sha256": info.data_sha256,
         "data_warnings": list(info.warnings),
         "data_wait_share": final.data_wait_share,
         "versions": search.versions,
+        "model_uri": promotion.registered.uri,
+        "tracking_run_id": promotion.run_id,
+        "promotion": promotion.decision.to_dict(),
     }
 
 
-def _of_classes(figures: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Of the test split; None of networks that learn their classes from a few examples."""
+def _scores(results: RunResults) -> dict[str, Any]:
+    search, final = results.search, results.final
+    return {
+        "test_accuracy": final.test_accuracy,
+        "valid_accuracy": final.valid_accuracy,
+        "search_valid_accuracy": search.valid_accuracy,
+        "objective": results.config.search.objective,
+        "test_score": final.test_accuracy if final.test_score is None else final.test_score,
+        "valid_score": final.valid_accuracy if final.valid_score is None else final.valid_score,
+        "search_valid_score": search.score,
+    }
+
+
+def _latency(results: RunResults) -> dict[str, Any]:
+    measured = results.measured
+    return {
+        "p50": measured.p50_ms,
+        "p95": measured.p95_ms,
+        "batch_size": measured.batch_size,
+        "device": measured.device,
+        **{name: results.latency[name] for name in _ADAPTATION if name in results.latency},
+    }
+
+
+def _class_figures(figures: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the figures of the test split; each is None for few-shot networks."""
     return {name: None if figures is None else figures[name] for name in FIGURES}
 
 
@@ -91,7 +92,7 @@ def _num_failed(arm: Arm) -> int:
 
 
 def _pareto(search: SearchResult) -> dict[str, Any]:
-    """The children that none beats in accuracy and cost, the cheapest first."""
+    """Return the Pareto front of accuracy and cost, the cheapest child first."""
     by_number = {child.number: child for child in search.arm.children}
     front = []
     for number in search.pareto:
@@ -102,7 +103,7 @@ def _pareto(search: SearchResult) -> dict[str, Any]:
                 "number": number,
                 "valid_accuracy": scores.valid_accuracy,
                 "valid_score": scores.valid,
-                "cost": scores.num_params if scores.cost is None else scores.cost,
+                "cost": scores.compared_cost,
                 "genotype": by_number[number].genotype.to_dict(),
             }
         )

@@ -28,7 +28,7 @@ from nascore.processors import num_cpus
 
 _POLL_S = 0.5
 _STOP_TIMEOUT_S = 4.0  # a worker that gets SIGTERM stops after the current weight update
-_MAX_STARTS = 20  # of one worker; a worker that ends more often has an error that a start cannot fix
+_MAX_STARTS = 20  # of one worker; with more ends there is an error that a start cannot fix
 
 
 @contextlib.contextmanager

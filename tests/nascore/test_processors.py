@@ -1,6 +1,7 @@
 """How many processors a process may use, in a container that asked for some of a node's."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -22,9 +23,16 @@ def test_else_what_the_system_allows(given: str, monkeypatch: pytest.MonkeyPatch
 def test_all_places_that_start_processes_or_threads_ask_here(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from components.config.schema import Config
     from components.steps import workers
+    from components.steps.context_builder import StepInputs
+    from nascore.context import NO_CALLBACKS
     from nascore.data import images
 
     monkeypatch.setenv("NAS_CPUS", "6")
-    assert workers._environment(1, 2)["OMP_NUM_THREADS"] == "3"
+    inputs = StepInputs(
+        config=Config(), dataset=Path(), controller=Path(), state=Path(), run_key="key"
+    )
+    pair = workers._Workers(inputs, 2, False, NO_CALLBACKS)
+    assert pair._environment(1)["OMP_NUM_THREADS"] == "3"
     assert images.stream_workers() == min(6, images._MAX_STREAM_WORKERS)

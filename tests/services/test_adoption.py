@@ -78,7 +78,7 @@ def adopted(services: Services) -> Iterator[Adopted]:
 def work_through(services: Services, given: dict[str, str], experiment: str) -> None:
     folder = services.home / "adoption"
     config = {**CONFIG, "tracking": {"uri": services.mlflow.uri, "experiment": "ours"}}
-    common = {"config": folder / "config.json", "dataset": folder / "dataset"}
+    common = {"dataset": folder / "dataset"}
     prepared = start(
         services,
         "prepare_data",
@@ -88,7 +88,6 @@ def work_through(services: Services, given: dict[str, str], experiment: str) -> 
         overrides="",
         job_name="a job",
         searches=True,
-        resolved_config=common["config"],
         dataset=common["dataset"],
     )
     common["run_key"] = prepared

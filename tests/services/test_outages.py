@@ -261,7 +261,7 @@ def test_a_champion_that_cannot_be_fetched_just_now_is_not_called_bad(
     from components.config.settings import PromoteConfig
     from components.registry import model_registry
     from components.registry.promotion import Candidate, promote
-    from components.registry.test_sets import ImageExam
+    from components.registry.test_sets import ImageTestSet
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     first = model_registry.registered(NAME, "1")
@@ -280,7 +280,7 @@ def test_a_champion_that_cannot_be_fetched_just_now_is_not_called_bad(
                     model_registry.registered(NAME, second.version), np.ones(2, bool), 1, 1.0
                 ),
                 uri=server.uri,
-                exam=ImageExam(
+                test_set=ImageTestSet(
                     lambda: [torch.zeros(2, 1, 64, 64)], torch.zeros(2, dtype=torch.long)
                 ),
                 config=PromoteConfig(model_name=NAME),

@@ -501,7 +501,7 @@ def test_a_pickle_in_place_of_the_champion_is_refused(
     from components.config.settings import PromoteConfig
     from components.registry.model_registry import registered
     from components.registry.promotion import Candidate, promote
-    from components.registry.test_sets import ImageExam
+    from components.registry.test_sets import ImageTestSet
 
     folder, files = champion_files
     mark = tmp_path / "unpickled"
@@ -515,7 +515,7 @@ def test_a_pickle_in_place_of_the_champion_is_refused(
     decision = promote(
         Candidate(registered(NAME, "2"), np.ones(len(labels[MANY:]), bool), 1, 1.0),
         uri=services.mlflow.uri,
-        exam=ImageExam(
+        test_set=ImageTestSet(
             lambda: [torch.from_numpy(images[MANY:, None]).float()], torch.from_numpy(labels[MANY:])
         ),
         config=PromoteConfig(model_name=NAME),

@@ -556,7 +556,6 @@ def test_steps_share_copies_and_leave_no_useless_ones(
         overrides="",
         job_name="",
         searches=True,
-        resolved_config=tmp_path / "config.json",
         dataset=tmp_path / "dataset",
     )
     spooled = "".join(path.read_text() for path in (tmp_path / "spool").rglob("*.jsonl"))

@@ -22,7 +22,7 @@ from components.registry import model_registry
 from components.registry.aliases import CHALLENGER, CHAMPION
 from components.registry.model_kinds import FewShotAdapter
 from components.registry.promotion import Candidate, Decision, promote
-from components.registry.test_sets import ImageExam, TaskExam
+from components.registry.test_sets import FewShotTestSet, ImageTestSet
 from nascore.data.prepared import DatasetInfo
 from nascore.meta_learning.few_shot_model import FewShotLearner
 from nascore.meta_learning.task_adaptation import Inner, TaskSettings
@@ -99,11 +99,13 @@ class House:
             network, example, uri=self.store, run_id=run_id, model_name="net", tags={}
         )
 
-    def promote(self, new: model_registry.Registered, network: nn.Module, exam: Any) -> Decision:
+    def promote(
+        self, new: model_registry.Registered, network: nn.Module, test_set: Any
+    ) -> Decision:
         return promote(
-            Candidate(new, exam.scores(network), 4, 1.0),
+            Candidate(new, test_set.scores(network), 4, 1.0),
             uri=self.store,
-            exam=exam,
+            test_set=test_set,
             config=PromoteConfig(model_name="net"),
             rng=np.random.default_rng(0),
         )
@@ -195,29 +197,29 @@ def test_it_needs_nothing_of_this_project_to_be_served(
 
 
 def test_two_are_compared_on_the_same_tasks(house: House, info: DatasetInfo) -> None:
-    exam = TaskExam(TASKS, ["x", "y"])
+    test_set = FewShotTestSet(TASKS, ["x", "y"])
     blind, able = predictor(info, slope=0.0), predictor(info)
     first = house.register(blind)
-    assert house.promote(first, blind, exam).alias == CHAMPION
+    assert house.promote(first, blind, test_set).alias == CHAMPION
     second = house.register(able)
-    decision = house.promote(second, able, exam)
+    decision = house.promote(second, able, test_set)
     assert decision.alias == CHAMPION
     assert decision.champion_accuracy == pytest.approx(1 / WAYS, abs=0.02)
     assert "of the champion (version 1) on the same tasks" in decision.reason
     assert decision.comparison is not None
     assert decision.comparison.num_images == len(TASKS)
     third = house.register(blind)
-    worse = house.promote(third, blind, exam)
+    worse = house.promote(third, blind, test_set)
     assert worse.alias == CHALLENGER
-    assert worse.champion_accuracy == pytest.approx(exam.scores(able).mean())
+    assert worse.champion_accuracy == pytest.approx(test_set.scores(able).mean())
 
 
 def test_a_champion_that_has_learned_the_classes_of_the_test_is_no_standard(
     house: House, info: DatasetInfo
 ) -> None:
     network = predictor(info)
-    house.promote(house.register(network), network, TaskExam(TASKS, ["x", "y"]))
-    decision = house.promote(house.register(network), network, TaskExam(TASKS, ["b", "x"]))
+    house.promote(house.register(network), network, FewShotTestSet(TASKS, ["x", "y"]))
+    decision = house.promote(house.register(network), network, FewShotTestSet(TASKS, ["b", "x"]))
     assert decision.alias == CHALLENGER
     assert (
         "has learned 1 of the classes of this test (b); set promote.model_name" in decision.reason
@@ -229,10 +231,10 @@ def test_one_that_knows_its_classes_is_not_compared_with_one_that_learns_them(
 ) -> None:
     static = DeployedModel(nn.Sequential(nn.Flatten(), nn.Linear(64, WAYS)), info).eval()
     images = torch.from_numpy(TASKS[0]["query_x"])
-    exam = ImageExam(lambda: [images], torch.from_numpy(TASKS[0]["query_y"]))
-    house.promote(house.register(static, ASKED["support_x"]), static, exam)
+    test_set = ImageTestSet(lambda: [images], torch.from_numpy(TASKS[0]["query_y"]))
+    house.promote(house.register(static, ASKED["support_x"]), static, test_set)
     network = predictor(info)
-    decision = house.promote(house.register(network), network, TaskExam(TASKS, ["x"]))
+    decision = house.promote(house.register(network), network, FewShotTestSet(TASKS, ["x"]))
     assert decision.alias == CHALLENGER
     assert "reads images of shape (-1, 1, 8, 8), the new model of shape {'support_x'" in (
         decision.reason

@@ -20,7 +20,7 @@ from components.registry.aliases import (
     roll_back,
 )
 from components.registry.promotion import Candidate, Decision, promote
-from components.registry.test_sets import ImageExam, logits
+from components.registry.test_sets import ImageTestSet, logits
 from nascore.config import Objective
 from nascore.errors import InputError, ServiceUnavailable
 
@@ -73,7 +73,7 @@ class House:
         return promote(
             Candidate(new, answers, num_params, latency_ms),
             uri=self.store,
-            exam=ImageExam(
+            test_set=ImageTestSet(
                 lambda: IMAGES.split(7),
                 LABELS,
                 classes=("fine", "scratch", "dent"),
@@ -143,7 +143,7 @@ def test_a_gain_that_may_be_chance_is_not_enough(house: House) -> None:
         confidence: promote(
             candidate,
             uri=house.store,
-            exam=ImageExam(lambda: [images], LABELS),
+            test_set=ImageTestSet(lambda: [images], LABELS),
             config=PromoteConfig(model_name="net", confidence=confidence),
             rng=np.random.default_rng(0),
         )

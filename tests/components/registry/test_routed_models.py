@@ -21,15 +21,19 @@ from components.registry import model_registry
 from components.registry.aliases import CHALLENGER, CHAMPION
 from components.registry.model_kinds import arrays_of
 from components.registry.promotion import Candidate, Decision, promote
-from components.registry.test_sets import ImageExam, logits
-from components.steps.promote import _hand_over
+from components.registry.test_sets import ImageTestSet, logits
+from components.steps.promote import export
+from components.steps.registration import Promotion
+from components.steps.run_results import RunResults
 from components.steps.runtime import Step, execute
+from nascore.data.batches import load
 from nascore.data.prepared import DatasetInfo
 from nascore.methods.instanas.controller import make_policy_network
 from nascore.methods.instanas.decisions import explain
 from nascore.methods.instanas.network_kind import CONTROLLER, MAX_EXPERTS
 from nascore.methods.instanas.routed_network import Routed
 from nascore.methods.instanas.supernet import make_metagraph
+from nascore.results import Arm, SearchResult
 from nascore.spaces.base import ImageShape, make_genotype
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
 from nascore.spaces.mobilenet.space import MobileSpace
@@ -109,7 +113,7 @@ def test_models_of_either_kind_are_compared(
             promote(
                 Candidate(register(network, store, tmp_path), logits(network, [images]), 4, 1.0),
                 uri=store,
-                exam=ImageExam(lambda: images.split(7), labels),
+                test_set=ImageTestSet(lambda: images.split(7), labels),
                 config=PromoteConfig(model_name="net"),
                 rng=np.random.default_rng(0),
             )
@@ -160,21 +164,35 @@ def normalised(network: nn.Module, pixels_BCHW: torch.Tensor, info: DatasetInfo)
 
 
 def test_controller_and_most_used_experts_are_handed_over_as_programs(
-    tmp_path: Path, routed: Routed, info: DatasetInfo, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, routed: Routed, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was copied answers what the network does, without its code, for any number of images."""
     (tmp_path / "spool").mkdir()
     monkeypatch.setenv("NAS_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("NAS_SPOOL_DIR", str(tmp_path / "spool"))
     images = pixels(64)
+    splits = load(digits_folder, torch.device("cpu"))
+    info = splits.info
     final = final_of(routed, images, info)
     search = Config().search.model_copy(update={"space": SPACE.config})
     promote_to = PromoteConfig(export_to=str(tmp_path / "out"))
     settings = Config().model_copy(update={"search": search, "promote": promote_to})
 
+    arm = Arm("instanas", (), 1.0)
+    results = RunResults(
+        config=settings,
+        space=SPACE,
+        search=SearchResult("instanas", 0, final.genotype, 0.9, arm, None, None),
+        final=final,
+        splits=splits,
+        latency={},
+        timings={},
+    )
+    made = model_registry.registered("net", 1)
+    promotion = Promotion(made, Decision(CHALLENGER, "because"), "1", {})
+
     def work(step: Step) -> dict[str, float]:
-        decision = Decision(CHALLENGER, "because")
-        _hand_over(step, final, info, {}, version="1", decision=decision)
+        export(step, results, promotion, {})
         return {}
 
     execute("promote", work, run_key="run1", config=settings, inputs={}, outputs={})

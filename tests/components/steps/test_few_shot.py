@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ from mlflow import MlflowClient
 
 from components.config.schema import Config, dumps, parse
 from components.registry.aliases import CHAMPION
+from components.registry.model_registry import Registered
+from components.registry.promotion import Decision
 from components.steps import prepare_data, profile_latency
 from components.steps.context_builder import StepInputs, build_context
-from components.steps.promote import _register
+from components.steps.registration import Promotion, register
+from components.steps.run_results import RunResults
 from components.steps.summary import summary_of
-from nascore.data.batches import load
+from nascore.data.batches import Splits, load
 from nascore.data.drift import drift, profile
 from nascore.data.prepared import DatasetInfo
 from nascore.errors import InputError
@@ -77,7 +80,6 @@ def prepared(settings: Config, folder: Path) -> Path:
         overrides="",
         job_name="",
         searches=False,
-        resolved_config=folder / "config.json",
         dataset=folder / "dataset",
     )
     return folder / "dataset"
@@ -90,6 +92,24 @@ def final_of(settings: Config, **details: Any) -> FinalModel:
     network = space.build(genotype, SHAPE, "final")
     learner = FewShotLearner(network, TaskSettings(3, (1, 8, 8), Inner("adam", 0.01, 2)))
     return FinalModel(genotype, SHAPE, learner.eval(), 0.9, 0.8, 0.7, 1, 1, 1, 1.0, details)
+
+
+LATENCY = LatencyResult(1, 1, 1, 0, 1, 1, "cpu", 1, 0, 1, "2.10", "2026-01-01").to_dict()
+
+
+def results_of(
+    settings: Config, final: FinalModel, splits: Splits, latency: Mapping[str, Any] = LATENCY
+) -> RunResults:
+    arm = Arm("few-shot", (), 1.0)
+    return RunResults(
+        config=settings,
+        space=make_space(settings.search.space),
+        search=SearchResult("few-shot", 0, final.genotype, 0.8, arm, None, None),
+        final=final,
+        splits=splits,
+        latency=latency,
+        timings={},
+    )
 
 
 def test_data_is_split_by_classes_and_networks_have_as_many_answers_as_ways(
@@ -138,7 +158,6 @@ def test_learning_and_answering_are_timed(store: str, tmp_path: Path, has_contro
     final.save(tmp_path / "model")
     metrics = profile_latency.run(
         run_key="key",
-        config=tmp_path / "config.json",
         dataset=dataset,
         model=tmp_path / "model",
         latency=tmp_path / "latency.json",
@@ -160,9 +179,10 @@ def test_learning_and_answering_are_timed(store: str, tmp_path: Path, has_contro
     events = "".join(p.read_text() for p in (tmp_path / "spool" / "events").glob("*.jsonl"))
     assert "few_shot_adaptation_p95_ms" in events
     assert ("few_shot_four_convolutions_prediction_mean_ms" in events) == has_control
-    search = SearchResult("few-shot", 0, final.genotype, 0.8, Arm("few-shot", (), 1.0), None, None)
-    info = DatasetInfo.load(dataset)
-    assert summary_of(settings, search, final, info, written, {})["latency_ms"]["few_shot"] == told
+    splits = load(dataset, torch.device("cpu"))
+    results = results_of(settings, final, splits, latency=written)
+    made = Promotion(Registered("m", "1", "models:/m/1"), Decision(CHAMPION, ""), "1", {})
+    assert summary_of(results, made, {})["latency_ms"]["few_shot"] == told
 
 
 def test_it_is_registered_and_examined_in_tasks_of_test_classes(store: str, tmp_path: Path) -> None:
@@ -172,13 +192,15 @@ def test_it_is_registered_and_examined_in_tasks_of_test_classes(store: str, tmp_
     place = (tmp_path / "mlartifacts").as_uri()
     run_id = client.create_run(client.create_experiment("nas", place)).info.run_id
     final = final_of(settings)
-    made, decision = _register(settings, final, splits, run_id, 1.0, {})
-    assert decision.alias == CHAMPION
-    again, decision = _register(settings, final, splits, run_id, 1.0, {})
-    assert (again, decision.alias) == (made, CHAMPION)
+    results = results_of(settings, final, splits)
+    made = register(results, run_id=run_id, tags={})
+    assert made.decision.alias == CHAMPION
+    again = register(results, run_id=run_id, tags={})
+    assert (again.registered, again.decision.alias) == (made.registered, CHAMPION)
     other = client.create_run("1").info.run_id
-    second, decision = _register(settings, final, splits, other, 1.0, {})
-    assert second.version == "2"
+    second = register(results, run_id=other, tags={})
+    assert second.registered.version == "2"
+    decision = second.decision
     assert decision.comparison is not None
     assert decision.comparison.num_images == 200
     assert decision.comparison.difference == pytest.approx(0, abs=1e-6)

@@ -370,7 +370,7 @@ def begin_study(folder: Path, *, seed: int) -> None:
         wanted = identity(
             method,
             options=options and METHODS[method].options.model_validate(options),
-            judging={},
+            evaluation={},
             space=space,
             seed=seed,
             data_sha256=data,

@@ -23,7 +23,6 @@ prepare_data.run(
     overrides="",
     job_name="a job",
     searches=True,
-    resolved_config=Path("config.json"),
     dataset=Path("dataset"),
 )
 """

@@ -121,7 +121,7 @@ def test_a_model_is_registered_through_the_server(mlflow_server: MlflowServer):
     from components.registry import model_registry
     from components.registry.aliases import CHAMPION
     from components.registry.promotion import Candidate, promote
-    from components.registry.test_sets import ImageExam
+    from components.registry.test_sets import ImageTestSet
 
     client = MlflowClient(
         mlflow_server.uri, mlflow_server.uri
@@ -138,7 +138,7 @@ def test_a_model_is_registered_through_the_server(mlflow_server: MlflowServer):
     decision = promote(
         Candidate(made, np.ones(2, bool), num_params=650, latency_ms=1.0),
         uri=mlflow_server.uri,
-        exam=ImageExam(lambda: [torch.zeros(2, 1, 8, 8)], torch.zeros(2, dtype=torch.long)),
+        test_set=ImageTestSet(lambda: [torch.zeros(2, 1, 8, 8)], torch.zeros(2, dtype=torch.long)),
         config=PromoteConfig(model_name="net"),
         rng=np.random.default_rng(0),
     )

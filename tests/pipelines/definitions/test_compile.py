@@ -1,6 +1,9 @@
 """The compiled pipeline: equal to its golden file, and what Kubeflow makes of it."""
 
 import ast
+import dataclasses
+import importlib
+import inspect
 import json
 import os
 import subprocess
@@ -331,21 +334,25 @@ def test_each_declaration_calls_its_step_with_just_what_it_takes() -> None:
     declared = [function for function in functions if not function.name.startswith("_")]
     assert [function.name for function in declared] == list(RESOURCES)
     for function in declared:
-        (call,) = (
-            node
-            for node in ast.walk(function)
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "step.run"
-        )
-        step = ast.parse((ROOT / "components" / "steps" / f"{function.name}.py").read_text())
-        (run,) = (n for n in step.body if isinstance(n, ast.FunctionDef) and n.name == "run")
-        given = [keyword.arg for keyword in call.keywords]
-        assert given == [argument.arg for argument in run.args.kwonlyargs], function.name
+        module = importlib.import_module(f"components.steps.{function.name}")
+        taken = set(inspect.signature(module.run).parameters)
+        if "inputs" in taken:
+            taken |= {field.name for field in dataclasses.fields(module.Inputs)}
+        calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+        assert "step.run" in {ast.unparse(call.func) for call in calls}, function.name
+        to_step = ("step.run", "step.Inputs", "_paths")
+        given = [
+            keyword.arg
+            for call in calls
+            if ast.unparse(call.func) in to_step
+            for keyword in call.keywords
+            if keyword.arg is not None
+        ]
+        assert len(given) == len(set(given)), function.name
+        assert set(given) == taken, function.name
         own = {argument.arg for argument in function.args.args} - {"metrics", "classes"}
-        own |= {"config"}  # in the folder of the data
-        own |= {"resolved_config"} if function.name == "prepare_data" else set()
         own |= {"message"} if function.name == "close_run" else set()  # a part of the status
-        own -= {"dataset"} if function.name == "reuse" else set()
-        assert set(given) == own, function.name
+        assert set(given) - {"inputs"} == own, function.name
 
 
 # --- workers --------------------------------------------------------------------------------

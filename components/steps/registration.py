@@ -1,0 +1,147 @@
+"""Registers the trained network of a run, and decides whether it becomes champion."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor
+
+from components.config.schema import Config
+from components.registry import model_registry
+from components.registry.model_kinds import ClassifierAdapter, FewShotAdapter, ModelAdapter
+from components.registry.model_registry import Registered
+from components.registry.promotion import Candidate, Decision, promote
+from components.registry.test_sets import FewShotTestSet, ImageTestSet, TestSet
+from components.steps.context_builder import examples_of
+from components.steps.run_results import RunResults
+from components.steps.runtime import Step
+from components.tracking import wait_for_run
+from components.tracking.retry import call_with_retries
+from nascore.data.batches import Splits
+from nascore.errors import ServiceUnavailable
+from nascore.redaction import redact
+from nascore.seeding import Seeds
+from nascore.training.final_model import DeployedModel
+
+_STORE_TIMEOUT_S = 120.0
+_BATCH_SIZE = 256
+_EXAMPLE_IMAGES = 2  # one image would be exported as a fixed batch size
+_NUM_TASKS = 200  # the mean over them has a standard error of about 0.01, and paired ones less
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """A registered version and what was decided about it.
+
+    Attributes:
+        run_id: MLflow id of the pipeline's run.
+        tags: lineage of the version.
+    """
+
+    registered: Registered
+    decision: Decision
+    run_id: str
+    tags: Mapping[str, str]
+
+
+def register_and_decide(step: Step, results: RunResults, tags: Mapping[str, str]) -> Promotion:
+    """Register the network of a run under the pipeline's MLflow run, and promote it if it wins.
+
+    Args:
+        step: the running step.
+        results: of the earlier steps.
+        tags: lineage of the version.
+
+    Raises:
+        ServiceUnavailable: the store does not answer in time; no model can be registered without.
+    """
+    with _store_deadline(step.config):
+        # The process that sends the events to the store makes the run.
+        run_id = wait_for_run(step.tracker.spool, step.run_key, timeout_s=_STORE_TIMEOUT_S)
+    with step.part("registration"):
+        return call_store(step, lambda: register(results, run_id=run_id, tags=tags))
+
+
+def register(results: RunResults, *, run_id: str, tags: Mapping[str, str]) -> Promotion:
+    """Register the network once; see `register_and_decide`."""
+    config, final = results.config, results.final
+    network = DeployedModel(final.network, results.splits.info).eval()
+    adapter, test_set = adapter_and_test_set(network, results.splits, config)
+    registered = model_registry.register(
+        network,
+        adapter,
+        uri=config.tracking.uri,
+        run_id=run_id,
+        model_name=config.promote.model_name,
+        tags={**tags, "nas.test_accuracy": f"{final.test_accuracy:.6f}"},
+    )
+    candidate = Candidate(
+        registered, test_set.scores(network), final.num_params, results.measured.p50_ms
+    )
+    decision = promote(
+        candidate,
+        uri=config.tracking.uri,
+        test_set=test_set,
+        config=config.promote,
+        rng=Seeds(config.seed).numpy("promote"),
+    )
+    return Promotion(registered, decision, run_id, tags)
+
+
+def adapter_and_test_set(
+    network: DeployedModel, splits: Splits, config: Config
+) -> tuple[ModelAdapter, TestSet]:
+    """Return how a network is logged and loaded, and the test set on which models are compared."""
+    if network.kind.is_tested_by == "tasks":
+        return _few_shot(network, splits, config)
+
+    def images() -> Iterator[Tensor]:
+        return (x_BCHW.float() for x_BCHW in splits.test.pixel_batches(_BATCH_SIZE))
+
+    example = next(images())[:_EXAMPLE_IMAGES].numpy()
+    test_set = ImageTestSet(
+        images,
+        splits.test.labels,
+        classes=splits.info.classes,
+        objective=config.search.objective,
+    )
+    return ClassifierAdapter(example), test_set
+
+
+def _few_shot(
+    network: DeployedModel, splits: Splits, config: Config
+) -> tuple[ModelAdapter, TestSet]:
+    tasks = list(network.kind.tasks(examples_of(splits, config), "test", _NUM_TASKS))
+    info = splits.info
+    example = {name: tasks[0][name] for name in ("support_x", "support_y", "query_x")}
+    adapter = FewShotAdapter(example, learned=[*info.names_of("train"), *info.names_of("valid")])
+    return adapter, FewShotTestSet(tasks, info.names_of("test"))
+
+
+def call_store(step: Step, call: Callable[[], Answer]) -> Answer:
+    """Return the answer of the tracking store, and retry while it is unreachable.
+
+    Raises:
+        ServiceUnavailable: it does not answer in time.
+    """
+    with _store_deadline(step.config):
+        return call_with_retries(
+            call,
+            timeout_s=_STORE_TIMEOUT_S,
+            tell=lambda text: step.progress("note", text=text),
+        )
+
+
+@contextlib.contextmanager
+def _store_deadline(config: Config) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise ServiceUnavailable(
+            "tracking server",
+            f"{error} at {redact(config.tracking.uri)}; the trained model is kept: bring the "
+            "store back and run the step again",
+        ) from error

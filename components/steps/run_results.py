@@ -1,0 +1,77 @@
+"""Results of the earlier steps of a run, as the promotion reads them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components.config.schema import Config
+from components.steps.runtime import Step
+from components.steps.s3_source import open_remote
+from components.steps.state import read_json
+from nascore.data.batches import Splits, load
+from nascore.latency.benchmark import LatencyResult
+from nascore.results import SearchResult
+from nascore.spaces.base import SearchSpace, make_space
+from nascore.training.final_model import FinalModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Artifacts of the earlier steps."""
+
+    dataset: Path
+    controller: Path
+    search_result: Path
+    model: Path
+    latency: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResults:
+    """Everything that the earlier steps of a run have found.
+
+    Attributes:
+        latency: content of `latency.json`: a `LatencyResult`, and keys of some kinds of networks.
+        timings: time of each earlier step by its name, in the order of the pipeline.
+    """
+
+    config: Config
+    space: SearchSpace
+    search: SearchResult
+    final: FinalModel
+    splits: Splits
+    latency: Mapping[str, Any]
+    timings: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def measured(self) -> LatencyResult:
+        """The latency of the network."""
+        return LatencyResult.from_dict(dict(self.latency))
+
+
+def load_results(step: Step, inputs: Inputs) -> RunResults:
+    """Read the artifacts of the earlier steps, and count the time of reading images as `data`."""
+    config = step.config
+    space = make_space(config.search.space)
+    with step.busy("data"):
+        splits = load(inputs.dataset, torch.device("cpu"), open_remote(config.data, trusted=True))
+    search, latency = read_json(inputs.search_result), read_json(inputs.latency)
+    timings = [
+        read_json(inputs.dataset / "step.json"),
+        read_json(inputs.controller / "step.json"),
+        search["step"],
+        read_json(inputs.model / "step.json"),
+        latency["step"],
+    ]
+    return RunResults(
+        config=config,
+        space=space,
+        search=SearchResult.from_dict(search),
+        final=FinalModel.load(inputs.model, space),
+        splits=splits,
+        latency=latency,
+        timings={timing["name"]: timing for timing in timings},
+    )
