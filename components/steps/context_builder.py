@@ -9,7 +9,6 @@ from components.steps.runtime import Step
 from components.steps.s3_source import open_remote
 from nascore.context import NO_CALLBACKS, Callbacks, SearchContext, device_of
 from nascore.data.batches import Splits, load
-from nascore.methods.registry import METHODS
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.training.network_kinds import Examples
@@ -104,7 +103,7 @@ def build_context(
     splits = load(inputs.dataset, device_of(config.training), remote)
     splits = replace(splits, train=splits.train.balanced(config.training))
     info = splits.info
-    options = METHODS[config.method].options.model_validate(config.search.options)
+    options = config.search.options
     return SearchContext(
         method=config.method,
         seeds=Seeds(config.seed),
@@ -127,5 +126,5 @@ def build_context(
 
 def examples_of(splits: Splits, config: Config) -> Examples:
     """Return the data on which the trained network of a run is measured and exported."""
-    options = METHODS[config.method].options.model_validate(config.search.options)
+    options = config.search.options
     return Examples(splits, options, Seeds(config.seed))

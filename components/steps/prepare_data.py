@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.config.class_needs import unfit_for_classes
+from components.config.consistency import unfit_for_size
 from components.config.merge import apply_overrides, read_mapping
-from components.config.schema import Config, parse, shown, unfit_for_size
+from components.config.schema import Config, parse, shown
 from components.export.manifest import check_outputs
 from components.object_store.outputs import open_outputs
 from components.run_identity import run_key
@@ -23,7 +24,6 @@ from components.variables import STATE_ROOT
 from nascore.data.class_folders import Need
 from nascore.data.prepared import DatasetInfo, prepare
 from nascore.errors import InputError, collect_problems, error_of
-from nascore.methods.registry import METHODS
 
 _KEY = "run_key.json"
 
@@ -83,7 +83,7 @@ def _prepare(step: Step, dataset: Path, *, job_name: str, searches: bool) -> dic
     tags = lineage.of_run(
         settings,
         data_sha256=info.data_sha256,
-        source_sha256=None if remote is None else remote.fingerprint().sha256,
+        source_sha256=None if remote is None else remote.listing_sha256(),
         job_name=job_name,
     )
     _track(step, tags, dataset)

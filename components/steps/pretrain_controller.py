@@ -23,7 +23,8 @@ def run(*, run_key: str, dataset: Path, controller: Path) -> dict[str, float]:
         controller.mkdir(parents=True, exist_ok=True)
         with step.busy("training"):
             metrics = METHODS[config.method].load().pretrain(context)
-        step.tracked.params({"method": config.method, **config.search.options})
+        options = config.search.options.model_dump(mode="json")
+        step.tracked.params({"method": config.method, **options})
         write_json(controller / "step.json", step.timing())
         return metrics
 

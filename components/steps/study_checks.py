@@ -31,14 +31,14 @@ def check_studies(settings: Config, data_sha256: str) -> None:
     )
 
     control = METHODS[settings.method].control
-    options = METHODS[settings.method].options.model_validate(search.options)
+    options = search.options
     problems: list[Problem] = []
     with contextlib.closing(Storage(resolve_url(search.storage))) as storage:
         for arm, method in (("method", settings.method), ("control", control)):
             wanted = identity(
                 method,
                 options=options if method == settings.method else None,
-                judging=evaluation_settings(options),
+                evaluation=evaluation_settings(options),
                 space=make_space(search.space).identifier,
                 seed=settings.seed,
                 data_sha256=data_sha256,

@@ -1,13 +1,16 @@
 """Settings of a search: its budget, what a network may cost, who works on it."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Generic, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
+from typing_extensions import TypeVar  # typing.TypeVar has no default before Python 3.13
 
 from nascore.config.training import OwnTrainingConfig
 from nascore.section import Positive, Section
 from nascore.spaces.chain.config import ChainSpaceConfig
 from nascore.spaces.config import SpaceConfig
+
+OptionsT = TypeVar("OptionsT", bound=Section, default=Section, covariant=True)
 
 
 class BudgetConfig(Section):
@@ -73,7 +76,7 @@ OBJECTIVES: dict[Objective, str] = {
 PrunerName = Literal["none", "median", "successive-halving", "hyperband"]
 
 
-class SearchConfig(Section):
+class SearchConfig(Section, Generic[OptionsT]):
     """How the architecture is found."""
 
     space: SpaceConfig = ChainSpaceConfig()
@@ -101,5 +104,5 @@ class SearchConfig(Section):
     """A child whose worker died so often counts as failed."""
     child: OwnTrainingConfig = OwnTrainingConfig(epochs=4)
     """How a child is trained before it is judged."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the method; see `nascore/methods/options/`."""
+    options: SerializeAsAny[OptionsT] = Field(default_factory=lambda: {})  # type: ignore[assignment]
+    """Settings of the method, in its own class."""

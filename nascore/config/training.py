@@ -1,6 +1,6 @@
 """Settings of trainings: those that all trainings share, and those of one kind of training."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -59,7 +59,7 @@ class CommonTrainingConfig(BalanceConfig):
         common = {**self._common(), "max_grad_norm": None, "cutout": cutout, **optimiser}
         return TrainingConfig(epochs=epochs, batch_size=batch_size, lr=lr, **common)
 
-    def _common(self) -> dict[str, object]:
+    def _common(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in CommonTrainingConfig.model_fields}
 
 

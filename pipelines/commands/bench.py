@@ -171,7 +171,6 @@ def _entry(option: str, label: str, method: str, settings: list[str]) -> "Method
     """Options go through the check that those of a configuration go through."""
     from components.config.merge import layer_of
     from components.config.schema import parse
-    from nascore.methods.registry import METHODS
     from nascore.tabular_benchmark.replay import MethodSettings
 
     options, problems = layer_of(settings, option)
@@ -181,9 +180,7 @@ def _entry(option: str, label: str, method: str, settings: list[str]) -> "Method
         raise InputError(
             [_of_entry(problem, option, label) for problem in error.problems]
         ) from error
-    return MethodSettings(
-        label, method, METHODS[method].options.model_validate(config.search.options)
-    )
+    return MethodSettings(label, method, config.search.options)
 
 
 def _of_entry(problem: Problem, option: str, label: str) -> Problem:

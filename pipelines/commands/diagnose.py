@@ -143,7 +143,6 @@ def _folder_problems(folder: Path) -> list[Problem]:
 
 def _searched_run(run: Path, config: "Config") -> "SearchedRun":
     from nascore.methods.common.run_diagnosis import SearchedRun
-    from nascore.methods.registry import METHODS
     from nascore.spaces.base import make_space
 
     return SearchedRun(
@@ -151,7 +150,7 @@ def _searched_run(run: Path, config: "Config") -> "SearchedRun":
         source=config.data.source,
         seed=config.seed,
         space=make_space(config.search.space),
-        options=METHODS[config.method].options.model_validate(config.search.options),
+        options=config.search.options,
         state=run / "state" / "search",
         arms=("method", "control") if config.search.control else ("method",),
         history=history(run),

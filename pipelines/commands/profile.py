@@ -162,7 +162,6 @@ def _measure(
     config: "Config", shape: "ImageShape", num_checked: int
 ) -> tuple["OperationTable", "Check", list[str]]:
     """Return the table, its check, and further lines for the user."""
-    from nascore.methods.registry import METHODS
     from nascore.training.network_kinds import kind_named
 
     section = config.search.space
@@ -170,7 +169,7 @@ def _measure(
         section,
         shape,
         config.latency,
-        options=METHODS[config.method].options.model_validate(config.search.options),
+        options=config.search.options,
         num_checked=num_checked,
         seed=config.seed,
     )

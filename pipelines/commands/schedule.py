@@ -217,7 +217,7 @@ def _latest_problems(
     pipeline: str | None,
     settings: tuple[str, ...],
 ) -> list[Problem]:
-    from components.config.schema import open_secrets
+    from components.config.secret_values import open_secrets
 
     layer, problems = layer_of(settings)
     problems += open_secrets(layer)

@@ -12,6 +12,8 @@ from nascore.methods.auto_meta.options import AutoMetaOptions
 from nascore.methods.base import Method
 from nascore.methods.registry import METHODS
 
+FEW_SHOT = {"space": {"name": "fewshot-cell"}}
+
 
 def problems(data: dict[str, Any]) -> dict[str, str]:
     """Messages by key."""
@@ -33,7 +35,7 @@ def only_problem(data: dict[str, Any]) -> Problem:
 def test_nothing_given_is_a_complete_configuration() -> None:
     config = parse({})
     assert config.method == "nases"
-    assert config.search.options == METHODS["nases"].options().model_dump(mode="json")
+    assert config.search.options == METHODS["nases"].options()
 
 
 def test_what_is_written_is_what_is_read() -> None:
@@ -184,8 +186,11 @@ def test_problems_of_options_and_those_found_before_are_in_the_same_message() ->
         ({"search": {"space": {"name": "chain", "num_layer": 3}}}, "search.space.num_layer", None),
         ({"search": {"option": {}}}, "search.option", "search.options"),
         ({"data": {"sorce": "digits"}}, "data.sorce", "data.source"),
-        ({"batch_size": 4}, "batch_size", "'search.child.batch_size' or 'train.batch_size'"),
+        ({"batch_size": 4}, "batch_size", "or 'search.child.batch_size'"),
         ({"children": 4}, "children", "'search.budget.children'"),
+        ({"search": {"lr": 1}}, "search.lr", "'search.child.lr'"),
+        ({"search": {"options": {"flip": True}}}, "search.options.flip", "'training.flip'"),
+        ({"data": {"epcohs": 1}}, "data.epcohs", "'search.child.epochs'"),
     ],
 )
 def test_an_unknown_key_names_the_one_that_was_meant(
@@ -246,8 +251,8 @@ def test_the_options_of_each_method_are_checked(method: str) -> None:
         ({"training": {"min_lr": 1.0}}, "training.min_lr"),
         ({"promote": {"model_name": ""}}, "promote.model_name"),
         (
-            {"method": "nases", "search": {"options": {"critic_metrics": ["foo"]}}},
-            "search.options.critic_metrics.0",
+            {"method": "auto-meta", "search": {**FEW_SHOT, "options": {"test_shots": ["foo"]}}},
+            "search.options.test_shots.0",
         ),
     ],
 )
@@ -256,11 +261,12 @@ def test_a_wrong_value_is_told_once_under_its_own_key(data: dict[str, Any], key:
 
 
 def test_a_wrong_element_of_a_list_is_told_once_beside_other_problems() -> None:
-    data = {"method": "nases", "search": {"options": {"critic_metrics": ["foo"], "nosuch": 1}}}
+    options = {"test_shots": ["foo"], "nosuch": 1}
+    data = {"method": "auto-meta", "search": {**FEW_SHOT, "options": options}}
     with pytest.raises(InputError) as caught:
         parse(data)
     keys = [problem.key for problem in caught.value.problems]
-    assert keys == ["search.options.critic_metrics.0", "search.options.nosuch"]
+    assert keys == ["search.options.test_shots.0", "search.options.nosuch"]
 
 
 def test_a_long_value_is_cut() -> None:
@@ -291,29 +297,25 @@ def test_sections_that_contradict_each_other() -> None:
     assert "got train.lr=0.01 and search.child.lr=0.03" in found["training.min_lr"]
 
 
-@pytest.mark.parametrize("method", ["nases", "nases-paper"])
-def test_a_coder_that_does_not_suit_the_space(method: str) -> None:
-    """Told before anything starts, not by the second step."""
-    options = {"coder": {"kind": "mse", "balanced_strings": True}}
-    search: dict[str, Any] = {"options": options, "space": {"name": "enas-micro"}}
-    found = problems({"method": method, "search": search})
-    assert found.keys() == {
-        "search.options.coder.kind",
-        "search.options.coder.balanced_strings",
-    }
-    assert "use categorical" in found["search.options.coder.kind"]
+def test_an_autoencoder_that_does_not_suit_the_space() -> None:
+    """Reported before anything starts, not by the second step."""
+    found = problems({"method": "nases-paper", "search": {"space": {"name": "enas-micro"}}})
+    assert found.keys() == {"search.space"}
+    assert "same number of values" in found["search.space"]
     long = {"name": "chain", "num_layers": 20, "vocabulary": 4}  # 80 tokens of four values
-    found = problems({"method": method, "search": {**search, "space": long}})
-    assert found.keys() == {"search.options.coder.balanced_strings"}
-    parse({"method": method, "search": {**search, "space": {"name": "chain"}}})
+    assert problems({"method": "nases-paper", "search": {"space": long}}).keys() == {"search.space"}
+    parse({"method": "nases-paper", "search": {"space": {"name": "chain"}}})
 
 
 def test_what_does_not_suit_the_space_is_told_beside_other_problems() -> None:
-    search = {"options": {"coder": {"kind": "mse"}}, "space": {"name": "enas-micro"}}
-    found = problems({"method": "nases", "data": {"split_by": "class"}, "search": search})
-    assert found.keys() == {"data.split_by", "search.options.coder.kind"}
-    found = problems({"method": "nases", "search": search, "seed": "x", "training": {"flip": True}})
-    assert found.keys() == {"seed", "training.flip", "search.options.coder.kind"}
+    search = {"space": {"name": "enas-micro"}}
+    data: dict[str, Any] = {"method": "nases-paper", "search": search}
+    assert problems({**data, "data": {"split_by": "class"}}).keys() == {
+        "data.split_by",
+        "search.space",
+    }
+    found = problems({**data, "seed": "x", "training": {"flip": True}})
+    assert found.keys() == {"seed", "training.flip", "search.space"}
 
 
 @pytest.mark.parametrize(
@@ -322,13 +324,13 @@ def test_what_does_not_suit_the_space_is_told_beside_other_problems() -> None:
         ({"space": {"name": "enas-micr"}}, "search.space.name"),
         ({"space": {"name": "enas-micro", "num_blocks": "x"}}, "search.space.num_blocks"),
         (
-            {"space": {"name": "enas-micro"}, "options": {"coder": {"kind": "categorcal"}}},
-            "search.options.coder.kind",
+            {"space": {"name": "enas-micro"}, "options": {"autoencoder": {"steps": "x"}}},
+            "search.options.autoencoder.steps",
         ),
     ],
 )
 def test_what_rests_on_a_wrong_space_or_option_waits(search: dict[str, Any], key: str) -> None:
-    """The released method has by default a coder that does not suit the space."""
+    """The autoencoder of the released method does not suit this space."""
     assert only_problem({"method": "nases-paper", "search": search}).key == key
 
 
@@ -379,7 +381,7 @@ def test_another_method_drops_the_options_of_the_one_below() -> None:
     assert compiled["search"]["options"]
     config = parse(apply_overrides(compiled, "method=random seed=4"))
     assert (config.method, config.seed) == ("random", 4)
-    assert config.search.options == METHODS["random"].options().model_dump(mode="json")
+    assert config.search.options == METHODS["random"].options()
     kept = merge(compiled, {"seed": 4})
     assert kept["search"]["options"] == compiled["search"]["options"]
 

@@ -157,6 +157,10 @@ def test_every_problem_of_file_preset_and_settings_is_told_at_once(tmp_path: Pat
         ("method=nasse", "method = 'nasse': unknown method; did you mean 'nases'?"),
         ("search.child.epochs=0", "search.child.epochs = 0: must be greater than or equal to 1"),
         ("search.space.name=chains", "search.space.name = chains: must be one of 'chain'"),
+        (
+            "train.flip=true",
+            "train.flip = True: was renamed to training.flip; write training.flip=true",
+        ),
         ("training.flip=true", "training.flip = true: mirrored digits are wrong"),
         ("train.lr=.inf", "train.lr = inf: must be a finite number"),
     ],

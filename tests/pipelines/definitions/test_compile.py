@@ -596,8 +596,6 @@ def test_the_pipeline_stays_small_with_many_workers(tmp_path: Path) -> None:
         ({"state": "nas-state"}, "write pvc:nas-state"),
         ({"state": "pvc:nas.state"}, "no dots"),
         ({"state_volume": "nas-state"}, "cluster.state"),
-        ({"steps": {"search": {"retries": 1}}}, "write restarts for crashes"),
-        ({"backoff_s": 1}, "write cluster.pod_retry_pause_s"),
         ({"steps": {"search": {"memory": "2.5Gi"}}}, "whole number with a unit: 16Gi"),
         ({"steps": {"search": {"memory": "2ki"}}}, "whole number with a unit: 16Gi"),
         ({"steps": {"search": {"cpu": "4Gi"}}}, "no number of processors"),

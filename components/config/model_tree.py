@@ -1,0 +1,58 @@
+"""The tree of settings that a pydantic model describes: its groups, and their dotted keys."""
+
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+OF_KEY = "[key]"
+"""Last part of pydantic's location of an error that concerns a key of a mapping."""
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """Return the groups of settings in an annotation: itself, or the members of a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+        return [model for part in typing.get_args(annotation) for model in models_in(part)]
+    return []
+
+
+def keys_of(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Return every dotted key below a model once, those of groups included."""
+    found: dict[str, None] = {}
+    for name, field in root.model_fields.items():
+        found[f"{prefix}{name}"] = None
+        for model in models_in(field.annotation):
+            found |= dict.fromkeys(keys_of(model, f"{prefix}{name}."))
+    return iter(found)
+
+
+def locate(root: type[BaseModel], location: Iterable[Any]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the path of keys of pydantic's location, and the keys that are known at its end.
+
+    The location has the names of union members as well, which are not keys.
+    """
+    path: list[str] = []
+    models, known = [root], list(root.model_fields)
+    is_key = False  # of a mapping whose values are groups of settings
+    for part in location:
+        if part == OF_KEY:
+            continue
+        if is_key:
+            path.append(str(part))
+            is_key = False
+            continue
+        if len(models) > 1:
+            models = [model for model in models if model.model_fields["name"].default == part]
+            continue
+        known = [name for model in models for name in model.model_fields]
+        field = models[0].model_fields.get(part) if models else None
+        annotation = None if field is None else field.annotation
+        if typing.get_origin(annotation) is dict:
+            annotation, is_key = typing.get_args(annotation)[1], True
+        models = models_in(annotation)
+        path.append(str(part))
+    return tuple(path), known
