@@ -19,6 +19,7 @@ THIRD_PARTY = {
     "nascore": {
         "PIL",
         "jinja2",
+        "matplotlib",
         "markupsafe",
         "numpy",
         "optuna",
@@ -35,6 +36,7 @@ THIRD_PARTY = {
     "components": {
         "boto3",
         "botocore",
+        "filelock",
         "kfp",
         "mlflow",
         "numpy",
@@ -68,9 +70,14 @@ OURS = {
 }
 # The modules that name a heavy or optional package, wherever in the module that is.
 ONLY_IN = {
-    "boto3": {"components.object_store.client"},
-    "botocore": {"components.object_store.client"},
-    "s3transfer": {"components.object_store.client"},
+    "boto3": {
+        "components.object_store.client",
+        "components.object_store.downloads",
+        "components.object_store.s3_errors",
+    },
+    "botocore": {"components.object_store.client", "components.object_store.s3_errors"},
+    "s3transfer": {"components.object_store.downloads", "components.object_store.s3_errors"},
+    "matplotlib": {"nascore.figures.chart", "nascore.figures.plots"},
     "safetensors": {"components.export.weights"},
     "mlflow": {
         "components.registry.aliases",
@@ -79,8 +86,8 @@ ONLY_IN = {
         "components.registry.model_kinds",
         "components.registry.promotion",
         "components.registry.model_registry",
-        "components.registry.served.learned_answers",
-        "components.registry.served.named_answers",
+        "components.registry.served.pyfunc_few_shot",
+        "components.registry.served.pyfunc_multi_output",
         "components.steps.review",
         "components.tracking.client",
         "components.tracking.retry",

@@ -1,10 +1,11 @@
-"""A prefix in S3 as the place where the files of a run are handed over."""
+"""A prefix in S3 as the place to which a run exports its files."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from components.object_store.client import Store
-from components.object_store.objects import download, fetch, look
+from components.object_store.downloads import download
+from components.object_store.objects import fetch, look
 from components.object_store.outputs import KEY, sha256_of
 from components.object_store.writing import (
     ObjectExists,
@@ -26,8 +27,19 @@ class BucketOutputs:
         self._store = Store(key=KEY, trusted=trusted)
 
     def check(self) -> None:
-        fetch(f"{self.root}/{_PROBE}", store=self._store)  # some servers make a bucket by a write
-        put(b"", f"{self.root}/{_PROBE}", store=self._store)
+        """Write an object, also on the condition that the promotion uses. Raises InputError."""
+        uri = f"{self.root}/{_PROBE}"
+        fetch(uri, store=self._store)  # some servers make a bucket by a write
+        put(b"", uri, store=self._store)
+        try:
+            put_if_absent(b"", uri, store=self._store)
+        except ObjectExists:
+            return
+        raise self._store.problem(
+            uri,
+            "the store ignores the condition of a write (If-None-Match: *), so two runs could "
+            "overwrite each other's files; use a store with conditional writes or a folder",
+        )
 
     def add(self, name: str, path: Path) -> str:
         uri = f"{self.root}/{name}"

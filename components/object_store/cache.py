@@ -1,7 +1,6 @@
-"""A folder with copies of objects that never holds more than it may; for many processes at once."""
+"""A folder of copies of objects with a bound on its size, for many processes at once."""
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -10,15 +9,18 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from filelock import FileLock
+
 _log = logging.getLogger(__name__)
 
 _COUNT = "bytes"  # what the files and those being written take together
 _ROOM = 0.9  # emptied down to this share: looking at all files is not for every new one
+_POLL_S = 0.005  # the lock is held for less than a millisecond
 _ABANDONED_S = 3600  # a file that is still being written after this has lost its writer
 
 
 class Cache:
-    """Least recently used bytes make room for new ones.
+    """Keeps copies; the least recently used ones are removed for new ones.
 
     A copy is written under another name and appears whole. A full or read-only disk costs a
     warning and speed, no run.
@@ -30,7 +32,7 @@ class Cache:
         self._has_warned = False
 
     def get(self, key: str, size: int, fetch: Callable[[], bytes]) -> bytes:
-        """The content of `key`, which has `size` bytes; from here or by `fetch`."""
+        """Return the content of `key`, which has `size` bytes, from a copy or by `fetch`."""
         name = hashlib.sha256(key.encode()).hexdigest()
         path = self.folder / name[:2] / name
         content = self._read(path, size)
@@ -69,9 +71,10 @@ class Cache:
             self._has_warned = True
 
     def _reserve(self, path: Path, size: int) -> Path:
-        """An empty file of the right length, which counts already."""
+        """Make an empty file of the right length, which counts already."""
         temporary = path.with_name(f".{uuid.uuid4().hex}")
-        with self._locked() as count:
+        count = self.folder / _COUNT
+        with self._locked():
             used = self._used(count)
             if used + size > self.max_bytes:
                 used = self._make_room(int(self.max_bytes * _ROOM) - size)
@@ -80,11 +83,8 @@ class Cache:
             count.write_text(str(used + size))
         return temporary
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[Path]:
-        with open(self.folder / "lock", "a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield self.folder / _COUNT
+    def _locked(self) -> FileLock:
+        return FileLock(self.folder / "lock", poll_interval=_POLL_S)
 
     def _used(self, count: Path) -> int:
         try:
@@ -93,7 +93,7 @@ class Cache:
             return sum(size for _, size, _ in self._files())
 
     def _make_room(self, allowed: int) -> int:
-        """Removes the files that were not used for longest; returns what the others take."""
+        """Remove the least recently used files; return the number of bytes in the others."""
         files = sorted(self._files())
         used = sum(size for _, size, _ in files)
         now = time.time()

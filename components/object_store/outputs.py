@@ -1,11 +1,10 @@
-"""Where the files of a run are handed over: a folder, or a prefix in S3.
+"""The place to which a run exports its files: a folder, or a prefix in S3.
 
 Nothing is overwritten: a file is added where none is, and the one that changes is replaced only by
-somebody who has seen what was there.
+a process that has read the version it replaces.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -14,6 +13,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
+
+from filelock import FileLock
 
 from nascore.data.file_access import S3, parse_prefix
 from nascore.errors import InputError, ResourceUnavailable
@@ -28,35 +29,35 @@ class Outputs(Protocol):
     root: str
 
     def check(self) -> None:
-        """Raises InputError unless files can be written there."""
+        """Raise InputError unless files can be written there."""
         ...
 
     def add(self, name: str, path: Path) -> str:
-        """Copies a file to a name that is free.
+        """Copy a file to a name that is free.
 
         Returns:
-            SHA-256 of the file of that name: of another's when somebody was first.
+            SHA-256 of the file of that name: of another's where another process was first.
         """
         ...
 
     def read(self, name: str) -> tuple[bytes, str] | None:
-        """Content and version of a small file; None when there is none."""
+        """Return content and version of a small file; None when there is none."""
         ...
 
     def replace(self, name: str, data: bytes, version: str | None) -> bool:
-        """Writes a small file over the one of `version`, or where none is.
+        """Write a small file over the one of `version`, or where none is.
 
         Returns:
-            False when somebody else has written it meanwhile.
+            False when another process has written it meanwhile.
         """
         ...
 
 
 def open_outputs(root: str, *, trusted: bool = False) -> Outputs:
-    """What `promote.export_to` names; nothing is asked of a server yet.
+    """Return the place that `promote.export_to` names, without a request to a server.
 
     Args:
-        trusted: an earlier step has found the address right: a server that is away is waited for.
+        trusted: an earlier step has used the address, so an unreachable server is waited for.
     """
     if not root.startswith(S3):
         return FolderOutputs(Path(root).expanduser())
@@ -66,7 +67,7 @@ def open_outputs(root: str, *, trusted: bool = False) -> Outputs:
 
 
 def uri_error(root: str) -> str:
-    """What is wrong with a root, without what may be a secret; empty when nothing is."""
+    """Return what is wrong with a root, without secrets; empty when nothing is."""
     if root.startswith(S3):
         try:
             parse_prefix(root)
@@ -78,6 +79,7 @@ def uri_error(root: str) -> str:
 
 
 def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -103,21 +105,21 @@ class FolderOutputs:
 
     def add(self, name: str, path: Path) -> str:
         target = self._root / name
-        with self._told(), self._locked():
+        with self._reporting(), self._locked():
             if not target.exists():
                 with self._appearing(target) as temporary:
                     shutil.copyfile(path, temporary)
             return sha256_of(target)
 
     def read(self, name: str) -> tuple[bytes, str] | None:
-        with self._told():
+        with self._reporting():
             return self._read(self._root / name)
 
     def replace(self, name: str, data: bytes, version: str | None) -> bool:
         target = self._root / name
-        with self._told(), self._locked():
-            there = self._read(target)
-            if (None if there is None else there[1]) != version:
+        with self._reporting(), self._locked():
+            existing = self._read(target)
+            if (None if existing is None else existing[1]) != version:
                 return False
             with self._appearing(target) as temporary:
                 temporary.write_bytes(data)
@@ -130,16 +132,13 @@ class FolderOutputs:
             return None
         return content, hashlib.sha256(content).hexdigest()
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> FileLock:
         self._root.mkdir(parents=True, exist_ok=True)
-        with open(self._root / _LOCK, "a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return FileLock(self._root / _LOCK)
 
     @contextlib.contextmanager
     def _appearing(self, target: Path) -> Iterator[Path]:
-        """A file beside the target, which becomes it whole or not at all."""
+        """Give a file next to the target, which becomes it whole or not at all."""
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
         try:
@@ -149,7 +148,7 @@ class FolderOutputs:
             temporary.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _reporting(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -1,5 +1,6 @@
 """`s3://` data sources for `nascore.data`: one file, or a prefix that is read as a folder."""
 
+import hashlib
 import io
 import json
 import os
@@ -10,26 +11,37 @@ from typing import BinaryIO
 
 from components.object_store.cache import Cache
 from components.object_store.client import Store
-from components.object_store.objects import (
-    Fingerprint,
-    Fingerprinter,
-    StoredObject,
-    download,
-    list_objects,
-    look,
-    read_object,
-)
+from components.object_store.downloads import download
+from components.object_store.objects import StoredObject, list_objects, look, read_object
 from nascore.data.file_access import FileEntry
 
 _KEY = "data.source"
 _THREADS = 16  # each waits for an answer most of its time
 
 
+class ListingDigest:
+    """SHA-256 of a listing: equal ones list the same objects, whatever was not read of them.
+
+    Objects are added one at a time, in the order of the listing, and not kept. It is no digest of
+    contents: the same file has other ETags when it is uploaded in other parts.
+    """
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, item: StoredObject) -> None:
+        name = item.key.encode()
+        self._digest.update(b"%d:%s%d:%s\n" % (len(name), name, item.size, item.etag.encode()))
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
 class S3:
     """Opens URIs; `nascore.data.file_access.Remote`.
 
     Args:
-        folder: for copies; what is there already with the right size and ETag is not fetched again.
+        folder: for copies; a copy with the right size and ETag is not fetched again.
         cache_bytes: how much of a prefix is kept there; a single file is kept whatever its size.
         trusted: an earlier step has read from the same address; see `Store`.
     """
@@ -38,7 +50,7 @@ class S3:
         self._folder = folder
         self._store = Store(key=_KEY, trusted=trusted)
         self._cache = Cache(folder / "objects", max_bytes=cache_bytes)
-        self._listed: Fingerprinter | None = None
+        self._listed: ListingDigest | None = None
 
     def file(self, uri: str) -> Path:
         path, note = self._folder / "file.npz", self._folder / "file.json"
@@ -48,24 +60,24 @@ class S3:
             note.unlink(missing_ok=True)
             download(uri, path, store=self._store)
             note.write_text(json.dumps(version))
-        seen = Fingerprinter()
+        seen = ListingDigest()
         seen.add(StoredObject("", found["ContentLength"], found["ETag"].strip('"')))
         self._listed = seen
         return path
 
     def folder(self, uri: str) -> "S3Files":
-        self._listed = Fingerprinter()
+        self._listed = ListingDigest()
         return S3Files(uri.rstrip("/"), self._store, self._cache, self._listed)
 
     def remove_copies(self) -> None:
-        """For when the data has been prepared whole. Other runs may still need a shared folder."""
+        """Remove the copies of data that was prepared whole, unless other runs share the folder."""
         if "NAS_CACHE_DIR" not in os.environ:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def fingerprint(self) -> Fingerprint:
-        """Of what was listed."""
+    def listing_sha256(self) -> str:
+        """Return the SHA-256 of the listing that `file` or `folder` has read."""
         assert self._listed is not None
-        return self._listed.result()
+        return self._listed.hexdigest()
 
 
 class S3Files:
@@ -73,7 +85,7 @@ class S3Files:
 
     num_threads = _THREADS
 
-    def __init__(self, root: str, store: Store, cache: Cache, listed: Fingerprinter) -> None:
+    def __init__(self, root: str, store: Store, cache: Cache, listed: ListingDigest) -> None:
         self.root = root
         self._store, self._cache, self._listed = store, cache, listed
 

@@ -1,21 +1,24 @@
-"""Objects written with a checksum, on a condition where two writers could meet."""
+"""Objects written, on a condition where two writers could meet, and removed."""
 
+import functools
 import hashlib
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from components.object_store.client import TRANSFER, Store, code_of, make_client
+from components.object_store.client import Store, make_client
+from components.object_store.downloads import TRANSFER
 from components.object_store.objects import DIGEST, look_for, parsed
 from components.object_store.outputs import sha256_of
+from components.object_store.s3_errors import code_of
 
 _Answer = TypeVar("_Answer")
 _WRITER = "nas-writer"  # user metadata: who wrote an object, where the answer was lost
 
 
 class ObjectExists(FileExistsError):
-    """Somebody else wrote the object first, or removed the one that was to be replaced."""
+    """Another writer wrote the object first, or removed the one that was to be replaced."""
 
 
 def upload(
@@ -26,51 +29,49 @@ def upload(
     digest: str | None = None,
     store: Store | None = None,
 ) -> str:
-    """Brings a file there, in parallel parts; the object appears whole or not at all.
+    """Copy a file to an object, in parallel parts; the object appears whole or not at all.
 
     Args:
-        if_absent: leave an object that is there alone; of two writers the first one wins.
+        if_absent: leave an existing object unchanged; of two writers the first one wins.
         digest: SHA-256 of the file, where it is known already.
 
     Returns:
-        The SHA-256 of the file, which is stored with the object and checked by `download`.
+        The SHA-256 of the file, which is stored with the object and compared by `download`.
 
     Raises:
-        ObjectExists: `if_absent`, and it is there.
+        ObjectExists: `if_absent`, and there is such an object.
         InputError: what is wrong and what to do.
     """
     store = store or Store()
     bucket, key = parsed(uri, store)
     digest, writer = digest or sha256_of(path), uuid.uuid4().hex
-    arguments = {
-        "ChecksumAlgorithm": "SHA256",
-        "Metadata": {DIGEST: digest, _WRITER: writer},
-    }
+    metadata = {DIGEST: digest, _WRITER: writer}
 
     def request(client: Any) -> None:
         if if_absent:
             client = make_client(if_absent=True)
-        client.upload_file(str(path), bucket, key, ExtraArgs=arguments, Config=TRANSFER)
+        extra = {"Metadata": metadata}
+        client.upload_file(str(path), bucket, key, ExtraArgs=extra, Config=TRANSFER)
 
     _write(uri, request, writer, store)
     return digest
 
 
 def put_if_absent(data: bytes, uri: str, *, store: Store | None = None) -> str:
-    """Writes a small object where none is: a lock, or a record with one author.
+    """Write a small object where none is: a lock, or a record with one author.
 
     Returns:
         Its ETag.
 
     Raises:
-        ObjectExists: somebody was first.
+        ObjectExists: another writer was first.
         InputError: what is wrong and what to do.
     """
     return _put(data, uri, store or Store(), {"IfNoneMatch": "*"})
 
 
 def put_if_same(data: bytes, uri: str, etag: str, *, store: Store | None = None) -> str:
-    """Writes a small object over the one that was seen.
+    """Write a small object over the version that was read.
 
     Args:
         etag: as `fetch` gave it.
@@ -79,14 +80,14 @@ def put_if_same(data: bytes, uri: str, etag: str, *, store: Store | None = None)
         The new ETag.
 
     Raises:
-        ObjectExists: somebody else has written or removed it meanwhile.
+        ObjectExists: another writer has replaced or removed it meanwhile.
         InputError: what is wrong and what to do.
     """
     return _put(data, uri, store or Store(), {"IfMatch": etag})
 
 
 def put(data: bytes, uri: str, *, store: Store | None = None) -> str:
-    """Writes a small object, whatever was there; returns its ETag."""
+    """Write a small object, whatever was there; return its ETag."""
     return _put(data, uri, store or Store(), {})
 
 
@@ -98,14 +99,9 @@ def _put(data: bytes, uri: str, store: Store, condition: dict[str, str]) -> str:
     def request(client: Any) -> str:
         try:
             answer = client.put_object(
-                Bucket=bucket,
-                Key=key,
-                Body=data,
-                ChecksumAlgorithm="SHA256",
-                Metadata=metadata,
-                **condition,
+                Bucket=bucket, Key=key, Body=data, Metadata=metadata, **condition
             )
-        except Exception as error:
+        except Exception as error:  # boto3 makes the classes of its errors at run time
             if "IfMatch" not in condition or code_of(error) != "NoSuchKey":
                 raise
             return ""  # Amazon's answer where the object is gone; others say 412
@@ -118,10 +114,10 @@ def _put(data: bytes, uri: str, store: Store, condition: dict[str, str]) -> str:
 
 
 def _write(uri: str, request: Callable[[Any], _Answer], writer: str, store: Store) -> _Answer | str:
-    """What `request` gives; the ETag, where its answer was lost."""
+    """Return what `request` gives; the ETag, where its answer was lost."""
     try:
         return store.call(uri, request)
-    except Exception as error:
+    except Exception as error:  # boto3 makes the classes of its errors at run time
         if code_of(error) != "PreconditionFailed":
             raise
     # A write whose answer was lost is made again, and then finds its own object there.
@@ -132,6 +128,48 @@ def _write(uri: str, request: Callable[[Any], _Answer], writer: str, store: Stor
 
 
 def digest_of(found: dict[str, Any]) -> str | None:
-    """The SHA-256 that `upload` or `put` stored with an object; None when others wrote it."""
+    """Return the SHA-256 that `upload` or `put` stored with an object; None if others wrote it."""
     digest: str | None = found.get("Metadata", {}).get(DIGEST)
     return digest
+
+
+# --- removal --------------------------------------------------------------------------------
+
+
+def remove(uri: str, *, store: Store) -> None:
+    """Remove an object; a missing one is no error. Raises InputError."""
+    bucket, key = parsed(uri, store)
+    store.call(uri, lambda client: client.delete_object(Bucket=bucket, Key=key))
+
+
+def abort_uploads(prefix: str, *, is_abandoned: Callable[[str], bool], store: Store) -> None:
+    """Abort uploads in parts whose writer was killed: their parts take space, and are not listed.
+
+    Args:
+        prefix: URI with which the names of the objects begin.
+        is_abandoned: by the URI of the object; an upload of a living writer must be left alone.
+
+    Raises:
+        InputError: they cannot be listed or aborted.
+    """
+    bucket, start = parsed(prefix, store)
+
+    def listed(client: Any) -> list[dict[str, Any]]:
+        pages = client.get_paginator("list_multipart_uploads")
+        return [
+            found
+            for page in pages.paginate(Bucket=bucket, Prefix=start)
+            for found in page.get("Uploads", [])
+            if is_abandoned(f"s3://{bucket}/{found['Key']}")
+        ]
+
+    for found in store.call(prefix, listed):
+        store.call(prefix, functools.partial(_abort, bucket=bucket, found=found))
+
+
+def _abort(client: Any, *, bucket: str, found: dict[str, Any]) -> None:
+    try:
+        client.abort_multipart_upload(Bucket=bucket, Key=found["Key"], UploadId=found["UploadId"])
+    except Exception as error:  # boto3 makes the classes of its errors at run time
+        if code_of(error) != "NoSuchUpload":  # its writer has finished or aborted it meanwhile
+            raise

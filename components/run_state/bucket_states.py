@@ -12,8 +12,7 @@ from typing import Any
 
 from components.object_store.client import Store
 from components.object_store.objects import StoredObject, fetch, list_objects
-from components.object_store.removal import abort_uploads, remove
-from components.object_store.writing import ObjectExists, put_if_same
+from components.object_store.writing import ObjectExists, abort_uploads, put_if_same, remove
 from components.run_state.cleaning import InUse, Left, Size
 from components.run_state.contents import THREADS
 from components.run_state.manifest import FILES, MANIFEST, PROJECT, generation_of

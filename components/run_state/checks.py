@@ -74,8 +74,13 @@ def _with_acts(problem: Problem, acts: list[str]) -> Problem:
 def _check_store(uri: str, *, trusted: bool, patience_s: float) -> None:
     from components.object_store.client import Store  # boto3: a third of a second
     from components.object_store.objects import fetch, look
-    from components.object_store.removal import remove
-    from components.object_store.writing import ObjectExists, put, put_if_absent, put_if_same
+    from components.object_store.writing import (
+        ObjectExists,
+        put,
+        put_if_absent,
+        put_if_same,
+        remove,
+    )
 
     store = Store(key=KEY, trusted=trusted, patience_s=patience_s)
     findings = _Findings(uri)
@@ -108,7 +113,7 @@ def _check_store(uri: str, *, trusted: bool, patience_s: float) -> None:
 
 
 def _may_list(uri: str, store: "Store") -> bool:
-    from components.object_store.client import code_of
+    from components.object_store.s3_errors import code_of
 
     bucket, key = parse_s3(uri)
 

@@ -121,8 +121,8 @@ class ObjectState:
 
         Raises:
             StateTaken: another pod does this step now; nothing will be sent any more.
-            ResourceUnavailable: the store is unreachable or refuses access, or a local file cannot be
-                read; the last state in the store is unchanged.
+            ResourceUnavailable: the store is unreachable or refuses access, or a file cannot be
+                read here; the last state in the store is unchanged.
         """
         with self._lock:
             if self._taken is not None:

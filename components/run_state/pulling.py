@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from components.object_store.by_content import ObjectDamaged, ObjectMissing, download_exact
 from components.object_store.client import Store
+from components.object_store.downloads import ObjectDamaged, ObjectMissing, download_exact
 from components.object_store.objects import fetch, list_objects
 from components.run_state.contents import THREADS
 from components.run_state.manifest import (
