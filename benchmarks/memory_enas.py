@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from nas_runs import nas
 
-from nascore.figures.svg import element, ticks
+from nascore.figures.chart import PALETTE, Chart
 from nascore.latency.benchmark import device_name
 from nascore.tabular_benchmark.statistics import permutation_p
 from nascore.tabular_benchmark.table import Table, read_table
@@ -51,7 +52,6 @@ MEASURES: dict[str, Callable[[Mapping[str, Any]], float]] = {
     "mean KL of the policy, nats": lambda d: _mean(d["conditioning"]["mean_kl"]),
     "identical prefixes, edit distance": lambda d: d["same_prefix"]["edit"]["difference"],
 }
-_WIDTH, _HEIGHT, _LEFT, _PANEL = 820, 340, 60, 250
 _COLOURS = ("#8a8a8a", "#d1731c", "#1f6fb4")
 
 
@@ -229,60 +229,27 @@ def _spread(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.2f} ± {spread:.2f}"
 
 
-def figure(states: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """Three measures side by side, a dot for each seed and a line at the median."""
-    style = "text { font: 13px system-ui, sans-serif; fill: #222 } .small { font-size: 11px }"
-    body = [element("style", f"{style} .grid {{ stroke: #ddd }}", raw=True)]
-    body.append(element("rect", width=_WIDTH, height=_HEIGHT, fill="#fff"))
+def figure(states: Mapping[str, Mapping[str, Sequence[float]]]) -> Chart:
+    """Draw the measures side by side, a dot for each seed and a line at the median."""
     shown = [name for name in MEASURES if name.startswith(("Spearman with edit", "first token"))]
-    for place, name in enumerate(shown):
-        body += _panel(_LEFT + place * (_PANEL + 5), name, {a: states[a][name] for a in ARMS})
+    drawing = Figure(figsize=(10, 4.5), layout="constrained")
+    for name, axes in zip(shown, drawing.subplots(1, len(shown), squeeze=False)[0], strict=True):
+        axes.set_title(name, loc="left", fontsize=8)
+        axes.grid(axis="y", color=PALETTE["line"])
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.set_xticks(range(len(ARMS)), [arm.removesuffix(" initial weights") for arm in ARMS])
+        axes.tick_params(length=0, labelsize=8)
+        for place, (arm, colour) in enumerate(zip(ARMS, _COLOURS, strict=True)):
+            values = states[arm][name]
+            axes.plot([place] * len(values), values, "o", color=colour, alpha=0.6)
+            median = statistics.median(values)
+            axes.plot([place - 0.2, place + 0.2], [median, median], color=colour)
+        axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     text = "; ".join(
-        f"{name}: " + ", ".join(f"{a} {statistics.median(states[a][name]):.2f}" for a in ARMS)
+        f"{name}: " + ", ".join(f"{arm} {statistics.median(states[arm][name]):.2f}" for arm in ARMS)
         for name in shown
     )
-    return element(
-        "svg",
-        "".join(body),
-        raw=True,
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
-        role="img",
-        aria_label=text,
-    )
-
-
-def _panel(left: float, name: str, values: Mapping[str, Sequence[float]]) -> list[str]:
-    top, bottom, width = 40.0, _HEIGHT - 60.0, _PANEL - 50.0
-    everything = [value for arm in values.values() for value in arm]
-    low, high = min(0.0, *everything), max(everything)
-    high += 0.05 * (high - low)
-
-    def at(value: float) -> float:
-        return bottom - (value - low) / (high - low) * (bottom - top)
-
-    parts = [element("text", name, x=left, y=22, class_="small")]
-    for value in ticks(low, high, 5):
-        y = at(value)
-        parts.append(element("line", x1=left, x2=left + width, y1=y, y2=y, class_="grid"))
-        parts.append(
-            element("text", f"{value:g}", x=left - 6, y=y + 4, text_anchor="end", class_="small")
-        )
-    for place, (arm, points) in enumerate(values.items()):
-        x, colour = left + (place + 0.5) * width / len(values), _COLOURS[place]
-        y = at(statistics.median(points))
-        parts.append(
-            element("line", x1=x - 18, x2=x + 18, y1=y, y2=y, stroke=colour, stroke_width=2)
-        )
-        parts += [
-            element("circle", cx=x, cy=at(point), r=4, fill=colour, fill_opacity=0.6)
-            for point in points
-        ]
-        label = arm.removesuffix(" initial weights")
-        parts.append(
-            element("text", label, x=x, y=bottom + 20, text_anchor="middle", class_="small")
-        )
-    return parts
+    return Chart(drawing, "states", text)
 
 
 def main() -> None:
@@ -332,7 +299,7 @@ def main() -> None:
     }
     (RESULTS / "memory_enas.json").write_text(json.dumps(document, indent=1) + "\n")
     (RESULTS / "memory_enas.md").write_text(markdown(document, table))
-    (RESULTS / "memory_enas.svg").write_text(figure(document["states"]) + "\n")
+    figure(document["states"]).save(RESULTS / "memory_enas.svg")
     print(markdown(document, table))
 
 

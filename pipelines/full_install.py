@@ -22,6 +22,7 @@ FULL = (
     "sklearn",
     "sqlalchemy",
     "jinja2",
+    "matplotlib",
 )
 """Packages of the extra `full` whose lack is told by the command that needs them."""
 _PROJECT = "nas-pipelines"

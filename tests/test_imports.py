@@ -77,7 +77,11 @@ ONLY_IN = {
     },
     "botocore": {"components.object_store.client", "components.object_store.s3_errors"},
     "s3transfer": {"components.object_store.downloads", "components.object_store.s3_errors"},
-    "matplotlib": {"nascore.figures.chart", "nascore.figures.plots"},
+    "matplotlib": {
+        "nascore.figures.chart",
+        "nascore.figures.plots",
+        "nascore.figures.run_charts",
+    },
     "safetensors": {"components.export.weights"},
     "mlflow": {
         "components.registry.aliases",

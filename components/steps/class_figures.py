@@ -40,10 +40,10 @@ def track_classes(step: Step, result: Mapping[str, Any]) -> None:
         columns = ("true", "predicted", "count")
         pairs = [{name: pair[name] for name in columns} for pair in result["confused"]]
         step.parent.table(pairs, "confused.json")
-    svg = classes.matrix(result)
-    if svg is not None:
+    matrix = classes.matrix(result)
+    if matrix is not None:
         path = step.state / "confusion_matrix.svg"
-        path.write_text(classes.standalone(svg), encoding="utf-8")
+        matrix.save(path)
         step.parent.artifact(path, "figures")
 
 

@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from markupsafe import Markup
-
-from nascore.figures import charts
+from nascore.figures import run_charts
 
 _MAX_CLASSES = 30
 
@@ -17,12 +15,12 @@ def cost(
     if not step_seconds:
         return None
     steps = [
-        charts.StepCost(name, seconds, (step_busy or {}).get(name))
+        run_charts.StepCost(name, seconds, (step_busy or {}).get(name))
         for name, seconds in step_seconds.items()
     ]
     known = [step.overhead for step in steps if step.overhead is not None]
     return {
-        "chart": Markup(charts.step_bars(steps)),
+        "chart": run_charts.step_bars(steps),
         "steps": steps,
         "total": sum(step.seconds for step in steps),
         "overhead": sum(known) if len(known) == len(steps) else None,
@@ -30,9 +28,9 @@ def cost(
     }
 
 
-def _kinds(steps: Sequence[charts.StepCost]) -> list[str]:
+def _kinds(steps: Sequence[run_charts.StepCost]) -> list[str]:
     used = {kind for step in steps for kind, seconds in (step.busy or {}).items() if seconds > 0}
-    kinds = [kind for kind in charts.BUSY if kind in used]
+    kinds = [kind for kind in run_charts.BUSY if kind in used]
     if any(step.busy is not None for step in steps):
         kinds.append("overhead")
     if any(step.busy is None for step in steps):

@@ -1,7 +1,7 @@
 """What the page of a run says, put together from the run's own artifacts.
 
 Everything but the result and the search may be missing; the page then says so. All text is escaped
-by the template; the only markup that passes unescaped is drawn by `nascore.figures.charts` and by
+by the template; the only markup that passes unescaped is drawn by `nascore.figures` and by
 `nascore.spaces.drawing`.
 """
 
@@ -15,7 +15,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from nascore.config import OBJECTIVES
-from nascore.figures import charts, formatting
+from nascore.figures import formatting, run_charts
 from nascore.figures.templates import make_environment
 from nascore.genotype import Genotype
 from nascore.report import classes, facts
@@ -91,12 +91,8 @@ def render(report: Report) -> str:
         figures=_figures(report),
         classes=classes.section(report.result, report.test_images),
         figure=_objective(report),
-        curve=Markup(
-            charts.search_curve(
-                *_arms(report),
-                lambda child: _line_of(report, child),
-                figure=_objective(report),
-            )
+        curve=run_charts.search_curve(
+            *_arms(report), lambda child: _line_of(report, child), figure=_objective(report)
         ),
         milestones=_milestones(report.search),
         best_children=_best_children(report),
@@ -221,8 +217,8 @@ def _arms(report: Report) -> tuple[Arm, Arm | None]:
 
 def _milestones(search: SearchResult) -> list[dict[str, Any]]:
     """Best so far of both arms after 1, 2, 5, 10, 20, 50, ... children and at the end."""
-    curve = charts.best_so_far(search.arm.children)
-    other = [] if search.control is None else charts.best_so_far(search.control.children)
+    curve = run_charts.best_so_far(search.arm.children)
+    other = [] if search.control is None else run_charts.best_so_far(search.control.children)
     end = max(len(curve), len(other))
     rounds = [factor * 10**power for power in range(9) for factor in (1, 2, 5)]
     return [
@@ -245,6 +241,7 @@ def _best_children(report: Report) -> list[dict[str, Any]]:
             "line": _line_of(report, child),
             "hash": child.genotype.short_hash,
             "scores": child.scores,
+            "duration_s": child.duration_s,
             "is_winner": child.genotype == report.search.genotype,
         }
         for child in finished[:NUM_BEST]
@@ -258,14 +255,12 @@ def _verdict(report: Report) -> dict[str, Any] | None:
     chart = None
     if verdict.get("interval") is not None and verdict.get("difference") is not None:
         low, high = verdict["interval"]
-        chart = Markup(
-            charts.interval(
-                verdict["difference"],
-                low,
-                high,
-                margin=verdict.get("margin"),
-                outcome=verdict["outcome"],
-            )
+        chart = run_charts.interval(
+            verdict["difference"],
+            low,
+            high,
+            margin=verdict.get("margin"),
+            outcome=verdict["outcome"],
         )
     return {
         **dict.fromkeys(("difference", "interval", "p_value", "margin", "best_difference")),

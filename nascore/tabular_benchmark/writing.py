@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nascore.figures.svg import element, ticks
+from nascore.figures.chart import PALETTE, Chart, figure_of, make_axes
+from nascore.figures.plots import set_ticks
 from nascore.tabular_benchmark.replay import Outcome, ReplayPlan
 from nascore.tabular_benchmark.statistics import interval, paired_tests, summary
 from nascore.versions import versions
@@ -17,14 +18,7 @@ FILES = ("bench.json", "bench.md", "bench.svg")
 
 # Okabe and Ito's colours, which colour-blind people tell apart; dashes when they come again.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_DASHES = (None, "6 3", "2 3")
-_WIDTH, _HEIGHT = 820, 420
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 610, 36, 372
-_STYLE = (
-    "text { font: 13px system-ui, sans-serif; fill: #222 } "
-    ".small { font-size: 11px; fill: #555 } .grid { stroke: #ddd } "
-    ".line { fill: none; stroke-width: 2 } .band { opacity: 0.15 }"
-)
+_DASHES = ("-", "--", ":")
 
 
 def document(plan: ReplayPlan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -52,11 +46,13 @@ def document(plan: ReplayPlan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def write(folder: Path, result: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
-    """Writes `FILES` into `folder`, which is made when it is missing."""
+    """Write `FILES` into a folder, which is created when it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    texts = (json.dumps(result, indent=1) + "\n", markdown(result), figure(result, outcomes))
-    for name, text in zip(FILES, texts, strict=True):
+    for name, text in zip(
+        FILES, (json.dumps(result, indent=1) + "\n", markdown(result)), strict=False
+    ):
         (folder / name).write_text(text, encoding="utf-8")
+    figure(result, outcomes).save(folder / FILES[2])
 
 
 # --- Markdown -------------------------------------------------------------------------------
@@ -138,111 +134,33 @@ def _probability(p: float) -> str:
 # --- the figure -----------------------------------------------------------------------------
 
 
-def figure(result: dict[str, Any], outcomes: Sequence[Outcome]) -> str:
-    """Best so far over queries as SVG: mean over seeds, with the 95 % interval of the mean."""
-    digits = _digits(result)
+def figure(result: dict[str, Any], outcomes: Sequence[Outcome]) -> Chart:
+    """Plot the best so far over queries: mean over seeds, with the 95 % interval of the mean."""
+    digits, table = _digits(result), result["table"]
     means = [outcome.curves.mean(axis=0) for outcome in outcomes]
     num_queries = len(means[0])
     # The first few queries lie far below all that matters and would flatten the rest.
     low = min(float(mean[max(0, num_queries // 10 - 1)]) for mean in means)
-    high = max(result["table"]["best"], *(float(mean[-1]) for mean in means))
+    high = max(table["best"], *(float(mean[-1]) for mean in means))
     span = (high - low) or 1.0
-    y = (low - 0.02 * span, high + 0.04 * span)
-    body = [element("style", _STYLE), _clip(), *_axes(result, num_queries, y)]
-    for index, outcome in enumerate(outcomes):
-        body += _method(index, outcome, y, digits)
-    text = "; ".join(f"{one['method']} {_figure(one['mean'], digits)}" for one in result["results"])
-    return element(
-        "svg",
-        "".join(body),
-        raw=True,
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
-        role="img",
-        aria_label=f"Best so far over queries, mean of {result['seeds']} seeds: {text}.",
+    axes = make_axes(420, left=64, right=200, top=36)
+    axes.set(xlim=(1, max(2, num_queries)), ylim=(low - 0.02 * span, high + 0.04 * span))
+    set_ticks(axes.yaxis, 6, "{:g}".format)
+    set_ticks(axes.xaxis, 6, "{:g}".format)
+    title = f"{table['report_metric']}, best by {table['search_metric']} so far"
+    axes.set_title(title, loc="left", fontsize=13)
+    axes.set_xlabel("architectures queried", fontsize=13)
+    axes.axhline(table["best"], color=PALETTE["overhead"], label="best of the table")
+    for index, (outcome, mean) in enumerate(zip(outcomes, means, strict=True)):
+        bounds = np.array([interval(column) or [column[0]] * 2 for column in outcome.curves.T])
+        colour, x = _COLOURS[index % len(_COLOURS)], np.arange(1, num_queries + 1)
+        dashes = _DASHES[index // len(_COLOURS) % len(_DASHES)]
+        axes.fill_between(x, *bounds.T, color=colour, alpha=0.15, linewidth=0)
+        label = f"{outcome.entry.label} {_figure(float(mean[-1]), digits)}"
+        axes.plot(x, mean, color=colour, linestyle=dashes, gid="mean", label=label)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=11)
+    means_text = "; ".join(
+        f"{one['method']} {_figure(one['mean'], digits)}" for one in result["results"]
     )
-
-
-def _clip() -> str:
-    box = element("rect", x=_LEFT, y=_TOP, width=_RIGHT - _LEFT, height=_BOTTOM - _TOP)
-    return element("clipPath", box, raw=True, id="plot") + element(
-        "rect", width=_WIDTH, height=_HEIGHT, fill="#fff"
-    )
-
-
-def _axes(result: dict[str, Any], num_queries: int, y: tuple[float, float]) -> list[str]:
-    parts = []
-    for value in ticks(*y, 6):
-        at = _at_y(value, y)
-        parts.append(element("line", x1=_LEFT, x2=_RIGHT, y1=at, y2=at, class_="grid"))
-        parts.append(
-            element("text", f"{value:g}", x=_LEFT - 8, y=at + 4, text_anchor="end", class_="small")
-        )
-    for value in ticks(1, max(2, num_queries), 6):
-        x = _at_x(value, num_queries)
-        parts.append(
-            element("text", f"{value:g}", x=x, y=_BOTTOM + 18, text_anchor="middle", class_="small")
-        )
-    best = _at_y(result["table"]["best"], y)
-    parts.append(element("line", x1=_LEFT, x2=_RIGHT, y1=best, y2=best, stroke="#888"))
-    parts.append(element("text", "best of the table", x=_LEFT + 6, y=best - 4, class_="small"))
-    middle = (_LEFT + _RIGHT) / 2
-    label = "architectures asked for"
-    parts.append(element("text", label, x=middle, y=_BOTTOM + 38, text_anchor="middle"))
-    title = f"{result['table']['report_metric']}, best by {result['table']['search_metric']} so far"
-    return [*parts, element("text", title, x=_LEFT, y=18)]
-
-
-def _method(index: int, outcome: Outcome, y: tuple[float, float], digits: int) -> list[str]:
-    mean = outcome.curves.mean(axis=0)
-    colour = _COLOURS[index % len(_COLOURS)]
-    dash = _DASHES[index // len(_COLOURS) % len(_DASHES)]
-    num_queries = len(mean)
-    bounds = np.array([interval(column) or [column[0]] * 2 for column in outcome.curves.T])
-    band = [*enumerate(bounds[:, 0]), *reversed(list(enumerate(bounds[:, 1])))]
-    path = _points([(i + 1, v) for i, v in enumerate(mean)], num_queries, y)
-    parts = [
-        element(
-            "polygon",
-            points=_points([(i + 1, v) for i, v in band], num_queries, y),
-            class_="band",
-            fill=colour,
-            clip_path="url(#plot)",
-        ),
-        element(
-            "polyline",
-            points=path,
-            class_="line",
-            stroke=colour,
-            stroke_dasharray=dash,
-            clip_path="url(#plot)",
-        ),
-    ]
-    at, start = _TOP + 10 + 20 * index, _RIGHT + 14
-    name = f"{outcome.entry.label} {_figure(float(mean[-1]), digits)}"
-    parts += [
-        element(
-            "line",
-            x1=start,
-            x2=start + 24,
-            y1=at,
-            y2=at,
-            class_="line",
-            stroke=colour,
-            stroke_dasharray=dash,
-        ),
-        element("text", name, x=start + 30, y=at + 4, class_="small"),
-    ]
-    return parts
-
-
-def _points(pairs: Sequence[tuple[int, float]], num_queries: int, y: tuple[float, float]) -> str:
-    return " ".join(f"{_at_x(x, num_queries):.1f},{_at_y(v, y):.1f}" for x, v in pairs)
-
-
-def _at_x(query: float, num_queries: int) -> float:
-    return _LEFT + (_RIGHT - _LEFT) * (query - 1) / max(1, num_queries - 1)
-
-
-def _at_y(value: float, y: tuple[float, float]) -> float:
-    return _BOTTOM - (_BOTTOM - _TOP) * (value - y[0]) / (y[1] - y[0])
+    text = f"Best so far over queries, mean of {result['seeds']} seeds: {means_text}."
+    return Chart(figure_of(axes), "bench", text)

@@ -1,15 +1,15 @@
 """An architecture for each image: which are in use, where they differ, and what they save."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from nascore.figures import formatting
+from nascore.figures.chart import Chart
 from nascore.figures.pictures import data_uri
-from nascore.figures.svg import WIDTH, Plot, chart, element, ticks
+from nascore.figures.plots import Mark, cost_accuracy
 from nascore.figures.templates import make_environment
 from nascore.spaces.mobilenet.space import OPS
 
@@ -38,7 +38,7 @@ def section(
             reference=details.get("baseline"),
             operations=OPS,
             unit=unit,
-            front=Markup(_front(details, unit)),
+            front=_front(details, unit),
             measured=(latency or {}).get("per_image"),
             examples=[(name, _pictures(policies[name], images)) for name in ("fastest", "slowest")],
         )
@@ -58,63 +58,28 @@ def accuracy_of(point: Mapping[str, Any]) -> float:
     return float(point["shared_accuracy"] if tuned is None else tuned)
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """A circle of the front, with what it is told to be."""
-
-    name: str
-    latency: float
-    accuracy: float
-    kind: str
-    radius: int = 5
-
-    def told(self, unit: str) -> str:
-        return f"{self.name} {formatting.percent(self.accuracy)} at {self.latency:.4g} {unit}"
-
-
-def _marks(details: Mapping[str, Any]) -> list[_Mark]:
+def _marks(details: Mapping[str, Any]) -> list[Mark]:
     """The points of the search; and where MobileNetV2 was trained, that and the final network,
     which has learned for as long."""
     marks = []
     for point in details["front"]:
         is_chosen = point["name"] == details["point"]["name"]
-        look = ("point chosen", 7) if is_chosen else ("point", 5)
-        marks.append(_Mark(point["name"], float(point["latency"]), accuracy_of(point), *look))
+        kind = "point chosen" if is_chosen else "point"
+        marks.append(Mark(point["name"], float(point["latency"]), accuracy_of(point), kind))
     reference = details.get("baseline")
     if reference is not None:
         final = details["latency"], details["valid_accuracy"]
-        marks.append(_Mark("final", *final, "point final"))
+        marks.append(Mark("final", *final, "point final"))
         beside = reference["latency"], reference["valid_accuracy"]
-        marks.append(_Mark("MobileNetV2", *beside, "point reference"))
+        # The line at its latency has its name.
+        marks.append(Mark("MobileNetV2", *beside, "point reference", is_labelled=False))
     return marks
 
 
-def _front(details: Mapping[str, Any], unit: str) -> str:
-    """Accuracy of each point over its latency, and a line at that of the first operations."""
-    marks, baseline = _marks(details), float(details["table"]["baseline"])
-    most = 1.1 * max(baseline, *(mark.latency for mark in marks))
-    low, high = min(mark.accuracy for mark in marks), max(mark.accuracy for mark in marks)
-    room = max(0.01, 0.15 * (high - low))
-    plot = Plot(70, 16, WIDTH - 16, 220, (0.0, most), (low - room, high + room))
-    body = []
-    for value in ticks(*plot.y, 4):
-        y = plot.at_y(value)
-        body.append(element("line", class_="grid", x1=plot.left, x2=plot.right, y1=y, y2=y))
-        label = formatting.percent(value, 1)
-        body.append(element("text", label, class_="end", x=plot.left - 8, y=y + 4))
-    for value in ticks(*plot.x, 6):
-        body.append(element("text", f"{value:g}", class_="mid", x=plot.at_x(value), y=240))
-    body.append(element("text", f"mean latency, {unit}", class_="end", x=plot.right, y=260))
-    x = plot.at_x(baseline)
-    body.append(element("line", class_="baseline", x1=x, x2=x, y1=plot.top, y2=plot.bottom))
-    body.append(element("text", "MobileNetV2", class_="end", x=x - 6, y=plot.top + 12))
-    for mark in marks:
-        at_x, at_y = plot.at_x(mark.latency), plot.at_y(mark.accuracy)
-        body.append(element("circle", class_=mark.kind, cx=at_x, cy=at_y, r=mark.radius))
-        if mark.kind != "point reference":  # its line is named
-            body.append(element("text", mark.name, class_="mid", x=at_x, y=at_y - 11))
-    told = ", ".join(mark.told(unit) for mark in marks)
-    return chart("front", 268, f"Accuracy and latency: {told}", body)
+def _front(details: Mapping[str, Any], unit: str) -> Chart:
+    """Plot the accuracy of each point over its latency, and that of the first operations."""
+    baseline = float(details["table"]["baseline"])
+    return cost_accuracy(_marks(details), baseline=baseline, baseline_name="MobileNetV2", unit=unit)
 
 
 def _pictures(wanted: list[int], images: Mapping[int, NDArray[Any]]) -> list[tuple[int, str]]:

@@ -71,9 +71,10 @@ def test_any_name_of_a_class_is_a_metric_of_mlflow() -> None:
 
 def test_the_drawing_is_a_file_of_its_own(tmp_path: Path) -> None:
     figures = json.loads((model_of(tmp_path, 3) / "model.json").read_text())["figures"]
-    svg = classes.matrix(figures)
-    assert svg is not None
-    root = ElementTree.fromstring(classes.standalone(svg))
+    matrix = classes.matrix(figures)
+    assert matrix is not None
+    matrix.save(tmp_path / "matrix.svg")
+    root = ElementTree.parse(tmp_path / "matrix.svg").getroot()
     texts = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text")]
     assert texts.count("class 1") == 2
     assert str(figures["confusion"][0][0]) in texts

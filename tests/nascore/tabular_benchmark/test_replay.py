@@ -5,6 +5,7 @@ import gzip
 import itertools
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -221,7 +222,7 @@ def play(
 ) -> tuple[Script, Replay]:
     assert isinstance(table.space, CategoricalSpace)
     script = Script(table.space, texts)
-    return script, replay.replay(script, table, queries=queries, most_proposals=most)
+    return script, replay.replay(script, table, queries=queries, max_proposals=most)
 
 
 def test_what_was_asked_before_is_told_again_and_costs_nothing(table: Table) -> None:
@@ -411,8 +412,8 @@ def test_the_files_hold_what_was_found(table: Table, tmp_path: Path) -> None:
     row = next(line for line in lines if line.startswith("| local-search |"))
     assert f"| {made['results'][1]['curve']['20']:.2f} |" in row
     drawing = ElementTree.parse(folder / "bench.svg").getroot()
-    lines_drawn = drawing.findall("{http://www.w3.org/2000/svg}polyline")
-    assert [len(line.attrib["points"].split()) for line in lines_drawn] == [20, 20]
+    means = drawing.findall(".//{*}g[@class='mean']/{*}path")
+    assert [len(re.findall("[ML]", path.attrib["d"])) for path in means] == [20, 20]
     assert "local-search" in drawing.attrib["aria-label"]
 
 

@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from markupsafe import Markup
-
-from nascore.figures import formatting
+from nascore.figures import formatting, plots
+from nascore.figures.chart import Chart
+from nascore.figures.plots import Line
 from nascore.figures.templates import make_environment
-from nascore.methods.enas.diagnosis import figures
 from nascore.methods.enas.diagnosis.conditioning import mean
 from nascore.methods.enas.diagnosis.correlation import Correlation, Interval, RankCorrelation
 from nascore.methods.enas.diagnosis.diagnosis import Diagnosis
-from nascore.methods.enas.diagnosis.figures import Line
 from nascore.methods.enas.diagnosis.probes import NOISE, TokenProbe
 
 VERSION = 1
@@ -21,6 +19,7 @@ History = Mapping[str, Sequence[tuple[int, float]]]
 
 _POSITION = "position of the token"
 _UPDATE = "updates of the controller"
+_DASHED, _DOTTED = (2.4, 1.6), (0.8, 1.6)
 _FOLLOWED = (  # the course of the search: metric, heading, axis
     ("policy/method/reward", "Reward", "mean reward"),
     ("policy/method/entropy", "Entropy", "entropy of the policy, nats"),
@@ -79,15 +78,15 @@ def render(findings: Findings) -> str:
         num_pairs=findings.now.num_compared * (findings.now.num_compared - 1) // 2,
         tiles=headline(findings),
         scatters=[
-            Markup(_scatter(findings.now, "method")),
-            Markup(_scatter(findings.initial, "control")),
+            _scatter(findings.now, "method"),
+            _scatter(findings.initial, "control"),
         ],
         probes=[
-            Markup(_probes(findings.now.token_probes, findings.initial.token_probes)),
-            Markup(_probes(findings.now.noisy_token_probes, findings.initial.noisy_token_probes)),
+            _probes(findings.now.token_probes, findings.initial.token_probes),
+            _probes(findings.now.noisy_token_probes, findings.initial.noisy_token_probes),
         ],
         noise=NOISE,
-        conditioning=Markup(_conditioning(findings)),
+        conditioning=_conditioning(findings),
         course=_course(findings.history),
     )
 
@@ -151,29 +150,34 @@ def _edit(diagnosis: Diagnosis) -> Correlation | None:
 # --- figures --------------------------------------------------------------------------------
 
 
-def _scatter(diagnosis: Diagnosis, kind: str) -> str:
-    return figures.scatter(
-        diagnosis.pairs, kind=kind, x_label="edit distance", y_label="distance of states"
+def _scatter(diagnosis: Diagnosis, colour: str) -> Chart:
+    return plots.scatter(
+        diagnosis.pairs, colour=colour, x_label="edit distance", y_label="distance of states"
     )
 
 
-def _probes(now: Sequence[TokenProbe], initial: Sequence[TokenProbe]) -> str:
+def _probes(now: Sequence[TokenProbe], initial: Sequence[TokenProbe]) -> Chart:
     series = [
         Line("now", "method", _by_position([probe.accuracy for probe in now]), has_dots=True),
-        Line("initial weights", "control", _by_position([probe.accuracy for probe in initial])),
-        Line("chance", "chance", _by_position([probe.chance for probe in now])),
+        Line(
+            "initial weights",
+            "control",
+            _by_position([probe.accuracy for probe in initial]),
+            _DASHED,
+        ),
+        Line("chance", "overhead", _by_position([probe.chance for probe in now]), _DOTTED),
     ]
-    return figures.lines(series, x_label=_POSITION, y_label="accuracy")
+    return plots.lines(series, x_label=_POSITION, y_label="accuracy")
 
 
-def _conditioning(findings: Findings) -> str:
+def _conditioning(findings: Findings) -> Chart:
     now, initial = findings.now.conditioning, findings.initial.conditioning
     series = [
         Line("now", "method", _by_position(now.mean_kl), has_dots=True),
-        Line("beyond the last token", "control", _by_position(now.mean_kl_beyond_last)),
-        Line("initial weights", "chance", _by_position(initial.mean_kl)),
+        Line("beyond the last token", "control", _by_position(now.mean_kl_beyond_last), _DASHED),
+        Line("initial weights", "overhead", _by_position(initial.mean_kl), _DOTTED),
     ]
-    return figures.lines(series, x_label=_POSITION, y_label="mean KL, nats")
+    return plots.lines(series, x_label=_POSITION, y_label="mean KL, nats")
 
 
 def _by_position(values: Sequence[float | None]) -> list[tuple[float, float]]:
@@ -186,13 +190,11 @@ def _course(history: History) -> list[dict[str, Any]]:
     return [
         {
             "heading": heading,
-            "chart": Markup(
-                figures.lines(
-                    [Line(heading, "method", history[name])],
-                    x_label=_UPDATE,
-                    y_label=axis,
-                    from_zero=False,
-                )
+            "chart": plots.lines(
+                [Line(heading, "method", history[name])],
+                x_label=_UPDATE,
+                y_label=axis,
+                starts_at_zero=False,
             ),
         }
         for name, heading, axis in _FOLLOWED

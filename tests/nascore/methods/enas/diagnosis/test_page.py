@@ -1,7 +1,6 @@
 """Figures and page of a diagnosis: what they say, and that nothing is markup by accident."""
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 from nascore.methods.enas.controller import Controller
 from nascore.methods.enas.diagnosis.correlation import RankCorrelation
 from nascore.methods.enas.diagnosis.diagnosis import Diagnosis, diagnose, fixed_set
-from nascore.methods.enas.diagnosis.figures import Line, lines, scatter
 from nascore.methods.enas.diagnosis.page import Findings, headline, interval, number, render
 from nascore.methods.enas.options import ControllerOptions
 from nascore.spaces.nasbench201.config import Cell201SpaceConfig
@@ -30,52 +28,6 @@ def diagnosis() -> Diagnosis:
 def make_findings(diagnosis: Diagnosis, **changes: Any) -> Findings:
     given: dict[str, Any] = {"method": "enas", "source": "digits", "seed": 1}
     return Findings(**{**given, "now": diagnosis, "initial": diagnosis, **changes})
-
-
-def numbers(text: str, attribute: str) -> list[float]:
-    return [float(found) for found in re.findall(rf'{attribute}="([-\d.]+)"', text)]
-
-
-# --- figures --------------------------------------------------------------------------------
-
-
-def test_a_scatter_draws_every_pair_and_the_medians() -> None:
-    drawn = scatter(
-        [(1, 2.0), (1, 4.0), (1, 3.0), (3, 8.0)], kind="method", x_label="x", y_label="y"
-    )
-    assert drawn.count("<circle") == 4
-    assert "the median goes from 3 at 1 to 8 at 3" in drawn
-    assert max(numbers(drawn, "cx")) - min(numbers(drawn, "cx")) > 300
-    low, *_, high = sorted(numbers(drawn, "cy"))
-    assert low < high
-
-
-def test_a_line_rises_where_its_values_do_and_is_told_in_words() -> None:
-    drawn = lines(
-        [Line("a", "method", [(0, 0.0), (1, 1.0)], has_dots=True)], x_label="x", y_label="y"
-    )
-    first, last = numbers(drawn, "cy")
-    assert first > last, "up is less in SVG"
-    assert "a: 0 at first, 1 at last" in drawn
-    d = re.search(r'class="best method" d="M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)"', drawn)
-    assert d is not None
-
-
-def test_a_flat_line_and_a_single_point_can_be_drawn_and_nothing_cannot() -> None:
-    for points in ([(0, 0.0), (1, 0.0)], [(3, 5.0)], [(0, -2.0), (9, -2.0)]):
-        assert "NaN" not in lines([Line("a", "method", points)], x_label="x", y_label="y")
-    with pytest.raises(ValueError, match="nothing to draw"):
-        lines([Line("a", "method", [])], x_label="x", y_label="y")
-
-
-def test_values_inside_the_frame() -> None:
-    drawn = lines(
-        [Line("a", "method", [(float(i), float(i**3)) for i in range(40)], has_dots=True)],
-        x_label="x",
-        y_label="y",
-    )
-    assert all(0 < x < 720 for x in numbers(drawn, "cx"))
-    assert all(0 < y < 372 for y in numbers(drawn, "cy"))
 
 
 # --- page -----------------------------------------------------------------------------------
