@@ -1,4 +1,4 @@
-"""Who is champion: the alias, the history of those who were, and the way back."""
+"""The alias of the champion, the history of champions, and the rollback."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,16 +15,16 @@ from nascore.redaction import redact
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 _HISTORY = "nas.champions"  # tag of the registered model: versions that were champion, in order
-DECISION = "nas.decision"  # tag of a version: why it is what it is
+DECISION = "nas.decision"  # tag of a version: the reason for its alias
 
 
 def set_champion(client: MlflowClient, name: str, version: str) -> None:
-    """Makes a version champion."""
+    """Make a version champion, and add it to the history."""
     _move(client, name, version, _history(client.get_registered_model(name)))
 
 
 def roll_back(model_name: str, *, uri: str, to: str | None = None) -> tuple[str | None, str]:
-    """Makes the champion before the present one champion again, or the version `to`.
+    """Make the previous champion champion again, or the version `to`.
 
     Returns:
         The version that was champion, and the one that is now.
@@ -71,15 +71,14 @@ def _roll_back(client: MlflowClient, model_name: str, to: str | None) -> tuple[s
             f"version {present} is the first champion; name another version with --to",
         )
     _check_version(client, model_name, version)
-    kept = earlier[:-1] if to is None else history
-    _move(client, model_name, version, kept)
+    _move(client, model_name, version, earlier[:-1] if to is None else history)
     reason = "rolled back to by hand" + (f" from version {present}" if present else "")
     client.set_model_version_tag(model_name, version, DECISION, reason)
     return present, version
 
 
 def champion_of(model_name: str, *, uri: str) -> Any | None:
-    """MLflow's version of the champion; None when there is none yet."""
+    """Return MLflow's version of the champion; None when there is none yet."""
     model_registry.use(uri)
     client = MlflowClient(tracking_uri=uri)
     try:
@@ -91,7 +90,11 @@ def champion_of(model_name: str, *, uri: str) -> Any | None:
 
 
 def run_key_of(model_name: str, version: str, *, uri: str) -> str | None:
-    """Key of the run that made a version; None when it names no run. Raises ServiceUnavailable."""
+    """Return the key of the run that made a version; None when it names no run.
+
+    Raises:
+        ServiceUnavailable: the registry does not answer as it should.
+    """
     model_registry.use(uri)
     client = MlflowClient(tracking_uri=uri)
     with _answering(uri):
@@ -108,7 +111,7 @@ def _history(model: Any) -> list[str]:
 
 
 def _move(client: MlflowClient, name: str, version: str, history: list[str]) -> None:
-    """The history is written first: whoever dies before the alias is moved can do it again."""
+    """Write the history, then move the alias: a process that dies in between can be repeated."""
     if history[-1:] != [version]:
         history = [*history, version]
     client.set_registered_model_tag(name, _HISTORY, ",".join(history))
@@ -116,7 +119,7 @@ def _move(client: MlflowClient, name: str, version: str, history: list[str]) -> 
 
 
 def _before(present: str | None, history: list[str]) -> list[str]:
-    """The champions before the present one, which has no entry where a way back was cut off."""
+    """Return the champions before the present one; a cut-off rollback leaves it without entry."""
     if present not in history:
         return history
     last = len(history) - 1 - history[::-1].index(present)

@@ -1,7 +1,7 @@
-"""How a model is logged, loaded and asked: one that knows its classes, or one that learns them.
+"""How the registry logs, loads and queries a model: with fixed classes, or few-shot.
 
-Either is a program of torch.export in MLflow's `pt2` form. What `mlflow.pyfunc` makes of it beyond
-that is code in `components/registry/served`, which travels with the model.
+Either is a program of torch.export in MLflow's `pt2` format. What `mlflow.pyfunc` needs in addition
+is code in `components/registry/served`, which is stored with the model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,18 +15,18 @@ from mlflow.models import Model, infer_signature
 from numpy.typing import NDArray
 from torch import nn
 
-from components.registry.served import learned_answers, named_answers
+from components.registry.served import pyfunc_few_shot, pyfunc_multi_output
 from nascore.meta_learning import task_adaptation
 from nascore.training.final_model import DeployedModel
 
 Arrays = list[NDArray[Any]]
 
 LEARNED = "learned_classes"
-"""In a model's metadata: names of the classes that it, or its search, has seen."""
+"""Key in a model's metadata: names of the classes on which it was trained or searched."""
 
 
 class ModelAdapter(Protocol):
-    """A kind of model, with an example of what it is asked.
+    """A kind of model, with an example of its input.
 
     Attributes:
         images: for torch.export, at least two; one would be exported as a fixed number.
@@ -34,55 +34,55 @@ class ModelAdapter(Protocol):
 
     images: NDArray[np.float32]
 
-    def expected(self, network: nn.Module) -> Arrays:
-        """What the network answers to the example."""
+    def predictions(self, network: nn.Module) -> Arrays:
+        """Return the outputs of a network on the example."""
         ...
 
-    def found(self, model_uri: str) -> Arrays:
-        """What a logged model answers to it."""
+    def loaded_predictions(self, model_uri: str) -> Arrays:
+        """Return the outputs of a logged model on the example."""
         ...
 
-    def code(self, expected: Arrays) -> list[str]:
-        """Files that travel with the model."""
+    def code(self, outputs: Arrays) -> list[str]:
+        """Return the source files that are stored with the model."""
         ...
 
-    def complete(self, described: Model, network: nn.Module, expected: Arrays) -> None:
-        """Describes the model to MLflow, beyond its flavour of PyTorch."""
+    def complete(self, described: Model, network: nn.Module, outputs: Arrays) -> None:
+        """Add to MLflow's description of the model what its PyTorch flavour lacks."""
         ...
 
 
 class ClassifierAdapter:
-    """Images to logits, and further answers if it has some."""
+    """Images to logits, and to further outputs for some networks."""
 
     def __init__(self, images: NDArray[np.float32]) -> None:
         self.images = images
 
-    def expected(self, network: nn.Module) -> Arrays:
+    def predictions(self, network: nn.Module) -> Arrays:
         with torch.inference_mode():
             return arrays_of(network(torch.from_numpy(self.images)))
 
-    def found(self, model_uri: str) -> Arrays:
+    def loaded_predictions(self, model_uri: str) -> Arrays:
         model = mlflow.pytorch.load_model(model_uri)
         with torch.inference_mode():
             return arrays_of(model(torch.from_numpy(self.images)))
 
-    def code(self, expected: Arrays) -> list[str]:
-        return [named_answers.__file__] if len(expected) > 1 else []
+    def code(self, outputs: Arrays) -> list[str]:
+        return [pyfunc_multi_output.__file__] if len(outputs) > 1 else []
 
-    def complete(self, described: Model, network: nn.Module, expected: Arrays) -> None:
-        if len(expected) == 1:
+    def complete(self, described: Model, network: nn.Module, outputs: Arrays) -> None:
+        if len(outputs) == 1:
             return
         names = getattr(network, "answers", ("logits",))
-        described.signature = infer_signature(self.images, dict(zip(names, expected, strict=True)))
-        _answer_by(named_answers.__file__, described, {"answers": list(names)})
+        described.signature = infer_signature(self.images, dict(zip(names, outputs, strict=True)))
+        _load_by(pyfunc_multi_output.__file__, described, {"answers": list(names)})
 
 
 class FewShotAdapter:
     """A support set and queries to labels and probabilities.
 
     Args:
-        task: `support_x`, `support_y` and `query_x`, as the model is asked.
-        learned: names of the classes that it has seen.
+        task: `support_x`, `support_y` and `query_x`, the input of the model.
+        learned: names of the classes on which the model was trained or searched.
     """
 
     def __init__(self, task: Mapping[str, NDArray[Any]], *, learned: Sequence[str]) -> None:
@@ -90,48 +90,50 @@ class FewShotAdapter:
         self._learned = list(learned)
         self.images = self._task["support_x"]
 
-    def expected(self, network: nn.Module) -> Arrays:
-        assert isinstance(network, DeployedModel), "only these say how they learn"
+    def predictions(self, network: nn.Module) -> Arrays:
+        assert isinstance(network, DeployedModel), "no other network has an adapter"
         return self._arrays(network.adapter().predict(self._task))
 
-    def found(self, model_uri: str) -> Arrays:
+    def loaded_predictions(self, model_uri: str) -> Arrays:
         return self._arrays(mlflow.pyfunc.load_model(model_uri).predict(self._task))
 
-    def code(self, expected: Arrays) -> list[str]:
-        return [learned_answers.__file__, task_adaptation.__file__]
+    def code(self, outputs: Arrays) -> list[str]:
+        return [pyfunc_few_shot.__file__, task_adaptation.__file__]
 
-    def complete(self, described: Model, network: nn.Module, expected: Arrays) -> None:
-        assert isinstance(network, DeployedModel), "only these say how they learn"
+    def complete(self, described: Model, network: nn.Module, outputs: Arrays) -> None:
+        assert isinstance(network, DeployedModel), "no other network has an adapter"
         assert network.tasks is not None
-        (probabilities,) = expected
+        (probabilities,) = outputs
         answer = {"labels": probabilities.argmax(axis=1), "probabilities": probabilities}
         described.signature = infer_signature(self._task, answer)
         described.metadata = {LEARNED: self._learned}
         settings = network.tasks.to_dict()
-        _answer_by(learned_answers.__file__, described, {"settings": settings})
+        _load_by(pyfunc_few_shot.__file__, described, {"settings": settings})
 
     @staticmethod
     def _arrays(answer: Mapping[str, NDArray[Any]]) -> Arrays:
-        return [answer["probabilities"]]  # labels follow, and are no measure of a small difference
+        # Labels follow from the probabilities, and do not measure a small difference.
+        return [answer["probabilities"]]
 
 
-def _answer_by(module: str, described: Model, config: Mapping[str, Any]) -> None:
+def _load_by(module: str, described: Model, config: Mapping[str, Any]) -> None:
+    """Let `mlflow.pyfunc` load the model by the code of a module that is stored with it."""
     pyfunc = described.flavors["python_function"]
     pyfunc["loader_module"] = Path(module).stem
     pyfunc["config"] = {**pyfunc.get("config", {}), **config}
 
 
 def arrays_of(answer: torch.Tensor | Sequence[torch.Tensor]) -> Arrays:
-    """All that a model answers, logits first."""
-    several = [answer] if isinstance(answer, torch.Tensor) else answer
-    return [one.cpu().numpy() for one in several]
+    """Return all outputs of a model as arrays, logits first."""
+    outputs = [answer] if isinstance(answer, torch.Tensor) else answer
+    return [output.cpu().numpy() for output in outputs]
 
 
 def max_abs_difference(found: Arrays, expected: Arrays) -> float:
-    """Largest absolute difference of answers; infinite where their shapes differ."""
-    if [one.shape for one in found] != [one.shape for one in expected]:
+    """Return the largest absolute difference of outputs; infinite where their shapes differ."""
+    if [array.shape for array in found] != [array.shape for array in expected]:
         return float("inf")
     return max(
-        float(abs(one.astype(np.float64) - other).max())
-        for one, other in zip(found, expected, strict=True)
+        float(abs(array.astype(np.float64) - other).max())
+        for array, other in zip(found, expected, strict=True)
     )

@@ -1,9 +1,9 @@
-"""The model registry: logging a model, and loading it back.
+"""Logs a model to the MLflow registry, and checks that it predicts the same when loaded.
 
 Models are logged in MLflow's `pt2` format (torch.export): no pickled object is written or read. A
-model that answers with several tensors is loaded by `mlflow.pytorch` as one that gives a tuple of
-them, logits first, and by `mlflow.pyfunc` as one that gives them by name. A few-shot model is
-loaded by `mlflow.pyfunc` as one that learns a task and answers (`components.registry.model_kinds`).
+model with several outputs returns a tuple, logits first, when loaded by `mlflow.pytorch`, and a
+mapping by name when loaded by `mlflow.pyfunc`. A few-shot model that is loaded by `mlflow.pyfunc`
+adapts to a task and predicts (`components.registry.model_kinds`).
 """
 
 import logging
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-# The defaults wait four minutes for a server that is away, in each call.
+# The defaults wait four minutes for an unreachable server, in each call.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 # Requirements are given; without this, logging a model asks pip for them, and pip the network.
 os.environ.setdefault("MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK", "true")
@@ -52,7 +52,7 @@ _TOLERANCE = 1e-4
 
 
 class ModelDiffers(Exception):
-    """The logged model does not predict what the trained network does."""
+    """The logged model predicts something else than the trained network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +73,22 @@ def register(
     model_name: str,
     tags: Mapping[str, str],
 ) -> Registered:
-    """Logs a network under a run, registers it, and checks that it predicts the same when loaded.
+    """Log a network under a run, register it, and check that it predicts the same when loaded.
 
-    The run is neither started nor ended. May be called again after a failure: what was made before
-    is used, when it predicts the same.
+    The run is neither started nor ended. May be called again after a failure: a model that an
+    earlier call has logged is used when it predicts the same.
 
     Args:
         network: in evaluation mode, on the CPU.
-        example: of what it is asked, at least two images (B, C, H, W); B = 1 would be exported as
-            fixed.
+        example: input of the network, at least two images (B, C, H, W), since B = 1 would be
+            exported as fixed; or the adapter of its kind.
+        uri: MLflow store.
+        run_id: MLflow run that the model belongs to.
+        model_name: name of the registered model.
+        tags: of the new version.
+
+    Returns:
+        The version.
 
     Raises:
         ModelDiffers: the loaded model predicts something else; nothing is registered.
@@ -91,13 +98,13 @@ def register(
         raise ValueError(f"the example needs at least 2 images, got {len(adapter.images)}")
     use(uri)
     client = MlflowClient(tracking_uri=uri)
-    expected = adapter.expected(network)
+    expected = adapter.predictions(network)
     for version in client.search_model_versions(f"name='{model_name}' and run_id='{run_id}'"):
         made = registered(model_name, version.version)
-        if max_abs_difference(adapter.found(made.uri), expected) <= _TOLERANCE:
+        if max_abs_difference(adapter.loaded_predictions(made.uri), expected) <= _TOLERANCE:
             return made
     model_uri, model_id = _log_model(client, network, adapter, expected, run_id)
-    difference = max_abs_difference(adapter.found(model_uri), expected)
+    difference = max_abs_difference(adapter.loaded_predictions(model_uri), expected)
     if not difference <= _TOLERANCE:
         raise ModelDiffers(
             f"the logged model differs from the trained network by {difference:.2g} in its "
@@ -114,13 +121,14 @@ def register(
 
 
 def use(uri: str) -> None:
-    """`models:/` addresses are looked up in the store that was set last in the process."""
+    """Make a store the one in which `models:/` addresses are looked up in this process."""
     make_store(uri)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
 
 
 def registered(name: str, version: str | int) -> Registered:
+    """Return a version of a registered model."""
     return Registered(name, str(version), f"models:/{name}/{version}")
 
 
@@ -131,23 +139,23 @@ def _log_model(
     expected: Arrays,
     run_id: str,
 ) -> tuple[str, str]:
-    """URI and id of the logged model; every part of it may have been done by a try that failed.
+    """Return URI and id of the logged model, and log what an earlier try has not.
 
     `mlflow.pytorch.log_model` would need an active run, and leaving one marks it as finished. It
-    asks the environment for the experiment instead of the run, and links a model to its run anew
+    takes the experiment from the environment instead of the run, and links a model to its run again
     with each call, which MLflow refuses.
     """
     run = client.get_run(run_id)
     experiment_id = run.info.experiment_id
-    there = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
-    for model in there:
+    logged = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    for model in logged:
         uri = f"models:/{model.model_id}"
         if model.status == LoggedModelStatus.READY and (
-            max_abs_difference(adapter.found(uri), expected) <= _TOLERANCE
+            max_abs_difference(adapter.loaded_predictions(uri), expected) <= _TOLERANCE
         ):
             return uri, str(model.model_id)
     # A model that is ready may be that of a version, and is never written over.
-    begun = [model for model in there if model.status == LoggedModelStatus.PENDING]
+    begun = [model for model in logged if model.status == LoggedModelStatus.PENDING]
     model = (
         begun[0]
         if begun
@@ -164,21 +172,28 @@ def _log_model(
     )
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/model"
-        mlflow.pytorch.save_model(
-            network,
-            path,
-            mlflow_model=described,
-            serialization_format="pt2",
-            input_example=adapter.images,
-            signature=infer_signature(adapter.images, expected[0]),
-            pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
-            code_paths=adapter.code(expected) or None,
-        )
-        adapter.complete(described, network, expected)
-        described.save(f"{path}/MLmodel")
+        _save(network, path, described, adapter, expected)
         client.log_model_artifacts(model.model_id, path)
     client.finalize_logged_model(model.model_id, "READY")
     return f"models:/{model.model_id}", str(model.model_id)
+
+
+def _save(
+    network: nn.Module, path: str, described: Model, adapter: ModelAdapter, expected: Arrays
+) -> None:
+    """Write the files of a model, its description included."""
+    mlflow.pytorch.save_model(
+        network,
+        path,
+        mlflow_model=described,
+        serialization_format="pt2",
+        input_example=adapter.images,
+        signature=infer_signature(adapter.images, expected[0]),
+        pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
+        code_paths=adapter.code(expected) or None,
+    )
+    adapter.complete(described, network, expected)
+    described.save(f"{path}/MLmodel")
 
 
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:

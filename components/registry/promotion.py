@@ -1,4 +1,4 @@
-"""Whether a new model becomes champion: the gates that it must pass, and the comparison."""
+"""Decides whether a new model becomes champion: gates, and the comparison with the champion."""
 
 import tempfile
 from collections.abc import Sequence
@@ -54,13 +54,13 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What became of a new version.
+    """The alias of a new version, and why it has it.
 
     Attributes:
         alias: the alias that points to it now.
-        reason: why, in words.
-        champion_accuracy: of the old champion on the same test set; None without one.
-        champion_version: of the old champion; None without one.
+        reason: for the user.
+        champion_accuracy: accuracy of the old champion on the same test set; None without one.
+        champion_version: version of the old champion; None without one.
     """
 
     alias: str
@@ -157,10 +157,10 @@ def _verdict(
     version: str | None = None,
 ) -> Decision:
     failed = [gate for gate in gates if not gate.passed]
-    told = "; ".join(gate.detail for gate in failed or gates)
+    details = "; ".join(gate.detail for gate in failed or gates)
     return Decision(
         CHALLENGER if failed else CHAMPION,
-        f"{reason}: {told}" if told else reason,
+        f"{reason}: {details}" if details else reason,
         champion_accuracy=None if paired is None else paired.old_accuracy,
         champion_version=version,
         gates=tuple(gates),
@@ -171,7 +171,7 @@ def _verdict(
 def _drops(
     test_set: TestSet, scores: NDArray[Any], before: NDArray[Any], config: PromoteConfig
 ) -> list[Gate]:
-    """The gate of the class that has lost most."""
+    """Return the gate of the class whose recall has dropped most."""
     limit = config.max_class_drop
     if limit is None:
         return []
@@ -250,7 +250,7 @@ def _first_line(error: MlflowException) -> str:
 
 
 def _why_incomparable(champion: Registered, new: Registered) -> str | None:
-    """Models are comparable when they are asked, and answer, in the same shapes."""
+    """Return why two models cannot be compared; None when input and output have equal shapes."""
     theirs, ours = get_model_info(champion.uri), get_model_info(new.uri)
     if "pytorch" not in theirs.flavors:
         return "is not a PyTorch model"
@@ -262,7 +262,7 @@ def _why_incomparable(champion: Registered, new: Registered) -> str | None:
 
 
 def _shapes(signature: Any, is_output: bool) -> Any:
-    """Of the logits, or of what stands for them; of all that is asked, by name if it is several."""
+    """Return the shape of the logits or probabilities, or of the inputs, by name if several."""
     schema = None if signature is None else signature.outputs if is_output else signature.inputs
     if schema is None or not schema.is_tensor_spec():
         return "unknown"

@@ -1,4 +1,4 @@
-"""What models are compared by: the same test images, or the same tasks of test classes."""
+"""Test sets on which models are compared: the same images, or the same few-shot tasks."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -24,22 +24,22 @@ from nascore.training.final_model import DeployedModel
 
 
 class IncomparableModels(Exception):
-    """A model has learned what it shall be examined in, or cannot be examined so."""
+    """A model was trained on classes of this test set, or cannot be evaluated on it."""
 
 
 class TestSet(Protocol):
-    """What models are compared by.
+    """The test set on which two models are compared.
 
     Attributes:
-        unit: what models are asked: `images` or `tasks`.
-        figure: what their scores are, in words.
+        unit: what it consists of: `images` or `tasks`.
+        figure: what the scores are, as text, such as `accuracy`.
     """
 
     unit: str
     figure: str
 
     def load(self, path: str) -> Any:
-        """A model whose files are in a folder; runs none of the code that came with it.
+        """Return the model whose files are in a folder, and run none of the code stored with it.
 
         Raises:
             MlflowException: it is pickled, or damaged.
@@ -48,7 +48,7 @@ class TestSet(Protocol):
         ...
 
     def scores(self, model: Any) -> NDArray[Any]:
-        """Of each image the logits (N, K), or of each task the share that is right (N,)."""
+        """Return the logits (N, K) of N images, or the accuracies (N,) of N tasks."""
         ...
 
     def compare(
@@ -59,16 +59,16 @@ class TestSet(Protocol):
         rng: np.random.Generator,
         confidence: float,
     ) -> PairedComparison:
-        """Scores of two models."""
+        """Compare the scores of two models."""
         ...
 
     def recalls(self, scores: NDArray[Any]) -> dict[str, float] | None:
-        """Of each class that has images; None where models know no fixed classes."""
+        """Return the recall of each class that has images; None where classes are not fixed."""
         ...
 
 
 class ImageTestSet:
-    """Test images of classes that the models know."""
+    """Test images of the classes on which the models were trained."""
 
     unit = "images"
 
@@ -82,10 +82,10 @@ class ImageTestSet:
     ) -> None:
         """
         Args:
-            images: gives all N test images in batches (B, C, H, W), as the models read them.
-            labels: (N,).
-            classes: their names, where recalls are asked for.
-            objective: what is compared.
+            images: returns all N test images in batches (B, C, H, W), pixels of 0..255.
+            labels: class indices (N,).
+            classes: names of the classes; needed for `recalls` only.
+            objective: the metric that is compared.
         """
         self._images, self._labels = images, labels.numpy()
         self._classes, self._objective = classes, objective
@@ -115,7 +115,7 @@ class ImageTestSet:
 
 
 class FewShotTestSet:
-    """Tasks of classes that no model has seen."""
+    """Few-shot tasks of classes on which no model was trained."""
 
     unit = "tasks"
     figure = OBJECTIVES["accuracy"]
@@ -123,8 +123,8 @@ class FewShotTestSet:
     def __init__(self, tasks: Sequence[dict[str, NDArray[Any]]], classes: Iterable[str]) -> None:
         """
         Args:
-            tasks: `support_x`, `support_y`, `query_x` and `query_y` each.
-            classes: names of those from which they are drawn.
+            tasks: each with `support_x`, `support_y`, `query_x` and `query_y`.
+            classes: names of the classes from which they are drawn.
         """
         self._tasks, self._classes = tasks, frozenset(classes)
 
@@ -142,7 +142,7 @@ class FewShotTestSet:
 
     def scores(self, model: Adapter | DeployedModel) -> NDArray[np.float64]:
         adapter = model.adapter() if isinstance(model, DeployedModel) else model
-        return np.array([_share(adapter, task) for task in self._tasks])
+        return np.array([_accuracy(adapter, task) for task in self._tasks])
 
     def compare(
         self,
@@ -158,12 +158,12 @@ class FewShotTestSet:
         return None
 
 
-def _share(model: Adapter, task: dict[str, NDArray[Any]]) -> float:
+def _accuracy(model: Adapter, task: dict[str, NDArray[Any]]) -> float:
     answer = model.adapt(task["support_x"], task["support_y"])(task["query_x"])
     return float((answer.labels == task["query_y"]).mean())
 
 
 def logits(model: nn.Module, images: Iterable[Tensor]) -> NDArray[np.floating[Any]]:
-    """Of all images, (N, K); only one batch of them is in memory at a time."""
+    """Return the logits (N, K) of all images; only one batch is in memory at a time."""
     with torch.inference_mode():
         return np.concatenate([arrays_of(model(x_BCHW))[0] for x_BCHW in images])

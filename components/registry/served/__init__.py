@@ -1,1 +1,1 @@
-"""Code that travels with models which answer with more than one tensor."""
+"""Code that is stored with models whose output is not a single tensor."""

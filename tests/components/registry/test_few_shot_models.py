@@ -144,7 +144,7 @@ def test_one_artifact_learns_a_task_and_answers(
     assert all(one.shape[0] == -1 for one in described.signature.inputs)
     assert described.metadata == {"learned_classes": ["a", "b"]}
     files = {path.name for path in (house.folder / "mlartifacts").rglob("*") if path.is_file()}
-    assert {"model.pt2", "task_adaptation.py", "learned_answers.py"} <= files
+    assert {"model.pt2", "task_adaptation.py", "pyfunc_few_shot.py"} <= files
     assert not {name for name in files if name.endswith((".pkl", ".pickle", ".pth"))}
     assert house.register(network, run_id=run_id) == made, "a second try makes no second version"
 
@@ -246,9 +246,11 @@ def test_a_model_that_answers_otherwise_is_not_registered(
 ) -> None:
     network = predictor(info)
     true = FewShotAdapter(ASKED, learned=[])
-    found = FewShotAdapter.found
+    loaded = FewShotAdapter.loaded_predictions
     monkeypatch.setattr(
-        FewShotAdapter, "found", lambda self, uri: [x + 1 for x in found(self, uri)]
+        FewShotAdapter,
+        "loaded_predictions",
+        lambda self, uri: [x + 1 for x in loaded(self, uri)],
     )
     with pytest.raises(model_registry.ModelDiffers):
         house.register(network, true)

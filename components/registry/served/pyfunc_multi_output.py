@@ -1,7 +1,7 @@
-"""Answers of a model by their names, for `mlflow.pyfunc`.
+"""A model with several outputs for `mlflow.pyfunc`, which returns them by name.
 
-MLflow's own loader takes models that answer with one tensor only. This file is copied beside each
-model that answers with several, so it needs mlflow and torch and nothing else of this project.
+MLflow's own loader takes models with one output only. This file is stored with each model that has
+several, so it needs mlflow and torch and nothing else of this project.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 
-class NamedAnswers:
+class MultiOutputModel:
     """`predict(images) -> {name: array}`; images are float32 (B, C, H, W) of 0..255."""
 
     def __init__(self, model: torch.nn.Module, names: list[str], device: torch.device) -> None:
@@ -28,8 +28,8 @@ class NamedAnswers:
         }
 
 
-def _load_pyfunc(path: str, model_config: dict[str, Any]) -> NamedAnswers:
-    """What MLflow calls; `path` is the model's data, `model_config` was given when it was saved."""
+def _load_pyfunc(path: str, model_config: dict[str, Any]) -> MultiOutputModel:
+    """Return the model whose data is at `path`; MLflow calls this with the saved configuration."""
     device = torch.device(model_config.get("device") or "cpu")
     loaded = mlflow.pytorch._load_pyfunc(path, {"device": str(device)})
-    return NamedAnswers(loaded.get_raw_model(), model_config["answers"], device)
+    return MultiOutputModel(loaded.get_raw_model(), model_config["answers"], device)
