@@ -59,10 +59,9 @@ def accuracy(tokens: tuple[int, ...], cardinalities: tuple[int, ...]) -> float:
 def child_of(space: SearchSpace, number: int, rng: np.random.Generator) -> Child:
     genotype = base.sample(space, rng)
     value = accuracy(genotype.tokens, space.cardinalities)
-    scores = ChildScores(value, value, num_params=1000, num_steps=100, duration_s=1.0)
-    return Child(
-        number, genotype, scores, started_s=float(number), ended_s=number + 1.0, num_steps=100
-    )
+    scores = ChildScores(value, value, num_params=1000)
+    times = {"started_s": float(number), "ended_s": number + 1.0}
+    return Child.of_scores(number, genotype, scores, num_steps=100, **times)
 
 
 def fill(url: str, name: str, space: SearchSpace, count: int) -> None:
@@ -146,9 +145,9 @@ def measure(
         suggested = time.perf_counter()
         study.propose(attempt, genotype)
         value = accuracy(genotype.tokens, space.cardinalities)
-        scores = ChildScores(value, value, 1000, 100, 1.0)
-        now = time.time()
-        study.finish(attempt, Child(attempt.number, genotype, scores, started_s=now, ended_s=now))
+        scores, now = ChildScores(value, value, num_params=1000), time.time()
+        child = Child.of_scores(attempt.number, genotype, scores, started_s=now, ended_s=now)
+        study.finish(attempt, child)
         new_children = study.new_children()
         finished = time.perf_counter()
         for child in new_children:

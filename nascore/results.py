@@ -1,178 +1,205 @@
-"""What a search leaves behind, as values that can be written to JSON and read back."""
+"""Results of a search, as values that are written to JSON and read back."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from nascore.config import Objective
+from nascore.errors import InputError
 from nascore.genotype import Genotype
 
-VERSION = 2
+VERSION = 3
 
 Status = Literal["finished", "failed", "pruned", "rejected"]
-Report = Callable[[dict[str, float], int], None]
-"""`report(metrics, step)`: how nascore tells the outside; it knows no tracking server."""
+Report = Callable[[Mapping[str, float], int], None]
+"""`report(metrics, step)`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChildScores:
-    """What the training of one child measured.
+    """Measurements of one child. None: not measured.
 
     Attributes:
         valid_accuracy: of the epoch with the best score, fraction.
-        train_accuracy: best over the epochs, fraction, of the augmented training images.
-        num_steps: weight updates.
-        duration_s: wall seconds of building, training and judging.
-        cost: of the final network, in the metric of `search.cost`; None without one.
-        valid_score, train_score: in the objective of the search, best over the epochs; None where
-            that is the accuracy.
+        train_accuracy: best over the epochs, fraction, on the augmented training images.
+        num_params: parameters of the network that was trained.
+        cost: of the final network, in the metric of `search.cost`.
+        valid_score, train_score: best over the epochs in the metric of `search.objective`; None
+            where that metric is the accuracy.
     """
 
     valid_accuracy: float
-    train_accuracy: float
-    num_params: int
-    num_steps: int
-    duration_s: float
+    train_accuracy: float | None = None
+    num_params: int | None = None
     cost: float | None = None
     valid_score: float | None = None
     train_score: float | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.valid_accuracy) and math.isfinite(self.train_accuracy)):
-            raise ValueError(f"accuracies must be finite, got {self}")
-        if not (math.isfinite(self.valid) and math.isfinite(self.train)):
-            raise ValueError(f"scores must be finite, got {self}")
+        measured = (self.valid_accuracy, self.train_accuracy, self.valid_score, self.train_score)
+        if not all(math.isfinite(value) for value in measured if value is not None):
+            raise ValueError(f"accuracies and scores must be finite, got {self}")
 
     @property
     def valid(self) -> float:
-        """What the search maximises."""
+        """Validation score in the metric of `search.objective`."""
         return self.valid_accuracy if self.valid_score is None else self.valid_score
 
     @property
-    def train(self) -> float:
-        """The same of the training images."""
+    def train(self) -> float | None:
+        """Training score in the metric of `search.objective`."""
         return self.train_accuracy if self.train_score is None else self.train_score
 
+    @property
+    def compared_cost(self) -> float | None:
+        """Cost for the Pareto front: `cost`, or the parameters where it was not measured."""
+        return self.num_params if self.cost is None else self.cost
+
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON; scores that are the accuracies are left out."""
-        absent = {name for name in ("valid_score", "train_score") if getattr(self, name) is None}
-        return {name: value for name, value in asdict(self).items() if name not in absent}
+        """Return JSON without the fields that were not measured."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def named(self, objective: Objective) -> dict[str, Any]:
-        """The same under names that say what the scores are, `valid_macro_f1` for one."""
+        """Return `to_dict` with the scores under the name of their metric, as `valid_macro_f1`."""
         names = {"valid_score": f"valid_{objective}", "train_score": f"train_{objective}"}
         return {names.get(name, name): value for name, value in self.to_dict().items()}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """One architecture of a search, finished or failed.
+    """One architecture of a search: finished, failed, pruned or rejected.
 
     Attributes:
         number: 0-based position in the study.
-        scores: None when the child failed.
-        failure: why it failed, in words; empty when it did not.
-        started_s: seconds since the epoch, as `ended_s`.
-        num_steps: weight updates that it has cost, whether it failed or not.
-        status: `rejected` when its network was over a limit and was not trained.
+        objective: the value that the search maximises: the validation score, multiplied by the
+            factor of the cost target where there is one. None where the child did not finish.
+        train_objective: the same on the training images; None where it was not measured.
+        scores: measurements; None where the child did not finish or was evaluated elsewhere.
+        failure: the reason; empty where the child finished.
+        started_s, ended_s: seconds since the epoch; None where they are unknown.
+        num_steps: weight updates, those of a failed training included.
+        status: `pruned`: the pruner ended its training; `rejected`: its cost is over the limit, so
+            it was not trained.
     """
 
     number: int
     genotype: Genotype
-    scores: ChildScores | None
+    objective: float | None = None
+    train_objective: float | None = None
+    scores: ChildScores | None = None
     failure: str = ""
-    started_s: float = 0.0
-    ended_s: float = 0.0
+    started_s: float | None = None
+    ended_s: float | None = None
     num_steps: int = 0
     status: Status = "finished"
 
+    def __post_init__(self) -> None:
+        is_finished = self.status == "finished"
+        if is_finished != (self.objective is not None) or is_finished == bool(self.failure):
+            raise ValueError(f"a finished child has an objective, others a failure; got {self}")
+        if self.scores is not None and not is_finished:
+            raise ValueError(f"only a finished child has scores; got {self}")
+        if self.objective is not None and not math.isfinite(self.objective):
+            raise ValueError(f"the objective must be finite; got {self}")
+
+    @classmethod
+    def of_scores(
+        cls,
+        number: int,
+        genotype: Genotype,
+        scores: ChildScores,
+        *,
+        cost_factor: float = 1.0,
+        **rest: Any,
+    ) -> "Child":
+        """Return a finished child whose objective is its score times the factor of its cost.
+
+        Args:
+            rest: further attributes.
+        """
+        train = scores.train
+        return cls(
+            number=number,
+            genotype=genotype,
+            objective=scores.valid * cost_factor,
+            train_objective=None if train is None else train * cost_factor,
+            scores=scores,
+            **rest,
+        )
+
     @property
     def is_rejected(self) -> bool:
+        """Whether its cost was over the limit."""
         return self.status == "rejected"
 
     @property
-    def duration_s(self) -> float:
-        """Wall seconds that it has cost."""
+    def duration_s(self) -> float | None:
+        """Wall seconds from its start to its end."""
+        if self.started_s is None or self.ended_s is None:
+            return None
         return max(0.0, self.ended_s - self.started_s)
 
     @property
     def valid_accuracy(self) -> float | None:
+        """Validation accuracy, fraction."""
         return None if self.scores is None else self.scores.valid_accuracy
 
     @property
     def score(self) -> float | None:
-        """What the search maximises; the validation accuracy by default."""
+        """Validation score in the metric of `search.objective`, whatever the cost."""
         return None if self.scores is None else self.scores.valid
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "number": self.number,
-            "genotype": self.genotype.to_dict(),
-            "scores": None if self.scores is None else self.scores.to_dict(),
-            "failure": self.failure,
-            "started_s": self.started_s,
-            "ended_s": self.ended_s,
-            "num_steps": self.num_steps,
-            "status": self.status,
-        }
+        """Return JSON."""
+        scores = None if self.scores is None else self.scores.to_dict()
+        return {**_fields(self), "genotype": self.genotype.to_dict(), "scores": scores}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Child":
+    def from_dict(cls, data: Mapping[str, Any]) -> "Child":
+        """Read what `to_dict` returned."""
         scores = data["scores"]
         return cls(
-            number=int(data["number"]),
-            genotype=Genotype.from_dict(data["genotype"]),
-            scores=None if scores is None else ChildScores(**scores),
-            failure=data["failure"],
-            started_s=data["started_s"],
-            ended_s=data["ended_s"],
-            num_steps=int(data["num_steps"]),
-            status=data["status"],
+            **{
+                **data,
+                "genotype": Genotype.from_dict(data["genotype"]),
+                "scores": None if scores is None else ChildScores(**scores),
+            }
         )
 
 
-def best_child(
-    children: Sequence[Child],
-    *,
-    value: Callable[[Child], float | None] = lambda child: child.score,
-) -> Child | None:
-    """Highest value, or validation score; the earliest of equals. None when none finished."""
-    finished = [child for child in children if child.scores is not None]
-    if not finished:
-        return None
-    return max(finished, key=lambda child: (value(child), -child.number))
+def best_child(children: Sequence[Child]) -> Child | None:
+    """Return the child with the highest objective, the earliest of equals; None without any."""
+    finished = [child for child in children if child.objective is not None]
+    return max(finished, key=lambda child: (child.objective, -child.number), default=None)
 
 
 def pareto_front(children: Sequence[Child]) -> tuple[int, ...]:
-    """Numbers of the children that none beats in score and cost, the cheapest first.
+    """Return the numbers of the children that none beats in score and cost, the cheapest first.
 
     Children without a cost of the final network are compared by the parameters of their own.
     """
-    finished = [child for child in children if child.scores is not None]
+    measured = [
+        (child.scores.compared_cost, -child.scores.valid, child.number)
+        for child in children
+        if child.scores is not None and child.scores.compared_cost is not None
+    ]
     front: list[int] = []
-    best = -math.inf
-    for child in sorted(finished, key=_cheapest_first):
-        assert child.scores is not None
-        if child.scores.valid > best:
-            best = child.scores.valid
-            front.append(child.number)
+    best = math.inf
+    for _, negative_score, number in sorted(measured):
+        if negative_score < best:
+            best = negative_score
+            front.append(number)
     return tuple(front)
-
-
-def _cheapest_first(child: Child) -> tuple[float, float, int]:
-    assert child.scores is not None
-    cost = child.scores.num_params if child.scores.cost is None else child.scores.cost
-    return cost, -child.scores.valid, child.number
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One search process: the method itself, or its control.
+    """One of the two searches of a run: the method itself, or its control.
 
     Attributes:
-        children: all children in the order in which they ended, failed ones included.
-        seconds: wall time of the arm, training of its own coder or controller included.
+        children: in the order in which they ended, failed ones included.
+        seconds: wall time of the arm, pretraining of its own included.
     """
 
     method: str
@@ -181,34 +208,33 @@ class Arm:
 
     @property
     def best(self) -> Child | None:
+        """The child with the highest objective."""
         return best_child(self.children)
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "method": self.method,
-            "children": [child.to_dict() for child in self.children],
-            "seconds": self.seconds,
-        }
+        """Return JSON."""
+        return {**_fields(self), "children": [child.to_dict() for child in self.children]}
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "Arm":
+    def from_dict(cls, data: Mapping[str, Any]) -> "Arm":
+        """Read what `to_dict` returned."""
         children = tuple(Child.from_dict(child) for child in data["children"])
-        return cls(data["method"], children, data["seconds"])
+        return cls(**{**data, "children": children})
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The end of a search: the chosen genotype and everything that led to it.
+    """The chosen architecture of a search, and the children that led to it.
 
     Attributes:
-        genotype: best valid architecture by the objective on the validation split.
-        valid_accuracy: of that child, as judged in the search; fraction.
+        genotype: the child with the highest objective on the validation split.
+        valid_accuracy: of that child in the search; fraction.
         control: random search at equal cost; None when it was turned off.
         verdict: `nascore.evaluation.verdict.Verdict.to_dict()`; None without a control.
-        cost_metric: what the costs of `pareto` are measured in.
+        cost_metric: the metric of the costs of `pareto`.
         pareto: numbers of the children of the Pareto front of score and cost.
-        objective: what was maximised.
-        valid_score: of that child, in the objective; None where that is the accuracy.
+        objective: the metric that was maximised.
+        valid_score: of that child in this metric; None where it is the accuracy.
     """
 
     method: str
@@ -227,43 +253,45 @@ class SearchResult:
 
     @property
     def score(self) -> float:
-        """Of the chosen child, in the objective."""
+        """Validation score of the chosen child in the metric of `objective`."""
         return self.valid_accuracy if self.valid_score is None else self.valid_score
 
     def to_dict(self) -> dict[str, Any]:
+        """Return JSON."""
         return {
-            "version": self.version,
-            "method": self.method,
-            "seed": self.seed,
+            **_fields(self),
             "genotype": self.genotype.to_dict(),
-            "valid_accuracy": self.valid_accuracy,
             "arm": self.arm.to_dict(),
             "control": None if self.control is None else self.control.to_dict(),
-            "verdict": self.verdict,
-            "cost_metric": self.cost_metric,
             "pareto": list(self.pareto),
-            "versions": self.versions,
-            "objective": self.objective,
-            "valid_score": self.valid_score,
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> "SearchResult":
+    def from_dict(cls, data: Mapping[str, Any]) -> "SearchResult":
+        """Read what `to_dict` returned; further keys are ignored.
+
+        Raises:
+            InputError: another version of this program wrote it.
+        """
         if data.get("version") != VERSION:
-            raise ValueError(
-                f"search result version must be {VERSION}, got {data.get('version')!r}"
+            raise InputError.of(
+                "search result",
+                f"version {data.get('version')!r}",
+                f"was written by another version of this program, which reads {VERSION}; "
+                "search again into a new folder",
             )
+        known = {name: data[name] for name in cls.__dataclass_fields__}
         return cls(
-            method=data["method"],
-            seed=int(data["seed"]),
-            genotype=Genotype.from_dict(data["genotype"]),
-            valid_accuracy=data["valid_accuracy"],
-            arm=Arm.from_dict(data["arm"]),
-            control=None if data["control"] is None else Arm.from_dict(data["control"]),
-            verdict=data["verdict"],
-            cost_metric=data["cost_metric"],
-            pareto=tuple(data["pareto"]),
-            versions=data["versions"],
-            objective=data.get("objective", "accuracy"),
-            valid_score=data.get("valid_score"),
+            **{
+                **known,
+                "genotype": Genotype.from_dict(data["genotype"]),
+                "arm": Arm.from_dict(data["arm"]),
+                "control": None if data["control"] is None else Arm.from_dict(data["control"]),
+                "pareto": tuple(data["pareto"]),
+            }
         )
+
+
+def _fields(value: Child | Arm | SearchResult) -> dict[str, Any]:
+    """Return the fields of a dataclass, not nested ones."""
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}

@@ -1,4 +1,4 @@
-"""Whether a search may go on with the study that its configuration names, found out beforehand."""
+"""Checks before a search whether it may resume the study that its configuration names."""
 
 import contextlib
 
@@ -8,9 +8,10 @@ from nascore.methods.registry import METHODS
 
 
 def check_studies(settings: Config, data_sha256: str) -> None:
-    """Looks at the named studies in their database; makes none.
+    """Check the named studies in their database, and create none.
 
-    Nothing is looked at unless both are named: else the study is new, or lies in the run's folder.
+    Without `search.study` and `search.storage` there is nothing to check: the study is new, or in
+    the folder of the run.
 
     Raises:
         InputError: they belong to another search.

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nascore.genotype import Genotype
 from nascore.optuna_sampler.parameters import ParameterSpace
-from nascore.results import Child, ChildScores
+from nascore.results import Child
 from nascore.search.proposer import Proposer
 
 _LARGEST = 1e30  # methods take cubes, and squares of those; a double ends at 1e308
@@ -61,10 +61,10 @@ def _end_of(trial: FrozenTrial) -> tuple[datetime, int]:
 def _child(trial: FrozenTrial, genotype: Genotype, direction: StudyDirection) -> Child:
     value = trial.value if trial.state == TrialState.COMPLETE else None
     if value is None or not math.isfinite(value):
-        return Child(trial.number, genotype, None, failure=f"{trial.state.name.lower()}, {value}")
+        reason = f"{trial.state.name.lower()}, {value}"
+        return Child(number=trial.number, genotype=genotype, failure=reason, status="failed")
     score = _score(value if direction == StudyDirection.MAXIMIZE else -value)
-    # There is one value and no gap between two.
-    return Child(trial.number, genotype, ChildScores(score, score, 0, 0, 0.0))
+    return Child(number=trial.number, genotype=genotype, objective=score)
 
 
 def _score(value: float) -> float:

@@ -1,4 +1,4 @@
-"""A search by proposing: the method's arm beside its control at equal cost, and the verdict."""
+"""Search by proposals: the method and its control at equal cost, and the verdict."""
 
 import contextlib
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from nascore.config import OBJECTIVES
 from nascore.context import SearchContext
 from nascore.evaluation.verdict import TOP_FRACTION, compare
-from nascore.results import Arm, Child, SearchResult, best_child, pareto_front
+from nascore.results import Arm, SearchResult, best_child, pareto_front
 from nascore.search.proposer import Proposer
 from nascore.search.pruning import make_pruner
 from nascore.search.random_search import RandomSearch
 from nascore.search.study import Study
 from nascore.search.study_identity import evaluation_settings, identity, study_name
 from nascore.search.study_storage import Storage, resolve_url
-from nascore.search.worker import Worker, with_cost
+from nascore.search.worker import Worker
 from nascore.training.child import ChildTraining, ImageTraining
 from nascore.training.parallel_arms import run_pair
 from nascore.versions import versions
@@ -25,11 +25,11 @@ class SearchFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What a method is held against, at equal cost.
+    """The search that a method is compared with, at equal cost.
 
     Attributes:
         method: its name; must be that of the method's entry in `nascore.methods.registry.METHODS`.
-        display_name: what sentences call it.
+        display_name: its name in sentences.
         prior_cost_s: seconds that it spent before its first child.
     """
 
@@ -40,7 +40,7 @@ class Control:
 
 
 def search_by_proposing(
-    task: SearchContext,
+    context: SearchContext,
     proposer: Proposer,
     control: Control | None,
     *,
@@ -48,7 +48,7 @@ def search_by_proposing(
     prior_cost_s: float = 0.0,
     compared: float = TOP_FRACTION,
 ) -> SearchResult:
-    """The method's arm beside its control at equal cost, and the verdict.
+    """Search with the method and with its control at equal cost, and compare the two.
 
     Both arms have the same budget, in the same unit. With one of time, what an arm spent before its
     first child is part of it. Arms of a single worker whose trainings use one thread each run at
@@ -61,16 +61,16 @@ def search_by_proposing(
 
     Raises:
         SearchFailed: not a single child of the method finished.
-        ServiceUnavailable: the database of the study was away for too long.
+        ServiceUnavailable: the database of the study did not answer for too long.
     """
-    with contextlib.closing(_open_storage(task)) as storage:
+    with contextlib.closing(_open_storage(context)) as storage:
         arm, other = _run_arms(
-            task, proposer, control, storage, training or ImageTraining(), prior_cost_s
+            context, proposer, control, storage, training or ImageTraining(), prior_cost_s
         )
     verdict = None
     if control is not None and other is not None:
-        verdict = _verdict(task, arm, other, control.display_name, compared)
-    return _result(task, arm, other, verdict)
+        verdict = _verdict(context, arm, other, control.display_name, compared)
+    return _result(context, arm, other, verdict)
 
 
 def search_against_random(
@@ -92,34 +92,34 @@ def search_against_random(
     )
 
 
-def _open_storage(task: SearchContext) -> Storage:
-    search = task.search
+def _open_storage(context: SearchContext) -> Storage:
+    search = context.search
     return Storage(
-        f"sqlite:///{task.state / 'study.db'}"
+        f"sqlite:///{context.state / 'study.db'}"
         if search.storage is None
         else resolve_url(search.storage),
         worker_timeout_s=search.worker_timeout_s,
-        should_stop=task.callbacks.should_stop,
+        should_stop=context.callbacks.should_stop,
     )
 
 
 def _run_arms(
-    task: SearchContext,
+    context: SearchContext,
     proposer: Proposer,
     control: Control | None,
     storage: Storage,
     training: ChildTraining,
     prior_cost_s: float,
 ) -> tuple[Arm, Arm | None]:
-    search = task.search
+    search = context.search
     pruner = make_pruner(search.pruner, search.child.epochs)
     # Opened here, one after the other: making the tables of a new file is not for two at once.
-    arms = {"method": task.method} | ({} if control is None else {"control": control.method})
+    arms = {"method": context.method} | ({} if control is None else {"control": control.method})
     studies = {
         arm: Study(
             storage,
-            study_name(search, task.run_key, arm),
-            _identity(task, method),
+            study_name(search, context.run_key, arm),
+            _identity(context, method),
             pruner=pruner,
         )
         for arm, method in arms.items()
@@ -128,7 +128,7 @@ def _run_arms(
 
     def run(arm: str, proposer: Proposer, prior_cost_s: float) -> Arm:
         return Worker(
-            task,
+            context,
             arm,
             proposer,
             study=studies[arm],
@@ -145,65 +145,60 @@ def _run_arms(
             return None
         return run("control", control.proposer, control.prior_cost_s)
 
-    at_once = search.workers == 1 and training.uses_one_thread(task)
+    at_once = search.workers == 1 and training.uses_one_thread(context)
     return run_pair(run_method, run_control, at_once=at_once)
 
 
 def _result(
-    task: SearchContext, arm: Arm, control: Arm | None, verdict: dict[str, object] | None
+    context: SearchContext, arm: Arm, control: Arm | None, verdict: dict[str, object] | None
 ) -> SearchResult:
-    best = best_child(arm.children, value=lambda child: _value(child, task))
+    best = best_child(arm.children)
     if best is None or best.scores is None:
         reasons = sorted({child.failure for child in arm.children if child.failure})
-        told = "; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" * (len(reasons) > 3))
+        listed = "; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" * (len(reasons) > 3))
         raise SearchFailed(
-            f"none of {len(arm.children)} children finished: {told or 'stopped before the first'}"
+            f"none of {len(arm.children)} children finished: {listed or 'stopped before the first'}"
         )
     return SearchResult(
-        method=task.method,
-        seed=task.seeds.seed,
+        method=context.method,
+        seed=context.seeds.seed,
         genotype=best.genotype,
         valid_accuracy=best.scores.valid_accuracy,
-        objective=task.search.objective,
+        objective=context.search.objective,
         valid_score=best.scores.valid_score,
         arm=arm,
         control=control,
         verdict=verdict,
-        cost_metric="num_params" if task.search.cost is None else task.search.cost.metric,
+        cost_metric="num_params" if context.search.cost is None else context.search.cost.metric,
         pareto=pareto_front(arm.children),
         versions=versions(),
     )
 
 
 def _verdict(
-    task: SearchContext, arm: Arm, control: Arm, control_name: str, compared: float
+    context: SearchContext, arm: Arm, control: Arm, control_name: str, compared: float
 ) -> dict[str, object]:
-    scores, others = ([_value(child, task) for child in one.children] for one in (arm, control))
-    rng = task.seeds.numpy("verdict")
+    objectives, others = ([child.objective for child in one.children] for one in (arm, control))
+    rng = context.seeds.numpy("verdict")
     return compare(
-        scores,
+        objectives,
         others,
         rng=rng,
         name=arm.method,
         control_name=control_name,
         top_fraction=compared,
-        figure=OBJECTIVES[task.search.objective],
+        figure=OBJECTIVES[context.search.objective],
     ).to_dict()
 
 
-def _value(child: Child, task: SearchContext) -> float | None:
-    """What the search maximises: its objective, weighed by the cost where that has a target."""
-    return with_cost(child, task).score
-
-
-def _identity(task: SearchContext, method: str) -> dict[str, object]:
+def _identity(context: SearchContext, method: str) -> dict[str, object]:
     return identity(
         method,
-        options=task.options if method == task.method else None,
-        judging=evaluation_settings(task.options),
-        space=task.space.identifier,
-        seed=task.seeds.seed,
-        data_sha256=task.splits.info.data_sha256,
-        search=task.search,
-        aims=task.objective_settings(),
+        options=context.options if method == context.method else None,
+        evaluation=evaluation_settings(context.options),
+        space=context.space.identifier,
+        seed=context.seeds.seed,
+        data_sha256=context.splits.info.data_sha256,
+        search=context.search,
+        aims=context.objective_settings(),
     )

@@ -316,14 +316,14 @@ class Study:
             self.propose(attempt, child.genotype)
             self.finish(attempt, child)
 
-    def is_hopeless(self, attempt: Attempt, epoch: int, accuracy: float) -> bool:
-        """Whether the pruner would end the training after `epoch`, counted from 1."""
+    def should_prune(self, attempt: Attempt, epoch: int, score: float) -> bool:
+        """Return whether the pruner ends the training after `epoch`, counted from 1."""
         if isinstance(self._study.pruner, NopPruner):
             return False
         trial_id = attempt.trial_id
         with contextlib.suppress(UpdateFinishedTrialError):
             self._shared.call_with_retries(
-                self._storage.set_trial_intermediate_value, trial_id, epoch, accuracy
+                self._storage.set_trial_intermediate_value, trial_id, epoch, score
             )
             trial = self._shared.call_with_retries(self._storage.get_trial, trial_id)
             return self._shared.call_with_retries(self._study.pruner.prune, self._study, trial)
@@ -374,10 +374,8 @@ def close(storage: Storage, trial_id: int, child: dict[str, Any] | None) -> None
         child: as it was written to the trial; None where the worker left without an outcome.
     """
     state, values = TrialState.FAIL, None
-    if child is not None and child["scores"] is not None:
-        scores = child["scores"]
-        value = scores.get("valid_score", scores["valid_accuracy"])
-        state, values = TrialState.COMPLETE, [value]
+    if child is not None and child["status"] == "finished":
+        state, values = TrialState.COMPLETE, [child["objective"]]
     elif child is not None and child["status"] == "pruned":
         state = TrialState.PRUNED
     with contextlib.suppress(UpdateFinishedTrialError):
@@ -385,4 +383,4 @@ def close(storage: Storage, trial_id: int, child: dict[str, Any] | None) -> None
 
 
 def _end(child: Child) -> tuple[float, int]:
-    return child.ended_s, child.number
+    return child.ended_s or 0.0, child.number

@@ -1,4 +1,7 @@
-"""What the children of a study depend on: a study is gone on with by the search that began it."""
+"""Identity of a study: the settings that its children depend on.
+
+A search with other settings is refused.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,7 +11,7 @@ from nascore.config import SearchConfig, Section
 from nascore.errors import InputError
 from nascore.search.study_storage import Storage
 
-VERSION = 2
+VERSION = 3
 NOTHING: Mapping[str, object] = MappingProxyType({})
 _ATTRIBUTE = "identity"
 
@@ -17,23 +20,23 @@ def identity(
     method: str,
     *,
     options: Section | None,
-    judging: Mapping[str, object],
+    evaluation: Mapping[str, object],
     space: str,
     seed: int,
     data_sha256: str,
     search: SearchConfig,
     aims: Mapping[str, object] = NOTHING,
 ) -> dict[str, object]:
-    """Of the study of one arm.
+    """Return the identity of the study of one arm.
 
     Args:
         method: of the arm; the control's is `Method.control`.
         options: of the method; None where the arm has none.
-        judging: what else says how the children of either arm are trained, `evaluation_settings`.
+        evaluation: further settings of the training of children, `evaluation_settings`.
         space: its identifier.
         aims: `nascore.context.objective_settings`.
     """
-    common = {"judging": dict(judging)} if judging else {}
+    common = {"evaluation": dict(evaluation)} if evaluation else {}
     return {
         **common,
         **aims,
@@ -49,12 +52,12 @@ def identity(
 
 
 def evaluation_settings(options: Section) -> Mapping[str, object]:
-    """The part of a method's options that holds for its control too: how a child is judged.
+    """Return the options of a method that also decide how the children of its control are trained.
 
-    Empty but for methods whose options have it; of the others `search.child` says all.
+    Empty for methods whose children are trained by `search.child` alone.
     """
-    judging: Mapping[str, object] = getattr(options, "judging", {})
-    return judging
+    found: Mapping[str, object] = getattr(options, "evaluation_settings", {})
+    return found
 
 
 def study_name(search: SearchConfig, run_key: str, arm: str) -> str:
@@ -62,7 +65,7 @@ def study_name(search: SearchConfig, run_key: str, arm: str) -> str:
 
 
 def bind_study(storage: Storage, study_id: int, name: str, wanted: Mapping[str, object]) -> None:
-    """Writes the identity of a study that has none.
+    """Write the identity to a study that has none.
 
     Raises:
         InputError: it has another one.
@@ -75,7 +78,7 @@ def bind_study(storage: Storage, study_id: int, name: str, wanted: Mapping[str, 
 
 
 def check(storage: Storage, name: str, wanted: Mapping[str, object]) -> None:
-    """Before anything is trained: whether a study may be gone on with; none is made.
+    """Check whether a search may resume a study; none is created.
 
     Raises:
         InputError: there is a study of that name, and it is of another search.
@@ -101,6 +104,13 @@ def _compare(name: str, found: Mapping[str, object], wanted: Mapping[str, object
     different = sorted(
         key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key)
     )
+    if "version" in different:
+        raise InputError.of(
+            "search.study",
+            name,
+            f"was made by another version of this program: it is version {found.get('version')}, "
+            f"{VERSION} is needed; use another output folder or study",
+        )
     if different:
         raise InputError.of(
             "search.study",

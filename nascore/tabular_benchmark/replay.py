@@ -32,13 +32,13 @@ from nascore.genotype import Genotype
 from nascore.methods.base import ProposingModule
 from nascore.methods.baselines.method import RandomSearch
 from nascore.methods.registry import METHODS
-from nascore.results import Child, ChildScores
+from nascore.results import Child
 from nascore.search.proposer import Proposer
 from nascore.seeding import Seeds
 from nascore.tabular_benchmark.table import Table
 from nascore.training.threads import one_thread
 
-_STREAM = "bench"  # the same for all methods: equal seeds start from equal random numbers
+STREAM = "bench"  # the same for all methods: equal seeds start from equal random numbers
 _CONTROL_STREAM = "bench control"
 _PROPOSALS_PER_QUERY = 20  # then a seed has run dry: its method keeps coming back to what it knows
 _LOWEST_COVERAGE = 0.01  # below it, more proposals do not make a table worth searching
@@ -163,7 +163,7 @@ def run(
             "--table",
             plan.table.name,
             f"{outcome.entry.label} has found none of its architectures in "
-            f"{_most_proposals(plan)} proposals; the table holds {plan.table.coverage:.2%} of the "
+            f"{max_proposals(plan)} proposals; the table holds {plan.table.coverage:.2%} of the "
             "space, add rows",
         )
         for outcome in outcomes
@@ -177,12 +177,12 @@ def run(
 # --- one search -----------------------------------------------------------------------------
 
 
-def replay(proposer: Proposer, table: Table, *, queries: int, most_proposals: int) -> Replay:
+def replay(proposer: Proposer, table: Table, *, queries: int, max_proposals: int) -> Replay:
     """One search on a table, until `queries` different architectures are known."""
     asked: set[tuple[int, ...]] = set()
     best, curve, searched = (-math.inf, math.nan), [], []
     number, seconds = 0, 0.0
-    while len(asked) < queries and number < most_proposals:
+    while len(asked) < queries and number < max_proposals:
         start = time.perf_counter()
         genotype = proposer.suggest(number)
         seconds += time.perf_counter() - start
@@ -203,13 +203,18 @@ def replay(proposer: Proposer, table: Table, *, queries: int, most_proposals: in
 
 def _child(number: int, genotype: Genotype, row: tuple[float, float] | None, scale: float) -> Child:
     if row is None:
-        return Child(number, genotype, None, failure="the table does not hold it")
+        return Child(
+            number=number,
+            genotype=genotype,
+            failure="the table does not hold it",
+            status="failed",
+        )
     accuracy = row[0] * scale
-    # A table does not say how its networks did on what they were trained on: no gap is assumed.
-    return Child(number, genotype, ChildScores(accuracy, accuracy, 0, 0, 0.0))
+    # Tables have no training accuracies: NASES's reward assumes that there is no gap.
+    return Child(number=number, genotype=genotype, objective=accuracy, train_objective=accuracy)
 
 
-def _most_proposals(plan: ReplayPlan) -> int:
+def max_proposals(plan: ReplayPlan) -> int:
     coverage = max(_LOWEST_COVERAGE, plan.table.coverage)
     return math.ceil(_PROPOSALS_PER_QUERY * plan.queries / coverage)
 
@@ -237,10 +242,10 @@ def _replay_seeds(
     plan: ReplayPlan, controllers: Sequence[Path], index: int, seeds: range
 ) -> Iterator[Replay]:
     entry = plan.entries[index]
-    limits = {"queries": plan.queries, "most_proposals": _most_proposals(plan)}
+    limits = {"queries": plan.queries, "max_proposals": max_proposals(plan)}
     for seed in seeds:
         proposer = _module(entry).make_proposer(
-            entry.options, plan.table.space, Seeds(seed), _STREAM, controller=controllers[index]
+            entry.options, plan.table.space, Seeds(seed), STREAM, controller=controllers[index]
         )
         found = replay(proposer, plan.table, **limits)
         if plan.with_verdicts:

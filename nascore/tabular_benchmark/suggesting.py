@@ -19,7 +19,7 @@ from optuna.trial import create_trial
 from nascore.config import Section
 from nascore.genotype import Genotype
 from nascore.methods.registry import METHODS as ALL_METHODS
-from nascore.results import Child, ChildScores
+from nascore.results import Child
 from nascore.search.proposer import Proposer
 from nascore.seeding import Seeds
 from nascore.spaces import base
@@ -37,8 +37,8 @@ SPACES: Mapping[str, Section] = {
     "chain": ChainSpaceConfig(),
 }
 _STREAM = "suggesting"
-# A suggestion costs the same whatever the coder has learned; training it would take minutes.
-_BRIEFLY = {"coder": {"steps": 20, "num_strings": 1000}}
+# A suggestion takes the same time whatever the autoencoder has learned.
+_BRIEFLY = {"autoencoder": {"steps": 20, "num_strings": 1000}}
 Suggest = Callable[[int], Genotype]
 Update = Callable[[Child], None]
 
@@ -70,14 +70,14 @@ def measure(method: str, space: str, trials: int, *, repeats: int = 20) -> dict[
 def _child(number: int, genotype: Genotype, target: Any, rng: np.random.Generator) -> Child:
     """The share of tokens that are as in a hidden architecture, with noise."""
     score = float(np.mean(np.array(genotype.tokens) == target)) * 0.9 + 0.05 * rng.random()
-    return Child(number, genotype, ChildScores(score, score, 0, 0, 0.0))
+    return Child(number=number, genotype=genotype, objective=score, train_objective=score)
 
 
 def _ours(method: str, space: SearchSpace, folder: Path) -> tuple[Suggest, Update]:
     module = ALL_METHODS[method].load_proposing()
     assert module is not None, f"{method} proposes no architectures"
     section = ALL_METHODS[method].options
-    options = section.model_validate(_BRIEFLY if "coder" in section.model_fields else {})
+    options = section.model_validate(_BRIEFLY if "autoencoder" in section.model_fields else {})
     module.prepare_proposer(options, space, Seeds(0), folder)
     proposer: Proposer = module.make_proposer(options, space, Seeds(0), _STREAM, controller=folder)
     return proposer.suggest, proposer.update
@@ -100,6 +100,8 @@ def _optuna(space: SearchSpace) -> tuple[Suggest, Update]:
 
     def update(child: Child) -> None:
         params = dict(zip(distributions, child.genotype.tokens, strict=True))
-        study.add_trial(create_trial(value=child.score, params=params, distributions=distributions))
+        study.add_trial(
+            create_trial(value=child.objective, params=params, distributions=distributions)
+        )
 
     return suggest, update

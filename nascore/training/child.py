@@ -1,7 +1,7 @@
-"""One child: its network, what it costs, and its training from scratch."""
+"""Training of one child of a search from scratch, and the cost of its final network."""
 
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -19,132 +19,111 @@ from nascore.training.loop import OnEpoch, planned_steps, train, uses_one_thread
 _LATENCY_RUNS = 30  # of an untrained network, per child; the final model is measured with care
 
 
-def build_network(
-    space: SearchSpace, genotype: Genotype, shape: ImageShape, *, seed: int, final: bool = False
-) -> torch.nn.Module:
-    """A network with initial weights that depend on `seed` alone; the global generator is kept."""
-    with seeded_weights(seed):
-        return space.build(genotype, shape, "final" if final else "search")
+@dataclass(frozen=True, slots=True)
+class ChildJob:
+    """One child to train.
 
-
-def cost_of(task: SearchContext, genotype: Genotype, config: CostConfig) -> float:
-    """Parameters, multiply-adds or milliseconds of the *final* network of a genotype, untrained."""
-    network = build_network(task.space, genotype, task.shape, seed=0, final=True)
-    if config.metric == "latency_ms":
-        protocol = LatencyConfig(device=task.training.device, runs=_LATENCY_RUNS)
-        return benchmark.measure(network, task.shape, protocol).p50_ms
-    return float(getattr(count(network, task.shape), config.metric))
-
-
-def train_child(
-    task: SearchContext,
-    genotype: Genotype,
-    *,
-    arm: str,
-    number: int,
-    cost: float | None = None,
-    on_epoch: OnEpoch | None = None,
-    should_stop: Callable[[], bool],
-) -> ChildScores:
-    """Builds, trains and judges one child from scratch; it shares nothing with any other.
-
-    Args:
-        cost: of its final network; is part of the scores.
-        on_epoch: see `nascore.training.loop.train`; may end the training by an exception.
-
-    Raises:
-        ChildFailed: see `nascore.training.loop.train`.
-        Stopped: `should_stop` said so.
+    Attributes:
+        arm: `method` or `control`; names the random streams.
+        cost: of its final network, for the scores.
+        on_epoch: called after each epoch; may end the training by an exception.
+        should_stop: polled before each weight update.
     """
-    start = time.perf_counter()
-    seeds, objective = task.seeds, task.search.objective
-    network = build_network(
-        task.space, genotype, task.shape, seed=seeds.integer(arm, "weights", number)
-    )
-    network = network.to(device_of(task.training))
-    training = train(
-        network,
-        task.splits.train,
-        task.child,
-        generator=seeds.torch(arm, "batches", number),
-        valid=task.splits.valid,
-        on_epoch=on_epoch,
-        should_stop=should_stop,
-        objective=objective,
-    )
-    is_accuracy = objective == "accuracy"
-    best = max(training.valid_score)
-    return ChildScores(
-        valid_accuracy=training.valid_accuracy[training.valid_score.index(best)],
-        train_accuracy=max(training.train_accuracy),
-        num_params=sum(parameter.numel() for parameter in network.parameters()),
-        num_steps=training.num_steps,
-        duration_s=time.perf_counter() - start,
-        cost=cost,
-        valid_score=None if is_accuracy else best,
-        train_score=None if is_accuracy else max(training.train_score),
-    )
+
+    genotype: Genotype
+    arm: str
+    number: int
+    cost: float | None
+    on_epoch: OnEpoch
+    should_stop: Callable[[], bool]
+
+    def build(self, context: SearchContext) -> torch.nn.Module:
+        """Return its network of the search phase, with initial weights."""
+        seed = context.seeds.integer(self.arm, "weights", self.number)
+        return build_network(context.space, self.genotype, context.shape, seed=seed)
 
 
 class ChildTraining(Protocol):
-    """How the children of a search are trained and judged; it is the same for both arms."""
+    """Training and evaluation of children, the same for both arms of a search."""
 
-    def planned_steps(self, task: SearchContext) -> int:
-        """Weight updates that a child takes."""
+    def planned_steps(self, context: SearchContext) -> int:
+        """Return the weight updates of one child."""
         ...
 
-    def steps_per_epoch(self, task: SearchContext) -> int:
-        """Of them, those between two calls of `on_epoch`."""
+    def steps_per_epoch(self, context: SearchContext) -> int:
+        """Return the weight updates between two calls of `on_epoch`."""
         ...
 
-    def uses_one_thread(self, task: SearchContext) -> bool:
-        """Whether one CPU thread trains a child as fast as all."""
+    def uses_one_thread(self, context: SearchContext) -> bool:
+        """Return whether one CPU thread trains a child as fast as all threads."""
         ...
 
-    def train(
-        self,
-        task: SearchContext,
-        genotype: Genotype,
-        *,
-        arm: str,
-        number: int,
-        cost: float | None,
-        on_epoch: OnEpoch,
-        should_stop: Callable[[], bool],
-    ) -> ChildScores:
-        """As `train_child`, which see for arguments and errors."""
+    def train(self, context: SearchContext, job: ChildJob) -> ChildScores:
+        """Build, train and evaluate a child from scratch; it shares nothing with other children.
+
+        Raises:
+            ChildFailedError: see `nascore.training.loop.train`.
+            TrainingStopped: `job.should_stop` returned true.
+        """
         ...
 
 
 class ImageTraining:
-    """Children that are classifiers of images, trained as `search.child` says."""
+    """Children that classify images, trained as `search.child` says."""
 
-    def planned_steps(self, task: SearchContext) -> int:
-        return planned_steps(task.splits.train, task.child)
+    def planned_steps(self, context: SearchContext) -> int:
+        return planned_steps(context.splits.train, context.child)
 
-    def steps_per_epoch(self, task: SearchContext) -> int:
-        return task.splits.train.steps_per_epoch(task.child)
+    def steps_per_epoch(self, context: SearchContext) -> int:
+        return context.splits.train.steps_per_epoch(context.child)
 
-    def uses_one_thread(self, task: SearchContext) -> bool:
-        return uses_one_thread(task.splits.train, task.child)
+    def uses_one_thread(self, context: SearchContext) -> bool:
+        return uses_one_thread(context.splits.train, context.child)
 
-    def train(
-        self,
-        task: SearchContext,
-        genotype: Genotype,
-        *,
-        arm: str,
-        number: int,
-        cost: float | None,
-        on_epoch: OnEpoch,
-        should_stop: Callable[[], bool],
-    ) -> ChildScores:
-        return train_child(
-            task,
-            genotype,
-            arm=arm,
-            number=number,
-            cost=cost,
-            on_epoch=on_epoch,
-            should_stop=should_stop,
+    def train(self, context: SearchContext, job: ChildJob) -> ChildScores:
+        objective = context.search.objective
+        network = job.build(context).to(device_of(context.training))
+        training = train(
+            network,
+            context.splits.train,
+            context.child,
+            generator=context.seeds.torch(job.arm, "batches", job.number),
+            valid=context.splits.valid,
+            on_epoch=job.on_epoch,
+            should_stop=job.should_stop,
+            objective=objective,
         )
+        is_accuracy = objective == "accuracy"
+        best = max(training.valid_score)
+        return ChildScores(
+            valid_accuracy=training.valid_accuracy[training.valid_score.index(best)],
+            train_accuracy=max(training.train_accuracy),
+            num_params=sum(parameter.numel() for parameter in network.parameters()),
+            cost=job.cost,
+            valid_score=None if is_accuracy else best,
+            train_score=None if is_accuracy else max(training.train_score),
+        )
+
+
+def build_network(
+    space: SearchSpace, genotype: Genotype, shape: ImageShape, *, seed: int, final: bool = False
+) -> torch.nn.Module:
+    """Return a network with initial weights that depend on `seed` alone.
+
+    The global random generator of torch is left as it is.
+
+    Args:
+        shape: of the images and classes.
+        final: the network of the final training; else the smaller one of the search.
+    """
+    with seeded_weights(seed):
+        return space.build(genotype, shape, "final" if final else "search")
+
+
+def cost_of(context: SearchContext, genotype: Genotype, config: CostConfig) -> float:
+    """Return parameters, multiply-adds or milliseconds of the untrained *final* network."""
+    network = build_network(context.space, genotype, context.shape, seed=0, final=True)
+    if config.metric == "latency_ms":
+        protocol = LatencyConfig(device=context.training.device, runs=_LATENCY_RUNS)
+        return benchmark.measure(network, context.shape, protocol).p50_ms
+    return float(getattr(count(network, context.shape), config.metric))

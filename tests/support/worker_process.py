@@ -7,6 +7,7 @@ and answers its process number; `kill PID` kills it; `poll PID` and `wait PID` a
 status: -9 when killed, `None` while it runs.
 """
 
+import dataclasses
 import importlib
 import json
 import os
@@ -212,14 +213,15 @@ def _die_in_training(count: int) -> None:
     left = [count]
 
     def deadly(real: Callable[..., Any]) -> Any:
-        def train(*args: Any, should_stop: Callable[[], bool], **kwargs: Any) -> Any:
+        def train(training: Any, context: Any, job: Any) -> Any:
             def stop_or_die() -> bool:
                 left[0] -= 1
                 if left[0] == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
-                return should_stop()
+                return job.should_stop()
 
-            return real(*args, should_stop=stop_or_die, **kwargs)
+            mortal = dataclasses.replace(job, should_stop=stop_or_die)
+            return real(training, context, mortal)
 
         return train
 

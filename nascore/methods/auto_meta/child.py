@@ -5,7 +5,6 @@ less a matter of which classes were drawn. The tasks come from the training and 
 classes; test classes are never asked for.
 """
 
-import time
 from collections.abc import Callable
 
 from torch import nn
@@ -13,14 +12,13 @@ from torch import nn
 from nascore.context import SearchContext, device_of
 from nascore.data.class_folders import EpisodeShape
 from nascore.data.episodes import EpisodeSampler, FewShotData
-from nascore.genotype import Genotype
 from nascore.meta_learning.engine import TaskEngine
 from nascore.meta_learning.options import EpisodeOptions, MetaOptions
 from nascore.meta_learning.training import judge, meta_train
 from nascore.methods.auto_meta.options import AutoMetaOptions
 from nascore.results import ChildScores
-from nascore.training.child import build_network
-from nascore.training.loop import OnEpoch, has_few_pixels
+from nascore.training.child import ChildJob
+from nascore.training.loop import has_few_pixels
 from nascore.training.threads import threads_of
 
 _TRAIN_SHARE = 4  # of validation tasks one is drawn of training classes, to see what is overfitted
@@ -36,11 +34,11 @@ def judging_shape(episode: EpisodeOptions, *, shots: int | None = None) -> Episo
     return EpisodeShape(episode.ways, shots or episode.shots, episode.queries)
 
 
-def has_small_steps(task: SearchContext, episode: EpisodeOptions, meta: MetaOptions) -> bool:
+def has_small_steps(context: SearchContext, episode: EpisodeOptions, meta: MetaOptions) -> bool:
     """Whether one CPU thread makes an outer step as fast as all."""
     shape = training_shape(episode, meta)
-    pixels = meta.tasks * shape.ways * shape.per_class * task.shape.size**2
-    return has_few_pixels(pixels, device_of(task.training))
+    pixels = meta.tasks * shape.ways * shape.per_class * context.shape.size**2
+    return has_few_pixels(pixels, device_of(context.training))
 
 
 class FewShotTraining:
@@ -67,59 +65,42 @@ class FewShotTraining:
         self._seen_tasks = data.sampler("train", judging_shape(options.episode))
         self.valid_tasks = data.sampler("valid", judging_shape(options.episode))
 
-    def planned_steps(self, task: SearchContext) -> int:
+    def planned_steps(self, context: SearchContext) -> int:
         return self._options.meta.outer_steps
 
-    def steps_per_epoch(self, task: SearchContext) -> int:
+    def steps_per_epoch(self, context: SearchContext) -> int:
         return self._options.meta.outer_steps
 
-    def uses_one_thread(self, task: SearchContext) -> bool:
-        return has_small_steps(task, self._options.episode, self._options.meta)
+    def uses_one_thread(self, context: SearchContext) -> bool:
+        return has_small_steps(context, self._options.episode, self._options.meta)
 
-    def train(
-        self,
-        task: SearchContext,
-        genotype: Genotype,
-        *,
-        arm: str,
-        number: int,
-        cost: float | None,
-        on_epoch: OnEpoch,
-        should_stop: Callable[[], bool],
-    ) -> ChildScores:
-        start, seeds = time.perf_counter(), task.seeds
-        network = build_network(
-            task.space, genotype, task.shape, seed=seeds.integer(arm, "weights", number)
-        )
-        with threads_of(one=self.uses_one_thread(task)):
-            valid, train = self._accuracies(task, network, arm, number, should_stop)
+    def train(self, context: SearchContext, job: ChildJob) -> ChildScores:
+        network = job.build(context)
+        with threads_of(one=self.uses_one_thread(context)):
+            valid, train = self._accuracies(context, network, job)
         return ChildScores(
             valid_accuracy=valid,
             train_accuracy=train,
             num_params=sum(parameter.numel() for parameter in network.parameters()),
-            num_steps=self.planned_steps(task),
-            duration_s=time.perf_counter() - start,
-            cost=cost,
+            cost=job.cost,
         )
 
     def _accuracies(
         self,
-        task: SearchContext,
+        context: SearchContext,
         network: nn.Module,
-        arm: str,
-        number: int,
-        should_stop: Callable[[], bool],
+        job: ChildJob,
     ) -> tuple[float, float]:
         """Mean accuracy on tasks of validation classes, and on tasks of training classes."""
-        options, seeds, engine = self._options, task.seeds, self._make_engine()
-        device = device_of(task.training)
+        options, seeds, engine = self._options, context.seeds, self._make_engine()
+        device = device_of(context.training)
         trained = meta_train(
             network.to(device),
             self.train_tasks,
             options.meta,
-            generator=seeds.torch(arm, "tasks", number, device=device),
+            generator=seeds.torch(job.arm, "tasks", job.number, device=device),
             engine=engine,
-            should_stop=should_stop,
+            should_stop=job.should_stop,
         )
 
         def accuracy(sampler: EpisodeSampler, split: str, num_tasks: int) -> float:
@@ -130,7 +111,7 @@ class FewShotTraining:
                 num_tasks=num_tasks,
                 generator=seeds.torch("judging", split, device=device),
                 engine=engine,
-                should_stop=should_stop,
+                should_stop=job.should_stop,
             )
             return float(accuracies_T.double().mean())
 

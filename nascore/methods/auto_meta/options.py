@@ -97,7 +97,7 @@ class AutoMetaOptions(FewShotOptions):
         return (*super().needs, *more)
 
     @property
-    def judging(self) -> dict[str, Any]:
+    def evaluation_settings(self) -> dict[str, Any]:
         """How a child is trained and judged, a control's too
         (`nascore.search.study_identity.evaluation_settings`)."""
         return self.model_dump(mode="json", include={"episode", "meta", "valid_episodes"})

@@ -120,7 +120,7 @@ class Progressive:
         self._ranking: tuple[tuple[int, tuple[int, ...]], list[Cell]] | None = None
 
     def update(self, child: Child) -> None:
-        self._ended[child.number] = self._space.cell(child.genotype), child.score
+        self._ended[child.number] = self._space.cell(child.genotype), child.objective
 
     def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
         waiting = [self._space.cell(genotype) for genotype in pending.values()]

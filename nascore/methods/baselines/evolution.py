@@ -42,5 +42,5 @@ class RegularizedEvolution:
         return base.mutate(self._space, parent, rng)
 
     def update(self, child: Child) -> None:
-        if child.score is not None:
-            self._population.append((child.score, child.genotype))
+        if child.objective is not None:
+            self._population.append((child.objective, child.genotype))

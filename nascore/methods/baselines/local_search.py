@@ -47,7 +47,7 @@ class LocalSearch:
         return sample_unseen(self._space, rng, self._accuracy.keys() | under_way, key=self._key)
 
     def update(self, child: Child) -> None:
-        accuracy = _FAILED if child.score is None else child.score
+        accuracy = _FAILED if child.objective is None else child.objective
         key = self._key(child.genotype)
         self._accuracy[key] = accuracy
         if self._place is None:

@@ -83,9 +83,9 @@ class Tpe:
 
     def update(self, child: Child) -> None:
         """The estimator learns nothing from a child that failed."""
-        if child.score is None:
+        if child.objective is None:
             return
-        self._add(child.genotype, TrialState.COMPLETE, child.score)
+        self._add(child.genotype, TrialState.COMPLETE, child.objective)
         self._ended.append(self._study.get_trials(deepcopy=False)[-1])
         if len(self._ended) > _MOST_TRIALS:
             self._cut()

@@ -58,58 +58,58 @@ _PRETRAINED = "instanas-pretraining"
 NUM_STATIC = 50  # random networks of the control, of which the best is taken
 
 
-def _options(task: SearchContext) -> InstanasOptions:
-    assert isinstance(task.options, InstanasOptions)
-    return task.options
+def _options(context: SearchContext) -> InstanasOptions:
+    assert isinstance(context.options, InstanasOptions)
+    return context.options
 
 
 # --- stage 1: the meta-graph before the search --------------------------------------------------
 
 
-def pretrain(task: SearchContext) -> dict[str, float]:
-    """Table and meta-graph, left in `task.controller`.
+def pretrain(context: SearchContext) -> dict[str, float]:
+    """Table and meta-graph, left in `context.controller`.
 
     Raises:
         InputError: no policy can reach `latency.target_ms`, the window of latencies would be empty,
             or a table that was given is of another machine or network: before anything is trained.
         WeightsDiverged: the loss is not finite.
     """
-    options, start = _options(task), time.perf_counter()
-    graph = _new_graph(task)
-    table = costs.make_table(task, graph, _new_controller(task, graph))
+    options, start = _options(context), time.perf_counter()
+    graph = _new_graph(context)
+    table = costs.make_table(context, graph, _new_controller(context, graph))
     window_schedule(table, options)
-    if task.latency.target_ms is not None and table.unit == "ms":
-        table.check_target(task.latency.target_ms)
+    if context.latency.target_ms is not None and table.unit == "ms":
+        table.check_target(context.latency.target_ms)
     kept = TrainingCheckpoint(
-        task.state / _GRAPH, _PRETRAINED, _identity(task), every_s=one_shot_loop.CHECKPOINT_EVERY_S
+        context.state / _GRAPH, _PRETRAINED, _identity(context), every_s=one_shot_loop.CHECKPOINT_EVERY_S
     )
     train_by_dropping(
-        graph.to(device_of(task.training)),
-        task.splits.train,
-        options.pretraining.resolve(task.training),
+        graph.to(device_of(context.training)),
+        context.splits.train,
+        options.pretraining.resolve(context.training),
         options,
-        task.seeds,
+        context.seeds,
         kept,
-        report=task.callbacks.on_metrics,
-        should_stop=task.callbacks.should_stop,
+        report=context.callbacks.on_metrics,
+        should_stop=context.callbacks.should_stop,
     )
-    metrics = _sub_network_accuracies(task, graph) | {"seconds": time.perf_counter() - start}
+    metrics = _sub_network_accuracies(context, graph) | {"seconds": time.perf_counter() - start}
     for name in (_GRAPH, costs.FILE):  # what was kept while it was made goes on to the search
-        if (task.state / name).exists():
-            shutil.copyfile(task.state / name, task.controller / name)
-    card = {"version": 1, "method": task.method, "metrics": metrics}
-    (task.controller / CARD).write_text(json.dumps(card))
+        if (context.state / name).exists():
+            shutil.copyfile(context.state / name, context.controller / name)
+    card = {"version": 1, "method": context.method, "metrics": metrics}
+    (context.controller / CARD).write_text(json.dumps(card))
     return metrics
 
 
-def _sub_network_accuracies(task: SearchContext, graph: MetaGraph) -> dict[str, float]:
+def _sub_network_accuracies(context: SearchContext, graph: MetaGraph) -> dict[str, float]:
     """With all operations, and with random ones: a policy can be judged if the second is not far
     below the first."""
-    valid = task.splits.valid
+    valid = context.splits.valid
     everything = torch.ones(valid.num_images, *graph.policy_shape, dtype=torch.bool)
-    generator = task.seeds.torch("pretraining", "check")
+    generator = context.seeds.torch("pretraining", "check")
     some = random_policy(
-        valid.num_images, graph.policy_shape, _options(task).final_keep_prob, generator
+        valid.num_images, graph.policy_shape, _options(context).final_keep_prob, generator
     )
     right = {"all": everything, "some": some}
     return {
@@ -120,89 +120,89 @@ def _sub_network_accuracies(task: SearchContext, graph: MetaGraph) -> dict[str, 
     }
 
 
-def _new_graph(task: SearchContext) -> MetaGraph:
+def _new_graph(context: SearchContext) -> MetaGraph:
     return make_metagraph(
-        cast(MobileSpace, task.space), task.shape, seed=task.seeds.integer("meta-graph")
+        cast(MobileSpace, context.space), context.shape, seed=context.seeds.integer("meta-graph")
     )
 
 
-def _new_controller(task: SearchContext, graph: MetaGraph) -> PolicyNetwork:
-    settings = _options(task).controller
+def _new_controller(context: SearchContext, graph: MetaGraph) -> PolicyNetwork:
+    settings = _options(context).controller
     return make_policy_network(
-        task.shape.channels,
+        context.shape.channels,
         graph.policy_shape,
-        seed=task.seeds.integer("controller"),
+        seed=context.seeds.integer("controller"),
         channels=settings.channels,
         num_stages=settings.num_stages,
         pooling=settings.pooling,
     )
 
 
-def _load_graph(task: SearchContext) -> MetaGraph:
-    graph = _new_graph(task)
-    kept = TrainingCheckpoint(task.controller / _GRAPH, _PRETRAINED, _identity(task), every_s=0.0)
+def _load_graph(context: SearchContext) -> MetaGraph:
+    graph = _new_graph(context)
+    kept = TrainingCheckpoint(context.controller / _GRAPH, _PRETRAINED, _identity(context), every_s=0.0)
     found = kept.load()
     if found is None:
-        raise CheckpointError(f"{task.controller} holds no meta-graph; run the step before again")
+        raise CheckpointError(f"{context.controller} holds no meta-graph; run the step before again")
     graph.load_state_dict(checkpoint.below("graph.", found[0]))
-    return graph.to(device_of(task.training))
+    return graph.to(device_of(context.training))
 
 
-def _identity(task: SearchContext) -> dict[str, Any]:
+def _identity(context: SearchContext) -> dict[str, Any]:
     """What a checkpoint must have been made with to be gone on from."""
-    assert isinstance(task.search.space, MobileSpaceConfig)
+    assert isinstance(context.search.space, MobileSpaceConfig)
     return {
-        "space": task.search.space.model_dump(mode="json"),
-        "seed": task.seeds.seed,
-        "options": _options(task).model_dump(mode="json", exclude={"baseline"}),
-        "shape": [task.shape.channels, task.shape.size, task.shape.num_classes],
-        "data": task.splits.info.data_sha256,
-        **task.objective_settings(),
+        "space": context.search.space.model_dump(mode="json"),
+        "seed": context.seeds.seed,
+        "options": _options(context).model_dump(mode="json", exclude={"baseline"}),
+        "shape": [context.shape.channels, context.shape.size, context.shape.num_classes],
+        "data": context.splits.info.data_sha256,
+        **context.objective_settings(),
     }
 
 
 # --- stage 2: the search ------------------------------------------------------------------------
 
 
-def search(task: SearchContext) -> SearchResult:
+def search(context: SearchContext) -> SearchResult:
     """Points A to E, and the one that is chosen, against the control.
 
     Raises:
         WeightsDiverged: the loss is not finite.
         InputError: a checkpoint is damaged or of another search.
     """
-    graph = _load_graph(task)
-    table = costs.load_table(task, graph, _new_controller(task, graph))
-    method = _arm(task, table, "method", _new_controller(task, graph))
-    control = _arm(task, table, "control", None) if task.search.control else None
+    graph = _load_graph(context)
+    table = costs.load_table(context, graph, _new_controller(context, graph))
+    method = _arm(context, table, "method", _new_controller(context, graph))
+    control = _arm(context, table, "control", None) if context.search.control else None
     run_pair(
         method.run,
         lambda: None if control is None else control.run(),
-        at_once=uses_one_thread(task.splits.train, _options(task).weights),
+        at_once=uses_one_thread(context.splits.train, _options(context).weights),
     )
-    found, right = _judge_points(task, method)
+    found, right = _judge_points(context, method)
     chosen = search_points.choose(
         found,
-        tolerance=_options(task).accuracy.tolerance,
-        target=task.latency.target_ms if table.unit == "ms" else None,
+        tolerance=_options(context).accuracy.tolerance,
+        target=context.latency.target_ms if table.unit == "ms" else None,
     )
-    if task.weights is not None:
-        export_points(task.state, task.weights, found, chosen, table)
-    children = tuple(_child(task, graph, point) for point in found)
-    static = None if control is None else _static(task, control, table, chosen.point)
+    if context.weights is not None:
+        export_points(context.state, context.weights, found, chosen, table)
+    children = tuple(_child(context, graph, point) for point in found)
+    static = None if control is None else _static(context, control, table, chosen.point)
     other = None
     if control is not None and static is not None:
-        other = Arm("random-ws", (_static_child(task, static),), control.seconds)
-        task.callbacks.on_child("control", other.children[0])
+        other = Arm("random-ws", (_static_child(context, static),), control.seconds)
+        context.callbacks.on_child("control", other.children[0])
     compared = None
-    if not task.callbacks.should_stop():
-        compared = _verdict(task, chosen.point, right[chosen.point.number], static, table)
+    if not context.callbacks.should_stop():
+        compared = _verdict(context, chosen.point, right[chosen.point.number], static, table)
     return SearchResult(
-        method=task.method,
-        seed=task.seeds.seed,
+        method=context.method,
+        seed=context.seeds.seed,
         genotype=children[chosen.point.number].genotype,
         valid_accuracy=chosen.point.accuracy,
-        arm=Arm(task.method, children, method.seconds),
+        arm=Arm(context.method, children, method.seconds),
         control=other,
         verdict=compared,
         cost_metric="latency_ms" if table.unit == "ms" else "macs",
@@ -212,22 +212,22 @@ def search(task: SearchContext) -> SearchResult:
 
 
 def _arm(
-    task: SearchContext, table: LatencyTable, name: str, controller: PolicyNetwork | None
+    context: SearchContext, table: LatencyTable, name: str, controller: PolicyNetwork | None
 ) -> AlternatingTrainer:
-    device = device_of(task.training)
+    device = device_of(context.training)
     return AlternatingTrainer(
-        task,
+        context,
         name,
-        _load_graph(task),
+        _load_graph(context),
         None if controller is None else controller.to(device),
         table,
-        identity=_identity(task) | {"budget": task.search.budget.model_dump(mode="json")},
-        prior_cost_s=json.loads((task.controller / CARD).read_text())["metrics"]["seconds"],
+        identity=_identity(context) | {"budget": context.search.budget.model_dump(mode="json")},
+        prior_cost_s=json.loads((context.controller / CARD).read_text())["metrics"]["seconds"],
     )
 
 
 def _judge_points(
-    task: SearchContext, method: AlternatingTrainer
+    context: SearchContext, method: AlternatingTrainer
 ) -> tuple[list[Point], list[Tensor]]:
     """Each point trained on as a child is, with its policy frozen; as they are after a stop.
 
@@ -236,62 +236,62 @@ def _judge_points(
     """
     found, right = [], []
     for point in method.points:
-        network = _load_point(task, task.state, point)
+        network = _load_point(context, context.state, point)
         with contextlib.suppress(TrainingStopped):
-            right_N = _tuned(task, network, f"method {point.name}")
+            right_N = _tuned(context, network, f"method {point.name}")
             right.append(right_N)
             accuracy = float(right_N.double().mean())
             point = dataclasses.replace(point, valid_accuracy=accuracy)
-            task.callbacks.on_child("method", _child(task, method.graph, point))
+            context.callbacks.on_child("method", _child(context, method.graph, point))
         found.append(point)
     return found, right
 
 
-def _load_point(task: SearchContext, folder: Path, point: Point) -> Routed:
-    network = load_point(folder, point, cast(MobileSpace, task.space), task.shape)
-    return network.to(device_of(task.final))
+def _load_point(context: SearchContext, folder: Path, point: Point) -> Routed:
+    network = load_point(folder, point, cast(MobileSpace, context.space), context.shape)
+    return network.to(device_of(context.final))
 
 
-def _tuned(task: SearchContext, network: nn.Module, name: str) -> Tensor:
+def _tuned(context: SearchContext, network: nn.Module, name: str) -> Tensor:
     """Which validation images a network classifies right after a child's training, bool (N,)."""
     train(
         network,
-        task.splits.train,
-        task.child,
-        generator=task.seeds.torch(name, "tuning"),
-        should_stop=task.callbacks.should_stop,
+        context.splits.train,
+        context.child,
+        generator=context.seeds.torch(name, "tuning"),
+        should_stop=context.callbacks.should_stop,
     )
-    return is_correct(network, task.splits.valid)
+    return is_correct(network, context.splits.valid)
 
 
 def _static(
-    task: SearchContext, control: AlternatingTrainer, table: LatencyTable, point: Point
+    context: SearchContext, control: AlternatingTrainer, table: LatencyTable, point: Point
 ) -> Static | None:
     """The control's choice, trained on as the points were."""
-    if task.callbacks.should_stop():
+    if context.callbacks.should_stop():
         return None
     static = best_static(
         control.graph,
         table,
-        task.splits.valid,
-        task.seeds.numpy("control", "static"),
+        context.splits.valid,
+        context.seeds.numpy("control", "static"),
         number=NUM_STATIC,
         at_most=point.latency,
     )
     if static is None:
         return None
     with contextlib.suppress(TrainingStopped):
-        return dataclasses.replace(static, is_correct_N=_tuned(task, static.network, "control"))
+        return dataclasses.replace(static, is_correct_N=_tuned(context, static.network, "control"))
     return None
 
 
 def _verdict(
-    task: SearchContext, point: Point, right_N: Tensor, static: Static | None, table: LatencyTable
+    context: SearchContext, point: Point, right_N: Tensor, static: Static | None, table: LatencyTable
 ) -> dict[str, Any]:
     """On the validation split. Policies are shuffled before any further training: until then, all
     weights have seen the policies of other images."""
-    valid, seeds = task.splits.valid, task.seeds
-    own = _load_point(task, task.state, point)
+    valid, seeds = context.splits.valid, context.seeds
+    own = _load_point(context, context.state, point)
     judged = judge(own.meta_graph, own.controller, table, valid)
     order_N = torch.randperm(valid.num_images, generator=seeds.torch("shuffled"))
     others_N = search_points.is_correct_by(own.meta_graph, judged.policy_NLO[order_N], valid)
@@ -301,10 +301,10 @@ def _verdict(
     return ablation.verdict(shuffled, against)
 
 
-def _child(task: SearchContext, graph: MetaGraph, point: Point) -> Child:
+def _child(context: SearchContext, graph: MetaGraph, point: Point) -> Child:
     return Child.of_scores(
         point.number,
-        make_genotype(task.space, point.tokens),
+        make_genotype(context.space, point.tokens),
         ChildScores(
             valid_accuracy=point.accuracy,
             train_accuracy=point.train_accuracy,
@@ -315,11 +315,11 @@ def _child(task: SearchContext, graph: MetaGraph, point: Point) -> Child:
     )
 
 
-def _static_child(task: SearchContext, static: Static) -> Child:
+def _static_child(context: SearchContext, static: Static) -> Child:
     accuracy = float(static.is_correct_N.double().mean())
     return Child.of_scores(
         0,
-        make_genotype(task.space, static.policy_LO.flatten().int().tolist()),
+        make_genotype(context.space, static.policy_LO.flatten().int().tolist()),
         ChildScores(
             valid_accuracy=accuracy,
             num_params=sum(parameter.numel() for parameter in static.network.parameters()),
@@ -331,19 +331,19 @@ def _static_child(task: SearchContext, static: Static) -> Child:
 # --- stage 3: the meta-graph alone --------------------------------------------------------------
 
 
-def train_final(task: SearchContext, result: SearchResult) -> FinalModel:
+def train_final(context: SearchContext, result: SearchResult) -> FinalModel:
     """Trains the chosen point's meta-graph on with the policy frozen, and judges it once on the
     test split.
 
     Raises:
         InputError: the weights of the search are not there.
     """
-    handed = SelectedPoint.read(task.weights)
-    network = _load_point(task, handed.folder, handed.chosen)
-    final = train_network(task, network, result.genotype)
-    details, macs = describe(network, task.splits, handed.described, task.seeds)
-    if _options(task).baseline:
+    handed = SelectedPoint.read(context.weights)
+    network = _load_point(context, handed.folder, handed.chosen)
+    final = train_network(context, network, result.genotype)
+    details, macs = describe(network, context.splits, handed.described, context.seeds)
+    if _options(context).baseline:
         latency = handed.described["table"]["baseline"]
         with contextlib.suppress(TrainingStopped):  # the network that was searched for is trained
-            details["baseline"] = train_baseline(task, handed.chosen, latency=latency).to_dict()
+            details["baseline"] = train_baseline(context, handed.chosen, latency=latency).to_dict()
     return dataclasses.replace(final, macs=macs, details={"instanas": details})

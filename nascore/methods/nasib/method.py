@@ -128,15 +128,13 @@ def _without_trainings(
     (train_accuracy,) = method.accuracies([genotype], task.splits.train, hasty=True)
     network = build_network(task.space, genotype, task.shape, seed=0)
     now = time.time()
-    child = Child(
-        number=0,
-        genotype=genotype,
-        scores=ChildScores(
+    child = Child.of_scores(
+        0,
+        genotype,
+        ChildScores(
             valid_accuracy=accuracy,
             train_accuracy=train_accuracy,
             num_params=sum(parameter.numel() for parameter in network.parameters()),
-            num_steps=method.step,
-            duration_s=method.seconds,
             valid_score=valid_score,
         ),
         started_s=now - method.seconds,

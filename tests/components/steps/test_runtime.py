@@ -32,7 +32,7 @@ CONFIG = Config(tracking=TrackingConfig(uri="sqlite:////nowhere/mlflow.db"))
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody follows the spool: its events are what is tested."""
+    """No process follows the spool: its events are what is tested."""
     (tmp_path / "spool").mkdir()
     monkeypatch.setenv("NAS_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("NAS_PROGRESS_FILE", str(tmp_path / "progress.jsonl"))
@@ -131,23 +131,23 @@ def test_a_failure_leaves_no_output_and_says_what_it_was(tmp_path: Path) -> None
         "key.search": "FAILED",
         "key": "FAILED",
     }
-    told = {e["run"]: e["values"] for e in events(tmp_path, "tags")}
+    found = {e["run"]: e["values"] for e in events(tmp_path, "tags")}
     reason = {
         "nas.end_reason": "RuntimeError: of sqlite at http://me:***@host",
         "nas.end_kind": "crash",
     }
-    assert told == {"key": reason, "key.search": reason}
+    assert found == {"key": reason, "key.search": reason}
     assert run_step(tmp_path, writing(tmp_path, "a")) == {"length": 1.0}  # it is tried again
 
 
-def test_wrong_input_is_told_as_such(tmp_path: Path) -> None:
+def test_wrong_input_is_reported_as_such(tmp_path: Path) -> None:
     def work(step: Step) -> dict[str, float]:
         raise InputError.of("data.source", "x", "is wrong")
 
     with pytest.raises(InputError):
         run_step(tmp_path, work)
-    told = [event for event in progress(tmp_path) if event["event"] != "started"]
-    assert [(event["event"], event["problems"]) for event in told] == [
+    found = [event for event in progress(tmp_path) if event["event"] != "started"]
+    assert [(event["event"], event["problems"]) for event in found] == [
         ("input_error", [{"key": "data.source", "value": "x", "message": "is wrong"}])
     ]
 
@@ -168,8 +168,8 @@ def test_wrong_input_is_refused_at_once_when_the_step_is_tried_again(tmp_path: P
     for work in (refusing(InputError), never, never):
         with pytest.raises(InputError, match=r"search.study = x: is of another search"):
             run_step(tmp_path, work)
-    told = [event for event in progress(tmp_path) if event["event"] == "input_error"]
-    assert len(told) == 3
+    found = [event for event in progress(tmp_path) if event["event"] == "input_error"]
+    assert len(found) == 3
     assert len(refusals(tmp_path)) == 1
 
 
@@ -204,7 +204,7 @@ def test_without_a_folder_that_outlives_it_nothing_is_remembered(
     assert run_step(tmp_path, writing(tmp_path, "a")) == {"length": 1.0}
 
 
-def test_a_person_who_asks_again_is_not_told_what_was_wrong_before(tmp_path: Path) -> None:
+def test_a_local_run_that_is_resumed_does_not_repeat_an_earlier_refusal(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         run_step(tmp_path, refusing(InputError))
     forget_refusals(tmp_path / "state")
@@ -235,7 +235,7 @@ def test_a_worker_is_refused_at_once_as_well(
     assert len(calls) == 1
 
 
-def test_work_that_was_asked_to_stop_hands_on_its_best_and_is_not_done(tmp_path: Path) -> None:
+def test_work_that_was_asked_to_stop_writes_its_best_and_is_not_done(tmp_path: Path) -> None:
     def work(step: Step) -> dict[str, float]:
         os.kill(os.getpid(), signal.SIGTERM)
         assert step.should_stop()
@@ -251,7 +251,7 @@ def test_work_that_was_asked_to_stop_hands_on_its_best_and_is_not_done(tmp_path:
     assert run_step(tmp_path, writing(tmp_path, "all")) == {"length": 3.0}
 
 
-def test_seconds_are_told_by_what_they_were_spent_on(tmp_path: Path) -> None:
+def test_seconds_are_reported_by_what_they_were_spent_on(tmp_path: Path) -> None:
     def work(step: Step) -> dict[str, float]:
         for kind in ("data", "training", "training"):
             with step.busy(kind):

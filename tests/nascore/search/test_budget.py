@@ -1,10 +1,11 @@
 import time
 
 import pytest
+from children import make_child
 
 from nascore.config import BudgetConfig
 from nascore.genotype import Genotype
-from nascore.results import Child, ChildScores
+from nascore.results import Child
 from nascore.search.budget import Budget
 from nascore.search.study import OpenChild
 
@@ -12,9 +13,8 @@ GENOTYPE = Genotype("s", (0,))
 
 
 def child(number: int, *, steps: int = 10, start: float = 0.0, seconds: float = 1.0) -> Child:
-    scores = ChildScores(0.5, 0.5, num_params=1, num_steps=steps, duration_s=seconds)
-    return Child(
-        number, GENOTYPE, scores, started_s=start, ended_s=start + seconds, num_steps=steps
+    return make_child(
+        number, GENOTYPE, 0.5, started_s=start, ended_s=start + seconds, num_steps=steps
     )
 
 
@@ -24,7 +24,7 @@ def under_way(number: int, *, seconds: float = 0.0) -> OpenChild:
 
 def test_children_failed_ones_included_are_counted_and_those_under_way() -> None:
     budget = Budget(BudgetConfig(children=2))
-    failed = Child(1, GENOTYPE, None, failure="loss is nan", status="failed")
+    failed = make_child(1, GENOTYPE, None)
     assert budget.fits([child(0)], [], child_steps=1)
     assert not budget.fits([child(0)], [under_way(1)], child_steps=1)
     assert not budget.fits([child(0), failed], [], child_steps=1)
@@ -32,7 +32,7 @@ def test_children_failed_ones_included_are_counted_and_those_under_way() -> None
 
 def test_what_was_over_a_limit_and_not_trained_costs_nothing() -> None:
     budget = Budget(BudgetConfig(children=2))
-    rejected = Child(1, GENOTYPE, None, failure="too large", status="rejected")
+    rejected = make_child(1, GENOTYPE, None, failure="too large", status="rejected")
     assert budget.fits([child(0), rejected, rejected], [], child_steps=1)
 
 
@@ -45,7 +45,7 @@ def test_a_child_whose_steps_do_not_fit_is_not_started() -> None:
 
 
 def test_steps_of_failed_children_are_spent_too() -> None:
-    failed = Child(0, GENOTYPE, None, failure="loss is nan", num_steps=20, status="failed")
+    failed = make_child(0, GENOTYPE, None, num_steps=20)
     assert not Budget(BudgetConfig(steps=25)).fits([failed], [], child_steps=10)
 
 

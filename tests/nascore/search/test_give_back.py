@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from children import make_child
 from optuna.trial import TrialState
 from postgres import Postgres
 from sqlalchemy import text
 
 from nascore.genotype import Genotype
-from nascore.results import Child, ChildScores
+from nascore.results import Child
 from nascore.search.give_back import GivenBack, give_back
 from nascore.search.study import Attempt, Study
 from nascore.search.study_storage import Storage
@@ -53,9 +54,9 @@ def begin(study: Study) -> Attempt:
 
 
 def ended(number: int) -> Child:
-    scores = ChildScores(0.5, 0.6, num_params=10, num_steps=3, duration_s=0.1)
-    child = Child(number, Genotype("s", (number,)), None, started_s=time.time())
-    return dataclasses.replace(child, scores=scores, ended_s=time.time(), num_steps=3)
+    now = time.time()
+    genotype = Genotype("s", (number,))
+    return make_child(number, genotype, 0.5, started_s=now, ended_s=now, num_steps=3)
 
 
 def states(study: Study) -> list[TrialState]:

@@ -30,10 +30,10 @@ from nascore.methods.registry import METHODS
 from nascore.results import ChildScores, SearchResult, pareto_front
 from nascore.search.proposer import Proposer
 from nascore.search.runner import Control, search_by_proposing
-from nascore.search.worker import with_cost
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.spaces.chain.config import ChainSpaceConfig
+from nascore.training.child import ChildJob
 from nascore.training.loop import judge, train
 
 SPACE = ChainSpaceConfig(num_layers=2)
@@ -64,40 +64,48 @@ def make_task(folder: Path, data: Path, objective: Objective, **changes: Any) ->
 class Scripted:
     """Children with known scores: the first is the most accurate, the last finds most classes."""
 
-    def planned_steps(self, task: SearchContext) -> int:
+    def planned_steps(self, context: SearchContext) -> int:
         return 1
 
-    def steps_per_epoch(self, task: SearchContext) -> int:
+    def steps_per_epoch(self, context: SearchContext) -> int:
         return 1
 
-    def uses_one_thread(self, task: SearchContext) -> bool:
+    def uses_one_thread(self, context: SearchContext) -> bool:
         return True
 
-    def train(
-        self, task: SearchContext, genotype: Genotype, *, number: int, **_: Any
-    ) -> ChildScores:
-        balanced = None if task.search.objective == "accuracy" else 0.5 + 0.1 * number
-        accuracy = 0.9 - 0.1 * number
-        return ChildScores(accuracy, accuracy, 100 + number, 1, 0.0, None, balanced, balanced)
+    def train(self, context: SearchContext, job: ChildJob) -> ChildScores:
+        is_accuracy = context.search.objective == "accuracy"
+        balanced = None if is_accuracy else 0.5 + 0.1 * job.number
+        accuracy = 0.9 - 0.1 * job.number
+        return ChildScores(
+            accuracy,
+            accuracy,
+            num_params=100 + job.number,
+            cost=job.cost,
+            valid_score=balanced,
+            train_score=balanced,
+        )
 
 
 class Ordered:
-    """Remembers what it was told."""
+    """Records the objectives of its children."""
 
     def __init__(self) -> None:
-        self.told: list[float | None] = []
+        self.objectives: list[float | None] = []
 
     def suggest(self, number: int, pending: Any = None) -> Genotype:
         return Genotype(make_space(SPACE).identifier, (number % 8,) * 8)
 
     def update(self, child: Any) -> None:
-        self.told.append(child.score)
+        self.objectives.append(child.objective)
 
 
-def scripted_search(folder: Path, data: Path, objective: Objective) -> tuple[SearchResult, Ordered]:
+def scripted_search(
+    folder: Path, data: Path, objective: Objective, **changes: Any
+) -> tuple[SearchResult, Ordered]:
     proposer, reported = Ordered(), dict[str, float]()
     task = dataclasses.replace(
-        make_task(folder, data, objective),
+        make_task(folder, data, objective, **changes),
         callbacks=CallbacksOf(on_metrics=lambda metrics, step: reported.update(metrics)),
     )
     control: Proposer = Ordered()
@@ -114,7 +122,7 @@ def test_the_objective_chooses_the_child_and_is_what_the_method_learns_from(
     assert result.score == pytest.approx(0.9)
     assert result.valid_accuracy == pytest.approx(0.5), "an accuracy is never another figure"
     assert result.objective == "balanced_accuracy"
-    assert proposer.told == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9])
+    assert proposer.objectives == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9])
     assert pareto_front(result.arm.children) == (0, 1, 2, 3, 4), "score over parameters"
     assert result.verdict is not None
     assert result.verdict["figure"] == "balanced accuracy"
@@ -127,21 +135,32 @@ def test_accuracy_chooses_as_before_and_its_children_are_kept_as_before(
 ) -> None:
     result, proposer = scripted_search(tmp_path, digits_folder, "accuracy")
     assert result.score == result.valid_accuracy == pytest.approx(0.9)
-    assert proposer.told == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5])
+    assert proposer.objectives == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5])
     (kept, *_) = result.to_dict()["arm"]["children"]
     assert "valid_score" not in kept["scores"]
     assert result.verdict is not None
     assert "points of accuracy" in result.verdict["statement"]
 
 
-def test_a_target_of_the_cost_weighs_the_score(tmp_path: Path, digits_folder: Path) -> None:
-    cost = CostConfig(metric="num_params", target=100.0, weight=0.5)
-    task = make_task(tmp_path, digits_folder, "macro_f1", cost=cost)
-    result, _ = scripted_search(tmp_path, digits_folder, "macro_f1")
-    first = result.arm.children[0]
-    assert first.scores is not None
-    dear = dataclasses.replace(first, scores=dataclasses.replace(first.scores, cost=400.0))
-    assert with_cost(dear, task).score == pytest.approx(0.25)
+def test_a_cost_target_weights_the_objective_and_leaves_the_scores_as_measured(
+    tmp_path: Path, digits_folder: Path
+) -> None:
+    cost = CostConfig(metric="num_params", target=1000.0, weight=1.0)
+    result, proposer = scripted_search(tmp_path, digits_folder, "macro_f1", cost=cost)
+    children = result.arm.children
+    for child in children:
+        assert child.scores is not None
+        assert child.scores.cost is not None
+        factor = 1000.0 / child.scores.cost
+        assert child.score == pytest.approx(0.5 + 0.1 * child.number)
+        assert child.valid_accuracy == pytest.approx(0.9 - 0.1 * child.number)
+        assert child.objective == pytest.approx(child.score * factor)
+        assert child.train_objective == pytest.approx(child.score * factor)
+    assert proposer.objectives == [child.objective for child in children]
+    best = max(children, key=lambda child: child.objective or 0.0)
+    assert best.number != 4, "the cost decides here, not the score"
+    assert result.genotype == best.genotype
+    assert result.score == best.score
 
 
 @pytest.mark.parametrize("objective", OTHERS)

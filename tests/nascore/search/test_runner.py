@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,12 +18,12 @@ from nascore.data.batches import load
 from nascore.errors import ChildFailedError
 from nascore.methods.baselines.options import RandomOptions
 from nascore.methods.registry import METHODS
-from nascore.results import Child, SearchResult
+from nascore.results import Child, ChildScores, SearchResult
 from nascore.search.runner import SearchFailed
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.spaces.chain.config import ChainSpaceConfig
-from nascore.training.child import build_network
+from nascore.training.child import ChildJob, ImageTraining, build_network
 
 SHAPE = ImageShape(1, 8, 10)
 SPACE = ChainSpaceConfig(num_layers=2)
@@ -84,18 +85,18 @@ def test_same_seed_same_search_in_a_new_process_other_seed_other(
     tmp_path: Path, digits_folder: Path
 ) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[3])\n"
-        "from pathlib import Path\n"
+        "import sys; from pathlib import Path\n"
         "from test_runner import outcome, random_task, search\n"
         "print(outcome(search(random_task(Path(sys.argv[1]), Path(sys.argv[2])))))\n"
     )
-    here = str(Path(__file__).parent)
+    path = [str(Path(__file__).parent), *sys.path]
     (tmp_path / "other").mkdir()
     out = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "other"), str(digits_folder), here],
+        [sys.executable, "-c", code, str(tmp_path / "other"), str(digits_folder)],
         capture_output=True,
         text=True,
         check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
     ).stdout
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -135,16 +136,14 @@ def test_a_search_that_was_killed_goes_on_exactly(tmp_path: Path, digits_folder:
 def test_failed_children_are_recorded_and_the_search_goes_on(
     tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nascore.training import child as module
+    real = ImageTraining.train
 
-    real = module.train_child
-
-    def second_fails(task: SearchContext, genotype: object, **kwargs: object) -> object:
-        if kwargs["number"] == 1:
+    def second_fails(self: ImageTraining, task: SearchContext, job: ChildJob) -> ChildScores:
+        if job.number == 1:
             raise ChildFailedError("loss is nan at step 0")
-        return real(task, genotype, **kwargs)  # type: ignore[arg-type]
+        return real(self, task, job)
 
-    monkeypatch.setattr(module, "train_child", second_fails)
+    monkeypatch.setattr(ImageTraining, "train", second_fails)
     result = search(random_task(tmp_path, digits_folder))
     assert [child.failure for child in result.arm.children] == ["", "loss is nan at step 0", "", ""]
 
@@ -155,7 +154,7 @@ def test_a_search_without_a_finished_child_says_why(
     def fails(*args: object, **kwargs: object) -> object:
         raise ChildFailedError("does not fit in memory")
 
-    monkeypatch.setattr("nascore.training.child.train_child", fails)
+    monkeypatch.setattr(ImageTraining, "train", fails)
     with pytest.raises(SearchFailed, match="none of 4 children finished: does not fit in memory"):
         search(random_task(tmp_path, digits_folder))
 
@@ -209,18 +208,16 @@ def test_a_child_under_way_at_the_end_of_the_time_is_cut_off(
     tmp_path: Path, digits_folder: Path
 ) -> None:
     """The first children are quick and the last would take minutes: nobody could know that."""
-    from nascore.training import child as module
-
     task = random_task(tmp_path, digits_folder)
     task = changed(task, budget=BudgetConfig(seconds=2), control=False)
-    real, slow = module.train_child, TrainingConfig(epochs=10_000)
+    real, slow = ImageTraining.train, TrainingConfig(epochs=10_000)
 
-    def slower_and_slower(task: SearchContext, genotype: object, **kwargs: object) -> object:
-        child = slow if kwargs["number"] == 2 else task.child
-        return real(changed(task, child=child), genotype, **kwargs)  # type: ignore[arg-type]
+    def slower_and_slower(self: ImageTraining, task: SearchContext, job: ChildJob) -> ChildScores:
+        child = slow if job.number == 2 else task.child
+        return real(self, changed(task, child=child), job)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "train_child", slower_and_slower)
+        patch.setattr(ImageTraining, "train", slower_and_slower)
         result = search(task)
     assert result.arm.seconds < 2 * 1.02 + 0.5
     assert result.arm.children[-1].failure == "cut off: the budget seconds=2 was spent"
@@ -263,10 +260,10 @@ def test_what_is_over_the_limit_is_not_trained_and_not_paid(
     assert sum(p.numel() for p in final.parameters()) <= 4000
 
 
-def test_a_limit_that_nothing_keeps_ends_the_search_in_words(
+def test_a_limit_that_nothing_keeps_ends_the_search_with_a_message(
     tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nascore.search.worker._MOST_REJECTED", 12)
+    monkeypatch.setattr("nascore.search.worker._MAX_REJECTED", 12)
     task = changed(random_task(tmp_path, digits_folder), cost=CostConfig(metric="macs", limit=1))
     with pytest.raises(SearchFailed, match="none of 12 children finished: not trained: macs"):
         search(task)
@@ -333,19 +330,17 @@ def test_hopeless_children_are_pruned_and_their_steps_are_paid(
 def test_a_child_whose_workers_keep_dying_counts_as_failed(
     tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nascore.training import child as module
-
-    real = module.train_child
+    real = ImageTraining.train
 
     class Killed(BaseException):
         pass
 
-    def deadly(task: SearchContext, genotype: object, **kwargs: object) -> object:
-        if kwargs["number"] == 1:
+    def deadly(self: ImageTraining, task: SearchContext, job: ChildJob) -> ChildScores:
+        if job.number == 1:
             raise Killed
-        return real(task, genotype, **kwargs)  # type: ignore[arg-type]
+        return real(self, task, job)
 
-    monkeypatch.setattr(module, "train_child", deadly)
+    monkeypatch.setattr(ImageTraining, "train", deadly)
     task = changed(random_task(tmp_path, digits_folder), control=False, max_tries=2)
     for _ in range(2):
         with pytest.raises(Killed):

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import optuna
 import pytest
+from children import make_child
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
 from nascore.errors import InputError
 from nascore.genotype import Genotype
-from nascore.results import Child, ChildScores
+from nascore.results import Child
 from nascore.search.pruning import make_pruner
 from nascore.search.study import Attempt, OpenChild, Study
 from nascore.search.study_storage import Storage, WorkerIdentity
@@ -48,11 +49,7 @@ def begin(study: Study) -> Attempt:
 
 def ended(number: int, accuracy: float | None = 0.5) -> Child:
     now = time.time()
-    child = Child(number, genotype(number), None, started_s=now, ended_s=now, num_steps=3)
-    if accuracy is None:
-        return dataclasses.replace(child, failure="loss is nan", status="failed")
-    scores = ChildScores(accuracy, 0.6, num_params=10, num_steps=3, duration_s=0.1)
-    return dataclasses.replace(child, scores=scores)
+    return make_child(number, genotype(number), accuracy, started_s=now, ended_s=now, num_steps=3)
 
 
 def dying(folder: Path, **kwargs: object) -> Study:
@@ -168,8 +165,10 @@ def test_a_study_of_another_version_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_study(tmp_path)
-    monkeypatch.setattr("nascore.search.study_identity.VERSION", 3)
-    with pytest.raises(InputError, match="version was 2"):
+    monkeypatch.setattr("nascore.search.study_identity.VERSION", 4)
+    with pytest.raises(InputError, match="another version .* it is version 3, 4 is needed"):
+        InputError, match="another version of this program: it is version 3, 4 is needed"
+    ):
         open_study(tmp_path)
 
 
@@ -282,10 +281,10 @@ def test_a_hopeless_child_is_pruned_and_a_good_one_is_not(tmp_path: Path, name: 
     for number in range(12):
         attempt = begin(study)
         for epoch in range(1, 9):
-            assert not study.is_hopeless(attempt, epoch, 0.5 + number / 100 + epoch / 1000)
+            assert not study.should_prune(attempt, epoch, 0.5 + number / 100 + epoch / 1000)
         study.finish(attempt, ended(attempt.number, 0.6 + number / 100))
     bad = begin(study)
-    assert any(study.is_hopeless(bad, epoch, 0.1) for epoch in range(1, 9))
+    assert any(study.should_prune(bad, epoch, 0.1) for epoch in range(1, 9))
     child = dataclasses.replace(ended(bad.number, None), status="pruned")
     study.finish(bad, child)
     assert trials(study)[-1].state == TrialState.PRUNED

@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from children import make_child
 from click.testing import CliRunner
 
 from nascore.methods.baselines import tpe
 from nascore.methods.baselines.options import TpeOptions
-from nascore.results import Child, ChildScores
+from nascore.results import Child
 from nascore.seeding import Seeds
 from nascore.spaces import base
 from nascore.spaces.base import make_space
@@ -38,8 +39,7 @@ def children(count: int) -> list[Child]:
         genotype = base.sample(space, rng)
         score = sum(genotype.tokens) / 24
         failed = number % 50 == 7
-        scores = None if failed else ChildScores(score, score, 0, 0, 0.0)
-        made.append(Child(number, genotype, scores, failure="x" if failed else None))
+        made.append(make_child(number, genotype, None if failed else score))
     return made
 
 
@@ -59,7 +59,7 @@ def test_tpe_reads_the_best_and_the_latest_of_a_long_history(
         live.update(child)
         kept = live._study.get_trials(deepcopy=False, states=(tpe.TrialState.COMPLETE,))
         assert len(kept) <= 60
-    best = max(child.score for child in history if child.score is not None)
+    best = max(child.objective for child in history if child.objective is not None)
     assert max(trial.value or 0.0 for trial in kept) == best
     rebuilt = proposer()
     for child in history:

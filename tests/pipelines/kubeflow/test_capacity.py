@@ -41,8 +41,9 @@ def add_children(study: Study, count: int) -> None:
         genotype = Genotype("space", tuple((number * k) % 7 for k in range(1, 25)))
         study.propose(attempt, genotype)
         now = time.time()
-        scores = ChildScores(0.91234, 0.95678, 123456, 4321, 60.123456, cost=1.5e6)
-        child = Child(attempt.number, genotype, scores, started_s=now, ended_s=now, num_steps=4321)
+        scores = ChildScores(0.91234, 0.95678, num_params=123456, cost=1.5e6)
+        times = {"started_s": now, "ended_s": now}
+        child = Child.of_scores(attempt.number, genotype, scores, num_steps=4321, **times)
         study.finish(attempt, child)
 
 

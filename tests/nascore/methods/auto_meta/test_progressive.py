@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from children import make_child
 
 from nascore.genotype import Genotype
 from nascore.methods.auto_meta.predictor import PredictorSettings
 from nascore.methods.auto_meta.progressive import Progressive, ProgressiveSettings
-from nascore.results import Child, ChildScores
+from nascore.results import Child
 from nascore.seeding import Seeds
 from nascore.spaces.fewshot.config import FewShotCellSpaceConfig
 from nascore.spaces.fewshot.space import FewShotCellSpace
@@ -24,8 +25,7 @@ def make(settings: ProgressiveSettings = SETTINGS) -> Progressive:
 def ended(number: int, genotype: Genotype, *, fails: bool = False) -> Child:
     halves = [half for block in SPACE.cell(genotype) for half in block]
     accuracy = float(np.mean([VALUE_OF_OPERATION[op] for _, op in halves]))
-    scores = ChildScores(accuracy, accuracy, num_params=1, num_steps=1, duration_s=1.0)
-    return Child(number, genotype, None if fails else scores)
+    return make_child(number, genotype, None if fails else accuracy)
 
 
 def run(proposer: Progressive, number: int) -> list[Child]:
