@@ -41,6 +41,15 @@ RENAMED: dict[str, str] = {
             "drop_from": "drop_start",
             "points_from": "points_start",
             "controller.decay_after": "controller.lr_decay_every",
+            **{
+                f"coder.{name}": f"autoencoder.{name}"
+                for name in ("steps", "batch_size", "lr", "num_strings", "hidden_size")
+            },
+            "state_changes": "expected_state_mutations",
+            "num_moves": "expected_coordinate_moves",
+            "l2": "controller_weight_decay",
+            "random_state": "random_state_share",
+            "best_state": "best_state_share",
         }.items()
     },
 }

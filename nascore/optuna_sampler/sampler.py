@@ -236,7 +236,7 @@ def _module(method: str) -> ProposingModule:
 
 
 def _options(method: str, given: Section | Mapping[str, Any] | None) -> Section:
-    """Checked settings; the reward is the value itself."""
+    """Return validated settings."""
     section = METHODS[method].options
     if isinstance(given, Section):
         if not isinstance(given, section):
@@ -244,16 +244,8 @@ def _options(method: str, given: Section | Mapping[str, Any] | None) -> Section:
                 "options", type(given).__name__, f"{method} takes {section.__name__}"
             )
         given = {name: getattr(given, name) for name in given.model_fields_set}
-    given = dict(given or {})
-    if "gap_penalty" in section.model_fields and given.setdefault("gap_penalty", False):
-        raise InputError.of(
-            "options.gap_penalty",
-            given["gap_penalty"],
-            "needs a training and a validation accuracy, but an objective has one value; "
-            "leave it out",
-        )
     try:
-        return section.model_validate(given)
+        return section.model_validate(dict(given or {}))
     except ValidationError as error:
         raise InputError(
             [

@@ -56,20 +56,3 @@ def gaussian_log_prob(z_BE: Tensor, mean_BE: Tensor, sigma: float) -> Tensor:
 def reinforce_loss(log_prob_B: Tensor, advantage_B: Tensor) -> Tensor:
     """L = -mean_b A_b log pi(a_b | s_b); Williams 1992. The advantage carries no gradient."""
     return -(advantage_B.detach() * log_prob_B).mean()
-
-
-def bernoulli_loss(
-    output_BE: Tensor, z_BE: Tensor, advantage_B: Tensor, *, double_sigmoid: bool
-) -> Tensor:
-    """The release's loss: binary cross-entropy towards the stored action, weighted by advantage.
-
-    Args:
-        output_BE: the controller's logits; or, with `double_sigmoid`, its output after the sigmoid,
-            which the release passes as if it were a logit. The effective probability then lies in
-            (0.5, 0.731), and targets below 0.5 can never be met.
-    """
-    logits_BE = torch.sigmoid(output_BE) if double_sigmoid else output_BE
-    losses_BE = torch.nn.functional.binary_cross_entropy_with_logits(
-        logits_BE, z_BE, reduction="none"
-    )
-    return (losses_BE * advantage_B[:, None]).mean()

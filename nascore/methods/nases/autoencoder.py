@@ -1,71 +1,88 @@
 """Encoder and decoder between architectures and short continuous vectors (NASES, stage A).
 
-L tokens, V values a token, E embedding dimensions, B strings. Both coders map token strings (B, L)
-to embeddings in (0, 1)^E and back; both are trained on simulated, unlabelled architectures alone,
-before any network is trained.
+Both autoencoders map token strings (B, L) to embeddings in (0, 1)^E and back. They are trained on
+simulated, unlabelled architectures, before any network is trained.
 
-- `mse` is the released one (arXiv 1909.03615, released code): raw integers 1..V in, raw integers
-  out, squared error. 60 tokens into 20 numbers is lossy by design: a linear code cannot beat 2/3 of
-  the tokens' variance, so decoded tokens regress to the mean.
-- `categorical` (default, ours): one-hot tokens in, one softmax a token out, cross-entropy. With
-  about 1.5 bits a dimension the round trip is exact, and every architecture can be reached.
+- `CategoricalAutoencoder`, of `nases`: one-hot tokens in, one softmax per token out, cross-entropy.
+  With 1.5 bits per dimension the round trip is exact, so that every architecture can be reached.
+- `ReleasedAutoencoder`, of `nases-paper` (arXiv 1909.03615, released code): raw integers 1..V in
+  and out, squared error. 60 tokens in 20 numbers are lossy by design: a linear code cannot explain
+  more than a third of the tokens' variance, so decoded tokens regress to the mean.
 
-Departures of `mse`: all simulated strings are kept (the release overwrites a variable and goes on
-with 10,000); decoded tokens are rounded (`rounding: ceil` is the release's, which shifts every
-token up by half a step) and clipped at V, which the release forgets.
+Departures of the latter from the release: all simulated strings are used (the release overwrites a
+variable and continues with 10,000), and decoded tokens are clipped at V, which the release omits.
+
+Shapes: B strings of L tokens, V values of a token, E embedding dimensions.
 """
 
 import copy
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nascore.errors import InputError
-from nascore.methods.nases.options import CoderOptions
+from nascore.methods.nases.options import AutoencoderOptions, PaperAutoencoderOptions
 from nascore.training.threads import one_thread
+
+AnyOptions = AutoencoderOptions | PaperAutoencoderOptions
+
+_BITS_PER_DIMENSION = 1.5  # the most at which the round trip is exact
+_NOISE = 0.05  # on embeddings in training: makes neighbours in the embedding neighbours in tokens
+_NUM_HELD_OUT = 2000
 
 
 class Autoencoder(nn.Module, ABC):
-    """An encoder and a decoder of the same tokens."""
+    """An encoder and a decoder of the same tokens.
 
+    Attributes:
+        has_schedule: whether the learning rate follows one cycle; else it is constant.
+        is_balanced: how training strings are drawn, see `simulate`.
+    """
+
+    has_schedule: ClassVar[bool]
+    is_balanced: ClassVar[bool]
     embedding_size: int
+    tokens_in: nn.Module
+    encoder: nn.Module
+    decoder: nn.Module
 
-    @abstractmethod
     def encode(self, tokens_BL: Tensor) -> Tensor:
-        """0-based tokens (B, L) -> embeddings (B, E) in (0, 1)."""
+        """Map 0-based tokens (B, L) to embeddings (B, E) in (0, 1)."""
+        return torch.sigmoid(self.encoder(self.tokens_in(tokens_BL)))
 
     @abstractmethod
     def decode(self, z_BE: Tensor) -> Tensor:
-        """Any embeddings in (0, 1) -> valid 0-based tokens (B, L)."""
+        """Map any embeddings in (0, 1) to valid 0-based tokens (B, L)."""
 
     @abstractmethod
     def loss(self, tokens_BL: Tensor, generator: torch.Generator) -> Tensor:
-        """Reconstruction loss of a batch."""
+        """Return the reconstruction loss of a batch."""
 
-    @abstractmethod
-    def new_controller(self) -> "Controller":
-        """A controller that starts as the encoder."""
+    def new_controller(self) -> "EmbeddingController":
+        """Return a controller whose weights are a copy of the encoder's."""
+        return EmbeddingController(self.tokens_in, self.encoder)
 
 
-class Controller(nn.Module):
-    """The policy's mean: an architecture in, a point of the embedding out.
+class EmbeddingController(nn.Module):
+    """The mean of the policy: an architecture in, a point of the embedding out.
 
     It has the encoder's shape and starts with a copy of its weights, so before any update it maps
     an architecture to that architecture's own embedding.
     """
 
-    def __init__(self, read: nn.Module, body: nn.Module) -> None:
+    def __init__(self, tokens_in: nn.Module, encoder: nn.Module) -> None:
         super().__init__()
-        self.read = read
-        self.body = copy.deepcopy(body)
+        self.tokens_in = tokens_in
+        self.body = copy.deepcopy(encoder)
         self.body.requires_grad_(True)
 
     def logits(self, tokens_BL: Tensor) -> Tensor:
-        """Before the sigmoid, (B, E)."""
-        out: Tensor = self.body(self.read(tokens_BL))
+        """Return the output before the sigmoid, (B, E)."""
+        out: Tensor = self.body(self.tokens_in(tokens_BL))
         return out
 
     def forward(self, tokens_BL: Tensor) -> Tensor:
@@ -73,7 +90,7 @@ class Controller(nn.Module):
 
 
 class OneHot(nn.Module):
-    """Tokens (B, L) of different vocabularies -> concatenated one-hot vectors (B, sum of V)."""
+    """Tokens (B, L) of different vocabularies to concatenated one-hot vectors (B, sum of V)."""
 
     offsets: Tensor
 
@@ -89,43 +106,41 @@ class OneHot(nn.Module):
 
 
 class RawIntegers(nn.Module):
-    """Tokens (B, L) -> floats 1..V, unscaled, as the release feeds them."""
+    """Tokens (B, L) to unscaled floats 1..V, as in the release."""
 
     def forward(self, tokens_BL: Tensor) -> Tensor:
         return tokens_BL.float() + 1.0
 
 
-class CategoricalCoder(Autoencoder):
-    """One-hot tokens - hidden - sigmoid embedding - hidden - one softmax a token."""
+class CategoricalAutoencoder(Autoencoder):
+    """One-hot tokens, hidden layer, sigmoid embedding, hidden layer, one softmax per token."""
 
-    def __init__(self, cardinalities: tuple[int, ...], options: CoderOptions) -> None:
+    has_schedule = True
+    is_balanced = False
+
+    def __init__(self, cardinalities: tuple[int, ...], options: AutoencoderOptions) -> None:
         super().__init__()
         self.cardinalities = cardinalities
         bits = sum(math.log2(size) for size in cardinalities)
-        self.embedding_size = options.embedding_size or max(
-            2, math.ceil(bits / options.bits_per_dimension)
-        )
-        self.read = OneHot(cardinalities)
+        self.embedding_size = max(2, math.ceil(bits / _BITS_PER_DIMENSION))
+        one_hot = OneHot(cardinalities)
+        self.tokens_in = one_hot
         width = options.hidden_size
-        self.encoder = _ShortcutMlp(self.read.width, width, self.embedding_size)
-        self.decoder = _ShortcutMlp(self.embedding_size, width, self.read.width)
-        self.noise = options.noise
+        self.encoder = _ShortcutMlp(one_hot.width, width, self.embedding_size)
+        self.decoder = _ShortcutMlp(self.embedding_size, width, one_hot.width)
         self._one_vocabulary = len(set(cardinalities)) == 1
-
-    def encode(self, tokens_BL: Tensor) -> Tensor:
-        return torch.sigmoid(self.encoder(self.read(tokens_BL)))
 
     def decode(self, z_BE: Tensor) -> Tensor:
         logits_BV = self._logits(z_BE)
-        if self._one_vocabulary:  # one call instead of one a token
+        if self._one_vocabulary:  # one call instead of one per token
             return logits_BV.view(-1, len(self.cardinalities), self.cardinalities[0]).argmax(dim=2)
         parts = logits_BV.split(self.cardinalities, dim=1)
         return torch.stack([part.argmax(dim=1) for part in parts], dim=1)
 
     def loss(self, tokens_BL: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean cross-entropy a token, in nats; noise on the embedding spreads the codes out."""
+        """Return the mean cross-entropy per token in nats, with noise on the embedding."""
         z_BE = self.encode(tokens_BL)
-        z_BE = z_BE + self.noise * torch.randn(z_BE.shape, generator=generator)
+        z_BE = z_BE + _NOISE * torch.randn(z_BE.shape, generator=generator)
         logits_BV = self._logits(z_BE)
         if self._one_vocabulary:
             return F.cross_entropy(logits_BV.view(-1, self.cardinalities[0]), tokens_BL.flatten())
@@ -135,25 +150,30 @@ class CategoricalCoder(Autoencoder):
         ]
         return torch.stack(losses).mean()
 
-    def new_controller(self) -> Controller:
-        return Controller(self.read, self.encoder)
-
     def _logits(self, z_BE: Tensor) -> Tensor:
         logits_BV: Tensor = self.decoder(2 * z_BE - 1)
         return logits_BV
 
 
-class MseAutoencoder(Autoencoder):
-    """The released coder: L - L - 90 L - 30 L - E and back E - 30 L - 90 L - L."""
+class ReleasedAutoencoder(Autoencoder):
+    """The released autoencoder: L - L - 90 L - 30 L - E and back E - 30 L - 90 L - L.
 
-    def __init__(self, cardinalities: tuple[int, ...], options: CoderOptions) -> None:
+    Attributes:
+        wide, narrow: sizes of the hidden layers, in multiples of the length L.
+    """
+
+    has_schedule = False
+    is_balanced = True
+    wide: ClassVar[int] = 90
+    narrow: ClassVar[int] = 30
+
+    def __init__(self, cardinalities: tuple[int, ...]) -> None:
         super().__init__()
         length = len(cardinalities)
         self.vocabulary = cardinalities[0]
-        self.embedding_size = options.embedding_size or max(2, length // 3)
-        self.rounding = options.rounding
-        wide, narrow = options.mse_wide_factor * length, options.mse_narrow_factor * length
-        self.read = RawIntegers()
+        self.embedding_size = max(2, length // 3)
+        wide, narrow = self.wide * length, self.narrow * length
+        self.tokens_in = RawIntegers()
         self.encoder = nn.Sequential(
             nn.Linear(length, length),
             nn.ReLU(),
@@ -176,23 +196,17 @@ class MseAutoencoder(Autoencoder):
                 nn.init.orthogonal_(module.weight, gain=0.5)
                 nn.init.constant_(module.bias, 0.1)
 
-    def encode(self, tokens_BL: Tensor) -> Tensor:
-        return torch.sigmoid(self.encoder(self.read(tokens_BL)))
-
     def decode(self, z_BE: Tensor) -> Tensor:
+        """Round up, as the release does: every token is half a step too high on average."""
         values: Tensor = self.decoder(z_BE)
-        values = values.ceil() if self.rounding == "ceil" else values.round()
-        return values.clamp(1, self.vocabulary).long() - 1
+        return values.ceil().clamp(1, self.vocabulary).long() - 1
 
     def loss(self, tokens_BL: Tensor, generator: torch.Generator) -> Tensor:
-        return F.mse_loss(self.decoder(self.encode(tokens_BL)), self.read(tokens_BL))
-
-    def new_controller(self) -> Controller:
-        return Controller(self.read, self.encoder)
+        return F.mse_loss(self.decoder(self.encode(tokens_BL)), self.tokens_in(tokens_BL))
 
 
 class _ShortcutMlp(nn.Module):
-    """One hidden layer beside a linear shortcut: the shortcut is learned in the first steps."""
+    """One hidden layer plus a linear shortcut, which is learned in the first steps."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
         super().__init__()
@@ -205,30 +219,33 @@ class _ShortcutMlp(nn.Module):
         return out
 
 
-def make_coder(cardinalities: tuple[int, ...], options: CoderOptions, *, seed: int) -> Autoencoder:
-    """An untrained coder; the global random state is left as it was.
+def make_autoencoder(
+    cardinalities: tuple[int, ...], options: AnyOptions, *, seed: int
+) -> Autoencoder:
+    """Make an untrained autoencoder; the state of the global generator is restored.
 
     Raises:
-        InputError: the options do not suit tokens of so many values.
+        InputError: tokens with these numbers of values cannot be encoded.
     """
     problems = options.unfit_for(cardinalities)
     if problems:
         raise InputError(problems)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        kind = MseAutoencoder if options.kind == "mse" else CategoricalCoder
-        return kind(cardinalities, options)
+        if isinstance(options, PaperAutoencoderOptions):
+            return ReleasedAutoencoder(cardinalities)
+        return CategoricalAutoencoder(cardinalities, options)
 
 
 def simulate(
     cardinalities: tuple[int, ...], count: int, generator: torch.Generator, *, balanced: bool
 ) -> Tensor:
-    """Unlabelled architectures: token strings (count, L).
+    """Draw unlabelled architectures: token strings (count, L).
 
     Args:
-        balanced: as in the release, a token value stands at most four times in a string (drawn
-            without replacement from four copies of the vocabulary), which must be the same for all
-            tokens; else uniform.
+        balanced: as in the release, a value occurs at most four times in a string (drawn without
+            replacement from four copies of the vocabulary), and all tokens have one vocabulary;
+            else uniform.
     """
     sizes = torch.tensor(cardinalities)
     if not balanced:
@@ -237,49 +254,39 @@ def simulate(
     return order[:, : len(cardinalities)] // 4
 
 
-def train_coder(
-    coder: Autoencoder,
+@one_thread()
+def train_autoencoder(
+    autoencoder: Autoencoder,
     cardinalities: tuple[int, ...],
-    options: CoderOptions,
+    options: AnyOptions,
     generator: torch.Generator,
 ) -> dict[str, float]:
-    """Stage A: trains in place on simulated strings.
+    """Train in place on simulated strings (stage A).
 
     Returns:
-        Held-out figures: `token_accuracy`, `exact_round_trip` (fractions) and `loss`.
+        Figures of held-out strings: `token_accuracy`, `exact_round_trip` (fractions) and `loss`.
     """
-    with one_thread():
-        return _train_coder(coder, cardinalities, options, generator)
-
-
-def _train_coder(
-    coder: Autoencoder,
-    cardinalities: tuple[int, ...],
-    options: CoderOptions,
-    generator: torch.Generator,
-) -> dict[str, float]:
-    strings = simulate(
-        cardinalities, options.num_strings, generator, balanced=options.balanced_strings
-    )
-    held_out = simulate(cardinalities, 2000, generator, balanced=options.balanced_strings)
-    optimizer = torch.optim.Adam(coder.parameters(), lr=options.lr, fused=True)
+    balanced = autoencoder.is_balanced
+    strings = simulate(cardinalities, options.num_strings, generator, balanced=balanced)
+    held_out = simulate(cardinalities, _NUM_HELD_OUT, generator, balanced=balanced)
+    optimizer = torch.optim.Adam(autoencoder.parameters(), lr=options.lr, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, options.lr, total_steps=options.steps, pct_start=0.1
     )
     for _ in range(options.steps):
         picked = torch.randint(0, len(strings), (options.batch_size,), generator=generator)
-        loss = coder.loss(strings[picked], generator)
+        loss = autoencoder.loss(strings[picked], generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        if options.kind == "categorical":  # the release keeps its rate
+        if autoencoder.has_schedule:
             schedule.step()
-    coder.requires_grad_(False)
+    autoencoder.requires_grad_(False)
     with torch.inference_mode():
-        decoded = coder.decode(coder.encode(held_out))
+        decoded = autoencoder.decode(autoencoder.encode(held_out))
         equal = decoded == held_out
         return {
             "token_accuracy": float(equal.float().mean()),
             "exact_round_trip": float(equal.all(dim=1).float().mean()),
-            "loss": float(coder.loss(held_out, generator)),
+            "loss": float(autoencoder.loss(held_out, generator)),
         }

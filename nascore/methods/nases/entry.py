@@ -10,9 +10,9 @@ METHODS = {
         "nascore.methods.nases.method",
     ),
     "nases-paper": Method(
-        "NASES exactly as released, with its known defects as switches",
+        "NASES as released by its authors, known defects included",
         NasesPaperOptions,
-        "nascore.methods.nases.method",
+        "nascore.methods.nases.paper_release",
         is_serial=True,
     ),
 }

@@ -2,85 +2,89 @@
 
 Stage A trains an encoder and a decoder on simulated, unlabelled architectures. Stage B searches:
 a controller, which starts as a copy of the encoder, maps a state (an architecture) to a point of
-the embedding, the frozen decoder turns the point into a new architecture, that is trained from
+the embedding, the frozen decoder maps the point to a new architecture, which is trained from
 scratch for a few epochs, and its reward (2 acc_valid - acc_train)^3, standardised over all so far,
-moves the controller by policy gradient. Every 30 episodes the controller starts again as the
-encoder.
+updates the controller by policy gradient. Every 30 episodes the controller is reset to the encoder.
 
-`nases-paper` is that, with the release's defects as switches. `nases` keeps all of it and departs,
-each departure a switch in `NasesOptions`:
+The release of the authors is `nascore.methods.nases.paper_release`. This method departs from it:
 
-- categorical coder instead of squared error on raw integers (`coder.kind`);
+- categorical autoencoder instead of squared error on raw integers;
 - replay of good states: the policy starts from the best architectures so far (`num_elites`), with
-  a few of their tokens redrawn (`state_changes`), not from the last architecture;
-- a Gaussian policy around controller(s) in the embedding with REINFORCE, instead of a
-  deterministic action with a Bernoulli-style loss; only some coordinates move (`num_moves`,
+  a few tokens resampled (`expected_state_mutations`), not from the last architecture;
+- a Gaussian policy around the controller's output with REINFORCE, instead of a deterministic
+  action with a Bernoulli-style loss; only some coordinates move (`expected_coordinate_moves`,
   `sigma`), since decoding is local;
-- a critic picks the most promising of many policy samples (`critic`): Gaussian processes that read
-  what the frozen decoder makes of an action (`critic_metrics`), on the ranks of the rewards, and
-  learn which tokens matter (`critic_relevance`);
-- beside the policy's samples the critic sees all that is one token from the best
-  (`num_surrounded`), and walks on from its choice by single tokens (`num_steps`);
-- random states only at the start of a climb, not of every cycle; the next climb starts when nothing
-  better has come for a while (`patience`);
-- no network is proposed twice (`no_repeats`).
+- a surrogate selects the candidate of the largest expected improvement: Gaussian processes over
+  the decoded tokens, on the ranks of the rewards, with a weight for each token;
+- the candidates are policy samples and all single-token neighbours of the best architectures;
+  the selected one is improved by single tokens;
+- random states only at the start of a climb, not of every cycle; the search restarts when there was
+  no improvement for `patience` children;
+- no network is proposed twice.
+
+benchmarks/nases_ablation.py measures the effect of each part of the surrogate.
 
 A proposer's state follows from the children alone (`update`), and randomness from the seed and the
-child's number: one that is rebuilt from a study's history proposes what the old one would have.
+child's number: one that is rebuilt from a study's history makes the same proposals. Shapes: B
+states, M candidates, L tokens, E embedding dimensions.
 """
 
 from collections.abc import Container
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nascore.config import Section
-from nascore.context import SearchContext
 from nascore.genotype import Genotype
 from nascore.methods.common import reinforce
+from nascore.methods.common.proposing import ProposingSteps
 from nascore.methods.common.reinforce import Floats
-from nascore.methods.nases.autoencoder import Autoencoder, Controller
-from nascore.methods.nases.dedup import Networks, unseen
-from nascore.methods.nases.history import History
-from nascore.methods.nases.mutations import one_token_apart, redrawn
-from nascore.methods.nases.options import NasesOptions, NasesPaperOptions
-from nascore.methods.nases.paper_release import ReleasedNases
-from nascore.methods.nases.pretraining import coder_seconds, load_coder, pretrain_coder
+from nascore.methods.nases.autoencoder import EmbeddingController
+from nascore.methods.nases.dedup import Deduplicator, random_unseen
+from nascore.methods.nases.embedding_proposer import EmbeddingProposer
+from nascore.methods.nases.mutations import resample_tokens, single_token_neighbours
+from nascore.methods.nases.observations import Observations
+from nascore.methods.nases.options import NasesOptions
+from nascore.methods.nases.pretraining import (
+    autoencoder_seconds,
+    load_autoencoder,
+    pretrain_autoencoder,
+)
 from nascore.methods.nases.surrogate import Surrogate
-from nascore.results import Child, SearchResult
+from nascore.results import Child
 from nascore.search.proposer import NONE_PENDING, Pending, Proposer
-from nascore.search.random_search import RandomSearch
-from nascore.search.runner import Control, search_by_proposing
 from nascore.seeding import Seeds
 from nascore.spaces import base
 from nascore.spaces.base import SearchSpace
-from nascore.training.final_model import FinalModel, train_from_scratch
 from nascore.training.threads import one_thread
 
 _ROUNDS = 3  # rounds of candidates before the neighbourhood counts as exhausted
-_UNGUIDED = 16  # candidates when there is no critic to choose
+_RANDOM_STATE_SHARE = 0.1  # of candidates, whose state is a random architecture, as in the release
 
 
-class NasesProposer:
-    """NASES with its departures; see the module."""
+@dataclass(eq=False)
+class NasesProposer(EmbeddingProposer[NasesOptions]):
+    """NASES with its departures; see the module.
 
-    def __init__(
-        self,
-        coder: Autoencoder,
-        options: NasesOptions,
-        space: SearchSpace,
-        seeds: Seeds,
-        stream: str = "method",
-    ) -> None:
-        self._coder = coder
-        self._options = options
-        self._space = space
-        self._seeds, self._stream = seeds, stream
-        self._history = History(space, options)
-        self._critic = Surrogate(self._history, options, space.cardinalities)
-        self._networks = Networks(space)
+    Attributes:
+        num_neighbourhoods: best architectures of which all single-token neighbours are candidates,
+            since the policy may not sample the neighbour that is missing.
+        num_token_steps: single tokens by which the selected candidate is improved, since in a large
+            space no sample is the best by the surrogate's own estimate.
+        surrogate_class: selects among the candidates.
+    """
+
+    num_neighbourhoods: ClassVar[int] = 3
+    num_token_steps: ClassVar[int] = 2
+    surrogate_class: ClassVar[type[Surrogate]] = Surrogate
+
+    def __post_init__(self) -> None:
+        self._observations = Observations(self.space, self.options)
+        self._surrogate = self.surrogate_class(self._observations, self.space.cardinalities)
+        self.deduplicator = Deduplicator(self.space)
         self._controller = self._new_controller()
         self._num_learned = 0
         self._is_exhausted = False
@@ -93,193 +97,181 @@ class NasesProposer:
         space: SearchSpace,
         seeds: Seeds,
         stream: str = "method",
-    ) -> "NasesProposer":
-        """Raises CheckpointError when `folder` holds the coder of another space."""
-        return cls(load_coder(folder, options.coder, space), options, space, seeds, stream)
+    ) -> Self:
+        """Make a proposer with the autoencoder in `folder`.
+
+        Raises:
+            CheckpointError: the autoencoder is of another space or was trained with other options.
+        """
+        autoencoder = load_autoencoder(folder, options.autoencoder, space)
+        return cls(autoencoder, options, space, seeds, stream)
 
     def update(self, child: Child) -> None:
-        self._history.add(child)
+        self._observations.add(child)
 
     def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
-        """The architecture of child `number`, which differs from all in `pending`.
+        """Return the architecture of child `number`, which differs from all in `pending`.
 
-        When every candidate in reach was proposed before, a random architecture that was not; when
+        When all candidates were proposed before, it is a random architecture that was not; when
         the space is exhausted, a random one: a search with a larger budget repeats itself.
         """
         with one_thread():
             genotype = None if self._is_exhausted else self._propose(number, pending)
         if genotype is None:
-            # What was proposed stays proposed: no need to look again.
+            # Without pending children nothing becomes new later: no need to search again.
             self._is_exhausted = not pending
-            genotype = base.sample(self._space, self._rng("repeat", number))
+            genotype = base.sample(self.space, self.rng("repeat", number))
         return genotype
 
     def _propose(self, number: int, pending: Pending) -> Genotype | None:
-        """None when no network is left."""
-        rng = self._rng("suggest", number)
+        """Return None when no network is left."""
+        rng = self.rng("suggest", number)
         under_way = list(pending.values())
-        seen = self._history.seen | {self._space.canonical(genotype) for genotype in under_way}
-        if len(self._history) < self._history.random_start():
-            return unseen(self._space, seen, rng)
+        seen = self._observations.seen | {self.space.canonical(genotype) for genotype in under_way}
+        if len(self._observations) < self._observations.random_until():
+            return random_unseen(self.space, seen, rng)
         self._learn()
-        known = seen if self._options.no_repeats else set()
         for _ in range(_ROUNDS):
-            genotype = self._choose(self._candidates(rng), known, under_way)
+            genotype = self.select(self.candidates(rng), seen, under_way)
             if genotype is not None:
                 return genotype
-        return unseen(self._space, seen, rng)
-
-    def _rng(self, purpose: str, number: int) -> np.random.Generator:
-        return self._seeds.numpy(self._stream, purpose, number)
+        return random_unseen(self.space, seen, rng)
 
     # The policy and its learning.
 
     def _learn(self) -> None:
-        """Policy-gradient steps for the children since the last time, restarting every cycle.
+        """Update the controller for the children since the last time; reset it every cycle.
 
         The controller depends on the children of its own cycle alone, so a rebuilt proposer replays
         at most `cycle` of them.
         """
-        count, cycle = len(self._history), self._options.cycle
+        count, cycle = len(self._observations), self.options.cycle
         start = count // cycle * cycle
         if self._num_learned < start or self._num_learned == 0:
             self._controller = self._new_controller()
             self._num_learned = start
-        if self._options.controller_steps == 0:
+        if self.options.controller_steps == 0:
             return
-        rewards = self._history.rewards
+        rewards = self._observations.rewards
         while self._num_learned < count:
             self._num_learned += 1
             self._controller_steps(rewards[: self._num_learned])
 
     def _controller_steps(self, rewards: Floats) -> None:
-        """REINFORCE on a replayed batch: the state of a child is the best before it, its action the
-        embedding of its own tokens."""
+        """Take REINFORCE steps on replayed batches.
+
+        The state of a child is the best architecture before it, its action the embedding of its own
+        tokens.
+        """
         count = len(rewards)
         advantages = reinforce.standardise(rewards)
-        rng = self._rng("replay", count)
-        for _ in range(self._options.controller_steps):
-            size = min(self._options.controller_batch, count)
+        rng = self.rng("replay", count)
+        for _ in range(self.options.controller_steps):
+            size = min(self.options.controller_batch, count)
             picked = rng.choice(count, size=size, replace=False)
             states = np.array([int(np.argmax(rewards[: max(1, i)])) for i in picked])
-            action_BE = self._coder.encode(self._history.tokens(picked))
-            mean_BE = self._controller(self._history.tokens(states))
+            action_BE = self.autoencoder.encode(self._observations.tokens(picked))
+            mean_BE = self._controller(self._observations.tokens(states))
             loss = reinforce.reinforce_loss(
-                reinforce.gaussian_log_prob(action_BE, mean_BE, self._options.sigma),
+                reinforce.gaussian_log_prob(action_BE, mean_BE, self.options.sigma),
                 torch.from_numpy(advantages[picked]).float(),
             )
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()
 
-    def _new_controller(self) -> Controller:
-        controller = self._coder.new_controller()
+    def _new_controller(self) -> EmbeddingController:
+        controller = self.autoencoder.new_controller()
         self._optimizer = torch.optim.Adam(
-            controller.body.parameters(), lr=self._options.controller_lr, fused=True
+            controller.body.parameters(), lr=self.options.controller_lr, fused=True
         )
         return controller
 
-    def _candidates(self, rng: np.random.Generator) -> Tensor:
-        """Policy samples, decoded, and what is one token from the best children, (B, L)."""
-        options = self._options
-        count = options.num_candidates if options.critic else _UNGUIDED
+    def candidates(self, rng: np.random.Generator) -> Tensor:
+        """Return decoded policy samples and neighbours of the best children, (M, L)."""
+        count = self.options.num_candidates
+        decoded_BL = self.policy_samples(count, rng)
+        best_BL = self._observations.tokens(self._observations.elites(self.num_neighbourhoods))
+        neighbours_ML = single_token_neighbours(best_BL, self.space.cardinalities)
+        # A long string has many neighbours: at most half as many as policy samples are taken.
+        chosen = rng.permutation(len(neighbours_ML))[: count // 2]
+        return torch.cat([decoded_BL, neighbours_ML[torch.from_numpy(np.sort(chosen))]])
+
+    def policy_samples(self, count: int, rng: np.random.Generator) -> Tensor:
+        """Return decoded samples of the policy, (count, L)."""
         with torch.no_grad():
             mean_BE = self._controller(self._states(count, rng))
-        moves = rng.random(mean_BE.shape) < options.num_moves / mean_BE.shape[1]
-        noise = rng.standard_normal(mean_BE.shape) * options.sigma * moves
-        decoded_BL = self._coder.decode((mean_BE + torch.from_numpy(noise).float()).clamp(0, 1))
-        if not options.critic:
-            return decoded_BL
-        best_BL = self._history.tokens(self._history.elites(options.num_surrounded))
-        apart_BL = one_token_apart(best_BL, self._space.cardinalities)
-        some = rng.permutation(len(apart_BL))[: count // 2]  # of a long string there are many
-        return torch.cat([decoded_BL, apart_BL[torch.from_numpy(np.sort(some))]])
+        share = self.options.expected_coordinate_moves / mean_BE.shape[1]
+        moves = rng.random(mean_BE.shape) < share
+        noise = rng.standard_normal(mean_BE.shape) * self.options.sigma * moves
+        return self.autoencoder.decode((mean_BE + torch.from_numpy(noise).float()).clamp(0, 1))
 
     def _states(self, count: int, rng: np.random.Generator) -> Tensor:
-        """Good architectures with some tokens redrawn, and a few random ones, (count, L)."""
-        options = self._options
-        elites = self._history.elites(options.num_elites)
-        # A third of the elites is drawn two times out of three.
-        ranks = rng.exponential(options.num_elites / 3, size=count).astype(np.int64)
-        return redrawn(
-            self._history.tokens(elites[ranks % len(elites)]),
-            self._space.cardinalities,
+        """Return good architectures with some tokens resampled, and random ones, (count, L)."""
+        num_elites = self.options.num_elites
+        elites = self._observations.elites(num_elites)
+        # The best third of the elites is drawn two times out of three.
+        ranks = rng.exponential(num_elites / 3, size=count).astype(np.int64)
+        return resample_tokens(
+            self._observations.tokens(elites[ranks % len(elites)]),
+            self.space.cardinalities,
             rng,
-            mean_changes=options.state_changes,
-            random_share=options.random_state,
+            expected_changes=self.options.expected_state_mutations,
+            random_share=_RANDOM_STATE_SHARE,
         )
 
-    # The critic.
+    # The surrogate.
 
-    def _choose(
-        self, candidates_ML: Tensor, known: Container[str], pending: list[Genotype]
+    def select(
+        self, candidates_ML: Tensor, seen: Container[str], pending: list[Genotype]
     ) -> Genotype | None:
-        """The network, not in `known`, of which the critic expects the largest improvement.
+        """Return the network of the largest expected improvement that is not in `seen`.
 
-        The critic then walks from it by single tokens as long as it expects more: the samples need
-        not hold the summit of what it expects.
+        The best candidate is then improved by single tokens while the surrogate expects more; None
+        when no candidate is new.
         """
-        candidates_ML = candidates_ML[self._networks.new(candidates_ML, known)]
-        if not len(candidates_ML) or not self._options.critic:
-            return self._genotype(candidates_ML[0]) if len(candidates_ML) else None
-        expects = self._critic.expected_improvement(pending)
+        candidates_ML = candidates_ML[self.deduplicator.new_indices(candidates_ML, seen)]
+        if not len(candidates_ML):
+            return None
+        expects = self._surrogate.expected_improvement(pending)
         gain_M = expects(candidates_ML)
         gain, chosen_L = gain_M.max(), candidates_ML[gain_M.argmax()]
-        for _ in range(self._options.num_steps):
-            nearby_ML = one_token_apart(chosen_L[None], self._space.cardinalities)
+        for _ in range(self.num_token_steps):
+            nearby_ML = single_token_neighbours(chosen_L[None], self.space.cardinalities)
             gain_M = expects(nearby_ML)
             nearby_ML, gain_M = nearby_ML[gain_M > gain], gain_M[gain_M > gain]
-            new = self._networks.new(nearby_ML, known)
+            new = self.deduplicator.new_indices(nearby_ML, seen)
             if not len(new):
                 break
             gain_M = gain_M[new]
             gain, chosen_L = gain_M.max(), nearby_ML[new[gain_M.argmax()]]
-        return self._genotype(chosen_L)
+        return self.genotype(chosen_L)
 
-    def _genotype(self, tokens_L: Tensor) -> Genotype:
-        return Genotype(self._space.identifier, tuple(tokens_L.tolist()))
+    def genotype(self, tokens_L: Tensor) -> Genotype:
+        """Return the genotype of 0-based tokens (L,)."""
+        return Genotype(self.space.identifier, tuple(tokens_L.tolist()))
 
 
 # --- the pipeline's steps ---------------------------------------------------------------------
 
 
 def prepare_proposer(
-    options: Section, space: SearchSpace, seeds: Seeds, controller: Path
+    options: NasesOptions, space: SearchSpace, seeds: Seeds, controller: Path
 ) -> dict[str, float]:
-    """Stage A; leaves the coder in `controller`."""
-    assert isinstance(options, NasesOptions | NasesPaperOptions)
-    return pretrain_coder(options.coder, space, seeds, controller)
+    """Train the autoencoder (stage A) and write it to `controller`."""
+    return pretrain_autoencoder(options.autoencoder, space, seeds, controller)
 
 
 def make_proposer(
-    options: Section, space: SearchSpace, seeds: Seeds, stream: str, *, controller: Path
+    options: NasesOptions, space: SearchSpace, seeds: Seeds, stream: str, *, controller: Path
 ) -> Proposer:
-    """Stage B, ours or the release's, with the coder that `prepare_proposer` left.
+    """Make the proposer (stage B) with the autoencoder that `prepare_proposer` wrote.
 
     Raises:
-        CheckpointError: the coder is of another space or was made with other options.
+        CheckpointError: the autoencoder is of another space or was trained with other options.
     """
-    if isinstance(options, NasesPaperOptions):
-        coder = load_coder(controller, options.coder, space)
-        return ReleasedNases(coder, options, space, seeds, stream)
-    assert isinstance(options, NasesOptions)
     return NasesProposer.load(controller, options, space, seeds, stream)
 
 
-def pretrain(task: SearchContext) -> dict[str, float]:
-    return prepare_proposer(task.options, task.space, task.seeds, task.controller)
-
-
-def search(task: SearchContext) -> SearchResult:
-    """Children by NASES, the time of stage A charged, beside a random search at equal cost."""
-    proposer = make_proposer(
-        task.options, task.space, task.seeds, "method", controller=task.controller
-    )
-    control = None
-    if task.search.control:
-        control = Control(RandomSearch(task.space, task.seeds, "control"))
-    return search_by_proposing(task, proposer, control, prior_cost_s=coder_seconds(task.controller))
-
-
-def train_final(task: SearchContext, result: SearchResult) -> FinalModel:
-    return train_from_scratch(task, result)
+_STEPS = ProposingSteps(prepare_proposer, make_proposer, autoencoder_seconds)
+pretrain, search, train_final = _STEPS.pretrain, _STEPS.search, _STEPS.train_final

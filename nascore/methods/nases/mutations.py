@@ -1,4 +1,4 @@
-"""From architectures to others near them. B strings of L tokens, 0-based, int64."""
+"""Mutations of architectures. B strings of L tokens, 0-based, int64."""
 
 import functools
 from collections.abc import Sequence
@@ -8,17 +8,18 @@ import torch
 from torch import Tensor
 
 
-def one_token_apart(tokens_BL: Tensor, cardinalities: tuple[int, ...]) -> Tensor:
-    """All strings that differ from one of these in one token, (B * sum of (V - 1), L)."""
+def single_token_neighbours(tokens_BL: Tensor, cardinalities: tuple[int, ...]) -> Tensor:
+    """Return all strings that differ from one of these in one token, (B * sum of (V - 1), L)."""
     place_C, shift_C, size_C = _changes(cardinalities)
-    apart_BCL = tokens_BL[:, None].repeat(1, len(place_C), 1)
-    apart_BCL[:, torch.arange(len(place_C)), place_C] = (tokens_BL[:, place_C] + shift_C) % size_C
-    return apart_BCL.flatten(0, 1)
+    neighbours_BCL = tokens_BL[:, None].repeat(1, len(place_C), 1)
+    changed_BC = (tokens_BL[:, place_C] + shift_C) % size_C
+    neighbours_BCL[:, torch.arange(len(place_C)), place_C] = changed_BC
+    return neighbours_BCL.flatten(0, 1)
 
 
 @functools.cache
 def _changes(cardinalities: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each change of one token: which, by how much, and how many values it has, (C,) each."""
+    """Return the position, the shift and the number of values of each single change, (C,) each."""
     changes = [
         (place, shift, size) for place, size in enumerate(cardinalities) for shift in range(1, size)
     ]
@@ -26,25 +27,28 @@ def _changes(cardinalities: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
     return place_C, shift_C, size_C
 
 
-def redrawn(
+def resample_tokens(
     tokens_BL: Tensor,
     cardinalities: Sequence[int],
     rng: np.random.Generator,
     *,
-    mean_changes: float,
+    expected_changes: float,
     random_share: float,
 ) -> Tensor:
-    """The strings with some of their tokens drawn anew, which may leave them as they are.
+    """Draw some tokens of each string again; a token may get its old value.
 
     Args:
-        mean_changes: tokens that are drawn anew in a string, geometrically distributed.
-        random_share: probability that all of a string's tokens are.
+        expected_changes: tokens drawn again in a string, geometrically distributed.
+        random_share: probability that all tokens of a string are drawn again.
+
+    Returns:
+        The changed strings, (B, L).
     """
     random_BL = torch.from_numpy(rng.integers(cardinalities, size=tokens_BL.shape))
     count, length = tokens_BL.shape
     changes_B = np.zeros(count, dtype=np.int64)
-    if mean_changes > 0:
-        changes_B = rng.geometric(1 / max(1.0, mean_changes), size=count)
+    if expected_changes > 0:
+        changes_B = rng.geometric(1 / max(1.0, expected_changes), size=count)
     changes_B[rng.random(count) < random_share] = length
     order_BL = rng.random(tokens_BL.shape).argsort(axis=1)
     return torch.where(torch.from_numpy(order_BL < changes_B[:, None]), random_BL, tokens_BL)

@@ -1,9 +1,11 @@
-"""The critic of NASES: what a search may expect of architectures that it has not trained.
+"""The surrogate of NASES: expected improvement of architectures that were not trained.
 
-Not in the paper, whose policy proposes what it samples. N children, M candidates, L tokens.
+Not in the paper, whose policy proposes its own samples. Shapes: N children, M candidates, P pending
+children, L tokens.
 """
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,39 +16,45 @@ from nascore.genotype import Genotype
 from nascore.methods.common import reinforce
 from nascore.methods.common.reinforce import Floats
 from nascore.methods.nases.gaussian_process import Features, GaussianProcesses, Kernels, fit_kernels
-from nascore.methods.nases.history import History
-from nascore.methods.nases.options import NasesOptions
+from nascore.methods.nases.observations import Observations
 
-_KERNEL_CHILDREN = 100  # that the kernel is chosen by
+_KERNEL_CHILDREN = 100  # to which the kernels are fitted: fitting takes cubic time
 
 
 class Surrogate:
-    """Gaussian processes on the ranks of the rewards, which read the tokens of architectures.
+    """Gaussian processes on the ranks of the rewards, over the tokens of architectures.
 
-    It knows the children of the present climb alone: after the last one it was too sure of what it
-    had not seen, or that climb would not have ended.
+    It is fitted to the children of the current climb alone: the surrogate of the last climb was too
+    certain of regions without observations, or that climb would not have ended.
+
+    Attributes:
+        memory: children to which the processes are fitted: the best and the latest. Inference takes
+            cubic time.
+        relevance: whether each token has its own weight in the kernel.
     """
 
-    def __init__(
-        self, history: History, options: NasesOptions, cardinalities: tuple[int, ...]
-    ) -> None:
-        self._history = history
-        self._options = options
+    memory: ClassVar[int] = 200
+    relevance: ClassVar[bool] = True
+
+    def __init__(self, observations: Observations, cardinalities: tuple[int, ...]) -> None:
+        self._observations = observations
         self._cardinalities = cardinalities
         self._kernels: tuple[int, Kernels] | None = None
 
     def expected_improvement(self, pending: Sequence[Genotype]) -> Callable[[Tensor], Tensor]:
-        """A function of token strings, (M, L) -> (M,): by how much each is expected to be better
-        than the best of the climb.
+        """Return a function of token strings, (M, L) -> (M,), relative to the best of the climb.
 
-        What is being trained counts as observed with the value that the critic expects, so that it
-        is only less sure there (Desautels et al., Parallelizing Exploration-Exploitation Tradeoffs
-        with Gaussian Process Bandits, ICML 2012).
+        Pending children count as observed at their posterior mean, which only lowers the variance
+        near them (Desautels et al., Parallelizing Exploration-Exploitation Tradeoffs with Gaussian
+        Process Bandits, ICML 2012).
+
+        Args:
+            pending: architectures that other workers are training.
         """
-        start = self._history.climb
-        kept = start + _best_and_latest(self._history.rewards[start:], self._options.critic_memory)
-        target_N = _targets(self._history.rewards[kept])
-        seen_NL = self._history.tokens(kept)
+        start, rewards = self._observations.restart, self._observations.rewards
+        kept = start + _best_and_latest(rewards[start:], self.memory)
+        target_N = _targets(rewards[kept])
+        seen_NL = self._observations.tokens(kept)
         processes = GaussianProcesses(self._features(seen_NL), target_N, self._fitted_kernels())
         if pending:
             pending_PL = torch.tensor([genotype.tokens for genotype in pending])
@@ -59,21 +67,17 @@ class Surrogate:
         return lambda tokens_ML: processes.expected_improvement(self._features(tokens_ML))
 
     def _fitted_kernels(self) -> Kernels:
-        """Fitted anew whenever the children have grown by a tenth; depends on their number alone,
-        so that a rebuilt proposer has the same."""
-        count = _last_milestone(len(self._history))
+        """Return kernels fitted when the number of children last grew by a tenth.
+
+        They depend on the children up to that number alone, so a rebuilt proposer has the same.
+        """
+        count = _last_milestone(len(self._observations))
         if self._kernels is None or self._kernels[0] != count:
-            rewards = self._history.rewards[:count]
+            rewards = self._observations.rewards[:count]
             kept = _best_and_latest(rewards, _KERNEL_CHILDREN)
-            self._kernels = (
-                count,
-                fit_kernels(
-                    self._features(self._history.tokens(kept)),
-                    _targets(rewards[kept]),
-                    self._options.critic_metrics,
-                    relevance=self._options.critic_relevance,
-                ),
-            )
+            features = self._features(self._observations.tokens(kept))
+            kernels = fit_kernels(features, _targets(rewards[kept]), relevance=self.relevance)
+            self._kernels = count, kernels
         return self._kernels[1]
 
     def _features(self, tokens_NL: Tensor) -> Features:
@@ -81,7 +85,7 @@ class Surrogate:
 
 
 def _best_and_latest(rewards: Floats, limit: int) -> NDArray[np.int64]:
-    """Sorted indices of at most `limit` children: half the best, half the latest."""
+    """Return sorted indices of at most `limit` children: half the best, half the latest."""
     count = len(rewards)
     if count <= limit:
         return np.arange(count)
@@ -90,7 +94,7 @@ def _best_and_latest(rewards: Floats, limit: int) -> NDArray[np.int64]:
 
 
 def _last_milestone(count: int) -> int:
-    """The largest number up to `count` of a sequence that grows by a tenth."""
+    """Return the largest number up to `count` of a sequence that grows by a tenth."""
     milestone = 1
     while (following := max(milestone + 1, milestone * 11 // 10)) <= count:
         milestone = following

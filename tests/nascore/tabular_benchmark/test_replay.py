@@ -228,7 +228,7 @@ def play(
 def test_what_was_asked_before_is_told_again_and_costs_nothing(table: Table) -> None:
     script, found = play(table, ["aab", "aab", "aac", "aab", "aaa"], queries=3)
     assert (found.num_queries, found.num_proposals) == (3, 5)
-    assert [child.valid_accuracy for child in script.heard] == [0.1, 0.1, 0.2, 0.1, 0.0]
+    assert [child.objective for child in script.heard] == [0.1, 0.1, 0.2, 0.1, 0.0]
     assert [child.number for child in script.heard] == [0, 1, 2, 3, 4]
 
 
@@ -243,7 +243,7 @@ def test_what_the_table_does_not_hold_is_a_failed_child_at_no_cost(tmp_path: Pat
     script, found = play(table, ["ab", "aa", "ba", "bb"], queries=2)
     assert found.num_queries == 2
     assert found.curve.tolist() == [5, 6]
-    assert [child.valid_accuracy for child in script.heard] == [None, 0.01, None, 0.02]
+    assert [child.objective for child in script.heard] == [None, 0.01, None, 0.02]
     assert script.heard[0].failure == "the table does not hold it"
 
 

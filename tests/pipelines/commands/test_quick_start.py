@@ -91,7 +91,7 @@ def test_every_setting_has_its_row() -> None:
     assert by_key["train.epochs"]["default"] == 40  # of the whole configuration, not of the class
     assert by_key["data.image_size"]["unit"] == "pixels"
     assert "nasbench201" in by_key["search.space.name"]["type"].split("|")
-    assert by_key["search.options.coder.kind"]["description"].startswith("`mse` is")
+    assert by_key["search.options.autoencoder.steps"]["description"].startswith("Weight updates")
 
 
 def test_settings_are_those_of_the_method() -> None:

@@ -46,13 +46,3 @@ def test_reinforce_moves_the_mean_towards_good_actions_and_from_bad_ones() -> No
     reinforce.reinforce_loss(reinforce.gaussian_log_prob(action, mean, 0.5), advantage).backward()
     # dL/dmean = -A (a - mean) / sigma^2 / B, by hand: -0.8 for both.
     torch.testing.assert_close(mean.grad, torch.tensor([[-0.8], [-0.8]]))
-
-
-def test_double_sigmoid_cannot_reach_targets_below_a_half() -> None:
-    """The defect: however low the logit, the loss towards 0 stays at -log(1 - sigmoid(0))."""
-    output, target = torch.tensor([[-50.0]]), torch.tensor([[0.0]])
-    one = torch.ones(1)
-    plain = reinforce.bernoulli_loss(output, target, one, double_sigmoid=False)
-    legacy = reinforce.bernoulli_loss(output, target, one, double_sigmoid=True)
-    assert float(plain) == pytest.approx(0, abs=1e-6)
-    assert float(legacy) == pytest.approx(math.log(2))

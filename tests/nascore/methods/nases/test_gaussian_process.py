@@ -11,13 +11,11 @@ from nascore.methods.nases.gaussian_process import (
     Features,
     GaussianProcesses,
     Kernels,
-    Metric,
     fit_kernels,
 )
 
 CARDINALITIES = (4, 4, 4)
 ALL = torch.tensor(list(itertools.product(range(4), repeat=3)))
-METRICS: tuple[Metric, ...] = ("values", "order")
 
 
 def features(tokens_NL: Tensor) -> Features:
@@ -64,7 +62,7 @@ def test_the_evidence_says_whether_order_matters_and_predicts_unseen_architectur
     y = objective(ALL)  # type: ignore[operator]
     mean, deviation = y.mean(), y.std()
     targets = (objective(seen) - mean) / deviation  # type: ignore[operator]
-    kernels = fit_kernels(features(seen), targets, METRICS)
+    kernels = fit_kernels(features(seen), targets)
     assert float(kernels.probability_K.sum()) == pytest.approx(1)
     assert abs(float(kernels.probability_K @ kernels.order_K) - by) < 0.6
     processes = GaussianProcesses(features(seen), targets, kernels)
@@ -78,9 +76,9 @@ def test_the_evidence_says_whether_order_matters_and_predicts_unseen_architectur
 def test_a_token_that_does_not_matter_gets_little_weight() -> None:
     seen, _ = split()
     targets = standard(2.0 * seen[:, 0] + seen[:, 1])
-    weights = fit_kernels(features(seen), targets, METRICS).log_weight_KL
+    weights = fit_kernels(features(seen), targets).log_weight_KL
     assert bool((weights[:, 2] < weights[:, :2].min(dim=1).values - 0.2).all())
-    equal = fit_kernels(features(seen), targets, METRICS, relevance=False).log_weight_KL
+    equal = fit_kernels(features(seen), targets, relevance=False).log_weight_KL
     assert float((equal - equal[:, :1]).abs().max()) == 0
 
 
@@ -112,7 +110,7 @@ def test_posterior_by_hand_for_one_observation(order: float, apart: float) -> No
 
 def test_equal_observations_do_not_break_it() -> None:
     tokens, zeros = ALL[:5].repeat(2, 1), torch.zeros(10, dtype=torch.double)
-    kernels = fit_kernels(features(tokens), zeros, METRICS)
+    kernels = fit_kernels(features(tokens), zeros)
     processes = GaussianProcesses(features(tokens), zeros, kernels)
     gain = processes.expected_improvement(features(ALL))
     assert bool(gain.isfinite().all())
