@@ -1,4 +1,4 @@
-"""`nas cancel`: the end of a run on Kubeflow."""
+"""`nas cancel`: stop a run on Kubeflow."""
 
 import json
 import sys
@@ -36,10 +36,10 @@ end_within_option = click.option(
 def cancel(find: Find, run_id: str, limit_s: float, poll_s: float, as_json: bool) -> None:
     """Stop a run on Kubeflow, wait for its end and close it in MLflow; RUN is its id.
 
-    What finished children learned is in the study, and nas retry continues the run.
+    The study keeps the finished children, and nas retry continues the run.
     """
     from pipelines.kubeflow.client import Cluster
-    from pipelines.kubeflow.status.run_state import is_ended, run_state, state_in_words
+    from pipelines.kubeflow.status.run_state import is_ended, run_state, state_named
     from pipelines.kubeflow.stopping import stop
 
     cluster = Cluster(find())
@@ -57,16 +57,16 @@ def cancel(find: Find, run_id: str, limit_s: float, poll_s: float, as_json: bool
         click.echo(closing, err=True)
     if as_json:
         is_cancelled = stopped.state == "CANCELED"
-        state = state_in_words(stopped.state)
+        state = state_named(stopped.state)
         shown = {"run_id": run_id, "canceled": is_cancelled, "state": state}
         click.echo(json.dumps({**shown, **({} if closing is None else closing.to_dict())}))
-    click.echo(told(stopped, run, limit_s), err=as_json)
+    click.echo(outcome(stopped, run, limit_s), err=as_json)
     if not stopped.is_ended:
         sys.exit(FAILED)
 
 
-def told(stopped: "Stopped", run: "Thing", limit_s: float) -> str:
-    """Return what came of stopping a run, in words."""
+def outcome(stopped: "Stopped", run: "Thing", limit_s: float) -> str:
+    """Return the outcome of stopping a run as a sentence."""
     from pipelines.kubeflow.status.run_state import run_state
 
     run_id = run["run_id"]

@@ -1,4 +1,4 @@
-"""`nas logs`: what a step of a run on Kubeflow has written."""
+"""`nas logs`: the log of a step of a run on Kubeflow."""
 
 import sys
 import time
@@ -59,12 +59,12 @@ def _print_once(reader: "LogReader", task: "TaskView", tail: int | None) -> None
 
 
 def _follow(reader: "LogReader", step: str | None, tail: int | None, poll_s: float) -> None:
-    """Print what comes, of one try of a step after the other, until it has ended."""
+    """Print new lines of a step, try after try, until it has ended."""
     from pipelines.kubeflow.runs import call_with_retries
 
     say = partial(click.echo, err=True)
     task = reader.choose(step)
-    is_first, told = True, ""
+    is_first, waits_for = True, ""
     while True:
         lines = call_with_retries(partial(reader.new_lines, task), say, poll_s=poll_s)
         if reader.is_new_try and not is_first:
@@ -74,8 +74,8 @@ def _follow(reader: "LogReader", step: str | None, tail: int | None, poll_s: flo
             is_first = False
         if task.is_final:
             break
-        if not reader.has_log and told != task.name:
-            told = task.name
+        if not reader.has_log and waits_for != task.name:
+            waits_for = task.name
             say(f"{task.name} has no log yet ({reader.why_not}); waiting")
         time.sleep(max(poll_s, reader.pause_s))
         task = call_with_retries(partial(reader.choose, task.name), say, poll_s=poll_s)

@@ -1,4 +1,4 @@
-"""`nas retry`: a run on Kubeflow that has ended is continued by a new one."""
+"""`nas retry`: continue a run on Kubeflow that has ended, by a new run."""
 
 from functools import partial
 
@@ -35,8 +35,8 @@ def retry(
     """Continue a run on Kubeflow that has failed or was cancelled; RUN is its id.
 
     A new run of the same pipeline, configuration and account works on the state of the old one:
-    finished steps hand back what they made, and the search goes on from its study. KFP's own Retry
-    hangs where a loop is in the pipeline, as with several workers.
+    finished steps return their outputs, and the search resumes its study. KFP's own Retry hangs if
+    the pipeline has a loop, as with several workers.
     """
     from pipelines.kubeflow import retry as retrying
     from pipelines.kubeflow.client import Cluster

@@ -1,7 +1,7 @@
-"""`nas schedule delete`: Kubernetes deletes with a schedule the runs of it that are going on.
+"""`nas schedule delete`: Kubernetes deletes a schedule together with its running runs.
 
-KFP shows such a run as running for ever, and what it has open in MLflow stays open. So a schedule
-is deleted when nothing of it goes on, or when somebody asks for the end of its runs.
+KFP shows such a run as running for ever, and its MLflow runs stay open. So a schedule is deleted
+only if no run of it is running, or if the user asks for the end of its runs.
 """
 
 import json
@@ -111,21 +111,21 @@ def _named(runs: list["Thing"]) -> str:
 def _wait_until_idle(
     cluster: "Cluster", found: "Thing", say: "Say", *, poll_s: float, limit_s: float
 ) -> None:
-    """Wait until no run of a schedule is going on; end the process where that takes too long.
+    """Wait until no run of a schedule is running; end the process if that takes too long.
 
     Raises:
-        ClusterError: the server refuses, or has been away for ten minutes.
+        ClusterError: the server refuses, or has been unreachable for ten minutes.
     """
     from pipelines.kubeflow.runs import call_with_retries
 
-    start_s, told = time.monotonic(), ""
+    start_s, names = time.monotonic(), ""
     while runs := call_with_retries(partial(_going_on, cluster, found), say, poll_s=poll_s):
-        if _named(runs) != told:
-            told = _named(runs)
-            say(f"Paused; waiting for the end of {told}.")
+        if _named(runs) != names:
+            names = _named(runs)
+            say(f"Paused; waiting for the end of {names}.")
         if time.monotonic() - start_s > limit_s:
             click.echo(
-                f"Not deleted: {told} is still going on after {limit_s:g} s. The schedule is "
+                f"Not deleted: {names} is still going on after {limit_s:g} s. The schedule is "
                 "paused; delete it later, or resume it.",
                 err=True,
             )
@@ -136,19 +136,19 @@ def _wait_until_idle(
 def _stop_all(
     cluster: "Cluster", runs: list["Thing"], say: "Say", *, poll_s: float, limit_s: float
 ) -> None:
-    """Cancel runs, one after the other; end the process where one does not end.
+    """Cancel runs, one after the other; end the process if one does not end.
 
     Raises:
-        ClusterError: the server refuses, or has been away for ten minutes.
+        ClusterError: the server refuses, or has been unreachable for ten minutes.
     """
-    from pipelines.commands.cancel import told
+    from pipelines.commands.cancel import outcome
     from pipelines.kubeflow.stopping import stop
 
     for run in runs:
         stopped = stop(cluster, run, say, poll_s=poll_s, limit_s=limit_s)
         if stopped.closing is not None and str(stopped.closing):
             click.echo(stopped.closing, err=True)
-        say(told(stopped, run, limit_s))
+        say(outcome(stopped, run, limit_s))
         if not stopped.is_ended:
             click.echo("Not deleted: the schedule is paused; delete it later.", err=True)
             sys.exit(FAILED)

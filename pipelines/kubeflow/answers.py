@@ -1,21 +1,16 @@
-"""What is taken of an answer of the server while it arrives: all, or a part that can be kept."""
+"""Reading of large answers of the server while they arrive."""
 
 from typing import Any
 
 _KEPT_BYTES, _CHUNK_BYTES = 2**20, 2**16
 
 
-def text_of(response: Any) -> str:
-    """The whole answer.
+def read_part(response: Any, skip: int) -> tuple[str, int]:
+    """Return an answer without its first bytes, and its size in bytes.
 
-    Raises:
-        UnicodeDecodeError: it is no text.
+    At most the last megabyte is returned. An answer shorter than `skip` is returned from its
+    beginning.
     """
-    return str(response.data.decode())
-
-
-def part_of(response: Any, skip: int) -> tuple[str, int]:
-    """An answer but for its first bytes, and its size; it may be too large to be kept."""
     whole, part, size = b"", b"", 0
     for chunk in response.stream(_CHUNK_BYTES):
         part = (part + chunk[max(0, skip - size) :])[-_KEPT_BYTES:]

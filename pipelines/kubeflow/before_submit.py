@@ -1,7 +1,7 @@
-"""What can be known to be wrong before a run is made on Kubeflow, where a run would wait for ever.
+"""Checks before a run is started on Kubeflow, where an impossible run would wait for ever.
 
-What needs no cluster comes first. The cluster itself is looked at where there is a kubeconfig or
-the account of a pod, and by the checks alone whose problems mean that a run can never work.
+The checks without a cluster come first. The cluster is checked if there is a kubeconfig or a pod's
+account, and only by checks whose problems mean that a run can never work.
 """
 
 import os
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pipelines.kubeflow.doctor.client import Kube
     from pipelines.kubeflow.doctor.findings import ClusterFinding
 
-_LIMIT_S = 5.0  # for one answer of the Kubernetes API: somebody waits for the run to start
+_LIMIT_S = 5.0  # for one answer of the Kubernetes API, since the user waits for the start
 _HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
 _FROM_ENVIRONMENT = "env:"
 
@@ -46,7 +46,7 @@ def refuse_hopeless(
     service_account: str | None,
     kind: Kind,
 ) -> None:
-    """Raise InputError when a run could never work; the arguments are those of `check_before`."""
+    """Raise InputError if a run could never work; see `check_before` for the arguments."""
     from components.image import IMAGE
 
     problems = check_before(
@@ -72,20 +72,20 @@ def check_before(
     warn: Warn = _echo,
     environment: Mapping[str, str] = os.environ,
 ) -> list[Problem]:
-    """Return why a run could never work, each with what mends it.
+    """Return why a run could never work, each problem with its solution.
 
     Args:
-        config: of the run, which can be compiled for a cluster.
-        image: of its steps.
-        connection: way to KFP's API server.
-        namespace: that was asked for.
-        service_account: that was asked for.
+        config: configuration of the run, which can be compiled for a cluster.
+        image: image of its steps.
+        connection: connection to KFP's API server.
+        namespace: namespace of the run, if given.
+        service_account: account of its pods, if given.
         kind: which pipeline.
-        warn: is told what is no reason to refuse the run.
+        warn: prints what is no reason to refuse the run.
         environment: may name a context of the kubeconfig, and Kubeflow's namespace.
 
     Raises:
-        ClusterError: KFP's API server is away.
+        ClusterError: KFP's API server is unreachable.
     """
     problems = [*offline_problems(config)]
     health = _health(connection)
@@ -106,11 +106,11 @@ def check_before(
     return problems
 
 
-# --- what needs no cluster ------------------------------------------------------------------
+# --- without a cluster ----------------------------------------------------------------------
 
 
 def offline_problems(config: Config) -> Iterator[Problem]:
-    """Yield what no cluster could make right."""
+    """Yield problems that are the same on every cluster."""
     wrong = list(source_problems(config))
     yield from wrong or _path_problems(config)
     yield from _storage_problems(config)
@@ -121,7 +121,7 @@ def offline_problems(config: Config) -> Iterator[Problem]:
 
 
 def source_problems(config: Config) -> Iterator[Problem]:
-    """Yield what is wrong with the name of the data."""
+    """Yield a problem if the data source is not well-formed."""
     from nascore.data.sources import uri_error
 
     message = uri_error(config.data.source)
@@ -151,7 +151,7 @@ def _storage_problems(config: Config) -> Iterator[Problem]:
 
 
 def _path_problems(config: Config) -> Iterator[Problem]:
-    """Yield that pods see no files of this machine; a path may be right where the image has it."""
+    """Yield a problem for a local path, which pods do not see unless the image has it."""
     kind, _, path = config.data.source.partition(":")
     state = config.cluster.state
     has_volume = state is not None and claim_of(state) is not None
@@ -170,10 +170,10 @@ def _path_problems(config: Config) -> Iterator[Problem]:
 
 
 def _health(connection: Connection) -> Mapping[str, Any] | None:
-    """What KFP's API server says of itself; None where it does not say it to us.
+    """Return the health of KFP's API server; None if it refuses to answer.
 
     Raises:
-        ClusterError: it is away, so that the run cannot be made either.
+        ClusterError: it is unreachable, so that the run cannot be started either.
     """
     from pipelines.kubeflow.client import Cluster
 
@@ -195,7 +195,7 @@ def _version_problems(health: Mapping[str, Any] | None) -> Iterator[Problem]:
 
 
 def _kubeflow(connection: Connection, environment: Mapping[str, str]) -> str:
-    """The namespace of Kubeflow: named, or that of the service that is asked."""
+    """Return Kubeflow's namespace: the given one, else that in the address of the service."""
     named = environment.get(KUBEFLOW_NAMESPACE)
     service, _, rest = str(urlsplit(connection.host).hostname).partition(".")
     namespace, *more = rest.split(".")
@@ -203,10 +203,10 @@ def _kubeflow(connection: Connection, environment: Mapping[str, str]) -> str:
 
 
 def _kube(environment: Mapping[str, str], warn: Warn) -> "Kube | None":
-    """The cluster of the kubeconfig or pod; None without one, or with one that is of no use.
+    """Return the cluster of the kubeconfig or pod; None without one, or with an unusable one.
 
     Raises:
-        InputError: the context that was asked for cannot be used.
+        InputError: the context that the user has named cannot be used.
     """
     from pipelines.kubeflow.doctor.kubeconfig import connect
 
@@ -222,7 +222,7 @@ def _kube(environment: Mapping[str, str], warn: Warn) -> "Kube | None":
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where and as whom the run would be; `is_named`: somebody chose the context of the cluster."""
+    """Place and account of the run; `is_named`: the user has chosen the cluster's context."""
 
     kube: "Kube"
     kubeflow: str
@@ -240,7 +240,7 @@ def _findings(
     health: Mapping[str, Any] | None,
     warn: Warn,
 ) -> "list[ClusterFinding]":
-    """What the checks find; nothing where the kubeconfig is of another cluster than Kubeflow."""
+    """Return the findings of the checks; none if the kubeconfig is of another cluster."""
     from pipelines.kubeflow.doctor.aim import aim
     from pipelines.kubeflow.doctor.client import KubeError
     from pipelines.kubeflow.doctor.examine import examine_before_run

@@ -1,11 +1,10 @@
-"""The calls to a KFP API server, each with a time limit and one clear message when it fails.
+"""Client of a KFP API server; every call has a time limit and one error message.
 
-They go through the REST client that `kfp.Client` is built on. `kfp.Client` itself has no time
-limit, asks the server up to five times while it is made, prints on standard output, and takes no
-pipeline without a version, which is how a schedule follows the latest one.
+It uses `kfp_server_api`, the REST client below `kfp.Client`. `kfp.Client` has no time limit, sends
+up to five requests in its constructor, prints on standard output, and takes no pipeline without a
+version, which a schedule that follows the latest version needs.
 """
 
-import itertools
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,20 +12,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nascore.errors import InputError
-from pipelines.kubeflow.answers import part_of, text_of
+from pipelines.kubeflow.answers import read_part
 from pipelines.kubeflow.connection import Connection
 from pipelines.kubeflow.errors import BUSY, ClusterError, no_kfp, refused, unreachable
 
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
-"""States in which a run or a task stays."""
+"""Final states of a run or a task."""
 _PAGE = 100
-_PAGE_OF_RUNS = 20  # each with its whole pipeline, some hundred kilobytes
+_PAGE_OF_RUNS = 20  # each run comes with its pipeline of some hundred kilobytes
 _TRIES_WHEN_BUSY = 4  # after the first: at once, then 1, 2 and 4 s later
 _PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 10  # whatever the server asks for
+_LONGEST_PAUSE_S = 10  # also if the server asks for more
 
 Thing = dict[str, Any]
-"""What the server sends, with the names of its REST interface."""
+"""An object of the server, with the field names of its REST API."""
 _Taken = TypeVar("_Taken")
 Warn = Callable[[str], None]
 
@@ -43,7 +42,7 @@ class Cluster:
         settings.verify_ssl = not connection.insecure
         settings.ssl_ca_cert = str(connection.ca_file) if connection.ca_file else None
         settings.api_key_prefix["authorization"] = "Bearer"
-        # A redirect leads to a log-in page, not to another API; it is told instead of followed.
+        # A redirect leads to a log-in page, not to another API: it is an error.
         settings.retries = urllib3.Retry(
             total=None,
             connect=0,
@@ -58,11 +57,10 @@ class Cluster:
             backoff_factor=_PAUSE_S,
             retry_after_max=_LONGEST_PAUSE_S,
         )
-        if connection.insecure:  # told by the command, once, not with every request
+        if connection.insecure:  # the command has warned once
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._settings = settings
-        client = api.ApiClient(settings, cookie=connection.cookie)
-        self._client = client
+        self._client = client = api.ApiClient(settings, cookie=connection.cookie)
         self._experiments = api.ExperimentServiceApi(client)
         self._health = api.HealthzServiceApi(client)
         self._pipelines = api.PipelineServiceApi(client)
@@ -72,20 +70,22 @@ class Cluster:
         self._namespace = connection.namespace
 
     def namespace(self) -> str | None:
-        """Of the user: as given, or the pod's where the server has several users."""
+        """Return the given namespace, or the pod's if the server has profiles."""
         if self._namespace is None and self.connection.pod_namespace is not None:
             is_shared = self.health().get("multi_user")
             self._namespace = self.connection.pod_namespace if is_shared else ""
         return self._namespace or None
 
+    def pods_namespace(self) -> str:
+        """Return the namespace of the pods of runs; `kubeflow` on a server without profiles."""
+        return self.namespace() or "kubeflow"
+
     def health(self) -> Thing:
-        """What the server says of itself: whether it has several users, and its version."""
+        """Return the version of the server, and whether it has profiles (`multi_user`)."""
         return self._call(self._health.healthz_service_get_healthz)
 
-    # --- runs -------------------------------------------------------------------------------
-
     def create_run(self, body: Thing) -> Thing:
-        """Starts a run; the server may take a minute for it, where its MLflow plugin is on."""
+        """Start a run, which may take a minute if the server's MLflow plugin is enabled."""
         method, limit_s = self._runs.run_service_create_run, self.connection.create_timeout_s
         return self._call(method, body, _limit_s=limit_s)
 
@@ -95,14 +95,10 @@ class Cluster:
     def cancel(self, run_id: str) -> None:
         self._call(self._runs.run_service_terminate_run, run_id)
 
-    def newest_runs(self, experiment_id: str) -> list[Thing]:
-        """The newest hundred runs of an experiment."""
-        return list(itertools.islice(self.runs(experiment_id), _PAGE))
-
     def runs(self, experiment_id: str, *, schedule_id: str | None = None) -> Iterator[Thing]:
-        """The runs of an experiment, newest first; those of a schedule alone when it is given.
+        """Yield the runs of an experiment, or only those of a schedule, newest first.
 
-        An answer holds the pipeline of each run, so that a page is large: take no more than needed.
+        Runs come with their pipelines, so pages are large: take no more runs than needed.
         """
         wanted: Thing = {"experiment_id": experiment_id, "sort_by": "created_at desc"}
         if schedule_id is not None:
@@ -112,14 +108,14 @@ class Cluster:
         return self._pages(method, "runs", page_size=_PAGE_OF_RUNS, **wanted)
 
     def log(self, run_id: str, pod: str) -> str:
-        """The end of a pod's log; empty when KFP has none, which it does not tell by the status."""
+        """Return the end of a pod's log; empty if KFP has none."""
         return self.log_from(run_id, pod, 0)[0]
 
     def log_from(self, run_id: str, pod: str, skip: int) -> tuple[str, int]:
-        """A pod's log but for its first bytes, and its size; of a very long one the end.
+        """Return a pod's log after its first bytes, and its size; only the end of a very long one.
 
-        A log that is shorter than `skip` is another one, and given from its beginning. This way of
-        KFP's API is in no contract, but its pages use it, too; it can neither skip nor follow.
+        A log shorter than `skip` is the log of another pod, and returned from its beginning. This
+        path of KFP's API is not in its contract, but KFP's pages use it; it cannot skip or follow.
         """
         path = "/apis/v1alpha1/runs/{run_id}/nodes/{node_id}/log"
 
@@ -128,16 +124,16 @@ class Cluster:
             return self._client.call_api(path, "GET", parts, auth_settings=["Bearer"], **options)
 
         try:
-            return self._read(request, take=partial(part_of, skip=skip))
+            return self._read(request, take=partial(read_part, skip=skip))
         except ClusterError as error:
             if error.is_transient:
                 raise
             return "", 0
 
     def experiment(self, name: str, warn: Warn = lambda text: None) -> str:
-        """The id of the experiment of that name; made when there is none.
+        """Return the id of the experiment of a name; create it if there is none.
 
-        KFP's databases compare names without case, but for PostgreSQL; `warn` is told of it.
+        KFP's databases except PostgreSQL ignore case in names; `warn` then prints the name found.
         """
         method = self._experiments.experiment_service_list_experiments
         found = self._named(method, "experiments", name)
@@ -150,22 +146,20 @@ class Cluster:
         made = self._call(self._experiments.experiment_service_create_experiment, body)
         return str(made["experiment_id"])
 
-    # --- pipelines --------------------------------------------------------------------------
-
     def version_spec(self, pipeline_id: str, version_id: str) -> Thing:
-        """The compiled pipeline of a version, as a run would hold it."""
+        """Return the compiled pipeline of a version."""
         version = self._call(
             self._pipelines.pipeline_service_get_pipeline_version, pipeline_id, version_id
         )
         return dict(version.get("pipeline_spec") or {})
 
     def pipeline(self, name: str) -> str | None:
-        """The id of the pipeline of that name."""
+        """Return the id of the pipeline of a name; None if there is none."""
         found = self._named(self._pipelines.pipeline_service_list_pipelines, "pipelines", name)
         return str(found[0]["pipeline_id"]) if found else None
 
     def upload(self, name: str, version: str, file: Path) -> Thing:
-        """Uploads a compiled pipeline as a new version, and makes the pipeline when there is none.
+        """Upload a compiled pipeline as a new version; create the pipeline if there is none.
 
         Returns:
             A reference with `pipeline_id` and `pipeline_version_id`.
@@ -193,8 +187,6 @@ class Cluster:
             version_id = versions["pipeline_versions"][0]["pipeline_version_id"]
         return {"pipeline_id": pipeline_id, "pipeline_version_id": version_id}
 
-    # --- schedules: KFP's recurring runs ----------------------------------------------------
-
     def create_schedule(self, body: Thing) -> Thing:
         return self._call(self._schedules.recurring_run_service_create_recurring_run, body)
 
@@ -209,15 +201,15 @@ class Cluster:
         self._call(self._schedules.recurring_run_service_enable_recurring_run, schedule_id)
 
     def delete_schedule(self, schedule_id: str) -> None:
-        """Deletes a schedule, but not a run that has begun since somebody looked for runs of it:
-        Kubernetes deletes with a schedule what belongs to it, unless it is made an orphan."""
+        """Delete a schedule, without runs of it that have started in the meantime.
+
+        By default Kubernetes deletes the dependents of an object with it.
+        """
         self._call(
             self._schedules.recurring_run_service_delete_recurring_run,
             schedule_id,
             propagation_policy="ORPHAN",
         )
-
-    # --- one request ------------------------------------------------------------------------
 
     def _in_namespace(self) -> Thing:
         namespace = self.namespace()
@@ -247,12 +239,12 @@ class Cluster:
         _limit_s: float | None = None,
         **options: Any,
     ) -> Thing:
-        """The answer as the server sent it: the generated models would take a web page as empty.
+        """Return the JSON of an answer; the generated models would read a web page as empty.
 
         Raises:
-            ClusterError: there is none, or it says no.
+            ClusterError: there is no answer, or it is an error.
         """
-        body = self._read(partial(method, *arguments, **options), take=text_of, limit_s=_limit_s)
+        body = self._read(partial(method, *arguments, **options), take=_text_of, limit_s=_limit_s)
         try:
             answer = json.loads(body)
         except ValueError:
@@ -268,13 +260,13 @@ class Cluster:
         take: Callable[[Any], _Taken],
         limit_s: float | None = None,
     ) -> _Taken:
-        """What is taken of an answer.
+        """Send a request and return what `take` reads from the answer.
 
         Args:
             limit_s: longest wait, instead of the connection's.
 
         Raises:
-            ClusterError: there is none, or it says no.
+            ClusterError: there is no answer, or it is an error.
         """
         import kfp_server_api as api
         import urllib3
@@ -292,8 +284,12 @@ class Cluster:
             raise unreachable(self.connection, error, limit) from None
         except UnicodeDecodeError:
             raise no_kfp(self.connection) from None
-        except InputError as error:  # the token's file is gone since it was checked
+        except InputError as error:  # the token file has disappeared since it was checked
             raise ClusterError(str(error), exit_status=2) from None
+
+
+def _text_of(response: Any) -> str:
+    return str(response.data.decode())
 
 
 def _filter(*predicates: dict[str, Any]) -> str:

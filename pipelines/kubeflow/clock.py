@@ -1,8 +1,8 @@
-"""The time, as commands about runs on a cluster take it."""
+"""Clock of the commands about runs on Kubeflow; tests replace it."""
 
 from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """Return the time."""
+    """Return the current time."""
     return datetime.now(UTC)

@@ -1,7 +1,8 @@
-"""Where the KFP API server is and how we show who we are: what `kfp.Client` takes, checked first.
+"""Address of the KFP API server, and credentials: the arguments of `kfp.Client`, checked first.
 
-Secrets come from files and the environment, never from the command line, where others can read
-them, and none is ever printed.
+Secrets come from files and the environment, never from the command line, where other users can read
+them, and are never printed. kfp's own token reader (`ServiceAccountTokenVolumeCredentials`) takes
+any file; here it is checked, so that a wrong file gives a message and not a refused request.
 """
 
 import contextlib
@@ -29,24 +30,24 @@ APP_CLIENT, APP_SECRET = (
     "KF_PIPELINES_APP_OAUTH2_CLIENT_SECRET",
 )
 POD_TOKEN = Path("/var/run/secrets/kubeflow/pipelines/token")
-"""Where Kubeflow projects a pod's token for the pipelines."""
+"""File into which Kubeflow projects a pod's token for the pipelines."""
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 TIMEOUT_S = 15.0
 CREATE_TIMEOUT_S = 60.0
-"""Where Kubeflow's MLflow plugin is on, the server waits for MLflow before it answers."""
+"""Longer, since with Kubeflow's MLflow plugin the server waits for MLflow before it answers."""
 _IN_CLUSTER = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A checked way to a server.
+    """Checked address and credentials of a server.
 
     Attributes:
-        ui: address of the pages; None where only the address within the cluster is known.
-        pod_namespace: of the pod this runs in; used where the server has several users.
-        token_file: read anew for every request, since tokens in pods are renewed.
+        ui: address of the pages; None if only the address inside the cluster is known.
+        pod_namespace: namespace of the pod this runs in; used if the server has profiles.
+        token_file: read for every request, since tokens in pods are renewed.
         timeout_s: longest wait for an answer.
-        create_timeout_s: the same for the call that starts a run.
+        create_timeout_s: longest wait for the answer to the call that starts a run.
     """
 
     host: str
@@ -62,15 +63,15 @@ class Connection:
     create_timeout_s: float = CREATE_TIMEOUT_S
 
     def bearer(self) -> str | None:
-        """The token to show, as it is now.
+        """Return the current token; None if there is none.
 
         Raises:
-            InputError: the file is gone or holds no token.
+            InputError: the file is missing or contains no token.
         """
         return self.token if self.token_file is None else _read_secret(self.token_file)
 
     def hide(self, text: str) -> str:
-        """The text without our secrets, which a server may send back."""
+        """Return a text without our secrets, which a server may send back."""
         secrets = [self.token, self.cookie]
         with contextlib.suppress(InputError):
             secrets.append(self.bearer())
@@ -94,13 +95,13 @@ def connect(
     pod_token: Path = POD_TOKEN,
     pod_namespace: Path = POD_NAMESPACE,
 ) -> Connection:
-    """What was given, completed by what a pod knows.
+    """Return the given connection, completed from the pod in which this runs.
 
-    Who we are, first found: `token_file`, the token in the environment, Google's Identity-Aware
-    Proxy, the pod's token. A cookie may come with any.
+    The first of these credentials is used: `token_file`, the token in the environment, Google's
+    Identity-Aware Proxy, the pod's token. A cookie may accompany any of them.
 
     Raises:
-        InputError: every problem.
+        InputError: with all problems.
     """
     problems: list[Problem] = []
     if host is None and "KUBERNETES_SERVICE_HOST" in environment:
@@ -194,7 +195,7 @@ def _read_secret(path: Path) -> str:
 
 
 def _header(name: str, value: str | None) -> str | None:
-    """A secret as it can stand in a header; the message never shows it."""
+    """Return a secret that a header can hold, or None; the message never shows the secret."""
     value = (value or "").strip()
     if not (value.isascii() and value.isprintable()):
         raise InputError.of(name, None, "holds characters that no token or cookie has")
@@ -202,7 +203,7 @@ def _header(name: str, value: str | None) -> str | None:
 
 
 def _iap_token(client_id: str, environment: Mapping[str, str]) -> str:
-    """A token of Google's Identity-Aware Proxy: a service account's, or a person's by a browser.
+    """Return a token of Google's Identity-Aware Proxy, of a service account or by a browser login.
 
     Raises:
         InputError: there are no credentials, or Google refuses them.
@@ -212,7 +213,7 @@ def _iap_token(client_id: str, environment: Mapping[str, str]) -> str:
     google: Any = auth.google.auth.exceptions
     option = "--iap-client-id"
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # it tells the person what to open
+        with contextlib.redirect_stdout(sys.stderr):  # it prints the address to open
             token, _ = auth.get_auth_token(
                 client_id, environment.get(APP_CLIENT), environment.get(APP_SECRET)
             )

@@ -1,4 +1,4 @@
-"""What goes wrong between us and a KFP API server, in one message that says what to do."""
+"""Errors of requests to a KFP API server, each one message with what to do."""
 
 import json
 import re
@@ -8,15 +8,15 @@ from nascore.redaction import redact
 from pipelines.kubeflow.connection import COOKIE, TOKEN, Connection
 
 BUSY = 429
-_OF_GATEWAYS = (502, 503, 504)  # the server behind may be working still
+_OF_GATEWAYS = (502, 503, 504)  # the server behind may still be working
 _SHOWN = 300
-# The API wraps what is wrong with a request into an internal error, and answers 500 (KFP 2.17); the
-# kinds of error keep their names in the text, in two spellings.
+# KFP 2.17 wraps a wrong request into an internal error and answers 500; the kinds of error keep
+# their names in the text, in two spellings.
 _WRONG_INPUT = re.compile(
     r"(InvalidInputError|Invalid input error|NotFoundError|BadRequestError"
     r"|Already exist error|FailedPreconditionError)(: |$)"
 )
-_NO_SUCH_CALL = "Not Found"  # of a way that the API does not have
+_NO_SUCH_CALL = "Not Found"  # reason for a path that the API does not have
 _WHAT = {403: "forbids this", 404: "does not find it", 409: "has it already"}
 _ADVICE = {
     403: "; ask for the rights, or give the namespace that is yours with --namespace",
@@ -26,14 +26,14 @@ _ADVICE = {
 
 
 class ClusterError(Exception):
-    """The server cannot be reached, refuses, or fails.
+    """The server is unreachable, refuses the request, or fails.
 
     Attributes:
-        exit_status: 2 when another input can help, 1 when the server must.
+        exit_status: 2 if another input can help, 1 if only the server can.
         is_transient: whether the same request may succeed later.
-        may_be_done: whether the server may have done what it was asked for all the same.
-        is_answered: whether that would have been done by now.
-        is_missing: whether the server has no such thing.
+        may_be_done: whether the server may have executed the request nevertheless.
+        is_answered: whether it would have been executed by now.
+        is_missing: whether the server has no such object.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class ClusterError(Exception):
         self.is_missing = is_missing
 
 
-def tell(connection: Connection, text: str) -> str:
-    """Text of the server, short and without secrets."""
+def shown(connection: Connection, text: str) -> str:
+    """Return a text of the server for a message: short and without secrets."""
     text = redact(connection.hide(" ".join(text.split())))
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
 def no_kfp(connection: Connection) -> ClusterError:
-    """Something else than KFP answers, such as a web page."""
+    """Return the error for an answer that is not KFP's, such as a web page."""
     return ClusterError(
         f"{connection.host} does not answer as a KFP API server; check --host (behind Kubeflow's "
         "gateway it ends in /pipeline), and that you are logged in",
@@ -70,7 +70,7 @@ def no_kfp(connection: Connection) -> ClusterError:
 
 
 def refused(connection: Connection, status: int, body: str) -> ClusterError:
-    """The server answered with a status that means no."""
+    """Return the error for an answer with a status of 300 or more."""
     host, reason = connection.host, _reason(body)
     if status == 401 or 300 <= status < 400:
         what = "does not know who we are" if status == 401 else "wants a log-in"
@@ -81,13 +81,13 @@ def refused(connection: Connection, status: int, body: str) -> ClusterError:
         )
     if status < 500 and status not in (403, BUSY) and not reason:
         return no_kfp(connection)
-    told = tell(connection, reason or "no reason given")
+    said = shown(connection, reason or "no reason given")
     if status >= 500 and _WRONG_INPUT.search(reason):
-        message = f"{host} refuses this ({status}): {told}; it is no outage, so put that right"
+        message = f"{host} refuses this ({status}): {said}; it is no outage, so put that right"
         return ClusterError(message, exit_status=2)
     if status == BUSY or status >= 500:
         what = "is too busy, at every try" if status == BUSY else "fails"
-        message = f"{host} {what} ({status}): {told}; try again later"
+        message = f"{host} {what} ({status}): {said}; try again later"
         return ClusterError(
             message,
             is_transient=True,
@@ -100,30 +100,30 @@ def refused(connection: Connection, status: int, body: str) -> ClusterError:
             "lacks a part of its path (behind Kubeflow's gateway it ends in /pipeline)"
         )
         return ClusterError(message, exit_status=2)
-    message = f"{host} {_WHAT.get(status, 'refuses this')} ({status}): {told}"
+    message = f"{host} {_WHAT.get(status, 'refuses this')} ({status}): {said}"
     return ClusterError(message + _ADVICE.get(status, ""), exit_status=2, is_missing=status == 404)
 
 
 def _reason(body: str) -> str:
-    """What KFP says beside a status; empty when it was not KFP that answered."""
+    """Return KFP's message in an answer; empty if the answer is not KFP's."""
     try:
-        said: Any = json.loads(body)
+        answer: Any = json.loads(body)
     except ValueError:
         return ""
-    if not isinstance(said, dict):
+    if not isinstance(answer, dict):
         return ""
-    return str(said.get("message") or said.get("error") or "no reason given")
+    return str(answer.get("message") or answer.get("error") or "no reason given")
 
 
 def unreachable(connection: Connection, error: Exception, limit_s: float) -> ClusterError:
-    """There was no answer within a time: urllib3's error in our words."""
+    """Return the error for a request without an answer, from urllib3's error."""
     import urllib3
 
     cause = getattr(error, "reason", None) or error
     host = connection.host
     if isinstance(cause, urllib3.exceptions.SSLError):
         message = (
-            f"{host} cannot be trusted: {tell(connection, str(cause))}; give the certificate of "
+            f"{host} cannot be trusted: {shown(connection, str(cause))}; give the certificate of "
             "its authority with --ca-file, or write http:// if it speaks no TLS"
         )
         return ClusterError(message, exit_status=2)
@@ -138,5 +138,5 @@ def unreachable(connection: Connection, error: Exception, limit_s: float) -> Clu
         message = f"{host} did not answer within {limit_s:g} s; try again, or raise --timeout"
         was_sent = not isinstance(cause, urllib3.exceptions.ConnectTimeoutError)
         return ClusterError(message, is_transient=True, may_be_done=was_sent)
-    message = f"{host} broke off: {tell(connection, str(cause))}; try again later"
+    message = f"{host} broke off: {shown(connection, str(cause))}; try again later"
     return ClusterError(message, is_transient=True, may_be_done=True)

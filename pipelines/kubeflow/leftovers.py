@@ -1,4 +1,4 @@
-"""What an ended run leaves open in MLflow: whether it may be closed, and as what."""
+"""Closing of the MLflow runs that an ended run has left open."""
 
 from typing import Literal
 
@@ -12,13 +12,13 @@ from pipelines.kubeflow.status.tracked_runs import Closing, close_open
 
 
 def close_after(cluster: Cluster, run: Thing, found: list[Failure]) -> Closing | None:
-    """Close in MLflow what a run that did not succeed has left open.
+    """Close the open MLflow runs of a run that did not succeed.
 
     Args:
         found: why it failed.
 
     Returns:
-        None when there is nothing to close, or a retry of the run has taken it over.
+        None if there is nothing to close, or a retry continues the MLflow runs.
     """
     state, failure = state_of(run), deciding(found)
     if not is_ended(run) or state == "SUCCEEDED":
@@ -29,7 +29,7 @@ def close_after(cluster: Cluster, run: Thing, found: list[Failure]) -> Closing |
 
 
 def close_cancelled(cluster: Cluster, run: Thing, reason: str) -> Closing | None:
-    """Close in MLflow what a run that was cancelled has left open; see `close_after`."""
+    """Close the open MLflow runs of a run that was cancelled; see `close_after`."""
     return _close(cluster, run, "KILLED", reason, "stopped")
 
 

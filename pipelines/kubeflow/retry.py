@@ -1,7 +1,7 @@
-"""A run on the cluster that is started again: a new run on the state of one that has ended.
+"""Retry of a run on Kubeflow: a new run that continues the state of one that has ended.
 
-KFP's own Retry makes the nodes of a loop never again, so that such a run stays RUNNING for ever.
-A new run has all its nodes, and its steps find in the state what is done already.
+KFP's own Retry never recreates the nodes of a loop, so that such a run stays RUNNING for ever. A
+new run has all its nodes, and its steps find finished work in the state.
 """
 
 import re
@@ -20,10 +20,10 @@ _NUMBER = re.compile(r"\s*\(retry (\d+)\)$")
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The tries of one piece of work, as far as they are not older than a run of it.
+    """A run and its retries, from a given run on.
 
     Attributes:
-        first: id of the run that it began with.
+        first: id of the first run of the chain.
         runs: newest first.
     """
 
@@ -31,20 +31,20 @@ class Chain:
     runs: tuple[Thing, ...]
 
     def going_on(self) -> Thing | None:
-        """Return the run of the chain that has not ended."""
+        """Return the run of the chain that has not ended, if any."""
         return next((run for run in self.runs if not is_ended(run)), None)
 
     def succeeded(self) -> Thing | None:
-        """Return the run of the chain that has succeeded."""
+        """Return the run of the chain that has succeeded, if any."""
         return next((run for run in self.runs if run.get("state") == "SUCCEEDED"), None)
 
     def is_newest(self, run: Thing) -> bool:
-        """Whether no other run of the chain was started after this one."""
+        """Return whether no run of the chain was started after this one."""
         return bool(self.runs[0]["run_id"] == run["run_id"])
 
 
 def chain_of(cluster: Cluster, run: Thing, first: str) -> Chain:
-    """Return the run and what has been started in its chain since."""
+    """Return a run with the later runs of its chain."""
     found = []
     for other in cluster.runs(run.get("experiment_id", "")):
         if str(other.get("created_at")) < str(run.get("created_at")):
@@ -55,7 +55,7 @@ def chain_of(cluster: Cluster, run: Thing, first: str) -> Chain:
 
 
 def is_lost(cluster: Cluster, run: Thing) -> bool:
-    """Whether a run was cancelled of which nothing is left: KFP never calls such a run ended.
+    """Return whether nothing is left of a cancelled run, which KFP never shows as ended.
 
     Raises:
         ClusterError: the server does not answer.
@@ -64,13 +64,13 @@ def is_lost(cluster: Cluster, run: Thing) -> bool:
 
 
 def check(run: Thing, origin: Origin, chain: Chain, *, is_lost: bool = False) -> None:
-    """Find out whether a run may be started again.
+    """Check that a run may be retried.
 
     Args:
-        is_lost: nothing of it is left, whatever state KFP gives it.
+        is_lost: nothing of the run is left, whatever state KFP shows.
 
     Raises:
-        InputError: it or a retry of it goes on or has succeeded, or it is not ours.
+        InputError: it or a retry of it is running or has succeeded, or its pipeline is not ours.
     """
     run_id = run["run_id"]
     if not is_ended(run) and not is_lost:
@@ -94,10 +94,10 @@ def check(run: Thing, origin: Origin, chain: Chain, *, is_lost: bool = False) ->
 
 
 def check_input(run: Thing, found: list[Failure]) -> None:
-    """Find out whether it was the input that was at fault.
+    """Check that a run did not fail for its input.
 
     Raises:
-        InputError: it was; the same input would be refused again.
+        InputError: it did, and the same input would be refused again.
     """
     failure = deciding(found)
     if failure is not None and failure.kind == "input":
@@ -109,7 +109,7 @@ def check_input(run: Thing, found: list[Failure]) -> None:
 
 
 def request(run: Thing, origin: Origin, chain: Chain) -> Thing:
-    """Return the body that starts a run again: all as it was, but for what the steps continue."""
+    """Return the request that repeats a run, with steps that continue the state of the chain."""
     body = {
         "display_name": _name(run, chain),
         "description": f"Continues run {run['run_id']}",
@@ -117,12 +117,12 @@ def request(run: Thing, origin: Origin, chain: Chain) -> Thing:
         "pipeline_spec": continuing(origin.pipeline, origin.first),
         "runtime_config": run.get("runtime_config") or {},
     }
-    kept = {name: run[name] for name in ("service_account", "plugins_input") if run.get(name)}
-    return {**body, **kept}
+    others = {name: run[name] for name in ("service_account", "plugins_input") if run.get(name)}
+    return {**body, **others}
 
 
 def losses(origin: Origin) -> str:
-    """Say what is done again for want of a place for the state; empty when nothing is."""
+    """Return a warning that finished steps are repeated, if `cluster.state` is not set."""
     if not origin.config or any(origin.setting("cluster", key) for key in _STATE):
         return ""
     study = "; the study in the database goes on" if origin.setting("search", "storage") else ""

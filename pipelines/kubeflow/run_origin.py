@@ -1,7 +1,7 @@
-"""What a run on the cluster was started with: its pipeline, its configuration, what it continues.
+"""Origin of a run on Kubeflow: its pipeline, its configuration, and the run that it continues.
 
-A run that `nas retry` has started names the first run of its chain in a variable of its steps: all
-of them work on one state and on one MLflow run.
+A run that `nas retry` has started names the first run of its chain in an environment variable of
+its steps: all runs of a chain share one state and one MLflow run.
 """
 
 import copy
@@ -20,13 +20,13 @@ _OURS = "NAS_PIPELINE"  # a variable of the steps of every pipeline that we comp
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a run comes from.
+    """What a run was started with.
 
     Attributes:
-        pipeline: the compiled pipeline as a request holds it.
-        first: id of the run that the chain of retries began with; its own when it is none.
+        pipeline: compiled pipeline in the form of a request.
+        first: id of the first run of the chain of retries; the run's own id if it is no retry.
         is_ours: whether this project has compiled the pipeline.
-        config: the whole configuration, overrides included; empty when it cannot be read.
+        config: complete configuration including overrides; empty if it cannot be read.
     """
 
     pipeline: Thing
@@ -36,11 +36,11 @@ class Origin:
 
     @property
     def run_key(self) -> str:
-        """Key of the MLflow run that belongs to the chain."""
+        """Key of the MLflow run of the chain."""
         return key_of(self.first)
 
     def setting(self, *path: str) -> Any:
-        """Return a value of the configuration; None where it has none."""
+        """Return a value of the configuration; None if it is not set."""
         value: Any = self.config
         for part in path:
             value = value.get(part) if isinstance(value, Mapping) else None
@@ -48,10 +48,10 @@ class Origin:
 
 
 def origin_of(cluster: Cluster, run: Thing) -> Origin:
-    """Return what a run was started with; asks the server for the pipeline it only names.
+    """Return the origin of a run; request the pipeline from the server if the run only names it.
 
     Raises:
-        ClusterError: the server does not answer, or has the pipeline's version no more.
+        ClusterError: the server does not answer, or no longer has the version of the pipeline.
     """
     pipeline = run.get("pipeline_spec")
     if pipeline is None:
@@ -68,7 +68,7 @@ def origin_of(cluster: Cluster, run: Thing) -> Origin:
 
 
 def known_origin(cluster: Cluster, run: Thing) -> Origin:
-    """Return what a run was started with, or that of a stranger where its pipeline is deleted.
+    """Return the origin of a run, or one of unknown content if its pipeline has been deleted.
 
     Raises:
         ClusterError: the server does not answer.
@@ -84,7 +84,7 @@ def known_origin(cluster: Cluster, run: Thing) -> Origin:
 def first_of(run: Thing) -> str:
     """Return the id of the run that a run continues, or its own.
 
-    A run that only names its pipeline is no retry: a retry changes the pipeline that it sends.
+    A run that only names its pipeline is not a retry: a retry sends a changed pipeline.
     """
     for name, value in _variables(run.get("pipeline_spec") or {}):
         if name == RETRY_OF:
@@ -102,7 +102,7 @@ def continuing(pipeline: Thing, first: str) -> Thing:
 
 
 def _inner(pipeline: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Without what it asks of the cluster, which stands outside where there is any."""
+    """Return a pipeline without its platform settings, which a request may put around it."""
     inner: Mapping[str, Any] = pipeline.get("pipeline_spec") or pipeline
     return inner
 
@@ -121,7 +121,7 @@ def _variables(pipeline: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _config(run: Thing, pipeline: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Read, not checked: it may be wrong, which is why the run failed, or of an older version."""
+    """Return the configuration unchecked: it may be wrong or of an older version."""
     given = (run.get("runtime_config") or {}).get("parameters") or {}
     root = _inner(pipeline).get("root") or {}
     declared = (root.get("inputDefinitions") or {}).get("parameters") or {}

@@ -1,7 +1,6 @@
-"""Schedules on Kubeflow as the commands show them."""
+"""Output of the commands about schedules on Kubeflow."""
 
 import itertools
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -9,18 +8,20 @@ import click
 
 from nascore.errors import InputError
 from pipelines.kubeflow import schedule_times
+from pipelines.kubeflow.columns import aligned
 
 if TYPE_CHECKING:
     from pipelines.kubeflow.client import Cluster, Thing
 
 _TIMES = 3
 _SHOWN_RUNS = 5
+_SEARCHED_RUNS = 100
 _CLOCK = "%Y-%m-%d %H:%M:%S UTC"
 _ZONE = "in the server's CRON_SCHEDULE_TIMEZONE, UTC by default"
 
 
 def say_times(expression: str, *, as_json: bool) -> None:
-    """Says when, in words, and the next times."""
+    """Print the description of a cron expression and its next times."""
     times = schedule_times.next_times(expression, datetime.now(UTC), _TIMES)
     lines = [f"{schedule_times.describe(expression)}, {_ZONE}. The next times:"]
     lines += [f"  {time.strftime(_CLOCK)}" for time in times]
@@ -29,10 +30,10 @@ def say_times(expression: str, *, as_json: bool) -> None:
 
 
 def find_one(cluster: "Cluster", which: str) -> "Thing":
-    """The schedule of that id or name.
+    """Return the schedule of an id or name.
 
     Raises:
-        InputError: there is none, or there are several of that name.
+        InputError: there is none, or several have the name.
     """
     schedules = cluster.schedules()
     found = [each for each in schedules if each["recurring_run_id"] == which]
@@ -47,16 +48,16 @@ def find_one(cluster: "Cluster", which: str) -> "Thing":
 
 
 def last_runs(cluster: "Cluster", schedules: list["Thing"]) -> dict[str, "Thing"]:
-    """The newest run of each schedule among the newest hundred of its experiment."""
+    """Return the newest run of each schedule among the newest hundred runs of its experiment."""
     last: dict[str, Thing] = {}
     for experiment_id in sorted({str(each.get("experiment_id", "")) for each in schedules} - {""}):
-        for run in cluster.newest_runs(experiment_id):
+        for run in itertools.islice(cluster.runs(experiment_id), _SEARCHED_RUNS):
             last.setdefault(run.get("recurring_run_id", ""), run)
     return last
 
 
 def describe(found: "Thing", last: dict[str, "Thing"]) -> "Thing":
-    """A schedule as JSON; `last` has the newest run of each."""
+    """Return a schedule as JSON; `last` has the newest run of each."""
     trigger = found.get("trigger") or {}
     expression = (trigger.get("cron_schedule") or {}).get("cron", "")
     state = str(found.get("status") or f"{found.get('mode', 'ENABLE')}D").lower()
@@ -74,15 +75,15 @@ def describe(found: "Thing", last: dict[str, "Thing"]) -> "Thing":
 
 
 def runs_of(cluster: "Cluster", found: "Thing") -> list["Thing"]:
-    """The newest runs of a schedule, the newest first."""
+    """Return the last runs of a schedule, newest first."""
     runs = cluster.runs(
         str(found.get("experiment_id", "")), schedule_id=str(found["recurring_run_id"])
     )
     return [_run(run) for run in itertools.islice(runs, _SHOWN_RUNS)]
 
 
-def lines_of(told: list["Thing"]) -> list[str]:
-    """Schedules as a table, each with its runs below it where they are asked for."""
+def lines_of(described: list["Thing"]) -> list[str]:
+    """Return schedules as a table, each with its runs below it if it has any."""
     rows = [("name", "when", "next", "state", "last run", "id")]
     rows += [
         (
@@ -93,20 +94,20 @@ def lines_of(told: list["Thing"]) -> list[str]:
             "-" if each["last_run"] is None else str(each["last_run"]["state"]),
             each["schedule_id"],
         )
-        for each in told
+        for each in described
     ]
     lines = []
-    for row, each in zip(_aligned(rows), [{}, *told], strict=True):
+    for row, each in zip(aligned(rows), [{}, *described], strict=True):
         runs = [
             (run["name"], run["pipeline"] or "-", run["state"], run["run_id"])
             for run in each.get("runs", [])
         ]
-        lines += [row, *(f"  {line}" for line in _aligned(runs))]
+        lines += [row, *(f"  {line}" for line in aligned(runs))]
     return lines
 
 
 def _run(run: "Thing") -> "Thing":
-    """A run that a schedule has started; its name, which KFP makes, does not say what it runs."""
+    """Return a run of a schedule as JSON, with its pipeline, which KFP's run names do not show."""
     from pipelines.kubeflow.status.run_state import run_state
 
     spec = run.get("pipeline_spec") or {}
@@ -120,16 +121,8 @@ def _run(run: "Thing") -> "Thing":
     }
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-
-
 def _when(trigger: "Thing", expression: str) -> tuple[str, list[str]]:
-    """In words, and the next times; others may have made schedules that we would refuse."""
+    """Return description and next times; a schedule of another client may be unreadable."""
     if not expression:
         seconds = (trigger.get("periodic_schedule") or {}).get("interval_second", "?")
         return f"Every {seconds} s", []

@@ -1,7 +1,7 @@
-"""To start a run on the cluster, or to make a schedule, once, also where the answer is lost.
+"""Starting a run or creating a schedule exactly once, even if the answer is lost.
 
-KFP's API server may take longer than a client waits, as when its MLflow plugin asks a slow server;
-a gateway may give up before. The run is made all the same, so it is looked for.
+KFP's API server may take longer than a client or a gateway waits, as when its MLflow plugin asks a
+slow server. The run is created nevertheless, so it is searched for.
 """
 
 import uuid
@@ -15,7 +15,7 @@ from pipelines.kubeflow.client import Cluster, Thing
 from pipelines.kubeflow.errors import ClusterError
 
 _LOOK_S = 60.0
-"""What is not there so long after the answer was due will hardly come."""
+"""Time after the expected answer in which the run may still appear."""
 _PAUSE_S = 3.0
 _SKEW = timedelta(minutes=1)  # between our clock and the server's
 _MARK = "Started by nas, request "
@@ -24,11 +24,11 @@ Say = Callable[[str], None]
 
 
 def start_run(cluster: Cluster, body: Thing, say: Say) -> Thing:
-    """Start a run; find it where the answer is lost.
+    """Start a run; find it if the answer is lost.
 
     Args:
-        body: as the API takes it.
-        say: prints that it is looked for.
+        body: request in the form of the API.
+        say: prints that the run is searched for.
 
     Raises:
         ClusterError: the server refuses, or it is not known whether the run was started.
@@ -49,14 +49,14 @@ def start_run(cluster: Cluster, body: Thing, say: Say) -> Thing:
 
 
 def make_schedule(cluster: Cluster, body: Thing, say: Say) -> Thing:
-    """Make a schedule whose name is free; find it where the answer is lost.
+    """Create a schedule with a free name; find it if the answer is lost.
 
     Args:
-        body: as the API takes it.
-        say: prints that it is looked for.
+        body: request in the form of the API.
+        say: prints that the schedule is searched for.
 
     Raises:
-        ClusterError: the server refuses, or it is not known whether the schedule was made.
+        ClusterError: the server refuses, or it is not known whether the schedule was created.
     """
     name = str(body["display_name"])
     try:
@@ -100,7 +100,7 @@ def _look_for(candidates: Callable[[], Iterator[Thing]], error: ClusterError) ->
 
 
 def _runs_like(cluster: Cluster, body: Thing, begun: datetime) -> Iterator[Thing]:
-    """Yield runs that the request may have started: the very one, if its description was kept."""
+    """Yield runs that the request may have started; its own, if the description was kept."""
     for run in cluster.runs(str(body["experiment_id"])):
         created = datetime.fromisoformat(str(run.get("created_at") or begun.isoformat()))
         if created < begun - _SKEW:
@@ -123,5 +123,5 @@ def _unknown(cluster: Cluster, error: ClusterError, what: str, body: Thing) -> C
 
 
 def _what(error: ClusterError) -> str:
-    """Return what happened, without the advice to try again."""
+    """Return the error message without the advice to try again."""
     return str(error).partition("; ")[0]

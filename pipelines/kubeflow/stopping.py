@@ -1,4 +1,4 @@
-"""To stop runs on the cluster: cancel, wait for the end, close what is open in MLflow."""
+"""Stopping of runs on Kubeflow: cancel, wait for the end, close the MLflow runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from pipelines.kubeflow.status.run_state import is_ended, state_of
 from pipelines.kubeflow.status.tracked_runs import Closing
 
 _REASON = "cancelled by `nas cancel`"
-_GONE = ("its workflow", "not found")  # both stand in what KFP says of a run without a workflow
+_GONE = ("its workflow", "not found")  # both are in KFP's message on a run without a workflow
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """What came of stopping a run.
+    """Result of stopping a run.
 
     Attributes:
-        state: of the run; `CANCELED` when it was stopped before its end.
-        is_ended: nothing of it runs any more.
-        is_gone: Kubernetes has nothing of it any more, while KFP shows it as going on for ever.
-        closing: what was closed in MLflow; None when the run has not been stopped.
+        state: state of the run; `CANCELED` if it was stopped before its end.
+        is_ended: nothing of the run is running.
+        is_gone: Kubernetes has nothing of the run, while KFP shows it as running for ever.
+        closing: MLflow runs that were closed; None if the run has not been stopped.
     """
 
     run: Thing
@@ -38,26 +38,27 @@ def stop(
     """Cancel a run and wait for its end.
 
     Args:
-        run: one that is going on.
-        say: is told the changes of its tasks.
-        limit_s: the wait is given up after so many seconds.
+        run: a running run.
+        say: prints the changes of its tasks.
+        poll_s: pause between two requests.
+        limit_s: longest wait.
 
     Raises:
-        ClusterError: the server refuses, or has been away for ten minutes.
+        ClusterError: the server refuses, or has been unreachable for ten minutes.
     """
     is_gone = state_of(run) != "CANCELING" and not _cancel(cluster, run["run_id"])
     if not is_gone:
         waited = wait(cluster, run["run_id"], say, poll_s=poll_s, limit_s=limit_s)
         run, is_gone = waited.run, waited.lost is not None
     state = "CANCELED" if is_gone else state_of(run)
-    if state != "CANCELED":  # it was faster, or takes longer
+    if state != "CANCELED":  # it had ended already, or takes longer
         return Stopped(run, state, is_ended(run))
     closing = close_cancelled(cluster, run, _REASON)
     return Stopped(run, state, is_ended=True, is_gone=is_gone, closing=closing)
 
 
 def _cancel(cluster: Cluster, run_id: str) -> bool:
-    """Ask for the end of a run; return whether there is anything left that can end.
+    """Request the end of a run; return whether anything of it is left.
 
     Raises:
         ClusterError: the server refuses.

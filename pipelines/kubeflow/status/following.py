@@ -1,4 +1,4 @@
-"""To follow a run on the cluster: its tasks, its end and why, and further tries."""
+"""Following a run on Kubeflow: its tasks, its end and the reason, and its retries."""
 
 import json
 import sys
@@ -36,11 +36,11 @@ class Following:
     """How a command follows a run.
 
     Attributes:
-        poll_s: pause between two looks.
-        as_json: the last line on standard output is JSON, and nothing else goes there.
-        retries: how often a run that an outage or a loss has ended is started again.
-        also: what the JSON holds besides what it says of the run.
-        started: ids of the runs that were started, the first one first.
+        poll_s: pause between two requests.
+        as_json: standard output contains one line of JSON and nothing else.
+        retries: number of times that a run which an outage or a lost pod has ended is restarted.
+        also: further content of the JSON.
+        started: ids of the runs that were started, oldest first.
     """
 
     cluster: Cluster
@@ -55,13 +55,13 @@ class Following:
         return partial(click.echo, err=self.as_json)
 
     def to_end(self, run: Thing) -> None:
-        """Wait for the end of a run, and of its retries; end the process as the last one ended."""
+        """Wait for the end of a run and of its retries; exit with the status of the last one."""
         follow = self
         try:
             while True:
                 waited = wait(self.cluster, run["run_id"], self.say, poll_s=self.poll_s)
                 run = waited.run
-                found = self._patiently(partial(failures, self.cluster, run))
+                found = self._with_retries(partial(failures, self.cluster, run))
                 if waited.lost or not follow.retries or not is_passing(found):
                     break
                 run = follow._again(run, found)
@@ -76,17 +76,17 @@ class Following:
         follow._finish(run, found)
 
     def show(self, run: Thing) -> None:
-        """Say how a run is now; print the JSON if asked."""
+        """Print the status of a run, as a text or as JSON."""
         status = status_of(self.cluster, run)
         if not self.as_json:
-            click.echo("\n".join(lines_of(status, namespace_of(self.cluster))))
+            click.echo("\n".join(lines_of(status, self.cluster.pods_namespace())))
         self._end_with(status, close_after(self.cluster, run, list(status.found)))
 
-    def _patiently(self, request: Callable[[], _Answer]) -> _Answer:
+    def _with_retries(self, request: Callable[[], _Answer]) -> _Answer:
         return call_with_retries(request, self.say, poll_s=self.poll_s)
 
     def _again(self, run: Thing, found: list[Failure]) -> Thing:
-        """Start a run again; take up a retry that a lost answer, or somebody else, has started."""
+        """Start a retry of a run, or adopt one that was started already, as by a lost answer."""
 
         def once() -> Thing:
             origin = origin_of(self.cluster, run)
@@ -96,13 +96,13 @@ class Following:
             )
 
         self.say(f"The run {run['run_id']} has failed ({deciding(found)}).")
-        again = self._patiently(once)
+        again = self._with_retries(once)
         say_started(self.cluster, again, self.say)
         self.say(f"  it continues the one before; {self.retries - 1} further retries are left")
         return again
 
     def _finish(self, run: Thing, found: list[Failure]) -> None:
-        status = self._patiently(partial(status_of, self.cluster, run, found))
+        status = self._with_retries(partial(status_of, self.cluster, run, found))
         self._end_with(status, close_after(self.cluster, run, found))
         state = status.view.state
         if state == "succeeded":
@@ -110,7 +110,7 @@ class Following:
                 click.echo(f"The run {run['run_id']} has succeeded.")
             return
         lines = [f"The run {run['run_id']} {_ENDS.get(state, f'has not succeeded ({state}).')}"]
-        lines += after_table(status, namespace_of(self.cluster))
+        lines += after_table(status, self.cluster.pods_namespace())
         click.echo("\n".join(lines), err=True)
         sys.exit(FAILED)
 
@@ -123,17 +123,12 @@ class Following:
 
 
 def say_started(cluster: Cluster, run: Thing, say: Callable[[str], None]) -> None:
-    """Say that a run has been started, and where it is seen."""
+    """Print that a run has been started, and where to follow it."""
     page = link(cluster, run["run_id"])
     lines = [f"Run {run['run_id']} has been started."]
     lines += [] if page is None else [f"  page:   {page}"]
     lines += [f"  follow: nas status --wait {run['run_id']}"]
     say("\n".join(lines))
-
-
-def namespace_of(cluster: Cluster) -> str:
-    """Return the namespace of the pods of runs; that of Kubeflow where it has one user."""
-    return cluster.namespace() or "kubeflow"
 
 
 def _next(run: Thing) -> str:

@@ -1,18 +1,16 @@
-"""To read the log of a step by KFP's API, which can neither skip nor follow, piece by piece."""
+"""Incremental reading of a step's log by KFP's API, which can neither skip nor follow."""
 
 from nascore.errors import InputError
 from nascore.redaction import redact
-from pipelines.kubeflow import clock
 from pipelines.kubeflow.client import Cluster, Thing
 from pipelines.kubeflow.run_origin import Origin, known_origin
-from pipelines.kubeflow.status.pipeline_tasks import planned
 from pipelines.kubeflow.status.pod_signs import expected_node
 from pipelines.kubeflow.status.run_end import failure_of
 from pipelines.kubeflow.status.run_state import State
-from pipelines.kubeflow.status.run_view import TaskView, task_views
-from pipelines.kubeflow.status.signs import look_for_signs, with_signs
+from pipelines.kubeflow.status.run_view import TaskView
+from pipelines.kubeflow.status.signs import observe
 from pipelines.kubeflow.status.step_log import OwnLines, PodLog
-from pipelines.kubeflow.status.task_nodes import Listed, pods_of, read
+from pipelines.kubeflow.status.task_nodes import Listed, pods_of
 
 _MB = 10**6
 _BY_DEFAULT: tuple[State, ...] = ("failed", "running")
@@ -20,13 +18,13 @@ _NOT_RUN: tuple[State, ...] = ("skipped", "not-reached")
 
 
 class LogReader:
-    """The log of one step of a run, as far as it has not been read yet.
+    """Unread part of the log of one step of a run.
 
     Attributes:
-        has_log: whether there was one at the last look.
-        why_not: why there was none.
-        is_new_try: whether the last look was the first at the pod of another try.
-        left_out: how large a log is that is too large to be kept; else empty.
+        has_log: whether the last read found a log.
+        why_not: why it found none.
+        is_new_try: whether the last read was the first of the pod of another try.
+        left_out: size of a log of which only the end could be read; else empty.
     """
 
     def __init__(self, cluster: Cluster, run_id: str, *, raw: bool) -> None:
@@ -44,26 +42,24 @@ class LogReader:
 
     @property
     def pause_s(self) -> float:
-        """How long to wait before the next look: each reads the whole log once more."""
+        """Seconds until the next read, which transfers the whole log again."""
         return self._size / _MB
 
     def choose(self, step: str | None) -> TaskView:
-        """Look at the run and return a task of it: that of a name, or the one to look at first.
+        """Read the state of the run and return a task: the named one, or the most relevant one.
 
         Raises:
-            InputError: there is no such task, or none at all.
+            InputError: there is no such task, or no task at all.
             ClusterError: the server does not answer.
         """
         self._run = self._cluster.run(self._run_id)
         self._origin = self._origin or known_origin(self._cluster, self._run)
-        self._listed, now = read(self._run), clock.now()
-        tasks = task_views(self._run, self._listed, planned(self._origin.pipeline), now=now)
-        signs = look_for_signs(self._cluster, self._run, self._listed, tasks, self._origin, now)
-        self._tasks = with_signs(tasks, signs)
+        observed = observe(self._cluster, self._run, self._origin)
+        self._listed, self._tasks = observed.listed, observed.tasks
         return self._first() if step is None else self._named(step)
 
     def new_lines(self, task: TaskView) -> list[str]:
-        """Return the lines that the pod of a task has written since the last look.
+        """Return the lines that the pod of a task has written since the last read.
 
         Raises:
             ClusterError: the server does not answer.
@@ -79,20 +75,20 @@ class LogReader:
             self.why_not = log.error.rpartition(": ")[2] or self.why_not
             if log.text or (self._size and not log.error):
                 self.has_log = True
-                kept = len(text.encode())
-                if size - self._size > kept > 0:
+                read = len(text.encode())
+                if size - self._size > read > 0:
                     self.left_out = f"{size / _MB:.1f} MB"
                 self._size = size
                 return self._lines(log.text)
         return []
 
     def rest(self) -> list[str]:
-        """Return the last line, if it has no end."""
+        """Return the last line if it has no line break."""
         rest, self._part = self._part, ""
         return self._own([rest]) if rest else []
 
     def no_log(self, task: TaskView) -> str:
-        """Return what to say of a task that has no log, and what to do."""
+        """Return the message for a task without a log, with what to do."""
         if task.state in _NOT_RUN:
             return f"{task.name} has no log: it did not run ({task.state})."
         if self._node is None or (task.state == "pending" and not task.tries):
@@ -101,12 +97,12 @@ class LogReader:
         if task.state == "failed" and task.task is not None:
             failure = failure_of(self._cluster, self._run, task.task, self._origin)
             lines.append(f"It failed: {failure.cause}")
-        namespace = self._cluster.namespace() or "kubeflow"
+        pod = pods_of(self._node)[0]
         return "\n".join(
             [
                 *lines,
                 "It keeps a log that Argo has archived, and else as long as the pod is there:",
-                f"  kubectl logs -n {namespace} {pods_of(self._node)[0]} -c main",
+                f"  kubectl logs -n {self._cluster.pods_namespace()} {pod} -c main",
             ]
         )
 
@@ -119,7 +115,7 @@ class LogReader:
         return [redact(self._cluster.connection.hide(line)) for line in own]
 
     def _first(self) -> TaskView:
-        """Return the task that one wants to look at: it failed, or runs, or ended last."""
+        """Return the first task that failed, else the first that runs, else the last that ended."""
         for state in _BY_DEFAULT:
             for task in self._tasks:
                 if task.state == state:

@@ -1,8 +1,7 @@
-"""Full names of the nodes of an Argo workflow, out of what KFP lists of them.
+"""Full names of the nodes of an Argo workflow, reconstructed from KFP's list.
 
-Nothing in the list says which node is below which: a node has no parent and no id, only the ids of
-the nodes it leads to. But such an id is a hash of a node's full name, so the names can be found by
-trying.
+The list does not show the tree: a node has no parent and no id, only the ids of its children. Such
+an id is a hash of a node's full name, so the names can be found by trying.
 """
 
 import re
@@ -10,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Node = Mapping[str, Any]
-"""A task as KFP lists it, which is a node of the workflow."""
+"""An entry of KFP's list of tasks, which is a node of the workflow."""
 
 _TRY = re.compile(r"\(\d+\)$")
 _TRIES = re.compile(r"\((\d+)\)")
@@ -20,7 +19,7 @@ _FNV_START, _FNV_PRIME = 0x811C9DC5, 0x01000193
 
 
 def full_names(listed: Sequence[Node]) -> dict[str, str]:
-    """Map the full names of all nodes that another one leads to, and the workflow's, to ids."""
+    """Return ids by full name, of the workflow and of all nodes that are children of another."""
     ids = {child for node in listed for child in children_of(node)}
     if not ids:
         return {}
@@ -43,7 +42,7 @@ def full_names(listed: Sequence[Node]) -> dict[str, str]:
 def full_name(node: Node, names: Mapping[str, str]) -> str | None:
     """Return the full name of a node.
 
-    None for one that leads to nothing below it: a pod, or a task that does not run.
+    None for a node without children below it: a pod, or a task that does not run.
     """
     shown, children = shown_name(node), set(children_of(node))
     for name in names:
@@ -56,7 +55,7 @@ def full_name(node: Node, names: Mapping[str, str]) -> str | None:
 
 
 def likely_place(node: Node, names: Mapping[str, str], taken: Mapping[str, object]) -> str:
-    """Return a place of that name that no node has yet, or the only one, or just the name."""
+    """Return a free place with the name of a node, or the only one, or just the name."""
     shown = without_tries(shown_name(node))
     places = {without_tries(name) for name in names}
     places = {place for place in places if place.endswith(f".{shown}")}
@@ -67,7 +66,7 @@ def likely_place(node: Node, names: Mapping[str, str], taken: Mapping[str, objec
 
 
 def node_id(workflow: str, name: str) -> str:
-    """Return the id that Argo gives to the node of a full name."""
+    """Return the id that Argo gives to the node with a full name."""
     return f"{workflow}-{_hash(name)}"
 
 
@@ -80,7 +79,7 @@ def children_of(node: Node) -> list[str]:
 
 
 def is_try(name: str) -> bool:
-    """Whether a name ends like that of one try: `search(0)`, but not `iteration(0:0)`."""
+    """Return whether a name ends with the number of a try: `search(0)`, not `iteration(0:0)`."""
     return _TRY.search(name) is not None
 
 
@@ -106,7 +105,7 @@ def without_expansions(name: str) -> str:
 
 
 def _hash(text: str, start: int = _FNV_START) -> int:
-    """FNV-1a of 32 bits, which goes on from the hash of what stands before."""
+    """Return the 32-bit FNV-1a hash of a text, continued from the hash of the text before it."""
     for byte in text.encode():
         start = ((start ^ byte) * _FNV_PRIME) & 0xFFFFFFFF
     return start

@@ -1,7 +1,8 @@
-"""Where the nodes of a run are: full names without numbers of tries, and what is before them."""
+"""Places of the nodes of a run: full names without numbers of tries, and their order."""
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from pipelines.kubeflow.status.node_names import (
@@ -15,10 +16,10 @@ from pipelines.kubeflow.status.node_names import (
     without_expansions,
     without_tries,
 )
+from pipelines.kubeflow.status.pipeline_tasks import depths
 
 DRIVER = "-driver"
-NO_TIME = ("0001", "1970")
-"""Years with which a time begins that stands for none."""
+_NO_TIME = ("0001", "1970")  # years of a time that is not set
 
 _STRUCTURE = re.compile(
     r"(root|executor|iteration(-item|-iterations)?"
@@ -27,12 +28,12 @@ _STRUCTURE = re.compile(
 
 
 class Places:
-    """The nodes of a list by their place: their full name without the numbers of tries.
+    """Nodes of a list by place: their full name without the numbers of tries.
 
     Attributes:
-        of_tasks: of tasks and drivers.
-        of_groups: of all else that is below the workflow, by their own name.
-        full: full names of nodes and the nodes, as far as they can be found out.
+        of_tasks: nodes of tasks and drivers.
+        of_groups: other nodes below the workflow, by their own name.
+        full: nodes with their full names, as far as these can be determined.
     """
 
     def __init__(self, listed: Sequence[Node], names: Mapping[str, str], workflow: str) -> None:
@@ -58,12 +59,12 @@ class Places:
 
 
 def is_structure(name: str) -> bool:
-    """Whether a node of that name, without expansions, holds tasks and is none."""
+    """Return whether a node of that name, without expansions, contains tasks and is not one."""
     return _STRUCTURE.match(name) is not None
 
 
 def rounds_of(places: Places) -> list[tuple[str, str]]:
-    """Return what holds tasks and was tried again: its place, and when its last try began."""
+    """Return place and start of the last try of each group of tasks that was tried again."""
     return [
         (without_tries(full), start_of(node))
         for full, node in places.full
@@ -77,7 +78,7 @@ def _is_task(full: str) -> bool:
 
 
 def depths_of(places: Places, names: Mapping[str, str]) -> dict[str, int]:
-    """Return how many tasks are before each place, one after the other."""
+    """Return the length of the longest chain of tasks before each place."""
     by_id = {number: _step(name) for name, number in names.items()}
     before: dict[str, set[str]] = {}
     of_groups = [(full, node) for full, node in places.full if not _is_task(full)]
@@ -87,17 +88,7 @@ def depths_of(places: Places, names: Mapping[str, str]) -> dict[str, int]:
         for below in (by_id.get(child, "") for child in children_of(node)):
             if below and below != above and not below.startswith(f"{above}."):
                 before.setdefault(below, set()).add(above)
-    depths: dict[str, int] = {}
-
-    def depth(place: str) -> int:
-        if place not in depths:
-            depths[place] = 0  # whatever the list holds, this comes to an end
-            depths[place] = 1 + max((depth(each) for each in before.get(place, ())), default=-1)
-        return depths[place]
-
-    for place in before:
-        depth(place)
-    return depths
+    return depths(before)
 
 
 def _step(full: str) -> str:
@@ -110,4 +101,14 @@ def start_of(node: Node) -> str:
 
 
 def time_of(text: Any) -> str:
-    return "" if not text or str(text).startswith(NO_TIME) else str(text)
+    """Return a time that KFP has written; empty for one that is not set."""
+    return "" if not text or str(text).startswith(_NO_TIME) else str(text)
+
+
+def parse_time(text: Any) -> datetime | None:
+    """Return a time that Argo or KFP has written; None for one that is not set or not a time."""
+    try:
+        found = datetime.fromisoformat(time_of(text))
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

@@ -1,8 +1,8 @@
-"""The tasks of a compiled pipeline, in its order."""
+"""Tasks of a compiled pipeline, in its order."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,14 @@ _EXIT = "ALL_UPSTREAM_TASKS_COMPLETED"
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A task that a pipeline has.
+    """A task of a pipeline.
 
     Attributes:
-        name: as in the pipeline.
-        groups: names of the exit handlers, conditions and loops that hold it, the outermost first.
-        items: how often it runs for a loop that holds it; None outside loops, and where only the
-            run itself knows.
-        is_exit: whether it runs at the end, however the others ended.
+        name: name in the pipeline.
+        groups: names of the exit handlers, conditions and loops around it, the outermost first.
+        items: number of iterations of the loop around it; None outside loops, and if only the run
+            itself knows it.
+        is_exit: whether it runs at the end, however the other tasks ended.
     """
 
     name: str
@@ -29,22 +29,37 @@ class Planned:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of what is known beforehand to run: one, or one for each iteration."""
+        """Names of the tasks that are known beforehand: one, or one for each iteration."""
         if self.items is None:
             return (self.name,)
         return tuple(f"{self.name}[{number}]" for number in range(self.items))
 
 
 def planned(pipeline: Mapping[str, Any]) -> list[Planned]:
-    """Return the tasks of a compiled pipeline, as a request holds it; empty when it holds none."""
+    """Return the tasks of a compiled pipeline in the form of a request; empty if it has none."""
     spec = pipeline.get("pipeline_spec") or pipeline
     root = (spec.get("root") or {}).get("dag") or {}
     return list(_tasks(root, spec.get("components") or {}, (), None))
 
 
 def natural(name: str) -> list[tuple[int, str]]:
-    """Return a key by which `worker-2` sorts before `worker-10`."""
+    """Return a sort key that puts `worker-2` before `worker-10`."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in _NUMBERS.findall(name)]
+
+
+def depths(before: Mapping[str, Iterable[str]]) -> dict[str, int]:
+    """Return the length of the longest chain of names before each name; cycles are cut."""
+    found: dict[str, int] = {}
+
+    def depth(name: str) -> int:
+        if name not in found:
+            found[name] = 0  # ends the recursion in a cycle
+            found[name] = 1 + max((depth(each) for each in before.get(name, ())), default=-1)
+        return found[name]
+
+    for name in before:
+        depth(name)
+    return found
 
 
 def _tasks(
@@ -53,14 +68,14 @@ def _tasks(
     groups: tuple[str, ...],
     items: int | None,
 ) -> Iterator[Planned]:
-    """Yield the tasks of a DAG and of those within it, each after what it depends on."""
+    """Yield the tasks of a DAG and of the DAGs inside it, each after its dependencies."""
     tasks = dag.get("tasks") or {}
     inner = {
         name: components.get(str((task.get("componentRef") or {}).get("name"))) or {}
         for name, task in tasks.items()
     }
-    depths = _depths(tasks)
-    for name in sorted(tasks, key=lambda name: (depths[name], "dag" in inner[name], natural(name))):
+    order = depths({name: task.get("dependentTasks") or () for name, task in tasks.items()})
+    for name in sorted(tasks, key=lambda name: (order[name], "dag" in inner[name], natural(name))):
         task = tasks[name]
         if "dag" in inner[name]:
             count = _count(task, items)
@@ -70,24 +85,8 @@ def _tasks(
             yield Planned(name, groups, items, is_exit=strategy == _EXIT)
 
 
-def _depths(tasks: Mapping[str, Any]) -> dict[str, int]:
-    """Return how many tasks are before each one, one after the other."""
-    depths: dict[str, int] = {}
-
-    def depth(name: str) -> int:
-        if name not in depths:
-            depths[name] = 0  # a file that somebody has changed may hold a circle
-            above = [each for each in tasks[name].get("dependentTasks") or [] if each in tasks]
-            depths[name] = 1 + max((depth(each) for each in above), default=-1)
-        return depths[name]
-
-    for name in tasks:
-        depth(name)
-    return depths
-
-
 def _count(task: Mapping[str, Any], outer: int | None) -> int | None:
-    """Return for how many items a loop runs, where the pipeline holds them."""
+    """Return the number of iterations of a loop, if the pipeline states its items."""
     iterator = task.get("parameterIterator")
     if iterator is None:
         return outer

@@ -1,12 +1,13 @@
-"""What the logs of pods show of the tasks of a run, where KFP's list of them does not say."""
+"""States of tasks read from the logs of their pods, where KFP's list of tasks is stale."""
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from components.ending import End
 from pipelines.kubeflow.client import Cluster, Thing
 from pipelines.kubeflow.status.node_names import node_id
+from pipelines.kubeflow.status.node_places import parse_time
 from pipelines.kubeflow.status.run_state import State
 from pipelines.kubeflow.status.run_view import TaskView
 from pipelines.kubeflow.status.step_log import PodLog
@@ -17,7 +18,7 @@ _ARGO_TIME = re.compile(r"^time=(\S+) .*argo=true", re.MULTILINE)
 
 
 def log_of(cluster: Cluster, run_id: str, node: str) -> PodLog:
-    """Return the log of a node's pod; the newest name of a pod that has one.
+    """Return the log of a node's pod, under the newest pod name that has a log.
 
     Raises:
         ClusterError: the server does not answer.
@@ -31,7 +32,7 @@ def log_of(cluster: Cluster, run_id: str, node: str) -> PodLog:
 
 
 def expected_node(listed: Listed, task: TaskView, tasks: Sequence[TaskView]) -> str | None:
-    """Return the id of the node that does the work of a task; KFP need not have listed it yet."""
+    """Return the id of the node that does the work of a task, even before KFP has listed it."""
     if task.task is not None and task.task.nodes:
         return task.task.nodes[-1]
     for other in tasks:
@@ -56,10 +57,10 @@ def pod_states(
     *,
     all_tasks: bool,
 ) -> Iterator[tuple[str, State]]:
-    """Yield the states of tasks as the logs of their pods show them, in their order.
+    """Yield the states of tasks according to the logs of their pods, in the order of the tasks.
 
     Args:
-        all_tasks: also of those that have not started as far as KFP has listed.
+        all_tasks: include tasks that have not started according to KFP's list.
     """
     for task in tasks:
         has_pod = task.task is not None and bool(task.task.nodes)
@@ -72,15 +73,15 @@ def pod_states(
         if state is not None:
             yield task.name, state
         elif not has_pod:
-            return  # what comes after it has not started either
+            return  # later tasks have not started either
 
 
 def _state_in(log: PodLog, listed: Listed, now: datetime) -> State | None:
     if not log.text:
         return None
-    times = [time_of_text(text) for text in _ARGO_TIME.findall(log.text)]
+    times = [parse_time(text) for text in _ARGO_TIME.findall(log.text)]
     last = max((time for time in times if time is not None), default=None)
-    changed = time_of_text(listed.changed)
+    changed = parse_time(listed.changed)
     if last is not None and (now - last < _UPDATE or (changed and last < changed - _UPDATE)):
         return "running"  # its end would not be in the list yet, or would be in it
     if log.has_succeeded:
@@ -88,12 +89,3 @@ def _state_in(log: PodLog, listed: Listed, now: datetime) -> State | None:
     if End.parse_last(log.text) is not None or log.launcher_error:
         return "failed"
     return "running"
-
-
-def time_of_text(text: str) -> datetime | None:
-    """Return a time that Argo or KFP has written; None where it is none."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

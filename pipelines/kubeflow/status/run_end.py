@@ -1,25 +1,22 @@
-"""Why a run on the cluster has failed: KFP knows that a task failed, its log knows why."""
+"""Reasons why a run on Kubeflow failed: KFP states that a task failed, its log states why."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from components.ending import End, Kind
-from pipelines.kubeflow import clock
 from pipelines.kubeflow.client import Cluster, Thing
-from pipelines.kubeflow.errors import ClusterError, tell
+from pipelines.kubeflow.errors import ClusterError, shown
 from pipelines.kubeflow.run_origin import Origin, known_origin
-from pipelines.kubeflow.status.pipeline_tasks import planned
 from pipelines.kubeflow.status.pod_signs import expected_node, log_of
 from pipelines.kubeflow.status.run_state import state_of
-from pipelines.kubeflow.status.run_view import task_views
-from pipelines.kubeflow.status.signs import look_for_signs, with_signs
+from pipelines.kubeflow.status.signs import observe
 from pipelines.kubeflow.status.step_log import PodLog
-from pipelines.kubeflow.status.task_nodes import Listed, Task, failed, pods_of, read
+from pipelines.kubeflow.status.task_nodes import Task, failed, pods_of, read
 from pipelines.kubeflow.status.tracked_runs import recorded_end
 
 Cause = Kind | Literal["lost", "unknown"]
-"""`lost`: the step ended without a reason. `unknown`: its log could not be read just now."""
+"""`lost`: the step ended without a reason. `unknown`: its log could not be read."""
 
 _LOST = "no reason was written (pod deleted or its node lost, or KFP's launcher failed)"
 _PASSING: tuple[Cause, ...] = ("outage", "lost")
@@ -29,10 +26,10 @@ _TRIES = 2
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A task that has failed, and why.
+    """A failed task and the reason.
 
     Attributes:
-        name: the task; `pipeline` where KFP names none.
+        name: name of the task; `pipeline` if KFP names none.
     """
 
     name: str
@@ -49,30 +46,29 @@ class Failure:
 
 
 def failures(cluster: Cluster, run: Thing) -> list[Failure]:
-    """Return why a run failed, a reason for each failed task; empty for one that was cancelled.
+    """Return a reason for each failed task of a run; empty for a run that was cancelled.
 
     Raises:
-        ClusterError: the server does not answer; that it has no log is no error.
+        ClusterError: the server does not answer. A missing log is not an error.
     """
     state = state_of(run)
     if state in ("SUCCEEDED", "CANCELED"):
         return []
-    listed = read(run)
-    tasks = failed(listed.tasks)
+    tasks = failed(read(run).tasks)
     if not tasks and state != "FAILED":
         return []
     origin = known_origin(cluster, run)
     if tasks:
         return [failure_of(cluster, run, task, origin) for task in tasks]
-    return _not_listed(cluster, run, listed, origin)
+    return _not_listed(cluster, run, origin)
 
 
 def failure_of(cluster: Cluster, run: Thing, task: Task, origin: Origin | None = None) -> Failure:
     """Return why the last try of a task failed.
 
     Args:
-        origin: what the run was started with, where MLflow may be asked, too: it knows the end of
-            the last try alone.
+        origin: what the run was started with; if given, MLflow is asked too, which has the end of
+            the last try only.
     """
     node = task.nodes[-1] if task.nodes else None
     try:
@@ -83,29 +79,27 @@ def failure_of(cluster: Cluster, run: Thing, task: Task, origin: Origin | None =
     if end is None and origin is not None:
         end = recorded_end(origin, task.base)
     if end is not None:
-        return Failure(task.name, end.kind, tell(cluster.connection, end.reason))
-    return Failure(task.name, "lost", tell(cluster.connection, _last_words(log, node)))
+        return Failure(task.name, end.kind, shown(cluster.connection, end.reason))
+    return Failure(task.name, "lost", shown(cluster.connection, _last_words(log, node)))
 
 
 def is_passing(found: Sequence[Failure]) -> bool:
-    """Whether all that failed may succeed when it is done again, with nothing changed."""
+    """Return whether all failed tasks may succeed when they are repeated unchanged."""
     return bool(found) and all(failure.kind in _PASSING for failure in found)
 
 
 def deciding(found: Sequence[Failure]) -> Failure | None:
-    """Return the failure that says most: one that another try would meet again, if there is one."""
+    """Return the most relevant failure: one that a repetition would not cure, if there is one."""
     return min(found, key=lambda failure: failure.kind in _PASSING, default=None)
 
 
-def _not_listed(cluster: Cluster, run: Thing, listed: Listed, origin: Origin) -> list[Failure]:
-    """Return why a run failed whose list names no failed task, since it stands still."""
-    now = clock.now()
-    tasks = task_views(run, listed, planned(origin.pipeline), now=now)
-    signs = look_for_signs(cluster, run, listed, tasks, origin, now)
-    found = []
-    for view in with_signs(tasks, signs):
-        if view.name in signs.of_tasks and view.state == "failed":
-            node = expected_node(listed, view, tasks)
+def _not_listed(cluster: Cluster, run: Thing, origin: Origin) -> list[Failure]:
+    """Return why a run failed whose list is stale and names no failed task."""
+    observed, found = observe(cluster, run, origin), []
+    listed = observed.listed
+    for view in observed.tasks:
+        if view.name in observed.signs.of_tasks and view.state == "failed":
+            node = expected_node(listed, view, observed.tasks)
             task = Task(view.name, "FAILED", nodes=() if node is None else (node,))
             found.append(failure_of(cluster, run, task, origin))
     if found:
@@ -116,10 +110,10 @@ def _not_listed(cluster: Cluster, run: Thing, listed: Listed, origin: Origin) ->
 
 
 def _log(cluster: Cluster, run_id: str, node: str) -> PodLog:
-    """Return the log of a node's pod; asks again once.
+    """Return the log of a node's pod; repeat the request once.
 
     Raises:
-        ClusterError: the server did not answer, at every try.
+        ClusterError: the server did not answer twice.
     """
     for left in reversed(range(_TRIES)):
         try:
@@ -127,11 +121,11 @@ def _log(cluster: Cluster, run_id: str, node: str) -> PodLog:
         except ClusterError:
             if not left:
                 raise
-    raise AssertionError("it has been asked")
+    raise AssertionError("the loop returns or raises")
 
 
 def _last_words(log: PodLog, node: str | None) -> str:
-    """Return what is known of a step that wrote no reason."""
+    """Return what is known about the end of a step that wrote no reason."""
     lines = [line.strip() for line in log.own_lines() if line.strip()]
     if lines:
         by = f", and KFP's launcher says: {log.launcher_error}" if log.launcher_error else ""

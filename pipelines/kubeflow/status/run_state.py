@@ -1,4 +1,4 @@
-"""The state of a run: as KFP calls it, as it is, and in the words of our commands."""
+"""State of a run: KFP's name, the true state, and the name that the commands print."""
 
 from typing import Literal
 
@@ -18,7 +18,7 @@ _STATES: dict[str, State] = {
 
 
 def is_ended(run: Thing) -> bool:
-    """Whether a run stays in its state."""
+    """Return whether a run has ended."""
     return run.get("state") in ENDED
 
 
@@ -33,17 +33,17 @@ def state_of(run: Thing) -> str:
 
 
 def run_state(run: Thing) -> State:
-    """Return the state of a run in the words of `State`."""
-    return state_in_words(state_of(run))
+    """Return the state of a run as a `State`."""
+    return state_named(state_of(run))
 
 
 def cancelled_at(run: Thing) -> str | None:
-    """Return when somebody asked for the end of a run."""
+    """Return when the end of a run was requested."""
     history = run.get("state_history") or []
     times = [each.get("update_time") for each in history if each.get("state") == "CANCELING"]
     return str(times[0]) if times and times[0] else None
 
 
-def state_in_words(state: str) -> State:
-    """Return a state of KFP, or `OMITTED`, in the words of `State`."""
+def state_named(state: str) -> State:
+    """Return the `State` for KFP's name of a state, or for `OMITTED`."""
     return _STATES.get(state, "pending")

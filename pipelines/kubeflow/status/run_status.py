@@ -1,41 +1,37 @@
-"""All that is known of a run on the cluster: its tasks, why it failed, and what the list hides."""
+"""Status of a run on Kubeflow: its tasks, why it failed, and signs beyond KFP's list."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pipelines.kubeflow import clock
 from pipelines.kubeflow.client import Cluster, Thing
 from pipelines.kubeflow.run_origin import known_origin
-from pipelines.kubeflow.status.pipeline_tasks import planned
 from pipelines.kubeflow.status.run_end import Failure, deciding, failure_of, failures
 from pipelines.kubeflow.status.run_state import cancelled_at, run_state, state_of
 from pipelines.kubeflow.status.run_view import (
     RunView,
     TaskView,
     seconds_since,
-    task_views,
     with_reasons,
 )
-from pipelines.kubeflow.status.signs import Signs, look_for_signs, with_signs
-from pipelines.kubeflow.status.task_nodes import read
+from pipelines.kubeflow.status.signs import Signs, observe
 
 LOST = (
     "nothing of it seems to be left, although Kubeflow calls it running: its pods have no log, and "
     "nothing was heard of it since {since}, as when its workflow was deleted"
 )
 _WAITING = timedelta(minutes=2)
-"""A pod starts within this time, unless its image is large or there is no place for it."""
+"""A pod starts within this time, unless its image is large or no node has room for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A run, and where what is known of it comes from.
+    """State of a run with its reasons.
 
     Attributes:
         found: why it failed.
-        signs: what is known besides Kubeflow's list.
-        waiting: names of tasks whose pod waits to start, longer than is usual.
+        signs: knowledge beyond Kubeflow's list.
+        waiting: names of tasks whose pod has been waiting to start for longer than usual.
     """
 
     view: RunView
@@ -49,28 +45,25 @@ def status_of(
     run: Thing,
     found: Sequence[Failure] | None = None,
 ) -> Status:
-    """Return what is known of a run.
+    """Return the status of a run.
 
     Args:
-        found: why it failed, if somebody has asked already.
+        found: why it failed, if that is known already.
 
     Raises:
         ClusterError: the server does not answer.
     """
-    now = clock.now()
-    origin, listed = known_origin(cluster, run), read(run)
-    tasks = task_views(run, listed, planned(origin.pipeline), now=now)
-    signs = look_for_signs(cluster, run, listed, tasks, origin, now)
-    tasks = with_signs(tasks, signs)
+    observed = observe(cluster, run, known_origin(cluster, run))
+    tasks, signs = observed.tasks, observed.signs
     found = failures(cluster, run) if found is None else found
-    waiting = dict(waiting_pods(tasks, now))
+    waiting = dict(waiting_pods(tasks, observed.now))
     reasons = dict(_earlier(cluster, run, tasks)) | waiting
     reasons |= {failure.name: failure.cause for failure in found}
     view = RunView(
         run_id=run["run_id"],
         name=str(run.get("display_name") or ""),
         state=run_state(run),
-        reason=_reason(run, found, signs, listed.changed),
+        reason=_reason(run, found, signs, observed.listed.changed),
         tasks=with_reasons(tasks, reasons),
         stale_since=signs.stale_since,
         url=link(cluster, run["run_id"]),
@@ -79,13 +72,13 @@ def status_of(
 
 
 def link(cluster: Cluster, run_id: str) -> str | None:
-    """Return the run's page; None where only the address within the cluster is known."""
+    """Return the run's page; None if only the address inside the cluster is known."""
     ui = cluster.connection.ui
     return None if ui is None else f"{ui}/#/runs/details/{run_id}"
 
 
 def waiting_pods(tasks: Sequence[TaskView], now: datetime) -> Iterator[tuple[str, str]]:
-    """Yield tasks whose pod waits to start, longer than is usual, and since when."""
+    """Yield tasks whose pod has been waiting to start for longer than usual, and since when."""
     for task in tasks:
         since = task.task.waits_since if task.task is not None and not task.is_final else ""
         waited_s = seconds_since(since, now)
@@ -94,12 +87,12 @@ def waiting_pods(tasks: Sequence[TaskView], now: datetime) -> Iterator[tuple[str
 
 
 def _earlier(cluster: Cluster, run: Thing, tasks: Sequence[TaskView]) -> Iterator[tuple[str, str]]:
-    """Yield why the last try failed of tasks that are tried again, or were when they ended."""
+    """Yield why the last try failed, for tasks that are being tried again or were cancelled."""
     for view in tasks:
         task = view.task
         if task is None or view.state not in ("pending", "running", "cancelled"):
             continue
-        is_between = task.state == "PENDING"  # what is around it is tried again
+        is_between = task.state == "PENDING"  # the group around it is tried again
         ended = task.nodes if is_between else task.nodes[:-1]
         if ended:
             failure = failure_of(cluster, run, task.up_to(len(ended)))

@@ -1,8 +1,9 @@
-"""A run on the cluster in words: a table of its tasks, why it failed, and what to do next."""
+"""Text of `nas status`: a table of the tasks, why the run failed, and what to do next."""
 
 from collections.abc import Iterator, Sequence
 
 from components.progress import duration
+from pipelines.kubeflow.columns import aligned
 from pipelines.kubeflow.status.run_end import Failure, deciding
 from pipelines.kubeflow.status.run_status import Status
 from pipelines.kubeflow.status.run_view import RunView, TaskView
@@ -10,14 +11,14 @@ from pipelines.kubeflow.status.tracked_runs import step_of
 
 _HEADER = ("task", "state", "started (UTC)", "took", "tries")
 _MOST = 3
-"""As many failures have lines of their own."""
+"""Number of failures that are printed."""
 
 
 def lines_of(status: Status, namespace: str) -> Iterator[str]:
     """Yield what `nas status` prints.
 
     Args:
-        namespace: where the pods are, for commands of kubectl.
+        namespace: namespace of the pods, for kubectl commands.
     """
     view = status.view
     yield f"{view.name or view.run_id}: {view.state}"
@@ -28,14 +29,11 @@ def lines_of(status: Status, namespace: str) -> Iterator[str]:
 def table(tasks: Sequence[TaskView]) -> Iterator[str]:
     """Yield a line for each task."""
     rows = [_HEADER, *(_cells(task) for task in tasks)] if tasks else []
-    widths = [max(len(row[column]) for row in rows) for column in range(5)] if rows else []
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield f"  {'  '.join(cells)}".rstrip()
+    yield from (f"  {line}" for line in aligned(rows))
 
 
 def after_table(status: Status, namespace: str) -> Iterator[str]:
-    """Yield what else is to be said, and commands for what comes next."""
+    """Yield the remarks below the table, and commands for the next steps."""
     view = status.view
     if view.stale_since is not None:
         yield from _stale(status)
@@ -61,7 +59,7 @@ def failure_lines(found: Sequence[Failure]) -> Iterator[str]:
 
 
 def change(task: TaskView) -> str:
-    """Return a task that has changed, such as `succeeded (12 s)`."""
+    """Return the new state of a task as text, such as `succeeded (12 s)`."""
     took = f" ({duration(task.seconds)})" if task.seconds is not None and task.is_final else ""
     tries = f", try {task.tries}" if task.tries > 1 else ""
     return f"{task.state}{took}{tries}"
@@ -111,5 +109,5 @@ def _after_failure(view: RunView, failure: Failure | None) -> Iterator[tuple[str
 
 
 def quoted(name: str) -> str:
-    """Return a name of a task as a shell takes it."""
+    """Return the name of a task quoted for a shell."""
     return f"'{name}'" if "[" in name else name

@@ -1,19 +1,19 @@
-"""A run on the cluster as `nas status` shows it: the pipeline's tasks once each, in its order."""
+"""Run on Kubeflow as `nas status` shows it: each task of the pipeline once, in its order."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pipelines.kubeflow.client import Thing
-from pipelines.kubeflow.status.node_places import NO_TIME
+from pipelines.kubeflow.status.node_places import parse_time
 from pipelines.kubeflow.status.pipeline_tasks import Planned, natural
 from pipelines.kubeflow.status.run_state import (
     State,
     cancelled_at,
     is_ended,
     run_state,
-    state_in_words,
+    state_named,
 )
 from pipelines.kubeflow.status.task_nodes import Listed, Task
 
@@ -25,16 +25,16 @@ _BRANCHES = "condition-branches-"
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
-    """A task.
+    """State of a task.
 
     Attributes:
-        name: as in the pipeline; `search-worker[0]` is the first iteration of a loop.
-        started_at: when its first try began.
-        seconds: how long it took, or has been running.
-        tries: how many pods were made for its work.
-        reason: why it failed, or the last of its tries did; or why it waits.
-        task: what is listed of it; None when nothing is.
-        groups: the conditions and loops that hold it.
+        name: name in the pipeline; `search-worker[0]` is the first iteration of a loop.
+        started_at: start of its first try.
+        seconds: duration until its end or until now.
+        tries: number of pods that were created for its work.
+        reason: why it or its last try failed, or why it is waiting.
+        task: its entry in KFP's list; None if it is not listed.
+        groups: conditions and loops around it.
     """
 
     name: str
@@ -48,7 +48,7 @@ class TaskView:
 
     @property
     def is_final(self) -> bool:
-        """Whether it stays in its state."""
+        """Return whether the state will not change."""
         return self.state not in _NOT_FINAL
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,12 +58,12 @@ class TaskView:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run.
+    """State of a run.
 
     Attributes:
-        reason: why it failed, or what else is to be said of its state.
-        stale_since: since when the list of tasks has not changed although the run went on.
-        url: its page; None where only the address within the cluster is known.
+        reason: why it failed, or another remark about its state.
+        stale_since: last change of the list of tasks, if the run continued after it.
+        url: page of the run; None if only the address inside the cluster is known.
     """
 
     run_id: str
@@ -75,7 +75,7 @@ class RunView:
     url: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON has them."""
+        """Return the fields as JSON values."""
         shown = {name: getattr(self, name) for name in self.__slots__}
         return {**shown, "tasks": [task.to_dict() for task in self.tasks]}
 
@@ -90,9 +90,9 @@ def task_views(
     """Return the tasks of a run, without reasons.
 
     Args:
-        listed: what KFP lists of it.
-        plan: the tasks of its pipeline; empty when it is not known.
-        now: until when a running task has been running.
+        listed: what KFP lists of the run.
+        plan: tasks of its pipeline; empty if it is unknown.
+        now: end of the duration of running tasks.
     """
     return tuple(
         _view(run, listed, name, task, groups, now)
@@ -101,12 +101,12 @@ def task_views(
 
 
 def seconds_since(start: str | None, now: datetime) -> int | None:
-    """Return the seconds since a time of KFP; None where there is none."""
-    return _seconds(_time(start), now)
+    """Return the seconds since a time that KFP has written; None if it is empty."""
+    return _seconds(parse_time(start), now)
 
 
 def with_reasons(tasks: Sequence[TaskView], reasons: Mapping[str, str]) -> tuple[TaskView, ...]:
-    """Return tasks with what is said of some of them, by their names."""
+    """Return tasks with the reasons that are known, by the names of the tasks."""
     return tuple(
         replace(task, reason=reasons[task.name]) if task.name in reasons else task for task in tasks
     )
@@ -115,7 +115,7 @@ def with_reasons(tasks: Sequence[TaskView], reasons: Mapping[str, str]) -> tuple
 def _rows(
     listed: Sequence[Task], plan: Sequence[Planned]
 ) -> Iterator[tuple[str, Task | None, tuple[str, ...]]]:
-    """Yield names, what is listed of them, and what they lie in; in the order of the pipeline."""
+    """Yield name, entry in the list and groups of each task, in the order of the pipeline."""
     left = {task.name: task for task in listed}
     for each in plan:
         own = {name for name, task in left.items() if task.base == each.name}
@@ -141,8 +141,8 @@ def _view(
     state = _state(run, task)
     seconds = None
     if task.start and (task.end or state != "pending"):
-        finished = _time(run.get("finished_at")) if is_ended(run) else now
-        seconds = _seconds(_time(task.start), _time(task.end) or finished)
+        finished = parse_time(run.get("finished_at")) if is_ended(run) else now
+        seconds = _seconds(parse_time(task.start), parse_time(task.end) or finished)
     return TaskView(
         name=name,
         state=state,
@@ -155,10 +155,10 @@ def _view(
 
 
 def _state(run: Thing, task: Task) -> State:
-    """Return the state of a task; the run may have ended since the list changed last."""
-    listed, end = state_in_words(task.state), run_state(run)
+    """Return the state of a task; the run may have ended after the last change of the list."""
+    listed, end = state_named(task.state), run_state(run)
     if listed == "failed" and end == "cancelled":
-        asked, ended = _time(cancelled_at(run)), _time(task.end)
+        asked, ended = parse_time(cancelled_at(run)), parse_time(task.end)
         return "cancelled" if asked and ended and ended >= asked - _SKEW else "failed"
     if listed not in _NOT_FINAL or not is_ended(run):
         return listed
@@ -178,16 +178,6 @@ def _unlisted(run: Thing, listed: Listed, groups: tuple[str, ...]) -> State:
     conditions = [g for g in groups if g.startswith(_CONDITION) and not g.startswith(_BRANCHES)]
     is_reached = all(group in listed.groups for group in conditions)
     return "succeeded" if listed.is_going_on and is_reached else "skipped"
-
-
-def _time(text: Any) -> datetime | None:
-    if not text or str(text).startswith(NO_TIME):
-        return None
-    try:
-        found = datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> int | None:

@@ -1,38 +1,41 @@
-"""What a run does where KFP's list of its tasks does not say: signs of its pods and of MLflow.
+"""State of a run where KFP's list of its tasks is stale, from the logs of pods and from MLflow.
 
-Argo compresses the status of a workflow beyond 1 MB, and KFP takes no compressed one: then the list
-of tasks stands still for good, while the run goes on (KFP 2.17). And when the workflow of a run is
-deleted, KFP calls the run RUNNING for ever.
+Argo compresses the status of a workflow above 1 MB, and KFP does not read a compressed status: from
+then on the list of tasks never changes while the run continues (KFP 2.17). After the workflow of a
+run is deleted, KFP shows the run as RUNNING for ever.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from pipelines.kubeflow import clock
 from pipelines.kubeflow.client import Cluster, Thing
 from pipelines.kubeflow.errors import ClusterError
 from pipelines.kubeflow.run_origin import Origin
-from pipelines.kubeflow.status.pod_signs import log_of, pod_states, time_of_text
+from pipelines.kubeflow.status.node_places import parse_time
+from pipelines.kubeflow.status.pipeline_tasks import planned
+from pipelines.kubeflow.status.pod_signs import log_of, pod_states
 from pipelines.kubeflow.status.run_state import State, is_ended, run_state
-from pipelines.kubeflow.status.run_view import TaskView
-from pipelines.kubeflow.status.task_nodes import Listed
+from pipelines.kubeflow.status.run_view import TaskView, task_views
+from pipelines.kubeflow.status.task_nodes import Listed, read
 from pipelines.kubeflow.status.tracked_runs import step_of
 from pipelines.kubeflow.status.tracked_steps import Tracked, TrackedStep, tracked
 
 QUIET = timedelta(minutes=5)
-"""A list that has not changed for so long may stand still."""
+"""A list that has not changed for this time may be stale."""
 LOST = timedelta(minutes=30)
-"""A run of which nothing was heard for so long, and has no pods, is lost."""
+"""A run without pods and without any sign for this time is lost."""
 
 _UPLOAD = timedelta(minutes=15)  # between the end of a step in MLflow and that of its pod
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A task as its pod or MLflow shows it.
+    """State of a task according to its pod or MLflow.
 
     Attributes:
-        step: times of its step; None where only its pod is known.
+        step: times of its step; None if only its pod is known.
     """
 
     state: State
@@ -41,14 +44,14 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """What is known besides the list.
+    """Knowledge about a run beyond KFP's list.
 
     Attributes:
-        stale_since: since when the list has not changed although the run went on; None when it
-            is as it should be.
-        of_tasks: by name, where more is known than from the list.
-        is_lost: whether nothing of the run seems to be left, although KFP calls it running.
-        note: where these are from, or why there are none.
+        stale_since: last change of the list, if the run continued after it; None for a list that
+            is up to date.
+        of_tasks: signs by task name, where they are newer than the list.
+        is_lost: whether nothing of the run seems to be left although KFP shows it as running.
+        note: source of the signs, or why there are none.
     """
 
     stale_since: str | None = None
@@ -57,14 +60,36 @@ class Signs:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """State of a run at one time.
+
+    Attributes:
+        tasks: tasks in the states that the list and the signs show, without reasons.
+    """
+
+    listed: Listed
+    tasks: tuple[TaskView, ...]
+    signs: Signs
+    now: datetime
+
+
+def observe(cluster: Cluster, run: Thing, origin: Origin) -> Observed:
+    """Return the tasks of a run by KFP's list, corrected by signs where the list is stale."""
+    listed, now = read(run), clock.now()
+    tasks = task_views(run, listed, planned(origin.pipeline), now=now)
+    signs = look_for_signs(cluster, run, listed, tasks, origin, now)
+    return Observed(listed, with_signs(tasks, signs), signs, now)
+
+
 def is_quiet(listed: Listed, now: datetime, limit: timedelta | None = None) -> bool:
-    """Whether the list has not changed for a while, which is usual while a step works."""
-    changed = time_of_text(listed.changed)
+    """Return whether the list has not changed for a while, as is usual during a long step."""
+    changed = parse_time(listed.changed)
     return changed is not None and now - changed > (limit or QUIET)
 
 
 def stale_since(run: Thing, listed: Listed, now: datetime) -> str | None:
-    """Return since when the list stands still, as far as it says so itself."""
+    """Return since when the list is stale, as far as the list itself shows it."""
     if is_ended(run):
         return listed.changed if listed.is_going_on and listed.changed else None
     is_between = not listed.is_working and run.get("state") == "RUNNING"
@@ -79,7 +104,7 @@ def look_for_signs(
     origin: Origin,
     now: datetime,
 ) -> Signs:
-    """Find out what a run does whose list may stand still; asks nobody where it is in order.
+    """Look for signs of a run whose list may be stale; send no request if it is up to date.
 
     Args:
         origin: what the run was started with.
@@ -87,12 +112,12 @@ def look_for_signs(
     since = stale_since(run, listed, now)
     if is_ended(run):
         if since is None or run_state(run) != "failed":
-            return Signs(since)  # of a run that succeeded all tasks did
+            return Signs(since)  # all tasks of a run that succeeded have succeeded
     elif since is None and not is_quiet(listed, now):
         return Signs()
     try:
         return _signs(cluster, run, listed, tasks, origin, now)
-    except ClusterError as error:  # a log that cannot be read just now hides no task
+    except ClusterError as error:  # without the logs, the list is all that is shown
         return Signs(since, note=f"what goes on now is not known: {error}")
 
 
@@ -104,7 +129,7 @@ def _signs(
     origin: Origin,
     now: datetime,
 ) -> Signs:
-    """Ask for the logs of pods, and MLflow.
+    """Read the logs of pods, and MLflow.
 
     Raises:
         ClusterError: the server does not answer.
@@ -115,7 +140,7 @@ def _signs(
         since = listed.changed
         pods = dict(pod_states(cluster, run, listed, tasks, now, all_tasks=True))
     elif since is None and pods:
-        return Signs()  # it works, and the list says so
+        return Signs()  # its pods work, as the list shows
     known = tracked(origin)
     found = _tracked_signs(run, listed, tasks, known, now, is_stale=since is not None)
     if since is None and not found:
@@ -128,7 +153,7 @@ def _signs(
 
 
 def with_signs(tasks: Sequence[TaskView], signs: Signs) -> tuple[TaskView, ...]:
-    """Return tasks in the states that are known better than from the list."""
+    """Return tasks with the states that signs show instead of those of the list."""
     return tuple(_with_sign(task, signs.of_tasks.get(task.name)) for task in tasks)
 
 
@@ -158,20 +183,20 @@ def _tracked_signs(
     *,
     is_stale: bool,
 ) -> dict[str, Sign]:
-    """Return the tasks that MLflow knows better than the list.
+    """Return the tasks for which MLflow is newer than the list.
 
-    What is older than the run is of a run that this one continues.
+    Entries older than the run belong to the run that it continues.
     """
     of_steps: dict[str, list[TaskView]] = {}
     for task in tasks:
         if task.state != "skipped":
             of_steps.setdefault(step_of(task.name), []).append(task)
-    created, changed = time_of_text(str(run.get("created_at"))), time_of_text(listed.changed)
+    created, changed = parse_time(run.get("created_at")), parse_time(listed.changed)
     found: dict[str, Sign] = {}
     for name, step in known.steps.items():
         candidates = of_steps.get(name, [])
         if len(candidates) != 1 or _is_done(candidates[0]):
-            continue  # of two branches of a pipeline, MLflow does not say which
+            continue  # MLflow does not show which of two branches of a pipeline ran
         task, last_s = candidates[0], step.ended_s or step.started_s
         if is_stale:
             is_news = step.state == "running" or (created and last_s > created.timestamp())
@@ -208,10 +233,10 @@ def _is_lost(
     known: Tracked,
     now: datetime,
 ) -> bool:
-    """Whether there is proof that nothing of a run is left, whose running pods have no log.
+    """Return whether there is proof that nothing is left of a run whose running pods have no log.
 
-    That they have none proves something only where MLflow has heard nothing either, or, if it
-    cannot be asked, where KFP has the log of a step that has ended.
+    A missing log proves it only if MLflow has received nothing either, or, if MLflow cannot be
+    reached, if KFP has the log of a step that has ended.
     """
     is_running = any(task.task and task.task.state == "RUNNING" for task in tasks)
     if not is_running or listed.is_waiting or not is_quiet(listed, now, LOST):

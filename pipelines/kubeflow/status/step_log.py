@@ -1,4 +1,4 @@
-"""The log of a step's pod without the lines that Argo, KFP's launcher and KFP's executor write."""
+"""Log of a step's pod without the lines of Argo, KFP's launcher and KFP's executor."""
 
 import json
 import re
@@ -15,11 +15,11 @@ _ERROR = '{"error_message":'
 
 @dataclass(frozen=True, slots=True)
 class PodLog:
-    """What KFP hands out as the log of a pod.
+    """Log of a pod as KFP returns it.
 
     Attributes:
-        text: the log; empty when there is none.
-        error: why it is not there, or ends early; KFP writes that behind the log.
+        text: the log; empty if there is none.
+        error: why it is missing or incomplete; KFP appends that to the log.
     """
 
     text: str
@@ -27,7 +27,7 @@ class PodLog:
 
     @classmethod
     def of(cls, answer: str) -> "PodLog":
-        """Split what KFP has answered."""
+        """Split the answer of KFP into log and error."""
         text, mark, rest = answer.rpartition(_ERROR)
         if not mark:
             return cls(answer)
@@ -39,29 +39,29 @@ class PodLog:
 
     @property
     def has_succeeded(self) -> bool:
-        """Whether KFP's launcher has handed on the outputs of the step."""
+        """Whether KFP's launcher has published the outputs of the step."""
         return _SUCCESS.search(self.text) is not None
 
     @property
     def launcher_error(self) -> str:
-        """How KFP's launcher ended the pod; empty when it did not, or without an error."""
+        """Error with which KFP's launcher ended the pod; empty if it did not."""
         found = [match.group("why") for match in _LAUNCHER_END.finditer(self.text)]
         return found[-1] if found else ""
 
     def own_lines(self) -> list[str]:
-        """Return the lines that the step itself has written."""
+        """Return the lines that the step has written itself."""
         filter_ = OwnLines()
         return [line for line in self.text.splitlines() if filter_.is_own(line)]
 
 
 class OwnLines:
-    """Tells the lines of a step from those of KFP and Argo, one after the other."""
+    """Separates the lines of a step from those of KFP and Argo, line by line."""
 
     def __init__(self) -> None:
         self._expects_json = self._is_in_json = False
 
     def is_own(self, line: str) -> bool:
-        """Return whether the step itself has written the next line."""
+        """Return whether the step has written the next line itself."""
         if self._is_in_json:
             self._is_in_json = line != "}"
             return False

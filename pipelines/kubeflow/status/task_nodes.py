@@ -1,8 +1,8 @@
-"""The tasks of a run, read from what KFP lists: the nodes of its Argo workflow.
+"""Tasks of a run, read from KFP's list of the nodes of its Argo workflow.
 
-For one task `search` the list holds `search-driver`, `search` and, below it, `executor`; where the
-cluster retries every template (as KFP 2.17 does) also `search-driver(0)`, `search(0)` and
-`executor(0)`, one for each try. Loops, conditions and exit handlers are nodes, too.
+For a task `search` the list has `search-driver`, `search` and, below it, `executor`; if the cluster
+retries every template, as KFP 2.17 does, also `search-driver(0)`, `search(0)` and `executor(0)` for
+each try. Loops, conditions and exit handlers are nodes too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ from pipelines.kubeflow.status.node_places import (
 )
 
 OMITTED = "OMITTED"
-"""State of a task that will not run, since one before it has failed; KFP sends none for it."""
+"""State of a task that will not run since an earlier one failed; KFP sends no state for it."""
 _WORKING = ("RUNNING", "PENDING")
 _LATEST = "9"  # after every time
 # Templates of the pods of steps with and without retries, in KFP's compiler for Argo.
@@ -39,18 +39,18 @@ _TEMPLATES = ("retry-system-container-impl", "system-container-impl")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task as the pipeline's author knows it.
+    """Task of a pipeline in a run.
 
     Attributes:
-        name: as in the pipeline; the iterations of a loop have their number, as in `worker[0]`.
-        state: a state of KFP, or `OMITTED`. One that is to run once more, since what is around it
-            is tried again, is PENDING.
-        start: when its first try began.
-        end: when the last one ended. Times are as KFP writes them; empty when there is none.
-        nodes: ids of the nodes whose pods did the work, one for each try, the last one last; empty
-            when there was none, or its id cannot be found out.
+        name: name in the pipeline; an iteration of a loop has its number, as in `worker[0]`.
+        state: state of KFP, or `OMITTED`. A task that will run again, since the group around it is
+            tried again, is PENDING.
+        start: start of its first try, as KFP writes times; empty if there is none.
+        end: end of its last try.
+        nodes: ids of the nodes whose pods did the work, one for each try in order; empty if there
+            was none, or its id cannot be determined.
         place: full name of its node without the numbers of tries.
-        waits_since: since when its pod has been waiting to start; empty when it is not.
+        waits_since: since when its pod has been waiting to start; empty if it is not.
     """
 
     name: str
@@ -63,27 +63,27 @@ class Task:
 
     @property
     def base(self) -> str:
-        """The name without the number of an iteration."""
+        """Name without the number of an iteration."""
         return self.name.partition("[")[0]
 
     def up_to(self, tries: int) -> "Task":
-        """Return the task as it was after so many tries."""
+        """Return the task as it was after that number of tries."""
         return replace(self, nodes=self.nodes[:tries])
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What KFP lists of a run.
+    """KFP's list of the tasks of a run.
 
     Attributes:
-        tasks: in the order of their start, then in that of the pipeline.
+        tasks: tasks in the order of their start, then of the pipeline.
         groups: states of conditions, loops and exit handlers by name.
-        workflow: name of the Argo workflow; empty when nothing is listed.
-        names: full names of nodes, and their ids.
-        changed: when a state in the list changed last; empty when nothing is listed.
+        workflow: name of the Argo workflow; empty if nothing is listed.
+        names: ids of nodes by their full names.
+        changed: last change of a state in the list; empty if nothing is listed.
         is_working: whether the pod of a task runs or waits to start; drivers take seconds.
         is_waiting: whether a pod waits to start.
-        is_going_on: whether the workflow had not ended when the list changed last.
+        is_going_on: whether the workflow had not ended at the last change of the list.
     """
 
     tasks: tuple[Task, ...] = ()
@@ -96,13 +96,8 @@ class Listed:
     is_going_on: bool = False
 
 
-def tasks_of(run: Mapping[str, Any]) -> list[Task]:
-    """Return the tasks of a run, each once, with its last state; see `Listed.tasks`."""
-    return list(read(run).tasks)
-
-
 def read(run: Mapping[str, Any]) -> Listed:
-    """Return what KFP lists of a run."""
+    """Return KFP's list of a run, each task once with its last state."""
     details = (run.get("run_details") or {}).get("task_details") or []
     listed = [node for node in details if shown_name(node)]
     names = full_names(listed)
@@ -134,12 +129,12 @@ def read(run: Mapping[str, Any]) -> Listed:
 
 
 def failed(tasks: Sequence[Task]) -> list[Task]:
-    """Return the tasks that have failed; no task of ours holds another."""
+    """Return the tasks that have failed; no task of this project contains another."""
     return [task for task in tasks if task.state == "FAILED"]
 
 
 def pods_of(node: str) -> list[str]:
-    """Return what the pod of a node may be called; the node's id last, as old Argo named pods."""
+    """Return possible names of the pod of a node; the node's id last, as old Argo named pods."""
     workflow, _, number = node.rpartition("-")
     return [*(f"{workflow}-{template}-{number}" for template in _TEMPLATES), node]
 
@@ -150,7 +145,7 @@ def pods_of(node: str) -> list[str]:
 def _task(
     place: str, nodes: list[Node], names: Mapping[str, str], rounds: list[tuple[str, str]]
 ) -> Task:
-    """Make one task of its nodes: the newest that holds all tries says the state."""
+    """Make one task of its nodes; the newest that contains all tries has the state."""
     last = _newest(nodes)
     state, start, end = (
         str(last.get("state") or OMITTED),
@@ -178,15 +173,15 @@ def _newest(nodes: Sequence[Node]) -> Node:
 
 
 def _executors(place: str, names: Mapping[str, str]) -> list[str]:
-    """Return the full names of the pods that did the work of a task, in the order of tries."""
+    """Return the full names of the pods that did the work of a task, in the order of the tries."""
     inner = f"{place}.executor"
     tries = [name for name in names if without_tries(name) == inner]
-    pods = [name for name in tries if f"{name}(0)" not in names]  # else it holds the tries
+    pods = [name for name in tries if f"{name}(0)" not in names]  # else it contains the tries
     return sorted(pods, key=tries_in)
 
 
 def _waiting(task: Task, listed: Sequence[Node], names: Mapping[str, str]) -> Task:
-    """Add since when the pod of a task waits; nothing where it might be that of another."""
+    """Add since when the pod of a task has been waiting, unless it may be that of another task."""
     if task.state not in _WORKING:
         return task
     leaves = [node for node in listed if not children_of(node)]
@@ -207,9 +202,9 @@ def _waiting(task: Task, listed: Sequence[Node], names: Mapping[str, str]) -> Ta
 
 
 def _with_drivers(found: list[Task]) -> Iterator[Task]:
-    """Leave drivers out, but for those whose task has not started.
+    """Leave out drivers, except those whose task has not started.
 
-    A task is PENDING while its driver works, and has failed where the driver has.
+    A task is PENDING while its driver works, and has failed if the driver has.
     """
     tasks = [task for task in found if not task.base.endswith(DRIVER)]
     drivers = {task.name.replace(DRIVER, ""): task for task in found if task.base.endswith(DRIVER)}

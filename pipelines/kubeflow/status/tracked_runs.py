@@ -1,7 +1,7 @@
-"""The MLflow runs of a run on the cluster: why a step ended, and the closing of what is open.
+"""MLflow runs of a run on Kubeflow: why a step ended, and closing of open ones.
 
-What is asked of MLflow here is asked from the machine where the command runs, which may not reach
-a server inside the cluster. Then the next run of the pipeline closes what is open.
+MLflow is asked from the machine where the command runs, which may not reach a server inside the
+cluster. Then the next run of the pipeline closes the open runs.
 """
 
 import re
@@ -15,7 +15,7 @@ from urllib.request import getproxies
 
 from components.config.settings import TrackingConfig
 from components.ending import TAG_KIND, TAG_REASON, End, Kind
-from components.tracking.store_checks import sqlite_path
+from components.tracking.client import sqlite_path
 from nascore.errors import ResourceUnavailable
 from nascore.redaction import redact
 from pipelines.full_install import command
@@ -31,11 +31,11 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """What was closed in MLflow.
+    """MLflow runs that were closed.
 
     Attributes:
-        run_ids: MLflow runs that were open.
-        note: why something could not be closed; empty when all could.
+        run_ids: ids of the runs.
+        note: why some could not be closed; empty if all could.
     """
 
     run_ids: tuple[str, ...] = ()
@@ -47,24 +47,24 @@ class Closing:
     def __str__(self) -> str:
         count = len(self.run_ids)
         closed = f"{count} open {'run' if count == 1 else 'runs'} closed" if count else ""
-        told = "; ".join(part for part in (closed, self.note) if part)
-        return f"MLflow: {told}" if told else ""
+        text = "; ".join(part for part in (closed, self.note) if part)
+        return f"MLflow: {text}" if text else ""
 
 
 def close_open(
     origin: Origin, *, status: Literal["FAILED", "KILLED"], reason: str, kind: str
 ) -> Closing:
-    """Close the MLflow runs of an ended run, or of an ended chain of retries, that are still open.
+    """Close the open MLflow runs of a run, or of a chain of retries, that has ended.
 
     Args:
-        status: what they get.
-        reason: goes into their tag `nas.end_reason`.
-        kind: goes into `nas.end_kind`.
+        status: their new status.
+        reason: value of their tag `nas.end_reason`.
+        kind: value of their tag `nas.end_kind`.
     """
     uri = uri_of(origin)
-    away = unreachable(uri)
-    if away:
-        return Closing(note=f"{away}; {_LATER}")
+    obstacle = unreachable(uri)
+    if obstacle:
+        return Closing(note=f"{obstacle}; {_LATER}")
     from components.tracking.closing import close_run
 
     try:
@@ -84,7 +84,7 @@ def close_open(
 
 
 def recorded_end(origin: Origin, task: str) -> End | None:
-    """Return the end of a step that stands in MLflow; None where there is none, or no answer."""
+    """Return the end of a step that MLflow has recorded; None without one, or without an answer."""
     uri = uri_of(origin)
     if not origin.is_ours or unreachable(uri):
         return None
@@ -101,7 +101,7 @@ def recorded_end(origin: Origin, task: str) -> End | None:
 
 
 def step_of(task: str) -> str:
-    """Return the step that a task runs: `train_final` for `train-final-2`."""
+    """Return the step of a task: `train_final` for `train-final-2`."""
     return _COPY.sub("", task.partition("[")[0]).replace("-", "_")
 
 
@@ -112,7 +112,7 @@ def uri_of(origin: Origin) -> str:
 
 @cache
 def unreachable(uri: str) -> str:
-    """Say why MLflow cannot be asked from here; empty when it can. A server is asked once."""
+    """Return why MLflow cannot be asked from here; empty if it can. A server is tried once."""
     if sqlite_path(uri) is not None:
         return f"{uri} is a file in the pods, which cannot be reached from here"
     if find_spec("mlflow") is None:

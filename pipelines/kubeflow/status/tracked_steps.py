@@ -1,4 +1,4 @@
-"""The steps of a run on the cluster as MLflow has them, where it can be reached from here."""
+"""Steps of a run on Kubeflow as recorded in MLflow, if it can be reached from here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,11 +21,11 @@ _STATES: dict[str, State] = {
 
 @dataclass(frozen=True, slots=True)
 class TrackedStep:
-    """A step.
+    """A step in MLflow.
 
     Attributes:
-        started_s: seconds since the epoch.
-        ended_s: the same; None while it runs.
+        started_s: start in seconds since the epoch.
+        ended_s: end in seconds since the epoch; None while it runs.
     """
 
     state: State
@@ -35,12 +35,12 @@ class TrackedStep:
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """What MLflow has of a run.
+    """A run in MLflow.
 
     Attributes:
-        steps: by their names, such as `train_final`.
-        last_sign_s: when anything of the run was heard of last; None where nothing is known.
-        note: why MLflow could not be asked; empty where it was.
+        steps: steps by name, such as `train_final`.
+        last_sign_s: last entry of the run, in seconds since the epoch; None without one.
+        note: why MLflow could not be asked; empty if it was.
     """
 
     steps: Mapping[str, TrackedStep] = field(default_factory=dict)
@@ -49,13 +49,13 @@ class Tracked:
 
 
 def tracked(origin: Origin) -> Tracked:
-    """Return what MLflow has of a run; it is asked with the account of whoever runs the command."""
+    """Return what MLflow has recorded of a run; asked with the account of the user."""
     if not origin.is_ours:
         return Tracked(note="its pipeline was not compiled by this project")
     uri = uri_of(origin)
-    away = unreachable(uri)
-    if away:
-        return Tracked(note=away)
+    obstacle = unreachable(uri)
+    if obstacle:
+        return Tracked(note=obstacle)
     from components.tracking.pipeline_runs import ask_store, key_of, runs_of
     from components.tracking.signs_of_life import last_sign_s
 

@@ -1,4 +1,4 @@
-"""To watch a run on the cluster: each change of a task is said once, and a lost run is found."""
+"""Watching a run on Kubeflow: each change of a task is printed once, a lost run is detected."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 
 class Watch:
-    """What has been said of a run."""
+    """Prints the changes of a run, and remembers what it has printed."""
 
     def __init__(self, cluster: Cluster, say: Say) -> None:
         self._cluster = cluster
@@ -33,10 +33,10 @@ class Watch:
         self._notes: set[str] = set()
 
     def look(self, run: Thing) -> str | None:
-        """Say what has changed since the last look.
+        """Print what has changed since the last call.
 
         Returns:
-            How it is known that nothing of the run is left, although Kubeflow calls it running.
+            Evidence that nothing of the run is left although Kubeflow shows it as running, or None.
 
         Raises:
             ClusterError: the server does not answer.

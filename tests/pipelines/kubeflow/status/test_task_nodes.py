@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from kfp_nodes import Group, Loop, Nodes, Part, Step
 
-from pipelines.kubeflow.status.task_nodes import failed, pods_of, tasks_of
+from pipelines.kubeflow.status.task_nodes import Task, failed, pods_of, read
 
 STATES = ("SUCCEEDED", "FAILED", "RUNNING")
 AFTER_SEARCH = (Step("train-final"), Step("profile-latency"), Step("promote"))
@@ -56,6 +56,10 @@ def recorded(offline_data: Path) -> Path:
 def listed(*parts: Part, wraps: bool = True) -> dict[str, Any]:
     nodes = Nodes("nas-search-x7k2p", "r1", parts, wraps)
     return {"run_details": {"task_details": nodes.tasks}}
+
+
+def tasks_of(run: dict[str, Any]) -> list[Task]:
+    return list(read(run).tasks)
 
 
 def ids(tasks: list[dict[str, Any]]) -> set[str]:
