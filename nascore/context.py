@@ -104,6 +104,7 @@ class SearchContext(Generic[OptionsT]):
 def objective_settings(objective: Objective, training: CommonTrainingConfig) -> dict[str, object]:
     """Return the objective and the common training settings where they are not the defaults."""
     settings: dict[str, object] = {} if objective == "accuracy" else {"objective": objective}
+    training = training.for_objective(objective)
     if common := training.model_dump(mode="json", exclude={"device"}, exclude_defaults=True):
         settings["training"] = common
     return settings

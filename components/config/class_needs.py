@@ -28,9 +28,10 @@ def unfit_for_classes(settings: Config, info: DatasetInfo) -> list[Problem]:
             for split in ("valid", "test")
             if len(present[split]) < 2
         ]
+    training = settings.training.for_objective(objective)
     missing = [name for name in info.classes if name not in present["train"]]
     for name in BalanceConfig.model_fields:
-        value = getattr(settings.training, name)
+        value = getattr(training, name)
         if value == "balanced" and missing:
             message = (
                 f"needs training images of every class; {few(missing)} has none: add some, remove "

@@ -99,9 +99,10 @@ def build_context(
         is_secondary_worker: another process runs the same search and waits for its last child.
     """
     config = inputs.config
+    training = config.training.for_objective(config.search.objective)
     remote = open_remote(config.data, trusted=True)
-    splits = load(inputs.dataset, device_of(config.training), remote)
-    splits = replace(splits, train=splits.train.balanced(config.training))
+    splits = load(inputs.dataset, device_of(training), remote)
+    splits = replace(splits, train=splits.train.balanced(training))
     info = splits.info
     options = config.search.options
     return SearchContext(
@@ -111,7 +112,7 @@ def build_context(
         splits=splits,
         shape=ImageShape(info.channels, info.size, options.num_classes(info.classes)),
         search=config.search,
-        final=config.training.resolve(config.train),
+        final=training.resolve(config.train),
         options=options,
         controller=inputs.controller,
         state=inputs.state,
@@ -120,7 +121,7 @@ def build_context(
         is_secondary_worker=is_secondary_worker,
         weights=inputs.weights,
         latency=config.latency,
-        training=config.training,
+        training=training,
     )
 
 

@@ -10,11 +10,24 @@ from nascore.section import Positive, Section
 class BalanceConfig(Section):
     """How much rare classes count."""
 
-    class_weights: Literal["none", "balanced"] = "none"
-    """Weights of the classes in the loss; `balanced`: every class has the same total weight."""
+    class_weights: Literal["auto", "none", "balanced"] = "auto"
+    """Weights of the classes in the loss; `balanced`: every class has the same total weight;
+    `auto`: balanced where `search.objective` is balanced_accuracy or macro_f1 and images are drawn
+    uniformly, else none."""
     sampling: Literal["uniform", "balanced"] = "uniform"
     """How images are drawn: each once an epoch, or `balanced`: a class at random, then an image of
     it, with replacement, as many as there are images."""
+
+    def for_objective(self, objective: str) -> Self:
+        """Return these settings with `auto` replaced where the loss follows the objective.
+
+        The cross-entropy with balanced weights is the surrogate of an accuracy in which all classes
+        count the same; without weights it is that of the accuracy over images.
+        """
+        follows = objective in ("balanced_accuracy", "macro_f1") and self.sampling == "uniform"
+        if self.class_weights != "auto" or not follows:
+            return self
+        return self.model_copy(update={"class_weights": "balanced"})
 
 
 class CommonTrainingConfig(BalanceConfig):

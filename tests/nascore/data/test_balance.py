@@ -98,3 +98,22 @@ def test_training_learns_the_shares_that_are_set(
     train(network, imbalanced(digits_folder, balance), config, generator=generator())
     found = F.softmax(network.bias_K.detach(), dim=0)
     assert found.tolist() == pytest.approx(shares, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("objective", "settings", "expected"),
+    [
+        ("accuracy", {}, "auto"),
+        ("auroc", {}, "auto"),
+        ("balanced_accuracy", {}, "balanced"),
+        ("macro_f1", {}, "balanced"),
+        ("balanced_accuracy", {"class_weights": "none"}, "none"),
+        ("balanced_accuracy", {"sampling": "balanced"}, "auto"),
+        ("accuracy", {"class_weights": "balanced"}, "balanced"),
+    ],
+)
+def test_the_loss_follows_the_objective(
+    objective: str, settings: dict[str, str], expected: str
+) -> None:
+    config = BalanceConfig.model_validate(settings).for_objective(objective)
+    assert config.class_weights == expected
