@@ -13,6 +13,7 @@ import click
 from nascore.errors import InputError, Problem, collect_problems
 from pipelines.commands.lazy_group import Later, LazyGroup
 from pipelines.commands.options import STORE, configuration, one_message
+from pipelines.commands.shortcuts import shortcuts
 from pipelines.exit_status import FAILED
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _LATER = {
     "clean-state": Later("commands.clean_state:clean_state", "Remove old states of runs."),
     "compile": Later("cli:compile_command", "Write the pipeline as KFP's IR YAML.", True),
     "config": Later("commands.config:config", "List every setting, with default.", True),
-    "diagnose": Later("commands.diagnose:diagnose", "Look into the controller of a run."),
+    "diagnose": Later("commands.diagnose:diagnose", "Examine the controller of a run."),
     "doctor": Later("commands.doctor:doctor", "Check this machine, or a cluster.", True),
     "logs": Later("commands.logs:logs", "Print the log of a step on Kubeflow.", True),
     "plan": Later("commands.plan:plan", "Say what the search's budget buys."),
@@ -57,6 +58,7 @@ def main() -> None:
 
 
 @configuration
+@shortcuts()
 @click.option(
     "--out",
     "-o",
@@ -82,7 +84,7 @@ def compile_command(
 ) -> None:
     """Write the pipeline as KFP's IR YAML, ready to upload to Kubeflow."""
     from components.image import IMAGE
-    from components.tracking.store_checks import sqlite_path
+    from components.tracking.client import sqlite_path
     from pipelines.config import resolve
     from pipelines.definitions.compiling import check_cluster, check_image
     from pipelines.definitions.retrain import compile_retrain
@@ -151,7 +153,8 @@ def rollback(
 @one_message
 def ui(uri: str, port: int) -> None:
     """Open the MLflow UI on the runs of this folder."""
-    from components.tracking.store_checks import check_store, sqlite_path
+    from components.tracking.client import sqlite_path
+    from components.tracking.store_checks import check_store
 
     path = sqlite_path(uri)
     problems, _ = check_store(uri)

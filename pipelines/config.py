@@ -13,6 +13,7 @@ from components.config.merge import layer_of, merge, read_mapping
 from components.config.schema import DEFAULT_METHOD, Config, parse
 from nascore.errors import InputError, Problem
 from nascore.methods.registry import METHODS
+from pipelines.settings import problems_of
 
 DEFAULT_PRESET = "quick"
 
@@ -25,6 +26,7 @@ def resolve(file: Path | None, preset: str | None, settings: Iterable[str]) -> C
     """
     own, problems = ({}, []) if file is None else _read(file)
     layer, malformed = layer_of(settings)
+    malformed += problems_of(settings)
     above = merge(own, layer)
     method = above.get("method", DEFAULT_METHOD)
     # An unknown method has no presets: `parse` tells it, with all else that is wrong.

@@ -1,5 +1,6 @@
 """Settings of a search: its budget, what a network may cost, who works on it."""
 
+import re
 from typing import Annotated, Generic, Literal, Self
 
 from pydantic import Field, SerializeAsAny, model_validator
@@ -13,8 +14,20 @@ from nascore.spaces.config import SpaceConfig
 OptionsT = TypeVar("OptionsT", bound=Section, default=Section, covariant=True)
 
 
+_EXAMPLES = "30m, 2h, 90s, 64 children, 5000 steps or 2 gpu-hours"
+_UNITS: dict[str, tuple[str, float]] = {
+    **dict.fromkeys(("s", "sec", "second"), ("seconds", 1.0)),
+    **dict.fromkeys(("m", "min", "minute"), ("seconds", 60.0)),
+    **dict.fromkeys(("h", "hour"), ("seconds", 3600.0)),
+    **dict.fromkeys(("child", "children"), ("children", 1.0)),
+    "step": ("steps", 1.0),
+    "gpu-hour": ("gpu_hours", 1.0),
+}
+"""Words of a budget, without the s of a plural: the setting, and its number for one of them."""
+
+
 class BudgetConfig(Section):
-    """What a search may spend; exactly one of the four."""
+    """What a search may spend; exactly one of the four, or one text such as `30m`."""
 
     children: Positive | None = None
     """Architectures trained."""
@@ -24,6 +37,23 @@ class BudgetConfig(Section):
     """Wall-clock seconds."""
     gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Hours of use, summed over the devices."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_text(cls, data: object) -> object:
+        if isinstance(data, bool) or not isinstance(data, str | int | float):
+            return data
+        match = re.fullmatch(r"\s*([\d._]*)\s*(.*?)\s*", str(data))
+        number, word = match.groups() if match else ("", "")
+        name = re.sub(r"[ _]", "-", word.lower())
+        setting, factor = _UNITS.get(name) or _UNITS.get(name.removesuffix("s"), ("", 0.0))
+        try:
+            amount = float(number) * factor
+        except ValueError:
+            amount = 0.0
+        if amount <= 0:
+            raise ValueError(f"is no budget; write {_EXAMPLES}")
+        return {setting: amount}
 
     @property
     def unit(self) -> str:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nascore.errors import InputError
+from pipelines.commands.completion import complete_setting
 from pipelines.commands.options import one_message
+from pipelines.commands.shortcuts import shortcuts
 from pipelines.commands.stderr_log import log_to_stderr
 from pipelines.exit_status import FAILED, WRONG_INPUT
 
@@ -64,7 +66,9 @@ class Report:
     multiple=True,
     metavar="KEY.PATH=VALUE",
     help="Change one setting, such as data.image_size=32; may be given many times.",
+    shell_complete=complete_setting,
 )
+@shortcuts("--method", "--seed", "--image-size")
 @click.option(
     "--page",
     type=click.Path(dir_okay=False, path_type=Path),

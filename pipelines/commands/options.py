@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from nascore.errors import InputError
+from pipelines.commands.completion import complete_preset, complete_setting
 from pipelines.exit_status import WRONG_INPUT
 
 _STARTING = ("run", "retrain", "submit", "retry", "create", "bench")
@@ -54,8 +55,13 @@ def configuration(command: Callable[..., None]) -> Callable[..., None]:
             multiple=True,
             metavar="KEY.PATH=VALUE",
             help="Change one setting; may be given many times and wins over file and preset.",
+            shell_complete=complete_setting,
         ),
-        click.option("--preset", help="quick (minutes on two cores, the default) or paper."),
+        click.option(
+            "--preset",
+            shell_complete=complete_preset,
+            help="quick (minutes on two cores, the default) or paper.",
+        ),
         click.argument("config", required=False, type=click.Path(path_type=Path)),
     ):
         command = option(command)

@@ -9,13 +9,15 @@ import click
 
 from nascore.errors import InputError
 from pipelines.commands.options import configuration
+from pipelines.commands.shortcuts import shortcuts
 
 if TYPE_CHECKING:
     from components.config.schema import Config
-    from nascore.methods.nasib.planning import BudgetPlan
+    from nascore.methods.base import BudgetPlan
 
 
 @configuration
+@shortcuts()
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(config: Path | None, preset: str | None, settings: tuple[str, ...], as_json: bool) -> None:
     """Say what the search's budget buys: steps, epochs, exploration, milestones.
@@ -39,8 +41,8 @@ def _check_method(config: "Config") -> None:
     """Raises InputError for a method that does nothing else with another budget."""
     from nascore.methods.registry import METHODS
 
-    planning = [name for name, method in METHODS.items() if method.plans]
-    if config.method not in planning:
+    if METHODS[config.method].load_planning() is None:
+        planning = [name for name, method in METHODS.items() if method.load_planning() is not None]
         raise InputError.of(
             "method",
             config.method,
@@ -65,4 +67,6 @@ def _plan(config: "Config") -> "BudgetPlan":
             state=folder / "state",
             run_key="plan",
         )
-        return METHODS[config.method].load_planning().plan(build_context(inputs))
+        planning = METHODS[config.method].load_planning()
+        assert planning is not None, "checked before the data was read"
+        return planning.plan(build_context(inputs))

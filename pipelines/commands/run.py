@@ -13,6 +13,7 @@ import click
 from nascore.errors import InputError
 from nascore.redaction import redact
 from pipelines.commands.options import STORE, configuration, one_message, output_options
+from pipelines.commands.shortcuts import shortcuts
 from pipelines.exit_status import FAILED, INTERRUPTED, WRONG_INPUT
 from pipelines.local.events import FIRST_STEP
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 
 @configuration
+@shortcuts()
 @output_options
 @one_message
 def run(**arguments: Any) -> None:
@@ -35,6 +37,7 @@ def run(**arguments: Any) -> None:
 
 
 @configuration
+@shortcuts()
 @output_options
 @one_message
 def retrain(**arguments: Any) -> None:
@@ -175,7 +178,8 @@ def _say_result(result: dict[str, Any], out: Path, console: Any, uri: str) -> No
 
 def _view_command(uri: str) -> tuple[str, str]:
     """How to see the run in MLflow; short when the store is where `nas ui` looks anyway."""
-    from components.tracking.store_checks import absolute, sqlite_path
+    from components.tracking.client import sqlite_path
+    from components.tracking.store_checks import absolute
 
     why = "the run in the MLflow UI"
     if sqlite_path(uri) is None:

@@ -13,6 +13,7 @@ from components.config.merge import layer_of
 from nascore.errors import InputError, Problem, collect_problems
 from pipelines.commands.cluster_options import Find, as_json, on_cluster
 from pipelines.commands.options import configuration, given
+from pipelines.commands.shortcuts import shortcuts
 from pipelines.commands.submit import (
     account_option,
     experiment_option,
@@ -33,6 +34,7 @@ from pipelines.kubeflow.schedule_view import (
     say_times,
 )
 from pipelines.local.events import Kind
+from pipelines.settings import problems_of
 
 if TYPE_CHECKING:
     from components.config.schema import Config
@@ -46,6 +48,7 @@ def schedule() -> None:
 
 @schedule.command()
 @configuration
+@shortcuts()
 @click.option("--name", callback=given, required=True, help="Name of the schedule.")
 @click.option(
     "--cron",
@@ -158,16 +161,16 @@ def list_command(find: Find, with_runs: bool, as_json: bool) -> None:
     cluster = Cluster(find())
     found = cluster.schedules()
     last = last_runs(cluster, found)
-    told = [describe(each, last) for each in found]
+    described = [describe(each, last) for each in found]
     if with_runs:
-        told = [
+        described = [
             {**shown, "runs": runs_of(cluster, each)}
-            for shown, each in zip(told, found, strict=True)
+            for shown, each in zip(described, found, strict=True)
         ]
     if as_json:
-        click.echo(json.dumps(told))
-    elif told:
-        click.echo("\n".join(lines_of(told)))
+        click.echo(json.dumps(described))
+    elif described:
+        click.echo("\n".join(lines_of(described)))
     else:
         click.echo("There are no schedules; make one with nas schedule create.")
 
@@ -220,7 +223,7 @@ def _latest_problems(
     from components.config.secret_values import open_secrets
 
     layer, problems = layer_of(settings)
-    problems += open_secrets(layer)
+    problems += [*problems_of(settings), *open_secrets(layer)]
     if pipeline is None:
         message = "is needed with --latest: the pipeline whose latest version is to run"
         problems.append(Problem("--pipeline", "", message))

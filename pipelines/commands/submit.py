@@ -13,6 +13,7 @@ import click
 from nascore.errors import InputError, Problem, collect_problems
 from pipelines.commands.cluster_options import Find, as_json, on_cluster
 from pipelines.commands.options import configuration, given
+from pipelines.commands.shortcuts import shortcuts
 from pipelines.local.events import KINDS, Kind
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def prepare(
 ) -> "Config | None":
     """The checked configuration, or None with what is wrong in `problems`."""
     from components.image import IMAGE
-    from components.tracking.store_checks import sqlite_path
+    from components.tracking.client import sqlite_path
     from pipelines.config import resolve
     from pipelines.definitions.compiling import check_cluster, check_image
     from pipelines.kubeflow.before_submit import source_problems
@@ -140,6 +141,7 @@ def source(
 
 
 @configuration
+@shortcuts()
 @kind_option
 @image_option
 @experiment_option

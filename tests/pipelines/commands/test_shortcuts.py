@@ -1,0 +1,103 @@
+"""Options of their own for the settings that are changed most."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from nascore.errors import Problem
+from pipelines.cli import main
+from pipelines.commands.shortcuts import SHORTCUTS
+from pipelines.config import resolve
+from pipelines.settings import Settings
+
+
+def nas(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def compiled(out: Path, *arguments: str) -> dict[str, object]:
+    """The configuration in the pipeline that `nas compile` wrote."""
+    result = nas("compile", "--out", str(out), *arguments)
+    assert result.exit_code == 0, result.output
+    pipeline = next(yaml.safe_load_all(out.read_text()))
+    parameters = pipeline["root"]["inputDefinitions"]["parameters"]
+    found: dict[str, object] = json.loads(parameters["config"]["defaultValue"])
+    return found
+
+
+def test_shortcuts_are_settings(tmp_path: Path) -> None:
+    chosen = {
+        "--method": "nasib",
+        "--data": "s3://bucket/a: b",  # YAML would read a mapping
+        "--budget": "2h",
+        "--workers": "2",
+        "--seed": "7",
+        "--objective": "macro_f1",
+        "--image-size": "32",
+        "--model": "12",  # a name, and no number
+    }
+    assert chosen.keys() == {one.option for one in SHORTCUTS}
+    arguments = [text for pair in chosen.items() for text in pair]
+    arguments += ["--set", "search.storage=env:NAS_STUDY_URL"]
+    found = compiled(tmp_path / "pipeline.yaml", *arguments)
+    settings = [f"{one.key}={json.dumps(chosen[one.option])}" for one in SHORTCUTS]
+    expected = resolve(None, None, [*settings, "search.storage=env:NAS_STUDY_URL"])
+    assert found == expected.model_dump(mode="json")
+    assert (expected.search.budget.seconds, expected.search.workers) == (7200, 2)
+    assert (expected.data.source, expected.promote.model_name) == ("s3://bucket/a: b", "12")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--seed=1", "--set=seed=2"), "--seed = 1: contradicts --set seed=2; give one of them"),
+        (
+            ("--budget=30m", "--set=search.budget.children=4"),
+            "--budget = 30m: contradicts --set search.budget.children=4",
+        ),
+        (("--method=tpe", "--set=method=enas"), "--method = tpe: contradicts --set method=enas"),
+        (("--budget=30x",), "search.budget = '30x': is no budget; write 30m, 2h, 90s, 64 children"),
+        (("--budget=30",), "search.budget = '30': is no budget; write 30m"),
+        (("--workers=two",), "search.workers = 'two': must be a valid integer"),
+        (("--objective=f1",), "search.objective = 'f1': must be 'accuracy', 'balanced_accuracy'"),
+        (("--method=nasip",), "method = 'nasip': unknown method; did you mean 'nasib'?"),
+    ],
+)
+def test_wrong_shortcuts_are_refused_with_all_other_problems(
+    arguments: tuple[str, ...], told: str
+) -> None:
+    result = nas("compile", "--set=sede=1", *arguments)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert "sede = 1: unknown key" in result.stderr
+
+
+def test_the_same_value_twice_is_no_contradiction(tmp_path: Path) -> None:
+    found = compiled(tmp_path / "pipeline.yaml", "--seed=5", "--set", "seed=5")
+    assert found["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("run",), ("retrain",), ("submit",), ("compile",), ("plan",), ("schedule", "create")],
+)
+def test_every_command_that_starts_a_run_has_them(command: tuple[str, ...]) -> None:
+    text = nas(*command, "--help").output
+    assert [one.option for one in SHORTCUTS if one.option not in text] == []
+
+
+def test_a_contradiction_is_not_taken_for_no_setting_when_a_run_is_resumed() -> None:
+    """Without settings, a run is resumed with its own configuration."""
+    problem = Problem("--seed", "1", "contradicts --set seed=2; give one of them")
+    wrong = Settings()
+    assert not wrong
+    wrong.problems = (problem,)
+    assert wrong
+
+
+def test_a_data_set_is_checked_with_the_seed_and_size_of_a_run() -> None:
+    result = nas("check-data", "digits", "--json", "--seed=3", "--image-size=16")
+    assert json.loads(result.stdout)["input"] == [1, 16, 16]
