@@ -1,7 +1,7 @@
-"""Figures of a classifier on one split: per class, in the mean over classes, and its confusions.
+"""Metrics of a classifier on one split: per class, means over classes, and confused classes.
 
 The formulas are scikit-learn's (docs/metrics.md has the definitions). Classes without an image in
-the split have no figures, and means over classes leave them out. N images, K classes.
+the split have no metrics, and means over classes exclude them. N images, K classes.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from nascore.config import Objective
 from nascore.errors import ChildFailedError
 
 NUM_BINS = 15
-"""Of equal width, of the confidence, for the expected calibration error."""
+"""Bins of equal width of the confidence, for the expected calibration error."""
 _MOST_PAIRS = 10
 _EXAMPLES = 4
 _ROC_POINTS = 100
@@ -27,10 +27,15 @@ Labels = NDArray[np.integer[Any]]
 
 
 def score(objective: Objective, logits_NK: Floats, labels_N: Labels) -> float:
-    """The figure that a search maximises, a fraction.
+    """Return the score that a search maximises, a fraction.
+
+    Args:
+        objective: metric.
+        logits_NK: logits of the network.
+        labels_N: classes of the images.
 
     Raises:
-        ChildFailed: the network's answers are not finite, so that images cannot be ranked.
+        ChildFailedError: The logits are not finite, so images cannot be ranked.
     """
     predicted_N = logits_NK.argmax(1)
     present = np.unique(labels_N)
@@ -41,13 +46,13 @@ def score(objective: Objective, logits_NK: Floats, labels_N: Labels) -> float:
     if objective == "macro_f1":
         return float(_mean_f1(labels_N, predicted_N, present))
     if not np.isfinite(logits_NK).all():
-        raise ChildFailedError("answers of the network are not finite, so there is no AUROC")
+        raise ChildFailedError("outputs of the network are not finite, so there is no AUROC")
     auroc = macro_auroc(softmax(logits_NK.astype(np.float64), axis=1), labels_N)
-    return 0.5 if auroc is None else auroc  # of one class in a small batch: nothing is ranked
+    return 0.5 if auroc is None else auroc  # a small batch of one class has no order
 
 
 def macro_auroc(probabilities_NK: Floats, labels_N: Labels) -> float | None:
-    """Mean of the areas of each class against all others; None where there is only one class."""
+    """Return the mean area of each class against all others; None where there is only one."""
     present = np.unique(labels_N)
     if len(present) < 2:
         return None
@@ -56,7 +61,9 @@ def macro_auroc(probabilities_NK: Floats, labels_N: Labels) -> float | None:
 
 
 def calibration_error(probabilities_NK: Floats, labels_N: Labels) -> float:
-    """Mean difference of confidence and accuracy in bins of the confidence, weighted by images.
+    """Return the mean difference of confidence and accuracy in bins of the confidence.
+
+    Bins are weighted by their images.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
     """
@@ -69,17 +76,18 @@ def calibration_error(probabilities_NK: Floats, labels_N: Labels) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ClassFigures:
-    """What is measured of a network that knows its classes, ready for JSON.
+    """Metrics of a network with fixed classes, ready for JSON.
 
     Attributes:
         per_class: precision, recall, F1 (None where they are not defined) and support, by name.
-        macro_auroc: None where only one class has images, or answers are not finite.
-        calibration_error: expected, of the predicted class; None where answers are not finite.
+        macro_auroc: None where only one class has images, or outputs are not finite.
+        calibration_error: expected calibration error of the predicted class; None where outputs
+            are not finite.
         confusion: images by true class (rows) and predicted class (columns), as `per_class`.
-        confused: the pairs that are confused most: `true`, `predicted`, `count`, and `examples`,
-            places in the split.
+        confused: the most confused pairs: `true`, `predicted`, `count`, and `examples`, places in
+            the split.
         roc: points of the curve, `fpr`, `tpr` and `thresholds`; of the second class against the
-            first of two, else of all classes at once (micro-average). None as `macro_auroc`.
+            first of two, else micro-averaged over all classes. None as `macro_auroc`.
     """
 
     per_class: dict[str, dict[str, Any]]
@@ -93,10 +101,12 @@ class ClassFigures:
 
 
 def class_figures(logits_NK: Floats, labels_N: Labels, classes: Sequence[str]) -> ClassFigures:
-    """Figures on one split.
+    """Return the metrics of one split.
 
     Args:
-        classes: names, by label.
+        logits_NK: logits of the network.
+        labels_N: classes of the images.
+        classes: names by label.
     """
     predicted_N, places = logits_NK.argmax(1), np.arange(len(classes))
     present = np.unique(labels_N)
@@ -122,14 +132,14 @@ def class_figures(logits_NK: Floats, labels_N: Labels, classes: Sequence[str]) -
 
 
 def recalls(predicted_N: Labels, labels_N: Labels, classes: Sequence[str]) -> dict[str, float]:
-    """Of the classes that have images."""
+    """Return the recall of each class that has images."""
     present = np.unique(labels_N)
     found = sk.recall_score(labels_N, predicted_N, labels=present, average=None, zero_division=0)
     return {classes[k]: float(recall) for k, recall in zip(present, found, strict=True)}
 
 
 def _mean_recall(labels_N: Labels, predicted_N: Labels, present: Labels) -> Any:
-    """Not `balanced_accuracy_score`, which warns of predictions of classes without an image."""
+    """Return the mean recall; `balanced_accuracy_score` warns of classes without an image."""
     return sk.recall_score(labels_N, predicted_N, labels=present, average="macro", zero_division=0)
 
 
@@ -169,7 +179,7 @@ def _roc(probabilities_NK: Floats, labels_N: Labels) -> dict[str, list[float]]:
     if probabilities_NK.shape[1] == 2:
         is_class_NK, probabilities_NK = is_class_NK[:, 1:], probabilities_NK[:, 1:]
     fpr, tpr, thresholds = sk.roc_curve(is_class_NK.ravel(), probabilities_NK.ravel())
-    thresholds[0] = 1.0  # scikit-learn's infinity, which is no JSON; no image is above it
+    thresholds[0] = 1.0  # scikit-learn has infinity here, which is no JSON; no image is above 1
     kept = np.unique(np.linspace(0, len(fpr) - 1, _ROC_POINTS).round().astype(int))
     curve = {"fpr": fpr, "tpr": tpr, "thresholds": thresholds}
     return {name: values[kept].tolist() for name, values in curve.items()}

@@ -1,4 +1,4 @@
-"""Whether one trained network is better than another on the same test images, or tasks."""
+"""Paired comparison of two trained networks on the same test images or tasks."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,18 +10,20 @@ from nascore.config import Objective
 from nascore.evaluation.resampling import Resampled
 
 _NUM_RESAMPLES = 10_000
-_NUM_CLASSWISE = 2_000  # each one scores all images again
+_NUM_CLASSWISE = 2_000  # each resample scores all images again
 
 
 @dataclass(frozen=True, slots=True)
 class PairedComparison:
-    """Fractions; `difference` is new minus old, in the objective.
+    """Difference of two networks and its interval, as fractions.
 
     Attributes:
-        objective: what is compared.
-        new_score, old_score: in the objective; the accuracies by default.
-        lower, upper: of the two-sided percentile bootstrap interval of the difference.
-        num_images: images, or tasks, that both were judged by.
+        difference: new minus old score.
+        lower, upper: ends of the two-sided percentile bootstrap interval of the difference.
+        confidence: level of that interval.
+        num_images: images, or tasks, on which both were evaluated.
+        new_score, old_score: in the metric of `objective`.
+        objective: metric that is compared.
     """
 
     new_accuracy: float
@@ -36,6 +38,7 @@ class PairedComparison:
     objective: Objective = "accuracy"
 
     def to_dict(self) -> dict[str, Any]:
+        """Return JSON."""
         return asdict(self)
 
 
@@ -46,17 +49,23 @@ def compare_paired(
     rng: np.random.Generator,
     confidence: float = 0.95,
 ) -> PairedComparison:
-    """The paired bootstrap over images: what both get right or wrong says nothing, so an interval
-    of pairs is narrower than two intervals apart (Efron & Tibshirani, An Introduction to the
-    Bootstrap, 1993, chapters 8 and 13).
+    """Compare the accuracy of two networks by a paired bootstrap over images.
 
-    Drawing images with replacement is drawing how many of them only the new one, only the old one,
-    and both or neither get right: one multinomial draw a resample.
+    Images on which both are right, or both wrong, carry no information, so an interval over pairs
+    is narrower than two separate intervals (Efron & Tibshirani, An Introduction to the Bootstrap,
+    1993, chapters 8 and 13).
+
+    Drawing images with replacement is drawing how many of them only the new network, only the old
+    one, and both or neither classify correctly: one multinomial draw for each resample.
+    `scipy.stats.bootstrap` draws an index for each image, ten thousand times as many numbers for
+    the same distribution.
 
     Args:
-        new_correct, old_correct: whether each image is classified right, or the share that is right
-            in each task, shape (N,), same order. Tasks are drawn as wholes: their images are not
-            independent.
+        new_correct, old_correct: whether each image is classified correctly, or the fraction of
+            each task, shape (N,), same order. Tasks are drawn as wholes, since their images are
+            not independent.
+        rng: draws the resamples.
+        confidence: level of the interval.
 
     Raises:
         ValueError: the shapes differ or are empty.
@@ -92,13 +101,19 @@ def compare_classifiers(
     rng: np.random.Generator,
     confidence: float = 0.95,
 ) -> PairedComparison:
-    """The same in any objective. One that is no mean over images has no sum to resample: images
-    are drawn, the same ones for both networks, and both are scored on them. They are drawn within
-    their classes, so that no resample lacks a rare one; the interval holds for these numbers of
-    images of each class.
+    """Compare two networks in any objective by a paired bootstrap.
+
+    Accuracy is a mean over images: see `compare_paired`. For other objectives the same images are
+    drawn for both networks, and both are scored on them. Images are drawn within their classes, so
+    that no resample lacks a rare class; the interval holds for these numbers of images of each
+    class. `scipy.stats.bootstrap` cannot draw within classes.
 
     Args:
-        new_logits_NK, old_logits_NK: answers to the same images.
+        new_logits_NK, old_logits_NK: logits for the same images.
+        labels_N: classes of these images.
+        objective: metric to compare.
+        rng: draws the resamples.
+        confidence: level of the interval.
 
     Raises:
         ValueError: the shapes differ or are empty.
@@ -132,7 +147,7 @@ def compare_classifiers(
 
 
 def _resampled(differences_N: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Means of samples with replacement. Equal differences are counted, not told apart."""
+    """Return means of samples with replacement, drawn as counts of equal differences."""
     values_V, counts_V = np.unique(differences_N, return_counts=True)
     count = len(differences_N)
     draws_RV = rng.multinomial(count, counts_V / count, size=_NUM_RESAMPLES)

@@ -1,8 +1,8 @@
-"""Scores of a classifier on images drawn with replacement within their classes, thousands of times.
+"""Scores of a classifier on images drawn with replacement within their classes.
 
-`nascore.evaluation.class_metrics.score` gives the same figures; scikit-learn checks and sorts its
-input in each call, which takes minutes where this takes seconds. N images sorted by class, K
-classes.
+`nascore.evaluation.class_metrics.score` gives the same values, but scikit-learn checks and sorts
+its input in each call: minutes instead of seconds for thousands of samples. N images sorted by
+class, K classes.
 """
 
 from typing import Any
@@ -15,11 +15,12 @@ from nascore.config import Objective
 
 
 class Resampled:
-    """The answers of one network, ready to be scored on samples of the images.
+    """Logits of one network, prepared for scores on many samples of the images.
 
     Args:
         objective: `balanced_accuracy`, `macro_f1` or `auroc`.
-        logits_NK: in any order of images.
+        logits_NK: logits, in any order of images.
+        labels_N: classes of these images.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Resampled:
             self._rankings = [_Ranking(probabilities_NK[:, k]) for k in self._present_P]
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Places of as many images of each class as there are, with replacement."""
+        """Return places of as many images of each class as there are, with replacement."""
         starts_N, counts_N = (
             np.repeat(v, self._counts_P) for v in (self._starts_P, self._counts_P)
         )
@@ -47,7 +48,7 @@ class Resampled:
         return places_N
 
     def score(self, places_N: NDArray[np.int64]) -> float:
-        """Of the images at these places, which keep the numbers of the classes."""
+        """Return the score on the images at these places, which `draw` has returned."""
         if self._objective == "auroc":
             weights_N = np.bincount(places_N, minlength=len(self._labels_N)).astype(np.float64)
             areas = [
@@ -65,7 +66,7 @@ class Resampled:
 
 
 class _Ranking:
-    """Images by the probability of one class; equal ones are one group."""
+    """Images ordered by the probability of one class; equal probabilities are one group."""
 
     def __init__(self, probability_N: NDArray[np.float64]) -> None:
         self._order_N = np.argsort(probability_N, kind="stable")
@@ -73,7 +74,10 @@ class _Ranking:
         self._starts_G = np.flatnonzero(is_new_N)
 
     def area(self, weights_N: NDArray[np.float64], is_class_N: NDArray[np.bool_]) -> float:
-        """Of the ROC curve: how often an image of the class is above another one, ties for half."""
+        """Return the area under the ROC curve: how often an image of the class is above another.
+
+        Ties count half.
+        """
         own_N, other_N = weights_N * is_class_N, weights_N * ~is_class_N
         own_G, other_G = (
             np.add.reduceat(one_N[self._order_N], self._starts_G) for one_N in (own_N, other_N)

@@ -1,4 +1,4 @@
-"""The score of answers in the objective of a search, and what is kept of answers for it."""
+"""Scores of logits in the objective of a search, at once or batch by batch."""
 
 from collections.abc import Callable, Iterable
 
@@ -9,10 +9,10 @@ from nascore.config import Objective
 
 
 def score_of(objective: Objective, logits_BK: Tensor, y_B: Tensor) -> float:
-    """The figure that a search maximises, a fraction.
+    """Return the score that a search maximises, a fraction.
 
     Raises:
-        ChildFailed: see `nascore.evaluation.class_metrics.score`.
+        ChildFailedError: see `nascore.evaluation.class_metrics.score`.
     """
     if objective == "accuracy":
         return float((logits_BK.argmax(1) == y_B).double().mean())
@@ -28,7 +28,7 @@ def score_on(
     answer: Callable[[Tensor], Tensor],
     batches: Iterable[tuple[Tensor, Tensor]],
 ) -> float:
-    """Of all batches at once: most objectives are no mean over batches."""
+    """Return the score of all batches at once: most objectives are no mean over batches."""
     answers = [(answer(x_BCHW), y_B) for x_BCHW, y_B in batches]
     logits_NK, y_N = (torch.cat(parts) for parts in zip(*answers, strict=True))
     return score_of(objective, logits_NK, y_N)
@@ -48,7 +48,7 @@ class Epochs:
 
 
 class Answers:
-    """What a network answered, batch by batch; only counted where the accuracy is the objective."""
+    """Logits of a network, collected batch by batch; only counted for the accuracy."""
 
     def __init__(self, objective: Objective, device: torch.device) -> None:
         self._objective = objective

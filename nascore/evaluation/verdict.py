@@ -1,15 +1,15 @@
-"""The honest verdict: did a search find better architectures than random search at equal cost?
+"""The verdict: did a search find better architectures than random search at equal cost?
 
-What is compared. The yield of a search is what it has found at the end, so bad children cost
-nothing: each arm is judged by the mean of its `k` best children, `k` a quarter of the smaller arm.
-The single best child alone would be closer to what a person takes home, but it is one noisy number;
-the mean of all children would punish a method for exploring. `k` is the same in both arms, so an
-arm that got more children out of the same cost is credited for them.
+Statistic. The result of a search is what it has found at the end, so bad children cost nothing:
+each arm is scored by the mean of its `k` best children, `k` a quarter of the smaller arm. The best
+child alone would be closer to the use of a search, but it is one noisy number; the mean of all
+children would penalise exploration. `k` is the same in both arms, so an arm that trained more
+children at the same cost benefits from them.
 
-What is tested. If the method *is* random search, the children of both arms are exchangeable, and a
-one-sided permutation test on that statistic errs at its level whatever the distribution is: skewed,
-full of ties, a handful of children (Good, Permutation, Parametric and Bootstrap Tests, 3rd ed.,
-chapter 3; the p-value counts the observed labelling, so it is never 0). "better" needs all of
+Test. If the method *is* random search, the children of both arms are exchangeable, and a one-sided
+permutation test on that statistic errs at its level for every distribution: skewed, with ties, with
+few children (Good, Permutation, Parametric and Bootstrap Tests, 3rd ed., chapter 3). The p-value
+counts the observed labelling, so it is never 0. "better" requires all of
 
 1. p <= (1 - confidence) / 2, the evidence of a two-sided interval that leaves out zero;
 2. a percentile bootstrap interval of the difference that lies above zero, which also refuses an arm
@@ -18,25 +18,26 @@ chapter 3; the p-value counts the observed labelling, so it is never 0). "better
 
 The second and third can only lower the rate of false claims below that of the first.
 
-"not better" is said when no relevant gain is left in the interval (its upper end is at most
+The outcome is "not better" when no relevant gain is left in the interval (its upper end is at most
 `margin`), or when the control's best child is at least as good and most of the interval lies below
-zero. Everything else is "undecided": more children would be needed.
+zero. Everything else is "undecided": more children are needed.
 
 Margin. A gain is relevant from a tenth of what random search itself has gained: its best child
-minus its median child. That needs no unit, and it follows the data: 0.5 points mean much where
-all architectures are alike and little where they are not. A proven gain below the margin is still
-called better, with its size in the statement.
+minus its median child. That needs no unit and adapts to the data: 0.5 points are much where all
+architectures are alike and little where they are not. A proven gain below the margin is still
+"better", with its size in the statement.
 
 Objective. Only the scores of whole children are compared and resampled, never images, so the test
 holds for any score, also for those that are no mean over images (macro F1, AUROC).
 
-Limit. This is one run of each arm. It says whether *these* children are better than chance makes
-them; that a method is better in general takes several seeds and a paired test over them.
+Limit. This is one run of each arm. It shows whether *these* children are better than by chance;
+whether a method is better in general takes several seeds and a paired test over them.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -46,8 +47,9 @@ Outcome = Literal["better", "not better", "undecided"]
 OUTCOMES: tuple[Outcome, ...] = ("better", "not better", "undecided")
 
 MIN_CHILDREN = 5
-"""Fewer finished children in an arm decide nothing."""
+"""Finished children that each arm needs for a test."""
 TOP_FRACTION = 0.25
+"""Fraction of the smaller arm that is compared."""
 _MARGIN_FRACTION = 0.1
 _STATISTIC = "difference of the means of the {k} best children of each arm"
 
@@ -67,8 +69,8 @@ class Verdict:
         num_method_failed, num_control_failed: children that were left out.
         best_difference: of the single best children; None when an arm has no child.
         margin: smallest difference that counts as relevant.
-        statistic: what was compared, in words.
-        figure: of the children, in words.
+        statistic: description of what was compared.
+        figure: name of the score, such as `macro F1`.
         statement: the verdict as a plain sentence.
     """
 
@@ -89,7 +91,7 @@ class Verdict:
     figure: str = "accuracy"
 
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON; the interval is a list of two."""
+        """Return JSON; the interval is a list of two."""
         values = asdict(self)
         values["interval"] = None if self.interval is None else list(self.interval)
         return values
@@ -109,22 +111,22 @@ def compare(
     top_fraction: float = TOP_FRACTION,
     figure: str = "accuracy",
 ) -> Verdict:
-    """Judges the children of a method against those of random search at equal cost.
+    """Compare the children of a method with those of random search at equal cost.
 
     Args:
         method: validation scores of the method's children; None stands for a failed child,
             which is left out and counted.
-        control: the same of random search.
-        confidence: of the interval; "better" is wrongly said in at most (1 - confidence) / 2 of
+        control: scores of random search, likewise.
+        confidence: level of the interval; "better" is wrong in at most (1 - confidence) / 2 of
             the runs in which the method is random search.
-        margin: see the module; a tenth of (best - median) of the control when not given.
-        name, control_name: how the statement calls the two.
-        points: turns a difference into percentage points for the statement: 100 for accuracies
+        margin: smallest relevant difference; by default a tenth of (best - median) of the control.
+        name, control_name: names of the two in the statement.
+        points: factor from a difference to percentage points in the statement: 100 for accuracies
             that are fractions, 1 for those in percent.
-        num_resamples: random labellings, and bootstrap samples.
-        figure: what the scores are, such as `macro F1`.
-        top_fraction: share of the smaller arm that is compared; 1 where the children of an arm are
-            what it has chosen already.
+        num_resamples: bootstrap samples, and random labellings where there are more than that.
+        top_fraction: fraction of the smaller arm that is compared; 1 where the children of an arm
+            are those that it has selected.
+        figure: name of the score, such as `macro F1`.
 
     Raises:
         ValueError: an accuracy is not finite, or an option is out of range.
@@ -197,25 +199,42 @@ def _top_mean(values: _Floats, k: int) -> float:
     return float(np.sort(values)[-k:].mean())
 
 
-def _top_means(samples: _Floats, k: int) -> _Floats:
-    """Mean of the k largest of every row."""
-    top: _Floats = np.partition(samples, samples.shape[1] - k, axis=1)[:, -k:].mean(axis=1)
-    return top
+def _top_differences(method: _Floats, control: _Floats, *, k: int, axis: int) -> _Floats:
+    """Return the differences of the means of the k largest values along an axis."""
+    means = [
+        np.partition(samples, -k, axis=axis).take(range(-k, 0), axis=axis).mean(axis=axis)
+        for samples in (method, control)
+    ]
+    difference: _Floats = means[0] - means[1]
+    return difference
 
 
 def _permutation_p(
     values: _Floats, others: _Floats, k: int, rng: np.random.Generator, num_resamples: int
 ) -> float:
+    """Return the p-value, from all labellings where there are no more than `num_resamples`."""
+    from scipy import stats  # takes a second to load, which a search need not wait for
+
+    # Equal sums of values that were added in another order are equal. scipy allows for rounding
+    # relative to the observed difference, so for none at a difference of zero: without this,
+    # ties would favour the method.
     pooled = np.concatenate([values, others])
-    observed = _top_mean(values, k) - _top_mean(others, k)
-    labellings = rng.permuted(np.tile(pooled, (num_resamples, 1)), axis=1)
-    simulated = _top_means(labellings[:, : len(values)], k) - _top_means(
-        labellings[:, len(values) :], k
+    largest = float(np.abs(pooled).max())
+    unit = 1e-9 * (float(np.ptp(pooled)) + np.finfo(float).eps * largest) or 1.0
+
+    def statistic(method: _Floats, control: _Floats, axis: int) -> _Floats:
+        return np.rint(_top_differences(method, control, k=k, axis=axis) / unit)
+
+    result = stats.permutation_test(
+        (values, others),
+        statistic,
+        permutation_type="independent",
+        alternative="greater",
+        vectorized=True,
+        n_resamples=num_resamples,
+        rng=rng,
     )
-    # Equal sums that were added in another order are equal: without this, ties would favour us.
-    tolerance = 1e-9 * (float(np.ptp(pooled)) + np.finfo(float).eps * float(np.abs(pooled).max()))
-    as_good = int(np.count_nonzero(simulated >= observed - tolerance))
-    return (1 + as_good) / (1 + num_resamples)
+    return float(result.pvalue)
 
 
 def _bootstrap_interval(
@@ -226,15 +245,22 @@ def _bootstrap_interval(
     num_resamples: int,
     confidence: float,
 ) -> tuple[float, float]:
-    simulated = _top_means(rng.choice(values, (num_resamples, len(values))), k) - _top_means(
-        rng.choice(others, (num_resamples, len(others))), k
+    from scipy import stats  # as above
+
+    result = stats.bootstrap(
+        (values, others),
+        partial(_top_differences, k=k),
+        method="percentile",
+        confidence_level=confidence,
+        vectorized=True,
+        n_resamples=num_resamples,
+        rng=rng,
     )
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(simulated, [tail, 1 - tail])
+    low, high = result.confidence_interval
     return float(low), float(high)
 
 
-# --- words ----------------------------------------------------------------------------------
+# --- statement ----------------------------------------------------------------------------------
 
 
 def _statement(verdict: Verdict, name: str, control: str, points: float) -> str:

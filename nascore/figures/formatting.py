@@ -1,7 +1,5 @@
 """Numbers as a person reads them. Nothing is hidden: what is missing is said to be missing."""
 
-import math
-
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 MISSING = "not available"
 
@@ -54,8 +52,9 @@ def p_value(p: float | None) -> str:
     return MISSING if p is None else f"{p:.2g}"
 
 
-def wilson_interval(fraction: float, num: int, z: float = 1.96) -> tuple[float, float]:
-    """95% interval of a proportion seen in `num` independent images (Wilson 1927)."""
-    spread = z * math.sqrt(fraction * (1 - fraction) / num + z * z / (4 * num * num))
-    centre, scale = fraction + z * z / (2 * num), 1 + z * z / num
-    return (centre - spread) / scale, (centre + spread) / scale
+def wilson_interval(fraction: float, num: int) -> tuple[float, float]:
+    """Return the 95% interval of a proportion of `num` independent images (Wilson 1927)."""
+    from scipy.stats import binomtest  # takes a second to load
+
+    interval = binomtest(round(fraction * num), num).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)

@@ -1,5 +1,6 @@
 import csv
 import gzip
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from nascore.evaluation.verdict import MIN_CHILDREN, compare
 
-FAST = 399  # resamples; the permutation test is exact with any number of them
+FAST = 399  # resamples; the permutation test keeps its level with any number of them
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
 
@@ -40,13 +41,22 @@ def test_the_statistic_is_the_mean_of_the_best_quarter_of_the_smaller_arm() -> N
 def test_p_value_agrees_with_full_enumeration() -> None:
     # With k = 1 and no ties, the statistic reaches its largest value 0.9 - 0.4 exactly when the
     # children 0.9 to 0.5 are all in the method's arm, one labelling of C(10, 5) = 252.
-    verdict = compare(
-        [0.9, 0.8, 0.7, 0.6, 0.5],
-        [0.4, 0.3, 0.2, 0.1, 0.0],
-        rng=rng(0),
-        num_resamples=100_000,
-    )
-    assert verdict.p_value == pytest.approx(1 / 252, rel=0.15)
+    arms = [0.9, 0.8, 0.7, 0.6, 0.5], [0.4, 0.3, 0.2, 0.1, 0.0]
+    assert compare(*arms, rng=rng(0)).p_value == pytest.approx(1 / 252)
+    # With fewer resamples than labellings, labellings are drawn, and the observed one is counted.
+    sampled = [compare(*arms, rng=rng(seed), num_resamples=200).p_value for seed in range(50)]
+    assert np.mean(sampled) == pytest.approx((1 + 200 / 252) / 201, rel=0.15)
+    assert min(p for p in sampled if p is not None) == pytest.approx(1 / 201)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_equal_sums_in_another_order_are_equal(seed: int) -> None:
+    # Accuracies on 50 images; means of all children, compared as integers.
+    images = rng(seed).integers(40, 50, 12)
+    labellings = [sum(images[list(own)]) for own in itertools.combinations(range(12), 6)]
+    expected = np.mean(np.array(labellings) >= sum(images[:6]))
+    verdict = compare(images[:6] / 50, images[6:] / 50, rng=rng(0), top_fraction=1)
+    assert verdict.p_value == pytest.approx(expected)
 
 
 def test_a_best_child_no_better_than_the_controls_is_never_better() -> None:
