@@ -12,10 +12,12 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch._dynamo  # otherwise loaded by every process when it makes its optimiser
 from shared_tasks import make_task
+from torch import Tensor
 
 from nascore.config import BudgetConfig
 from nascore.methods.common import one_shot_loop
@@ -32,14 +34,14 @@ def die() -> None:
 
 def die_in_step(step: int) -> None:
     """After the gradient and before the update."""
-    real = SharedSearch._learning_rate
+    real = SharedSearch._train_weights
 
-    def learning_rate(self: SharedSearch, share: float) -> float:
+    def dying(self: SharedSearch, *given: Any) -> Tensor:
         if self._step == step:
-            die()
-        return real(self, share)
+            self._weights._sgd.step = die  # type: ignore[method-assign, assignment]
+        return real(self, *given)
 
-    SharedSearch._learning_rate = learning_rate  # type: ignore[method-assign]
+    SharedSearch._train_weights = dying  # type: ignore[method-assign]
 
 
 def die_in_save(number: int) -> None:

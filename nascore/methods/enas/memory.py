@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from nascore.methods.enas.controller import Controller, State
 from nascore.methods.enas.options import MemoryOptions
+from nascore.training.checkpoint import below
 
 _INITIAL_RANGE = 0.1
 
@@ -94,28 +95,46 @@ class Decoder(nn.Module):
         return torch.stack(log_probs, dim=1)
 
 
-def encoding_loss(
-    controller: Controller,
-    tokens_BT: Tensor,
-    options: MemoryOptions,
-    decoder: Decoder,
-    generator: torch.Generator,
-) -> Tensor:
-    """Return -log q(a_t | a_<t, h_T) of the decoder, the mean over architectures and tokens.
+class MemoryEncoder:
+    """The memory, and the decoder that trains a controller to encode what it contains."""
 
-    The gradient reaches the embeddings and the LSTM of the controller, not the heads of its policy.
+    def __init__(
+        self, cardinalities: Sequence[int], options: MemoryOptions, hidden_size: int
+    ) -> None:
+        self.options = options
+        self.memory = Memory(options.capacity, len(cardinalities))
+        self.decoder = Decoder(cardinalities, hidden_size)
 
-    Args:
-        tokens_BT: architectures to be encoded, int64.
-        generator: source of the word dropout.
+    def add(self, tokens_BT: Tensor) -> None:
+        """Add architectures without rewards."""
+        self.memory.add(tokens_BT, torch.full((len(tokens_BT),), torch.nan))
 
-    Returns:
-        Scalar, in nats per token.
-    """
-    shown_BT = torch.rand(tokens_BT.shape, generator=generator) >= options.word_dropout
-    hidden_BH, _ = controller.read_prefix(tokens_BT)
-    log_prob_BT: Tensor = decoder(hidden_BH, tokens_BT, shown_BT)
-    return -log_prob_BT.mean()
+    def loss(self, controller: Controller, tokens_BT: Tensor, generator: torch.Generator) -> Tensor:
+        """Return -log q(a_t | a_<t, h_T) of the decoder, the mean over architectures and tokens.
+
+        The gradient reaches embeddings and LSTM of the controller, not the heads of its policy.
+
+        Args:
+            tokens_BT: architectures to be encoded, int64.
+            generator: source of the word dropout.
+
+        Returns:
+            Scalar, in nats per token.
+        """
+        shown_BT = torch.rand(tokens_BT.shape, generator=generator) >= self.options.word_dropout
+        hidden_BH, _ = controller.read_prefix(tokens_BT)
+        log_prob_BT: Tensor = self.decoder(hidden_BH, tokens_BT, shown_BT)
+        return -log_prob_BT.mean()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return decoder and memory as tensors by name."""
+        tensors = {f"decoder.{k}": v for k, v in self.decoder.state_dict().items()}
+        return tensors | {f"memory.{k}": v for k, v in self.memory.state().items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from the `state` of an encoder with the same settings."""
+        self.decoder.load_state_dict(below("decoder.", state))
+        self.memory.load_state(below("memory.", state))
 
 
 def uniform_entropy(cardinalities: Sequence[int]) -> float:

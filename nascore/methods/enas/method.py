@@ -14,7 +14,6 @@ abstract; the search is ENAS (arXiv 1802.03268), and what the abstract leaves op
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,11 +23,12 @@ from nascore.config import BudgetConfig
 from nascore.context import SearchContext, device_of
 from nascore.errors import CheckpointError
 from nascore.genotype import Genotype
+from nascore.methods.common.controller_folder import seconds_of, write_card
 from nascore.methods.enas.checkpoint import load_policy_state
 from nascore.methods.enas.controller import Controller
 from nascore.methods.enas.diagnosis.diagnosis import quick_metrics, quick_set
 from nascore.methods.enas.learner import Learner
-from nascore.methods.enas.options import EnasOptions, MemoryEnasOptions, RandomWsOptions
+from nascore.methods.enas.options import EnasOptions, RandomWsOptions
 from nascore.methods.enas.policy import Policy, UniformPolicy
 from nascore.methods.enas.shared_search import Ranked, SharedSearch
 from nascore.results import Arm, Child, SearchResult
@@ -43,8 +43,9 @@ from nascore.training.loop import uses_one_thread
 from nascore.training.parallel_arms import run_pair
 from nascore.versions import versions
 
+Context = SearchContext[RandomWsOptions]
+
 _KIND = "enas-controller"
-_CARD = "controller.json"
 _CONTROLLER = "controller.ckpt"
 _STREAM = "controller"  # the same for ENAS with and without memory: equal seeds start equal
 
@@ -52,55 +53,57 @@ _STREAM = "controller"  # the same for ENAS with and without memory: equal seeds
 # --- the controller before the search -----------------------------------------------------------
 
 
-def pretrain(task: SearchContext) -> dict[str, float]:
-    """Fills the memory and trains the encoding alone; leaves the learner in `task.controller`."""
+def pretrain(context: Context) -> dict[str, float]:
+    """Fill the memory and train its encoding; leave the controller in `context.controller`."""
     start = time.perf_counter()
     metrics: dict[str, float] = {}
-    if isinstance(task.options, MemoryEnasOptions):
-        learner = _new_learner(task)
+    learner = _new_learner(context)
+    if learner is not None and learner.encoder is not None:
         metrics = learner.pretrain()
         checkpoint.save(
-            task.controller / _CONTROLLER,
+            context.controller / _CONTROLLER,
             learner.state(),
-            {"space": task.space.identifier, "options": task.options.model_dump(mode="json")},
+            {"space": context.space.identifier, "options": context.options.model_dump(mode="json")},
             _KIND,
         )
     metrics["seconds"] = time.perf_counter() - start
-    card = {"version": 1, "method": task.method, "metrics": metrics}
-    (task.controller / _CARD).write_text(json.dumps(card))
+    write_card(context, metrics)
     return metrics
 
 
-def _new_learner(task: SearchContext) -> Learner:
-    assert isinstance(task.options, EnasOptions)
-    return Learner(task.space.cardinalities, task.options, task.seeds, _STREAM)
+def _new_learner(context: Context) -> Learner | None:
+    """Return an untrained controller; None for random search, which has none."""
+    options = context.options
+    if not isinstance(options, EnasOptions):
+        return None
+    return Learner(context.space.cardinalities, options, context.seeds, _STREAM)
 
 
-def load_policy(task: SearchContext) -> tuple[Policy, float]:
-    """The policy of the method's arm as `pretrain` left it, and the seconds that it has cost.
+def load_policy(context: Context) -> tuple[Policy, float]:
+    """Return the policy of the method's arm as `pretrain` left it, and the seconds it has cost.
 
     Raises:
-        CheckpointError: what is there is damaged, or of another space.
+        CheckpointError: the controller is damaged, or of another space.
     """
-    if not isinstance(task.options, EnasOptions):
-        return UniformPolicy(task.space, task.seeds, "method"), 0.0
-    learner = _new_learner(task)
-    if not isinstance(task.options, MemoryEnasOptions):
+    learner = _new_learner(context)
+    if learner is None:
+        return UniformPolicy(context.space, context.seeds, "method"), 0.0
+    if learner.encoder is None:
         return learner, 0.0
-    tensors, meta = checkpoint.load(task.controller / _CONTROLLER, _KIND)
-    if meta["space"] != task.space.identifier:
+    tensors, meta = checkpoint.load(context.controller / _CONTROLLER, _KIND)
+    if meta["space"] != context.space.identifier:
         raise CheckpointError(
-            f"{task.controller} holds a controller of {meta['space']}, expected one of "
-            f"{task.space.identifier}"
+            f"{context.controller} holds a controller of {meta['space']}, expected one of "
+            f"{context.space.identifier}"
         )
     learner.load_state(tensors)
-    return learner, _seconds(task.controller)
+    return learner, seconds_of(context.controller)
 
 
 def load_controllers(
     state: Path, method: str, space: SearchSpace, options: EnasOptions, seeds: Seeds
 ) -> tuple[Controller, Controller]:
-    """The controller of a search as it is now, and as it was with its initial weights.
+    """Return the controller of a search as its checkpoint has it, and with its initial weights.
 
     Args:
         state: the folder of the search (`nascore.context.SearchContext.state`), finished or not.
@@ -116,63 +119,65 @@ def load_controllers(
     return now.controller, initial.controller
 
 
-def _seconds(controller: Path) -> float:
-    return float(json.loads((controller / _CARD).read_text())["metrics"]["seconds"])
-
-
 # --- the search -----------------------------------------------------------------------------
 
 
-def search(task: SearchContext) -> SearchResult:
-    """Both arms with shared weights, then the first of their rankings from scratch.
+def search(context: Context) -> SearchResult:
+    """Train both arms with shared weights, then the first of their rankings from scratch.
 
     Raises:
-        WeightsDiverged: see `SharedSearch.run`.
+        WeightsDivergedError: see `SharedSearch.run`.
         SearchFailed: none of the finalists could be trained.
         InputError: a checkpoint is damaged or of another search.
     """
-    device = device_of(task.training)
+    device = device_of(context.training)
     with distributed.joined(device):
-        policy, prior_cost_s = load_policy(task)
+        policy, prior_cost_s = load_policy(context)
         method = SharedSearch(
-            task, "method", policy, prior_cost_s=prior_cost_s, diagnose=_instruments(task, policy)
+            context,
+            "method",
+            policy,
+            prior_cost_s=prior_cost_s,
+            diagnose=_instruments(context, policy),
         )
         control = None
-        if task.search.control:
+        if context.search.control:
             control = SharedSearch(
-                task, "control", UniformPolicy(task.space, task.seeds, "control")
+                context, "control", UniformPolicy(context.space, context.seeds, "control")
             )
-        ranking, others = _search_shared(task, method, control)
-        if task.callbacks.should_stop():
-            return _best_so_far(task, ranking[0], method)
-        return _finals(task, method, control, ranking, others)
+        ranking, others = _search_shared(context, method, control)
+        if context.callbacks.should_stop():
+            return _best_so_far(context, ranking[0], method)
+        return _finals(context, method, control, ranking, others)
 
 
-def _instruments(task: SearchContext, policy: Policy) -> Callable[[], dict[str, float]] | None:
-    """What is measured of a controller's memory during the search; nothing without one."""
+def _instruments(context: Context, policy: Policy) -> Callable[[], dict[str, float]] | None:
+    """Return a function that measures the controller during the search; None without one."""
     if not isinstance(policy, Learner):
         return None
-    controller, fixed = policy.controller, quick_set(cast(SharedSpace, task.space))
+    controller, fixed = policy.controller, quick_set(cast(SharedSpace, context.space))
     return lambda: quick_metrics(controller, fixed)
 
 
-def judge_with_shared_weights(
-    task: SearchContext, arm: str, genotypes: Sequence[Genotype]
+def evaluate_with_shared_weights(
+    context: Context, arm: str, genotypes: Sequence[Genotype]
 ) -> list[float]:
-    """Validation accuracies with the shared weights that an arm of the search has left.
+    """Return validation accuracies with the shared weights that an arm of a search has left.
 
     Raises:
         InputError: there is no checkpoint, or it is damaged, or of another search.
     """
     is_method = arm == "method"
-    policy = load_policy(task)[0] if is_method else UniformPolicy(task.space, task.seeds, arm)
-    search = SharedSearch(task, arm, policy)
+    policy = (
+        load_policy(context)[0] if is_method else UniformPolicy(context.space, context.seeds, arm)
+    )
+    search = SharedSearch(context, arm, policy)
     search.load()
     return search.accuracies(genotypes)
 
 
 def _search_shared(
-    task: SearchContext, method: SharedSearch, control: SharedSearch | None
+    context: Context, method: SharedSearch, control: SharedSearch | None
 ) -> tuple[list[Ranked], list[Ranked]]:
     def run(arm: SharedSearch | None) -> list[Ranked]:
         if arm is None:
@@ -180,35 +185,35 @@ def _search_shared(
         arm.run()
         return arm.rank()
 
-    assert isinstance(task.options, RandomWsOptions)
-    at_once = distributed.size() == 1 and uses_one_thread(task.splits.train, task.options.weights)
+    at_once = distributed.size() == 1 and uses_one_thread(
+        context.splits.train, context.options.weights
+    )
     return run_pair(lambda: run(method), lambda: run(control), at_once=at_once)
 
 
 def _finals(
-    task: SearchContext,
+    context: Context,
     method: SharedSearch,
     control: SharedSearch | None,
     ranking: Sequence[Ranked],
     others: Sequence[Ranked],
 ) -> SearchResult:
-    """The best of each ranking from scratch, in its order, as children of a study."""
-    assert isinstance(task.options, RandomWsOptions)
-    budget = task.search.budget
+    """Train the best of each ranking from scratch, in its order, as children of a study."""
+    budget = context.search.budget
     if budget.unit == "steps":
-        budget = BudgetConfig(children=task.options.num_finalists)
+        budget = BudgetConfig(children=context.options.num_finalists)
     finals = dataclasses.replace(
-        task,
-        search=task.search.model_copy(update={"budget": budget}),
-        is_secondary_worker=task.is_secondary_worker or not distributed.is_first(),
+        context,
+        search=context.search.model_copy(update={"budget": budget}),
+        is_secondary_worker=context.is_secondary_worker or not distributed.is_first(),
     )
     return search_by_proposing(
         finals,
-        Finalists(ranking, task.space, task.seeds, "method"),
+        Finalists(ranking, context.space, context.seeds, "method"),
         None
         if control is None
         else Control(
-            Finalists(others, task.space, task.seeds, "control"),
+            Finalists(others, context.space, context.seeds, "control"),
             method="random-ws",
             display_name="random search with shared weights",
             prior_cost_s=control.seconds,
@@ -219,7 +224,7 @@ def _finals(
 
 
 class Finalists:
-    """Proposes what a ranking holds, the best first; uniform architectures when it has ended."""
+    """Proposes the architectures of a ranking, the best first; then uniform ones."""
 
     def __init__(
         self, ranking: Sequence[Ranked], space: SearchSpace, seeds: Seeds, stream: str
@@ -232,28 +237,29 @@ class Finalists:
         return base.sample(self._space, self._seeds.numpy(self._stream, "finalist", number))
 
     def update(self, child: Child) -> None:
-        """A ranking is not changed by what comes of it."""
+        """Ignore the child: the ranking is fixed."""
 
 
-def _best_so_far(task: SearchContext, first: Ranked, method: SharedSearch) -> SearchResult:
-    """What a search that was told to stop has: its first by shared weights, nothing compared."""
-    objective = task.search.objective
+def _best_so_far(context: Context, first: Ranked, method: SharedSearch) -> SearchResult:
+    """Return the result of a search that has to stop: its first by shared weights, no verdict."""
+    objective = context.search.objective
     is_accuracy = objective == "accuracy"
     return SearchResult(
-        method=task.method,
-        seed=task.seeds.seed,
+        method=context.method,
+        seed=context.seeds.seed,
         genotype=first.genotype,
         valid_accuracy=first.score
         if is_accuracy
         else method.accuracies([first.genotype], hasty=True)[0],
         objective=objective,
         valid_score=None if is_accuracy else first.score,
-        arm=Arm(task.method, (), method.seconds),
+        arm=Arm(context.method, (), method.seconds),
         control=None,
         verdict=None,
         versions=versions(),
     )
 
 
-def train_final(task: SearchContext, result: SearchResult) -> FinalModel:
-    return train_from_scratch(task, result)
+def train_final(context: Context, result: SearchResult) -> FinalModel:
+    """Train the winner from scratch."""
+    return train_from_scratch(context, result)

@@ -8,6 +8,8 @@ from nascore.config import Positive, Section
 from nascore.methods.common.method_options import MethodOptions
 from nascore.methods.common.shared_weights_options import SharedWeightsOptions
 
+DEFAULT_POLICY_EVERY = 10
+
 
 class ControllerOptions(Section):
     """ENAS: an autoregressive LSTM policy and its REINFORCE (arXiv 1802.03268, released code)."""
@@ -88,16 +90,34 @@ class RandomWsOptions(MethodOptions):
             )
         return self
 
+    @property
+    def policy_every(self) -> int:
+        """Weight updates between two updates of the policy; their paths are sampled at once."""
+        return DEFAULT_POLICY_EVERY
+
 
 class EnasOptions(RandomWsOptions):
     """ENAS: the paths come from a controller that learns from their shared-weight accuracy."""
 
     controller: ControllerOptions = ControllerOptions()
-    controller_every: Positive = 10
+    controller_every: Positive = DEFAULT_POLICY_EVERY
     """Weight updates between two updates of the controller."""
+
+    @property
+    def policy_every(self) -> int:
+        return self.controller_every
+
+    @property
+    def active_memory(self) -> MemoryOptions | None:
+        """The memory with which the controller is trained; None for plain ENAS."""
+        return None
 
 
 class MemoryEnasOptions(EnasOptions):
     """ENAS with a memory buffer (arXiv 1904.00438)."""
 
     memory: MemoryOptions = MemoryOptions()
+
+    @property
+    def active_memory(self) -> MemoryOptions | None:
+        return self.memory if self.memory.weight > 0 else None

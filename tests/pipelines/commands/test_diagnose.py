@@ -248,7 +248,7 @@ def test_a_search_that_has_saved_nothing_yet_or_damaged_files_is_refused(
     path.write_bytes(bytes(content))
     assert "damaged" in refused(copied)
     path.unlink()
-    assert "has not saved any yet" in refused(copied)
+    assert "has not saved one yet" in refused(copied)
     assert not (copied / "diagnosis.html").exists()
 
 

@@ -55,14 +55,14 @@ def _shared_weights(run: SearchedRun, table: TrainedTable) -> dict[str, RankCorr
     Raises:
         InputError: the table has too few architectures of the fixed set.
     """
-    context = run.open_context()
+    context = cast(method.Context, run.open_context())
     known = _known(cast(SharedSpace, run.space), table)
     genotypes = [genotype for genotype, _ in known]
     alone = [accuracy for _, accuracy in known]
     found = {}
     for arm in run.arms:
         _log.info("%s: evaluating %d architectures with shared weights", arm, len(genotypes))
-        shared = method.judge_with_shared_weights(context, arm, genotypes)
+        shared = method.evaluate_with_shared_weights(context, arm, genotypes)
         found[arm] = rank_correlation(shared, alone, SEEDS.numpy("diagnosis", "shared weights"))
     return found
 

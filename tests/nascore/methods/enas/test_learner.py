@@ -13,8 +13,7 @@ from torch import Tensor
 from nascore.methods.enas.controller import Controller, State
 from nascore.methods.enas.diagnosis.probes import TokenProbe, token_probes
 from nascore.methods.enas.diagnosis.states import StateTest, same_prefix, same_start
-from nascore.methods.enas.learner import Learner, RewardNotFinite
-from nascore.methods.enas.memory import encoding_loss
+from nascore.methods.enas.learner import Learner, NonFiniteRewardError
 from nascore.methods.enas.options import (
     ControllerOptions,
     EnasOptions,
@@ -136,7 +135,9 @@ def test_from_a_reward_that_is_no_number_nothing_is_learned(
     learner = make_learner(options)
     train(learner, planted(SMALL), range(3))
     before, bad = learner.state(), torch.tensor([0.5, 0.1, value, 0.3])
-    with pytest.raises(RewardNotFinite, match=r"the reward of architecture \[.*\] is -?(nan|inf)"):
+    with pytest.raises(
+        NonFiniteRewardError, match=r"the reward of architecture \[.*\] is -?(nan|inf)"
+    ):
         learner.update(3, lambda tokens: bad)
     assert are_equal(learner.state(), before)
     untouched = make_learner(options)
@@ -159,12 +160,12 @@ def test_samples_have_names() -> None:
 
 def test_what_was_judged_is_remembered_with_its_reward() -> None:
     learner = make_learner(remembering())
-    assert learner.memory is not None
-    assert learner.memory.state()["rewards"].isnan().all(), "the warm-up was never judged"
+    assert learner.encoder is not None
+    assert learner.encoder.memory.state()["rewards"].isnan().all(), "the warm-up was never judged"
     judged: list[Tensor] = []
     reward = planted(SMALL)
     learner.update(0, noting(reward, judged))
-    state = learner.memory.state()
+    state = learner.encoder.memory.state()
     kept = dict(zip(map(tuple, state["tokens"].tolist()), state["rewards"].tolist(), strict=True))
     for row in judged[0]:
         assert kept[tuple(row.tolist())] == pytest.approx(float(reward(row[None])))
@@ -247,14 +248,12 @@ def test_the_state_encodes_architectures_that_it_has_not_seen() -> None:
 def test_the_decoder_needs_the_state_of_the_very_architecture() -> None:
     memory = MemoryOptions(pretrain_steps=150)
     learner = make_learner(remembering(LARGER, memory), CELL_201)
-    assert learner._decoder is not None
+    assert learner.encoder is not None
     tokens_BT = torch.from_numpy(np.random.default_rng(1).integers(5, size=(200, 6)))
-    right = encoding_loss(
-        learner.controller, tokens_BT, memory, learner._decoder, torch.Generator().manual_seed(0)
-    )
+    right = learner.encoder.loss(learner.controller, tokens_BT, torch.Generator().manual_seed(0))
     hidden_BH, _ = learner.controller.read_prefix(tokens_BT.roll(1, 0))
     shown_BT = torch.rand(tokens_BT.shape, generator=torch.Generator().manual_seed(0)) >= 0.5
-    wrong = -learner._decoder(hidden_BH, tokens_BT, shown_BT).mean()
+    wrong = -learner.encoder.decoder(hidden_BH, tokens_BT, shown_BT).mean()
     assert right.item() < wrong.item() - 0.2
 
 

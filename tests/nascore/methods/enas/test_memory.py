@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from nascore.methods.enas.controller import Controller
-from nascore.methods.enas.memory import Decoder, Memory, encoding_loss, uniform_entropy
+from nascore.methods.enas.memory import Decoder, Memory, MemoryEncoder, uniform_entropy
 from nascore.methods.enas.options import ControllerOptions, MemoryOptions
 
 SMALL = (2, 3, 2)
@@ -192,8 +192,9 @@ def test_the_decoder_sees_the_state_and_no_token_that_is_hidden_from_it() -> Non
 
 def test_reconstruction_trains_what_makes_the_state_and_not_what_the_policy_says() -> None:
     """Else it would favour architectures."""
-    controller, reader = policy(), decoder()
-    encoding_loss(controller, all_strings(), MemoryOptions(), reader, generator()).backward()
+    controller, encoder = policy(), MemoryEncoder(SMALL, MemoryOptions(), SIZE)
+    reader = encoder.decoder
+    encoder.loss(controller, all_strings(), generator()).backward()
     assert touched(reader) == {name for name, _ in reader.named_parameters()} - unused(reader)
     assert not {name for name in touched(controller) if name.startswith("heads.")}
     assert {"start", "cell.weight_hh", "embeddings.0.weight", "embeddings.2.weight"} <= touched(

@@ -211,17 +211,21 @@ class Killed(BaseException):
 
 def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dies in the middle of a weight step, after the gradient and before the update."""
-    real = SharedSearch._learning_rate
+    real = SharedSearch._train_weights
 
-    def dying(self: SharedSearch, share: float) -> float:
+    def dying(self: SharedSearch, *given: Any) -> Tensor:
         if self._step == step:
-            raise Killed
-        return real(self, share)
+            monkeypatch.setattr(self._weights._sgd, "step", die)
+        return real(self, *given)
 
-    monkeypatch.setattr(SharedSearch, "_learning_rate", dying)
+    monkeypatch.setattr(SharedSearch, "_train_weights", dying)
 
 
-# Checkpoints come at steps 16, 32, ...; the deaths lie between them, and in the writing of one.
+def die() -> None:
+    raise Killed
+
+
+# Deaths in steps, and in the writing of the first or second checkpoint of a process.
 DEATHS = ("0", "3", "15", "s1", "16", "17", "31", "s2", "50", "64", "79", "95")
 
 
@@ -257,7 +261,7 @@ def test_a_finished_search_does_nothing_again(
         raise AssertionError("trained again")
 
     monkeypatch.setattr(SharedSearch, "_train_weights", never)
-    monkeypatch.setattr("nascore.training.child.train_child", never)
+    monkeypatch.setattr("nascore.training.child.ImageTraining.train", never)
     assert outcome(enas.search(task)) == expected
 
 
@@ -282,7 +286,7 @@ def test_a_damaged_checkpoint_is_never_loaded(
         path.write_bytes(content[:-1])
     else:
         checkpoint.save(path, {}, {}, "something else")
-    with pytest.raises(InputError, match="delete it to start the search anew"):
+    with pytest.raises(InputError, match="delete it to start"):
         enas.search(task)
 
 
@@ -293,14 +297,14 @@ def test_a_damaged_checkpoint_is_never_loaded(
 def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How many architectures were judged with shared weights so far."""
     count = 0
-    real = shared_search.SharedSearch._judge
+    real = shared_search.SharedSearch._evaluate
 
     def counting(self: SharedSearch, tokens_NT: Tensor, *batch: Tensor) -> Tensor:
         nonlocal count
         count += len(tokens_NT)
         return real(self, tokens_NT, *batch)
 
-    monkeypatch.setattr(SharedSearch, "_judge", counting)
+    monkeypatch.setattr(SharedSearch, "_evaluate", counting)
     return lambda: count
 
 
@@ -358,7 +362,7 @@ def test_a_controller_of_another_search_or_none_is_refused(
     task = make_task(tmp_path, digits_folder)
     options = task.options
     assert isinstance(options, EnasOptions)
-    with pytest.raises(InputError, match="has not saved any yet"):
+    with pytest.raises(InputError, match="has not saved one yet"):
         enas.load_controllers(tmp_path, "memory-enas", task.space, options, task.seeds)
     train_shared(task)
     with pytest.raises(InputError, match="other settings"):
@@ -383,8 +387,8 @@ def test_any_architecture_is_judged_with_the_shared_weights_that_an_arm_has_left
     search = SharedSearch(task, arm, policy)
     search.run()
     ranking = search.rank()
-    found = enas.judge_with_shared_weights(task, arm, [one.genotype for one in ranking])
+    found = enas.evaluate_with_shared_weights(task, arm, [one.genotype for one in ranking])
     assert found == [one.score for one in ranking]
     (tmp_path / f"{arm}.ckpt").unlink()
-    with pytest.raises(InputError, match="has not saved any yet"):
-        enas.judge_with_shared_weights(task, arm, [ranking[0].genotype])
+    with pytest.raises(InputError, match="has not saved one yet"):
+        enas.evaluate_with_shared_weights(task, arm, [ranking[0].genotype])
