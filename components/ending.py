@@ -1,4 +1,4 @@
-"""How a step ended, in one line that outlives its pod: KFP keeps the log, and nothing else.
+"""Why a step failed, as one log line: the log is all that KFP keeps of a pod.
 
 KFP's API fills no `error` of a task, and its launcher turns every bad end into exit code 1. The
 supervisor therefore writes the reason as the last line of the log, where `nas status`, `nas retry`
@@ -6,7 +6,9 @@ and `nas submit --retries` find it.
 """
 
 import json
+import sys
 from dataclasses import asdict, dataclass
+from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
 from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
@@ -14,7 +16,7 @@ from nascore.redaction import redact
 
 Kind = Literal["input", "memory", "crash", "outage", "stopped"]
 """`input`: the input is wrong. `memory`: killed for memory. `crash`: the work failed or was killed.
-`outage`: a service stayed unreachable. `stopped`: somebody asked for the end."""
+`outage`: a service stayed unreachable. `stopped`: SIGTERM asked for the end."""
 
 TAG_REASON = "nas.end_reason"
 TAG_KIND = "nas.end_kind"
@@ -44,7 +46,7 @@ class End:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Return the end that a line holds; None when it holds none."""
+        """Return the end in a line; None when it has none."""
         start = text.find(_MARK)
         if start < 0:
             return None
@@ -66,25 +68,39 @@ class End:
 
 
 END_FILE = "NAS_END_FILE"
-
+"""Environment variable: the file to which the work writes its end, for the supervisor."""
 
 _STOPPED = 143  # 128 + SIGTERM: the work was asked to stop
 
 
 def read_input(text: str) -> dict[str, Any]:
-    """Read what KFP's launcher hands over. Raises InputError."""
+    """Read the argument that KFP's launcher passes.
+
+    Raises:
+        InputError: it is no JSON object with outputs.
+    """
     try:
         executor_input = json.loads(text)
     except ValueError as error:
         raise InputError.of("--executor_input", text[:80], f"is no JSON ({error})") from error
     if not isinstance(executor_input, dict) or "outputs" not in executor_input:
-        message = "is not what KFP's launcher hands over: it has no outputs"
+        message = "is not what KFP's launcher passes: it has no outputs"
         raise InputError.of("--executor_input", text[:80], message)
     return executor_input
 
 
+def brief_excepthook(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print wrong input without a traceback; for `sys.excepthook`."""
+    if isinstance(error, InputError):
+        print(f"The input is wrong:\n{error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 def end_of(step: str, error: BaseException) -> End:
-    """Say what kind of end an exception is, and why, without a traceback."""
+    """Return kind and reason of the end that an exception causes, without a traceback."""
     kind: Kind = "crash"
     reason = f"{type(error).__name__}: {error}"
     if isinstance(error, ResourceUnavailable | ServiceUnavailable):

@@ -1,14 +1,14 @@
 """Runs one step in this process: `python3 -m components.execute STEP --executor_input JSON`.
 
-It does what `kfp.dsl.executor_main` does, on code that is in the image, and adds what KFP's
-launcher needs and does not say:
+It does what `kfp.dsl.executor_main` does, on code that is in the image, and works around limits of
+KFP's launcher that its documentation does not mention:
 
 - A folder without files is not uploaded, and does not exist for the next step. Every output folder
-  therefore holds a file.
-- A number that is not finite breaks the launcher's reading of the outputs, after all work is done.
-  Such numbers are left out, and the log says so; MLflow has them.
-- The launcher turns every bad end into exit code 1. Why the step ended badly is written to the file
-  that `NAS_END_FILE` names, for the supervisor.
+  therefore gets a file.
+- The launcher cannot read outputs with a number that is not finite, and fails after all work is
+  done. Such numbers are left out with a line in the log; MLflow has them.
+- The launcher turns every failure into exit code 1. The reason is written to the file that
+  `NAS_END_FILE` names, for the supervisor.
 """
 
 import argparse
@@ -20,17 +20,17 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from components.ending import END_FILE, end_of, read_input
+from components.ending import END_FILE, brief_excepthook, end_of, read_input
 from nascore.errors import InputError
 
 EMPTY = "EMPTY"
-"""Name of the file in an output folder that would hold none."""
+"""Name of the file in an output folder that would be empty."""
 
 
 def main() -> int:
+    """Run the step that the command line names."""
     parser = argparse.ArgumentParser(prog="python3 -m components.execute")
     parser.add_argument("step", help="name of the step, such as train_final")
     parser.add_argument("--executor_input", required=True, help="JSON, from KFP's launcher")
@@ -44,22 +44,15 @@ def main() -> int:
     return 0
 
 
-def brief_excepthook(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """Show wrong input without a traceback."""
-    if isinstance(error, InputError):
-        print(f"The input is wrong:\n{error}", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
 def run(step: str, executor_input: Mapping[str, Any]) -> None:
     """Call the function of a step as KFP's executor does, and make its outputs fit to upload.
 
     Args:
         step: name of a function in `components.kfp_components`.
-        executor_input: what KFP's launcher hands over: inputs, and where outputs go.
+        executor_input: argument of KFP's launcher: inputs, and paths of the outputs.
+
+    Raises:
+        InputError: there is no such step.
     """
     os.environ["_KFP_RUNTIME"] = "true"  # kfp leaves out its compiler
     from kfp.dsl.executor import Executor
@@ -82,7 +75,7 @@ def run(step: str, executor_input: Mapping[str, Any]) -> None:
 
 
 def fill_empty_folders(outputs: Iterable[Path]) -> None:
-    """Write the file `EMPTY` into each output folder that holds no file."""
+    """Write the file `EMPTY` into each output folder without files."""
     for folder in outputs:
         if folder.is_dir() and not any(path.is_file() for path in folder.rglob("*")):
             (folder / EMPTY).write_text("This folder is empty; object stores keep files only.\n")
@@ -98,21 +91,22 @@ def drop_numbers_that_are_not_finite(path: Path) -> None:
 
 
 def _finite(value: Any, where: str, dropped: list[str]) -> Any:
+    """Return a value without numbers that are not finite, and add their places to `dropped`."""
     if isinstance(value, dict):
-        kept = {}
-        for key, below in value.items():
+        finite = {}
+        for key, item in value.items():
             place = f"{where}.{key}" if where else key
-            if isinstance(below, float) and not math.isfinite(below):
-                dropped.append(f"{place}={below}")
+            if isinstance(item, float) and not math.isfinite(item):
+                dropped.append(f"{place}={item}")
             else:
-                kept[key] = _finite(below, place, dropped)
-        return kept
+                finite[key] = _finite(item, place, dropped)
+        return finite
     if isinstance(value, list):
-        return [_finite(below, where, dropped) for below in value]
+        return [_finite(item, where, dropped) for item in value]
     return value
 
 
-# --- a bad end --------------------------------------------------------------------------------
+# --- failures ---------------------------------------------------------------------------------
 
 
 def _write_end(step: str, error: BaseException) -> None:

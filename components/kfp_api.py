@@ -1,4 +1,4 @@
-"""Asks Kubeflow's API from within a pod whether a run has ended."""
+"""Queries Kubeflow's API from within a pod: whether a run has ended."""
 
 import http.client
 import json
@@ -19,18 +19,18 @@ _NOT_OVER = ("PENDING", "RUNNING", "CANCELING", "PAUSED")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A token is shown to the server that was named, and to no other."""
+    """Refuses redirects: the token goes only to the configured server."""
 
     def redirect_request(self, *arguments: Any, **named: Any) -> None:
         return None
 
 
 class KubeflowRuns:
-    """Whether runs are over; a server that cannot be asked once is not asked again.
+    """Reports whether runs have ended; after one failed request it sends no other.
 
     Args:
         host: address of the API server; None outside a cluster, where nothing is known.
-        token: file with the token that is shown; None shows none.
+        token: file with the token to send; None sends none.
     """
 
     def __init__(self, host: str | None, token: Path | None = None) -> None:
@@ -50,8 +50,8 @@ class KubeflowRuns:
     def is_over(self, run_id: str) -> bool | None:
         """Return whether a run has ended; None where that is not known.
 
-        A run that the server does not know may be one of another cluster with the same store, so
-        that it says nothing.
+        A run that the server does not have may belong to another cluster with the same store, so
+        the answer is None.
         """
         if self._host is None:
             return None
@@ -69,7 +69,7 @@ class KubeflowRuns:
 
     def _request(self, run_id: str) -> urllib.request.Request:
         request = urllib.request.Request(f"{self._host}/apis/v2beta1/runs/{quote(run_id, safe='')}")
-        # Without encryption a token is for the network of the cluster alone.
+        # Without encryption the token is sent only within the cluster.
         is_private = urlsplit(str(self._host)).scheme == "https" or self._host == _IN_CLUSTER
         if self._token is not None and is_private:
             request.add_header("Authorization", f"Bearer {self._token.read_text().strip()}")

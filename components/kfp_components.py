@@ -277,8 +277,9 @@ def promote(
         metrics: Test accuracy (fraction), latency (milliseconds), size of the promoted model.
     """
     from components.steps import promote as step
+    from components.steps.run_results import Inputs
 
-    inputs = step.Inputs(
+    inputs = Inputs(
         **_paths(
             dataset=dataset,
             controller=controller,

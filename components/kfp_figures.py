@@ -1,15 +1,15 @@
-"""Figures of classes in the form that Kubeflow's UI draws. Imports little, as `declared` does."""
+"""Logs figures of each class in KFP's own format. Imports little, as `kfp_components` does."""
 
 import json
 from pathlib import Path
 from typing import Any, Protocol
 
 MAX_CLASSES = 50
-"""Of a confusion matrix: the UI draws all in 700 pixels, and keeps it in a row of its database."""
+"""Of a confusion matrix: the UI draws all in 700 pixels and stores it in one database row."""
 
 
 class ClassificationMetrics(Protocol):
-    """What is used of `kfp.dsl.ClassificationMetrics`."""
+    """The methods of `kfp.dsl.ClassificationMetrics` that are used here."""
 
     def log_confusion_matrix(self, categories: list[str], matrix: list[list[int]]) -> Any: ...
 

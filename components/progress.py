@@ -1,4 +1,4 @@
-"""Progress events of steps: lines of a file that `nas run` reads, or lines of a pod's log.
+"""Progress events of steps: lines of a file that `nas run` reads, or lines in the log of a pod.
 
 An event is `{"time": s, "step": "search", "event": "child", ...}`; docs/architecture.md lists all.
 """
@@ -17,7 +17,7 @@ _EVERY_S = 10.0
 def report(step: str, event: str, **fields: Any) -> None:
     """Append an event to `NAS_PROGRESS_FILE`, or print it where that is not set, as in a pod.
 
-    One write, so that lines of several processes never mix.
+    It is one write, so that lines of several processes never mix.
     """
     made = {"time": time.time(), "step": step, "event": event, **fields}
     path = os.environ.get(FILE)
@@ -32,18 +32,18 @@ def report(step: str, event: str, **fields: Any) -> None:
 
 
 class Throttle:
-    """Chooses the events that are worth a line: thousands of children are no reading."""
+    """Limits the lines for frequent events: a search can have thousands of children."""
 
     def __init__(self) -> None:
-        self._said_s = float("-inf")
+        self._printed_s = float("-inf")
 
     def is_worth_a_line(self, event: Mapping[str, Any]) -> bool:
-        """Return whether to say an event: all news, and else one line every ten seconds."""
+        """Return whether to print an event: always if it is news, else once in ten seconds."""
         is_frequent = event["event"] in ("share", "child", "epoch")
-        is_soon = event["time"] - self._said_s < _EVERY_S
+        is_soon = event["time"] - self._printed_s < _EVERY_S
         if is_frequent and is_soon and not is_news(event):
             return False
-        self._said_s = event["time"]
+        self._printed_s = event["time"]
         return True
 
 
@@ -62,10 +62,11 @@ def is_news(event: Mapping[str, Any]) -> bool:
 
 
 def describe(event: Mapping[str, Any], *, label: str | None = None) -> str | None:
-    """Return one event as a line; None when it says nothing to the reader.
+    """Return one event as a line; None for events that have no text.
 
     Args:
-        label: what the line calls the step.
+        event: the event, as `report` writes it.
+        label: name of the step in the line; the one of the event by default.
     """
     kind, label = event["event"], label or event["step"]
     if kind == "started":
@@ -104,7 +105,7 @@ def _child(event: Mapping[str, Any]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in words, such as `2 min 05 s`."""
+    """Return seconds as text, such as `2 min 05 s`."""
     if round(seconds) < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

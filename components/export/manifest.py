@@ -1,10 +1,10 @@
-"""What a run hands over besides the registry: files under `promote.export_to`.
+"""Files that a run exports under `promote.export_to`, and the manifest that lists them.
 
-Below the root every run has a folder, named by its key in tracking: weights (safetensors),
-genotype, result, report, latency, programs where its network has some
-(`components.export.programs`), and `manifest.json` with the SHA-256 of each, which is written last:
-what has one is complete. `champion.json` beside the folders names the run whose model is champion
-in the registry.
+Below the root every run has a folder, named by its run key: weights (safetensors), genotype,
+result, report, latency, the programs of its network if there are any
+(`components.export.programs`), and `manifest.json` with the SHA-256 of each file. The manifest is
+written last: a folder with a manifest is complete. `champion.json` next to the folders names the
+run whose model is champion in the registry.
 """
 
 import hashlib
@@ -25,25 +25,27 @@ REPORT = "report.html"
 PROGRAMS = "programs.json"
 MANIFEST = "manifest.json"
 CHAMPION = "champion.json"
-# Equal in every try of a step; others tell times, or are programs, whose archives differ. Of those
-# the ones of the first try count.
+# Equal in every try of a step. Other files contain times, or are programs, whose archives differ;
+# of those the files of the first try are kept.
 _FIXED = (WEIGHTS, GENOTYPE, LATENCY, PROGRAMS)
-_MOST_TRIES = 20  # of moving `champion.json`; each lost one means that another run has moved it
+_MAX_TRIES = 20  # of moving `champion.json`; each failed one means that another run has moved it
 
 
-def deliver(outputs: Outputs, run_key: str, files: Mapping[str, Path]) -> str:
-    """Copies the files of a run, and writes its manifest.
+def export_files(outputs: Outputs, run_key: str, files: Mapping[str, Path]) -> str:
+    """Copy the files of a run, and write its manifest.
 
     A try after one that was cut off adds what is missing.
 
     Args:
-        files: by their names.
+        outputs: the place of `promote.export_to`.
+        run_key: key of the run; names the folder.
+        files: paths by file name.
 
     Returns:
         SHA-256 of the manifest.
 
     Raises:
-        InputError: other weights are there already under this key, or nothing can be written.
+        InputError: the folder has other weights under this key, or nothing can be written.
     """
     digests = {}
     for name, path in files.items():
@@ -52,14 +54,14 @@ def deliver(outputs: Outputs, run_key: str, files: Mapping[str, Path]) -> str:
             raise InputError.of(
                 KEY,
                 f"{outputs.root}/{run_key}/{name}",
-                "is there with other content, and nothing is overwritten; take another place",
+                "exists with other content, and nothing is overwritten; use another folder",
             )
     name = f"{run_key}/{MANIFEST}"
     manifest = _to_bytes({"version": VERSION, "run_key": run_key, "sha256": digests})
     outputs.replace(name, manifest, None)
-    there = outputs.read(name)
-    if there is None or there[0] != manifest:
-        message = "does not fit the files beside it; take another place"
+    existing = outputs.read(name)
+    if existing is None or existing[0] != manifest:
+        message = "does not fit the files next to it; use another folder"
         raise InputError.of(KEY, f"{outputs.root}/{name}", message)
     return hashlib.sha256(manifest).hexdigest()
 
@@ -67,7 +69,7 @@ def deliver(outputs: Outputs, run_key: str, files: Mapping[str, Path]) -> str:
 def champion_entry(
     run_key: str, *, model_name: str, model_version: str, manifest_sha256: str
 ) -> dict[str, Any]:
-    """The content of `champion.json`."""
+    """Return the content of `champion.json`."""
     return {
         "version": VERSION,
         "model_name": model_name,
@@ -80,60 +82,69 @@ def champion_entry(
 def move_champion(
     outputs: Outputs, entry: Mapping[str, Any], *, is_champion: Callable[[], bool]
 ) -> bool:
-    """Lets `champion.json` name this run.
+    """Let `champion.json` name a run.
 
-    The registry decides who is champion. When two runs meet here, the one whose write comes second
-    finds the file changed, asks the registry anew, and either writes over it or leaves it. So the
-    file names the champion of the registry once both are done.
+    The registry decides who is champion. When two runs write at once, the second finds the file
+    changed, asks the registry again, and either overwrites the file or leaves it. So the file names
+    the champion of the registry once both are done.
 
     Args:
-        entry: as `champion_entry` makes it.
+        outputs: the place of `promote.export_to`.
+        entry: content, from `champion_entry`.
         is_champion: asks the registry whether the model is champion now.
 
     Returns:
         False when another model has become champion meanwhile.
 
     Raises:
-        InputError: the file is of another model, or none of ours.
+        InputError: the file is of another model, or of another program.
         ResourceUnavailable: it cannot be written.
     """
     content = _to_bytes(entry)
-    for _ in range(_MOST_TRIES):
-        there = outputs.read(CHAMPION)
-        if there is not None and there[0] == content:
+    for _ in range(_MAX_TRIES):
+        existing = outputs.read(CHAMPION)
+        if existing is not None and existing[0] == content:
             return True
-        _check_model(outputs.root, there, str(entry["model_name"]))
+        _check_model(outputs.root, existing, str(entry["model_name"]))
         if not is_champion():
             return False
-        if outputs.replace(CHAMPION, content, None if there is None else there[1]):
+        if outputs.replace(CHAMPION, content, None if existing is None else existing[1]):
             return True
     raise ResourceUnavailable.of(
-        KEY, f"{outputs.root}/{CHAMPION}", "others write it all the time; run the step again"
+        KEY,
+        f"{outputs.root}/{CHAMPION}",
+        f"other runs have changed it {_MAX_TRIES} times; run the step again",
     )
 
 
 def check_outputs(outputs: Outputs, model_name: str) -> None:
-    """Raises InputError unless the files of a run of that model can be written."""
+    """Check that a run of a model can write its files.
+
+    Raises:
+        InputError: it cannot, or the place belongs to another model.
+    """
     outputs.check()
     _check_model(outputs.root, outputs.read(CHAMPION), model_name)
 
 
 def manifest_sha256(outputs: Outputs, run_key: str) -> str | None:
-    """Of what a run has handed over; None when it is not complete, or not there."""
-    there = outputs.read(f"{run_key}/{MANIFEST}")
-    return None if there is None else hashlib.sha256(there[0]).hexdigest()
+    """Return the SHA-256 of the manifest of a run; None when its export is not complete."""
+    existing = outputs.read(f"{run_key}/{MANIFEST}")
+    return None if existing is None else hashlib.sha256(existing[0]).hexdigest()
 
 
-def _check_model(root: str, there: tuple[bytes, str] | None, model_name: str) -> None:
-    if there is None:
+def _check_model(root: str, existing: tuple[bytes, str] | None, model_name: str) -> None:
+    if existing is None:
         return
     try:
-        name = json.loads(there[0])["model_name"]
+        name = json.loads(existing[0])["model_name"]
     except (ValueError, KeyError, TypeError) as error:
-        message = "is no file of this version; move it away, or take another place"
+        message = "is no file of this version; move it, or use another folder"
         raise InputError.of(KEY, f"{root}/{CHAMPION}", message) from error
     if name != model_name:
-        message = f"is of the model {name}, not of {model_name}; give each model a place of its own"
+        message = (
+            f"belongs to the model {name}, not to {model_name}; give each model its own folder"
+        )
         raise InputError.of(KEY, f"{root}/{CHAMPION}", message)
 
 

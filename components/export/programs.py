@@ -1,8 +1,7 @@
-"""Programs of `torch.export` that a run exports besides its weights; they need no class of ours.
+"""Exports a network as programs of `torch.export`, which need no class of this project.
 
-`programs.json` describes them; its content is that of the kind of network
-(`nascore.training.network_kinds`). All take pixels as they are stored, float (B, C, H, W) of
-0..255, and any number of images.
+`programs.json` describes them; the kind of network (`nascore.training.network_kinds`) determines
+its content. The input of each program is any number of images, float pixels (B, C, H, W) of 0..255.
 """
 
 import json
@@ -20,7 +19,7 @@ def write_programs(folder: Path, final: FinalModel, info: DatasetInfo) -> dict[s
     """Write the programs of a network.
 
     Returns:
-        The files by their names; none where the network's kind has no programs.
+        Paths by file name; empty for kinds of networks without programs.
     """
     programs = kind_of(final.network).programs(final, info)
     if not programs.by_file:

@@ -1,16 +1,16 @@
-"""A trained network as files that hold numbers and nothing that could be run.
+"""A trained network as files that contain numbers and no code.
 
-`model.safetensors` has the weights of the network below `network.`, as it was trained, and the
-normalisation of its data as `scale_C11` and `shift_C11`. `genotype.json` has what it is built from:
+`model.safetensors` has the weights of the network under `network.`, and the normalisation of its
+data as `scale_C11` and `shift_C11`. `genotype.json` has what the network is built from:
 
 | key | content |
 | --- | --- |
-| `version` | of this form |
-| `genotype` | of the network; where each image has its own, of the one that most images have |
-| `space`, `shape` | where the genotype comes from, and the images |
+| `version` | version of this format |
+| `genotype` | genotype of the network; for routed networks, of the path of most images |
+| `space`, `shape` | settings of the search space; channels, size and classes of the images |
 | `classes` | names, in the order of the logits |
-| `class_splits` | only of networks that learn their classes, instead: names, by split |
-| `network` | only of networks that are more than their genotype; what `read_network` needs beside |
+| `class_splits` | for few-shot networks instead of `classes`: names by split |
+| `network` | for networks other than static ones: what `read_network` needs in addition |
 """
 
 import json
@@ -28,18 +28,15 @@ from nascore.data.class_folders import SPLITS
 from nascore.data.prepared import DatasetInfo
 from nascore.genotype import Genotype
 from nascore.spaces.base import ImageShape, make_space
-from nascore.training.final_model import (
-    DeployedModel,
-    FinalModel,
-)
+from nascore.training.final_model import DeployedModel, FinalModel
 from nascore.training.network_kinds import kind_named, spec_of
 
 VERSION = 1
-_BELOW = "network."
+_PREFIX = "network."
 
 
 def write_model(folder: Path, final: FinalModel, info: DatasetInfo, settings: Config) -> None:
-    """Writes the weights of the network with its normalisation, and what it is built from."""
+    """Write the weights of the network with its normalisation, and what it is built from."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_weights(final.network, info), folder / WEIGHTS)
     described = {
@@ -59,7 +56,7 @@ def write_model(folder: Path, final: FinalModel, info: DatasetInfo, settings: Co
 
 
 def read_network(folder: Path) -> nn.Module:
-    """The network that `write_model` wrote, in evaluation mode; it reads normalised images."""
+    """Return the network that `write_model` wrote, in evaluation mode, for normalised images."""
     described = json.loads((folder / GENOTYPE).read_text())
     spec = described.get("network", {"kind": "static"})
     network = kind_named(spec["kind"]).rebuild(
@@ -70,18 +67,20 @@ def read_network(folder: Path) -> nn.Module:
     )
     weights = load_file(folder / WEIGHTS)
     network.load_state_dict(
-        {name.removeprefix(_BELOW): w for name, w in weights.items() if name.startswith(_BELOW)}
+        {name.removeprefix(_PREFIX): w for name, w in weights.items() if name.startswith(_PREFIX)}
     )
     return network.eval()
 
 
 def _weights(network: nn.Module, info: DatasetInfo) -> dict[str, Tensor]:
-    """Not those of `DeployedModel`: what is deployed may have another form than what was
-    trained."""
-    own = {f"{_BELOW}{name}": value for name, value in network.state_dict().items()}
+    """Return the weights as they were trained, with the normalisation of `DeployedModel`.
+
+    The weights of `DeployedModel` itself may have another layout than those of the training.
+    """
+    own = {f"{_PREFIX}{name}": value for name, value in network.state_dict().items()}
     buffers = {
         name: value
         for name, value in DeployedModel(network, info).state_dict().items()
-        if not name.startswith(_BELOW)
+        if not name.startswith(_PREFIX)
     }
     return {name: value.contiguous() for name, value in (own | buffers).items()}

@@ -1,4 +1,4 @@
-"""Where the figures of classes go: MLflow has metrics, a table and a drawing, KFP its own form."""
+"""Logs the figures of each class to MLflow: metrics, tables and the confusion matrix."""
 
 import re
 from collections.abc import Mapping
@@ -9,16 +9,18 @@ from nascore.report import classes
 from nascore.training.final_model import FinalModel
 
 MAX_METRICS = 100
-"""Classes with a metric of their own in MLflow; the table has all."""
+"""Most classes with a metric of their own in MLflow; the table has all classes."""
 _MEANS = ("balanced_accuracy", "macro_f1", "macro_auroc", "calibration_error")
 _MAX_NAME = 200
 
 
 def mean_metrics(final: FinalModel) -> dict[str, float]:
-    """Return the figures that are one number: the objective, where that is not the accuracy, and
-    means of the classes on the test split, which few-shot networks have none of."""
-    found = final.figures or {}
-    means = {f"test_{name}": found[name] for name in _MEANS if found.get(name) is not None}
+    """Return the means over the classes of the test split, and the objective if not the accuracy.
+
+    Few-shot networks have no fixed classes, and so no means.
+    """
+    figures = final.figures or {}
+    means = {f"test_{name}": figures[name] for name in _MEANS if figures.get(name) is not None}
     if final.objective == "accuracy" or final.valid_score is None:
         return means
     return means | {f"valid_{final.objective}": final.valid_score}
@@ -28,7 +30,8 @@ def track_classes(step: Step, result: Mapping[str, Any]) -> None:
     """Log metrics, `per_class.json`, `confused.json` and `confusion_matrix.svg` to the pipeline.
 
     Args:
-        result: the content of `result.json`.
+        step: the running step.
+        result: content of `result.json`.
     """
     per_class = result["per_class"]
     if per_class is None:
@@ -48,7 +51,7 @@ def track_classes(step: Step, result: Mapping[str, Any]) -> None:
 
 
 def recall_metrics(per_class: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Return the recall of each class under a name that MLflow takes, if there are not too many."""
+    """Return the recall of each class under a name that MLflow accepts; empty for many classes."""
     if len(per_class) > MAX_METRICS:
         return {}
     metrics: dict[str, float] = {}

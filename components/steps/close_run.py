@@ -1,8 +1,8 @@
-"""The last step, after all others however they ended: nothing of the run stays open.
+"""The last step, which runs after all others however they ended, and closes what the run left open.
 
-Events that were not sent are sent, MLflow runs that are RUNNING are ended with the reason, and the
-trials of the study are given back. The run has ended when this is called, so nothing here fails it:
-what could not be done is told, with the way out. It takes no torch and a few seconds.
+It sends the events that are left in spools, ends the MLflow runs that are RUNNING with the reason,
+and returns the trials of the study. The run has ended by then, so an error here must not fail it:
+what could not be done is printed, with what closes it later. It loads no torch and takes seconds.
 """
 
 import contextlib
@@ -25,22 +25,22 @@ from nascore.errors import InputError, ServiceUnavailable
 from nascore.redaction import redact
 
 _SEND_S = 60.0
-_LOOK_S = 30.0  # the first step has other things to do
+_EARLIER_RUNS_S = 30.0  # limit for closing earlier runs, at the start of a run
 _LATER = "`nas status RUN` or the next run closes it"
-_PATIENCE_S = 10.0  # for a database that is away
+_DATABASE_TIMEOUT_S = 10.0  # for a database that is unreachable
 _STUDY = "search/study.db"
 _ARMS = ("method", "control")
 # States of the task that holds all others: Kubeflow gives the names of ML Metadata.
-_WELL, _CANCELLED = ("COMPLETE", "SUCCEEDED", "CACHED"), ("CANCELED", "CANCELLED")
-_BADLY = ("FAILED", "ERROR", "SKIPPED")
+_SUCCEEDED, _CANCELLED = ("COMPLETE", "SUCCEEDED", "CACHED"), ("CANCELED", "CANCELLED")
+_FAILED = ("FAILED", "ERROR", "SKIPPED")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the pipeline ended, in the words of MLflow.
+    """How the pipeline ended, as a status of MLflow.
 
     Attributes:
-        reason: empty when it ended well.
+        reason: empty when it succeeded.
     """
 
     status: Status
@@ -53,30 +53,30 @@ def run(*, config: str, overrides: str, status: str, message: str) -> None:
 
     Args:
         config: the whole configuration, as the first step gets it.
-        overrides: settings laid over it.
+        overrides: settings that override it.
         status: state of the pipeline, from Kubeflow.
-        message: why it ended badly, from Kubeflow; mostly empty.
+        message: why it failed, from Kubeflow; mostly empty.
     """
     key = run_key()
     try:
         settings = parse(apply_overrides(read_mapping(config, "config"), overrides))
     except InputError:
-        _say("the configuration is refused, so that no step has begun anything")
+        _say("the configuration is refused, so no step has started anything")
         return
     if key is None:
         _say("not a run of Kubeflow: NAS_RUN_ID is not set; nothing is closed")
         return
     state = state_folder()
-    _send_left(state)
+    _send_unsent(state)
     with _not_failing("MLflow runs"):
         _close(settings, key, _outcome(settings, key, status, message))
     give_back_trials(settings, key, state)
 
 
 def close_ended_runs(settings: Config) -> None:
-    """Close what earlier runs of the experiment have left open, where they could not themselves.
+    """Close what earlier runs of the experiment have left open and could not close themselves.
 
-    The first step calls this. Nothing here fails it: what could not be done is told.
+    The first step calls this. An error here does not fail it: what could not be done is printed.
     """
     runs = KubeflowRuns.of_pod()
     with _not_failing("MLflow runs of earlier runs"):
@@ -84,9 +84,9 @@ def close_ended_runs(settings: Config) -> None:
             settings.tracking.uri,
             settings.tracking.experiment,
             is_over=runs.is_over,
-            before=_send_left_of,
+            before=_send_unsent_of,
             except_key=run_key(),
-            limit_s=_LOOK_S,
+            limit_s=_EARLIER_RUNS_S,
         ):
             count = len(ended.closed.run_ids)
             _say(f"run {ended.kfp_run_id}: {count} open MLflow runs closed: {ended.reason}")
@@ -97,7 +97,7 @@ def close_ended_runs(settings: Config) -> None:
 # --- events -----------------------------------------------------------------------------------
 
 
-def _send_left(state: Path) -> None:
+def _send_unsent(state: Path) -> None:
     from components.tracking.flush import send_left, spools_of
 
     with _not_failing("events"):
@@ -105,18 +105,18 @@ def _send_left(state: Path) -> None:
             _say(str(unsent))
 
 
-def _send_left_of(key: str) -> None:
+def _send_unsent_of(key: str) -> None:
     state = _state_of(key)
     if state is not None:
-        _send_left(state)
+        _send_unsent(state)
 
 
 def _state_of(key: str) -> Path | None:
-    """State folder of another run, where it lies on a volume that is mounted here."""
+    """Return the state folder of another run, if it is on a volume that is mounted here."""
     root = os.environ.get(STATE_ROOT, "")
     if not root or "://" in root:
         return None
-    with contextlib.suppress(ValueError):  # the key of a run that is none of Kubeflow's
+    with contextlib.suppress(ValueError):  # the key of a run outside Kubeflow
         folder = Path(root) / str(UUID(key))
         return folder if folder.is_dir() else None
     return None
@@ -126,13 +126,13 @@ def _state_of(key: str) -> Path | None:
 
 
 def _outcome(settings: Config, key: str, status: str, message: str) -> Outcome:
-    """Put together how the run ended: Kubeflow knows whether, and the steps why."""
+    """Return how the run ended: Kubeflow reports whether it failed, the steps report why."""
     found = closing.status_of(
         uri=settings.tracking.uri, run_key=key, experiment=settings.tracking.experiment
     )
-    known = status in (*_WELL, *_CANCELLED, *_BADLY)
-    # A task whose pod was lost leaves its group in state RUNNING; then the promotion tells.
-    if status in _WELL or (not known and found is not None and found.status == "FINISHED"):
+    is_known = status in (*_SUCCEEDED, *_CANCELLED, *_FAILED)
+    # A task whose pod was lost leaves its group in state RUNNING; then the promotion decides.
+    if status in _SUCCEEDED or (not is_known and found is not None and found.status == "FINISHED"):
         return Outcome("FINISHED", "", "")
     if status in _CANCELLED:
         return Outcome("KILLED", message or "the run was cancelled", "stopped")
@@ -155,8 +155,8 @@ def _close(settings: Config, key: str, outcome: Outcome) -> None:
         kind=outcome.kind,
     )
     if closed.run_ids:
-        told = f": {outcome.reason}" if outcome.reason else ""
-        _say(f"{len(closed.run_ids)} open MLflow runs ended as {outcome.status}{redact(told)}")
+        reason = f": {outcome.reason}" if outcome.reason else ""
+        _say(f"{len(closed.run_ids)} open MLflow runs ended as {outcome.status}{redact(reason)}")
     if closed.refused:
         _say(f"this account may not end the MLflow runs {', '.join(closed.refused)}")
     left = closing.status_of(
@@ -170,11 +170,12 @@ def _close(settings: Config, key: str, outcome: Outcome) -> None:
 
 
 def give_back_trials(settings: Config, key: str, state: Path | None) -> None:
-    """Close the trials that an ended run has left RUNNING; no study is made.
+    """Close the trials that an ended run has left RUNNING, and create no study.
 
     Args:
-        key: of the run.
-        state: its state folder, where searches without a database keep their study; None where that
+        settings: configuration of the run.
+        key: key of the run.
+        state: its state folder, which has the study of searches without a database; None if that
             cannot be reached.
     """
     from nascore.search.study_identity import study_name  # Optuna and SQLAlchemy: a second
@@ -197,7 +198,7 @@ def _give_back(settings: Config, url: str, studies: Mapping[str, bool]) -> None:
     from nascore.search.give_back import give_back_all
 
     timeout_s = settings.search.worker_timeout_s
-    given = give_back_all(url, studies, worker_timeout_s=timeout_s, patience_s=_PATIENCE_S)
+    given = give_back_all(url, studies, worker_timeout_s=timeout_s, patience_s=_DATABASE_TIMEOUT_S)
     for name, one in given.items():
         if one.returned or one.completed:
             _say(
@@ -211,18 +212,18 @@ def _give_back(settings: Config, url: str, studies: Mapping[str, bool]) -> None:
             )
 
 
-# --- what is said -----------------------------------------------------------------------------
+# --- output -----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def _not_failing(what: str) -> Iterator[None]:
-    """Tell what goes wrong in the block, and do not fail for it: the run has ended before."""
+    """Print errors of the block instead of raising them: the run has ended before."""
     try:
         yield
     except (InputError, ServiceUnavailable) as error:
         _say(f"{what}: {error}; {_LATER}")
     except Exception as error:
-        # A fault of ours must not turn a run that succeeded into one that failed.
+        # Any defect of this code must not turn a run that succeeded into one that failed.
         traceback.print_exc()
         _say(f"{what}: {type(error).__name__}: {redact(str(error))}; {_LATER}")
 

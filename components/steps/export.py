@@ -1,31 +1,32 @@
-"""The last act of a run: its files are copied to `promote.export_to`, if it is set."""
+"""Copies the files of a run to `promote.export_to`, if it is set."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from components.config.schema import Config
 from components.export.manifest import CHAMPION as CHAMPION_FILE
-from components.export.manifest import champion_entry, deliver, manifest_sha256, move_champion
+from components.export.manifest import champion_entry, export_files, manifest_sha256, move_champion
 from components.object_store.outputs import open_outputs
 from components.registry.aliases import CHAMPION, champion_of, run_key_of
 from components.steps.runtime import Step
 
-_LEFT = "another model has become champion meanwhile; champion.json is left to its run"
+_LEFT = "another model has become champion meanwhile; its run writes champion.json"
 
 
-def place_of(settings: Config, run_key: str) -> str | None:
-    """Where the files of a run are copied to; None when they are not."""
+def export_folder(settings: Config, run_key: str) -> str | None:
+    """Return the folder to which the files of a run are copied; None when they are not."""
     root = settings.promote.export_to
     return None if root is None else f"{root.rstrip('/')}/{run_key}"
 
 
 def export_run(step: Step, files: Mapping[str, Path], *, version: str, alias: str) -> None:
-    """Copies the files, and lets `champion.json` follow the alias.
+    """Copy the files of a run, and let `champion.json` follow the alias.
 
     Args:
-        files: by the names that they get.
-        version: of the model in the registry.
-        alias: what the promotion made it.
+        step: the running step.
+        files: paths by file name.
+        version: version of the model in the registry.
+        alias: alias that the promotion gave it.
 
     Raises:
         InputError: see `components.export.manifest`.
@@ -34,8 +35,8 @@ def export_run(step: Step, files: Mapping[str, Path], *, version: str, alias: st
     root, name = settings.promote.export_to, settings.promote.model_name
     assert root is not None
     outputs = open_outputs(root, trusted=True)
-    manifest = deliver(outputs, step.run_key, files)
-    step.parent.tags({"nas.exported_to": f"{root.rstrip('/')}/{step.run_key}"})
+    manifest = export_files(outputs, step.run_key, files)
+    step.parent.tags({"nas.exported_to": str(export_folder(settings, step.run_key))})
     if alias != CHAMPION:
         return
 
@@ -47,10 +48,10 @@ def export_run(step: Step, files: Mapping[str, Path], *, version: str, alias: st
 
 
 def follow_alias(settings: Config, version: str) -> str:
-    """Lets `champion.json` name the run of a version that was made champion by hand.
+    """Let `champion.json` name the run of a version that was made champion by hand.
 
     Returns:
-        What was done, in words.
+        What was done, for the user.
 
     Raises:
         InputError: see `components.export.manifest`.

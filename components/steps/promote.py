@@ -11,7 +11,7 @@ from components.export.manifest import GENOTYPE, LATENCY, REPORT, RESULT, WEIGHT
 from components.export.programs import write_programs
 from components.export.weights import write_model
 from components.steps.class_figures import mean_metrics, track_classes
-from components.steps.export import export_run, place_of
+from components.steps.export import export_folder, export_run
 from components.steps.registration import Promotion, call_store, register_and_decide
 from components.steps.run_results import Inputs, RunResults, load_results
 from components.steps.runtime import Step, execute, read_config
@@ -45,7 +45,7 @@ def run(*, run_key: str, inputs: Inputs, result: Path, report: Path) -> dict[str
         promotion = register_and_decide(step, results, tags)
         timings = {**results.timings, "promote": step.timing()}
         summary = summary_of(results, promotion, timings)
-        summary["exported_to"] = place_of(step.config, run_key)
+        summary["exported_to"] = export_folder(step.config, run_key)
         write_json(result, summary)
         write_report(step, results, summary, timings, report)
         export(step, results, promotion, {LATENCY: inputs.latency, RESULT: result, REPORT: report})

@@ -1,9 +1,9 @@
-"""Wrong input that was found once is found at once by every later try of the same work.
+"""Repeats an input error at once in every later try of the same work.
 
-Kubeflow may try a step again whatever its end was, and cannot be told that it is of no use: without
-this a search would train for hours again, to be refused again. A refusal is kept in the step's
-state and, for pods that have none in common, in the tag `nas.refused` of the step's MLflow run. It
-holds for one run of Kubeflow: `nas retry` makes another, in which the input may have been mended.
+Kubeflow retries a failed step whatever the reason was: without this module a search would train for
+hours again, and fail with the same error. The error is stored in the state folder of the step and,
+for pods without a common one, in the tag `nas.refused` of the step's MLflow run. It holds for one
+run of Kubeflow: `nas retry` creates another, in which the input may have been corrected.
 """
 
 import contextlib
@@ -22,22 +22,22 @@ _FILE = "refused.json"
 _TAG_CHARS = 5000  # MLflow's limit
 
 Recall = Callable[[], str | None]
-"""What an earlier try in another pod has left: the text of the tag, if there is one."""
+"""Returns the text of the tag that an earlier try in another pod has written, if there is one."""
 
 
 @contextlib.contextmanager
 def refused_once(name: str, work: str, *, recall: Recall = lambda: None) -> Iterator[None]:
-    """Raise what an earlier try of the same work has raised; keep what the block raises.
+    """Raise the input error of an earlier try of the same work, or store that of the block.
 
-    What is merely unreachable is not kept: it may be back.
+    The error of an unreachable resource is not stored: the resource may be back.
 
     Args:
-        name: of the step.
-        work: its fingerprint.
-        recall: asked where this pod has no refusal.
+        name: name of the step.
+        work: fingerprint of its work.
+        recall: called if the state folder has no error.
 
     Raises:
-        InputError: of the block, or of an earlier try.
+        InputError: by the block, or by an earlier try.
     """
     path = state_folder() / name / _FILE
     earlier = read_json(path) if path.exists() else json.loads(recall() or "{}")
@@ -54,7 +54,7 @@ def refused_once(name: str, work: str, *, recall: Recall = lambda: None) -> Iter
 
 
 def tag_of(work: str, error: InputError) -> dict[str, str]:
-    """Return the tag for the step's MLflow run; none where it would not fit."""
+    """Return the tag for the step's MLflow run; empty for outages and for long errors."""
     text = json.dumps(_refusal(work, error))
     return (
         {TAG: text}
@@ -64,7 +64,7 @@ def tag_of(work: str, error: InputError) -> dict[str, str]:
 
 
 def forget_refusals(state: Path) -> None:
-    """Remove the refusals of a local run whose user has asked for another try."""
+    """Remove the stored errors of a local run, which its user has started again."""
     for path in state.glob(f"*/{_FILE}"):
         path.unlink()
 
@@ -75,5 +75,5 @@ def _refusal(work: str, error: InputError) -> Mapping[str, Any]:
 
 
 def _run() -> str:
-    """The run of Kubeflow, not the first of a chain of retries: a retry looks again."""
+    """Return the id of the run of Kubeflow; a retry has another, and checks the input again."""
     return os.environ.get(RUN_ID, "")

@@ -17,7 +17,7 @@ from components.steps.context_builder import examples_of
 from components.steps.run_results import RunResults
 from components.steps.runtime import Step
 from components.tracking import wait_for_run
-from components.tracking.retry import call_with_retries
+from components.tracking.mlflow_errors import call_mlflow
 from nascore.data.batches import Splits
 from nascore.errors import ServiceUnavailable
 from nascore.redaction import redact
@@ -128,10 +128,10 @@ def call_store(step: Step, call: Callable[[], Answer]) -> Answer:
         ServiceUnavailable: it does not answer in time.
     """
     with _store_deadline(step.config):
-        return call_with_retries(
+        return call_mlflow(
             call,
             timeout_s=_STORE_TIMEOUT_S,
-            tell=lambda text: step.progress("note", text=text),
+            on_outage=lambda text: step.progress("note", text=text),
         )
 
 

@@ -1,4 +1,4 @@
-"""Step 2 of retraining: how new data differs from the champion's, and whether to search anew."""
+"""Step 2 of retraining: the drift of the data, and whether a new architecture is searched."""
 
 import contextlib
 import time
@@ -36,7 +36,7 @@ Plan = Literal["search", "reuse"]
 
 @dataclass(frozen=True, slots=True)
 class Reviewed:
-    """What the pipeline does next, and the step's scalars."""
+    """What the pipeline does next, and the scalars of the step."""
 
     plan: Plan
     metrics: dict[str, float]
@@ -44,10 +44,11 @@ class Reviewed:
 
 @dataclass(frozen=True, slots=True)
 class _Champion:
-    """What is known of the present champion.
+    """The present champion.
 
     Attributes:
-        profile, search: of the run that made it; None when that run did not keep them.
+        profile: profile of the data of its run; None if the run has not saved it.
+        search: search result of its run; None if the run has not saved one of this version.
     """
 
     version: str
@@ -58,56 +59,72 @@ class _Champion:
 
 
 def run(*, run_key: str, dataset: Path, review: Path) -> Reviewed:
-    """Writes `review` (JSON): the plan and why, the drift, and the search that found the champion.
+    """Write `review` (JSON): plan and reason, drift, and the search that found the champion.
 
     Raises:
-        InputError: the classes or the form of the images have changed, so that the champion and a
+        InputError: the classes or the shape of the images have changed, so that the champion and a
             new model could not be compared.
     """
-    settings = read_config(dataset)
+    config = read_config(dataset)
 
     def work(step: Step) -> dict[str, float]:
         with step.busy("data"):
-            remote = open_remote(settings.data, trusted=True)
-            now = profile(load(dataset, torch.device("cpu"), remote))
-        champion = _champion(settings)
-        moved = None
+            remote = open_remote(config.data, trusted=True)
+            present = profile(load(dataset, torch.device("cpu"), remote))
+        champion = _champion(config)
+        change = None
         if champion is not None and champion.profile is not None:
-            moved = drift(champion.profile, now)
-        _check_schema(settings, moved)
-        plan, reason = _plan(settings, champion, moved)
-        outcome = {
-            "version": VERSION,
-            "plan": plan,
-            "reason": reason,
-            "champion_version": None if champion is None else champion.version,
-            "champion_run_id": None if champion is None else champion.run_id,
-            "champion_age_days": None if champion is None else champion.age_days,
-            "drift": None if moved is None else moved.to_dict(),
-            "search": _search_of(champion) if plan == "reuse" else None,
-        }
-        write_json(review, outcome)
+            change = drift(champion.profile, present)
+        _check_schema(config, change)
+        plan, reason = _plan(config, champion, change)
+        write_json(review, _content(plan, reason, champion, change))
         step.parent.tags({"nas.plan": plan, "nas.plan_reason": reason})
         if champion is not None:
             step.parent.tags({lineage.CHAMPION_RUN_ID: champion.run_id})
         step.tracked.artifact(review)
-        step.progress("note", text=f"{reason}: {_SAID[plan]}")
-        measured = {} if moved is None else {"class": moved.classes, "value": moved.values}
-        metrics = {f"{name}_drift": value for name, value in measured.items()}
-        return metrics | {"searches": float(plan == "search")}
+        step.progress("note", text=f"{reason}: {_NEXT[plan]}")
+        return _metrics(plan, change)
 
     metrics = execute(
         "review",
         work,
         run_key=run_key,
-        config=settings,
+        config=config,
         inputs={"dataset": dataset},
         outputs={"review": review},
     )
     return Reviewed(read_json(review)["plan"], metrics)
 
 
-_SAID = {"search": "an architecture is searched", "reuse": "its architecture is trained anew"}
+_NEXT = {
+    "search": "a new architecture is searched",
+    "reuse": "its architecture is trained on the new data",
+}
+
+
+def _content(
+    plan: Plan, reason: str, champion: _Champion | None, change: Drift | None
+) -> dict[str, Any]:
+    search = None
+    if plan == "reuse" and champion is not None and champion.search is not None:
+        search = champion.search.to_dict()
+    return {
+        "version": VERSION,
+        "plan": plan,
+        "reason": reason,
+        "champion_version": None if champion is None else champion.version,
+        "champion_run_id": None if champion is None else champion.run_id,
+        "champion_age_days": None if champion is None else champion.age_days,
+        "drift": None if change is None else change.to_dict(),
+        "search": search,
+    }
+
+
+def _metrics(plan: Plan, change: Drift | None) -> dict[str, float]:
+    metrics = {"searches": float(plan == "search")}
+    if change is not None:
+        metrics = {"class_drift": change.classes, "value_drift": change.values} | metrics
+    return metrics
 
 
 def _champion(settings: Config) -> _Champion | None:
@@ -117,7 +134,7 @@ def _champion(settings: Config) -> _Champion | None:
         return None
     client = MlflowClient(tracking_uri=uri)
     with TemporaryDirectory() as folder:
-        kept = _read(client, version.run_id, f"data/{PROFILE}", folder)
+        described = _read(client, version.run_id, f"data/{PROFILE}", folder)
         found = _read(client, version.run_id, f"result/{SEARCH_RESULT}", folder)
     search = None
     if found is not None:
@@ -127,40 +144,40 @@ def _champion(settings: Config) -> _Champion | None:
         version=str(version.version),
         run_id=version.run_id,
         age_days=(time.time() - version.creation_timestamp / 1000) / _DAY_S,
-        profile=None if kept is None else DataProfile.from_dict(kept),
+        profile=None if described is None else DataProfile.from_dict(described),
         search=search,
     )
 
 
 def _read(client: MlflowClient, run_id: str, artifact: str, folder: str) -> dict[str, Any] | None:
-    """None when the run has no such file."""
+    """Return a JSON file of a run; None if the run has no such file."""
     parent = artifact.rpartition("/")[0]
-    if artifact not in {one.path for one in client.list_artifacts(run_id, parent)}:
+    if artifact not in {file.path for file in client.list_artifacts(run_id, parent)}:
         return None
     return read_json(Path(client.download_artifacts(run_id, artifact, folder)))
 
 
-def _check_schema(settings: Config, moved: Drift | None) -> None:
-    if moved is None or not moved.schema:
+def _check_schema(settings: Config, change: Drift | None) -> None:
+    if change is None or not change.schema:
         return
     raise InputError.of(
         "data.source",
         redact(settings.data.source),
-        f"does not fit the champion of {settings.promote.model_name}: {'; '.join(moved.schema)}; "
+        f"does not fit the champion of {settings.promote.model_name}: {'; '.join(change.schema)}; "
         "a model for other data needs another promote.model_name and a search of its own",
     )
 
 
-def _plan(settings: Config, champion: _Champion | None, moved: Drift | None) -> tuple[Plan, str]:
-    """What to do and why; the first reason to search that applies."""
+def _plan(settings: Config, champion: _Champion | None, change: Drift | None) -> tuple[Plan, str]:
+    """Return what to do, and the reason: the first reason to search that applies."""
     retrain: RetrainConfig = settings.retrain
     if champion is None:
         return "search", "there is no champion yet"
     name = f"champion {champion.version}"
-    if champion.search is None or champion.profile is None or moved is None:
-        return "search", f"the run of {name} kept neither its search nor its data's profile"
-    if METHODS[settings.method].keeps_weights:
-        return "search", f"{settings.method} trains on what its search has trained"
+    if champion.search is None or champion.profile is None or change is None:
+        return "search", f"the run of {name} has not saved its search and the profile of its data"
+    if reason := METHODS[settings.method].new_search_reason:
+        return "search", f"{settings.method} {reason}"
     if champion.search.genotype.space != make_space(settings.search.space).identifier:
         return "search", f"the architecture of {name} is of another search space"
     if champion.search.objective != settings.search.objective:
@@ -169,12 +186,8 @@ def _plan(settings: Config, champion: _Champion | None, moved: Drift | None) -> 
     if retrain.max_age_days is not None and champion.age_days > retrain.max_age_days:
         limit = f"{retrain.max_age_days:g} days"
         return "search", f"{name} is {champion.age_days:.1f} days old, more than {limit}"
-    told = f"the data drifted by {moved.largest:.3f} since {name}"
-    if moved.largest > retrain.max_drift:
-        return "search", f"{told}, more than {retrain.max_drift:g}"
+    drifted = f"the data drifted by {change.largest:.3f} since {name}"
+    if change.largest > retrain.max_drift:
+        return "search", f"{drifted}, more than {retrain.max_drift:g}"
     since = datetime.fromtimestamp(time.time() - champion.age_days * _DAY_S, UTC)
-    return "reuse", f"{told} of {since:%Y-%m-%d}, at most {retrain.max_drift:g}"
-
-
-def _search_of(champion: _Champion | None) -> dict[str, Any] | None:
-    return None if champion is None or champion.search is None else champion.search.to_dict()
+    return "reuse", f"{drifted} of {since:%Y-%m-%d}, at most {retrain.max_drift:g}"

@@ -1,4 +1,4 @@
-"""What every step does around its work: resume, time, progress, tracking, and a clear end.
+"""Runs the work of a step: restores finished work, measures time, tracks, and reports the end.
 
 def run(*, run_key: str, config: str, ..., model: str) -> dict[str, float]:
     def work(step: Step) -> dict[str, float]: ...
@@ -13,15 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from components.config.schema import Config, loads
-from components.ending import REASON_CHARS, TAG_KIND, TAG_REASON, end_of
+from components.ending import REASON_CHARS, TAG_KIND, TAG_REASON, brief_excepthook, end_of
 from components.progress import report
 from components.steps.refusals import TAG as REFUSED
 from components.steps.refusals import refused_once, tag_of
-from components.steps.state import CONFIG, fingerprint, keep, remove, restore, state_folder
+from components.steps.state import CONFIG, fingerprint, remove, restore, save, state_folder
 from components.tracking import Tracker, follower, lineage
 from components.variables import RESTARTS, STATE_ROOT
 from nascore.errors import InputError
@@ -31,13 +31,13 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 class Step:
-    """What a step's work sees of its surroundings.
+    """The running step: its state folder, its MLflow runs, its clock and its progress.
 
     Attributes:
         state: a folder of this step that outlives the process.
-        tracked: the step's run; writing to it never waits for a server.
-        parent: the run of the whole pipeline.
-        tracker: makes further runs, such as those of the best children.
+        tracked: the MLflow run of the step; writing to it never waits for a server.
+        parent: the MLflow run of the whole pipeline.
+        tracker: creates further runs, such as those of the best children.
     """
 
     def __init__(self, name: str, *, run_key: str, config: Config, tracker: Tracker) -> None:
@@ -46,7 +46,7 @@ class Step:
         self.run_key = run_key
         self.state = state_folder() / name
         self.tracker = tracker
-        # Kubeflow's MLflow plugin has made a run for this task, below one for the pipeline.
+        # Kubeflow's MLflow plugin has created a run for this task, below one for the pipeline.
         given = os.environ.get("MLFLOW_RUN_ID") if config.tracking.kfp_plugin else None
         self.parent = tracker.run(
             run_key, name=run_name(config), adopt_parent_of=given, tags=lineage.of_kfp()
@@ -59,7 +59,7 @@ class Step:
 
     @contextlib.contextmanager
     def busy(self, kind: str) -> Iterator[None]:
-        """Counts what happens inside as `data`, `training` or `profiling`; the rest is overhead."""
+        """Count the block as `data`, `training` or `profiling` time; the rest is overhead."""
         start = time.perf_counter()
         try:
             yield
@@ -74,10 +74,11 @@ class Step:
         self.parts_s[name] = self.parts_s.get(name, 0.0) + time.perf_counter() - start
 
     def progress(self, event: str, **fields: Any) -> None:
+        """Report an event; see `components.progress`."""
         report(self.name, event, **fields)
 
     def timing(self) -> dict[str, Any]:
-        """What this step has cost so far; its artifacts carry it to the report."""
+        """Return the time of this step so far; the artifacts carry it to the report."""
         return {
             "name": self.name,
             "seconds": round(time.perf_counter() - self._start, 3),
@@ -86,9 +87,11 @@ class Step:
         }
 
     def should_stop(self) -> bool:
+        """Return whether SIGTERM has asked for the end."""
         return self._stop.is_set()
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
+        """Handle SIGTERM."""
         self._stop.set()
 
 
@@ -101,20 +104,25 @@ def execute(
     inputs: Mapping[str, Path],
     outputs: Mapping[str, Path],
 ) -> dict[str, float]:
-    """Does a step's work once, and hands back its outputs when it was done before.
+    """Do the work of a step, or restore its outputs if the same work was done before.
 
-    Work that was asked to stop writes the best it has, but is not done: the process ends with the
-    status of a terminated one, so that whoever watches it tries again, and a new try goes on.
+    Work that was asked to stop writes its best result so far, but is not done: the process exits
+    with the status of a terminated one, so that the step is retried, and the new try resumes.
 
     Args:
-        inputs: artifacts that the step reads; their contents decide whether an earlier result fits.
-        outputs: where the artifacts of this step go. Work writes them; an exception leaves none.
+        name: name of the step.
+        work: writes the outputs and returns scalar metrics.
+        run_key: key of the pipeline's MLflow run.
+        config: configuration of the run.
+        inputs: artifacts that the step reads; their contents decide whether an earlier result is
+            still valid.
+        outputs: artifacts that the work writes; an exception removes them.
 
     Returns:
-        The step's scalar metrics.
+        The scalar metrics.
 
     Raises:
-        InputError: the input is wrong; recorded as progress, shown without a traceback.
+        InputError: the input is wrong; reported as progress, shown without a traceback.
         SystemExit: the work was asked to stop.
     """
     report(name, "started")
@@ -136,9 +144,9 @@ def execute(
                 step.state.mkdir(parents=True, exist_ok=True)
                 metrics = _work(step, work, outputs, this)
                 if not step.should_stop():
-                    keep(name, this, outputs, metrics)
+                    save(name, this, outputs, metrics)
                 timing = _conclude(step, metrics)
-    # Said last: whoever waits for the end of a stopped step waits no longer than for this.
+    # Reported last: `nas run` waits for this event of a stopped step.
     parts = {name: round(seconds, 3) for name, seconds in step.parts_s.items()}
     costs = {"seconds": timing["seconds"], "busy": timing["busy"], "parts": parts}
     step.progress("finished", **costs, metrics=metrics)
@@ -171,7 +179,7 @@ def _work(
 
 
 def _recall(key: str, config: Config) -> str | None:
-    """What an earlier pod of this step was refused for, where pods have no state in common."""
+    """Return the stored input error of an earlier pod of this step, if pods share no state."""
     if RESTARTS not in os.environ or STATE_ROOT in os.environ:
         return None
     from components.tracking.recall import tag_of_run
@@ -190,15 +198,15 @@ def _conclude(step: Step, metrics: dict[str, float]) -> dict[str, Any]:
 
 
 def _fail(step: Step) -> None:
-    """Ends the step's run and the whole one; a step that is tried again opens both again."""
+    """End the run of the step and of the pipeline as FAILED; a retried step opens both again."""
     step.tracked.end("FAILED")
     step.parent.end("FAILED")
 
 
 @contextlib.contextmanager
 def report_input_errors(name: str) -> Iterator[None]:
-    """Wrong input in the block becomes progress, and one message without a traceback."""
-    sys.excepthook = _brief_excepthook
+    """Report wrong input in the block as progress, and show it without a traceback."""
+    sys.excepthook = brief_excepthook
     try:
         yield
     except InputError as error:
@@ -212,13 +220,14 @@ def read_config(dataset: Path) -> Config:
 
 
 def run_name(config: Config) -> str:
+    """Return the name of the pipeline's MLflow run."""
     source = config.data.source.partition(":")
     return f"{config.method} on {Path(source[2]).stem or source[0]}"
 
 
 @contextlib.contextmanager
 def _spool(step: str) -> Iterator[Path]:
-    """The spool that somebody follows already, or one of this step with a follower."""
+    """Yield the spool that another process follows, or one of this step with a follower."""
     given = os.environ.get("NAS_SPOOL_DIR")
     if given:
         yield Path(given)
@@ -231,7 +240,7 @@ def _spool(step: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _terminate_gently(step: Step) -> Iterator[None]:
-    """SIGTERM asks the work for its best result so far instead of ending the process."""
+    """Let SIGTERM ask the work for its best result so far instead of ending the process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -240,12 +249,3 @@ def _terminate_gently(step: Step) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _brief_excepthook(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    if isinstance(error, InputError):
-        print(f"The input is wrong:\n{error}", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)

@@ -1,4 +1,4 @@
-"""Where the steps of a run keep copies of what they read from S3."""
+"""Opens the S3 source of a run, with copies that its steps share."""
 
 import os
 from pathlib import Path
@@ -12,11 +12,11 @@ if TYPE_CHECKING:  # boto3 costs a third of a second, and most runs need none
 
 
 def open_remote(data: DataConfig, *, trusted: bool = False) -> "S3 | None":
-    """What reads an `s3://` source; None for any other. Nothing is asked of the server yet.
+    """Return the reader of an `s3://` source; None for any other. Sends no request yet.
 
     Args:
-        trusted: the address has been found right by an earlier step: a server that is away is
-            waited for from the start.
+        data: settings of the data.
+        trusted: an earlier step has checked the address, so an unreachable server is waited for.
     """
     if not data.source.partition(":")[2].startswith("s3://"):
         return None

@@ -1,7 +1,7 @@
-"""What a step keeps beyond its process: a folder, and its outputs when it is done.
+"""State of a step that outlives its process: a folder, and its outputs once it is done.
 
 `NAS_STATE_DIR` names a folder that outlives the process (on a cluster the supervisor sets it);
-without it nothing is kept, and another try starts from nothing.
+without it nothing is kept, and another try starts from scratch.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ from components.config.schema import Config
 
 DONE = "done.json"
 CONFIG = "config.json"
-"""The configuration that counts, in the folder of the data."""
+"""The resolved configuration, in the folder of the data."""
 
 
 def state_folder() -> Path:
-    """Return `NAS_STATE_DIR`, or a folder that nobody finds after the process."""
+    """Return `NAS_STATE_DIR`, or a temporary folder that later processes do not find."""
     given = os.environ.get("NAS_STATE_DIR")
     return Path(given) if given else Path(tempfile.gettempdir()) / f"nas-state-{os.getpid()}"
 
@@ -32,12 +32,13 @@ def outlives() -> bool:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file."""
     data: dict[str, Any] = json.loads(path.read_text())
     return data
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Writes under a temporary name first, so that a reader never sees half a file."""
+    """Write JSON to a temporary name and rename it, so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(json.dumps(data, indent=2))
@@ -45,10 +46,10 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def fingerprint(config: Config, inputs: Mapping[str, Path]) -> str:
-    """SHA-256 over the configuration and what identifies each input.
+    """Return the SHA-256 of the configuration and of the JSON files of each input.
 
-    An input that is not there is an empty folder: object stores keep files only. A file that is
-    missing is found by the step that reads it.
+    An input that does not exist is an empty folder, since object stores keep files only. A missing
+    file is found by the step that reads it.
     """
     digest = hashlib.sha256(config.model_dump_json(exclude={"cluster"}).encode())
     for name in sorted(inputs):
@@ -65,37 +66,42 @@ def fingerprint(config: Config, inputs: Mapping[str, Path]) -> str:
 
 
 def restore(name: str, work: str, outputs: Mapping[str, Path]) -> dict[str, float] | None:
-    """Hands back the outputs of a step, and its metrics, when the same work was done before.
+    """Restore the outputs of a step if the same work was done before.
 
     Args:
-        work: its fingerprint.
+        name: name of the step.
+        work: fingerprint of its work.
+        outputs: paths to restore, by name.
+
+    Returns:
+        The metrics of the step; None if the work was not done.
     """
-    kept = state_folder() / name / "outputs"
-    if not (kept / DONE).exists():
+    saved = state_folder() / name / "outputs"
+    if not (saved / DONE).exists():
         return None
-    done = read_json(kept / DONE)
+    done = read_json(saved / DONE)
     if done["fingerprint"] != work:
         return None
     for output, path in outputs.items():
-        _copy(kept / output, path)
+        _copy(saved / output, path)
     metrics: dict[str, float] = done["metrics"]
     return metrics
 
 
-def keep(name: str, work: str, outputs: Mapping[str, Path], metrics: dict[str, float]) -> None:
-    """Copies the outputs to where `restore` finds them."""
+def save(name: str, work: str, outputs: Mapping[str, Path], metrics: dict[str, float]) -> None:
+    """Save the outputs and metrics of a step for `restore`."""
     if not outlives():
         return
-    kept = state_folder() / name / "outputs"
-    remove(kept)
-    kept.mkdir(parents=True)
+    saved = state_folder() / name / "outputs"
+    remove(saved)
+    saved.mkdir(parents=True)
     for output, path in outputs.items():
-        _copy(path, kept / output)
-    write_json(kept / DONE, {"fingerprint": work, "metrics": metrics})
+        _copy(path, saved / output)
+    write_json(saved / DONE, {"fingerprint": work, "metrics": metrics})
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Hard links where the file system allows: a data set is not stored twice."""
+    """Copy by hard links if the file system allows it, so that data is not stored twice."""
     remove(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_dir():
@@ -113,7 +119,7 @@ def _link_or_copy(source: str, target: str) -> str:
 
 
 def remove(path: Path) -> None:
-    """A file or a folder with all that is in it, if it is there."""
+    """Remove a file, or a folder with its content, if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -44,7 +44,7 @@ def worker_processes(inputs: StepInputs, count: int, callbacks: Callbacks) -> It
         count: number of processes to start; 0 starts none.
         callbacks: `on_message` reports a worker that died; `should_stop` ends all workers.
     """
-    is_group = METHODS[inputs.config.method].shares_batches and count > 0
+    is_group = METHODS[inputs.config.method].worker_layout == "group" and count > 0
     workers = _Workers(inputs, count + 1, is_group, callbacks)
     with _group_environment(count + 1) if is_group else contextlib.nullcontext():
         watchers = [

@@ -60,7 +60,7 @@ def test_numbers_that_are_not_finite_do_not_reach_the_launcher(
     ("error", "kind"),
     [
         (InputError.of("seed", "x", "is wrong"), "input"),
-        (ResourceUnavailable.of("data.source", "x", "is away"), "outage"),
+        (ResourceUnavailable.of("data.source", "x", "is unreachable"), "outage"),
         (ServiceUnavailable("study database", "no answer"), "outage"),
         (RuntimeError("CUDA error"), "crash"),
         (MemoryError(), "memory"),

@@ -1,4 +1,4 @@
-"""What runs hand over, in a folder and in a real S3: nothing is overwritten, one is champion."""
+"""Exported files, in a folder and in a real S3: nothing is overwritten, one run is champion."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from components.export.manifest import (
     WEIGHTS,
     champion_entry,
     check_outputs,
-    deliver,
+    export_files,
     manifest_sha256,
     move_champion,
 )
@@ -67,7 +67,7 @@ def outputs(root: str) -> Outputs:
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    """What a run would hand over; the contents do not matter here."""
+    """Files that a run would export; the contents do not matter here."""
     found = {}
     for name in (WEIGHTS, GENOTYPE, LATENCY, RESULT):
         found[name] = tmp_path / "run" / name
@@ -90,7 +90,7 @@ def sha256(content: bytes) -> str:
 
 
 def test_the_manifest_has_the_digest_of_each_file(outputs: Outputs, files: dict[str, Path]) -> None:
-    digest = deliver(outputs, "run1", files)
+    digest = export_files(outputs, "run1", files)
     manifest = stored(outputs, f"run1/{MANIFEST}")
     assert digest == sha256(manifest) == manifest_sha256(outputs, "run1")
     described = json.loads(manifest)
@@ -101,14 +101,14 @@ def test_the_manifest_has_the_digest_of_each_file(outputs: Outputs, files: dict[
     assert manifest_sha256(outputs, "run2") is None
 
 
-def test_a_step_that_is_tried_again_hands_over_nothing_new(
+def test_a_step_that_is_tried_again_exports_nothing_new(
     outputs: Outputs, files: dict[str, Path]
 ) -> None:
     """Its result tells other times; the first one counts, and the manifest is that one's."""
-    first = deliver(outputs, "run1", files)
+    first = export_files(outputs, "run1", files)
     before = files[RESULT].read_bytes()
-    files[RESULT].write_text("told a minute later")
-    assert deliver(outputs, "run1", files) == first
+    files[RESULT].write_text("another time")
+    assert export_files(outputs, "run1", files) == first
     assert stored(outputs, f"run1/{RESULT}") == before
 
 
@@ -117,32 +117,32 @@ def test_a_try_that_was_cut_off_is_completed(outputs: Outputs, files: dict[str, 
     for name, path in begun.items():
         outputs.add(f"run1/{name}", path)
     before = files[RESULT].read_bytes()
-    files[RESULT].write_text("told a minute later")
-    deliver(outputs, "run1", files)
+    files[RESULT].write_text("another time")
+    export_files(outputs, "run1", files)
     described = json.loads(stored(outputs, f"run1/{MANIFEST}"))
     assert described["sha256"][RESULT] == sha256(before)
     assert stored(outputs, f"run1/{GENOTYPE}") == files[GENOTYPE].read_bytes()
 
 
 def test_other_weights_are_never_overwritten(outputs: Outputs, files: dict[str, Path]) -> None:
-    deliver(outputs, "run1", files)
+    export_files(outputs, "run1", files)
     before = files[WEIGHTS].read_bytes()
     files[WEIGHTS].write_text("other weights")
-    with pytest.raises(InputError, match=f"run1/{WEIGHTS}: is there with other content"):
-        deliver(outputs, "run1", files)
+    with pytest.raises(InputError, match=f"run1/{WEIGHTS}: exists with other content"):
+        export_files(outputs, "run1", files)
     assert stored(outputs, f"run1/{WEIGHTS}") == before
 
 
-def test_a_file_that_somebody_else_wrote_is_judged_by_its_content(
+def test_a_file_of_another_program_is_compared_by_its_content(
     s3: S3Server, files: dict[str, Path]
 ) -> None:
     """Without the digest that we store with an object."""
     client = s3.client()
     client.put_object(Bucket="out", Key=f"by-hand/run1/{WEIGHTS}", Body=files[WEIGHTS].read_bytes())
-    deliver(open_outputs("s3://out/by-hand"), "run1", files)
+    export_files(open_outputs("s3://out/by-hand"), "run1", files)
     client.put_object(Bucket="out", Key=f"by-hand/run2/{WEIGHTS}", Body=b"other")
     with pytest.raises(InputError, match="other content"):
-        deliver(open_outputs("s3://out/by-hand"), "run2", files)
+        export_files(open_outputs("s3://out/by-hand"), "run2", files)
 
 
 def test_a_file_appears_whole_or_not_at_all(
@@ -154,7 +154,7 @@ def test_a_file_appears_whole_or_not_at_all(
 
     monkeypatch.setattr("shutil.copyfile", cut_short)
     with pytest.raises(ResourceUnavailable, match="No space left on device"):
-        deliver(open_outputs(str(tmp_path / "out")), "run1", files)
+        export_files(open_outputs(str(tmp_path / "out")), "run1", files)
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == [".lock"]
 
 
@@ -208,7 +208,7 @@ def test_of_two_that_meet_the_one_whom_the_registry_names_stays(
         return True
 
     moved = move_champion(outputs, entry("1"), is_champion=is_champion)
-    assert len(asked) == 2, "its write was refused, so it asked anew"
+    assert len(asked) == 2, "its write was refused, so it asked again"
     assert moved == (winner == "1")
     assert named(outputs) == winner
 
@@ -266,14 +266,14 @@ def test_the_champion_of_another_model_is_left_alone(outputs: Outputs) -> None:
         lambda: move_champion(outputs, other, is_champion=lambda: True),
         lambda: check_outputs(outputs, "birds"),
     ):
-        with pytest.raises(InputError, match="is of the model nas-model, not of birds"):
+        with pytest.raises(InputError, match="belongs to the model nas-model, not to birds"):
             refused()
     assert named(outputs) == "1"
     check_outputs(outputs, NAME)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff"])
-def test_a_file_that_is_none_of_ours_is_told(outputs: Outputs, content: bytes) -> None:
+def test_a_file_of_another_program_is_refused(outputs: Outputs, content: bytes) -> None:
     outputs.replace(CHAMPION, content, None)
     with pytest.raises(InputError, match="is no file of this version"):
         check_outputs(outputs, NAME)
@@ -287,7 +287,7 @@ def test_looking_at_a_place_leaves_no_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_below_a_file_is_told(tmp_path: Path) -> None:
+def test_a_place_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     outputs = open_outputs(str(tmp_path / "file" / "below"))
     with pytest.raises(InputError, match=r"promote.export_to = .*cannot be written"):
@@ -295,29 +295,29 @@ def test_a_place_below_a_file_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "message"),
     [
         ("AWS_SECRET_ACCESS_KEY", "wrong", "the secret key is wrong"),
         ("AWS_ACCESS_KEY_ID", "stranger", "s3:PutObject for an output"),
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", "does not answer"),
     ],
 )
-def test_a_bucket_that_refuses_us_is_told(
-    s3: S3Server, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+def test_a_bucket_that_refuses_the_account_is_reported(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(ResourceUnavailable, match=told) as refused:
+    with pytest.raises(ResourceUnavailable, match=message) as refused:
         check_outputs(open_outputs("s3://out/x"), NAME)
     assert SECRET_KEY not in str(refused.value)
 
 
-def test_a_bucket_that_is_not_there_is_told(s3: S3Server) -> None:
+def test_a_bucket_that_does_not_exist_is_reported(s3: S3Server) -> None:
     with pytest.raises(ResourceUnavailable, match="there is no such bucket"):
         check_outputs(open_outputs("s3://not-there/x"), NAME)
 
 
 @pytest.mark.parametrize(
-    ("root", "told"),
+    ("root", "message"),
     [
         ("s3://user:hunter2@bucket/x", "user name, a password"),
         ("s3://hunter2@bucket/x", "user name, a password"),
@@ -328,12 +328,12 @@ def test_a_bucket_that_is_not_there_is_told(s3: S3Server) -> None:
         ("", "at least 1 character"),
     ],
 )
-def test_a_place_that_is_none_is_refused_without_its_password(root: str, told: str) -> None:
+def test_a_place_that_is_none_is_refused_without_its_password(root: str, message: str) -> None:
     with pytest.raises(InputError) as refused:
         parse({"promote": {"export_to": root}})
     (problem,) = refused.value.problems
     assert problem.key == "promote.export_to"
-    assert told in problem.message
+    assert message in problem.message
     assert "hunter2" not in str(refused.value)
 
 
@@ -341,7 +341,7 @@ def test_a_place_that_is_none_is_refused_without_its_password(root: str, told: s
 
 
 def test_the_weights_predict_what_the_network_did(tmp_path: Path, digits_folder: Path) -> None:
-    """Built anew from what lies beside them, and read without unpickling anything."""
+    """Built from the exported files alone, and read without unpickling anything."""
     from safetensors.torch import load_file
 
     info, shape = DatasetInfo.load(digits_folder), ImageShape(1, 8, 10)

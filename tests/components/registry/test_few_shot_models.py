@@ -149,9 +149,7 @@ def test_one_artifact_learns_a_task_and_answers(
     assert house.register(network, run_id=run_id) == made, "a second try makes no second version"
 
 
-def test_what_is_wrong_with_a_support_set_is_told_by_the_loaded_model(
-    house: House, info: DatasetInfo
-) -> None:
+def test_the_loaded_model_reports_errors_in_a_support_set(house: House, info: DatasetInfo) -> None:
     made = house.register(predictor(info))
     loaded = mlflow.pyfunc.load_model(made.uri)
     with pytest.raises(ValueError, match="tells 3 classes apart") as caught:

@@ -139,7 +139,7 @@ def test_a_gain_that_may_be_chance_is_not_enough(house: House) -> None:
     network = AlmostConstant(0)
     new = house.register(network)
     candidate = Candidate(new, logits(network, [images]), 4, 1.0)
-    told = {
+    decisions = {
         confidence: promote(
             candidate,
             uri=house.store,
@@ -149,13 +149,13 @@ def test_a_gain_that_may_be_chance_is_not_enough(house: House) -> None:
         )
         for confidence in (0.95, None)
     }
-    assert told[0.95].alias == CHALLENGER
-    assert [(gate.name, gate.passed) for gate in told[0.95].gates] == [
+    assert decisions[0.95].alias == CHALLENGER
+    assert [(gate.name, gate.passed) for gate in decisions[0.95].gates] == [
         ("gain", True),
         ("certainty", False),
     ]
-    assert "95% interval" in told[0.95].reason
-    assert told[None].alias == CHAMPION
+    assert "95% interval" in decisions[0.95].reason
+    assert decisions[None].alias == CHAMPION
 
 
 def test_no_class_may_lose_more_recall_than_is_allowed(house: House) -> None:
@@ -261,7 +261,7 @@ def test_rolling_back_goes_one_champion_at_a_time(house: House) -> None:
 def test_a_way_back_that_was_cut_off_is_gone_again(
     house: House, monkeypatch: pytest.MonkeyPatch, dies_in: str
 ) -> None:
-    """Called anew it ends at the same version, and not at the one that was left."""
+    """Called again it ends at the same version, and not at the one that was left."""
     first, second, third = (house.enter(Constant(answer))[0].version for answer in (3, 1, 0))
 
     def die(*arguments: object, **more: object) -> None:
@@ -276,7 +276,7 @@ def test_a_way_back_that_was_cut_off_is_gone_again(
     assert roll_back("net", uri=house.store) == (second, first)
 
 
-def test_a_champion_that_was_not_crowned_to_the_end_is_not_gone_forward_to(
+def test_a_rollback_never_goes_to_a_champion_whose_promotion_was_cut_off(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = house.enter(Constant(1))
@@ -293,17 +293,17 @@ def test_a_champion_that_was_not_crowned_to_the_end_is_not_gone_forward_to(
         roll_back("net", uri=house.store)
 
 
-def test_a_registry_that_is_away_is_not_called_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_registry_is_not_reported_as_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with socket.socket() as nobody:  # bound and not listening: connections are refused
-        nobody.bind(("127.0.0.1", 0))
-        uri = f"http://me:secret@127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as closed:  # bound and not listening: connections are refused
+        closed.bind(("127.0.0.1", 0))
+        uri = f"http://me:secret@127.0.0.1:{closed.getsockname()[1]}"
         with pytest.raises(ServiceUnavailable, match="does not answer") as away:
             roll_back("net", uri=uri)
     assert "secret" not in str(away.value)
 
 
-def test_what_cannot_be_rolled_back_is_told(house: House) -> None:
+def test_what_cannot_be_rolled_back_is_reported(house: House) -> None:
     with pytest.raises(InputError, match="not in the registry"):
         roll_back("net", uri=house.store)
     house.enter(Constant(0))

@@ -124,7 +124,7 @@ def test_a_retried_step_gets_its_version_back(
 ):
     first = register(Constant(0), example, store, run_id)
     assert register(Constant(0), example, store, run_id) == first
-    other = register(Constant(1), example, store, run_id)  # trained anew: another network
+    other = register(Constant(1), example, store, run_id)  # trained again: another network
     assert other.version != first.version
     assert predicts(first.uri) == 0, "its files were not written over"
     assert predicts(other.uri) == 1

@@ -1,4 +1,4 @@
-"""A network that answers more than logits beside others: as champion, and as files."""
+"""A network with more outputs than logits: compared with others as champion, and as files."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from torch import nn
 
 from components.config.schema import Config
 from components.config.settings import PromoteConfig
-from components.export.manifest import GENOTYPE, MANIFEST, PROGRAMS, WEIGHTS, deliver
+from components.export.manifest import GENOTYPE, MANIFEST, PROGRAMS, WEIGHTS, export_files
 from components.export.programs import write_programs
 from components.export.weights import read_network, write_model
 from components.object_store.outputs import open_outputs
@@ -163,7 +163,7 @@ def normalised(network: nn.Module, pixels_BCHW: torch.Tensor, info: DatasetInfo)
     return pixels_BCHW * predictor.scale_C11 + predictor.shift_C11
 
 
-def test_controller_and_most_used_experts_are_handed_over_as_programs(
+def test_controller_and_most_used_experts_are_exported_as_programs(
     tmp_path: Path, routed: Routed, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was copied answers what the network does, without its code, for any number of images."""
@@ -232,9 +232,9 @@ def test_a_step_that_is_tried_again_leaves_the_programs_of_its_first_try(tmp_pat
     files = {name: tmp_path / name for name in (CONTROLLER, PROGRAMS)}
     for path in files.values():
         path.write_text("made at first")
-    first = deliver(outputs, "run1", files)
+    first = export_files(outputs, "run1", files)
     files[CONTROLLER].write_text("the same, another date inside")
-    assert deliver(outputs, "run1", files) == first
+    assert export_files(outputs, "run1", files) == first
 
 
 def test_a_network_that_is_the_same_for_all_images_has_no_programs(

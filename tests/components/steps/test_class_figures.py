@@ -11,7 +11,7 @@ from mlflow.utils.validation import _validate_metric_name
 
 from components.kfp_figures import MAX_CLASSES, log_classes
 from components.steps.class_figures import MAX_METRICS, recall_metrics
-from components.steps.summary import _of_classes as figures_in_result
+from components.steps.summary import _class_figures as figures_in_result
 from nascore.evaluation.class_metrics import class_figures
 from nascore.report import classes
 

@@ -162,15 +162,15 @@ def test_the_exit_task_sends_and_ends_what_a_killed_step_has_left(
 ) -> None:
     assert pod.step(dies=True) == -9
     assert num_unsent(pod.state / "search" / "spool") > 0
-    told = pod.close("FAILED")
+    printed = pod.close("FAILED")
     runs = check_that_all_is_there_once(pod, runs_by_key)
     for run in runs.values():
         assert run.info.status == "FAILED"
         assert run.data.tags["nas.end_kind"] == "lost"
         assert "no step has said why" in run.data.tags["nas.end_reason"]
     assert runs[""].data.tags["nas.kfp_run_id"] == pod.run_id
-    assert "3 open MLflow runs ended as FAILED" in told
-    assert told.split()[-1] == "False", "torch is not loaded"
+    assert "3 open MLflow runs ended as FAILED" in printed
+    assert printed.split()[-1] == "False", "torch is not loaded"
 
 
 @pytest.mark.slow
@@ -217,7 +217,7 @@ def settings_of(pod: Pod) -> Any:
 
 
 @pytest.mark.slow
-def test_an_outage_fails_nothing_and_is_told(
+def test_an_outage_fails_nothing_and_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pod = Pod(tmp_path, "http://127.0.0.1:9", {"storage": "env:NAS_STUDY_URL"})
@@ -228,15 +228,15 @@ def test_an_outage_fails_nothing_and_is_told(
     log_unsent(pod)
     close_run.run(config=pod.config, overrides="", status="FAILED", message="")
     close_run.close_ended_runs(settings_of(pod))
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     spool = pod.state / "search" / "spool"
-    assert f"1 events in {spool} are not sent" in told
-    assert f"python -m components.tracking.replayer --spool {spool}" in told
-    assert "close_run: MLflow runs: tracking.uri" in told
-    assert "close_run: the trials of the study: search.storage" in told
-    assert "close_run: MLflow runs of earlier runs" in told
-    assert told.count("`nas status RUN` or the next run") >= 3
-    assert "hunter2" not in told
+    assert f"1 events in {spool} are not sent" in printed
+    assert f"python -m components.tracking.replayer --spool {spool}" in printed
+    assert "close_run: MLflow runs: tracking.uri" in printed
+    assert "close_run: the trials of the study: search.storage" in printed
+    assert "close_run: MLflow runs of earlier runs" in printed
+    assert printed.count("`nas status RUN` or the next run") >= 3
+    assert "hunter2" not in printed
 
 
 def log_unsent(pod: Pod) -> None:
@@ -313,15 +313,15 @@ def test_a_configuration_that_is_refused_leaves_nothing_open(
     assert "the configuration is refused" in capsys.readouterr().out
 
 
-def test_a_fault_of_ours_fails_no_run_and_is_told(
+def test_a_defect_of_the_code_fails_no_run_and_is_reported(
     local: Pod, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_run(local)
     monkeypatch.setattr(close_run.closing, "close_run", lambda **given: 1 / 0)
     close_run.run(config=local.config, overrides="", status="FAILED", message="")
-    told = capsys.readouterr()
-    assert "close_run: MLflow runs: ZeroDivisionError" in told.out
-    assert "Traceback" in told.err
+    printed = capsys.readouterr()
+    assert "close_run: MLflow runs: ZeroDivisionError" in printed.out
+    assert "Traceback" in printed.err
 
 
 # --- trials -----------------------------------------------------------------------------------

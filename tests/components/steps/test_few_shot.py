@@ -40,7 +40,7 @@ FOUR = {"channels": 3, "num_params": 312}
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nobody follows the spool: its events are what is tested."""
+    """No process follows the spool: its events are what is tested."""
     (tmp_path / "spool").mkdir()
     monkeypatch.setenv("NAS_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("NAS_SPOOL_DIR", str(tmp_path / "spool"))
@@ -163,10 +163,10 @@ def test_learning_and_answering_are_timed(store: str, tmp_path: Path, has_contro
         latency=tmp_path / "latency.json",
     )
     written = json.loads((tmp_path / "latency.json").read_text())
-    told = written["few_shot"]
-    assert (told["ways"], told["images"]) == (3, 6)
-    assert ("four_convolutions" in told) == has_control
-    networks = [told, *([told["four_convolutions"]] if has_control else [])]
+    few_shot = written["few_shot"]
+    assert (few_shot["ways"], few_shot["images"]) == (3, 6)
+    assert ("four_convolutions" in few_shot) == has_control
+    networks = [few_shot, *([few_shot["four_convolutions"]] if has_control else [])]
     for network in networks:
         assert network["adaptation"]["runs"] == 5
         assert network["prediction"]["runs"] == 20
@@ -174,7 +174,7 @@ def test_learning_and_answering_are_timed(store: str, tmp_path: Path, has_contro
             assert 0 < times["min_ms"] <= times["p50_ms"] <= times["p95_ms"]
             assert times["std_ms"] >= 0
     result = LatencyResult.from_dict(written)
-    assert result.p50_ms == told["prediction"]["p50_ms"] == metrics["latency_p50_ms"]
+    assert result.p50_ms == few_shot["prediction"]["p50_ms"] == metrics["latency_p50_ms"]
     assert result.batch_size == 1
     events = "".join(p.read_text() for p in (tmp_path / "spool" / "events").glob("*.jsonl"))
     assert "few_shot_adaptation_p95_ms" in events
@@ -182,7 +182,7 @@ def test_learning_and_answering_are_timed(store: str, tmp_path: Path, has_contro
     splits = load(dataset, torch.device("cpu"))
     results = results_of(settings, final, splits, latency=written)
     made = Promotion(Registered("m", "1", "models:/m/1"), Decision(CHAMPION, ""), "1", {})
-    assert summary_of(results, made, {})["latency_ms"]["few_shot"] == told
+    assert summary_of(results, made, {})["latency_ms"]["few_shot"] == few_shot
 
 
 def test_it_is_registered_and_examined_in_tasks_of_test_classes(store: str, tmp_path: Path) -> None:

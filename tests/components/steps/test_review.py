@@ -1,4 +1,4 @@
-"""Whose architecture may be trained anew without a search."""
+"""Which architectures may be trained again without a search."""
 
 from dataclasses import replace
 

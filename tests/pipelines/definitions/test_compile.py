@@ -245,17 +245,15 @@ def test_the_supervisor_is_told_what_it_may_do(pipeline: dict[str, Any], tmp_pat
     cluster = {
         "restarts": 3,
         "restart_pause_s": 0.5,
-        "store_wait_s": 0,
         "state": "s3://bucket/state/",
-        "steps": {"search": {"restarts": 7, "cpu": "500m"}},
+        "steps": {"search": {"cpu": "500m"}},
     }
     compile_search(parse({"method": "random", "cluster": cluster}), tmp_path / "p.yaml")
     other = load(tmp_path / "p.yaml")
-    assert told(other, "search")["NAS_RESTARTS"] == "7"
+    assert told(other, "search")["NAS_RESTARTS"] == "3"
     assert told(other, "search")["NAS_CPUS"] == "1"
     assert told(other, "promote")["NAS_RESTARTS"] == "3"
     assert told(other, "promote")["NAS_RESTART_PAUSE_S"] == "0.5"
-    assert told(other, "promote")["NAS_STORE_WAIT_S"] == "0"
     assert told(other, "promote")["NAS_STATE_ROOT"] == "s3://bucket/state"
     compile_search(parse({"method": "random"}), tmp_path / "p.yaml", for_cluster=False)
     assert told(load(tmp_path / "p.yaml"), "search") == {}, "somebody is watching"
@@ -340,7 +338,7 @@ def test_each_declaration_calls_its_step_with_just_what_it_takes() -> None:
             taken |= {field.name for field in dataclasses.fields(module.Inputs)}
         calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
         assert "step.run" in {ast.unparse(call.func) for call in calls}, function.name
-        to_step = ("step.run", "step.Inputs", "_paths")
+        to_step = ("step.run", "Inputs", "_paths")
         given = [
             keyword.arg
             for call in calls
