@@ -1,17 +1,18 @@
-"""Latency is measured, never estimated, and its protocol travels with the number."""
+"""Measurement of the latency of a network; the result contains the protocol."""
 
 import gc
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from nascore.config import LatencyConfig
@@ -21,16 +22,51 @@ from nascore.spaces.ops import evaluation_mode
 
 VERSION = 1
 
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class TimeStatistics:
+    """Statistics of the wall times of several runs, in milliseconds.
+
+    Attributes:
+        p50_ms, p95_ms: percentiles.
+        std_ms: standard deviation over the runs (n - 1).
+        min_ms: fastest run, with the least interference by other processes.
+        runs: number of runs.
+    """
+
+    p50_ms: float
+    p95_ms: float
+    mean_ms: float
+    std_ms: float
+    min_ms: float
+    runs: int
+
+    @classmethod
+    def of(cls, times_ms: Sequence[float] | NDArray[np.float64]) -> "TimeStatistics":
+        """Return the statistics of at least two runs."""
+        times = np.asarray(times_ms)
+        p50, p95 = np.percentile(times, [50, 95])
+        return cls(
+            p50_ms=float(p50),
+            p95_ms=float(p95),
+            mean_ms=float(times.mean()),
+            std_ms=float(times.std(ddof=1)),
+            min_ms=float(times.min()),
+            runs=len(times),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class LatencyResult:
-    """Wall time of one forward pass of a batch, in milliseconds, and how it was measured.
+    """Wall time of one forward pass of a batch, and how it was measured.
 
     Attributes:
-        std_ms: standard deviation over the runs (n - 1).
-        min_ms: the fastest run: what the hardware can do when nothing else disturbs it.
+        p50_ms, p95_ms, mean_ms, std_ms, min_ms, runs: see `TimeStatistics`.
         device: name of the CPU or GPU.
-        threads: CPU threads of the process while it was measured.
+        threads: CPU threads of the process during the measurement.
+        warmup_runs: runs before those that count.
         date: ISO 8601, UTC.
     """
 
@@ -48,55 +84,79 @@ class LatencyResult:
     date: str
     version: int = VERSION
 
+    @classmethod
+    def of(
+        cls,
+        times: TimeStatistics,
+        *,
+        batch_size: int,
+        device: torch.device,
+        threads: int,
+        warmup_runs: int,
+    ) -> "LatencyResult":
+        """Return the result of a measurement that has ended now."""
+        return cls(
+            **asdict(times),
+            batch_size=batch_size,
+            device=device_name(device),
+            threads=threads,
+            warmup_runs=warmup_runs,
+            torch_version=torch.__version__,
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
     def to_dict(self) -> dict[str, Any]:
+        """Return JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "LatencyResult":
-        """Keys beyond the attributes are ignored; raises ValueError at another version."""
+        """Read what `to_dict` returned; further keys are ignored.
+
+        Raises:
+            ValueError: Another version wrote it.
+        """
         if data.get("version") != VERSION:
             raise ValueError(f"latency version must be {VERSION}, got {data.get('version')!r}")
         return cls(**{name: data[name] for name in cls.__dataclass_fields__})
 
 
 def measure(network: nn.Module, shape: ImageShape, config: LatencyConfig) -> LatencyResult:
-    """Times the forward pass of a batch of random images, one run after the other.
+    """Time the forward pass of a batch of random images, one run after the other.
 
-    Warm-up runs come first and do not count. The images lie on the device already: moving them is
+    Warm-up runs come first and do not count. The images are on the device already: moving them is
     not timed. On a GPU the device is synchronised before the clock starts and before it is read.
     Garbage is collected before and not during the runs. Modes, device and number of threads are
-    afterwards as they were, also when a run fails.
+    restored afterwards, also when a run fails.
+
+    Args:
+        network: is moved to the device of the measurement and back.
+        shape: shape of the images.
+        config: batch size, device, threads, runs and warm-up runs.
 
     Raises:
-        InputError: `latency.device` is cuda and there is none.
+        ResourceUnavailable: `latency.device` is cuda and there is none.
     """
     device = resolve_device(config)
     home = next(network.parameters()).device
     with thread_limit(config.threads), evaluation_mode(network):
         try:
             network.to(device)
-            times_ms = np.array(_time(network, shape, config, device))
+            times_ms = _time(network, shape, config, device)
             used_threads = torch.get_num_threads()
         finally:
             network.to(home)
-    return LatencyResult(
-        p50_ms=float(np.percentile(times_ms, 50)),
-        p95_ms=float(np.percentile(times_ms, 95)),
-        mean_ms=float(times_ms.mean()),
-        std_ms=float(times_ms.std(ddof=1)),
-        min_ms=float(times_ms.min()),
+    return LatencyResult.of(
+        TimeStatistics.of(times_ms),
         batch_size=config.batch_size,
-        device=device_name(device),
+        device=device,
         threads=used_threads,
         warmup_runs=config.warmup_runs,
-        runs=config.runs,
-        torch_version=torch.__version__,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
 def device_name(device: torch.device) -> str:
-    """The model of the GPU or CPU, as the system calls it."""
+    """Return the model of the GPU or CPU as reported by the system."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
@@ -110,27 +170,38 @@ def device_name(device: torch.device) -> str:
 def _time(
     network: nn.Module, shape: ImageShape, config: LatencyConfig, device: torch.device
 ) -> list[float]:
-    generator = torch.Generator().manual_seed(0)  # the values do not matter, but let them be fixed
+    generator = torch.Generator().manual_seed(0)  # fixed values; which ones does not matter
     x_BCHW = torch.randn(
         config.batch_size, shape.channels, shape.size, shape.size, generator=generator
     ).to(device)
     times_ms = []
     with torch.inference_mode(), no_garbage_collection():
         for run in range(config.warmup_runs + config.runs):
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            start = time.perf_counter_ns()
-            network(x_BCHW)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            ms, _ = elapsed_ms(lambda: network(x_BCHW), is_cuda=device.type == "cuda")
             if run >= config.warmup_runs:
-                times_ms.append((time.perf_counter_ns() - start) / 1e6)
+                times_ms.append(ms)
     return times_ms
+
+
+def elapsed_ms(call: Callable[[], _T], *, is_cuda: bool) -> tuple[float, _T]:
+    """Return the wall time of a call in milliseconds, and its result.
+
+    Args:
+        call: what is timed.
+        is_cuda: wait for the GPU before the clock starts and before it is read.
+    """
+    if is_cuda:
+        torch.cuda.synchronize()
+    start = time.perf_counter_ns()
+    result = call()
+    if is_cuda:
+        torch.cuda.synchronize()
+    return (time.perf_counter_ns() - start) / 1e6, result
 
 
 @contextmanager
 def thread_limit(number: int | None) -> Iterator[None]:
-    """CPU threads of torch inside the block; as many as before where None."""
+    """Set the CPU threads of torch inside the block; None leaves them as they are."""
     before = torch.get_num_threads()
     try:
         if number is not None:
@@ -142,7 +213,7 @@ def thread_limit(number: int | None) -> Iterator[None]:
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Garbage is collected before the block, and not inside."""
+    """Collect garbage before the block, and not inside."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -154,7 +225,11 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def resolve_device(config: LatencyConfig) -> torch.device:
-    """The device to measure on; raises InputError when it is not there."""
+    """Return the device of the measurement.
+
+    Raises:
+        ResourceUnavailable: `latency.device` is cuda and there is none.
+    """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ResourceUnavailable.of(
             "latency.device", "cuda", "there is no CUDA device here; use cpu or auto"

@@ -5,20 +5,18 @@ disturbances. Both are timed as they are used, from arrays to arrays, with real 
 measured is what somebody waits for.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from nascore.config import LatencyConfig
 from nascore.latency.benchmark import (
     LatencyResult,
-    device_name,
+    TimeStatistics,
+    elapsed_ms,
     no_garbage_collection,
     thread_limit,
 )
@@ -27,32 +25,8 @@ from nascore.meta_learning.task_adaptation import Adapter, Answer
 Task = Mapping[str, NDArray[Any]]
 """`support_x`, `support_y` and `query_x`."""
 
+_T = TypeVar("_T")
 _ANSWERS = 4  # single images that are answered for each task that is learned
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """Milliseconds over `runs` runs; the deviation is n - 1."""
-
-    p50_ms: float
-    p95_ms: float
-    mean_ms: float
-    std_ms: float
-    min_ms: float
-    runs: int
-
-    @classmethod
-    def of(cls, milliseconds: Sequence[float]) -> "Times":
-        times = np.asarray(milliseconds)
-        p50, p95 = np.percentile(times, [50, 95])
-        return cls(
-            p50_ms=float(p50),
-            p95_ms=float(p95),
-            mean_ms=float(times.mean()),
-            std_ms=float(times.std(ddof=1)),
-            min_ms=float(times.min()),
-            runs=len(times),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +40,8 @@ class Latency:
             once to be as accurate as it was found to be.
     """
 
-    adaptation: Times
-    prediction: Times
+    adaptation: TimeStatistics
+    prediction: TimeStatistics
     batch_size: int = 1
 
     def to_dict(self) -> dict[str, Any]:
@@ -102,7 +76,7 @@ def measure(
         len(tasks[0]["query_x"]) if adapter.settings.transductive else 1 for adapter in adapters
     ]
     return [
-        Latency(Times.of(one), Times.of(other), size)
+        Latency(TimeStatistics.of(one), TimeStatistics.of(other), size)
         for one, other, size in zip(learned, answered, sizes, strict=True)
     ]
 
@@ -121,36 +95,18 @@ def _answer(predict: Callable[[Any], Answer], image: NDArray[Any]) -> float:
     return took
 
 
-def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Milliseconds, with all that the device has been given, and the result."""
-    _wait()
-    start = time.perf_counter_ns()
-    result = call()
-    _wait()
-    return (time.perf_counter_ns() - start) / 1e6, result
-
-
-def _wait() -> None:
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+def _timed(call: Callable[[], _T]) -> tuple[float, _T]:
+    return elapsed_ms(call, is_cuda=torch.cuda.is_initialized())
 
 
 def as_latency(latency: Latency, device: torch.device, config: LatencyConfig) -> LatencyResult:
-    """The answer, as latencies of other networks are told."""
-    times = latency.prediction
+    """Return the time of an answer in the form of other networks' latencies."""
     with thread_limit(config.threads):
         threads = torch.get_num_threads()
-    return LatencyResult(
-        p50_ms=times.p50_ms,
-        p95_ms=times.p95_ms,
-        mean_ms=times.mean_ms,
-        std_ms=times.std_ms,
-        min_ms=times.min_ms,
+    return LatencyResult.of(
+        latency.prediction,
         batch_size=latency.batch_size,
-        device=device_name(device),
+        device=device,
         threads=threads,
         warmup_runs=config.warmup_runs,
-        runs=times.runs,
-        torch_version=torch.__version__,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -8,10 +8,8 @@ batch normalisation folded.
 B images, L blocks, O operations, C channels.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,8 @@ from torch import Tensor
 from nascore.config import LatencyConfig
 from nascore.latency.benchmark import (
     LatencyResult,
-    device_name,
+    TimeStatistics,
+    elapsed_ms,
     no_garbage_collection,
     resolve_device,
     thread_limit,
@@ -108,19 +107,12 @@ def measure(
     predicted_N = network.latency(policy_NLO).double().cpu().numpy()
     took_N = _by_image(ours, num_images)
     baseline = float(np.median(theirs))
-    result = LatencyResult(
-        p50_ms=float(np.percentile(ours, 50)),
-        p95_ms=float(np.percentile(ours, 95)),
-        mean_ms=float(ours.mean()),
-        std_ms=float(ours.std(ddof=1)),
-        min_ms=float(ours.min()),
+    result = LatencyResult.of(
+        TimeStatistics.of(ours),
         batch_size=1,
-        device=device_name(device),
+        device=device,
         threads=used_threads,
         warmup_runs=config.warmup_runs,
-        runs=config.runs,
-        torch_version=torch.__version__,
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return result, PerImage(
         controller_ms=float(np.median(deciding)),
@@ -178,10 +170,5 @@ def _batch_speedup(network: Routed, images_BCHW: Tensor, device: torch.device) -
 
 
 def _timed(call: Callable[[], Any], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter_ns()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return (time.perf_counter_ns() - start) / 1e6
+    ms, _ = elapsed_ms(call, is_cuda=device.type == "cuda")
+    return ms
