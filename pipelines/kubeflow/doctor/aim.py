@@ -1,4 +1,4 @@
-"""From what was given to a target: which namespace, with which compiled pipeline."""
+"""Construction of a target: the namespace, and the compiled pipeline."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,18 +22,18 @@ def aim(
     account: str | None,
     health: Mapping[str, Any] | None,
 ) -> Target:
-    """Compile the pipeline and settle where it would run.
+    """Compile the pipeline and choose where it would run.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         kube: the cluster.
         kind: which pipeline.
-        image: of its steps.
-        namespace: that was asked for; by default that of Kubeflow where it has no profiles, else
-            that of the kubeconfig or pod.
+        image: image of its steps.
+        namespace: requested namespace; by default Kubeflow's if it has no profiles, else that of
+            the kubeconfig or pod.
         kubeflow: namespace of Kubeflow Pipelines.
-        account: service account that was asked for.
-        health: what KFP's API server says of itself, if it was reached.
+        account: requested service account.
+        health: health of KFP's API server, if it was reached.
 
     Raises:
         InputError: the pipeline cannot be compiled for a cluster, or no namespace is known.

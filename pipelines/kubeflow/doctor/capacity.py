@@ -1,6 +1,6 @@
-"""Quotas and limit ranges of the namespace, against what the pods of the steps ask for.
+"""Check of the quotas of the namespace against the requests of the pods of the steps.
 
-A pod that exceeds a quota is not refused for good: Argo tries it again without end, and the step
+A pod that exceeds a quota is not refused finally: Argo creates it again without end, and the step
 stays pending (`exceeded quota` counts as transient in its `util/errors`).
 """
 
@@ -11,7 +11,7 @@ from typing import Literal
 
 from pipelines.kubeflow.doctor.client import Forbidden, Thing
 from pipelines.kubeflow.doctor.demand import Step
-from pipelines.kubeflow.doctor.findings import ClusterFinding, set_steps
+from pipelines.kubeflow.doctor.findings import ClusterFinding, Reporter, set_steps
 from pipelines.kubeflow.doctor.limit_ranges import ranges_of
 from pipelines.kubeflow.doctor.pods import demand_of_step
 from pipelines.kubeflow.doctor.quantities import (
@@ -28,20 +28,19 @@ from pipelines.kubeflow.doctor.target import Target
 
 _RUN = "pipeline/runid"
 _OVER = ("Succeeded", "Failed")
-# Of the scopes of a quota: which pods it counts. Steps have requests, and no priority class.
+# Scopes of a quota, and whether it then counts steps, which have requests and no priority class.
 _SCOPES = {"NotBestEffort": True, "BestEffort": False}
 
-_Told = tuple[Literal["warning", "problem"], str, str]
-"""State, what was seen, and what to do."""
+_Fault = tuple[Literal["warning", "problem"], str, str]
+"""State, observation, and advice."""
 
 
 def check_quotas(target: Target) -> Iterator[ClusterFinding]:
-    """Whether every step fits the quotas, by itself and with what else is always there."""
+    """Check that every step fits the quotas, alone and together with the pods of services."""
     quotas = target.kube.items(target.own("resourcequotas"))
     if not quotas:
-        command = target.kubectl("get", "resourcequota")
-        seen = f"namespace {target.namespace} has none"
-        yield ClusterFinding("quota", "ok", seen, command=command)
+        report = Reporter("quota", target.kubectl("get", "resourcequota"))
+        yield report.ok(f"namespace {target.namespace} has none")
         return
     others, ranges = _others(target), ranges_of(target)
     steps = target.demand.steps
@@ -52,11 +51,11 @@ def check_quotas(target: Target) -> Iterator[ClusterFinding]:
 
 @dataclass(frozen=True, slots=True)
 class _Quota:
-    """A quota, and what it has to hold.
+    """A quota and the pods that it has to accommodate.
 
     Attributes:
-        pods: of the steps, by their names.
-        others: what pods that belong to no run take; empty where they cannot be seen.
+        pods: pods of the steps by step name.
+        others: amounts of the pods that belong to no run; empty without the right to see them.
     """
 
     target: Target
@@ -69,22 +68,21 @@ class _Quota:
         return str(self.quota["metadata"]["name"])
 
     def findings(self) -> Iterator[ClusterFinding]:
-        """Yield what is wrong with each resource; else that all is well."""
-        command = self.target.kubectl("describe", "resourcequota", self.name)
+        """Yield the fault of each resource; one finding that all is well if there is none."""
+        report = Reporter("quota", self.target.kubectl("describe", "resourcequota", self.name))
         steps = [step.name for step in self.target.demand.steps if _counts(self.quota, step)]
         found = 0
         for resource, hard in amounts((self.quota.get("spec") or {}).get("hard")).items():
-            told = self._unnamed(resource, steps) or self._too_large(resource, hard, steps)
-            told = told or self._too_many(resource, hard, steps)
-            if told is not None:
+            fault = self._unnamed(resource, steps) or self._too_large(resource, hard, steps)
+            fault = fault or self._too_many(resource, hard, steps)
+            if fault is not None:
                 found += 1
-                yield ClusterFinding("quota", *told, command)
+                yield ClusterFinding("quota", *fault, report.command)
         if not found:
-            seen = f"{self.name}: every step fits"
-            yield ClusterFinding("quota", "ok", seen, command=command)
+            yield report.ok(f"{self.name}: every step fits")
 
-    def _unnamed(self, resource: str, steps: list[str]) -> _Told | None:
-        """A quota of CPU or memory refuses pods with a container that does not name it."""
+    def _unnamed(self, resource: str, steps: list[str]) -> _Fault | None:
+        """Return the fault of containers without CPU or memory, which such a quota refuses."""
         kind, _, what = _key(resource).partition(".")
         if what not in (CPU, MEMORY):
             return None
@@ -107,7 +105,7 @@ class _Quota:
             f"add a LimitRange with {default}.{what} (manifests/closed/limits.yaml)",
         )
 
-    def _too_large(self, resource: str, hard: Decimal, steps: list[str]) -> _Told | None:
+    def _too_large(self, resource: str, hard: Decimal, steps: list[str]) -> _Fault | None:
         key = _key(resource)
         taken = self.others.get(key, Decimal(0))
         over = [step for step in steps if self._asked(step, key) > hard - taken]
@@ -121,7 +119,7 @@ class _Quota:
         )
         return "problem", seen, self._mend(resource, over)
 
-    def _too_many(self, resource: str, hard: Decimal, steps: list[str]) -> _Told | None:
+    def _too_many(self, resource: str, hard: Decimal, steps: list[str]) -> _Fault | None:
         key = _key(resource)
         left = hard - self.others.get(key, Decimal(0))
         at_once = [step for step in self.target.demand.at_once() if step.name in steps]
@@ -150,13 +148,13 @@ class _Quota:
 
 
 def _key(resource: str) -> str:
-    """The name of a resource in `_counted`: `cpu` is short for `requests.cpu`."""
+    """Return the name of a resource in `_counted`: `cpu` is short for `requests.cpu`."""
     short = {CPU: "requests.cpu", MEMORY: "requests.memory", "count/pods": "pods"}
     return short.get(resource, resource)
 
 
 def _counted(pod: PodDemand) -> Amounts:
-    """What a quota counts of a pod, by the names that a quota gives them."""
+    """Return the amounts of a pod that a quota counts, by the names in quotas."""
     return {
         "pods": Decimal(1),
         **{f"requests.{name}": amount for name, amount in pod.requests.items()},
@@ -165,16 +163,16 @@ def _counted(pod: PodDemand) -> Amounts:
 
 
 def _counts(quota: Thing, step: Step) -> bool:
-    """Whether a quota counts the pods of a step."""
+    """Return whether a quota counts the pods of a step."""
     spec = quota.get("spec") or {}
     if (spec.get("scopeSelector") or {}).get("matchExpressions"):
-        return False  # of priority classes and the like, which steps do not have
+        return False  # of priority classes and similar, which steps do not have
     known = {**_SCOPES, "Terminating": step.time_limit, "NotTerminating": not step.time_limit}
     return all(known.get(scope, False) for scope in spec.get("scopes") or ())
 
 
 def _others(target: Target) -> Amounts:
-    """What pods that belong to no run take of the quotas; nothing where they cannot be seen."""
+    """Return the amounts of pods that belong to no run; none without the right to see them."""
     try:
         pods = target.kube.items(target.own("pods"))
     except Forbidden:

@@ -1,10 +1,10 @@
-"""The PersistentVolumeClaim of `cluster.state`."""
+"""Check of the PersistentVolumeClaim of `cluster.state`."""
 
 from collections.abc import Iterator
 from dataclasses import replace
 
 from pipelines.kubeflow.doctor.client import KubeError, Missing, Resource, Thing
-from pipelines.kubeflow.doctor.findings import ClusterFinding
+from pipelines.kubeflow.doctor.findings import ClusterFinding, Reporter
 from pipelines.kubeflow.doctor.nodes import usable_nodes
 from pipelines.kubeflow.doctor.target import Target
 
@@ -19,13 +19,13 @@ NAME = "claim"
 
 
 def check_claim(target: Target) -> Iterator[ClusterFinding]:
-    """Whether the claim is there, bound, and may be used by the pods that use it."""
+    """Check that the claim exists, is bound, and can be used by all pods that use it."""
     for name in {name: None for step in target.demand.steps for name in step.claims}:
         yield _check(target, name)
 
 
 def _check(target: Target, name: str) -> ClusterFinding:
-    command = target.kubectl("get", "pvc", name)
+    report = Reporter(NAME, target.kubectl("get", "pvc", name))
     try:
         claim = target.kube.get(target.own("persistentvolumeclaims", name))
     except Missing:
@@ -34,22 +34,21 @@ def _check(target: Target, name: str) -> ClusterFinding:
             "make it: put your namespace into manifests/state-volume, then kubectl apply -k "
             "manifests/state-volume; or correct cluster.state"
         )
-        return ClusterFinding(NAME, "problem", seen, advice, command)
+        return report.problem(seen, advice)
     spec, status = claim.get("spec") or {}, claim.get("status") or {}  # a new one has no status
     modes = tuple(spec.get("accessModes") or ())
-    wrong = _mode_problem(target, name, modes, command)
+    wrong = _mode_finding(target, name, modes, report)
     if wrong is not None and wrong.state == "problem":
         return wrong
     phase = status.get("phase") or "Pending"
-    unbound = None if phase == "Bound" else _unbound(target, name, phase, spec, command)
+    unbound = None if phase == "Bound" else _unbound(target, name, phase, spec, report)
     if unbound is not None:
         return unbound
-    seen = f"{name}: {phase}, {', '.join(modes)}"
-    return wrong or ClusterFinding(NAME, "ok", seen, command=command)
+    return wrong or report.ok(f"{name}: {phase}, {', '.join(modes)}")
 
 
-def _mode_problem(
-    target: Target, name: str, modes: tuple[str, ...], command: str
+def _mode_finding(
+    target: Target, name: str, modes: tuple[str, ...], report: Reporter
 ) -> ClusterFinding | None:
     if _MANY in modes:
         return None
@@ -60,23 +59,21 @@ def _mode_problem(
     )
     num_pods = sum(step.copies for step in target.demand.at_once() if name in step.claims)
     if _ONE not in modes and _ONE_POD not in modes:
-        return ClusterFinding(NAME, "problem", f"{seen}: no step can write", make, command)
+        return report.problem(f"{seen}: no step can write", make)
     if num_pods <= 1:
         reason = "a second run at the same time would wait for the first"
     elif _ONE not in modes:
-        seen += f", but {num_pods} pods write at the same time"
-        return ClusterFinding(NAME, "problem", seen, make, command)
+        return report.problem(f"{seen}, but {num_pods} pods write at the same time", make)
     elif _num_nodes(target) == 1:
         reason = f"{num_pods} pods write at the same time, which one node alone allows"
     else:
         seen += f", but {num_pods} pods on several nodes write at the same time"
-        advice = f"{make}; or set search.workers=1"
-        return ClusterFinding(NAME, "problem", seen, advice, command)
-    return ClusterFinding(NAME, "warning", f"{seen}: {reason}", make, command)
+        return report.problem(seen, f"{make}; or set search.workers=1")
+    return report.warning(f"{seen}: {reason}", make)
 
 
 def _num_nodes(target: Target) -> int | None:
-    """Nodes that pods may run on; None when they cannot be seen."""
+    """Return the number of nodes that pods may run on; None without the right to see them."""
     try:
         return len(usable_nodes(target.kube))
     except KubeError:
@@ -84,34 +81,32 @@ def _num_nodes(target: Target) -> int | None:
 
 
 def _unbound(
-    target: Target, name: str, phase: str, spec: Thing, command: str
+    target: Target, name: str, phase: str, spec: Thing, report: Reporter
 ) -> ClusterFinding | None:
     seen = f"{name} is {phase}, not Bound"
     if phase == "Lost":
-        advice = "its volume is gone; delete the claim and make it again"
-        return ClusterFinding(NAME, "problem", seen, advice, command)
+        return report.problem(seen, "its volume is gone; delete the claim and make it again")
     try:
         mode = _binding_mode(target, spec.get("storageClassName"))
     except Missing as error:
         storage = target.kube.kubectl("get", "storageclass")
         advice = f"make the claim again with a storageClassName that {storage} shows"
-        return ClusterFinding(NAME, "problem", f"{seen}: {error}", advice, command)
+        return report.problem(f"{seen}: {error}", advice)
     except KubeError:
-        mode = None  # the class of storage cannot be seen; the first pod may bind the claim
+        mode = None  # no right to see the class of storage; the first pod may bind the claim
     if mode == _WAITING:
-        seen = f"{name} is bound when the first pod uses it ({_WAITING})"
-        return ClusterFinding(NAME, "ok", seen, command=command)
+        return report.ok(f"{name} is bound when the first pod uses it ({_WAITING})")
     describe = target.kubectl("describe", "pvc", name)
     advice = f"pods wait until it is bound; {describe} says what it waits for"
-    return ClusterFinding(NAME, "warning" if mode is None else "problem", seen, advice, command)
+    return report.warning(seen, advice) if mode is None else report.problem(seen, advice)
 
 
 def _binding_mode(target: Target, class_name: str | None) -> str | None:
-    """When volumes of a class are bound; None for a claim that is given a volume by hand.
+    """Return when volumes of a class are bound; None for a claim with a volume given by hand.
 
     Raises:
         Missing: there is no such class, or no default one.
-        KubeError: it cannot be seen.
+        KubeError: it cannot be read.
     """
     if class_name == "":
         return None

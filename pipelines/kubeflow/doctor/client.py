@@ -1,7 +1,7 @@
-"""The Kubernetes API: a few requests, each with a time limit, and its refusals as exceptions.
+"""Client of the Kubernetes API: requests with a time limit, and refusals as exceptions.
 
-Objects are the JSON of the server. The models of the `kubernetes` package are not used: they
-reject objects that lack what a newer or older server leaves out.
+Objects are the JSON of the server. The models of the `kubernetes` package are not used: they reject
+objects without fields that a newer or older server leaves out.
 """
 
 import json
@@ -17,26 +17,26 @@ _SHOWN = 300
 _ANONYMOUS = 'User "system:anonymous"'
 
 Thing = dict[str, Any]
-"""An object, as the server sends it."""
+"""An object as the server sends it."""
 
 
 class KubeError(Exception):
-    """The Kubernetes API does not do what it was asked for."""
+    """The Kubernetes API does not execute a request."""
 
 
 class Unreachable(KubeError):
-    """There is no answer, or none of a Kubernetes API; other requests will fare no better."""
+    """There is no answer, or not one of a Kubernetes API; other requests would fail too."""
 
 
 class Missing(KubeError):
-    """There is no such object, or no such kind of objects."""
+    """There is no such object, or no such kind of object."""
 
 
 class Forbidden(KubeError):
     """The account of this command lacks a right.
 
     Attributes:
-        can_i: the `kubectl` command that shows it.
+        can_i: `kubectl` command that shows it.
     """
 
     def __init__(self, message: str, can_i: str) -> None:
@@ -46,11 +46,11 @@ class Forbidden(KubeError):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A kind of objects in a namespace, or of the cluster; one object of them when it is named.
+    """A kind of object in a namespace or of the cluster; one object if it is named.
 
     Attributes:
-        group: `apps/v1`, or `v1` for the core group; empty for a path that is no object's.
-        sub: a subresource such as `log`, or `proxy/PATH`.
+        group: `apps/v1`, or `v1` for the core group; empty for a path that is not an object's.
+        sub: subresource such as `log`, or `proxy/PATH`.
     """
 
     group: str
@@ -79,10 +79,11 @@ class Kube:
     """A Kubernetes API server.
 
     Args:
-        client: of the `kubernetes` package.
-        context: of the kubeconfig, as it was asked for; None for the current one.
-        place: what messages call the server.
-        namespace: that the kubeconfig or the pod names.
+        client: client of the `kubernetes` package.
+        context: context of the kubeconfig; None for the current one.
+        place: name of the server in messages.
+        namespace: namespace that the kubeconfig or the pod names.
+        timeout_s: longest wait for an answer.
         is_pod: whether this runs in a pod of the cluster.
     """
 
@@ -110,7 +111,7 @@ class Kube:
         """Return an object, or a list of objects; the same request is sent once.
 
         Raises:
-            KubeError: there is no answer, or it says no.
+            KubeError: there is no answer, or it is a refusal.
         """
         path = resource.path
         if path not in self._seen:
@@ -123,24 +124,32 @@ class Kube:
             raise known
         return known
 
+    def has(self, resource: Resource) -> bool:
+        """Return whether there is such an object. Raises KubeError."""
+        try:
+            self.get(resource)
+        except Missing:
+            return False
+        return True
+
     def items(self, resource: Resource) -> list[Thing]:
         """Return the objects of a list. Raises KubeError."""
         return list(self.get(resource).get("items") or ())
 
     def now(self, resource: Resource, **query: str) -> Thing:
-        """Return an object or a list as it is now, by a request of its own. Raises KubeError."""
+        """Return an object or a list by a new request. Raises KubeError."""
         return self._json("GET", resource, query=query)
 
     def text(self, resource: Resource) -> str:
-        """Return an answer that is no JSON, such as a log. Raises KubeError."""
+        """Return an answer that is not JSON, such as a log. Raises KubeError."""
         return self._send("GET", resource)
 
     def create(self, resource: Resource, body: Thing) -> Thing:
-        """Create an object, or ask for a review, which is not kept. Raises KubeError."""
+        """Create an object, or request a review. Raises KubeError."""
         return self._json("POST", resource, body=body)
 
     def delete(self, resource: Resource) -> None:
-        """Delete an object, and what belongs to it. Raises KubeError."""
+        """Delete an object and its dependents. Raises KubeError."""
         self._json("DELETE", resource, query={"propagationPolicy": "Background"})
 
     def _json(self, method: str, resource: Resource, **options: Any) -> Thing:
@@ -201,7 +210,7 @@ class Kube:
         return Unreachable(f"{self.place} fails ({error.status}): {short(said)}")
 
     def _can_i(self, method: str, resource: Resource) -> str:
-        """The command that shows that the right for a request is missing."""
+        """Return the command that shows that the right for a request is missing."""
         reading = "get" if resource.name else "list"
         verb = {"GET": reading, "POST": "create", "DELETE": "delete"}[method]
         what = (
@@ -215,18 +224,18 @@ class Kube:
 
 
 def open_client(settings: Any) -> Any:
-    """Return a client of the `kubernetes` package for its own kind of settings."""
+    """Return a client of the `kubernetes` package for its configuration object."""
     import urllib3
     from kubernetes.client import ApiClient
 
-    settings.retries = False  # else urllib3 tries three times, each up to the limit
+    settings.retries = False  # urllib3 would try three times, each up to the limit
     if not settings.verify_ssl:  # as the kubeconfig wants it; kubectl does not warn either
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return ApiClient(settings)
 
 
 def _message(body: Any) -> str:
-    """The message of a Status object; a gateway in front of the API answers in other ways."""
+    """Return the message of a Status object, or the text of an answer by a gateway."""
     text = body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")
     try:
         said = json.loads(text)
@@ -236,6 +245,6 @@ def _message(body: Any) -> str:
 
 
 def short(text: str) -> str:
-    """Return text of a server in one line, without secrets."""
+    """Return the text of a server in one line, without secrets."""
     text = redact(" ".join(text.split()))
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

@@ -1,4 +1,4 @@
-"""What the pods of a compiled pipeline ask of the cluster, read from what KFP will read."""
+"""Requests of the pods of a compiled pipeline, read from the file that KFP reads."""
 
 import re
 import tempfile
@@ -19,7 +19,7 @@ _COPY = re.compile(r"-\d+$")  # kfp numbers further tasks of the same component
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A Secret or ConfigMap that a step names, with the keys that it needs."""
+    """A Secret or ConfigMap that a step names, with the keys that it reads."""
 
     name: str
     keys: frozenset[str]
@@ -27,16 +27,17 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The pod of a step.
+    """Pod of a step.
 
     Attributes:
-        name: as in `cluster.steps`.
-        copies: how many of it run at the same time.
+        name: name in `cluster.steps`.
+        copies: number of pods that run at the same time.
         gpu_type: name of the GPU resource; empty without GPUs.
-        tolerations, node_selector: as in a pod.
-        user: that the container runs as; None where the image or the platform decides.
+        tolerations, node_selector: in the form of a pod.
+        claims: mount paths by the names of PersistentVolumeClaims.
+        user: user id of the container; None if the image or the platform sets it.
         time_limit: whether the pod is ended after a time.
-        variables: names of environment variables that come from secrets or config maps.
+        environment: environment variables in the form of a pod.
     """
 
     name: str
@@ -60,13 +61,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A compiled pipeline as the cluster sees it."""
+    """Image and pods of a compiled pipeline."""
 
     image: str
     steps: tuple[Step, ...]
 
     def references(self, kind: str) -> dict[str, frozenset[str]]:
-        """Return all `secrets` or `config_maps` by name, with the keys that any step needs."""
+        """Return all `secrets` or `config_maps` by name, with the keys that any step reads."""
         found: dict[str, frozenset[str]] = {}
         for step in self.steps:
             for one in getattr(step, kind):
@@ -79,7 +80,7 @@ class Demand:
 
 
 def demand_of(config: Config, *, kind: Kind, image: str) -> Demand:
-    """Compile a pipeline in a temporary folder and read what it asks for.
+    """Compile a pipeline in a temporary folder and read its requests.
 
     Raises:
         InputError: it cannot be compiled for a cluster.
@@ -98,8 +99,8 @@ def demand_of(config: Config, *, kind: Kind, image: str) -> Demand:
 def read(pipeline: Mapping[str, Any], platform: Mapping[str, Any]) -> Demand:
     """Read the two documents of a compiled pipeline.
 
-    Steps that are the same but for their number, as the workers of a search are, and what the
-    branches of a retraining share, are one.
+    Steps that differ only in their number, such as the workers of a search, and the steps that
+    branches of a retraining share, are one step.
     """
     on_kubernetes = platform.get("platforms", {}).get("kubernetes", {})
     settings = on_kubernetes.get("deploymentSpec", {}).get("executors", {})
@@ -162,7 +163,7 @@ def _container(resources: Mapping[str, Any]) -> Container:
 
 
 def _references(given: Any, name: str, key: str) -> tuple[Reference, ...]:
-    """What must be there; kfp can mark a reference as one that may be missing."""
+    """Return the references that are not marked as optional."""
     return tuple(
         Reference(one[name], frozenset(pair[key] for pair in one.get("keyToEnv", ())))
         for one in given
@@ -173,7 +174,7 @@ def _references(given: Any, name: str, key: str) -> tuple[Reference, ...]:
 def _environment(
     container: Mapping[str, Any], given: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Any]]:
-    """The variables of the container, as a pod has them."""
+    """Yield the environment variables of a container in the form of a pod."""
     yield from container.get("env", ())
     for one in given.get("secretAsEnv", ()):
         for pair in one.get("keyToEnv", ()):
@@ -186,7 +187,10 @@ def _environment(
 
 
 def _copies(pipeline: Mapping[str, Any]) -> Counter[str]:
-    """How many pods of a step run at once: its tasks in one DAG, since branches exclude another."""
+    """Return the number of pods of each step that run at once: its most tasks in one DAG.
+
+    The DAGs of different branches never run together.
+    """
     components = pipeline.get("components", {})
     dags = [pipeline["root"], *components.values()]
     most: Counter[str] = Counter()

@@ -15,7 +15,7 @@ from pipelines.kubeflow.doctor import (
     rights,
 )
 from pipelines.kubeflow.doctor.client import Forbidden, KubeError, Resource, Unreachable
-from pipelines.kubeflow.doctor.findings import ClusterFinding, no_right
+from pipelines.kubeflow.doctor.findings import ClusterFinding, Reporter, no_right
 from pipelines.kubeflow.doctor.target import Target
 
 Check = Callable[[Target], Iterator[ClusterFinding]]
@@ -24,17 +24,16 @@ _OLDEST = Version("1.32")
 
 
 def check_api(target: Target) -> Iterator[ClusterFinding]:
-    """Whether the Kubernetes API answers, and its version."""
-    command = target.kube.kubectl("version")
+    """Check that the Kubernetes API answers, and its version."""
+    report = Reporter("kubernetes", target.kube.kubectl("version"))
     answer = target.kube.get(Resource("", "version"))
     said = str(answer.get("gitVersion") or "unknown")
     version = kubeflow.version_of(said.partition("-")[0])
     seen = f"{target.kube.place}: Kubernetes {said}"
     if version is None or version.release < _OLDEST.release:
-        advice = f"manifests and pipelines are made for {_OLDEST} or later"
-        yield ClusterFinding("kubernetes", "warning", seen, advice, command)
+        yield report.warning(seen, f"manifests and pipelines are made for {_OLDEST} or later")
         return
-    yield ClusterFinding("kubernetes", "ok", seen, command=command)
+    yield report.ok(seen)
 
 
 WITHOUT_WHICH_NOTHING_STARTS: tuple[tuple[str, Check], ...] = (
@@ -52,7 +51,7 @@ WITHOUT_WHICH_NOTHING_STARTS: tuple[tuple[str, Check], ...] = (
     ("architecture", placing.check_architecture),
     ("pod-security", network.check_pod_security),
 )
-"""Checks whose problems mean that a run can never work; each with the name of its findings."""
+"""Checks whose problems mean that a run can never work, with the names of their findings."""
 _NAMESPACE: tuple[tuple[str, Check], ...] = (("namespace", network.check_namespace),)
 _ALL: tuple[tuple[str, Check], ...] = (
     *WITHOUT_WHICH_NOTHING_STARTS,
@@ -63,19 +62,19 @@ _ALL: tuple[tuple[str, Check], ...] = (
 
 
 def examine(target: Target) -> Iterator[ClusterFinding]:
-    """Do all checks, one after the other."""
+    """Run all checks."""
     yield from _in_turn(target, (("kubernetes", check_api),), _ALL)
 
 
 def examine_before_run(target: Target) -> Iterator[ClusterFinding]:
-    """Do the checks whose problems mean that a run can never work."""
+    """Run the checks whose problems mean that a run can never work."""
     yield from _in_turn(target, (), WITHOUT_WHICH_NOTHING_STARTS)
 
 
 def _in_turn(
     target: Target, first: Iterable[tuple[str, Check]], rest: Iterable[tuple[str, Check]]
 ) -> Iterator[ClusterFinding]:
-    """Do checks until the API cannot be reached; those of the namespace only if it is there."""
+    """Run checks until the API is unreachable; those of the namespace only if it exists."""
     try:
         for name, check in (*first, *_NAMESPACE):
             for finding in _guarded(target, name, check):
@@ -91,7 +90,7 @@ def _in_turn(
 
 
 def _guarded(target: Target, name: str, check: Check) -> Iterator[ClusterFinding]:
-    """A check, or a finding in its place that says why it was not done."""
+    """Yield the findings of a check, or one that states why it failed."""
     try:
         yield from check(target)
     except Forbidden as error:
@@ -101,6 +100,6 @@ def _guarded(target: Target, name: str, check: Check) -> Iterator[ClusterFinding
     except KubeError as error:
         command = target.kube.kubectl("api-resources")
         yield ClusterFinding(name, "warning", f"not checked: {error}", "", command)
-    except Exception as error:  # a doctor must not die of the disease: an object of an odd form
+    except Exception as error:  # an object of an unexpected form must not end the other checks
         seen = f"not checked: {type(error).__name__}: {error}"
         yield ClusterFinding(name, "warning", seen, "", target.kube.kubectl("api-resources"))

@@ -1,4 +1,4 @@
-"""Which Kubernetes API: that of the kubeconfig, or that of the cluster in which this runs."""
+"""Choice of the Kubernetes API: that of the kubeconfig, or of the cluster in which this runs."""
 
 import os
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from pipelines.kubeflow.doctor.client import Kube, open_client, short
 
 KUBECONFIG = "KUBECONFIG"
 CONTEXT, KUBEFLOW_NAMESPACE = "NAS_KUBE_CONTEXT", "NAS_KUBEFLOW_NAMESPACE"
-"""Variables that name a context, and the namespace of Kubeflow Pipelines."""
+"""Environment variables with a context, and with the namespace of Kubeflow Pipelines."""
 _HOME = Path("~/.kube/config")
 _POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -24,7 +24,7 @@ def connect(
     """Return the cluster of the kubeconfig, else the one that this pod runs in, else None.
 
     Args:
-        context: of the kubeconfig; None for the current one.
+        context: context of the kubeconfig; None for the current one.
         timeout_s: longest wait for one answer.
         environment: names the kubeconfig and the server of a pod.
         pod: folder with the account of a pod.
@@ -66,7 +66,7 @@ def _of_kubeconfig(files: list[Path], context: str | None, timeout_s: float) -> 
         client = open_client(settings)
     except (config.ConfigException, yaml.YAMLError, OSError, ValueError, KeyError) as error:
         raise _unusable(given, error) from None
-    except (TypeError, AttributeError) as error:  # the package takes the form of the file on trust
+    except (TypeError, AttributeError) as error:  # the package does not check the form of the file
         raise _unusable(given, error) from None
     chosen = next(each for each in contexts if each["name"] == (context or active["name"]))
     return Kube(

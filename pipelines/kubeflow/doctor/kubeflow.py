@@ -1,4 +1,4 @@
-"""The version of Kubeflow Pipelines, and what its workflow controller adds to every workflow."""
+"""Version of Kubeflow Pipelines, and defaults that its workflow controller adds to workflows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ import yaml
 from packaging.version import InvalidVersion, Version
 
 from pipelines.kubeflow.doctor.client import Forbidden, Kube, KubeError, Missing, Resource, Thing
-from pipelines.kubeflow.doctor.findings import ClusterFinding, no_right
+from pipelines.kubeflow.doctor.findings import ClusterFinding, Reporter, no_right
 from pipelines.kubeflow.doctor.target import SERVER, Target
 
 OLDEST = Version("2.17.0")
@@ -21,7 +21,7 @@ _WHY = (
 
 
 def health(kube: Kube, kubeflow: str) -> Thing | None:
-    """Ask KFP's API server through the Kubernetes API, as `kubectl get --raw` does; else None."""
+    """Return the health of KFP's API server, by the Kubernetes API; None without an answer."""
     name = f"{SERVER}:{_PORT}"
     try:
         return kube.get(Resource("v1", "services", kubeflow, name, f"proxy/{_HEALTH}"))
@@ -30,18 +30,15 @@ def health(kube: Kube, kubeflow: str) -> Thing | None:
 
 
 def is_here(kube: Kube, kubeflow: str) -> bool | None:
-    """Return whether KFP is in this cluster; None where that may not be seen. Raises KubeError."""
+    """Return whether KFP is in this cluster; None without the right to see it. Raises KubeError."""
     try:
-        kube.get(Resource("v1", "services", kubeflow, SERVER))
-    except Missing:
-        return False
+        return kube.has(Resource("v1", "services", kubeflow, SERVER))
     except Forbidden:
         return None
-    return True
 
 
 def check_version(target: Target) -> Iterator[ClusterFinding]:
-    """Whether Kubeflow Pipelines is recent enough."""
+    """Check that Kubeflow Pipelines is recent enough."""
     said = str((target.health or {}).get("tag_name") or "")
     path = f"/api/v1/namespaces/{target.kubeflow}/services/{SERVER}:{_PORT}/proxy/{_HEALTH}"
     command = target.kube.kubectl("get", "--raw", path)
@@ -52,12 +49,9 @@ def check_version(target: Target) -> Iterator[ClusterFinding]:
         try:
             said = _tag(target)
         except Missing:
-            yield ClusterFinding(
-                "kubeflow",
-                "problem",
+            yield Reporter("kubeflow", command).problem(
                 f"there is no Deployment {SERVER} in namespace {target.kubeflow}",
                 "install Kubeflow Pipelines, or name its namespace with --kubeflow-namespace",
-                command,
             )
             return
         except Forbidden as error:
@@ -67,22 +61,19 @@ def check_version(target: Target) -> Iterator[ClusterFinding]:
 
 
 def version_finding(said: str, command: str = "") -> ClusterFinding:
-    """Judge a version by its tag."""
-    version = version_of(said)
+    """Return the finding for the tag of a version."""
+    version, report = version_of(said), Reporter("kubeflow", command)
     if version is None:
         advice = f"make sure that it is {OLDEST} or later: {_WHY}"
-        return ClusterFinding(
-            "kubeflow", "warning", f"version {said or 'unknown'}", advice, command
-        )
+        return report.warning(f"version {said or 'unknown'}", advice)
     seen = f"Kubeflow Pipelines {version}"
     if version.release < OLDEST.release:
-        advice = f"upgrade it to {OLDEST} or later: {_WHY}"
-        return ClusterFinding("kubeflow", "problem", seen, advice, command)
-    return ClusterFinding("kubeflow", "ok", seen, command=command)
+        return report.problem(seen, f"upgrade it to {OLDEST} or later: {_WHY}")
+    return report.ok(seen)
 
 
 def version_of(tag: str) -> Version | None:
-    """Read the tag of a release; None for a branch or a revision."""
+    """Return the version of a release tag; None for a branch or a revision."""
     try:
         return Version(tag)
     except InvalidVersion:
@@ -90,7 +81,7 @@ def version_of(tag: str) -> Version | None:
 
 
 def _tag(target: Target) -> str:
-    """The tag of the API server's image."""
+    """Return the tag of the API server's image."""
     deployment = target.kube.get(Resource("apps/v1", "deployments", target.kubeflow, SERVER))
     containers = deployment["spec"]["template"]["spec"]["containers"]
     image = next(one for one in containers if one["name"].startswith(SERVER))["image"]
@@ -98,27 +89,27 @@ def _tag(target: Target) -> str:
 
 
 def check_workflow_defaults(target: Target) -> Iterator[ClusterFinding]:
-    """Which failures Argo's controller retries by itself, at every level of a pipeline."""
+    """Check which failures Argo's controller retries by itself, at every level of a pipeline."""
     resource = Resource("v1", "configmaps", target.kubeflow, CONTROLLER)
     command = target.kube.kubectl(
         "get", "configmap", CONTROLLER, "-o", "yaml", namespace=target.kubeflow
     )
-    name = "workflow-defaults"
+    report = Reporter("workflow-defaults", command)
     try:
         defaults = _defaults(target.kube.get(resource).get("data") or {})
     except Missing:
         seen = f"there is no ConfigMap {CONTROLLER} in namespace {target.kubeflow}"
         advice = "make sure that the workflow controller of Argo runs there"
-        yield ClusterFinding(name, "warning", seen, advice, command)
+        yield report.warning(seen, advice)
         return
     except yaml.YAMLError as error:
         seen = f"ConfigMap {CONTROLLER} is not YAML ({' '.join(str(error).split())[:100]})"
-        yield ClusterFinding(name, "problem", seen, "put it right; Argo does not start", command)
+        yield report.problem(seen, "put it right; Argo does not start")
         return
-    yield _judge_retries(name, defaults, command)
+    yield _check_retries(defaults, report)
 
 
-def _judge_retries(name: str, defaults: Any, command: str) -> ClusterFinding:
+def _check_retries(defaults: Any, report: Reporter) -> ClusterFinding:
     templates = (defaults.get("spec") or {}).get("templateDefaults") or {}
     retries = templates.get("retryStrategy")
     if retries is None:
@@ -127,8 +118,8 @@ def _judge_retries(name: str, defaults: Any, command: str) -> ClusterFinding:
             "a pod that is preempted or deleted is not made again; set templateDefaults."
             "retryStrategy to {limit: '2', retryPolicy: OnError}, as Kubeflow 2.17 ships it"
         )
-        return ClusterFinding(name, "warning", seen, advice, command)
-    # Argo's default, where a strategy names no policy.
+        return report.warning(seen, advice)
+    # Argo's default for a strategy without a policy.
     policy = retries.get("retryPolicy") or ("Always" if retries.get("expression") else "OnFailure")
     seen = f"templateDefaults retries {policy}"
     if policy in ("Always", "OnFailure"):
@@ -136,12 +127,12 @@ def _judge_retries(name: str, defaults: Any, command: str) -> ClusterFinding:
             "set retryPolicy: OnError: it counts for every level of a pipeline, so wrong input is "
             "tried dozens of times, and finished steps are started again"
         )
-        return ClusterFinding(name, "problem", seen, advice, command)
-    return ClusterFinding(name, "ok", seen, command=command)
+        return report.problem(seen, advice)
+    return report.ok(seen)
 
 
 def _defaults(data: Any) -> Any:
-    """`workflowDefaults`, which may lie in a key of its own or in the older `config`."""
+    """Return `workflowDefaults`, a key of the ConfigMap or of the older key `config`."""
     text = data.get("workflowDefaults")
     whole = yaml.safe_load(data.get("config") or "") or {}
     found = yaml.safe_load(text) if text else whole.get("workflowDefaults")

@@ -1,11 +1,11 @@
-"""Limit ranges of the namespace: what they add to pods, and which pods they refuse."""
+"""Limit ranges of the namespace: defaults that they add to pods, and pods that they refuse."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from pipelines.kubeflow.doctor.findings import ClusterFinding, set_steps
+from pipelines.kubeflow.doctor.findings import ClusterFinding, Reporter, set_steps
 from pipelines.kubeflow.doctor.pods import demand_of_step
 from pipelines.kubeflow.doctor.quantities import Amounts, PodDemand, amounts, show
 from pipelines.kubeflow.doctor.target import Target
@@ -75,7 +75,7 @@ class Ranges:
         return pod
 
     def faults(self, pod: PodDemand) -> Iterator[tuple[str, str, str]]:
-        """Yield why a pod is refused: whose rule it is, the resource, and the reason."""
+        """Yield why a pod is refused: the limit range, the resource, and the reason."""
         for container in pod.containers:
             for resource, limit in container.limits.items():
                 asked = container.requests.get(resource, Decimal(0))
@@ -108,7 +108,7 @@ def ranges_of(target: Target) -> Ranges:
 
 
 def check_limit_ranges(target: Target) -> Iterator[ClusterFinding]:
-    """Whether limit ranges let the pods of the steps in."""
+    """Check that limit ranges admit the pods of the steps."""
     ranges = ranges_of(target)
     refused: dict[tuple[str, str, str], list[str]] = {}
     for step in target.demand.steps:
@@ -117,13 +117,13 @@ def check_limit_ranges(target: Target) -> Iterator[ClusterFinding]:
             if step.name not in steps:
                 steps.append(step.name)
     for (owner, resource, reason), steps in refused.items():
-        command = target.kubectl("describe", "limitrange", owner)
+        report = Reporter("limit-range", target.kubectl("describe", "limitrange", owner))
         edit = target.kubectl("edit", "limitrange", owner)
         value = _MEND.get(resource)
         changed = f"{set_steps(steps, f'{resource}={value}')}; or " if value else ""
         seen = f"LimitRange {owner} refuses the pods of {', '.join(steps)}: {reason}"
-        yield ClusterFinding("limit-range", "problem", seen, f"{changed}{edit}", command)
+        yield report.problem(seen, f"{changed}{edit}")
     if not refused:
         names = ", ".join({one.owner: None for one in ranges.bounds}) or "none"
-        command = target.kubectl("get", "limitrange")
-        yield ClusterFinding("limit-range", "ok", f"limit ranges: {names}", command=command)
+        report = Reporter("limit-range", target.kubectl("get", "limitrange"))
+        yield report.ok(f"limit ranges: {names}")

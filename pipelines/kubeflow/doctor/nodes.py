@@ -1,4 +1,4 @@
-"""What the nodes of the cluster are: ready, labelled, tainted, and whether more may come."""
+"""Nodes of the cluster: readiness, labels, taints, sizes, and whether nodes are added."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -8,7 +8,7 @@ from pipelines.kubeflow.doctor.quantities import amounts
 
 ARCH, _OS = "kubernetes.io/arch", "kubernetes.io/os"
 ARCHITECTURE = "amd64"
-"""That the image of the steps is built for."""
+"""Architecture of the image of the steps."""
 NODES = Resource("v1", "nodes")
 TAINTS = ("get", "nodes", "-o", "custom-columns=NAME:.metadata.name,TAINTS:.spec.taints")
 """Words of the command that shows the taints."""
@@ -18,7 +18,7 @@ _POOL = "karpenter.sh/nodepool"
 
 
 def labels_of(node: Thing) -> Mapping[str, str]:
-    """Return the labels of a node, of which there may be none."""
+    """Return the labels of a node."""
     return node["metadata"].get("labels") or {}
 
 
@@ -28,7 +28,7 @@ def architecture_of(node: Thing) -> str:
 
 
 def usable_nodes(kube: Kube) -> list[Thing]:
-    """Return the nodes that take pods at present: Linux, ready, not cordoned. Raises KubeError."""
+    """Return the nodes that accept pods: Linux, ready, not cordoned. Raises KubeError."""
     return [node for node in kube.items(NODES) if takes_pods(node)]
 
 
@@ -61,7 +61,7 @@ def _tolerates(toleration: Mapping[str, str], taint: Thing) -> bool:
 
 
 def may_grow(kube: Kube, nodes: list[Thing]) -> bool:
-    """Return whether something adds nodes when pods wait, as far as that can be seen."""
+    """Return whether an autoscaler adds nodes when pods wait, as far as that is visible."""
     if any(_POOL in labels_of(node) for node in nodes):
         return True
     try:
@@ -72,5 +72,5 @@ def may_grow(kube: Kube, nodes: list[Thing]) -> bool:
 
 
 def allocatable(node: Thing, resource: str) -> Decimal:
-    """Return how much of a resource pods may take of a node; a new node has no status."""
+    """Return the amount of a resource that a node offers to pods; a new node has no status."""
     return amounts((node.get("status") or {}).get("allocatable")).get(resource, Decimal(0))

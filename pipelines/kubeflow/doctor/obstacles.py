@@ -1,4 +1,4 @@
-"""Why no node could take a pod: the first demand that none of the nodes that are left meets."""
+"""Reason why no node can run a pod: the first requirement that no remaining node meets."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,11 +21,12 @@ from pipelines.kubeflow.doctor.quantities import CPU, MEMORY, Amounts, show
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """What is in the way.
+    """Why no node can run a pod.
 
     Attributes:
-        setting: of the steps, that would mend it, such as `gpus=0`; may be empty.
-        advice: what else would.
+        seen: the reason.
+        setting: setting of the steps that would help, such as `gpus=0`; may be empty.
+        advice: another solution.
         command: words of the `kubectl` command that shows it.
     """
 
@@ -37,10 +38,11 @@ class Obstacle:
 
 @dataclass(frozen=True, slots=True)
 class _Sieve:
-    """One demand on nodes.
+    """One requirement for nodes.
 
     Attributes:
-        why: says what is wrong with nodes of which none meets it.
+        lets_through: whether a node meets it.
+        why: the obstacle if none of some nodes meets it.
     """
 
     lets_through: Callable[[Thing], bool]
@@ -48,12 +50,12 @@ class _Sieve:
 
 
 def obstacle_of(step: Step, requests: Amounts, nodes: list[Thing]) -> Obstacle | None:
-    """Return what keeps a pod from all nodes; None when some node could take it.
+    """Return why no node can run a pod; None if one can.
 
     Args:
-        step: where its pod may go.
-        requests: of the whole pod.
-        nodes: of the cluster.
+        step: step with its node selector and tolerations.
+        requests: requests of the whole pod.
+        nodes: nodes of the cluster.
     """
     left = nodes
     for sieve in _sieves(step, requests):

@@ -1,4 +1,4 @@
-"""The whole pod of a step: our container, and those that Kubeflow and Argo put into it.
+"""Complete pod of a step: its container, and those that Kubeflow and Argo add.
 
 Names and amounts are those of Kubeflow Pipelines 2.17 (`backend/src/v2/compiler/argocompiler`) and
 Argo Workflows 4 (`workflow/controller/workflowpod.go`).
@@ -18,18 +18,18 @@ _LAUNCHER = {"requests": {"cpu": "0.1"}, "limits": {"cpu": "0.5", "memory": "256
 
 
 def demand_of_step(target: Target, step: Step) -> PodDemand:
-    """Return what the pod of a step asks for before a limit range has added anything."""
+    """Return the requests of the pod of a step, without the defaults of limit ranges."""
     executor = _executor(target)
     before = (Container.of("init", executor), Container.of("kfp-launcher", _LAUNCHER))
     return PodDemand((step.container, Container.of("wait", executor)), before)
 
 
 def _executor(target: Target) -> Any:
-    """Resources of Argo's containers: none as Kubeflow ships it, or as an administrator has set."""
+    """Return the resources of Argo's containers; None unless an administrator has set them."""
     resource = Resource("v1", "configmaps", target.kubeflow, CONTROLLER)
     try:
         data = target.kube.get(resource).get("data") or {}
         executor = yaml.safe_load(data.get("executor") or "") or {}
-    except (KubeError, yaml.YAMLError):  # told by the check of the workflow defaults
+    except (KubeError, yaml.YAMLError):  # the check of the workflow defaults reports it
         return None
     return executor.get("resources") if isinstance(executor, dict) else None

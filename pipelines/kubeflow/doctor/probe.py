@@ -1,6 +1,6 @@
-"""What only a pod in the cluster finds out: the image, the volume, and what it can reach.
+"""Probe: `nas doctor` in a pod of the cluster, which checks image, volume and connections.
 
-Something is made in the cluster here, so it is done only when it is asked for, and is removed.
+It creates a Job in the cluster, so it runs only on request, and removes the Job.
 """
 
 import json
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.kubeflow.doctor.client import Forbidden, Kube, KubeError, Resource, Thing, short
-from pipelines.kubeflow.doctor.findings import ClusterFinding, no_right
+from pipelines.kubeflow.doctor.findings import ClusterFinding, Reporter, no_right
 from pipelines.kubeflow.doctor.probe_job import LABELS, job_of, settings
 from pipelines.kubeflow.doctor.rights import account_of
 from pipelines.kubeflow.doctor.target import Target
 
 NAME = "probe"
 _PAUSE_S = 2.0
-# From these a pod does not get out by itself, or only when somebody outside changes something.
+# States that a pod does not leave by itself.
 _STUCK = {
     "ImagePullBackOff": "check --image, and cluster.image_pull_secrets where the registry is not "
     "open to everybody",
@@ -34,14 +34,14 @@ _STATES = ("ok", "warning", "problem")
 
 
 def probe(target: Target, *, limit_s: float) -> Iterator[ClusterFinding]:
-    """Run `nas doctor` in a pod like those of the steps, and report what it says.
+    """Run `nas doctor` in a pod like those of the steps, and yield its findings.
 
     Args:
-        target: what is examined.
+        target: target of the checks.
         limit_s: longest wait for the pod.
     """
     name = f"nas-doctor-{uuid.uuid4().hex[:8]}"
-    place = Resource("batch/v1", "jobs", target.namespace)
+    place = target.own("jobs", group="batch/v1")
     try:
         account = account_of(target)
         target.kube.create(place, job_of(target, name, account, limit_s=limit_s))
@@ -53,20 +53,14 @@ def probe(target: Target, *, limit_s: float) -> Iterator[ClusterFinding]:
     except Forbidden as error:
         yield no_right(NAME, error)
     finally:
-        left = _remove(target.kube, Resource(*_key(place), name))
+        left = _remove(target.kube, target.own("jobs", name, group="batch/v1"))
     if left:
         command = target.kubectl("delete", "job", name)
-        yield ClusterFinding(
-            NAME, "warning", f"Job {name} is still there: {left}", command, command
-        )
-
-
-def _key(resource: Resource) -> tuple[str, str, str | None]:
-    return resource.group, resource.plural, resource.namespace
+        yield Reporter(NAME, command).warning(f"Job {name} is still there: {left}", command)
 
 
 def _remove(kube: Kube, job: Resource) -> str:
-    """Delete the Job and its pod; what is wrong when that fails."""
+    """Delete the Job and its pod; return the error, empty if there is none."""
     try:
         kube.delete(job)
     except KubeError as error:
@@ -76,14 +70,14 @@ def _remove(kube: Kube, job: Resource) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """A Job that has been made."""
+    """A Job that has been created."""
 
     target: Target
     name: str
     limit_s: float
 
     def findings(self) -> Iterator[ClusterFinding]:
-        """Wait for the pod, and yield what became of it."""
+        """Wait for the end of the pod, and yield its findings."""
         end = time.monotonic() + self.limit_s
         pod: Thing | None = None
         while time.monotonic() < end:
@@ -100,18 +94,18 @@ class _Probe:
         yield self._problem(seen, "see what it waits for, or raise --probe-timeout")
 
     def _pod(self) -> Thing | None:
-        pods = Resource("v1", "pods", self.target.namespace)
+        pods = self.target.own("pods")
         found = self.target.kube.now(pods, labelSelector=f"job-name={self.name}").get("items")
         return found[0] if found else None
 
     def _refused(self) -> tuple[str, str] | None:
-        """Why the cluster makes no pod of the Job, as its events say."""
-        events = Resource("v1", "events", self.target.namespace)
+        """Return why the cluster creates no pod for the Job, from its events, and what to do."""
+        events = self.target.own("events")
         try:
             found = self.target.kube.now(
                 events, fieldSelector=f"involvedObject.name={self.name},reason=FailedCreate"
             ).get("items")
-        except Forbidden:  # then the time limit ends it
+        except Forbidden:  # the time limit ends the wait
             return None
         if not found:
             return None
@@ -142,11 +136,11 @@ class _Probe:
 
     def _problem(self, seen: str, advice: str) -> ClusterFinding:
         command = self.target.kubectl("get", "events", "--sort-by=.lastTimestamp")
-        return ClusterFinding(NAME, "problem", seen, advice, command)
+        return Reporter(NAME, command).problem(seen, advice)
 
     @property
     def _again(self) -> str:
-        """The same without secrets and volume, which `kubectl run` does not give."""
+        """Command of the same probe without secrets and volume, which `kubectl run` lacks."""
         labels = ",".join(f"{name}={value}" for name, value in LABELS.items())
         words = shlex.split(
             "run nas-doctor --rm --attach --restart=Never "
@@ -166,7 +160,7 @@ def _has_ended(pod: Thing) -> bool:
 
 
 def _stuck(pod: Thing) -> tuple[str, str] | None:
-    """What a container waits for in vain, and what to do."""
+    """Return why a container never starts, and what to do; None if it may start."""
     for status in _statuses(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
         reason = waiting.get("reason")
@@ -180,28 +174,28 @@ def _waits_for(pod: Thing | None) -> str:
     if pod is None:
         return "there is no pod"
     status = pod.get("status") or {}
-    told = [
+    reasons = [
         f"{one.get('reason')}: {short(str(one.get('message') or ''))}"
         for one in status.get("conditions") or ()
         if one.get("status") == "False" and one.get("reason")
     ]
-    return "; ".join(told) or f"it is {status.get('phase') or 'new'}"
+    return "; ".join(reasons) or f"it is {status.get('phase') or 'new'}"
 
 
 def _how(pod: Thing) -> str:
-    """How the pod ended."""
+    """Return how the pod ended."""
     for status in _statuses(pod):
         ended = (status.get("state") or {}).get("terminated")
         if ended:
-            told = [str(ended.get(key) or "") for key in ("reason", "message")]
-            more = short(" ".join(one for one in told if one))
+            texts = [str(ended.get(key) or "") for key in ("reason", "message")]
+            more = short(" ".join(text for text in texts if text))
             return f"nas doctor in the pod ended with {ended.get('exitCode')} ({more})"
     status = pod.get("status") or {}
     return f"the pod ended: {status.get('reason') or status.get('phase')}"
 
 
 def _rows(log: str) -> list[dict[str, Any]] | None:
-    """The findings in a log, whose last line of JSON they are; None when there are none."""
+    """Return the findings in a log, which are its last line of JSON; None without such a line."""
     for line in reversed(log.splitlines()):
         try:
             rows = json.loads(line)

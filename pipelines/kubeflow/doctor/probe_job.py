@@ -1,4 +1,4 @@
-"""The Job that finds out from inside: one pod as Kubeflow makes those of the steps."""
+"""Job of the probe: one pod like those that Kubeflow creates for steps."""
 
 import json
 import uuid
@@ -6,7 +6,7 @@ from typing import Any
 
 from components.config.schema import Config
 from pipelines.doctor.pod_checks import REACH
-from pipelines.kubeflow.doctor.client import KubeError, Missing, Resource, Thing
+from pipelines.kubeflow.doctor.client import KubeError, Resource, Thing
 from pipelines.kubeflow.doctor.demand import Step
 from pipelines.kubeflow.doctor.target import Target
 
@@ -17,17 +17,17 @@ _SIZE = {
 }
 _KEPT_S = 300
 _STORES = ("seaweedfs", "minio-service")
-"""Services that Kubeflow's object store has had."""
+"""Names of the service of Kubeflow's object store, by version."""
 
 
 def job_of(target: Target, name: str, account: str, *, limit_s: float) -> Thing:
-    """Return a Job that runs `nas doctor` once; the cluster removes it when nobody else has.
+    """Return a Job that runs `nas doctor` once; the cluster removes it some time after its end.
 
     Args:
-        target: what is examined.
-        name: of the Job.
+        target: target of the checks.
+        name: name of the Job.
         account: service account of its pod.
-        limit_s: after which the cluster ends it.
+        limit_s: time after which the cluster ends it.
     """
     step = next(one for one in target.demand.steps if one.name == "prepare_data")
     return {
@@ -86,7 +86,7 @@ def _container(target: Target, step: Step) -> Thing:
 
 
 def settings(config: Config) -> list[str]:
-    """Return what `nas doctor` in the pod has to know; no device, since the pod has no GPU."""
+    """Return the settings of `nas doctor` in the pod; no device, since the pod has no GPU."""
     given: dict[str, Any] = {
         "method": config.method,
         "data": config.data.model_dump(mode="json", exclude_unset=True),
@@ -100,7 +100,7 @@ def settings(config: Config) -> list[str]:
 
 
 def servers(target: Target) -> list[str]:
-    """Return what Kubeflow's containers in the pod of a step connect to."""
+    """Return the servers to which Kubeflow's containers in the pod of a step connect."""
     place = target.kubeflow
     store = next((name for name in _STORES if _is_there(target, name)), _STORES[0])
     return [
@@ -113,9 +113,6 @@ def servers(target: Target) -> list[str]:
 
 def _is_there(target: Target, service: str) -> bool:
     try:
-        target.kube.get(Resource("v1", "services", target.kubeflow, service))
-    except Missing:
-        return False
-    except KubeError:  # it cannot be seen, so the usual one is tried
+        return target.kube.has(Resource("v1", "services", target.kubeflow, service))
+    except KubeError:  # no right to see it, so the usual one is tried
         return service == _STORES[0]
-    return True

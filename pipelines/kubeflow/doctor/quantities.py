@@ -1,31 +1,32 @@
-"""Amounts of resources in the spellings of Kubernetes, and what a pod of a step takes in all."""
+"""Quantities of resources in Kubernetes notation, and totals of a pod."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import reduce
 from typing import Any
 
 CPU, MEMORY = "cpu", "memory"
 _BINARY = ("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10)
 
 Amounts = dict[str, Decimal]
-"""Of resources by their names, in CPUs, bytes or pieces."""
+"""Amounts by name of the resource, in CPUs, bytes or pieces."""
 
 
 def parse(text: str | int | float) -> Decimal:
-    """Read a quantity, such as `500m`, `1.5Gi`, `1e3` or `4`. Raises ValueError."""
+    """Parse a quantity such as `500m`, `1.5Gi`, `1e3` or `4`. Raises ValueError."""
     from kubernetes.utils import parse_quantity  # type: ignore[import-untyped]
 
     return Decimal(parse_quantity(text))
 
 
 def amounts(given: Mapping[str, Any] | None) -> Amounts:
-    """Read a mapping of resources to quantities; None is an empty one."""
+    """Parse a mapping of resources to quantities; None is an empty one."""
     return {name: parse(text) for name, text in (given or {}).items()}
 
 
 def show(resource: str, amount: Decimal) -> str:
-    """Write an amount as people write it: memory in binary units."""
+    """Return an amount as text, memory and storage in binary units."""
     if MEMORY in resource or "storage" in resource:
         for unit, size in _BINARY:
             if abs(amount) >= size:
@@ -48,7 +49,7 @@ def larger(one: Amounts, other: Amounts) -> Amounts:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """What one container asks for."""
+    """Requests and limits of a container."""
 
     name: str
     requests: Amounts
@@ -56,19 +57,19 @@ class Container:
 
     @classmethod
     def of(cls, name: str, resources: Mapping[str, Any] | None) -> "Container":
-        """Read the `resources` of a container; a limit without a request is the request, too."""
+        """Parse the `resources` of a container; a limit without a request is the request too."""
         limits = amounts((resources or {}).get("limits"))
         return cls(name, limits | amounts((resources or {}).get("requests")), limits)
 
     def with_defaults(self, requests: Amounts, limits: Amounts) -> "Container":
-        """Return it with the defaults of a limit range where it names nothing."""
+        """Return the container with defaults of a limit range for what it does not name."""
         limits = limits | self.limits
         return Container(self.name, requests | self.requests, limits)
 
 
 @dataclass(frozen=True, slots=True)
 class PodDemand:
-    """The containers of a pod: those that run together, and those that run before them."""
+    """Containers of a pod: those that run together, and the init containers before them."""
 
     main: tuple[Container, ...]
     before: tuple[Container, ...] = ()
@@ -78,7 +79,7 @@ class PodDemand:
         return self.main + self.before
 
     def with_defaults(self, requests: Amounts, limits: Amounts) -> "PodDemand":
-        """Return it with the defaults of a limit range."""
+        """Return the pod with the defaults of a limit range."""
         return PodDemand(
             tuple(one.with_defaults(requests, limits) for one in self.main),
             tuple(one.with_defaults(requests, limits) for one in self.before),
@@ -86,15 +87,12 @@ class PodDemand:
 
     @property
     def requests(self) -> Amounts:
-        """What the scheduler and a quota count."""
+        """Requests of the pod as the scheduler and quotas count them."""
         together = add(*(one.requests for one in self.main))
-        for one in self.before:
-            together = larger(together, one.requests)
-        return together
+        return reduce(larger, (one.requests for one in self.before), together)
 
     @property
     def limits(self) -> Amounts:
+        """Limits of the pod as quotas count them."""
         together = add(*(one.limits for one in self.main))
-        for one in self.before:
-            together = larger(together, one.limits)
-        return together
+        return reduce(larger, (one.limits for one in self.before), together)

@@ -1,19 +1,19 @@
-"""The service account of the pods, and what it may do: `manifests/base/accounts.yaml` grants it."""
+"""Service account of the pods and its rights, which `manifests/base/accounts.yaml` grants."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipelines.kubeflow.doctor.client import Forbidden, Missing, Resource
-from pipelines.kubeflow.doctor.findings import ClusterFinding, no_right
+from pipelines.kubeflow.doctor.client import Forbidden, Resource
+from pipelines.kubeflow.doctor.findings import ClusterFinding, Reporter, no_right
 from pipelines.kubeflow.doctor.target import Target
 
 SINGLE_USER, PROFILE = "pipeline-runner", "default-editor"
-"""Accounts that KFP takes when none is named: without profiles, and with them."""
+"""Default accounts of KFP: without profiles, and with them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """A right that Kubeflow's containers in a pod of a step use.
+    """Right that Kubeflow's containers in the pod of a step use.
 
     Attributes:
         why: what fails without it.
@@ -27,7 +27,7 @@ class Right:
 
     @property
     def words(self) -> tuple[str, str]:
-        """As `kubectl auth can-i` takes it."""
+        """Verb and resource in the form of `kubectl auth can-i`."""
         group = f".{self.group}" if self.group else ""
         return self.verb, f"{self.plural}{group}" + (f"/{self.name}" if self.name else "")
 
@@ -42,41 +42,35 @@ RIGHTS = (
 
 
 def account_of(target: Target) -> str:
-    """Return the account of the pods: the one that was named, else the one that KFP takes.
+    """Return the account of the pods: the named one, else KFP's default.
 
     Raises:
-        KubeError: KFP was not reached, and the accounts of the namespace cannot be seen.
+        KubeError: KFP was not reached, and the accounts of the namespace cannot be read.
     """
     if target.account is not None:
         return target.account
     if target.is_multi_user is not None:
         return PROFILE if target.is_multi_user else SINGLE_USER
-    try:
-        target.kube.get(target.own("serviceaccounts", PROFILE))
-    except Missing:
-        return SINGLE_USER
-    return PROFILE
+    has_profile = target.kube.has(target.own("serviceaccounts", PROFILE))
+    return PROFILE if has_profile else SINGLE_USER
 
 
 def check_account(target: Target) -> Iterator[ClusterFinding]:
-    """Whether the service account is there."""
+    """Check that the service account exists."""
     account = account_of(target)
-    command = target.kubectl("get", "serviceaccount", account)
-    try:
-        target.kube.get(target.own("serviceaccounts", account))
-    except Missing:
-        seen = f"there is no service account {account} in namespace {target.namespace}"
-        advice = (
-            "apply manifests/base and use --service-account nas-steps, or name another account "
-            "with --service-account"
-        )
-        yield ClusterFinding("service-account", "problem", seen, advice, command)
+    report = Reporter("service-account", target.kubectl("get", "serviceaccount", account))
+    if target.kube.has(target.own("serviceaccounts", account)):
+        yield report.ok(account)
         return
-    yield ClusterFinding("service-account", "ok", account, command=command)
+    yield report.problem(
+        f"there is no service account {account} in namespace {target.namespace}",
+        "apply manifests/base and use --service-account nas-steps, or name another account with "
+        "--service-account",
+    )
 
 
 def check_rights(target: Target) -> Iterator[ClusterFinding]:
-    """Whether the service account has the rights that Kubeflow's containers use."""
+    """Check that the service account has the rights that Kubeflow's containers use."""
     account = account_of(target)
     user = f"system:serviceaccount:{target.namespace}:{account}"
     commands = [target.kubectl("auth", "can-i", *right.words, f"--as={user}") for right in RIGHTS]
@@ -91,14 +85,13 @@ def check_rights(target: Target) -> Iterator[ClusterFinding]:
     for right, command in denied:
         seen = f"{account} may not {' '.join(right.words)}: {right.why}"
         advice = f"use --service-account nas-steps, or grant it: {_grant(target, account, right)}"
-        yield ClusterFinding("rights", "problem", seen, advice, command)
+        yield Reporter("rights", command).problem(seen, advice)
     if not denied:
-        seen = f"{account} may do what Kubeflow's containers do"
-        yield ClusterFinding("rights", "ok", seen, command=commands[0])
+        yield Reporter("rights", commands[0]).ok(f"{account} may do what Kubeflow's containers do")
 
 
 def _grant(target: Target, account: str, right: Right) -> str:
-    """Return the commands that give an account a right, by a role of its own."""
+    """Return the commands that grant a right to an account by a new role."""
     role = f"{account}-{right.verb}-{right.plural}"
     of_one = [f"--resource-name={right.name}"] if right.name else []
     resource = right.words[1].partition("/")[0]
@@ -111,7 +104,7 @@ def _grant(target: Target, account: str, right: Right) -> str:
 
 
 def _may(target: Target, user: str, right: Right) -> bool:
-    """Ask for a review of the account's rights; nothing of it is kept by the server."""
+    """Return whether an account has a right, by a review that the server does not store."""
     attributes = {
         "namespace": target.namespace,
         "verb": right.verb,

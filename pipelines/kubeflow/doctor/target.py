@@ -1,4 +1,4 @@
-"""What is examined: a compiled pipeline, and where and as whom it would run."""
+"""Target of the checks: a compiled pipeline, and the place and account of its run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pipelines.kubeflow.doctor.client import Kube, Resource
 from pipelines.kubeflow.doctor.demand import Demand
 
 KUBEFLOW = "kubeflow"
-"""Namespace of Kubeflow Pipelines, unless another one is named."""
+"""Default namespace of Kubeflow Pipelines."""
 SERVER = "ml-pipeline"
 """Service and Deployment of KFP's API server."""
 
@@ -19,10 +19,10 @@ class Target:
     """A pipeline and a place for it.
 
     Attributes:
-        namespace: in which its pods would be.
+        namespace: namespace of its pods.
         kubeflow: namespace of Kubeflow Pipelines.
-        account: service account that was asked for; None for the one that Kubeflow takes.
-        health: what KFP's API server says of itself; None when it was not reached.
+        account: requested service account; None for Kubeflow's default.
+        health: health of KFP's API server; None if it was not reached.
     """
 
     kube: Kube
@@ -35,11 +35,11 @@ class Target:
 
     @property
     def is_multi_user(self) -> bool | None:
-        """Whether KFP has profiles; None when that is not known."""
+        """Whether KFP has profiles; None if that is unknown."""
         return None if self.health is None else bool(self.health.get("multi_user"))
 
     def own(self, plural: str, name: str = "", *, group: str = "v1") -> Resource:
-        """Name objects in the namespace of the pods."""
+        """Return the resource of objects in the namespace of the pods."""
         return Resource(group, plural, self.namespace, name)
 
     def kubectl(self, *words: str) -> str:
