@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from nascore.errors import InputError, ResourceUnavailable, Problem
+from nascore.errors import InputError, Problem, ResourceUnavailable
 from nascore.redaction import redact, redact_setting
 
 SAME = [
@@ -18,6 +18,9 @@ SAME = [
     "ghcr.io/team/nas@sha256:0123",
     "write to me@example.org",
     "a password is needed",
+    "write postgresql://USER:PASSWORD@HOST/NAME",
+    "basic authentication, Basic search, a Bearer token",
+    "Basic access to basic networks",
 ]
 
 
@@ -36,12 +39,45 @@ SAME = [
         ("https://h/x?X-Amz-Signature=pw&a=1", "https://h/x?X-Amz-Signature=***&a=1"),
         ("https://h/x?api_key=pw", "https://h/x?api_key=***"),
         ("host=db user=me password=pw dbname=x", "host=db user=me password=*** dbname=x"),
+        ("https://h/x?sv=1&sig=pw%2B", "https://h/x?sv=1&sig=***"),
+        (
+            "https://h/b/k?X-Amz-Credential=AKIA%2Fs3&X-Amz-Security-Token=t&X-Amz-Signature=0f",
+            "https://h/b/k?X-Amz-Credential=***&X-Amz-Security-Token=***&X-Amz-Signature=***",
+        ),
+        ("Invalid header value b'Bearer tok123\\n'", "Invalid header value b'Bearer ***'"),
+        ("sent Bearer eyJ.a-b_c.d/e=", "sent Bearer ***"),
+        ("header Basic bWU6c2VjcmV0 refused", "header Basic *** refused"),
+        ("{'Authorization': 'Basic bWU6c2VjcmV0'}", "{'Authorization': '***'}"),
+        ("Authorization: Bearer tok123 was sent", "Authorization: *** was sent"),
+        (
+            "b'AWS4-HMAC-SHA256 Credential=AKIA/20260101/us-east-1/s3/aws4_request, Signature=0f'",
+            "b'AWS4-HMAC-SHA256 Credential=*** Signature=***",
+        ),
         *((text, text) for text in SAME),
     ],
 )
 def test_secrets_are_redacted_and_nothing_else(text: str, shown: str) -> None:
     assert redact(text) == shown
     assert redact(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text", "shown"),
+    [
+        ("MLFLOW_TRACKING_TOKEN", "tok-12345\n", "it got tok-12345 here", "it got *** here"),
+        ("AWS_SECRET_ACCESS_KEY", "abc/def+ghi\n", "'abc/def+ghi\\n'", "'***\\n'"),
+        ("AWS_SECRET_ACCESS_KEY", "first-half\nsecond-half", "second-half", "***"),
+        ("PGPASSWORD", "correct horse battery", "is correct horse battery", "is ***"),
+        ("NAS_KFP_TOKEN_FILE", "/var/run/token-of-kfp", "/var/run/token-of-kfp", None),
+        ("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE", "AKIAEXAMPLE", None),
+        ("MLFLOW_TRACKING_PASSWORD", "net", "a network", None),
+    ],
+)
+def test_values_of_secret_variables_are_redacted_anywhere(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, text: str, shown: str | None
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert redact(text) == (text if shown is None else shown)
 
 
 @pytest.mark.parametrize(
