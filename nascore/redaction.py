@@ -22,13 +22,9 @@ _BASIC = re.compile(r"\b([Bb]asic\s+)(?=[\w+/=-]+[\dA-Z+/=])[\w+/=-]{6,}")
 _AUTHORIZATION = re.compile(
     r"(?i)(authorization['\"]?\s*[:=]\s*(?:b?['\"])?)[^\s'\"]+(?:[ \t]+[^\s'\"]+)?"
 )
-    r"(?i)(authorization['\"]?\s*[:=]\s*b?['\"]?)[^\s'\"]+(?:[ \t]+[^\s'\"]+)?"
-)
 _VARIABLE = re.compile(r"(?i)password|passwd|pwd$|secret|token|access_?key$|api_?key|credential")
 # Where a secret lies, or whose it is.
 _NO_SECRET = re.compile(r"(?i)_(file|path|dir|ur[il]|id|name)$")
-    r"(?i)_(file|path|dir|ur[il]|id|name)$"
-)  # where a secret lies, or who has it
 _MIN_LENGTH = 8  # a shorter value would be found in ordinary words
 # A user may leave spaces in a password, which no URI can hold.
 _SPACED = re.compile(r"^([\w+.-]+://)[^/?#]*:[^/?#]*@")
