@@ -20,7 +20,7 @@ _BEARER = re.compile(r"(?i)\b(bearer\s+)(?!(?:token|authentication|scheme|prefix
 # Base64 has a digit, a sign or a capital letter inside; the words after "Basic" have none.
 _BASIC = re.compile(r"\b([Bb]asic\s+)(?=[\w+/=-]+[\dA-Z+/=])[\w+/=-]{6,}")
 _AUTHORIZATION = re.compile(
-    r"(?i)(authorization['\"]?\s*[:=]\s*(?:b?['\"])?)[^\s'\"]+(?:[ \t]+[^\s'\"]+)?"
+    r"(?i)(authorization['\"]?\s*[:=]\s*(?:b?['\"])?)(?:[a-z][\w-]*[ \t]+)?[^\s'\"]+"
 )
 _VARIABLE = re.compile(r"(?i)password|passwd|pwd$|secret|token|access_?key$|api_?key|credential")
 # Where a secret lies, or whose it is.
