@@ -106,14 +106,9 @@ def reuse(
     """
     from components.steps import reuse as step
 
-    paths = _paths(
-        dataset=dataset,
-        review=review,
-        controller=controller,
-        search_result=search_result,
-        weights=weights,
-    )
-    _log(metrics, step.run(run_key=run_key, **paths))
+    inputs = _paths(dataset=dataset, review=review)
+    outputs = _paths(controller=controller, search_result=search_result, weights=weights)
+    _log(metrics, step.run(run_key=run_key, **inputs, **outputs))
 
 
 def pretrain_controller(
@@ -134,8 +129,7 @@ def pretrain_controller(
     """
     from components.steps import pretrain_controller as step
 
-    values = step.run(run_key=run_key, **_paths(dataset=dataset, controller=controller))
-    _log(metrics, values)
+    _log(metrics, step.run(run_key=run_key, **_paths(dataset=dataset, controller=controller)))
 
 
 def search(
@@ -162,10 +156,9 @@ def search(
     """
     from components.steps import search as step
 
-    paths = _paths(
-        dataset=dataset, controller=controller, search_result=search_result, weights=weights
-    )
-    _log(metrics, step.run(run_key=run_key, workers_here=workers_here, **paths))
+    inputs = _paths(dataset=dataset, controller=controller)
+    outputs = _paths(search_result=search_result, weights=weights)
+    _log(metrics, step.run(run_key=run_key, workers_here=workers_here, **inputs, **outputs))
 
 
 def search_worker(
@@ -186,12 +179,8 @@ def search_worker(
     """
     from components.steps import search_worker as step
 
-    step.run(
-        run_key=run_key,
-        place=place,
-        workers_here=workers_here,
-        **_paths(dataset=dataset, controller=controller),
-    )
+    inputs = _paths(dataset=dataset, controller=controller)
+    step.run(run_key=run_key, place=place, workers_here=workers_here, **inputs)
 
 
 def train_final(
@@ -279,17 +268,10 @@ def promote(
     from components.steps import promote as step
     from components.steps.run_results import Inputs
 
-    inputs = Inputs(
-        **_paths(
-            dataset=dataset,
-            controller=controller,
-            search_result=search_result,
-            model=model,
-            latency=latency,
-        )
-    )
-    values = step.run(run_key=run_key, inputs=inputs, **_paths(result=result, report=report))
-    _log(metrics, values)
+    found = _paths(controller=controller, search_result=search_result)
+    inputs = Inputs(**_paths(dataset=dataset, model=model, latency=latency), **found)
+    outputs = _paths(result=result, report=report)
+    _log(metrics, step.run(run_key=run_key, inputs=inputs, **outputs))
 
 
 def close_run(config: str, overrides: str, status: PipelineTaskFinalStatus) -> None:
@@ -302,12 +284,8 @@ def close_run(config: str, overrides: str, status: PipelineTaskFinalStatus) -> N
     """
     from components.steps import close_run as step
 
-    step.run(
-        config=config,
-        overrides=overrides,
-        status=status.state,
-        message=status.error_message or "",
-    )
+    message = status.error_message or ""
+    step.run(config=config, overrides=overrides, status=status.state, message=message)
 
 
 def _paths(**artifacts: Artifact) -> dict[str, Path]:
