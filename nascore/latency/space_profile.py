@@ -1,12 +1,11 @@
-"""A table of operations for a search space, and what it is worth on networks it has not seen.
+"""Latency table of a search space, and its error on networks that it was not made of.
 
-A space whose networks have named parts (`nascore.spaces.parts`) is measured by them, inside some
-random networks; together with those that `covering` gives, they have every operation of the space,
-so the table serves every architecture. Where there are no parts, operations are what a network
-consists of when it is taken apart down to its sequences and layers. There are too many of them for
-one table (an operation for each number of channels that may arrive): it holds those of the networks
-it was made of, and those of the networks it is checked by are timed beside them, one after the
-other, on inputs of their own.
+A space whose networks have named parts (`nascore.spaces.parts`) is measured by them, inside random
+networks; together with those of `covering` they have every operation of the space, so the table
+holds for every architecture. Without parts, operations are the sequences and layers of a network.
+These are too many for one table (an operation for each number of input channels): the table has
+those of the networks that it was made of, and those of the networks that it is checked with are
+timed in the same rounds, one after the other, on inputs of their own.
 """
 
 import os
@@ -21,27 +20,28 @@ from torch import Tensor, nn
 
 from nascore.config import LatencyConfig, SpaceSection
 from nascore.genotype import Genotype
-from nascore.latency.op_profiler import Call, Profiler, Runner, circumstances
+from nascore.latency.op_profiler import Call, Profiler, Runner
+from nascore.latency.operations import units
 from nascore.latency.table import OperationTable, TableEntry, settings_sha256
 from nascore.seeding import seeded_weights
 from nascore.spaces.base import ImageShape, Phase, SearchSpace, SharedSpace, make_space, sample
 
 NUM_MEASURED = 32
-"""Random networks that a table is made of; more for operations that none of them has."""
+"""Random networks that a table is made of; others are added for operations that these lack."""
 _PHASE: Phase = "final"
-_TRIES = 20  # for each architecture that is wanted, in a space with few different ones
+_TRIES = 20  # draws for each architecture, in a space with few different ones
 
 
 @dataclass(frozen=True)
 class Check:
-    """What the table says of some networks, and what the clock says.
+    """Predictions of a table for some networks, and their measured times.
 
     Attributes:
-        names: of the networks, readable.
-        predicted_ms: the sum over the operations.
-        measured: of whole networks, without a mark inside.
-        disturbed: share of all runs, of the table's too, that were interrupted by other processes.
-        load: processes that wanted a core, on average over the last minute, when it was over.
+        names: descriptions of the networks.
+        predicted_ms: sums over the operations.
+        measured: times of whole networks, without marks.
+        disturbed: fraction of all runs, of the table's too, that other processes interrupted.
+        load: load average of the last minute at the end of the measurement.
     """
 
     names: tuple[str, ...]
@@ -52,21 +52,22 @@ class Check:
 
     @property
     def errors(self) -> list[float]:
-        """Of each prediction, relative to what was measured."""
+        """Return the error of each prediction, relative to the measured time."""
         pairs = zip(self.predicted_ms, self.measured, strict=True)
         return [predicted / entry.ms - 1 for predicted, entry in pairs]
 
     @property
     def mean_absolute_error(self) -> float:
-        """Relative, as a fraction."""
+        """Return the mean relative error as a fraction."""
         return float(np.mean(np.abs(self.errors)))
 
     @property
     def spearman(self) -> float | None:
-        """See `spearman_of`."""
+        """Return `spearman_of` predictions and times."""
         return spearman_of(self.predicted_ms, [entry.ms for entry in self.measured])
 
     def to_dict(self) -> dict[str, Any]:
+        """Return JSON."""
         return {
             "spearman": self.spearman,
             "mean_absolute_error": self.mean_absolute_error,
@@ -87,7 +88,7 @@ def spearman_of(
     predicted: Sequence[float] | NDArray[np.float64],
     measured: Sequence[float] | NDArray[np.float64],
 ) -> float | None:
-    """Spearman's; None where all are predicted, or measured, to be the same."""
+    """Return Spearman's rank correlation; None where all values of one side are equal."""
     if not (np.ptp(predicted) > 0 and np.ptp(measured) > 0):
         return None
     return float(stats.spearmanr(predicted, measured).statistic)
@@ -101,14 +102,18 @@ def profile_space(
     num_checked: int,
     seed: int = 0,
 ) -> tuple[OperationTable, Check]:
-    """A table of the space's final networks, and its check on others of them.
+    """Return the table of a space's final networks, and its check on other networks.
 
     Args:
-        num_checked: random architectures, all different and none of those the table is made of; a
-            small space may have fewer.
+        section: settings of the space.
+        shape: shape of the images.
+        config: settings of the measurement.
+        num_checked: random architectures for the check, all different and none of those the table
+            is made of; a small space may have fewer.
+        seed: of the architectures, the weights and the order of runs.
 
     Raises:
-        InputError: the device is not there.
+        ResourceUnavailable: `latency.device` is cuda and there is none.
     """
     space, rng = make_space(section), np.random.default_rng(seed)
     genotypes = _different(space, NUM_MEASURED + num_checked, rng)
@@ -131,19 +136,30 @@ def profile_space(
     if left:
         measured.append(profiler.runner(_one_by_one(left)))
     timings = profiler.run(measured, timed, rng=rng)
-    made_for = circumstances(space.identifier, settings_sha256(section), _PHASE, shape, profiler)
+    made_for = profiler.conditions(
+        space.identifier, settings_sha256(section), phase=_PHASE, shape=shape
+    )
     table = profiler.table(timings, made_for)
     names = [space.describe(genotype) for genotype in genotypes[num_measured:]]
-    return table, held_against(table, names, timed, timings.whole, timings.disturbed)
+    return table, check_table(table, names, timed, timings.whole, timings.disturbed)
 
 
-def held_against(
+def check_table(
     table: OperationTable,
     names: Sequence[str],
     runners: Sequence[Runner],
     measured: Sequence[TableEntry],
     disturbed: float,
 ) -> Check:
+    """Compare the predictions of a table with measured times.
+
+    Args:
+        table: its entries include all operations of the runners.
+        names: descriptions of the networks.
+        runners: the networks.
+        measured: their times without marks.
+        disturbed: fraction of all runs that were interrupted.
+    """
     return Check(
         names=tuple(names),
         predicted_ms=tuple(table.predict(runner.keys) for runner in runners),
@@ -157,7 +173,7 @@ def held_against(
 
 
 class _Shared:
-    """Networks that are assembled from the same parts."""
+    """Networks that are assembled from shared parts."""
 
     def __init__(self, space: SharedSpace, shape: ImageShape) -> None:
         self.parts: dict[str, nn.Module] = {}
@@ -178,7 +194,7 @@ class _Shared:
 
 
 class _Separate:
-    """Networks of their own, and what they consist of."""
+    """Networks that share nothing, and their operations."""
 
     def __init__(
         self, space: SearchSpace, shape: ImageShape, genotypes: Sequence[Genotype]
@@ -194,19 +210,10 @@ class _Separate:
         return iter(())
 
 
-def units(network: nn.Module) -> Iterator[nn.Module]:
-    """A network taken apart, down to sequences and layers."""
-    for module in network.children():
-        if isinstance(module, nn.Sequential) or next(module.children(), None) is None:
-            yield module
-        else:
-            yield from units(module)
-
-
 def _further(
     profiler: Profiler, networks: _Shared | _Separate, measured: Sequence[Runner]
 ) -> list[Runner]:
-    """Networks that have operations which none has so far."""
+    """Return networks that add operations to those of the measured ones."""
     known = {key for runner in measured for key in runner.keys}
     found = []
     for network in networks.covering():
@@ -226,7 +233,7 @@ def _one_by_one(operations: Sequence[tuple[nn.Module, Tensor]]) -> Call:
 
 
 def _different(space: SearchSpace, number: int, rng: np.random.Generator) -> list[Genotype]:
-    """Random architectures whose networks differ; what was found of them where there are few."""
+    """Return random architectures whose networks differ; fewer where the space has few."""
     found: dict[str, Genotype] = {}
     for _ in range(_TRIES * number):
         genotype = sample(space, rng)

@@ -1,9 +1,9 @@
-"""Latency by operation and shape, as a file: what a network will take before it is built.
+"""Latency table: the wall time of each operation on each input shape, as a file.
 
 An entry is the wall time of one operation (a convolution block, a pooling) on an input of one
-shape. A network's time is the sum over the operations that it runs, plus what comes after the last
-of them. A table is true for one device, one number of threads, one version of torch; it says which,
-and is refused elsewhere. How it is measured: `nascore.latency.op_profiler`.
+shape. The latency of a network is predicted as the sum over its operations, plus the time after the
+last of them. A table holds for one device, one number of threads and one version of torch, which it
+names; it is refused elsewhere. `nascore.latency.op_profiler` measures it.
 """
 
 import hashlib
@@ -34,12 +34,12 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class MeasurementConditions:
-    """What a table holds for; it serves nobody else.
+    """Conditions under which a latency table is valid.
 
     Attributes:
         space: identifier of the search space.
-        space_sha256: of its settings, which say more than the identifier, such as channels.
-        phase: of the networks, `search` or `final`.
+        space_sha256: hash of its settings, some of which are not in the identifier.
+        phase: `search` or `final` networks.
         device: name of the CPU or GPU.
     """
 
@@ -62,7 +62,7 @@ class TableEntry:
     Attributes:
         ms: median over the runs.
         spread_ms: distance between the quartiles.
-        runs: how many count.
+        runs: number of runs that count.
     """
 
     ms: float
@@ -70,6 +70,7 @@ class TableEntry:
     runs: int
 
     def times(self, factor: float) -> "TableEntry":
+        """Return the entry multiplied by a factor."""
         return TableEntry(self.ms * factor, self.spread_ms * factor, self.runs)
 
 
@@ -78,14 +79,14 @@ class OperationTable:
     """Times of operations, in milliseconds, and how they were measured.
 
     Attributes:
-        entries: by what the operation is and what it reads
-            (`nascore.latency.op_profiler.unit_key`).
-        rest: from the end of a network's last operation to its answer.
+        made_for: conditions under which it is valid.
+        entries: times by `nascore.latency.operations.unit_key`.
+        rest: time from the end of a network's last operation to its output.
         date: ISO 8601, UTC.
-        warmup_runs: of each network, not counted.
-        correction: the factor that all entries have in common (`nascore.latency.op_profiler`).
-        disturbed: share of the runs that were interrupted by other processes, and not counted if
-            enough others were there.
+        warmup_runs: runs of each network that did not count.
+        correction: common factor of all entries (`nascore.latency.op_profiler`).
+        disturbed: fraction of the runs that other processes interrupted, which count only where
+            there were too few others.
     """
 
     made_for: MeasurementConditions
@@ -97,23 +98,31 @@ class OperationTable:
     disturbed: float
 
     def predict(self, keys: Iterable[str]) -> float:
-        """Milliseconds of a network that runs these operations, each as often as it is named.
+        """Return the milliseconds of a network with these operations.
+
+        Args:
+            keys: its operations, each as often as the network runs it.
 
         Raises:
-            KeyError: an operation is not in the table.
+            KeyError: An operation is not in the table.
         """
         return math.fsum(self.entries[key].ms for key in keys) + self.rest.ms
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """Operations that the table does not hold, each once."""
+        """Return the operations that the table lacks, each once."""
         return sorted({key for key in keys if key not in self.entries})
 
     def to_dict(self) -> dict[str, Any]:
+        """Return JSON."""
         return {"version": VERSION, **asdict(self)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "OperationTable":
-        """Raises ValueError at another version, or when a time is not one."""
+        """Read what `to_dict` returned.
+
+        Raises:
+            ValueError: Another version wrote it, or a time is negative or not finite.
+        """
         if data.get("version") != VERSION:
             raise ValueError(
                 f"operation table version must be {VERSION}, got {data.get('version')!r}"
@@ -130,20 +139,23 @@ class OperationTable:
         )
 
     def save(self, path: Path) -> None:
+        """Write the table as JSON."""
         path.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
 
 
 def load(
     path: Path, wanted: MeasurementConditions, *, key: str = "latency table"
 ) -> OperationTable:
-    """A table that was made for just these circumstances.
+    """Read a table that was made under given conditions.
 
     Args:
-        key: what the message calls the file, such as the setting that names it.
+        path: the file.
+        wanted: conditions under which the table must be valid.
+        key: name of the file in messages, such as the setting that names it.
 
     Raises:
-        InputError: there is none, or it was made for something else; all differences are told, and
-            how to make one that fits.
+        InputError: There is no such file, or it was made under other conditions; the message
+            lists all differences and the command that makes a table.
     """
     try:
         table = OperationTable.from_dict(json.loads(path.read_text()))
@@ -167,7 +179,7 @@ def load(
 
 
 def settings_sha256(space: SpaceSection) -> str:
-    """Of all settings of a space."""
+    """Return the SHA-256 of all settings of a space."""
     text = json.dumps(space.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -17,13 +17,13 @@ from nascore.config import LatencyConfig
 from nascore.errors import InputError
 from nascore.latency import space_profile
 from nascore.latency.op_profiler import Call, Profiler
-from nascore.latency.space_profile import Check, held_against
+from nascore.latency.space_profile import Check, check_table
 from nascore.latency.table import OperationTable
 from nascore.methods.instanas.controller import make_policy_network
 from nascore.methods.instanas.cost_table import (
     CONTROLLER,
     LatencyTable,
-    circumstances_of,
+    conditions_of,
     from_operations,
 )
 from nascore.methods.instanas.export import folded
@@ -78,12 +78,12 @@ def measure(
         runners = [profiler.runner(_of_policy(graph, controller, one)) for one in policies]
         measured, timed = runners[: num_measured + 1], runners[num_measured + 1 :]
         timings = profiler.run(measured, timed, rng=rng)
-        made_for = circumstances_of(graph, profiler)
+        made_for = conditions_of(graph, profiler)
     table = profiler.table(timings, made_for)
     if not timed:
         return table, None
     names = [_describe(policy) for policy in policies[num_measured + 1 :]]
-    return table, held_against(table, names, timed, timings.whole, timings.disturbed)
+    return table, check_table(table, names, timed, timings.whole, timings.disturbed)
 
 
 def profile_policies(

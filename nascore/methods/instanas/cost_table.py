@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from nascore.config import LatencyConfig
 from nascore.errors import InputError
-from nascore.latency.op_profiler import Profiler, circumstances, unit_key
+from nascore.latency.op_profiler import Profiler
+from nascore.latency.operations import unit_key
 from nascore.latency.table import MeasurementConditions, OperationTable, load, settings_sha256
 from nascore.methods.instanas.supernet import MetaGraph
 from nascore.spaces.base import ImageShape
@@ -169,14 +170,15 @@ def read(
     Raises:
         InputError: see `nascore.latency.table.load` and `from_operations`.
     """
-    wanted = circumstances_of(graph, Profiler({}, graph.shape, config))
+    wanted = conditions_of(graph, Profiler({}, graph.shape, config))
     return from_operations(graph, load(path, wanted, key=key), controller)
 
 
-def circumstances_of(graph: MetaGraph, profiler: Profiler) -> MeasurementConditions:
-    """What a table of this graph is good for, measured by this profiler."""
-    return circumstances(
-        graph.space.identifier, settings_sha256(graph.space.config), _PHASE, graph.shape, profiler
+def conditions_of(graph: MetaGraph, profiler: Profiler) -> MeasurementConditions:
+    """Return the conditions of a table of this graph that a profiler measures."""
+    space = graph.space
+    return profiler.conditions(
+        space.identifier, settings_sha256(space.config), phase=_PHASE, shape=graph.shape
     )
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from nascore.config import LatencyConfig, SpaceSection
 from nascore.errors import InputError
 from nascore.latency import op_profiler, space_profile
-from nascore.latency.op_profiler import Profiler, unit_key
+from nascore.latency.op_profiler import Profiler
+from nascore.latency.operations import unit_key
 from nascore.latency.space_profile import Check, profile_space, units
 from nascore.latency.table import (
     MeasurementConditions,
@@ -175,7 +176,7 @@ def test_interrupted_runs_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     def interruptions() -> int:
         return (calls["runs"] + 1) // 2  # one more in each odd run
 
-    monkeypatch.setattr(op_profiler, "_interruptions", interruptions)
+    monkeypatch.setattr(op_profiler, "interruptions", interruptions)
     module = Now()
     profiler = Profiler({"a": module}, SHAPE, QUICK)
     calls["runs"] = 0
@@ -190,7 +191,7 @@ def test_interrupted_runs_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_where_all_runs_are_interrupted_all_count(monkeypatch: pytest.MonkeyPatch) -> None:
     count = iter(range(10**6))
-    monkeypatch.setattr(op_profiler, "_interruptions", lambda: next(count))
+    monkeypatch.setattr(op_profiler, "interruptions", lambda: next(count))
     profiler = Profiler({"a": nn.Identity()}, SHAPE, QUICK)
     module = profiler._modules[0]
     timings = profiler.run([profiler.runner(module)], rng=np.random.default_rng(0))
