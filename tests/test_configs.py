@@ -50,7 +50,8 @@ def test_the_quick_presets_need_no_file_and_no_network() -> None:
         config = resolve(None, "quick", [f"method={method}"])
         assert config.data.source == "digits"
         assert config.search.control
-        assert config.search.budget.unit == METHODS[method].budget_units[0]
+        is_proposing = METHODS[method].load_proposing() is not None or method == "auto-meta"
+        assert config.search.budget.unit == ("children" if is_proposing else "steps")
         assert config.search.budget.amount >= 16
 
 

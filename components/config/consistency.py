@@ -7,10 +7,9 @@ from pydantic import BaseModel
 
 from components.config.secret_values import open_secrets
 from components.object_store.outputs import uri_error
-from nascore.config import SPACE_SECTIONS, BalanceConfig
 from nascore.errors import Problem
-from nascore.methods.base import Method
 from nascore.methods.registry import METHODS
+from nascore.methods.requirements import RunSettings
 
 if TYPE_CHECKING:
     from components.config.schema import Config
@@ -31,9 +30,9 @@ def problems_between_sections(config: "Config", refused: Set[_Path]) -> list[Pro
     problems: list[Problem] = []
     method = METHODS.get(config.method)
     if method is not None:  # an unknown method is a problem of `parse`
-        problems += _unfit_for_method(config, method)
+        problems += method.problems(_run_settings(config))
         is_settled = not any(path[:2] in _ABOUT_THE_SPACE for path in refused)
-        if is_settled and method.space in (None, config.search.space.name):
+        if is_settled and not any(problem.key == "search.space.name" for problem in problems):
             problems += config.search.options.unfit_for(config.search.space)
     problems += open_secrets(config.model_dump(mode="json"), allowed=_ADDRESSES)
     root = config.promote.export_to or ""
@@ -88,56 +87,11 @@ def _unfit_rates(config: "Config", refused: Set[_Path]) -> list[Problem]:
     return [Problem("training.min_lr", f"{last:g}", message)]
 
 
-def _unfit_for_classes(config: "Config", method: Method) -> list[Problem]:
-    """Return settings about class metrics and class balance that the method does not follow."""
-    problems = []
-    objective, training, drop = config.search.objective, config.training, config.promote
-    if method.only_accuracy and objective != "accuracy":
-        message = f"{config.method} {method.only_accuracy}; set it to accuracy"
-        problems.append(Problem("search.objective", objective, message))
-    if not method.few_shot:
-        return problems
-    fixed = f"has no effect on {config.method}, whose networks know no fixed classes; "
-    for name, field in BalanceConfig.model_fields.items():
-        value = getattr(training, name)
-        if value != field.default:
-            message = f"{fixed}set it to {field.default}"
-            problems.append(Problem(f"training.{name}", value, message))
-    if drop.max_class_drop is not None:
-        message = f"{fixed}set it to null"
-        problems.append(Problem("promote.max_class_drop", f"{drop.max_class_drop:g}", message))
-    return problems
-
-
-def _unfit_for_method(config: "Config", method: Method) -> list[Problem]:
-    problems = []
-    if method.is_serial and config.search.workers > 1:
-        message = (
-            f"each proposal of {config.method} needs the result of the one before; set it to 1"
-        )
-        problems.append(Problem("search.workers", str(config.search.workers), message))
-    split_by = config.data.split_by
-    if split_by != ("class" if method.few_shot else "image"):
-        learns = (
-            "learns new classes from a few examples, and is judged by classes it has not seen; "
-            "set it to class"
-            if method.few_shot
-            else "knows only the classes that it was trained on; set it to image"
-        )
-        problems.append(Problem("data.split_by", str(split_by), f"{config.method} {learns}"))
-    problems += _unfit_for_classes(config, method)
-    budget, space = config.search.budget, config.search.space
-    if budget.unit not in method.budget_units:
-        message = (
-            f"{config.method} trains one network for all architectures and counts no children; "
-            f"give one of {', '.join(method.budget_units)}"
-        )
-        problems.append(Problem(f"search.budget.{budget.unit}", f"{budget.amount:g}", message))
-    if method.space is not None and space.name != method.space:
-        message = f"{config.method} searches one space only; set it to {method.space}"
-        problems.append(Problem("search.space.name", space.name, message))
-    if method.needs_shared_weights and not space.shares_weights:
-        sharing = [one.model_fields["name"].default for one in SPACE_SECTIONS if one.shares_weights]
-        message = f"{config.method} needs a space with shared weights: {' or '.join(sharing)}"
-        problems.append(Problem("search.space.name", space.name, message))
-    return problems
+def _run_settings(config: "Config") -> RunSettings:
+    return RunSettings(
+        method=config.method,
+        search=config.search,
+        training=config.training,
+        split_by=config.data.split_by or "image",
+        max_class_drop=config.promote.max_class_drop,
+    )

@@ -95,7 +95,7 @@ def _with_split_kind(config: Config) -> DataConfig:
     method = METHODS.get(config.method)
     if method is None or config.data.split_by is not None:
         return config.data
-    return config.data.model_copy(update={"split_by": "class" if method.few_shot else "image"})
+    return config.data.model_copy(update={"split_by": method.split_by})
 
 
 def dumps(config: Config) -> str:

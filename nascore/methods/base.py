@@ -1,28 +1,32 @@
-"""What a method is: its entry in the registry, and the functions that its module `method` has.
+"""A method: its entry in the registry, and the functions of its module `method`.
 
-    pretrain(task) -> metrics                  what is learned before any child is trained
-    search(task) -> SearchResult               the algorithm
-    train_final(task, result) -> FinalModel    from scratch, unless the method says otherwise
+    pretrain(context) -> metrics                  training before any child is trained
+    search(context) -> SearchResult               the algorithm
+    train_final(context, result) -> FinalModel    from scratch, unless documented otherwise
 
-A method that proposes architectures one by one also makes its proposer without a task, for replays
-of tables and for other loops; its `pretrain` and `search` go through the same two functions:
+A method that proposes architectures one by one also makes its proposer without a context, for
+replays of tables and for other loops; its `pretrain` and `search` use the same two functions:
 
     prepare_proposer(options, space, seeds, controller) -> metrics
     make_proposer(options, space, seeds, stream, controller=...) -> Proposer
+
+A method whose search follows its budget also has `plan(context) -> BudgetPlan`.
 """
 
 import importlib
 import importlib.resources
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from nascore.config import Section
+from nascore.errors import Problem
 from nascore.methods.common.method_options import MethodOptions
+from nascore.methods.requirements import FixedClasses, NewClasses, Requirement, RunSettings, SplitBy
 
 if TYPE_CHECKING:
     from nascore.context import SearchContext
-    from nascore.methods.nasib.planning import BudgetPlan
     from nascore.results import SearchResult
     from nascore.search.proposer import Proposer
     from nascore.seeding import Seeds
@@ -31,25 +35,31 @@ if TYPE_CHECKING:
 
 
 class MethodModule(Protocol):
-    """What a method's module offers; each function may be started again after a crash."""
+    """The module of a method; each function may be started again after a crash."""
 
-    def pretrain(self, task: "SearchContext") -> dict[str, float]: ...
+    def pretrain(self, context: "SearchContext[Any]") -> dict[str, float]:
+        """Train what is trained before any child, store it in `context.controller`."""
+        ...
 
-    def search(self, task: "SearchContext") -> "SearchResult": ...
+    def search(self, context: "SearchContext[Any]") -> "SearchResult":
+        """Search until the budget is spent or a stop is requested."""
+        ...
 
-    def train_final(self, task: "SearchContext", result: "SearchResult") -> "FinalModel": ...
+    def train_final(self, context: "SearchContext[Any]", result: "SearchResult") -> "FinalModel":
+        """Train the network of the chosen architecture and test it once."""
+        ...
 
 
 class ProposingModule(MethodModule, Protocol):
-    """What the module of a proposing method offers beside."""
+    """The module of a method that proposes architectures one by one."""
 
     def prepare_proposer(
         self, options: Section, space: "SearchSpace", seeds: "Seeds", controller: Path
     ) -> dict[str, float]:
-        """Learns what can be learned before any child is trained, and leaves it in `controller`.
+        """Train what is trained before any child, and store it in `controller`.
 
         Returns:
-            Metrics of that learning; empty when there was nothing to learn.
+            Metrics of that training; empty when there was nothing to train.
         """
         ...
 
@@ -62,42 +72,52 @@ class ProposingModule(MethodModule, Protocol):
         *,
         controller: Path,
     ) -> "Proposer":
-        """A proposer without history.
+        """Return a proposer without history.
 
         Args:
-            stream: names its random streams, so that two of one seed share nothing.
+            stream: names its random streams, so that two proposers of one seed share nothing.
             controller: the folder that `prepare_proposer` has filled for these options and this
                 space, with whichever seeds; it is only read, so many proposers may share it.
         """
         ...
 
 
-class PlanningModule(MethodModule, Protocol):
-    """What the module of a method whose search follows its budget offers beside."""
+class BudgetPlan(Protocol):
+    """What a search would do with its budget."""
 
-    def plan(self, task: "SearchContext") -> "BudgetPlan":
-        """What the task's budget buys; nothing of it is spent."""
+    def lines(self) -> list[str]:
+        """Return the plan as text."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON."""
+        ...
+
+
+class PlanningModule(MethodModule, Protocol):
+    """The module of a method whose search follows its budget."""
+
+    def plan(self, context: "SearchContext[Any]") -> BudgetPlan:
+        """Return what the search would do with its budget; nothing of it is spent."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A registered method: its one-line summary, its settings, and where its code is.
+    """A registered method.
 
     Attributes:
-        is_serial: each proposal needs what came before it, so one worker is all it can use.
-        shares_batches: its workers train one network together (`nascore.training.distributed`), and
-            not children of their own.
-        budget_units: in which its budget may be given.
-        needs_shared_weights: the space must offer them (`nascore.spaces.base.SharedSpace`).
-        control: the method that its search is held against, at equal cost.
-        space: the only space that it searches, where it does not take any.
-        keeps_weights: its final training starts from weights that the search leaves, so that an
-            architecture alone cannot be trained anew.
-        few_shot: it learns classes from a few examples: train, valid and test have different
-            classes, not different images of the same ones.
-        plans: its search follows its budget, and says beforehand what that buys.
-        only_accuracy: why it can take no other `search.objective`; empty where it can.
+        summary: one line.
+        options: the class of its settings, `search.options`.
+        module: dotted name of the module with its functions.
+        requirements: conditions on the settings of a run.
+        worker_layout: `study`: each worker trains children of a shared study; `group`: all workers
+            train one network together (`nascore.training.distributed`).
+        split_by: what the splits of the data have apart: images of the same classes, or classes,
+            for methods that learn new classes from a few examples.
+        control: the method that it is compared with, at equal cost.
+        new_search_reason: why new data need a new search, although the architecture is known;
+            continues a sentence that begins with the method. Empty where they do not.
         diagnosis: the module that `nas diagnose` calls (`nascore.methods.common.run_diagnosis`), if
             it has one.
         report: the module of its section of the report (`nascore.report.sections`), if it has one.
@@ -106,18 +126,22 @@ class Method:
     summary: str
     options: type[MethodOptions]
     module: str
-    is_serial: bool = False
-    shares_batches: bool = False
-    budget_units: tuple[str, ...] = ("children", "steps", "seconds", "gpu_hours")
-    needs_shared_weights: bool = False
+    requirements: tuple[Requirement, ...] = ()
+    worker_layout: Literal["study", "group"] = "study"
+    split_by: SplitBy = "image"
     control: str = "random"
-    space: str | None = None
-    keeps_weights: bool = False
-    plans: bool = False
-    few_shot: bool = False
-    only_accuracy: str = ""
+    new_search_reason: str = ""
     diagnosis: str | None = None
     report: str | None = None
+
+    def problems(self, run: RunSettings) -> Sequence[Problem]:
+        """Return the settings of a run with which the method cannot work."""
+        classes = FixedClasses() if self.split_by == "image" else NewClasses()
+        return [
+            problem
+            for requirement in (classes, *self.requirements)
+            for problem in requirement.problems(run)
+        ]
 
     @property
     def presets(self) -> Path:
@@ -126,14 +150,15 @@ class Method:
         return Path(str(importlib.resources.files(package))) / "presets"
 
     def load(self) -> MethodModule:
+        """Import the module of the method."""
         return cast(MethodModule, importlib.import_module(self.module))
 
-    def load_planning(self) -> "PlanningModule":
-        """The module of a method that plans."""
-        assert self.plans
-        return cast(PlanningModule, self.load())
+    def load_planning(self) -> PlanningModule | None:
+        """Import the module of a method that plans; return None for other methods."""
+        module = self.load()
+        return cast(PlanningModule, module) if hasattr(module, "plan") else None
 
     def load_proposing(self) -> ProposingModule | None:
-        """The module of a method that proposes architectures; None when it searches otherwise."""
+        """Import the module of a method that proposes; return None for other methods."""
         module = self.load()
         return cast(ProposingModule, module) if hasattr(module, "make_proposer") else None

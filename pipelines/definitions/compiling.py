@@ -1,4 +1,4 @@
-"""From a pipeline in `kfp.dsl` to the file that Kubeflow takes, and what must not be in it."""
+"""Compilation of a `kfp.dsl` pipeline to the file for Kubeflow, and checks of its content."""
 
 import re
 import tempfile
@@ -18,8 +18,8 @@ from nascore.methods.registry import METHODS
 from nascore.redaction import redact_setting
 from pipelines.definitions.resources import missing_gpus
 
-# It takes the place of kfp's executor, and its arguments. kfp's local runner starts nothing whose
-# command does not name that executor.
+# It replaces kfp's executor and takes its arguments. kfp's local runner requires the name of that
+# executor in the command.
 _COMMAND = ["python3", "-m", "components.supervisor", "kfp.dsl.executor_main"]
 _IMAGE = re.compile(
     r"([a-zA-Z0-9.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
@@ -34,28 +34,32 @@ _OPEN = "anybody who can read the pipeline could read the password"
 def write(
     pipeline: BaseComponent, config: Config, path: Path, *, image: str, for_cluster: bool
 ) -> None:
-    """Writes a pipeline's IR YAML with `config` as the default of its parameter of that name.
+    """Write a pipeline's IR YAML with `config` as the default of its parameter of that name.
 
     The same pipeline, configuration and image give the same bytes.
 
     Args:
-        for_cluster: steps run in the image, and are told its name and the pipeline's, which they
-            cannot know otherwise.
+        pipeline: pipeline to compile.
+        config: configuration of the run.
+        path: file to write.
+        image: image of all steps.
+        for_cluster: whether steps run in the image; they then get its name and the pipeline's in
+            environment variables.
     """
     with tempfile.TemporaryDirectory() as folder:
         compiled = Path(folder) / "pipeline.yaml"
         parameters = {"config": dumps(config)}
         compiler.Compiler().compile(pipeline, str(compiled), pipeline_parameters=parameters)
         documents = list(yaml.load_all(compiled.read_text(), Loader=_LOADER))
-    told = {"NAS_IMAGE": image, "NAS_PIPELINE": documents[0]["pipelineInfo"]["name"]}
+    added = {"NAS_IMAGE": image, "NAS_PIPELINE": documents[0]["pipelineInfo"]["name"]}
     for executor in documents[0]["deploymentSpec"]["executors"].values():
         container = executor["container"]
         container["image"] = image
         container["command"] = _command(container)
         if not for_cluster:
-            container.pop("env", None)  # nothing is supervised here, where somebody is watching
+            container.pop("env", None)  # there is no supervisor on this machine
         else:
-            variables = [{"name": name, "value": value} for name, value in told.items()]
+            variables = [{"name": name, "value": value} for name, value in added.items()]
             container["env"] = [*container.get("env", ()), *variables]
     if for_cluster:
         _shorten(documents[0])
@@ -63,7 +67,7 @@ def write(
 
 
 def _command(container: dict[str, Any]) -> list[str]:
-    """A plain command on code that is in the image, instead of a shell and the step's source."""
+    """Return a command that runs code of the image, instead of a shell and the step's source."""
     arguments = container["args"]
     assert "--executor_input" in arguments, "kfp launches components in another way"
     assert "--function_to_execute" in arguments, "kfp launches components in another way"
@@ -71,7 +75,7 @@ def _command(container: dict[str, Any]) -> list[str]:
 
 
 def _shorten(pipeline: dict[str, Any]) -> None:
-    """Leave out what steps say of their inputs and outputs; the parameters of the pipeline keep it.
+    """Remove descriptions of the inputs and outputs of steps; those of the pipeline remain.
 
     Argo's status of a run has the specification of each step eight times, and must stay below 1 MB.
     """
@@ -83,16 +87,16 @@ def _shorten(pipeline: dict[str, Any]) -> None:
 
 
 def check_cluster(config: Config) -> None:
-    """Whether it can run on a cluster, as far as the configuration tells.
+    """Check that a configuration can run on a cluster.
 
     Raises:
-        InputError: workers have no database in common, a step asks for a GPU that it is not given,
-            results would go with a pod, or a password is written down.
+        InputError: workers share no database, a step needs a GPU and gets none, results would be
+            lost with a pod, or the configuration contains a password.
     """
     problems = missing_gpus(config)
     storage, uri = config.search.storage, config.tracking.uri
-    shares_batches = METHODS[config.method].shares_batches
-    if storage is None and config.search.workers > 1 and not shares_batches:
+    shares_study = METHODS[config.method].worker_layout == "study"
+    if storage is None and config.search.workers > 1 and shares_study:
         problems.append(
             Problem(
                 "search.storage",
@@ -116,7 +120,7 @@ def check_cluster(config: Config) -> None:
 def _storage_problems(storage: str) -> list[Problem]:
     if storage.startswith("env:"):
         return []
-    if "://" not in storage:  # it is not shown: it may be part of an address with a password
+    if "://" not in storage:  # not printed, since it may be part of an address with a password
         message = "is neither env:NAME nor the URL of a database"
     elif redact_setting(storage) != storage:
         message = (
@@ -144,7 +148,7 @@ def _export_problems(config: Config) -> list[Problem]:
 
 
 def check_image(image: str) -> None:
-    """Raises InputError unless the image is named by digest or by a tag that stays."""
+    """Raise InputError unless the image is named by a digest or by a tag that never moves."""
     if not _IMAGE.fullmatch(image):
         raise InputError.of(
             "--image",
@@ -164,6 +168,6 @@ def check_image(image: str) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The first document of a compiled pipeline."""
+    """Return the first document of a compiled pipeline."""
     document: dict[str, Any] = next(iter(yaml.load_all(path.read_text(), Loader=_LOADER)))
     return document

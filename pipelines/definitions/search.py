@@ -1,4 +1,4 @@
-"""The search pipeline: prepare, pre-train, search, train, profile, promote."""
+"""Search pipeline: prepare, pre-train, search, train, profile, promote."""
 
 import contextlib
 import math
@@ -17,17 +17,17 @@ from pipelines.definitions import compiling, resources, tasks
 
 NAME = "nas-search"
 MOST_PODS = 8
-"""Pods of a search unless the configuration says other. Kubeflow's list of a run's tasks stands
-still when Argo's status of the workflow passes 1 MB (tests/pipelines/test_node_status.py)."""
+"""Default number of pods of a search. Kubeflow's list of a run's tasks becomes stale when Argo's
+status of the workflow exceeds 1 MB (tests/pipelines/definitions/test_node_status.py)."""
 
 
 class Workers(NamedTuple):
-    """Who trains children: processes of the search task, and pods of workers.
+    """Processes that train children: in the search task, and in pods of workers.
 
     Attributes:
-        here: processes in the search task.
-        pods: further pods.
-        per_pod: processes in each of them.
+        here: number of processes in the search task.
+        pods: number of further pods.
+        per_pod: number of processes in each of them.
     """
 
     here: int
@@ -36,10 +36,13 @@ class Workers(NamedTuple):
 
     @classmethod
     def of(cls, config: Config, *, for_cluster: bool, most_pods: int = MOST_PODS) -> "Workers":
-        """kfp runs two tasks at a time on one machine, so there the workers are processes; and so
-        they are, with a GPU each, where they train one network together."""
+        """Return the division of `search.workers`.
+
+        They are processes of the search task on one machine, where kfp runs at most two tasks at a
+        time, and if they train one network together, with a GPU each.
+        """
         count = config.search.workers
-        if not for_cluster or METHODS[config.method].shares_batches:
+        if not for_cluster or METHODS[config.method].worker_layout == "group":
             return cls(count)
         per_pod = config.cluster.workers_per_pod or math.ceil(count / most_pods)
         pods = (count - 1) // per_pod
@@ -49,12 +52,12 @@ class Workers(NamedTuple):
 def make_pipeline(
     cluster: ClusterConfig, workers: Workers, *, closes: bool = True
 ) -> BaseComponent:
-    """The pipeline.
+    """Return the pipeline.
 
     Args:
-        cluster: what its tasks ask of it.
-        workers: who trains children.
-        closes: whether an exit task closes what the run leaves open.
+        cluster: settings of the cluster.
+        workers: processes that train children.
+        closes: whether an exit task closes the MLflow runs that are still open.
     """
 
     @dsl.pipeline(
@@ -78,14 +81,17 @@ def make_pipeline(
 def compile_search(
     config: Config, path: Path, *, image: str = IMAGE, for_cluster: bool = True
 ) -> None:
-    """Writes the pipeline's IR YAML with `config` as the default of its parameter.
+    """Write the pipeline's IR YAML with `config` as the default of its parameter.
 
     Args:
-        for_cluster: `search.workers` are tasks of their own, and nothing secret may be in the file.
+        config: configuration of the run.
+        path: file to write.
+        image: image of all steps.
+        for_cluster: whether `search.workers` are pods; the file must then contain no secrets.
 
     Raises:
-        InputError: the image has no tag or a moving one; workers on a cluster have no database in
-            common, or its password would be readable in the file.
+        InputError: the image has no tag or a moving one; workers on a cluster share no database, or
+            its password would be readable in the file.
     """
     compiling.check_image(image)
     if for_cluster:
@@ -100,9 +106,9 @@ def compile_search(
 
 @contextlib.contextmanager
 def closing(config: Any, overrides: Any, cluster: ClusterConfig, *, closes: bool) -> Iterator[None]:
-    """Runs a task after those of the block, however they end, that closes what the run left open.
+    """Run a task after those of the block, however they end, that closes open MLflow runs.
 
-    On one machine `nas run` itself sees to that.
+    On one machine `nas run` does it itself.
     """
     if not closes:
         yield
@@ -116,7 +122,7 @@ def closing(config: Any, overrides: Any, cluster: ClusterConfig, *, closes: bool
 def prepare(
     config: Any, overrides: Any, cluster: ClusterConfig, *, searches: bool
 ) -> dict[str, Any]:
-    """The first step; returns what all later ones take."""
+    """Add the first step; return the arguments of all later ones."""
     prepared = tasks.prepare_data(
         config=config,
         overrides=overrides,
@@ -131,12 +137,12 @@ def prepare(
 
 
 def search(common: dict[str, Any], cluster: ClusterConfig, workers: Workers) -> dict[str, Any]:
-    """Pre-training and search, with further workers beside it; returns their artifacts."""
+    """Add pre-training, search and its workers; return their artifacts."""
     pretrained = tasks.pretrain_controller(**common)
     resources.apply(pretrained, "pretrain_controller", cluster)
     learned = {"controller": pretrained.outputs["controller"]}
-    # Single tasks and no loop: one has twice the nodes in Argo's status, and Kubeflow's Retry of a
-    # run with a loop hangs.
+    # Single tasks and no loop: a loop has twice the nodes in Argo's status, and Kubeflow's Retry of
+    # a run with a loop hangs.
     for place in range(1, workers.pods + 1):
         worker = tasks.search_worker(**common, **learned, place=place, workers_here=workers.per_pod)
         resources.apply(worker, "search_worker", cluster, processes=workers.per_pod)
@@ -147,7 +153,7 @@ def search(common: dict[str, Any], cluster: ClusterConfig, workers: Workers) -> 
 
 
 def finish(common: dict[str, Any], searched: dict[str, Any], cluster: ClusterConfig) -> None:
-    """Final training, latency, promotion."""
+    """Add final training, latency and promotion."""
     trained = tasks.train_final(
         **common, search_result=searched["search_result"], weights=searched["weights"]
     )

@@ -234,13 +234,15 @@ def make_task(settings: dict[str, Any]) -> Any:
     from nascore.config import BudgetConfig, SearchConfig, TrainingConfig
     from nascore.context import SearchContext
     from nascore.methods.registry import METHODS
+    from nascore.search import worker
     from nascore.seeding import Seeds
     from nascore.spaces.base import ImageShape, make_space
     from nascore.spaces.chain.config import ChainSpaceConfig
 
+    worker.MAX_TRIES = settings["max_tries"]
     folder = Path(settings["state"])
     method = settings["method"]
-    if METHODS[method].few_shot:
+    if METHODS[method].split_by == "class":
         return make_few_shot_task(settings)
     space = ChainSpaceConfig(num_layers=2)
     return SearchContext(
@@ -257,7 +259,6 @@ def make_task(settings: dict[str, Any]) -> Any:
             storage=settings["storage"],
             workers=settings["workers"],
             worker_timeout_s=settings["worker_timeout_s"],
-            max_tries=settings["max_tries"],
         ),
         final=TrainingConfig(epochs=1),
         options=METHODS[method].options(),
@@ -280,9 +281,7 @@ def make_few_shot_task(settings: dict[str, Any]) -> Any:
         children=settings["budget"],
         seed=settings["seed"],
         control=settings["control"],
-        search={
-            name: settings[name] for name in ("storage", "workers", "worker_timeout_s", "max_tries")
-        },
+        search={name: settings[name] for name in ("storage", "workers", "worker_timeout_s")},
         is_secondary_worker=settings["is_helper"],
     )
     if not (task.controller / "controller.json").exists():

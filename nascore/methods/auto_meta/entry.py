@@ -2,15 +2,18 @@
 
 from nascore.methods.auto_meta.options import AutoMetaOptions
 from nascore.methods.base import Method
+from nascore.methods.requirements import AccuracyObjective, OneSpace
 
 METHODS = {
     "auto-meta": Method(
         "cells that grow block by block, for networks that learn from few examples",
         AutoMetaOptions,
         "nascore.methods.auto_meta.method",
-        space="fewshot-cell",
-        few_shot=True,
-        only_accuracy="is scored by tasks with as many images of each class",
+        requirements=(
+            AccuracyObjective("is scored by tasks with as many images of each class"),
+            OneSpace("fewshot-cell"),
+        ),
+        split_by="class",
         report="nascore.methods.auto_meta.report",
     ),
 }

@@ -4,11 +4,11 @@ from typing import Any
 
 from nascore.methods.base import Method
 from nascore.methods.enas.options import EnasOptions, MemoryEnasOptions, RandomWsOptions
+from nascore.methods.requirements import BudgetOfSharedWeights, SpaceWithSharedWeights
 
 _SHARED: Any = {
-    "shares_batches": True,
-    "budget_units": ("steps", "seconds", "gpu_hours"),
-    "needs_shared_weights": True,
+    "requirements": (BudgetOfSharedWeights(), SpaceWithSharedWeights()),
+    "worker_layout": "group",
     "control": "random-ws",
 }
 

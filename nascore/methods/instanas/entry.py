@@ -2,18 +2,28 @@
 
 from nascore.methods.base import Method
 from nascore.methods.instanas.options import InstanasOptions
+from nascore.methods.requirements import (
+    AccuracyObjective,
+    BudgetOfSharedWeights,
+    OneSpace,
+    OneWorker,
+)
 
 METHODS = {
     "instanas": Method(
         "an architecture for each image, by accuracy and latency",
         InstanasOptions,
         "nascore.methods.instanas.method",
-        is_serial=True,
-        budget_units=("steps", "seconds", "gpu_hours"),
+        requirements=(
+            OneWorker(),
+            AccuracyObjective(
+                "rewards the architecture of each image by whether that image is right"
+            ),
+            BudgetOfSharedWeights(),
+            OneSpace("mobile"),
+        ),
         control="random-ws",
-        space="mobile",
-        keeps_weights=True,
-        only_accuracy="rewards the architecture of each image by whether that image is right",
+        new_search_reason="continues training the weights of its search",
         report="nascore.methods.instanas.report",
     ),
 }

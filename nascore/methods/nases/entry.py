@@ -2,6 +2,7 @@
 
 from nascore.methods.base import Method
 from nascore.methods.nases.options import NasesOptions, NasesPaperOptions
+from nascore.methods.requirements import OneWorker
 
 METHODS = {
     "nases": Method(
@@ -13,6 +14,6 @@ METHODS = {
         "NASES as released by its authors, known defects included",
         NasesPaperOptions,
         "nascore.methods.nases.paper_release",
-        is_serial=True,
+        requirements=(OneWorker(),),
     ),
 }

@@ -2,17 +2,16 @@
 
 from nascore.methods.base import Method
 from nascore.methods.nasib.options import NasibOptions
+from nascore.methods.requirements import BudgetOfSharedWeights, OneSpace
 
 METHODS = {
     "nasib": Method(
         "twelve times the operations on an edge, searched within any budget",
         NasibOptions,
         "nascore.methods.nasib.method",
-        shares_batches=True,
-        budget_units=("steps", "seconds", "gpu_hours"),
+        requirements=(BudgetOfSharedWeights(), OneSpace("superkernel")),
+        worker_layout="group",
         control="random-ws",
-        space="superkernel",
-        plans=True,
         report="nascore.methods.nasib.report",
     ),
 }

@@ -11,6 +11,7 @@ from nascore.errors import InputError, Problem
 from nascore.methods.auto_meta.options import AutoMetaOptions
 from nascore.methods.base import Method
 from nascore.methods.registry import METHODS
+from nascore.methods.requirements import OneSpace
 
 FEW_SHOT = {"space": {"name": "fewshot-cell"}}
 
@@ -56,7 +57,7 @@ def test_values_that_json_or_yaml_1_1_give_another_type_are_taken() -> None:
 
 
 def test_splits_are_of_the_kind_that_the_method_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    few_shot = Method("", AutoMetaOptions, "", few_shot=True)
+    few_shot = Method("", AutoMetaOptions, "", split_by="class")
     monkeypatch.setitem(METHODS, "few-shot", few_shot)
     assert parse({}).data.split_by == "image"
     assert parse({"method": "few-shot"}).data.split_by == "class"
@@ -227,8 +228,9 @@ def test_a_key_that_resembles_nothing_lists_what_there_is() -> None:
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_the_options_of_each_method_are_checked(method: str) -> None:
-    space = METHODS[method].space or "nasbench201"
-    fits_all = {"space": {"name": space}, "budget": {"steps": 1000}}
+    requirements = METHODS[method].requirements
+    names = [one.name for one in requirements if isinstance(one, OneSpace)]
+    fits_all = {"space": {"name": names[0] if names else "nasbench201"}, "budget": {"steps": 1000}}
     data = {"method": method, "search": {"options": {"no_such_option": 1}, **fits_all}}
     assert only_problem(data).key == "search.options.no_such_option"
 

@@ -36,7 +36,7 @@ def test_what_was_trained_by_its_search_is_searched_again(
     champion = _Champion("3", "run", 1.0, PROFILE, found)
     plan, why = _plan(settings, champion, drift(PROFILE, PROFILE))
     assert plan == expected
-    assert ("what its search has trained" in why) == (expected == "search")
+    assert ("the weights of its search" in why) == (expected == "search")
 
 
 def test_an_architecture_that_another_objective_chose_is_searched_again() -> None:
