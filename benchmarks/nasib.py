@@ -35,8 +35,9 @@ from components.steps.context_builder import StepInputs, build_context
 from nascore.config import DataConfig
 from nascore.data.prepared import prepare
 from nascore.latency.benchmark import device_name
+from nascore.methods.common.one_shot_loop import checkpoint_path
 from nascore.methods.nasib.distribution import Distribution
-from nascore.methods.nasib.search import BudgetSearch, path_of
+from nascore.methods.nasib.search import BudgetSearch
 from nascore.methods.nasib.supernet import SuperkernelSupernet, make_superkernel_supernet
 from nascore.spaces.base import ImageShape
 from nascore.spaces.superkernel.config import SuperkernelSpaceConfig
@@ -82,7 +83,7 @@ def run_once(out: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         "test_accuracy": model["test_accuracy"],
         "num_params": model["num_params"],
         "steps": model["details"]["nasib"]["steps"],
-        "search_seconds": checkpoint.load(path_of(out / "state/search"), "nasib-method")[1][
+        "search_seconds": checkpoint.load(checkpoint_path(out / "state/search"), "nasib-method")[1][
             "seconds"
         ],
         "exploring_share": model["details"]["nasib"]["exploring_share"],

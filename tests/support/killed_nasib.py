@@ -25,9 +25,12 @@ from nasib_tasks import make_task
 
 from nascore.config import BudgetConfig
 from nascore.methods.common import one_shot_loop
+from nascore.methods.common.controller_folder import CARD
+from nascore.methods.common.one_shot_loop import checkpoint_path
+from nascore.methods.common.weight_updates import WeightUpdates
 from nascore.methods.nasib import method
 from nascore.methods.nasib import search as budget_search
-from nascore.methods.nasib.updates import LogitUpdates, WeightUpdates
+from nascore.methods.nasib.updates import LogitUpdates
 
 STEPS = 30
 STOP = threading.Event()
@@ -76,12 +79,12 @@ def search(folder: Path, data: Path, death: str | None) -> None:
         arrange(death)
     task = make_task(folder, data, budget=BudgetConfig(steps=STEPS), control=True)
     task = dataclasses.replace(task, callbacks=CallbacksOf(should_stop=STOP.is_set))
-    if not (task.controller / method.CARD).exists():
+    if not (task.controller / CARD).exists():
         before = dataclasses.replace(task, state=folder / "pretraining")
         before.state.mkdir(exist_ok=True)
         method.pretrain(before)
         if STOP.is_set():
-            (task.controller / method.CARD).unlink()  # as a step that was stopped is not done
+            (task.controller / CARD).unlink()  # as a step that was stopped is not done
             return
     result = method.search(task)
     if STOP.is_set():
@@ -102,7 +105,7 @@ def search(folder: Path, data: Path, death: str | None) -> None:
 def found(folder: Path) -> str:
     """What the files say after the end of a process, by a reader that knows nothing else."""
     for state in ("state", "pretraining"):
-        if budget_search.path_of(folder / state).exists():
+        if checkpoint_path(folder / state).exists():
             genotype = budget_search.best_so_far(folder / state)
             return json.dumps(genotype.to_dict())
     return "nothing"

@@ -219,7 +219,7 @@ def check_finite(loss: float, step: int, *, key: str, lr: float) -> None:
         )
 
 
-def checkpoint_path(state: Path, arm: str) -> Path:
+def checkpoint_path(state: Path, arm: str = "method") -> Path:
     """Return the path of the checkpoint of an arm."""
     return state / f"{arm}.ckpt"
 

@@ -13,11 +13,11 @@ import torch
 
 from nascore.config import BudgetConfig
 from nascore.errors import InputError
+from nascore.methods.common.one_shot_loop import available_seconds
 from nascore.training import distributed
 
 MEASURED_STEPS = 20
 """A budget of time is turned into steps again after so many."""
-_SECONDS_PER_HOUR = 3600.0
 _WITH_LOGITS = 2.0  # a step after the warm-up, in those of the warm-up, until it is measured
 _ROUNDING = 1e-9
 _INERTIA = 0.8  # of the running mean of a pace
@@ -58,10 +58,8 @@ class BudgetTracker:
 
     @property
     def available_s(self) -> float:
-        """Wall seconds of a budget of time; a GPU-hour of n devices takes the n-th part of one."""
-        if self._budget.unit == "gpu_hours":
-            return self._budget.amount * _SECONDS_PER_HOUR / distributed.size()
-        return self._budget.amount
+        """Wall seconds of a budget of time."""
+        return available_seconds(self._budget)
 
     def share(self, step: int) -> float:
         """u, the share that is spent after `step` updates; the same in all processes."""

@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from nascore.config import BudgetConfig
-from nascore.context import SearchContext, device_of
+from nascore.context import device_of
 from nascore.genotype import Genotype
-from nascore.methods.nasib.planning import BudgetPlan, dropped_in_words
-from nascore.methods.nasib.planning import plan as plan_of
+from nascore.methods.common.controller_folder import write_card
+from nascore.methods.common.fixed_proposer import FixedProposer
+from nascore.methods.common.one_shot_loop import checkpoint_path
+from nascore.methods.nasib.planning import dropped_in_words
+from nascore.methods.nasib.planning import plan as plan
 from nascore.methods.nasib.random_control import RandomControl
-from nascore.methods.nasib.search import BudgetSearch, options_of, path_of, space_of
+from nascore.methods.nasib.search import BudgetSearch, Context, space_of
 from nascore.results import Arm, Child, ChildScores, SearchResult
-from nascore.search.proposer import NONE_PENDING, Pending
 from nascore.search.runner import Control, search_by_proposing
 from nascore.training import distributed
 from nascore.training.child import build_network
@@ -35,98 +37,89 @@ from nascore.training.loop import uses_one_thread
 from nascore.training.parallel_arms import run_pair
 from nascore.versions import versions
 
-CARD = "controller.json"
 DETAILS = "nasib.json"
-
-
-def plan(task: SearchContext) -> BudgetPlan:
-    """What the budget buys; measures the pace of this machine where it is one of time."""
-    return plan_of(task)
 
 
 # --- the warm-up --------------------------------------------------------------------------------
 
 
-def pretrain(task: SearchContext) -> dict[str, float]:
-    """The warm-up, left in `task.controller` for the search to go on from.
+def pretrain(context: Context) -> dict[str, float]:
+    """Run the warm-up; leave its checkpoint in `context.controller`.
 
     Raises:
-        WeightsDiverged, InputError: see `BudgetSearch.run`.
+        WeightsDivergedError, InputError: see `BudgetSearch.run`.
     """
     start = time.perf_counter()
-    dropped = dropped_in_words(space_of(task), task.shape)
+    dropped = dropped_in_words(space_of(context), context.shape)
     if dropped:
-        task.callbacks.on_message(dropped)
+        context.callbacks.on_message(dropped)
     metrics: dict[str, float] = {}
-    if task.search.workers == 1:
-        search = BudgetSearch(task)
-        search.run(until=options_of(task).schedule.warmup)
-        shutil.copyfile(path_of(task.state), path_of(task.controller))
+    if context.search.workers == 1:
+        search = BudgetSearch(context)
+        search.run(until=context.options.schedule.warmup)
+        shutil.copyfile(checkpoint_path(context.state), checkpoint_path(context.controller))
         metrics["warmup_steps"] = float(search.step)
     metrics["seconds"] = time.perf_counter() - start
-    card = {"version": 1, "method": task.method, "metrics": metrics}
-    (task.controller / CARD).write_text(json.dumps(card))
+    write_card(context, metrics)
     return metrics
 
 
-def _take_over(task: SearchContext) -> None:
-    """The warm-up becomes the beginning of the search, unless that has begun already."""
-    made, own = path_of(task.controller), path_of(task.state)
+def _copy_warmup(context: Context) -> None:
+    """Start the search from the checkpoint of the warm-up, unless it has one of its own."""
+    made, own = (checkpoint_path(folder) for folder in (context.controller, context.state))
     if distributed.is_first() and made.exists() and not own.exists():
         temporary = own.with_name(f".{own.name}.{os.getpid()}")
         shutil.copyfile(made, temporary)
         os.replace(temporary, own)
-    distributed.agree(0.0, device=device_of(task.training))  # all wait for the first
+    distributed.agree(0.0, device=device_of(context.training))  # all wait for the first
 
 
 # --- the search ---------------------------------------------------------------------------------
 
 
-def search(task: SearchContext) -> SearchResult:
-    """Both arms until the budget is spent, then the trainings that the verdict compares.
+def search(context: Context) -> SearchResult:
+    """Run both arms until the budget is spent, then the trainings that the verdict compares.
 
     Raises:
-        WeightsDiverged, InputError: see `BudgetSearch.run`.
+        WeightsDivergedError, InputError: see `BudgetSearch.run`.
         SearchFailed: no training ended with finite numbers.
     """
-    with distributed.joined(device_of(task.training)):
-        _take_over(task)
-        method = BudgetSearch(task)
-        control = RandomControl(task, "control") if task.search.control else None
-        chosen = _run_arms(task, method, control)
+    with distributed.joined(device_of(context.training)):
+        _copy_warmup(context)
+        method = BudgetSearch(context)
+        control = RandomControl(context, "control") if context.search.control else None
+        chosen = _run_arms(context, method, control)
         genotype = method.genotype()
-        _hand_on(task, method)
-        if control is None or chosen is None or task.callbacks.should_stop():
-            return _without_trainings(task, method, genotype)
-        return _compared(task, method, genotype, control, chosen)
+        _export_details(context, method)
+        if control is None or chosen is None or context.callbacks.should_stop():
+            return _without_trainings(context, method, genotype)
+        return _compared(context, method, genotype, control, chosen)
 
 
 def _run_arms(
-    task: SearchContext, method: BudgetSearch, control: RandomControl | None
+    context: Context, method: BudgetSearch, control: RandomControl | None
 ) -> Genotype | None:
-    """Returns what the control has chosen; None without one, or when told to stop."""
+    """Return the choice of the control; None without one, or after a request to stop."""
 
     def run_control() -> Genotype | None:
         if control is None:
             return None
         control.run()
-        return None if task.callbacks.should_stop() else control.ranked()[0][0]
+        return None if context.callbacks.should_stop() else control.ranked()[0][0]
 
     at_once = distributed.size() == 1
-    at_once &= uses_one_thread(task.splits.train, options_of(task).weights)
+    at_once &= uses_one_thread(context.splits.train, context.options.weights)
     return run_pair(method.run, run_control, at_once=at_once)[1]
 
 
-def _without_trainings(
-    task: SearchContext, method: BudgetSearch, genotype: Genotype
-) -> SearchResult:
-    """The architecture with nothing beside: judged by shared weights, in haste after a stop."""
-    hasty = task.callbacks.should_stop()
+def _without_trainings(context: Context, method: BudgetSearch, genotype: Genotype) -> SearchResult:
+    """Return the architecture as it is evaluated with shared weights, and no verdict."""
+    hasty = context.callbacks.should_stop()
     (accuracy,) = method.accuracies([genotype], hasty=hasty)
     (score,) = method.scores([genotype], hasty=hasty)
-    valid_score = None if task.search.objective == "accuracy" else score
-    (train_accuracy,) = method.accuracies([genotype], task.splits.train, hasty=True)
-    network = build_network(task.space, genotype, task.shape, seed=0)
+    valid_score = None if context.search.objective == "accuracy" else score
+    (train_accuracy,) = method.accuracies([genotype], context.splits.train, hasty=True)
+    network = build_network(context.space, genotype, context.shape, seed=0)
     now = time.time()
     child = Child.of_scores(
         0,
@@ -142,15 +135,15 @@ def _without_trainings(
         num_steps=method.step,
     )
     if not hasty:
-        task.callbacks.on_child("method", child)
+        context.callbacks.on_child("method", child)
     return SearchResult(
-        method=task.method,
-        seed=task.seeds.seed,
+        method=context.method,
+        seed=context.seeds.seed,
         genotype=genotype,
         valid_accuracy=accuracy,
-        objective=task.search.objective,
+        objective=context.search.objective,
         valid_score=valid_score,
-        arm=Arm(task.method, () if hasty else (child,), method.seconds),
+        arm=Arm(context.method, () if hasty else (child,), method.seconds),
         control=None,
         verdict=None,
         pareto=() if hasty else (0,),
@@ -159,19 +152,21 @@ def _without_trainings(
 
 
 def _compared(
-    task: SearchContext,
+    context: Context,
     method: BudgetSearch,
     genotype: Genotype,
     control: RandomControl,
     chosen: Genotype,
 ) -> SearchResult:
-    """What each arm has chosen, trained from scratch several times with different weights: what is
-    left to chance then is the same for both. The result has the mean of its accuracies."""
-    budget = BudgetConfig(children=options_of(task).num_trainings)
+    """Train the choice of each arm from scratch several times, with different initial weights.
+
+    The result has the mean accuracy of the method's trainings.
+    """
+    budget = BudgetConfig(children=context.options.num_trainings)
     trainings = dataclasses.replace(
-        task,
-        search=task.search.model_copy(update={"budget": budget}),
-        is_secondary_worker=task.is_secondary_worker or not distributed.is_first(),
+        context,
+        search=context.search.model_copy(update={"budget": budget}),
+        is_secondary_worker=context.is_secondary_worker or not distributed.is_first(),
     )
     result = search_by_proposing(
         trainings,
@@ -186,7 +181,7 @@ def _compared(
         compared=1.0,
     )
     done = [child.scores for child in result.arm.children if child.scores is not None]
-    is_accuracy = task.search.objective == "accuracy"
+    is_accuracy = context.search.objective == "accuracy"
     return dataclasses.replace(
         result,
         valid_accuracy=statistics.fmean(scores.valid_accuracy for scores in done),
@@ -194,36 +189,23 @@ def _compared(
     )
 
 
-class FixedProposer:
-    """Proposes one architecture, again and again."""
-
-    def __init__(self, genotype: Genotype) -> None:
-        self._genotype = genotype
-
-    def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
-        return self._genotype
-
-    def update(self, child: Child) -> None:
-        """A training does not change what was chosen."""
+# --- details of the search for the report -------------------------------------------------------
 
 
-# --- what goes from the search to the report ----------------------------------------------------
-
-
-def _hand_on(task: SearchContext, method: BudgetSearch) -> None:
-    if task.weights is None or not distributed.is_first():
+def _export_details(context: Context, method: BudgetSearch) -> None:
+    if context.weights is None or not distributed.is_first():
         return
-    task.weights.mkdir(parents=True, exist_ok=True)
-    config = space_of(task).config
+    context.weights.mkdir(parents=True, exist_ok=True)
+    config = space_of(context).config
     details = {
         "version": 1,
-        "budget": {"unit": task.search.budget.unit, "amount": task.search.budget.amount},
+        "budget": {"unit": context.search.budget.unit, "amount": context.search.budget.amount},
         "steps": method.step,
         "seconds": method.seconds,
         "exploring_share": method.schedule.exploring_share,
         "warmup": method.schedule.warmup,
         "candidates": config.num_convolutions + len(config.branches) - 1,
-        "dropped": dropped_in_words(space_of(task), task.shape),
+        "dropped": dropped_in_words(space_of(context), context.shape),
         "values": {
             "branch": list(config.branches),
             "type": list(config.types),
@@ -233,18 +215,18 @@ def _hand_on(task: SearchContext, method: BudgetSearch) -> None:
         },
         "history": method.history.rows,
     }
-    (task.weights / DETAILS).write_text(json.dumps(details))
+    (context.weights / DETAILS).write_text(json.dumps(details))
 
 
-def train_final(task: SearchContext, result: SearchResult) -> FinalModel:
-    """From scratch; what the search has told of itself becomes part of the model's details."""
-    final = train_from_scratch(task, result)
-    details = _details(task.weights)
+def train_final(context: Context, result: SearchResult) -> FinalModel:
+    """Train the winner from scratch; the details of the search become those of the model."""
+    final = train_from_scratch(context, result)
+    details = _details(context.weights)
     return final if details is None else dataclasses.replace(final, details={"nasib": details})
 
 
 def _details(weights: Path | None) -> dict[str, Any] | None:
-    """None where an architecture is trained anew without a search."""
+    """Return the details of the search; None where an architecture is trained without one."""
     if weights is None or not (weights / DETAILS).exists():
         return None
     found: dict[str, Any] = json.loads((weights / DETAILS).read_text())

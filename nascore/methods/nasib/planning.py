@@ -1,4 +1,4 @@
-"""What a budget buys, said before any of it is spent."""
+"""The plan of a search: what its budget allows, computed before any of it is spent."""
 
 import dataclasses
 import math
@@ -9,34 +9,33 @@ from pathlib import Path
 from typing import Any
 
 from nascore.config import BudgetConfig
-from nascore.context import Callbacks, SearchContext
+from nascore.context import Callbacks
 from nascore.errors import InputError
+from nascore.methods.common.one_shot_loop import available_seconds
 from nascore.methods.nasib.budget_tracker import MEASURED_STEPS
 from nascore.methods.nasib.random_control import control_steps
-from nascore.methods.nasib.search import BudgetSearch, options_of, space_of
+from nascore.methods.nasib.search import BudgetSearch, Context, space_of
 from nascore.spaces.base import ImageShape
 from nascore.spaces.superkernel.space import AXES, SuperkernelSpace
-
-_SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetPlan:
-    """Of one arm.
+    """The plan of the method's arm.
 
     Attributes:
         steps: weight updates.
-        seconds: of a budget of time, on one device.
-        step_s: seconds of a step in the warm-up, and after it; None when nothing was measured.
-        warmup_steps: first of them, on uniform paths.
+        seconds: of a budget of time, on one device; None for one of steps.
+        step_s: seconds of a step in the warm-up, and after it; None for a budget of steps.
+        warmup_steps: weight updates on uniform paths, at the start.
         decisions: updates of the distribution.
-        epochs: how often the weights see their half of the images.
-        exploring_share: of the budget, after which no choice is uniform any more.
+        epochs: passes of the weights over their half of the images.
+        exploring_share: fraction of the budget after which no choice is uniform.
         exploring_steps: weight updates until then.
-        exploration: probability of a uniform choice when the warm-up is over.
-        milestones: for each axis the steps after which it loses a value.
+        exploration: probability of a uniform choice at the end of the warm-up.
+        milestones: the steps after which each axis loses a value.
         candidates: operations of an edge that fit the images.
-        dropped: in words, those that do not; empty when all do.
+        dropped: a sentence about those that do not fit; empty when all do.
         control_steps: weight updates of the control at equal cost.
     """
 
@@ -60,7 +59,7 @@ class BudgetPlan:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """For a person."""
+        """Return the plan as lines of text."""
         pace = ""
         if self.step_s is not None:
             pace = f", {self.step_s[0]:.3g} s each in the warm-up and {self.step_s[1]:.3g} s after"
@@ -70,10 +69,10 @@ class BudgetPlan:
             f"warm-up      the first {self.warmup_steps:,} of them, on uniform paths",
             f"decisions    {self.decisions:,} updates of the distribution",
             f"epochs       {self.epochs:.3g} over half of {self.num_images:,} images; the other "
-            "half is the distribution's",
+            "half trains the distribution",
             f"exploration  until {self.exploring_share:.0%} of the budget, step "
-            f"{self.exploring_steps:,}; {self.exploration:.0%} of the choices when "
-            "the warm-up is over",
+            f"{self.exploring_steps:,}; {self.exploration:.0%} of the choices at "
+            "the end of the warm-up",
             f"candidates   {self.candidates:g} operations on an edge",
         ]
         lines += [
@@ -82,24 +81,24 @@ class BudgetPlan:
             for axis, steps in self.milestones.items()
             if steps
         ]
-        lines += [f"left out     {self.dropped}"] if self.dropped else []
+        lines += [f"excluded     {self.dropped}"] if self.dropped else []
         return [*lines, f"control      {self.control_steps:,} updates along random architectures"]
 
 
-def plan(task: SearchContext) -> BudgetPlan:
-    """What the task's budget buys; of one of time, by the pace of this machine.
+def plan(context: Context) -> BudgetPlan:
+    """Return what the budget of a search allows; a budget of time is measured on this machine.
 
     Raises:
         InputError: the budget is smaller than one step, or no convolution fits the images.
     """
-    search = BudgetSearch(_elsewhere(task, task.search.budget, Path()))
-    options, budget = options_of(task), task.search.budget
+    search = BudgetSearch(_rehearsal(context, context.search.budget, Path()))
+    options, budget = context.options, context.search.budget
     share = options.schedule.warmup
     paces_s, seconds = None, None
     if budget.steps is not None:
         steps, warmup = budget.steps, math.ceil(share * budget.steps)
     else:
-        paces_s, seconds = _measured(task), _seconds_of(budget)
+        paces_s, seconds = _measured(context), available_seconds(budget)
         warmup = int(share * seconds / paces_s[0])
         steps = warmup + int((1 - share) * seconds / paces_s[1])
         if steps < 1:
@@ -118,36 +117,36 @@ def plan(task: SearchContext) -> BudgetPlan:
         warmup_steps=warmup,
         decisions=steps - warmup,
         epochs=steps / search.halves()[0].steps_per_epoch(options.weights),
-        num_images=task.splits.train.num_images,
+        num_images=context.splits.train.num_images,
         exploring_share=schedule.exploring_share,
         exploring_steps=place(schedule.exploring_share),
         exploration=schedule.exploration(share),
         milestones={
             axis: tuple(map(place, schedule.milestones(size)))
-            for axis, size in zip(AXES, space_of(task).axis_sizes, strict=True)
+            for axis, size in zip(AXES, space_of(context).axis_sizes, strict=True)
         },
         candidates=search.distribution.num_candidates(),
-        dropped=dropped_in_words(space_of(task), task.shape),
-        control_steps=control_steps(space_of(task), steps, share),
+        dropped=dropped_in_words(space_of(context), context.shape),
+        control_steps=control_steps(space_of(context), steps, share),
     )
 
 
 def _place(share: float, *, warmup_share: float, warmup: int, steps: int) -> int:
-    """The step at a share of the budget: those of the warm-up are shorter, where it is of time."""
+    """Return the step at a fraction of the budget; steps of the warm-up may take less time."""
     if share < warmup_share:
         return math.ceil(share / warmup_share * warmup)
     return warmup + math.ceil((share - warmup_share) / (1 - warmup_share) * (steps - warmup) - 1e-9)
 
 
-def _measured(task: SearchContext) -> tuple[float, float]:
-    """Seconds of a step in the warm-up, and after it: a short search of its own is made for it.
+def _measured(context: Context) -> tuple[float, float]:
+    """Return the seconds of a step in the warm-up, and after it, from a short search.
 
     Raises:
         InputError: the first step takes longer than the budget.
     """
     half = BudgetConfig(steps=2 * MEASURED_STEPS)
     with tempfile.TemporaryDirectory() as folder:
-        search = BudgetSearch(_elsewhere(task, half, Path(folder), warmup=0.5))
+        search = BudgetSearch(_rehearsal(context, half, Path(folder), warmup=0.5))
         search.run()
     first, second = search.clock.paces_s
     return first, second
@@ -163,28 +162,21 @@ class _StopOnly(Callbacks):
         return self._callbacks.should_stop()
 
 
-def _elsewhere(
-    task: SearchContext, budget: BudgetConfig, folder: Path, **schedule: float
-) -> SearchContext:
-    """The same task with another budget, which tells nobody and keeps nothing."""
-    options = options_of(task)
+def _rehearsal(context: Context, budget: BudgetConfig, folder: Path, **schedule: float) -> Context:
+    """Return the context of a search that reports nothing and leaves nothing behind."""
+    options = context.options
     changed = options.schedule.model_copy(update=schedule)
     return dataclasses.replace(
-        task,
-        search=task.search.model_copy(update={"budget": budget}),
+        context,
+        search=context.search.model_copy(update={"budget": budget}),
         options=options.model_copy(update={"schedule": changed}),
         state=folder,
-        callbacks=_StopOnly(task.callbacks),
+        callbacks=_StopOnly(context.callbacks),
     )
 
 
-def _seconds_of(budget: BudgetConfig) -> float:
-    """On one device."""
-    return budget.amount * (_SECONDS_PER_HOUR if budget.unit == "gpu_hours" else 1.0)
-
-
 def dropped_in_words(space: SuperkernelSpace, shape: ImageShape) -> str:
-    """Which convolutions reach beyond the image, by the longer side of the kernel."""
+    """Return a sentence about the convolutions that are larger than the image; empty if none."""
     config = space.config
     too_far = [
         f"{size} with dilation {dilation}"
@@ -196,6 +188,6 @@ def dropped_in_words(space: SuperkernelSpace, shape: ImageShape) -> str:
         return ""
     number = len(space.dropped(shape))
     return (
-        f"{number} of {config.num_convolutions} convolutions reach over more than the "
-        f"{shape.size} pixels of an image and are left out: those of size {', '.join(too_far)}"
+        f"{number} of {config.num_convolutions} convolutions are larger than the {shape.size} "
+        f"pixels of an image and are excluded: those of size {', '.join(too_far)}"
     )

@@ -1,65 +1,25 @@
-"""One step of the weights along a path, and one of the distribution.
+"""Updates of the distribution along a sampled path of the supernet.
 
 With several processes each has its part of a batch, and gradients are summed.
+
+B images, C channels, E edges, S logits of an edge.
 """
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from nascore.config import TrainingConfig
-from nascore.methods.common.shared_weights_options import MAX_GRAD_NORM
+from nascore.methods.common.weight_updates import path_loss
 from nascore.methods.nasib.distribution import Distribution, Sample
 from nascore.methods.nasib.supernet import SuperkernelSupernet
 from nascore.training import checkpoint, distributed
-from nascore.training.loop import sgd
 from nascore.training.resumable import load_optimizer, optimizer_tensors, tensors_of
 
 _BETAS = (0.5, 0.999)  # of Adam for the distribution, as in DARTS (arXiv 1806.09055)
 _WEIGHT_DECAY = 1e-3  # of the logits, as in DARTS
 
 
-class WeightUpdates:
-    """SGD of the shared weights; what a path does not have keeps its weights and momentum."""
-
-    def __init__(
-        self,
-        supernet: SuperkernelSupernet,
-        training: TrainingConfig,
-        class_weights_K: Tensor | None = None,
-    ) -> None:
-        self._class_weights_K = class_weights_K
-        self.supernet = supernet
-        self._sgd = sgd(supernet.parameters(), training)
-
-    def step(self, path: nn.Module, x_BCHW: Tensor, y_B: Tensor, *, lr: float) -> Tensor:
-        """Returns the loss of this process's part of the batch, over the whole batch."""
-        path.train()
-        loss = _loss(path, x_BCHW, y_B, self._class_weights_K)
-        self._sgd.zero_grad(set_to_none=True)
-        loss.backward()
-        learned = [p for p in path.parameters() if p.grad is not None]
-        distributed.sum_([p.grad for p in learned if p.grad is not None])
-        nn.utils.clip_grad_norm_(learned, MAX_GRAD_NORM)
-        for group in self._sgd.param_groups:
-            group["lr"] = lr
-        self._sgd.step()
-        return loss.detach()
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All that the future depends on."""
-        return {
-            **tensors_of("weights", self.supernet),
-            **optimizer_tensors("sgd", self._sgd),
-        }
-
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        self.supernet.load_state_dict(checkpoint.below("weights.", tensors))
-        load_optimizer("sgd", self._sgd, tensors)
-
-
 class LogitUpdates:
-    """Adam of the distribution.
+    """Adam of the logits of the distribution.
 
     Its rate is such that a logit can change by `max_change` in the updates of the search: with a
     fixed rate, the logits of a short search would hardly change.
@@ -91,12 +51,12 @@ class LogitUpdates:
         lr: float,
         entropy_bonus: float,
     ) -> None:
-        """One update by the loss of the sampled path on images that train no weights."""
+        """Make one update by the loss of the sampled path on images that train no weights."""
         gates_E = sample.gates_E.detach().to(x_BCHW.device).requires_grad_()
         path = supernet.path(sample.tokens_EA, gates_E)
         path.train()
         (of_gates_E,) = torch.autograd.grad(
-            _loss(path, x_BCHW, y_B, self._class_weights_K),
+            path_loss(path, x_BCHW, y_B, self._class_weights_K),
             [gates_E],
             materialize_grads=True,  # there is none where all edges are `none`
         )
@@ -123,12 +83,3 @@ class LogitUpdates:
     def load(self, tensors: dict[str, Tensor]) -> None:
         self.distribution.load_state_dict(checkpoint.below("distribution.", tensors))
         load_optimizer("adam", self._adam, tensors)
-
-
-def _loss(path: nn.Module, x_BCHW: Tensor, y_B: Tensor, class_weights_K: Tensor | None) -> Tensor:
-    """Of this process's images; divided by the whole batch, so the sum over processes is a mean."""
-    logits_BK = path(distributed.part(x_BCHW))
-    loss = F.cross_entropy(
-        logits_BK, distributed.part(y_B), weight=class_weights_K, reduction="sum"
-    )
-    return loss / len(y_B)

@@ -55,7 +55,7 @@ def test_a_budget_of_time_is_turned_into_steps_by_measuring(
 def test_a_person_reads_it_in_lines() -> None:
     result = plan(**{"search.budget.gpu_hours": 36})
     assert result.exit_code == 0, result.output
-    for word in ("steps", "epochs", "exploration", "milestones", "left out", "36 gpu_hours"):
+    for word in ("steps", "epochs", "exploration", "milestones", "excluded", "36 gpu_hours"):
         assert word in result.stdout
 
 

@@ -13,10 +13,11 @@ from nasib_tasks import SPACE, make_task
 from nascore.config import BudgetConfig
 from nascore.data.batches import Splits, load
 from nascore.errors import InputError
+from nascore.methods.common.one_shot_loop import checkpoint_path
+from nascore.methods.common.weight_updates import WeightUpdates
 from nascore.methods.nasib import method
 from nascore.methods.nasib.options import NasibOptions
-from nascore.methods.nasib.search import BudgetSearch, path_of
-from nascore.methods.nasib.updates import WeightUpdates
+from nascore.methods.nasib.search import BudgetSearch
 from nascore.methods.registry import METHODS
 from nascore.report.sections import sections_of
 from nascore.results import SearchResult
@@ -74,7 +75,7 @@ def test_the_warm_up_is_the_beginning_of_the_search(
     parts = make_task(tmp_path / "parts", digits)
     before = dataclasses.replace(parts, state=tmp_path / "before")
     method.pretrain(before)
-    assert not path_of(parts.state).exists()
+    assert not checkpoint_path(parts.state).exists()
     made: list[int] = []
     step = WeightUpdates.step
     monkeypatch.setattr(WeightUpdates, "step", lambda *a, **b: (made.append(1), step(*a, **b))[1])
@@ -90,7 +91,7 @@ def test_of_several_processes_the_search_warms_up(tmp_path: Path, digits: Splits
     task = make_task(tmp_path, digits)
     search = task.search.model_copy(update={"workers": 2})
     assert "warmup_steps" not in method.pretrain(dataclasses.replace(task, search=search))
-    assert not path_of(task.controller).exists()
+    assert not checkpoint_path(task.controller).exists()
 
 
 def test_without_a_control_nothing_comes_after_the_budget(

@@ -22,11 +22,13 @@ from nascore.data.batches import Splits, load
 from nascore.data.prepared import prepare
 from nascore.errors import InputError, WeightsDivergedError
 from nascore.genotype import Genotype
+from nascore.methods.common.one_shot_loop import checkpoint_path
+from nascore.methods.common.weight_updates import WeightUpdates
 from nascore.methods.nasib import budget_tracker
 from nascore.methods.nasib.random_control import RandomControl, control_steps
-from nascore.methods.nasib.search import BudgetSearch, best_so_far, path_of
+from nascore.methods.nasib.search import BudgetSearch, best_so_far
 from nascore.methods.nasib.supernet import SuperkernelSupernet
-from nascore.methods.nasib.updates import LogitUpdates, WeightUpdates
+from nascore.methods.nasib.updates import LogitUpdates
 from nascore.spaces.base import check
 from nascore.spaces.superkernel.config import SuperkernelSpaceConfig
 from nascore.spaces.superkernel.space import AXES, SuperkernelSpace
@@ -51,7 +53,7 @@ def run(folder: Path, digits: Splits | Path, **more: Any) -> BudgetSearch:
 
 def kept(search: BudgetSearch) -> dict[str, Tensor]:
     """All tensors of its checkpoint."""
-    path = path_of(search.task.state, search.arm)
+    path = checkpoint_path(search.context.state, search.arm)
     return checkpoint.load(path, f"nasib-{search.arm}")[0]
 
 
@@ -73,7 +75,7 @@ def test_exactly_the_steps_of_the_budget_are_made(
     search = run(tmp_path, digits, budget=BudgetConfig(steps=steps))
     assert made == {"weights": steps, "logits": steps - steps // 10}
     assert (search.step, search.decisions) == (made["weights"], made["logits"])
-    check(search.task.space, search.genotype())
+    check(search.context.space, search.genotype())
 
 
 def count_calls(
@@ -94,7 +96,7 @@ def test_a_budget_below_the_warm_up_gives_an_architecture(
 ) -> None:
     search = run(tmp_path, digits, budget=BudgetConfig(steps=steps), schedule={"warmup": 0.95})
     assert (search.step, search.decisions) == (steps, 0)
-    check(search.task.space, search.genotype())
+    check(search.context.space, search.genotype())
     assert set(search.distribution.num_alive()["branch"]) == {1}, "as at the end of any budget"
 
 
@@ -199,7 +201,7 @@ def test_seconds_of_a_real_clock_end_in_time(tmp_path: Path, digits: Splits) -> 
     ended_s = search.seconds
     search.accuracies([search.genotype()])
     assert search.seconds == ended_s, "what comes after the budget is not counted"
-    check(search.task.space, search.genotype())
+    check(search.context.space, search.genotype())
 
 
 def test_control_applies_as_many_operations() -> None:
@@ -230,7 +232,7 @@ def test_a_search_in_two_parts_is_the_search(
     whole.run()
     first.run(until=0.45)
     assert 0 < first.step < whole.step
-    second = arm(first.task, "x")
+    second = arm(first.context, "x")
     second.run()
     assert are_equal(kept(second), kept(whole))
     assert second.history.rows == whole.history.rows
@@ -269,8 +271,8 @@ def test_a_checkpoint_of_another_search_is_refused(tmp_path: Path, digits: Split
     run(tmp_path, digits, budget=BudgetConfig(steps=2))
     with pytest.raises(InputError, match="other settings"):
         run(tmp_path, digits, budget=BudgetConfig(steps=3))
-    path_of(tmp_path / "state").write_bytes(b"damaged")
-    with pytest.raises(InputError, match="delete it to start anew"):
+    checkpoint_path(tmp_path / "state").write_bytes(b"damaged")
+    with pytest.raises(InputError, match="delete it to start"):
         run(tmp_path, digits, budget=BudgetConfig(steps=2))
 
 
@@ -331,7 +333,7 @@ def test_values_are_dropped_at_the_milestones_and_not_before(
 
     def train(self: BudgetSearch, *more: Any) -> None:
         alive[self.step] = self.distribution.num_alive()
-        real(self, *more)
+        return real(self, *more)
 
     monkeypatch.setattr(BudgetSearch, "_train", train)
     search = run(tmp_path, digits, budget=BudgetConfig(steps=40))
@@ -379,7 +381,7 @@ def watch_samples(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     train = BudgetSearch._train
 
     def watched(self: BudgetSearch, weights: Any, logits: Any, u: float) -> None:
-        if self.step % (int(self.task.search.budget.amount) // 20) == 0:
+        if self.step % (int(self.context.search.budget.amount) // 20) == 0:
             drawn = set()
             for number in range(20):
                 noise = self._noise("looks", 20 * self.step + number, u)
