@@ -11,7 +11,6 @@ _COMMON = (
     "crop_padding",
     "cutout",
     "min_lr",
-    "momentum",
     "weight_decay",
     "max_grad_norm",
 )

@@ -120,8 +120,6 @@ class StepConfig(Section):
     """Request and limit."""
     gpus: Annotated[int, Field(ge=0)] | None = None
     """GPUs."""
-    restarts: Annotated[int, Field(ge=0, le=1000)] | None = None
-    """Instead of `cluster.restarts`, for this step."""
     timeout_s: Positive | None = None
     """The pod is ended after so many seconds."""
 
@@ -150,9 +148,11 @@ class ClusterConfig(Section):
     gpu_tolerations: tuple[TolerationConfig, ...] = (
         TolerationConfig(key="nvidia.com/gpu", effect="NoSchedule"),
     )
+    """Taints that steps with a GPU tolerate, as Kubernetes writes them."""
     node_selector: dict[str, str] = Field(default={})
     """Node labels for all steps."""
     tolerations: tuple[TolerationConfig, ...] = ()
+    """Taints that all steps tolerate."""
     shared_memory: Bytes | None = "2Gi"
     """Size of /dev/shm in steps with a GPU; it counts against the memory limit."""
     state: Annotated[str, AfterValidator(check_reference)] | None = None
@@ -181,9 +181,6 @@ class ClusterConfig(Section):
     """How often Kubeflow makes a step's pod again after it was preempted, drained or deleted."""
     pod_retry_pause_s: Positive = 60
     """Seconds before each of them."""
-    store_wait_s: Annotated[float, Field(ge=0, le=86_400)] = 600
-    """How long a step that has done its work waits for Kubeflow's object store, and for that of
-    `cluster.state`, before it ends all the same."""
     steps: dict[StepName, StepConfig] = Field(default={})
 
     @model_validator(mode="after")

@@ -8,7 +8,6 @@ from pydantic import Field
 from nascore.section import Fraction, Positive, Section
 
 FOLDERS = "folders"
-_MAX_PIXELS = 178_956_970  # Pillow's own limit: it refuses larger images in any case
 
 
 class DataConfig(Section):
@@ -60,10 +59,6 @@ class DataConfig(Section):
     off, what does not stop a run is a warning in its result."""
     max_train: Positive | None = None
     """Use at most this many images for train and valid together (a stratified sample)."""
-    max_pixels: Annotated[int, Field(ge=1, le=_MAX_PIXELS)] = _MAX_PIXELS
-    """A larger image file is refused before it is decoded."""
-    max_file_mb: Positive = 512
-    """A larger file of an image folder or archive is refused before it is read."""
     max_unpacked_mb: Positive = 65_536
     """An archive that holds more than this when unpacked is refused."""
     memory_limit_mb: Positive = 4096

@@ -130,8 +130,6 @@ class SearchConfig(Section, Generic[OptionsT]):
     work on it together."""
     worker_timeout_s: Annotated[int, Field(ge=6)] = 60
     """A worker that gives no sign of life for so long is dead, and its child is tried again."""
-    max_tries: Positive = 5
-    """A child whose worker died so often counts as failed."""
     child: OwnTrainingConfig = OwnTrainingConfig(epochs=4)
     """How a child is trained before it is judged."""
     options: SerializeAsAny[OptionsT] = Field(default_factory=lambda: {})  # type: ignore[assignment]

@@ -47,8 +47,6 @@ class CommonTrainingConfig(BalanceConfig):
     only: shared weights are trained without it, as in ENAS and DARTS."""
     min_lr: Annotated[float, Field(ge=0)] = 0.001
     """Learning rate at the end of the cosine schedule of children and final network."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Nesterov momentum of SGD, for children and final network."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """Weight decay of SGD, for children and final network."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = None
@@ -97,6 +95,9 @@ class TrainingConfig(OwnTrainingConfig, CommonTrainingConfig):
 
     `CommonTrainingConfig.resolve` makes it; training code reads nothing else.
     """
+
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Nesterov momentum of SGD; only methods change it."""
 
     @model_validator(mode="after")
     def _rates_in_order(self) -> Self:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nascore.config import DataConfig
+from nascore.data import file_access
 
 _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 _ENCRYPTED = 0x1
@@ -120,7 +121,7 @@ def tar_unpack(archive: tarfile.TarFile, target: BinaryIO, config: DataConfig) -
     for info in archive:
         archive.members = []  # type: ignore[attr-defined]
         member = _tar_member(info, f"tar.{target.tell()}.{info.size}.0")
-        is_wanted = info.isreg() and not member.unsafe and info.size <= config.max_file_mb * 2**20
+        is_wanted = info.isreg() and not member.unsafe and info.size <= file_access.MAX_FILE_BYTES
         content = archive.extractfile(info) if is_wanted else None
         if content is not None:
             shutil.copyfileobj(content, target)

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from nascore.config import DataConfig
+from nascore.data import file_access
 from nascore.data.archive_members import (
     Header,
     Member,
@@ -181,7 +182,7 @@ class _Members:
             if self._num_bytes > self.limit:
                 limit = f"data.max_unpacked_mb = {self._config.max_unpacked_mb}"
                 raise self.refusal(f"unpacks to more than {limit} allows; raise it if it may")
-            if member.size > self._config.max_file_mb * 2**20:
+            if member.size > file_access.MAX_FILE_BYTES:
                 self._large.add(name, f"{member.size / 2**20:,.0f} MB")
             elif name:
                 self._entries.append(
@@ -199,8 +200,7 @@ class _Members:
             problems.append(self._finding("unsafe-archive", message, self._unsafe))
         if self._large.count:
             message = (
-                "has {count} files that are larger than data.max_file_mb allows: {examples}; "
-                "remove them, or raise the limit if they are images"
+                "has {count} files of more than 512 MB, which no image has: {examples}; remove them"
             )
             problems.append(self._finding("too-large", message, self._large))
         names = Counter(entry.name for entry in self._entries if not entry.name.endswith("/"))
@@ -219,9 +219,7 @@ class _Members:
         return InputError([self._finding("archive", message, Tally(1))])
 
     def _finding(self, kind: str, message: str, tally: Tally) -> Finding:
-        return finding(
-            self._config, kind, message, tally.examples, count=tally.count, shown=tally.shown
-        )
+        return tally.finding(self._config, kind, message)
 
 
 def _safe_name(name: str) -> tuple[str, str]:

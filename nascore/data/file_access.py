@@ -13,6 +13,9 @@ from typing import BinaryIO, NamedTuple, Protocol
 from nascore.data.findings import Finding
 from nascore.errors import InputError
 
+MAX_FILE_BYTES = 512 * 2**20
+"""A larger file is no image: it is refused before it is read."""
+
 S3 = "s3://"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _FOLLOWED = 2  # levels at which a link to a folder is followed: parts and classes

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
+from nascore.data import file_access
 from nascore.data.archives import ArchiveFiles, is_archive_name, is_unreadable_archive_name
 from nascore.data.class_layouts import list_by_class
 from nascore.data.decoding import decode_all, unreadable
@@ -42,7 +43,7 @@ def read_folder(config: DataConfig, path: str, findings: Findings) -> Raw:
     if root.is_file():
         return read_files(config, open_archive(root, config), findings)
     if not root.is_dir():
-        raise InputError([problem(config, f"there is no folder {str(root)!r}")])
+        raise refusal(config, SOURCE, f"there is no folder {str(root)!r}")
     return read_files(config, LocalFiles(root.resolve()), findings)
 
 
@@ -52,10 +53,10 @@ def open_archive(path: Path, config: DataConfig, *, root: str | None = None) -> 
         message = (
             "is an archive of a kind that cannot be read; unpack it, or write it as .zip or .tar"
         )
-        raise InputError([problem(config, message, "archive")])
+        raise refusal(config, "archive", message)
     if not is_archive_name(root or str(path)):
         message = "is a file; name a folder, or a .zip or .tar file of one"
-        raise InputError([problem(config, message)])
+        raise refusal(config, SOURCE, message)
     return ArchiveFiles(path if root else path.resolve(), root=root, config=config)
 
 
@@ -69,7 +70,7 @@ def read_files(config: DataConfig, files: Files, findings: Findings) -> Raw:
     try:
         listing = list_files(files, config, findings)
     except OSError as error:
-        raise InputError([problem(config, f"cannot be listed ({error})")]) from error
+        raise refusal(config, SOURCE, f"cannot be listed ({error})") from error
     return read_listed(config, files, listing, findings)
 
 
@@ -93,7 +94,7 @@ def read_listed(config: DataConfig, files: Files, listing: Listing, findings: Fi
             "is larger than data.memory_limit_mb when decoded, and a compressed tar cannot be read "
             "image by image; write it as .zip or .tar, unpack it, or raise data.memory_limit_mb"
         )
-        findings.problems.append(problem(config, message, "archive"))
+        findings.problems.append(finding(config, "archive", message))
     findings.checkpoint()
     raw = Raw(
         images=None,
@@ -133,17 +134,14 @@ def _look_at_headers(
     files: Files, entries: Sequence[FileEntry], config: DataConfig, findings: Findings
 ) -> tuple[int, int, NDArray[np.bool_]]:
     """Size and channels that all images shall have, and which files have a header."""
-    max_bytes = config.max_file_mb * 2**20
     find_orientation = config.image_size is None
 
     def header(entry: FileEntry) -> Header | str:
-        if (size_of(entry) or 0) > max_bytes:
-            return f"it is larger than data.max_file_mb = {config.max_file_mb} allows"
+        if (size_of(entry) or 0) > file_access.MAX_FILE_BYTES:
+            return "it has more than 512 MB, which no image has"
         try:
             with files.open(entry) as file:
-                return read_header(
-                    file, max_pixels=config.max_pixels, find_orientation=find_orientation
-                )
+                return read_header(file, find_orientation=find_orientation)
         except OSError as error:
             return str(error)
 
@@ -187,9 +185,7 @@ def _channels(modes: set[str], has_alpha: bool, config: DataConfig) -> int:
 
 def _too_deep(tally: Tally, config: DataConfig) -> Finding:
     message = "{count} images have more than 16 bits a channel: {examples}; convert them to 8 or 16"
-    return finding(
-        config, "too-deep", message, tally.examples, count=tally.count, shown=tally.shown
-    )
+    return tally.finding(config, "too-deep", message)
 
 
 def _check_sizes(first_of_size: dict[tuple[int, int], str], config: DataConfig) -> list[Problem]:
@@ -202,5 +198,5 @@ def _check_sizes(first_of_size: dict[tuple[int, int], str], config: DataConfig) 
             f"images differ in size ({len(first_of_size)} sizes: {shown}); set "
             "data.image_size to resize them"
         )
-        return [problem(config, message, "image-size")]
+        return [finding(config, "image-size", message)]
     return [p for width, height in first_of_size for p in check_square(height, width, config)]

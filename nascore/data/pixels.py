@@ -88,13 +88,11 @@ class PixelFormat:
         size: height and width in pixels.
         channels: 1 or 3.
         background: colour behind transparent pixels.
-        max_pixels: a larger image is refused before it is decoded.
     """
 
     size: int
     channels: int
     background: tuple[int, int, int] = WHITE
-    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ class Shown:
     peak: int | None = None
 
 
-def read_header(source: BinaryIO, *, max_pixels: int, find_orientation: bool = True) -> Header:
+def read_header(source: BinaryIO, *, find_orientation: bool = True) -> Header:
     """Read the header of an image file; no pixel is decoded where that can be avoided.
 
     Args:
@@ -141,7 +139,7 @@ def read_header(source: BinaryIO, *, max_pixels: int, find_orientation: bool = T
     """
     try:
         with Image.open(source, formats=formats()) as image:
-            _check_pixels(image, max_pixels)
+            _check_pixels(image)
             width, height = image.size
             # Pillow applies the orientation of a TIFF by itself, and to its size as well.
             if (
@@ -179,7 +177,7 @@ def show(source: BinaryIO, target: PixelFormat) -> Shown:
     """
     try:
         with Image.open(source, formats=formats()) as image:
-            _check_pixels(image, target.max_pixels)
+            _check_pixels(image)
             return _shown(image, target)
     except UNREADABLE as error:
         raise OSError(f"cannot decode image ({_reason(error)})") from error
@@ -237,12 +235,10 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _check_pixels(image: Image.Image, max_pixels: int) -> None:
+def _check_pixels(image: Image.Image) -> None:
     width, height = image.size
-    if width * height > max_pixels:
-        raise OSError(
-            f"has {width} x {height} pixels, more than data.max_pixels = {max_pixels} allows"
-        )
+    if width * height > MAX_PIXELS:
+        raise OSError(f"has {width} x {height} pixels, more than the {MAX_PIXELS:,} of an image")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -15,10 +15,7 @@ from nascore.data.findings import KEY, SOURCE, Finding, finding
 from nascore.data.pixels import WHITE, PixelFormat
 from nascore.errors import InputError, Problem
 
-__all__ = ["KEY", "Raw", "check_classes", "check_square", "few", "from_arrays", "problem"]
-
 _MAX_LISTED = 10  # problems of one kind in one message
-_MAX_VALUES = 5  # values named in one problem
 _MIN_OF_SPLITS = (3, "train, valid and test take one each")
 _MIN_OF_TASK = (2, "one to learn from and one to be judged by")
 
@@ -70,24 +67,13 @@ class Raw:
 
     def pixel_format(self, config: DataConfig) -> PixelFormat:
         """What its files are decoded to."""
-        return PixelFormat(self.size, self.channels, self.background, config.max_pixels)
+        return PixelFormat(self.size, self.channels, self.background)
 
     def name_of(self, place: int) -> str:
         """What a message calls an image."""
         if self.names or self.entries:
             return self.names[place] if self.names else self.entries[place].name
         return f"image {place}"
-
-
-def problem(config: DataConfig, message: str, kind: str = SOURCE) -> Finding:
-    """Something that is wrong with the source."""
-    return finding(config, kind, message)
-
-
-def refuse(problems: Sequence[Problem]) -> None:
-    """Raises InputError with all problems, if there are any."""
-    if problems:
-        raise InputError(problems)
 
 
 def from_arrays(
@@ -135,7 +121,7 @@ def check_classes(
     problems: list[Problem] = []
     if len(classes) < 2:
         message = f"needs at least 2 classes, got {list(classes)}"
-        problems.append(problem(config, message, "too-few-classes"))
+        problems.append(finding(config, "too-few-classes", message))
     by_class = config.split_by == "class"
     least, why = _MIN_OF_TASK if by_class else _MIN_OF_SPLITS
     if num_valid and not by_class:
@@ -163,7 +149,7 @@ def check_square(height: int, width: int, config: DataConfig) -> list[Problem]:
         f"images are {width} wide and {height} high, networks here read square ones; "
         "set data.image_size to resize them"
     )
-    return [problem(config, message, "image-size")]
+    return [finding(config, "image-size", message)]
 
 
 def shortened(problems: list[Problem], config: DataConfig) -> list[Problem]:
@@ -175,9 +161,3 @@ def shortened(problems: list[Problem], config: DataConfig) -> list[Problem]:
     kind = last.kind if isinstance(last, Finding) else SOURCE
     more = finding(config, kind, f"and {rest} more of this kind", count=rest)
     return [*problems[:_MAX_LISTED], more]
-
-
-def few(values: Iterable[Any]) -> str:
-    """The first values as text."""
-    shown = [str(value) for value in values]
-    return ", ".join(shown[:_MAX_VALUES]) + (", ..." if len(shown) > _MAX_VALUES else "")

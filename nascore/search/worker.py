@@ -25,6 +25,8 @@ from nascore.training.loop import OnEpoch, TrainingStopped
 
 _log = logging.getLogger(__name__)
 
+MAX_TRIES = 5
+"""A child whose workers died so often counts as failed."""
 _WAIT_S = 0.5  # between looks at the children that other workers are training
 _MAX_REJECTED = 500  # in a row; then the rest of the space is taken to be over the limit
 
@@ -141,7 +143,7 @@ class Worker:
         """
         search = self._context.search
         unfinished = functools.partial(Child, number=attempt.number, genotype=genotype)
-        if attempt.tries > search.max_tries:
+        if attempt.tries > MAX_TRIES:
             reason = f"given up: {attempt.tries - 1} workers died while they trained it"
             return unfinished(failure=reason, status="failed")
         cost = None

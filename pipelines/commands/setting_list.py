@@ -13,8 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from components.config.schema import Config
-from nascore.methods.registry import METHODS
+from components.config.schema import config_class
 
 _UNITS = {
     "_s": "s",
@@ -26,7 +25,7 @@ _UNITS = {
     "_bytes": "bytes",
     "image_size": "pixels",
 }
-_OPTIONS, _SPACE = "search.options", "search.space.name"
+_SPACE = "search.space.name"
 
 
 def settings_of(methods: Iterable[str]) -> list[dict[str, Any]]:
@@ -35,9 +34,7 @@ def settings_of(methods: Iterable[str]) -> list[dict[str, Any]]:
     Args:
         methods: whose options are listed, as `search.options.NAME`.
     """
-    found = [row for row in _rows(Config, "") if row["key"] != _OPTIONS]
-    for method in methods:
-        found += _rows(METHODS[method].options, f"{_OPTIONS}.")
+    found = [row for method in methods for row in _rows(config_class(method), "")]
     rows: dict[str, dict[str, Any]] = {}
     for row in found:
         first = rows.setdefault(row["key"], row)
@@ -72,6 +69,8 @@ def _models(annotation: Any, is_named: bool = False) -> Iterator[tuple[type[Base
     """The groups of settings that a type consists of, and whether each stands below a name."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation, is_named
+    if typing.get_origin(annotation) is tuple:
+        return  # a list is one setting, whatever its elements are
     for part in typing.get_args(annotation):
         yield from _models(part, is_named or typing.get_origin(annotation) is dict)
 
@@ -96,6 +95,8 @@ def _type(annotation: Any) -> str:
         return f"map of {_type(parts[1])}"
     if origin is not None:
         return f"list of {_type(parts[0])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "{" + ", ".join(annotation.model_fields) + "}"
     return str(getattr(annotation, "__name__", annotation))
 
 

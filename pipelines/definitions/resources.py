@@ -1,4 +1,4 @@
-"""What each step asks of the cluster."""
+"""Kubernetes resources, placement and environment of each step."""
 
 import math
 import string
@@ -13,18 +13,19 @@ from components.run_state.reference import MOUNT, claim_of
 from nascore.errors import Problem
 from pipelines.definitions.devices import DEVICES, asking_for_cuda
 
-# Kubeflow ends a task, and a try that is under way, so long after the start of the first try.
+# Kubeflow ends a task, including a running try, this long after the start of the first try.
 _YEAR = f"{365 * 24 * 3600}s"
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Requests of one step; the limit of memory equals its request, CPU is not limited.
+    """Resource requests of a step; the memory limit equals the request, CPU has no limit.
 
     Attributes:
+        cpu: Kubernetes quantity, such as `500m`.
         memory: Kubernetes quantity, such as `4G`.
-        gpus: whole GPUs.
-        timeout_s: after which the pod is ended; None for never.
+        gpus: number of GPUs.
+        timeout_s: time after which the pod is ended; None for no limit.
     """
 
     cpu: str
@@ -33,7 +34,7 @@ class Resources:
     timeout_s: int | None = None
 
     def times(self, processes: int) -> "Resources":
-        """Return what so many processes ask for."""
+        """Return the requests of several processes."""
         return replace(
             self,
             cpu=_times(self.cpu, processes),
@@ -42,7 +43,7 @@ class Resources:
         )
 
     def changed(self, config: StepConfig) -> "Resources":
-        """With what the configuration gives."""
+        """Return the requests with the values that the configuration sets."""
         given = config.model_dump(exclude_none=True)
         return Resources(**{name: given.get(name, getattr(self, name)) for name in self.__slots__})
 
@@ -68,7 +69,7 @@ def _times(quantity: str, count: int) -> str:
 
 
 def missing_gpus(config: Config) -> list[Problem]:
-    """Settings that ask for CUDA in a step that is given no GPU."""
+    """Return a problem for each setting that asks for CUDA in a step without a GPU."""
     steps = config.cluster.steps
     return [
         Problem(key, "cuda", f"cluster.steps.{step}.gpus is 0; give it a GPU, or use auto or cpu")
@@ -79,11 +80,14 @@ def missing_gpus(config: Config) -> list[Problem]:
 
 
 def apply(task: dsl.PipelineTask, step: str, cluster: ClusterConfig, *, processes: int = 1) -> None:
-    """Sets all of it on a task; a step that computes is never cached.
+    """Set resources, placement, environment and retries of a task; tasks are never cached.
 
     Args:
-        processes: that compute in the task, each with the resources of one unless the configuration
-            says what the pod has.
+        task: task of the pipeline.
+        step: name of its step.
+        cluster: settings of the cluster.
+        processes: number of processes in the task; each adds the requests of one, unless the
+            configuration sets those of the pod.
     """
     given = cluster.steps.get(step, StepConfig())  # type: ignore[call-overload]
     wanted = RESOURCES[step].times(processes).changed(given)
@@ -91,8 +95,8 @@ def apply(task: dsl.PipelineTask, step: str, cluster: ClusterConfig, *, processe
     task.set_memory_request(wanted.memory)
     task.set_memory_limit(wanted.memory)
     if cluster.pod_retries:
-        # For lost pods: Argo, as Kubeflow 2.17 sets it up, retries nothing else. The supervisor
-        # starts the work again after a crash.
+        # For lost pods only: Argo, as Kubeflow 2.17 configures it, retries nothing else. The
+        # supervisor restarts the work after a crash.
         task.set_retry(
             cluster.pod_retries,
             backoff_duration=f"{cluster.pod_retry_pause_s}s",
@@ -108,16 +112,16 @@ def apply(task: dsl.PipelineTask, step: str, cluster: ClusterConfig, *, processe
         task.set_accelerator_type(cluster.gpu_type)
         task.set_accelerator_limit(wanted.gpus)
         if cluster.shared_memory is not None:
-            # Loaders of several processes hand tensors over in it; the default is 64 MB.
+            # Data loaders with several processes pass tensors in it; the default is 64 MB.
             kubernetes.empty_dir_mount(
                 task, "dshm", "/dev/shm", medium="Memory", size_limit=cluster.shared_memory
             )
-    _supervise(task, given, cluster, wanted)
+    _supervise(task, cluster, wanted)
     _surround(task, cluster)
 
 
 def _place(task: dsl.PipelineTask, cluster: ClusterConfig, *, with_gpu: bool) -> None:
-    """On which nodes it may run."""
+    """Set node selectors and tolerations."""
     labels = cluster.node_selector | (cluster.gpu_node_selector if with_gpu else {})
     for label, value in labels.items():
         kubernetes.add_node_selector(task, label, value)
@@ -127,38 +131,31 @@ def _place(task: dsl.PipelineTask, cluster: ClusterConfig, *, with_gpu: bool) ->
         )
 
 
-def _supervise(
-    task: dsl.PipelineTask, given: StepConfig, cluster: ClusterConfig, wanted: Resources
-) -> None:
-    """Tells the supervisor (`components.supervisor`) what it may do."""
-    restarts = cluster.restarts if given.restarts is None else given.restarts
+def _supervise(task: dsl.PipelineTask, cluster: ClusterConfig, wanted: Resources) -> None:
+    """Set the environment variables of the supervisor (`components.supervisor`)."""
     values = {
-        variables.RESTARTS: str(restarts),
+        variables.RESTARTS: str(cluster.restarts),
         variables.MEMORY: wanted.memory,
         variables.CPUS: str(num_cpus(wanted.cpu)),
     }
-    for name, given_s in (
-        (variables.RESTART_PAUSE_S, cluster.restart_pause_s),
-        (variables.STORE_WAIT_S, cluster.store_wait_s),
-    ):
-        if given_s != variables.DEFAULTS[name]:
-            values[name] = f"{given_s:g}"
+    if cluster.restart_pause_s != variables.DEFAULTS[variables.RESTART_PAUSE_S]:
+        values[variables.RESTART_PAUSE_S] = f"{cluster.restart_pause_s:g}"
     for name, value in values.items():
         task.set_env_variable(name, value)
 
 
 def num_cpus(quantity: str) -> int:
-    """Return the processors of a Kubernetes quantity, at least one: `500m` is one, `4` is four."""
+    """Return the number of CPUs of a Kubernetes quantity, at least 1: `500m` is 1, `4` is 4."""
     value = float(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
     return max(1, math.floor(value))
 
 
 def _surround(task: dsl.PipelineTask, cluster: ClusterConfig) -> None:
-    """The user that the image is made for, environment and volumes."""
-    # Names the folder of a run on a shared volume, and the run in what is tracked.
+    """Set the user of the image, environment variables and volumes."""
+    # Names the state folder of a run, and the run in MLflow.
     kubernetes.use_field_path_as_env(task, "NAS_RUN_ID", "metadata.labels['pipeline/runid']")
     if cluster.run_as_user is not None:
-        # Kubeflow sets the rest of what a restricted name space asks for, but not this.
+        # Kubeflow sets the other fields that a restricted namespace requires, but not this.
         kubernetes.set_security_context(
             task,
             run_as_user=cluster.run_as_user,

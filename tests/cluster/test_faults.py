@@ -298,7 +298,7 @@ def test_a_worker_that_dies_for_good_does_not_fail_the_run(bench: Any) -> None:
         search__workers=2,
         search__budget__children=8,
         search__child__max_steps=60,
-        cluster__steps__search_worker__restarts=1,
+        cluster__restarts=1,
     )
     run.wait(600)
     one.check_success(run, children=8)

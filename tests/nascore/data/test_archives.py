@@ -14,6 +14,7 @@ import torch
 from image_trees import content, names, write
 
 from nascore.config import DataConfig
+from nascore.data import file_access
 from nascore.data.archives import is_archive_name
 from nascore.data.batches import load
 from nascore.data.findings import Finding
@@ -178,11 +179,15 @@ def test_links_and_passwords_in_a_zip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [".zip", ".tar.gz", ".tar.xz"])
-def test_a_file_that_unpacks_to_too_much(tmp_path: Path, kind: str) -> None:
+def test_a_file_that_unpacks_to_too_much(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tree = write(tmp_path / "tree", names())
     (tree / "ant" / "bomb.png").write_bytes(bytes(3 * 2**20))
     archive = pack(tree, tmp_path / f"bomb{kind}")
-    told = refusal(archive, tmp_path, max_file_mb=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(file_access, "MAX_FILE_BYTES", 2**20)
+        told = refusal(archive, tmp_path)
     assert (told.kind, told.examples) == ("too-large", ("ant/bomb.png",))
     told = refusal(archive, tmp_path, max_unpacked_mb=1)
     assert told.message.startswith("unpacks to more than data.max_unpacked_mb = 1 allows")

@@ -16,6 +16,7 @@ from image_files import (
 from PIL import Image
 
 from nascore.config import DataConfig
+from nascore.data import pixels
 from nascore.data.findings import Findings
 from nascore.data.pixels import PixelFormat, Shown, read_header, show
 from nascore.data.raw_dataset import Raw
@@ -72,7 +73,7 @@ def test_orientation_is_applied(orientation: int, kind: str, settings: dict[str,
     assert np.array_equal(pixels_of(found), TURNED[orientation])
     assert found.conversions == ({"orientation"} if orientation > 1 else set())
     file.seek(0)
-    header = read_header(file, max_pixels=10**6)
+    header = read_header(file)
     assert (header.height, header.width) == TURNED[orientation].shape[:2]
 
 
@@ -330,16 +331,19 @@ def test_a_background_that_is_no_colour(background: str) -> None:
         DataConfig(background=background)
 
 
-def test_an_image_of_too_many_pixels_is_not_decoded(tmp_path: Path) -> None:
+def test_an_image_of_too_many_pixels_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 10**6)
     root = _folder(tmp_path)
     Image.new("1", (3000, 3000)).save(root / "ant" / "bomb.png")
-    with pytest.raises(InputError, match=r"ant/bomb.png \(has 3000 x 3000 pixels, more than data"):
-        _read(root, max_pixels=10**6, image_size=8)
+    with pytest.raises(InputError, match=r"ant/bomb.png \(has 3000 x 3000 pixels, more than the"):
+        _read(root, image_size=8)
 
 
 def test_a_file_of_too_many_bytes_is_not_read(tmp_path: Path) -> None:
     root = _folder(tmp_path)
     with open(root / "ant" / "bomb.png", "wb") as file:
-        file.truncate(2 * 2**20)
-    with pytest.raises(InputError, match=r"ant/bomb.png \(it is larger than data.max_file_mb = 1"):
-        _read(root, max_file_mb=1)
+        file.truncate(513 * 2**20)
+    with pytest.raises(InputError, match=r"ant/bomb.png \(it has more than 512 MB"):
+        _read(root)

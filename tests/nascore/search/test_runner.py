@@ -19,6 +19,7 @@ from nascore.errors import ChildFailedError
 from nascore.methods.baselines.options import RandomOptions
 from nascore.methods.registry import METHODS
 from nascore.results import Child, ChildScores, SearchResult
+from nascore.search import worker
 from nascore.search.runner import SearchFailed
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
@@ -341,7 +342,8 @@ def test_a_child_whose_workers_keep_dying_counts_as_failed(
         return real(self, task, job)
 
     monkeypatch.setattr(ImageTraining, "train", deadly)
-    task = changed(random_task(tmp_path, digits_folder), control=False, max_tries=2)
+    monkeypatch.setattr(worker, "MAX_TRIES", 2)
+    task = changed(random_task(tmp_path, digits_folder), control=False)
     for _ in range(2):
         with pytest.raises(Killed):
             search(task)
