@@ -17,7 +17,7 @@ from pipelines.commands.shortcuts import shortcuts
 from pipelines.exit_status import FAILED
 
 if TYPE_CHECKING:
-    from pipelines.local.events import Kind
+    from pipelines.definitions.kinds import Kind
 
 _LATER = {
     "bench": Later("commands.bench_suggest:bench", "Replay a table: many seeds of each method."),
@@ -87,8 +87,7 @@ def compile_command(
     from components.tracking.client import sqlite_path
     from pipelines.config import resolve
     from pipelines.definitions.compiling import check_cluster, check_image
-    from pipelines.definitions.retrain import compile_retrain
-    from pipelines.definitions.search import compile_search
+    from pipelines.definitions.kinds import compile_pipeline
 
     out = out or Path(f"{kind}_pipeline.yaml")
     resolved = resolve(config, preset, settings)
@@ -101,8 +100,7 @@ def compile_command(
         raise InputError(problems)
     if not out.absolute().parent.is_dir():
         raise InputError.of("--out", out, "its folder does not exist; make it first")
-    compile_pipeline = compile_retrain if kind == "retrain" else compile_search
-    compile_pipeline(resolved, out, image=image or IMAGE)
+    compile_pipeline(kind, resolved, out, image=image or IMAGE)
     if sqlite_path(resolved.tracking.uri) is not None:
         click.echo(
             "warning: tracking.uri is a SQLite file, which is gone with its pod; give the address "

@@ -11,10 +11,10 @@ from click.core import ParameterSource
 
 from nascore.errors import InputError, Problem
 from pipelines.commands.options import configuration, given, one_message
+from pipelines.definitions.kinds import KINDS
 from pipelines.doctor.finding import Finding
 from pipelines.exit_status import FAILED
 from pipelines.kubeflow.doctor.kubeconfig import CONTEXT, KUBEFLOW_NAMESPACE
-from pipelines.local.events import KINDS
 
 if TYPE_CHECKING:
     from components.config.schema import Config

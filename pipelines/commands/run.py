@@ -19,7 +19,7 @@ from pipelines.local.events import FIRST_STEP
 
 if TYPE_CHECKING:
     from components.config.schema import Config
-    from pipelines.local.events import Kind
+    from pipelines.definitions.kinds import Kind
     from pipelines.local.process import Failure
 
 
@@ -71,7 +71,7 @@ def _run(
         raise InputError.of("--resume", None, "needs --out with the folder of the run")
     folder = out or default_folder()
     resolved = _resolve_run(config, preset, settings, out=folder, resume=resume)
-    problems, warnings = check_store(resolved.tracking.uri)
+    problems, warnings = check_store(resolved.tracking.uri, resolved.tracking.experiment)
     problems += problems_with(folder, resolved, resume=resume) + missing_devices(resolved)
     if problems:
         raise InputError(problems)

@@ -24,6 +24,7 @@ from pipelines.commands.submit import (
     prepare,
     source,
 )
+from pipelines.definitions.kinds import Kind
 from pipelines.kubeflow import schedule_times
 from pipelines.kubeflow.schedule_view import (
     describe,
@@ -33,7 +34,6 @@ from pipelines.kubeflow.schedule_view import (
     runs_of,
     say_times,
 )
-from pipelines.local.events import Kind
 from pipelines.settings import problems_of
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def _experiment(config: "Config | None") -> str:
 
 
 def _pinned(
-    cluster: "Cluster", config: "Config", *, kind: str, image: str | None, pipeline: str | None
+    cluster: "Cluster", config: "Config", *, kind: Kind, image: str | None, pipeline: str | None
 ) -> "Thing":
     from components.config.schema import dumps
 
@@ -252,7 +252,7 @@ def _pinned(
 
 
 def _latest(cluster: "Cluster", pipeline: str, settings: tuple[str, ...]) -> "Thing":
-    """Only the pipeline is named: KFP takes its latest version each time."""
+    """Return a request that names only the pipeline: KFP takes its latest version each time."""
     pipeline_id = cluster.pipeline(pipeline)
     if pipeline_id is None:
         message = "there is no pipeline of that name; upload one with nas submit --pipeline"
@@ -264,7 +264,7 @@ def _latest(cluster: "Cluster", pipeline: str, settings: tuple[str, ...]) -> "Th
 
 
 def _check_free(cluster: "Cluster", name: str) -> None:
-    """KFP takes a name twice, and then pause and delete could not tell them apart."""
+    """Refuse a name that is taken: KFP accepts it, and pause and delete become ambiguous."""
     for other in cluster.schedules():
         if other.get("display_name") == name:
             message = f"is taken by {other['recurring_run_id']}; delete that one first, or rename"

@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,35 +14,17 @@ from nascore.errors import InputError, Problem, collect_problems
 from pipelines.commands.cluster_options import Find, as_json, on_cluster
 from pipelines.commands.options import configuration, given
 from pipelines.commands.shortcuts import shortcuts
-from pipelines.local.events import KINDS, Kind
+from pipelines.definitions.kinds import KINDS, Kind
 
 if TYPE_CHECKING:
     from components.config.schema import Config
     from pipelines.kubeflow.client import Cluster, Thing
-
-    Compiler = Callable[..., None]
-
-
-def _search() -> "Compiler":
-    from pipelines.definitions.search import compile_search
-
-    return compile_search
-
-
-def _retrain() -> "Compiler":
-    from pipelines.definitions.retrain import compile_retrain
-
-    return compile_retrain
 
 
 _NO_IMAGE = (
     "--image is not given, so pods use {}, which a registry has only where it was pushed; name "
     "yours: --image REGISTRY/nas-python@sha256:..."
 )
-
-COMPILERS: dict[str, Callable[[], "Compiler"]] = {"search": _search, "retrain": _retrain}
-"""What writes each kind of pipeline; a function, since kfp takes a moment to load."""
-assert set(COMPILERS) == set(KINDS)
 
 kind_option = click.option(
     "--kind", type=click.Choice(KINDS), default="search", show_default=True, help="Which pipeline."
@@ -123,15 +105,16 @@ def plugins(config: "Config") -> "Thing":
 
 
 def source(
-    cluster: "Cluster", config: "Config", *, kind: str, image: str | None, pipeline: str | None
+    cluster: "Cluster", config: "Config", *, kind: Kind, image: str | None, pipeline: str | None
 ) -> "Thing":
     """The part of a request that says what runs: the compiled pipeline, or a version made of it."""
     from components.image import IMAGE
+    from pipelines.definitions.kinds import compile_pipeline
     from pipelines.kubeflow.runs import spec_of, without_caching
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pipeline.yaml"
-        COMPILERS[kind]()(config, file, image=image or IMAGE)
+        compile_pipeline(kind, config, file, image=image or IMAGE)
         without_caching(file)
         if pipeline is None:
             return {"pipeline_spec": spec_of(file)}

@@ -1,4 +1,4 @@
-"""Settings that ask for a GPU where there is none, found before hours of training rest on it."""
+"""Check that this machine has the GPUs that the configuration asks for."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 from components.config.schema import Config
 from nascore.errors import Problem
 
-# The setting, and the steps whose machine must have the device.
+# Settings of devices, and the steps whose machine must have the device.
 DEVICES = {
     "training.device": ("pretrain_controller", "search", "search_worker", "train_final"),
     "latency.device": ("profile_latency",),
@@ -14,13 +14,16 @@ DEVICES = {
 
 
 def asking_for_cuda(config: Config) -> list[str]:
-    """The settings that do."""
+    """Return the settings that ask for CUDA."""
     devices = (config.training.device, config.latency.device)
     return [key for key, device in zip(DEVICES, devices, strict=True) if device == "cuda"]
 
 
 def missing_devices(config: Config) -> list[Problem]:
-    """On this machine. Torch is asked, in a process of its own, when a GPU is asked for."""
+    """Return a problem for each setting that asks for CUDA if this machine has none.
+
+    Torch is imported in another process, and only if a setting asks for CUDA.
+    """
     asking = asking_for_cuda(config)
     code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
     if not asking or subprocess.run([sys.executable, "-c", code]).returncode == 0:

@@ -1,4 +1,4 @@
-"""The retraining pipeline: new data, the champion's architecture or a new one, who is better."""
+"""Retraining pipeline: the champion's architecture or a new one on new data, then promotion."""
 
 from pathlib import Path
 
@@ -13,17 +13,17 @@ from pipelines.definitions.search import Workers, closing, finish, prepare, sear
 
 NAME = "nas-retrain"
 MOST_PODS = 6
-"""Fewer than those of a search: the pipeline has more tasks of its own."""
+"""Fewer than in a search pipeline, since this pipeline has more other tasks."""
 
 
 def make_pipeline(
     cluster: ClusterConfig, workers: Workers, *, closes: bool = True
 ) -> BaseComponent:
-    """The pipeline; see `pipelines.definitions.search.make_pipeline`."""
+    """Return the pipeline; see `pipelines.definitions.search.make_pipeline`."""
 
     @dsl.pipeline(
         name=NAME,
-        description="Trains the model in production anew on new data; promotes it if it is better.",
+        description="Retrains the model in production on new data; promotes it if it is better.",
     )
     def retrain_pipeline(config: str, overrides: str = "") -> None:
         """Retraining with champion and challenger.
@@ -36,19 +36,19 @@ def make_pipeline(
             common = prepare(config, overrides, cluster, searches=False)
             reviewed = tasks.review(**common)
             resources.apply(reviewed, "review", cluster)
-            # Each branch goes to its own end: what comes of a branch cannot be joined again where
-            # kfp runs on one machine (2.17.3 refuses dsl.OneOf of artifacts there).
-            with dsl.If(reviewed.outputs["plan"] == "search", name="search-anew"):
+            # Each branch has its own final steps: kfp 2.17.3 cannot join the artifacts of branches
+            # on one machine (it refuses dsl.OneOf).
+            with dsl.If(reviewed.outputs["plan"] == "search", name="search-again"):
                 finish(common, search(common, cluster, workers), cluster)
             with dsl.Else(name="keep-the-architecture"):
-                kept = tasks.reuse(
+                reused = tasks.reuse(
                     run_key=common["run_key"],
                     dataset=common["dataset"],
                     review=reviewed.outputs["review"],
                 )
-                resources.apply(kept, "reuse", cluster)
+                resources.apply(reused, "reuse", cluster)
                 names = ("controller", "search_result", "weights")
-                finish(common, {name: kept.outputs[name] for name in names}, cluster)
+                finish(common, {name: reused.outputs[name] for name in names}, cluster)
 
     return retrain_pipeline
 
@@ -56,7 +56,7 @@ def make_pipeline(
 def compile_retrain(
     config: Config, path: Path, *, image: str = IMAGE, for_cluster: bool = True
 ) -> None:
-    """Writes the pipeline's IR YAML; see `pipelines.definitions.search.compile_search`."""
+    """Write the pipeline's IR YAML; see `pipelines.definitions.search.compile_search`."""
     compiling.check_image(image)
     if for_cluster:
         compiling.check_cluster(config)

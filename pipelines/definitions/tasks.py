@@ -1,4 +1,4 @@
-"""The steps as KFP components; `components.kfp_components` has their signatures."""
+"""Steps as KFP components; `components.kfp_components` has their signatures."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""`nas doctor`: what is wrong with this machine or image, and what to do about it."""
+"""`nas doctor`: checks of this machine or image, with advice."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,12 +9,12 @@ from pipelines.doctor.finding import Finding
 
 
 def examine(config: Config) -> Iterator[Finding]:
-    """All checks, one after the other; a check that breaks is itself a problem."""
+    """Run all checks; a check that raises is a problem itself."""
     in_pod = [check for variable, check in pod_checks.CHECKS.items() if os.environ.get(variable)]
     for check in (*CHECKS, *in_pod):
         try:
             yield check(config)
-        except Exception as error:  # a doctor must not die of the disease
+        except Exception as error:  # a failing check must not end the others
             yield Finding(
                 check.__name__.removeprefix("check_"), "problem", f"{type(error).__name__}: {error}"
             )

@@ -1,4 +1,4 @@
-"""What an examination of a machine comes to."""
+"""Result of one check of `nas doctor`."""
 
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: its name, how it went, what was seen, and what to do when it is not ok."""
+    """Result of a check: name, state, observation, and advice if the state is not ok."""
 
     name: str
     state: Literal["ok", "warning", "problem"]

@@ -1,4 +1,4 @@
-"""What `nas doctor` looks at on the machine or in the image itself."""
+"""Checks of the machine or image: Python, packages, torch, memory, disk, folders."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def check_python(config: Config) -> Finding:
 
 
 def check_packages(config: Config) -> Finding:
-    """Everything that is asked for is there, in a version that was asked for."""
+    """Check that all required packages are installed in required versions."""
     unmet = [*_unmet("nas-pipelines", "pipeline"), *_unmet("kfp")]
     if unmet:
         advice = "install with: pip install -r requirements.lock"
@@ -64,7 +64,7 @@ print(json.dumps([torch.__version__, torch.get_num_threads(), gpus]))
 
 
 def check_torch(config: Config) -> Finding:
-    """Computes in a process of its own: a broken driver can take a process down."""
+    """Check torch and GPUs in another process, which a broken driver may crash."""
     probe = subprocess.run(
         [sys.executable, "-c", _TORCH_PROBE], capture_output=True, text=True, timeout=120
     )
@@ -103,7 +103,7 @@ def check_memory(config: Config) -> Finding:
 
 
 def _num_cpus() -> float:
-    """What this process may use: a container sees all CPUs of its node."""
+    """Return the number of CPUs that this process may use; a container sees all of its node."""
     available = float(len(os.sched_getaffinity(0)))
     quota = Path("/sys/fs/cgroup/cpu.max")
     if quota.exists():
@@ -133,7 +133,7 @@ def check_output(config: Config) -> Finding:
 
 
 def check_scratch(config: Config) -> Finding:
-    """What libraries write to besides the output: a container's root may be read-only."""
+    """Check the folders that libraries write to; a container's root may be read-only."""
     wanted = [_temporary(), Path.home(), *(Path(os.environ[n]) for n in _CACHES if n in os.environ)]
     refused = sorted({str(folder) for folder in wanted if not is_writable(folder)})
     if refused:
@@ -152,7 +152,10 @@ def _temporary() -> Path:
 
 
 def is_writable(folder: Path) -> bool:
-    """Tried out in the nearest folder that exists: permissions do not tell of read-only mounts."""
+    """Return whether a file can be created in the nearest existing folder.
+
+    Permissions do not show read-only mounts.
+    """
     import tempfile
 
     while not folder.exists() and folder != folder.parent:
@@ -165,7 +168,7 @@ def is_writable(folder: Path) -> bool:
 
 
 def check_shm(config: Config) -> Finding:
-    """/dev/shm, in which loaders of several processes hand images over; in a container 64 MB."""
+    """Check /dev/shm, in which data loaders pass images; a container has 64 MB by default."""
     folder = Path("/dev/shm")
     if not folder.is_dir():
         return Finding("shm", "ok", "there is no /dev/shm")

@@ -1,4 +1,4 @@
-"""What `nas doctor` looks at in a pod of a cluster, where the environment says that it is one."""
+"""Checks in a pod of a cluster, enabled by environment variables."""
 
 import os
 import socket
@@ -9,13 +9,13 @@ from nascore.errors import InputError
 from pipelines.doctor.finding import Finding
 
 REACH = "NAS_DOCTOR_REACH"
-"""Servers that must take connections, `HOST:PORT` each, with spaces between them."""
+"""Variable with servers that must accept connections: `HOST:PORT`, separated by spaces."""
 _CONNECT_S = 5.0
 _STORE_S = 15.0
 
 
 def check_state(config: Config) -> Finding:
-    """Whether the place of the state of runs can be written, as the first step finds it out."""
+    """Check that the place of the state of runs is writable, as the first step does."""
     from components.run_state.checks import check_state
 
     root = os.environ[variables.STATE_ROOT]
@@ -28,7 +28,7 @@ def check_state(config: Config) -> Finding:
 
 
 def check_reach(config: Config) -> Finding:
-    """Whether servers take connections from here."""
+    """Check that servers accept connections from this pod."""
     wanted = os.environ[REACH].split()
     faults = [f"{server} ({fault})" for server in wanted if (fault := _fault(server))]
     if faults:
@@ -52,4 +52,4 @@ def _fault(server: str) -> str:
 
 
 CHECKS = {variables.STATE_ROOT: check_state, REACH: check_reach}
-"""By the variable without which there is nothing to check."""
+"""Checks by the environment variable that enables them."""

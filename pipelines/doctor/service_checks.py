@@ -1,4 +1,4 @@
-"""What `nas doctor` looks at beyond the machine: database, tracking, data, place of results."""
+"""Checks of services: database of the study, MLflow, data, place of exported files."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _CONNECT_S = 5
 
 
 def check_study(config: Config) -> Finding:
-    """Whether the database of the study can be reached; nothing is made in it."""
+    """Check that the database of the study is reachable; nothing is created in it."""
     from nascore.search.study_storage import resolve_url, without_password
 
     storage = config.search.storage
@@ -31,7 +31,7 @@ def check_study(config: Config) -> Finding:
 
 
 def _connection_fault(url: str) -> str | None:
-    """What a database says to us; of SQLite, which would make a file, whether it could."""
+    """Return the error of a connection; for SQLite, whether its file could be created."""
     from sqlalchemy import create_engine, make_url, text
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -53,7 +53,7 @@ def _connection_fault(url: str) -> str | None:
 
 
 def check_tracking(config: Config) -> Finding:
-    problems, warnings = check_store(config.tracking.uri)
+    problems, warnings = check_store(config.tracking.uri, config.tracking.experiment)
     shown = redact(config.tracking.uri)
     if problems:
         return Finding("tracking", "problem", shown, problems[0].message)
@@ -63,7 +63,7 @@ def check_tracking(config: Config) -> Finding:
 
 
 def check_data(config: Config) -> Finding:
-    """Whether the source is there; reading it is the first step of a run."""
+    """Check that the data source exists; the first step of a run reads it."""
     from nascore.data.archives import ENDINGS, is_archive_name
     from nascore.data.sources import uri_error
 
@@ -90,7 +90,7 @@ def check_data(config: Config) -> Finding:
 
 
 def check_export(config: Config) -> Finding:
-    """Whether the files of a run can be handed over."""
+    """Check that the files of a run can be exported."""
     from components.export.manifest import check_outputs
     from components.object_store.outputs import open_outputs
 

@@ -17,11 +17,11 @@ from components.config.schema import Config
 from components.run_state.reference import MOUNT, claim_of
 from nascore.data.file_access import S3
 from nascore.errors import InputError, Problem, collect_problems
+from pipelines.definitions.kinds import Kind
 from pipelines.kubeflow.connection import Connection
 from pipelines.kubeflow.doctor.kubeconfig import CONTEXT, KUBEFLOW_NAMESPACE
 from pipelines.kubeflow.doctor.target import KUBEFLOW, SERVER
 from pipelines.kubeflow.errors import ClusterError
-from pipelines.local.events import Kind
 
 if TYPE_CHECKING:
     from pipelines.kubeflow.doctor.client import Kube

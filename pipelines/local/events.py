@@ -1,12 +1,9 @@
-"""The progress file of a run (docs/architecture.md): what the steps say of themselves."""
+"""Progress file of a run (docs/architecture.md), to which its steps write events."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
-
-Kind = Literal["search", "retrain"]
-KINDS: tuple[Kind, ...] = ("search", "retrain")
+from typing import Any
 
 FIRST_STEP = "prepare_data"
 STEPS = (
@@ -17,29 +14,17 @@ STEPS = (
     "profile_latency",
     "promote",
 )
-# Of pretrain_controller, search and reuse only those that the review asks for take place.
-RETRAIN_STEPS = (
-    FIRST_STEP,
-    "review",
-    "pretrain_controller",
-    "search",
-    "reuse",
-    "train_final",
-    "profile_latency",
-    "promote",
-)
-STEPS_OF: dict[Kind, tuple[str, ...]] = {"search": STEPS, "retrain": RETRAIN_STEPS}
 
 
 class ProgressFile:
-    """Reads the whole lines that were added since the last look."""
+    """Reads the complete lines that were added since the last read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._position = 0
 
     def new(self) -> Iterator[dict[str, Any]]:
-        """Events in the order of the file; a line that a killed process tore is told as a note."""
+        """Yield new events in order; an incomplete line of a killed process becomes a note."""
         if not self._path.exists():
             return
         with open(self._path, "rb") as file:

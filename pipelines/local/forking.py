@@ -1,4 +1,4 @@
-"""The fork server of a run on this machine: started before the pipeline, ended after it."""
+"""Fork server of a run on this machine: start and end."""
 
 import contextlib
 import json
@@ -19,12 +19,12 @@ _END_S = 5.0
 
 
 def preload(config: Config) -> dict[str, list[str]]:
-    """Return what the fork server imports, by the step during which it does so.
+    """Return the modules that the fork server imports, by the step during which it does so.
 
-    None of it starts a thread, which a fork would lack. Before the first step only what that step
-    needs; torch while it reads the data, on the other core; what registers a model, half of all
-    imports, during the final training: neither a search that is measured against another nor the
-    measuring of latency is disturbed.
+    None of them starts a thread, which a fork would lack. Before the first step come only the
+    modules of that step; during it torch, on another core; during the final training the modules
+    that register a model, half of all imports. So neither a search that is compared with another
+    nor the measurement of latency is disturbed.
     """
     prepare, *others = (f"components.steps.{step}" for step in _STEPS)
     training = ["torch", *others, METHODS[config.method].module]
@@ -79,6 +79,6 @@ def _finish(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
         process.wait(timeout=_END_S)
-    except subprocess.TimeoutExpired:  # it imports something
+    except subprocess.TimeoutExpired:  # it is importing a module
         process.kill()
         process.wait()

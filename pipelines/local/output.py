@@ -1,4 +1,4 @@
-"""The output folder of a run: claimed, resumed, and left as it was when the input is wrong."""
+"""Output folder of a run: creation, locking, resuming, and removal if the input is wrong."""
 
 import contextlib
 import fcntl
@@ -29,21 +29,20 @@ _NEEDED_BYTES = 256 * 2**20  # prepared data, study, weights, report and log of 
 
 
 def default_folder() -> Path:
-    """`runs/<time>`; a second run within the second gets a number."""
+    """Return `runs/<time>`, with a number if that exists."""
     folder = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
     numbered = (folder.with_name(f"{folder.name}-{number}") for number in range(2, 1000))
     return folder if not folder.exists() else next(path for path in numbered if not path.exists())
 
 
 def settle_stores(config: Config) -> Config:
-    """The configuration as all steps can use it and everybody may read it.
+    """Return the configuration with absolute paths and without secrets.
 
-    SQLite files and folders are named by their full paths. A password in the address of the study's
-    database or of the tracking server goes into environment variables of the steps, and is not
-    written down.
+    Passwords in the addresses of the study's database and of the tracking server are moved into
+    environment variables of the steps, so that no file contains them.
 
     Raises:
-        InputError: an address holds a secret that cannot be given to the steps in such a way.
+        InputError: an address contains a secret that cannot be moved.
     """
     uri = _without_account(absolute(config.tracking.uri))
     tracking = config.tracking.model_copy(update={"uri": uri})
@@ -62,7 +61,7 @@ def settle_stores(config: Config) -> Config:
 
 
 def _without_account(uri: str) -> str:
-    """The address of the tracking server; MLflow's client finds the account in the environment."""
+    """Return the address of the tracking server without the account, which goes into variables."""
     if redact_setting(uri) == uri:
         return uri
     parts = urlsplit(uri)
@@ -79,10 +78,10 @@ def _without_account(uri: str) -> str:
 
 
 def saved_config(folder: Path) -> Config:
-    """The configuration that a run was begun with.
+    """Return the configuration with which a run was started.
 
     Raises:
-        InputError: there is none, or it is not one of this version.
+        InputError: there is none, or it is not of this version.
     """
     path = folder / CONFIG
     try:
@@ -96,10 +95,12 @@ def saved_config(folder: Path) -> Config:
 
 
 def problems_with(folder: Path, config: Config, *, resume: bool) -> list[Problem]:
-    """Why a run cannot be written to a folder; touches nothing.
+    """Return why a run cannot be written to a folder; nothing is changed.
 
     Args:
-        resume: go on with what is there; the configuration must be the one it was begun with.
+        folder: output folder.
+        config: configuration of the run.
+        resume: whether to resume the run in the folder, which needs the same configuration.
     """
     if resume:
         try:
@@ -113,7 +114,7 @@ def problems_with(folder: Path, config: Config, *, resume: bool) -> list[Problem
 
 
 def check_fresh(folder: Path) -> list[Problem]:
-    """Why a new run cannot go into a folder: it is in use, or no folder."""
+    """Return why a new run cannot be written to a folder: it is not empty, or not a folder."""
     if str(folder).startswith("s3:/"):  # a path has no two slashes in a row
         message = (
             "a run is kept in a folder of this machine; its results are copied to S3 with "
@@ -123,8 +124,8 @@ def check_fresh(folder: Path) -> list[Problem]:
     folder = folder.absolute()
     if folder.is_dir() and any(folder.iterdir()):
         message = (
-            "is not empty, and nothing is overwritten: choose another folder, or go on with the "
-            f"run in it by nas run --resume --out {shlex.quote(str(folder))}"
+            "is not empty, and nothing is overwritten: choose another folder, or resume the run in "
+            f"it with nas run --resume --out {shlex.quote(str(folder))}"
         )
         return [Problem(_KEY, str(folder), message)]
     if folder.exists() and not folder.is_dir():
@@ -154,14 +155,14 @@ def _nearest_existing(folder: Path) -> Path:
 
 
 class Output:
-    """A folder that belongs to one run at a time.
+    """Output folder of a run, locked against other runs.
 
     Attributes:
-        folder: its full path.
-        lock: a file descriptor; the folder is locked as long as any process holds it open.
+        folder: absolute path.
+        lock: file descriptor; the folder is locked as long as any process holds it open.
 
     Raises:
-        InputError: another process runs in it, or it cannot be written after all.
+        InputError: another process runs in it, or it cannot be written.
     """
 
     def __init__(self, folder: Path, config: Config, *, resume: bool) -> None:
@@ -185,7 +186,7 @@ class Output:
         (self.folder / CONFIG).write_text(dumps(config))
 
     def undo(self) -> None:
-        """Takes back what this run has made: nothing is left of a run whose input was wrong."""
+        """Remove what this run has created, after wrong input; a resumed run is left as it is."""
         if self._resumed:
             return
         for path in self.folder.iterdir():
@@ -194,13 +195,13 @@ class Output:
 
     def _remove_made(self) -> None:
         for path in self._made:
-            with contextlib.suppress(OSError):  # somebody else uses it by now
+            with contextlib.suppress(OSError):  # another process uses it by now
                 path.rmdir()
 
     def finish(self, total_s: float) -> dict[str, Any]:
-        """Adds the times of the whole command to `result.json` and returns its content.
+        """Add the times of the whole command to `result.json` and return its content.
 
-        `overhead` is what was neither data loading nor training nor profiling.
+        `overhead` is the time that was neither data loading nor training nor profiling.
         """
         path = self.folder / RESULT
         result: dict[str, Any] = json.loads(path.read_text())

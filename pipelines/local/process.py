@@ -1,4 +1,4 @@
-"""The child process that runs the pipeline: started, watched, ended, and judged."""
+"""Child process that runs the pipeline: its start, its progress, its end and its failure."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from types import FrameType
 from rich.console import Console
 
 from nascore.errors import Problem
-from pipelines.local.events import Kind
+from pipelines.definitions.kinds import Kind
 from pipelines.local.output import Output
 from pipelines.local.progress import Display, follow
 from pipelines.local.run import LOG, PROGRESS
@@ -30,8 +30,9 @@ class Failure:
     """Why a run ended without a result.
 
     Attributes:
-        step: the step that was under way.
-        problems: what is wrong with the input, when that was the reason.
+        step: step that was running.
+        error: error of the step.
+        problems: problems of the input, if that was the reason.
     """
 
     step: str
@@ -40,7 +41,7 @@ class Failure:
 
 
 class Stopped(Exception):
-    """A signal asked for the end of the run."""
+    """A signal requested the end of the run."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
@@ -48,10 +49,10 @@ class Stopped(Exception):
 
 
 def run_pipeline(output: Output, console: Console, kind: Kind = "search") -> Failure | None:
-    """Runs the pipeline in a process group of its own; returns why it failed, or None.
+    """Run the pipeline in a new process group; return why it failed, or None.
 
     Raises:
-        Stopped: ctrl-C or SIGTERM; every process of the run has ended, and finished work is kept.
+        Stopped: ctrl-C or SIGTERM; every process of the run has ended, and finished work is saved.
     """
     with _signals_raise(), Display(console, kind) as display:
         process = _start(output, kind)
@@ -61,7 +62,7 @@ def run_pipeline(output: Output, console: Console, kind: Kind = "search") -> Fai
             display.say("Stopping: the step under way saves what it has (ctrl-C again to not wait)")
             _stop(process)
             raise
-    if process.returncode < 0:  # killed: its step lives on, and would work beside a resumed run
+    if process.returncode < 0:  # killed: its step would continue next to a resumed run
         _end_orphans(process.pid)
     return None if process.returncode == 0 else _failure(display, output.folder / LOG)
 
@@ -82,7 +83,7 @@ def _start(output: Output, kind: Kind) -> subprocess.Popen[bytes]:
 
 @contextlib.contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Signals that end a command become `Stopped`; one that is ignored (nohup) stays so."""
+    """Raise `Stopped` for signals that end a command, except ignored ones (nohup)."""
     before = {
         signum: signal.signal(signum, _raise)
         for signum in _SIGNALS
@@ -100,7 +101,7 @@ def _raise(signum: int, frame: FrameType | None) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Politely, so that the step can save; after a while, or a second signal, not politely."""
+    """Terminate the process, so that the step can save; kill it later or at a second signal."""
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired, Stopped):
         process.wait(timeout=_STOP_S)
@@ -110,7 +111,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _end_orphans(group: int) -> None:
-    """Ends what is left of a process group: politely, so that the step can save, then not."""
+    """Terminate what is left of a process group, so that the step can save, and then kill it."""
     import psutil
 
     orphans = [process for process in psutil.process_iter() if _is_member(process.pid, group)]
@@ -125,7 +126,7 @@ def _end_orphans(group: int) -> None:
 def _is_member(pid: int, group: int) -> bool:
     try:
         return os.getpgid(pid) == group
-    except OSError:  # gone, or somebody else's
+    except OSError:  # it has ended, or belongs to another user
         return False
 
 
@@ -140,9 +141,9 @@ def _failure(display: Display, log: Path) -> Failure:
 
 
 def _last_error(log: Path) -> str:
-    """The line that says most about an end without a message, such as the system's kill.
+    """Return the most relevant line of the log of a process that has reported no error.
 
-    kfp's own error stands last, so the search starts before its traceback.
+    kfp's own error is last, so the search starts before its traceback.
     """
     with open(log, "rb") as file:
         file.seek(max(0, log.stat().st_size - _TAIL_BYTES))

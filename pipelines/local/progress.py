@@ -15,7 +15,8 @@ from rich.text import Text
 
 from components.progress import Throttle, describe, duration
 from nascore.config import OBJECTIVES
-from pipelines.local.events import STEPS, Kind, ProgressFile
+from pipelines.definitions.kinds import Kind
+from pipelines.local.events import STEPS, ProgressFile
 from pipelines.local.run import REPORT
 
 _POLL_S = 0.1

@@ -1,10 +1,10 @@
-"""Runs a compiled pipeline on this machine, in local processes: the same file as on Kubeflow.
+"""Execution of a compiled pipeline in processes of this machine: the same file as on Kubeflow.
 
     python -m pipelines.local.run --out FOLDER --kind search|retrain
 
-A child process of `nas run` and `nas retrain`. FOLDER holds `config.json`; the pipeline is compiled
-from it to `pipeline.yaml`, and that file is what runs. Everything it prints is the run's log.
-SIGTERM asks the step under way to save what it has, and ends the run.
+A child process of `nas run` and `nas retrain`. FOLDER contains `config.json`; the pipeline is
+compiled from it to `pipeline.yaml` and executed. Its output is the log of the run. SIGTERM makes
+the running step save its state, and ends the run.
 """
 
 import argparse
@@ -25,7 +25,8 @@ import yaml
 from components.config.schema import loads
 from components.steps.refusals import forget_refusals
 from components.tracking import follower
-from pipelines.local.events import KINDS, Kind, ProgressFile
+from pipelines.definitions.kinds import KINDS, Kind, compile_pipeline
+from pipelines.local.events import ProgressFile
 from pipelines.local.forking import fork_server
 
 CONFIG = "config.json"
@@ -37,14 +38,14 @@ SEARCH_RESULT = "search_result.json"
 REPORT = "report.html"
 REVIEW = "review.json"
 
-_SAVE_S = 15.0  # what a step gets for saving; a checkpoint of a small network takes a second
+_SAVE_S = 15.0  # time for a step to save; a checkpoint of a small network takes a second
 _POLL_S = 0.1
-_LAST_WORDS = ("finished", "failed", "input_error")
-_stopped = threading.Event()  # somebody asked for the end and waits
+_LAST_EVENTS = ("finished", "failed", "input_error")
+_stopped = threading.Event()  # set by SIGTERM, when the user waits for the end
 
 
 def environment(out: Path) -> dict[str, str]:
-    """What the steps need to know of this run; see docs/architecture.md."""
+    """Return the environment variables of the steps; see docs/architecture.md."""
     return {
         "NAS_STATE_DIR": str(out / "state"),
         "NAS_PROGRESS_FILE": str(out / PROGRESS),
@@ -53,33 +54,26 @@ def environment(out: Path) -> dict[str, str]:
 
 
 def run(out: Path, kind: Kind) -> None:
-    """Compiles and runs; `result.json` and `report.html` lie in `out` afterwards.
+    """Compile and run the pipeline; it writes `result.json` and `report.html` to `out`.
 
     Raises:
-        RuntimeError: a step failed (kfp's own error; the step's is in the log).
+        RuntimeError: a step failed (error of kfp; that of the step is in the log).
     """
     config = loads((out / CONFIG).read_text())
     os.environ.update(environment(out))
     with fork_server(out, config):
-        if kind == "retrain":
-            from pipelines.definitions.retrain import compile_retrain
-
-            compile_retrain(config, out / PIPELINE, for_cluster=False)
-        else:
-            from pipelines.definitions.search import compile_search
-
-            compile_search(config, out / PIPELINE, for_cluster=False)
+        compile_pipeline(kind, config, out / PIPELINE, for_cluster=False)
         run_compiled(out)
 
 
 def run_compiled(out: Path) -> None:
-    """Runs `pipeline.yaml` in `out` and collects its outputs: result, report and review."""
+    """Run `pipeline.yaml` in `out` and collect its outputs: result, report and review."""
     from kfp import components, local
 
     os.environ.update(environment(out))
     forget_refusals(out / "state")
     with _tracked(out), _search_collected(out):
-        # The image's name does not matter here: steps run in this environment.
+        # Steps run in this environment, whatever their image.
         local.init(
             local.SubprocessRunner(use_venv=False),
             pipeline_root=str(out / "pipeline"),
@@ -91,8 +85,10 @@ def run_compiled(out: Path) -> None:
 
 
 def _without_retries(path: Path) -> str:
-    """The compiled file, but a step that fails is not tried again after minutes of back-off: here
-    a person is watching, and `--resume` goes on."""
+    """Return the compiled pipeline without retries of steps.
+
+    A user who is watching resumes the run with `--resume` instead of waiting for the back-off.
+    """
     documents = list(yaml.safe_load_all(path.read_text()))
     for task in documents[0]["root"]["dag"]["tasks"].values():
         task.pop("retryPolicy", None)
@@ -100,7 +96,7 @@ def _without_retries(path: Path) -> str:
 
 
 def _collect(out: Path) -> None:
-    """Copies what the steps have kept: the pipeline itself has no outputs."""
+    """Copy outputs of steps from the state folder: the pipeline itself has no outputs."""
     for step, name, target in (
         ("review", "review", REVIEW),
         ("promote", "report", REPORT),
@@ -119,7 +115,7 @@ def _copy(path: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _search_collected(out: Path) -> Iterator[None]:
-    """Hands the search's result on, also when the run is stopped or fails later."""
+    """Copy the result of the search, even if the run is stopped or fails later."""
     try:
         yield
     finally:
@@ -133,9 +129,9 @@ def _search_collected(out: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _tracked(out: Path) -> Iterator[None]:
-    """Follows the tracking spool, from the moment that the data was found good.
+    """Send the tracking spool to MLflow, after the first step has accepted the data.
 
-    A run whose input is wrong leaves nothing behind, in the tracking store either.
+    A run with wrong input leaves nothing behind, not even in MLflow.
     """
     ended = threading.Event()
     thread = threading.Thread(target=_follow, args=(out, ended), name="tracking")
@@ -163,11 +159,11 @@ def _follow(out: Path, ended: threading.Event) -> None:
             ended.wait()
 
 
-# --- the end before its time ----------------------------------------------------------------
+# --- stopping -------------------------------------------------------------------------------
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
-    """Asks the step under way to save, and leaves; kfp cannot start another one meanwhile."""
+    """Make the running step save, and exit; kfp cannot start another step meanwhile."""
     import psutil
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -175,7 +171,7 @@ def _stop(signum: int, frame: FrameType | None) -> None:
     print("asked to stop: the step under way saves what it has", flush=True)
     steps = [process for process in psutil.Process().children(recursive=True) if _is_step(process)]
     events = ProgressFile(Path(os.environ["NAS_PROGRESS_FILE"]))
-    list(events.new())  # what was said before
+    list(events.new())  # skip earlier events
     for process in steps:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
@@ -183,8 +179,8 @@ def _stop(signum: int, frame: FrameType | None) -> None:
     late = steps
     while late and time.monotonic() < end:
         _, late = psutil.wait_procs(late, timeout=_POLL_S)
-        if any(event["event"] in _LAST_WORDS for event in events.new()):
-            break  # all is written; taking torch apart takes another second or two
+        if any(event["event"] in _LAST_EVENTS for event in events.new()):
+            break  # all is saved; unloading torch takes another second or two
     for process in late:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -192,7 +188,7 @@ def _stop(signum: int, frame: FrameType | None) -> None:
 
 
 def _is_step(process: Any) -> bool:
-    """The follower ends at the end."""
+    """Return whether a child process is a step, and not the process that sends the spool."""
     import psutil
 
     try:
@@ -202,7 +198,7 @@ def _is_step(process: Any) -> bool:
 
 
 def _stop_with(parent: int) -> None:
-    """Nobody would read the result of a run whose command was killed."""
+    """Stop this process when its parent has ended, for example because it was killed."""
     while os.getppid() == parent:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -212,7 +208,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pipelines.local.run")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--kind", choices=KINDS, default="search", help="which pipeline")
-    parser.add_argument("--parent", type=int, help="stop when this process is no more the parent")
+    parser.add_argument("--parent", type=int, help="stop when this process is not the parent")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     if arguments.parent is not None:

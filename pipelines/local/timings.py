@@ -1,11 +1,11 @@
-"""Where the time of a run has gone: `timings` of its result, and a table of them."""
+"""Times of the parts of a run: `timings` in its result, and a table of them."""
 
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-_STAMP = "installed"  # made by `make install`, which writes its seconds there
+_STAMP = "installed"  # file into which `make install` writes its duration
 _PROFILE, _TRAIN, _DATA = "profiling", "training", "data"
 _TRAINING_OF = {"pretrain_controller": "pretrain_s", "search": "search_s", "train_final": "train_s"}
 
@@ -15,14 +15,15 @@ def timings_of(
 ) -> dict[str, Any]:
     """Return the seconds of each part of a run.
 
-    `overhead_s` is what was neither data nor search, training or profiling. It is made up of
-    `begin_s` before the first step, `start_up_s` and `rest_s` of each step, and `end_s`. Apart from
-    it are `imports_s` in the process that forks the steps, nearly all while steps were under way,
-    and `install_s`, what `make install` took.
+    `overhead_s` is the time that was neither data loading nor search, training or profiling. It is
+    the sum of `begin_s` before the first step, `start_up_s` and `rest_s` of each step, and `end_s`.
+    It does not include `imports_s` in the process that forks the steps, nearly all while steps were
+    running, and `install_s`, the duration of `make install`.
 
     Args:
-        events: of the progress file.
-        start_s: when the command began, in seconds since the epoch.
+        events: events of the progress file.
+        start_s: start of the command in seconds since the epoch.
+        total_s: duration of the command in seconds.
     """
     found = dict.fromkeys(("data_s", *_TRAINING_OF.values(), "profile_s", "report_s"), 0.0)
     steps: dict[str, dict[str, Any]] = {}
@@ -64,7 +65,7 @@ def _step(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _install_s() -> float | None:
-    """What `make install` took; None in an environment that was made otherwise."""
+    """Return the duration of `make install`; None in an environment without it."""
     try:
         return float((Path(sys.prefix) / _STAMP).read_text())
     except (OSError, ValueError):
@@ -78,7 +79,7 @@ def _rounded(value: Any) -> Any:
 
 
 def table(timings: Mapping[str, Any]) -> list[str]:
-    """Return the timings as lines: what counts as overhead, and what does not."""
+    """Return the timings as the lines of a table."""
     lines = [f"{'seconds':<28}{'start-up':>10}{'work':>10}{'rest':>10}"]
     lines.append(f"{'until the first step':<28}{timings['begin_s']:>10.1f}")
     for name, step in timings["steps"].items():

@@ -5,10 +5,10 @@ from typing import Any
 
 from components.config.schema import Config
 from nascore.errors import InputError
+from pipelines.definitions.kinds import Kind
 from pipelines.kubeflow.doctor.client import Kube
 from pipelines.kubeflow.doctor.demand import demand_of
 from pipelines.kubeflow.doctor.target import Target
-from pipelines.local.events import Kind
 
 
 def aim(

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from components.config.schema import Config
+from pipelines.definitions.kinds import Kind
 from pipelines.kubeflow.doctor.quantities import Container
-from pipelines.local.events import Kind
 
 _COPY = re.compile(r"-\d+$")  # kfp numbers further tasks of the same component
 
@@ -85,13 +85,11 @@ def demand_of(config: Config, *, kind: Kind, image: str) -> Demand:
     Raises:
         InputError: it cannot be compiled for a cluster.
     """
-    from pipelines.definitions.retrain import compile_retrain
-    from pipelines.definitions.search import compile_search
+    from pipelines.definitions.kinds import compile_pipeline
 
-    compile_pipeline = compile_retrain if kind == "retrain" else compile_search
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "pipeline.yaml"
-        compile_pipeline(config, file, image=image)
+        compile_pipeline(kind, config, file, image=image)
         pipeline, *platforms = yaml.safe_load_all(file.read_text())
     return read(pipeline, platforms[0] if platforms else {})
 

@@ -2,7 +2,7 @@
 
 import io
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cluster.kubeflow import Cluster
 from cluster.runs import Run
 from cluster.spec import Pipeline
 from cluster.store import Gate
+from pipelines.definitions.kinds import Kind
 
 ARTIFACTS, DATA, STATE = "nas-mlflow", "nas-data", "nas-state"  # buckets
 STEPS = (
@@ -133,16 +134,16 @@ class Surroundings:
         return [f"{key}={value}" for key, value in all_.items() if value != ""]
 
     def compile(
-        self, kind: str, image: str, name: str, changed: Mapping[str, Any] | None = None
+        self, kind: Kind, image: str, name: str, changed: Mapping[str, Any] | None = None
     ) -> Pipeline:
         """Compile as `nas compile` does."""
-        from pipelines.commands.submit import COMPILERS
         from pipelines.config import resolve
+        from pipelines.definitions.kinds import compile_pipeline
 
-        compiler: Callable[..., None] = COMPILERS[kind]()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "pipeline.yaml"
-            compiler(resolve(None, None, self.settings(name, changed)), path, image=image)
+            config = resolve(None, None, self.settings(name, changed))
+            compile_pipeline(kind, config, path, image=image)
             return Pipeline.load(path)
 
     # --- what is left of a run --------------------------------------------------------------
