@@ -51,7 +51,9 @@ def call_with_retries(
         return min(pause(state), max(0.0, timeout_s - _elapsed_s(state)))
 
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(is_transient),
+        retry=tenacity.retry_if_exception(
+            lambda error: isinstance(error, Exception) and is_transient(error)
+        ),
         wait=wait,
         stop=lambda state: should_stop() or _elapsed_s(state) >= timeout_s,
         before_sleep=lambda state: on_retry(_error_of(state)),

@@ -43,11 +43,6 @@ _S3_ADDRESS = "AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL"
 _S3_REGION = "the bucket lies in another region; set AWS_REGION to it"
 _S3_CHANGED = "has changed while it was read; let it rest, then run again"
 _NO_MLFLOW = "this is no MLflow server, or its path is missing in tracking.uri"
-ACCOUNT = (
-    "give the account of the steps (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD) the right "
-    "to edit the experiment and the registered model, or name another tracking.experiment"
-)
-"""Against a tracking server that refuses the account."""
 
 # The first row that fits counts.
 TABLE: tuple[Row, ...] = (
@@ -57,7 +52,7 @@ TABLE: tuple[Row, ...] = (
     Row("mlflow", _SETUP, "", r"CERTIFICATE_VERIFY_FAILED|certificate verify failed",
         "the server's certificate is not trusted; set MLFLOW_TRACKING_SERVER_CERT_PATH to the file "
         "of its authority"),
-    Row("s3", _SETUP, "SSLError|", r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|SSL",
+    Row("s3", _SETUP, "SSLError", "",
         "the server's certificate is not trusted; set AWS_CA_BUNDLE"),
     Row("mlflow", _SETUP, "", r"Invalid (leading|header value|return character)|InvalidHeader",
         "the account or the token has a line break or a space at an end; remove it from "
@@ -66,17 +61,22 @@ TABLE: tuple[Row, ...] = (
         "a key has a line break or a space at an end; remove it from AWS_ACCESS_KEY_ID, "
         "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN"),
     # --- MLflow ------------------------------------------------------------------------------
-    Row("mlflow", _SETUP, "PERMISSION_DENIED|UNAUTHENTICATED|CUSTOMER_UNAUTHORIZED", "", ACCOUNT),
-    Row("mlflow", _SETUP, ".*", r"body was not in a valid JSON format|^Expecting value",
+    Row("mlflow", _SETUP, "UNAUTHENTICATED|CUSTOMER_UNAUTHORIZED", "", "give the account as "
+        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"),
+    Row("mlflow", _SETUP, "PERMISSION_DENIED", "", "give the account of the steps "
+        "(MLFLOW_TRACKING_USERNAME) the right to edit the experiment and the registered model, "
+        "name another tracking.experiment, or let the server allow this host name "
+        "(--allowed-hosts)"),
+    Row("mlflow", _SETUP, "", r"body was not in a valid JSON format",
         "a log-in page or another program answers in place of MLflow; correct tracking.uri, or let "
         "the steps pass the log-in (MLFLOW_TRACKING_TOKEN)"),
     Row("mlflow", _SETUP, "ENDPOINT_NOT_FOUND", r"logged-models",
         "the server is older than this client (MLflow 3); update the server"),
     Row("mlflow", _SETUP, "ENDPOINT_NOT_FOUND", "", _NO_MLFLOW),
     Row("mlflow", _REQUEST, "INVALID_PARAMETER_VALUE|BAD_REQUEST|RESOURCE_ALREADY_EXISTS"
-        "|RESOURCE_DOES_NOT_EXIST|RESOURCE_CONFLICT|ALREADY_EXISTS|NOT_FOUND|NOT_IMPLEMENTED"),
+        "|RESOURCE_DOES_NOT_EXIST|ALREADY_EXISTS|NOT_FOUND|NOT_IMPLEMENTED"),
     Row("mlflow", _TRANSIENT, "TEMPORARILY_UNAVAILABLE|REQUEST_LIMIT_EXCEEDED|RESOURCE_EXHAUSTED"
-        "|DEADLINE_EXCEEDED|ABORTED|INTERNAL_ERROR"),
+        "|DEADLINE_EXCEEDED|ABORTED|CANCELLED|RESOURCE_CONFLICT|INTERNAL_ERROR|INVALID_STATE"),
     # --- S3: codes, and of answers to HEAD, which have no body, the status --------------------
     Row("s3", _SETUP, "NoSuchBucket", "", f"there is no such bucket; correct the name, or "
         f"{_S3_ADDRESS}"),

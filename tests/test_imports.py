@@ -82,7 +82,7 @@ ONLY_IN = {
         "nascore.figures.plots",
         "nascore.figures.run_charts",
     },
-    "safetensors": {"components.export.weights"},
+    "safetensors": {"components.export.weights", "nascore.data.array_files"},
     "mlflow": {
         "components.registry.aliases",
         "components.tracking.closing",
@@ -94,11 +94,10 @@ ONLY_IN = {
         "components.registry.served.pyfunc_multi_output",
         "components.steps.review",
         "components.tracking.client",
-        "components.tracking.retry",
         "components.tracking.pipeline_runs",
-        "components.tracking.replay",
         "components.tracking.runs",
         "components.tracking.mlflow_writer",
+        "components.tracking.store_checks",
     },
     "cronsim": {"pipelines.kubeflow.schedule_times"},
     "kubernetes": {

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from components.registry import model_registry
-from components.tracking.mlflow_writer import RUN_KEY
+from components.tracking.tags import RUN_KEY
 from nascore.errors import InputError, ServiceUnavailable
 from nascore.redaction import redact
 

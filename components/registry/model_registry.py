@@ -35,7 +35,7 @@ from components.registry.model_kinds import (
     ModelAdapter,
     max_abs_difference,
 )
-from components.tracking.mlflow_writer import make_store
+from components.tracking.client import make_store
 
 _log = logging.getLogger(__name__)
 
@@ -125,6 +125,12 @@ def use(uri: str) -> None:
     make_store(uri)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
+
+
+def set_description(version: Registered, text: str, *, uri: str) -> None:
+    """Set the description of a version, Markdown; replaces an earlier one."""
+    client = MlflowClient(tracking_uri=uri)
+    client.update_model_version(version.name, version.version, description=text)
 
 
 def registered(name: str, version: str | int) -> Registered:

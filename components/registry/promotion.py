@@ -17,9 +17,10 @@ from components.registry import model_registry
 from components.registry.aliases import CHALLENGER, CHAMPION, DECISION, set_champion
 from components.registry.model_registry import Registered
 from components.registry.test_sets import IncomparableModels, TestSet
-from components.tracking.retry import is_final
+from components.tracking.mlflow_errors import kind_of
 from nascore.evaluation.paired_bootstrap import PairedComparison
 from nascore.redaction import redact
+from nascore.service_errors import ErrorKind
 
 _ROUNDING = 1e-9  # 0.3 - 0.2 is a gain of 0.1
 
@@ -236,7 +237,7 @@ def _load(champion: Registered, test_set: TestSet) -> Any:
         try:
             path = mlflow.artifacts.download_artifacts(artifact_uri=champion.uri, dst_path=folder)
         except MlflowException as error:
-            if is_final(error):
+            if kind_of(error) is ErrorKind.REQUEST:
                 raise _Unusable(_first_line(error)) from error
             raise
         try:

@@ -114,7 +114,7 @@ def _check_stores(settings: Config) -> None:
     Raises:
         InputError: one of them refuses this account, or cannot be what the setting names.
     """
-    problems, _ = check_store(settings.tracking.uri)
+    problems, _ = check_store(settings.tracking.uri, settings.tracking.experiment)
     errors = [InputError(problems)] if problems else []
     for check in (_check_study, _check_state, _check_outputs):
         try:
@@ -127,7 +127,7 @@ def _check_stores(settings: Config) -> None:
 
 def _check_study(settings: Config) -> None:
     if settings.search.storage is not None:
-        from nascore.search.study_storage import (  # Optuna and SQLAlchemy: half a second
+        from nascore.search.database_url import (  # Optuna and SQLAlchemy: half a second
             Storage,
             resolve_url,
         )

@@ -1,10 +1,11 @@
 """Tracking behind a write-ahead spool: training never waits for, or dies with, a server.
 
-Steps append events to files (`spool`); a process of its own (`launch`) replays them to MLflow
-(`follow` the loop, `replay` the lines of a spool, which it reads with `reading` and sends with
-`sender`; `runs` finds and makes the runs, `tags` names what is written on them). `flush` sends what
-ended steps have left. `stores` judges the address of a store, `patience` its answers. mlflow takes
-seconds to import: nothing that a step loads does it but the promotion.
+Steps append events to files (`spool`); a process of its own (`launch`) replays them to MLflow:
+`replayer` is its loop, `reading` reads the lines of a spool, `replay` sends them in order through
+`mlflow_writer`; `runs` finds and makes the runs, `tags` names the tags on them. `flush` sends what
+ended steps have left. `store_checks` checks a store before a run, `mlflow_errors` says which errors
+are worth a retry. mlflow takes seconds to import: no module that a step loads imports it, except
+for the promotion.
 """
 
 from components.tracking.launch import follower

@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from components.tracking.store_checks import sqlite_path
-
 if TYPE_CHECKING:  # mlflow takes two seconds to import
     from mlflow import MlflowClient
 
 Result = TypeVar("Result")
 
 SETTINGS = {
-    # The defaults wait for minutes in one call; the callers wait, where that is wanted.
+    # The defaults retry for minutes in one call; `mlflow_errors.call_mlflow` retries where wanted.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -27,10 +25,15 @@ SETTINGS = {
 
 
 @contextlib.contextmanager
-def quick_settings() -> Iterator[None]:
-    """Apply `SETTINGS` in the block, except where the user has set a variable."""
-    added = [name for name in SETTINGS if name not in os.environ]
-    os.environ.update({name: SETTINGS[name] for name in added})
+def quick_settings(**changed: object) -> Iterator[None]:
+    """Apply `SETTINGS` in the block, except where the user has set a variable.
+
+    Args:
+        changed: other values than those of `SETTINGS`.
+    """
+    settings = SETTINGS | {name: str(value) for name, value in changed.items()}
+    added = [name for name in settings if name not in os.environ]
+    os.environ.update({name: settings[name] for name in added})
     try:
         yield
     finally:
@@ -41,7 +44,7 @@ def quick_settings() -> Iterator[None]:
 def within(limit_s: float, call: Callable[[], Result]) -> Result:
     """Return what `call` returns, or give up waiting for it.
 
-    A database that is away keeps MLflow's client for an hour, and no setting shortens that. So the
+    An unreachable database keeps MLflow's client for an hour, and no setting shortens that. So the
     call is made in a thread, which ends with the process at the latest.
 
     Raises:
@@ -67,6 +70,13 @@ def within(limit_s: float, call: Callable[[], Result]) -> Result:
     return results[0]
 
 
+def sqlite_path(uri: str) -> Path | None:
+    """Return the database file of a `sqlite:///` URI; None for any other."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+
+
 def open_client(uri: str) -> "MlflowClient":
     """Return a client of a store; a SQLite file that is not there yet is made."""
     from mlflow import MlflowClient
@@ -90,5 +100,5 @@ def make_store(uri: str) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         made = Path(folder) / path.name
         MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
-        with contextlib.suppress(FileExistsError):  # somebody else was quicker
+        with contextlib.suppress(FileExistsError):  # another process was quicker
             os.link(made, path)

@@ -5,13 +5,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.tracking.client import quick_settings, within
-from components.tracking.reading import num_unsent
-from components.tracking.replay import Follower, locked
-from components.tracking.spool import EVENTS, TARGET
-from components.tracking.store_checks import brief
+import filelock
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0
+from components.tracking.client import quick_settings, within
+from components.tracking.mlflow_errors import brief, is_transient, report
+from components.tracking.reading import num_unsent
+from components.tracking.replay import Follower, lock_of
+from components.tracking.spool import EVENTS, TARGET
+from nascore.retries import Backoff, call_with_retries
+
+_BACKOFF = Backoff(first_pause_s=0.5, longest_pause_s=5.0)
+_LAST_TRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ def spools_of(state: Path) -> list[Path]:
 
 
 def send_left(spools: Iterable[Path], *, limit_s: float) -> tuple[Unsent, ...]:
-    """Send all events that wait in spools nobody writes to any more.
+    """Send all events that wait in spools that no process writes to any more.
 
     Args:
         limit_s: seconds for all of them together; what is not sent by then stays where it is.
@@ -65,9 +69,9 @@ def _send(spool: Path, end_s: float) -> str | None:
     if left_s <= 0:
         return "there was no time left"
     try:
-        with quick_settings(), locked(spool, wait=False):
-            return within(left_s, lambda: _drain(spool, end_s))
-    except BlockingIOError:
+        with quick_settings(), lock_of(spool, wait=False):
+            return within(left_s, lambda: _drain(spool, left_s - _LAST_TRY_S))
+    except filelock.Timeout:
         return "another process is sending them"
     except TimeoutError as error:
         return f"the store: {error}"
@@ -75,22 +79,25 @@ def _send(spool: Path, end_s: float) -> str | None:
         return brief(error)
 
 
-def _drain(spool: Path, end_s: float) -> str | None:
-    from components.tracking.retry import is_refusal  # imports mlflow
+def _drain(spool: Path, timeout_s: float) -> str | None:
+    follower = Follower(spool)
 
-    follower, pause_s = Follower(spool), _FIRST_PAUSE_S
-    while True:
-        try:
-            while follower.drain(last=True):
-                pass
-            return None
-        except Exception as error:  # whatever a store can raise: it is tried again, and told
-            if is_refusal(error):
-                return f"the store refuses us: {brief(error)}"
-            if time.monotonic() + pause_s > end_s:
-                return f"the store is away: {brief(error)}"
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+    def send_all() -> None:
+        while follower.drain(last=True):
+            pass
+
+    try:
+        call_with_retries(
+            send_all,
+            is_transient=is_transient,
+            timeout_s=timeout_s,
+            backoff=_BACKOFF,
+        )
+    except Exception as error:  # whatever a store can raise: the events are kept
+        if is_transient(error):
+            return f"the tracking store is unreachable: {brief(error)}"
+        return report(error)
+    return None
 
 
 def _is_spool(folder: Path) -> bool:

@@ -14,14 +14,13 @@ from typing import Any
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from components.tracking.client import make_store, open_client
+from components.tracking.client import open_client, sqlite_path
+from components.tracking.mlflow_errors import brief, kind_of
 from components.tracking.notes import warn
-from components.tracking.reading import Refused, RunInfo, UndeclaredRun
+from components.tracking.reading import Refused, RunInfo
 from components.tracking.runs import Runs
-from components.tracking.store_checks import sqlite_path
-from components.tracking.tags import RUN_KEY
-
-__all__ = ["RUN_KEY", "Refused", "Sender", "UndeclaredRun", "make_store"]
+from nascore.errors import InputError
+from nascore.service_errors import ErrorKind
 
 _TABLES = "mlflow.loggedArtifacts"  # by which `mlflow.load_table` and the UI know tables
 _MAX_PARAM = 6000
@@ -30,7 +29,7 @@ _PER_CALL = 100  # parameters; MLflow's limit
 
 
 class Sender:
-    """Sends to one experiment of one store; `runs` is filled with what is learnt of the runs."""
+    """Sends to one experiment of one store; adds the runs that it finds or makes to `runs`."""
 
     def __init__(self, spool: Path, target: dict[str, str], runs: dict[str, RunInfo]) -> None:
         self._spool = spool
@@ -47,13 +46,13 @@ class Sender:
         }
 
     def send(self, event: dict[str, Any]) -> None:
-        """Raise UndeclaredRun, Refused, or what MLflow raises when the store is away."""
+        """Send one event. Raises UndeclaredRun, Refused, or whatever MLflow's client raises."""
         if event["op"] not in self._ops:
             raise Refused(f"unknown event {event['op']!r}; update the follower")
         self._ops[event["op"]](event)
 
     def metrics(self, key: str, points: list[dict[str, Any]]) -> None:
-        """At most 1000 points (`key`, `value`, `time_ms`, `step`) in one call."""
+        """Send at most 1000 points (`key`, `value`, `time_ms`, `step`) in one call."""
         metrics = [Metric(p["key"], p["value"], p["time_ms"], p["step"]) for p in points]
         self._client.log_batch(self.runs.require(key).id, metrics=metrics)
 
@@ -65,26 +64,28 @@ class Sender:
             try:
                 return str(self._client.create_experiment(name, artifact_location=location))
             except MlflowException as error:
-                found = self._client.get_experiment_by_name(name)  # somebody was faster
+                found = self._client.get_experiment_by_name(name)  # another process was faster
+                if found is None and kind_of(error) is ErrorKind.REQUEST:  # such as a long name
+                    message = f"cannot be made ({brief(error)}); choose another name"
+                    raise InputError.of("tracking.experiment", name, message) from error
                 if found is None:
-                    raise error
+                    raise
         if found.lifecycle_stage != "active":
-            raise RuntimeError(
-                f"experiment {name!r} is deleted; restore it in MLflow, or set tracking.experiment"
-            )
+            message = "is deleted; restore it in MLflow, or set another tracking.experiment"
+            raise InputError.of("tracking.experiment", name, message)
         return str(found.experiment_id)
 
     # --- what is logged to them -------------------------------------------------------------
 
     def _params(self, event: dict[str, Any]) -> None:
         run_id = self.runs.require(event["run"]).id
-        there = self._client.get_run(run_id).data.params
+        existing = self._client.get_run(run_id).data.params
         new, changed = [], {}
         for name, whole in event["values"].items():
             value = whole if len(whole) <= _MAX_PARAM else self._long_param(run_id, name, whole)
-            if name not in there:
+            if name not in existing:
                 new.append(Param(name, value))
-            elif there[name] != value:
+            elif existing[name] != value:
                 changed[f"nas.changed.{name}"] = value
         for start in range(0, len(new), _PER_CALL):
             self._client.log_batch(run_id, params=new[start : start + _PER_CALL])

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from components.ending import TAG_KIND, TAG_REASON
-from components.tracking.client import open_client, quick_settings, within
-from components.tracking.store_checks import WHAT_TO_DO, brief, reach_database, sqlite_path
+from components.tracking.client import open_client, quick_settings, sqlite_path, within
+from components.tracking.mlflow_errors import brief, kind_of, refuses_account, remedy_of
+from components.tracking.store_checks import reach_database
 from components.tracking.tags import ADOPTED, MAX_TAG, RUN_KEY
 from nascore.errors import ResourceUnavailable
 from nascore.redaction import redact
+from nascore.service_errors import ErrorKind
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,10 +34,12 @@ def ask_store(uri: str, limit_s: float, ask: Callable[["MlflowClient"], _Result]
     """Return what a question to a store gives; None when there is no store yet.
 
     Args:
-        limit_s: the store is waited for so long.
+        uri: MLflow store.
+        limit_s: time limit of the whole question.
+        ask: gets a client.
 
     Raises:
-        ResourceUnavailable: the store does not answer, or refuses the account.
+        ResourceUnavailable: the store does not answer, or refuses access.
     """
     path = sqlite_path(uri)
     if path is not None and not path.exists():
@@ -44,15 +48,14 @@ def ask_store(uri: str, limit_s: float, ask: Callable[["MlflowClient"], _Result]
         reach_database(uri)
         with quick_settings():
             return within(limit_s, lambda: ask(open_client(uri)))
-    except Exception as error:  # whatever a store can raise that is away, or not as it should be
-        from components.tracking.retry import is_refusal
-
+    except Exception as error:  # whatever a store can raise: the question is of no use without it
         advice = "bring it back; `nas status RUN` or the next run will close what is left open"
+        if kind_of(error) is ErrorKind.SETUP:
+            advice = remedy_of(error)
         raise ResourceUnavailable.of(
             "tracking.uri",
             uri,
-            f"the store did not do what was asked ({brief(error)}); "
-            f"{WHAT_TO_DO if is_refusal(error) else advice}",
+            f"the store did not do what was asked ({brief(error)}); {advice}",
         ) from error
 
 
@@ -114,10 +117,6 @@ def end_runs(
     Returns:
         Ids of the runs that were ended, and of those that this account may not write.
     """
-    from mlflow.exceptions import MlflowException
-
-    from components.tracking.retry import is_refusal
-
     tags = {TAG_REASON: redact(reason)[:MAX_TAG], TAG_KIND: kind} if reason else {}
     ended: list[str] = []
     refused: list[str] = []
@@ -134,8 +133,8 @@ def end_runs(
                 now_ms = int(time.time() * 1000)
                 client.set_terminated(run.info.run_id, status, end_time=now_ms)
                 ended.append(run.info.run_id)
-        except MlflowException as error:
-            if not is_refusal(error):
+        except Exception as error:  # MLflow's classes are not imported here
+            if not refuses_account(error):
                 raise
             refused.append(run.info.run_id)
     return ended, refused

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from components.tracking.spool import EVENTS
-from components.tracking.store_checks import WHAT_TO_DO
 from nascore.errors import ResourceUnavailable
 
 STATE = "state.json"
-_REFUSAL = "refusal.txt"  # why the store takes nothing from this account
+_REFUSAL = "refusal.txt"  # what is wrong with the set-up of the store, and what to do
 _POLL_S = 0.1
 
 
@@ -99,11 +98,11 @@ def num_unsent(spool: Path) -> int:
 
 
 def wait_for_run(spool: Path, key: str, *, timeout_s: float) -> str:
-    """The MLflow id of a run that was declared in a spool, as soon as the follower knows it.
+    """Return the MLflow id of a run that was declared in a spool, once the follower knows it.
 
     Raises:
-        TimeoutError: the store did not answer in time, or nobody follows the spool.
-        ResourceUnavailable: the store refuses the account, as far as the follower has found out.
+        TimeoutError: the store did not answer in time, or no follower sends the spool.
+        ResourceUnavailable: the store refuses access, as far as the follower has found out.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -112,21 +111,19 @@ def wait_for_run(spool: Path, key: str, *, timeout_s: float) -> str:
             return run.id
         refusal = _refusal(spool)
         if refusal is not None:
-            raise ResourceUnavailable.of(
-                "tracking.uri", None, f"the store refuses us ({refusal}); {WHAT_TO_DO}"
-            )
+            raise ResourceUnavailable.of("tracking.uri", None, refusal)
         if time.monotonic() > deadline:
             raise TimeoutError(f"the tracking store has not received run {key} in {timeout_s:g} s")
         time.sleep(_POLL_S)
 
 
 def note_refusal(spool: Path, reason: str) -> None:
-    """Keep why the store refuses the account, for `wait_for_run`."""
+    """Keep what is wrong with the set-up of the store, for `wait_for_run`."""
     (spool / _REFUSAL).write_text(reason)
 
 
 def forget_refusal(spool: Path) -> None:
-    """Drop what was noted: the store takes events again, or a new follower will find out."""
+    """Drop what was noted: the store takes events again, or a new follower finds out."""
     (spool / _REFUSAL).unlink(missing_ok=True)
 
 

@@ -1,8 +1,8 @@
 """Reads what an earlier try of a step has written to its MLflow run."""
 
 from components.tracking.client import open_client, quick_settings, within
+from components.tracking.mlflow_errors import brief
 from components.tracking.notes import warn
-from components.tracking.store_checks import brief
 from components.tracking.tags import RUN_KEY
 
 _LIMIT_S = 20.0
@@ -12,13 +12,13 @@ _UNKNOWN = "earlier tries of this step are not known"
 def tag_of_run(uri: str, key: str, tag: str, *, unknown: str = _UNKNOWN) -> str | None:
     """Return a tag of the run of a key; None when there is no such run or tag.
 
-    A store that cannot be asked is no reason to wait: the work is done again, and the log says so.
+    A store that cannot be asked is no reason to wait: the work is done again, with a warning.
 
     Args:
         uri: MLflow store.
         key: value of the tag `nas.run_key`.
         tag: name of the tag.
-        unknown: what is said where the store cannot be asked; the cause follows.
+        unknown: text of the warning where the store cannot be asked; the cause follows.
     """
     try:
         with quick_settings():

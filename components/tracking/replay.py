@@ -1,24 +1,26 @@
 """The unsent lines of one spool, sent in order and exactly once.
 
-A follower may be killed anywhere. How far it is stands in the spool after what it covers was sent,
-so an event may be sent twice; `sender` makes that harmless. Events of several writers are merged by
-their time; an event whose run is not declared yet holds back its own writer only. What the store
-will never take is put aside in `rejected.jsonl`, with a warning, and the rest is sent. What it
-refuses to this account stays in the spool: the account may be given the right.
+A follower may be killed anywhere. It notes its position in the spool after the events were sent, so
+an event may be sent twice; `mlflow_writer` makes that harmless. Events of several writers are
+merged by their time; an event whose run is not declared yet holds back its own writer only. What
+the store will never take is put aside in `rejected.jsonl`, with a warning, and the rest is sent.
+What it refuses for the account or the address stays in the spool: the set-up may be corrected.
 """
 
-import contextlib
-import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
+from components.tracking.mlflow_errors import kind_of
 from components.tracking.notes import warn
 from components.tracking.reading import Line, Refused, State, UndeclaredRun, unsent_lines
 from components.tracking.spool import TARGET
 from nascore.redaction import redact
+from nascore.service_errors import ErrorKind
 
 if TYPE_CHECKING:  # mlflow takes two seconds to import; an empty spool needs none
     from components.tracking.mlflow_writer import Sender
@@ -28,16 +30,13 @@ _LOCK = "lock"
 _METRICS_PER_CALL = 1000  # MLflow's limit
 
 
-@contextlib.contextmanager
-def locked(spool: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the lock of a spool: two followers would send everything twice.
+def lock_of(spool: Path, *, wait: bool) -> FileLock:
+    """Return the lock of a spool: two followers would send everything twice.
 
-    Raises:
-        BlockingIOError: another process holds it, and `wait` is not set.
+    Args:
+        wait: for another process that holds it; otherwise filelock.Timeout is raised.
     """
-    with open(spool / _LOCK, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
+    return FileLock(spool / _LOCK, timeout=-1 if wait else 0)
 
 
 class Follower:
@@ -51,13 +50,13 @@ class Follower:
         self._covered: dict[str, int] = {}  # how far each file is sent once they are
 
     def drain(self, *, last: bool) -> bool:
-        """Sends all that can be sent; whether that was anything.
+        """Send all that can be sent; return whether that was anything.
 
         Args:
-            last: nobody writes any more, so that a run which is not declared never will be.
+            last: no process writes any more, so that a run which is not declared never will be.
 
         Raises:
-            Exception: whatever the store raises when it is away; nothing is lost.
+            Exception: whatever an unreachable store raises; nothing is lost.
         """
         moved, stalled = self._pass()
         some = moved
@@ -76,7 +75,7 @@ class Follower:
             self._sender.runs.give_sign()
 
     def _pass(self) -> tuple[bool, list[Line]]:
-        """One reading of the files: whether anything was sent, and the lines that wait."""
+        """Read the files once; return whether anything was sent, and the lines that wait."""
         stalled: dict[str, Line] = {}
         moved = False
         self._points, self._covered = {}, {}
@@ -117,7 +116,7 @@ class Follower:
         )
 
     def _flush(self) -> None:
-        """Sends the metrics on their way; they are covered by the state only then."""
+        """Send the collected metrics; only then the state covers them."""
         for run, points in self._points.items():
             for start in range(0, len(points), _METRICS_PER_CALL):
                 self._send_points(run, points[start : start + _METRICS_PER_CALL])
@@ -127,15 +126,11 @@ class Follower:
         self._points, self._covered = {}, {}
 
     def _send_points(self, run: str, points: list[dict[str, Any]]) -> None:
-        """A call that is refused is halved until the points that are at fault are alone."""
-        from mlflow.exceptions import MlflowException
-
-        from components.tracking.retry import is_final
-
+        """Send metrics; a call that is refused is halved until the wrong points are alone."""
         try:
             self._store().metrics(run, points)
-        except MlflowException as error:
-            if not is_final(error):
+        except Exception as error:  # MLflow's classes are not imported here
+            if kind_of(error) is not ErrorKind.REQUEST:
                 raise
             if len(points) == 1:
                 self._put_aside({"op": "metrics", "run": run, "values": points}, str(error))
@@ -145,16 +140,12 @@ class Follower:
             self._send_points(run, points[middle:])
 
     def _attempt(self, event: dict[str, Any], send: Callable[[], None]) -> None:
-        from mlflow.exceptions import MlflowException
-
-        from components.tracking.retry import is_final
-
         try:
             send()
         except Refused as error:
             self._put_aside(event, str(error))
-        except (MlflowException, OSError) as error:  # of requests, for files
-            if not is_final(error):
+        except Exception as error:  # MLflow's classes are not imported here
+            if kind_of(error) is not ErrorKind.REQUEST:
                 raise
             self._put_aside(event, str(error))
 

@@ -1,13 +1,14 @@
-"""The sending side: replays a spool to MLflow, in order and exactly once, as long as it takes.
+"""Replay a spool to MLflow, in order and exactly once, as long as it takes.
 
     python -m components.tracking.replayer --spool FOLDER
 
 sends what is there and ends. With `--until-closed` it goes on until the spool is closed and empty,
 and gives a sign of life once a minute on the runs that are open (tag `nas.alive`).
 
-While the store is away, or refuses the account, all stays in the spool and is tried again; only the
-words of the warning differ. A refusal that stands when nobody writes any more ends the follower at
-once, and so does `wait_for_run` in whoever waits.
+While the store is unreachable, or refuses access, all stays in the spool and is tried again; only
+the warning differs. A refusal that lasts when no process writes any more ends the follower at once,
+and `wait_for_run` raises it in the process that waits. Other than a retried call, this loop also
+waits for new events, so that it has its own pauses.
 """
 
 import argparse
@@ -17,12 +18,15 @@ import sys
 import time
 from pathlib import Path
 
+import filelock
+
 from components.tracking.client import SETTINGS
+from components.tracking.mlflow_errors import brief, kind_of, report
 from components.tracking.notes import warn
 from components.tracking.reading import forget_refusal, note_refusal, num_unsent
-from components.tracking.replay import Follower, locked
+from components.tracking.replay import Follower, lock_of
 from components.tracking.spool import CLOSED
-from components.tracking.store_checks import WHAT_TO_DO, brief
+from nascore.service_errors import ErrorKind
 
 SENT, UNSENT = 0, 3  # exit statuses
 
@@ -35,11 +39,17 @@ _SIGN_EVERY_S = 60.0
 def follow(
     spool: Path, *, until_closed: bool = False, parent: int | None = None, grace_s: float = 60.0
 ) -> int:
-    """Send until nothing is left, and with `until_closed` until nobody writes any more.
+    """Send until nothing is left, and with `until_closed` until no process writes any more.
 
     Args:
-        parent: process that started this one; when it is gone nobody closes the spool, so what is
-            there is sent, and given up after `grace_s` seconds when the store is away.
+        spool: its folder.
+        until_closed: wait for further events until the spool is closed.
+        parent: process that started this one; once it has ended no process closes the spool, so
+            what is there is sent.
+        grace_s: after the end of the parent, an unreachable store is given up after this time.
+
+    Returns:
+        SENT or UNSENT, the exit status.
     """
     follower, outage, wait = Follower(spool), _Outage(spool), _POLL_S
     signs = _Signs()
@@ -54,11 +64,10 @@ def follow(
             wait = _POLL_S
             if last and not moved:
                 return SENT
-        except Exception as error:  # whatever a store can raise: it is told, and tried again
-            from components.tracking.retry import is_refusal  # imports mlflow
-
-            outage.told(error, refused=is_refusal(error))
-            if (last and is_refusal(error)) or (orphan and outage.seconds > grace_s):
+        except Exception as error:  # whatever a store can raise: reported, and tried again
+            is_refused = kind_of(error) is ErrorKind.SETUP
+            outage.note(error, is_refused=is_refused)
+            if (last and is_refused) or (orphan and outage.seconds > grace_s):
                 return UNSENT
             wait = min(2 * wait, _MAX_WAIT_S)
         _pause(wait, None if last else spool / CLOSED)
@@ -79,7 +88,7 @@ class _Signs:
 
 
 class _Outage:
-    """Warns when the store goes away or refuses us, again while it does, and when it is back."""
+    """Warns when the store cannot be used, again while it cannot, and when it is back."""
 
     def __init__(self, spool: Path) -> None:
         self._spool = spool
@@ -91,26 +100,26 @@ class _Outage:
     def seconds(self) -> float:
         return 0.0 if self._since_s is None else time.monotonic() - self._since_s
 
-    def told(self, error: Exception, *, refused: bool) -> None:
+    def note(self, error: Exception, *, is_refused: bool) -> None:
         now = time.monotonic()
-        is_new = self._since_s is None or refused != self._is_refusal
-        if refused:
-            note_refusal(self._spool, brief(error))
+        is_new = self._since_s is None or is_refused != self._is_refusal
+        if is_refused:
+            note_refusal(self._spool, report(error))
         if is_new or now - self._warned_s > _WARN_EVERY_S:
-            warn(self._words(error, refused))
+            kept = f"the run goes on, what it logs is kept in {self._spool} and sent when"
+            if is_refused:
+                warn(f"{report(error)}; {kept} it has been corrected")
+            else:
+                warn(
+                    f"the tracking store is unreachable ({brief(error)}); {kept} the store is back"
+                )
             self._warned_s = now
-        self._since_s, self._is_refusal = self._since_s or now, refused
-
-    def _words(self, error: Exception, refused: bool) -> str:
-        kept = f"the run goes on, what it logs is kept in {self._spool} and sent when"
-        if refused:
-            return f"the store refuses us ({brief(error)}); {kept} it no longer does: {WHAT_TO_DO}"
-        return f"the store is away ({brief(error)}); {kept} the store is back"
+        self._since_s, self._is_refusal = self._since_s or now, is_refused
 
     def over(self) -> None:
         if self._since_s is not None:
             forget_refusal(self._spool)
-            warn("the store is back; all that was kept is sent")
+            warn("the tracking store is back; all that was kept is sent")
         self._since_s = None
 
 
@@ -143,9 +152,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN if arguments.parent else _end)
     try:
-        with locked(spool, wait=arguments.until_closed):
+        with lock_of(spool, wait=arguments.until_closed):
             return _follow_and_tell(spool, arguments.until_closed, arguments.parent)
-    except BlockingIOError:
+    except filelock.Timeout:
         parser.error(f"{spool} is being sent by another process already")
 
 

@@ -14,10 +14,10 @@ from mlflow.entities import Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from components.ending import TAG_KIND
+from components.tracking.mlflow_errors import brief, kind_of, refuses_account
 from components.tracking.reading import RunInfo, UndeclaredRun
-from components.tracking.retry import is_final, is_refusal
-from components.tracking.store_checks import brief
 from components.tracking.tags import ADOPTED, ALIVE, END_TAGS, MAX_TAG, PARENT, RUN_KEY
+from nascore.service_errors import ErrorKind
 
 _PER_CALL = 100  # tags; MLflow's limit
 _MOST_LEVELS = 20  # from a task up to its pipeline; more is no tree of Kubeflow's
@@ -94,9 +94,9 @@ class Runs:
             try:
                 self._client.set_tag(self._known[key].id, ALIVE, now)
             except MlflowException as error:
-                if is_final(error):  # the run was deleted
+                if kind_of(error) is ErrorKind.REQUEST:  # the run was deleted
                     self._open.discard(key)
-                elif not is_refusal(error):  # of which the next event will tell
+                elif not refuses_account(error):  # which the next event reports
                     raise
 
     def set_tags(self, run_id: str, values: Mapping[str, str]) -> None:
@@ -154,13 +154,15 @@ class Runs:
             run = self._client.get_run(given)
             if event["adopt"] is None:
                 run = self._topmost(run)
-            if run is None or self._belongs_to_another(run.info.run_id, event["run"]):
+            if run is None or run.info.lifecycle_stage != "active":
+                return None
+            if self._belongs_to_another(run.info.run_id, event["run"]):
                 return None
             self.set_tags(run.info.run_id, {RUN_KEY: event["run"], ADOPTED: "true"})
         except MlflowException as error:
-            if is_refusal(error):
-                self._tell_refusal(given, error)
-            elif not is_final(error):
+            if refuses_account(error):
+                self._warn_once(given, error)
+            elif kind_of(error) is not ErrorKind.REQUEST:
                 raise
             return None
         return RunInfo(run.info.run_id, str(run.info.experiment_id), adopted=True)
@@ -178,7 +180,7 @@ class Runs:
     def _belongs_to_another(self, run_id: str, key: str) -> bool:
         return any(known.id == run_id for other, known in self._known.items() if other != key)
 
-    def _tell_refusal(self, run_id: str, error: MlflowException) -> None:
+    def _warn_once(self, run_id: str, error: MlflowException) -> None:
         if self._has_warned:
             return
         self._has_warned = True

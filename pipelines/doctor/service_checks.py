@@ -14,7 +14,7 @@ _CONNECT_S = 5
 
 def check_study(config: Config) -> Finding:
     """Check that the database of the study is reachable; nothing is created in it."""
-    from nascore.search.study_storage import resolve_url, without_password
+    from nascore.search.database_url import resolve_url, without_password
 
     storage = config.search.storage
     if storage is None:

@@ -193,8 +193,8 @@ def run_named(survived: Survived, name: str) -> Any:
 
 
 def test_both_outages_reached_the_search(survived: Survived) -> None:
-    assert "the store is away" in survived.stderr
-    assert "the store is back" in survived.stderr
+    assert "the tracking store is unreachable" in survived.stderr
+    assert "the tracking store is back" in survived.stderr
     assert survived.num_failed > 0
     assert 0 < survived.left_s < ERRORS_S, "the search ended while S3 answered errors"
 

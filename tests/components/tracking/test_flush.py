@@ -11,7 +11,7 @@ from pathlib import Path
 from components.tracking import Tracker
 from components.tracking.flush import send_left, spools_of
 from components.tracking.reading import num_unsent
-from components.tracking.replay import locked
+from components.tracking.replay import lock_of
 
 Runs = Callable[..., dict]
 
@@ -72,7 +72,7 @@ def test_a_server_that_never_answers_is_given_up_and_the_events_stay(tmp_path: P
 
 def test_events_that_another_process_sends_are_left_to_it(tmp_path: Path, store: str) -> None:
     spool = leave(tmp_path, "search", store)
-    with locked(spool, wait=False):
+    with lock_of(spool, wait=False):
         (unsent,) = send_left([spool], limit_s=5)
     assert unsent.reason == "another process is sending them"
     assert num_unsent(spool) == 3

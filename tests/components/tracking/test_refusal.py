@@ -13,15 +13,20 @@ from mlflow_server import Account, MlflowServer
 
 from components.tracking import Tracker, follower, wait_for_run
 from components.tracking.closing import close_run
+from components.tracking.mlflow_errors import call_mlflow, kind_of, refuses_account
 from components.tracking.reading import num_unsent
 from components.tracking.replayer import SENT, follow
-from components.tracking.retry import call_with_retries, is_final, is_refusal
 from nascore.errors import ResourceUnavailable
+from nascore.service_errors import ErrorKind
 
 pytestmark = pytest.mark.slow
 
 UNSENT = 3
 STEPS, KUBEFLOW = Account("nas-steps", "of-the-steps"), Account("kubeflow", "of-the-plugin")
+ADVICE = {
+    STEPS.password: "the right to edit the experiment",
+    "wrong-password": "give the account as MLFLOW_TRACKING_USERNAME",
+}
 As = Callable[[Account], MlflowClient]
 Runs = Callable[..., dict]
 
@@ -123,12 +128,12 @@ def test_what_is_refused_is_kept_told_and_sent_once_the_account_is_right(
     start = time.monotonic()
     with follower(tmp_path):
         log(tmp_path, server.uri, experiment)
-        with pytest.raises(ResourceUnavailable, match="the right to edit the experiment"):
+        with pytest.raises(ResourceUnavailable, match=ADVICE[account.password]):
             wait_for_run(tmp_path, "p", timeout_s=120)
     assert time.monotonic() - start < 30, "nobody waits for what will not come"
     told = capfd.readouterr().err
-    assert "the store refuses us" in told
-    assert "is away" not in told
+    assert "the tracking store refuses access" in told
+    assert "is unreachable" not in told
     assert "6 events are not sent yet" in told
     assert not (tmp_path / "rejected.jsonl").exists()
     log_in(KUBEFLOW)
@@ -162,13 +167,15 @@ def test_a_refusal_is_no_outage_for_those_who_wait(
         lambda: client.log_text(run_id, "text", "file.txt"),
     ):
         start = time.monotonic()
-        with pytest.raises(ResourceUnavailable, match="the store refuses us"):
-            call_with_retries(call, timeout_s=60, tell=pytest.fail)
+        with pytest.raises(ResourceUnavailable, match="the tracking store refuses access"):
+            call_mlflow(call, timeout_s=60, on_outage=pytest.fail)
         assert time.monotonic() - start < 5
     with pytest.raises(MlflowException) as refused:
         client.set_tag(run_id, "a", "b")
-    assert is_refusal(refused.value)
-    assert not is_final(refused.value), "the model of a champion is not unusable for it"
+    assert refuses_account(refused.value)
+    assert kind_of(refused.value) is ErrorKind.SETUP, (
+        "the model of a champion is not unusable for it"
+    )
 
 
 def test_runs_that_this_account_may_not_end_are_named(

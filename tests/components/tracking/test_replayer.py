@@ -370,7 +370,7 @@ def test_a_store_that_is_killed_while_it_is_made_is_made_again(tmp_path: Path) -
     from mlflow import MlflowClient
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    code = f"from components.tracking.mlflow_writer import make_store; make_store({uri!r})"
+    code = f"from components.tracking.client import make_store; make_store({uri!r})"
     with subprocess.Popen([sys.executable, "-c", code]) as process:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(".mlflow.db.*/mlflow.db")):  # it has begun

@@ -79,7 +79,7 @@ def test_a_server_that_goes_away_and_comes_back_loses_nothing(
             time.sleep(0.002)
         run.artifact(artifact)
         run.end()
-        while "the store is away" not in (warning := capfd.readouterr().err):
+        while "the tracking store is unreachable" not in (warning := capfd.readouterr().err):
             time.sleep(0.1)
         assert str(tmp_path / "spool") in warning
         server.start()
@@ -91,7 +91,7 @@ def test_a_server_that_goes_away_and_comes_back_loses_nothing(
     points = client.get_metric_history(found.info.run_id, "loss")
     assert [(point.step, point.value) for point in points] == [(n, n) for n in range(1000)]
     assert [file.path for file in client.list_artifacts(found.info.run_id)] == ["result.json"]
-    assert "the store is back" in capfd.readouterr().err
+    assert "the tracking store is back" in capfd.readouterr().err
     # A waiting writer would show seconds; half a second is a busy disk.
     assert longest < 0.5
 
@@ -106,7 +106,7 @@ def test_a_follower_that_is_told_to_end_says_what_it_leaves(tmp_path: Path):
             [*COMMAND, str(tmp_path)], stderr=subprocess.PIPE, text=True, bufsize=1
         )
         assert process.stderr is not None
-        assert "the store is away" in process.stderr.readline()
+        assert "the tracking store is unreachable" in process.stderr.readline()
         process.terminate()
         assert "1 events are not sent yet" in process.stderr.read()
         assert process.wait() == UNSENT

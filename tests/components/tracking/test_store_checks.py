@@ -3,11 +3,12 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from components.tracking import check_store
 from components.tracking.store_checks import absolute
@@ -42,7 +43,7 @@ def test_what_is_no_database_of_mlflow_is_refused(tmp_path: Path):
 
 
 def test_a_folder_that_may_not_be_written_is_refused():
-    # /proc is written by nobody, root included.
+    # No process can write to /proc, root included.
     assert "not a writable folder" in problems("sqlite:////proc/mlflow.db")
 
 
@@ -54,7 +55,7 @@ def test_addresses_that_mlflow_does_not_take_are_explained():
     assert problems("postgresql://me:pw@db/mlflow") == ""
 
 
-def test_a_server_that_is_away_is_a_warning_without_its_password():
+def test_an_unreachable_server_is_a_warning_without_its_password():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -72,10 +73,11 @@ def guarded() -> Iterator[str]:
     """A server that is well, and asks for an account."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
             pair = base64.b64encode(b"me:p@ss").decode()
-            known = self.headers["Authorization"] in (f"Basic {pair}", "Bearer tok")
-            self.send_response(200 if known or self.path == "/health" else 401)
+            is_known = self.headers["Authorization"] in (f"Basic {pair}", "Bearer tok")
+            self.send_response(200 if is_known else 401)
             self.end_headers()
 
         def log_message(self, *args: object) -> None:
@@ -89,7 +91,7 @@ def guarded() -> Iterator[str]:
 
 
 @pytest.fixture
-def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No account of whoever runs the tests."""
     for name in ("USERNAME", "PASSWORD", "TOKEN", "AUTH", "AWS_SIGV4"):
         monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
@@ -110,20 +112,20 @@ def test_a_server_that_refuses_the_account_is_a_problem(
     account: dict[str, str],
     is_right: bool,
     guarded: str,
-    nobody: None,
+    no_account: None,
     monkeypatch: pytest.MonkeyPatch,
 ):
     for name, value in account.items():
         monkeypatch.setenv(name, value)
     found, warnings = check_store(guarded)
     assert warnings == []
-    told = "\n".join(map(str, found))
-    assert ("answers 401; give the account" in told) is not is_right
-    assert "typo" not in told
+    text = "\n".join(map(str, found))
+    assert ("answers 401; give the account" in text) is not is_right
+    assert "typo" not in text
 
 
 def test_the_account_in_the_address_goes_first(
-    guarded: str, nobody: None, monkeypatch: pytest.MonkeyPatch
+    guarded: str, no_account: None, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "p@ss")
@@ -132,10 +134,86 @@ def test_the_account_in_the_address_goes_first(
     assert "typo" not in str(problem)
 
 
-def test_where_mlflow_may_know_another_account_it_is_a_warning(
-    guarded: str, nobody: None, tmp_path: Path
+def test_an_account_that_mlflow_finds_elsewhere_counts(
+    guarded: str, no_account: None, tmp_path: Path
 ):
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password p@ss")
-    found, (warning,) = check_store(guarded)
+    assert check_store(guarded) == ([], [])
+
+
+# --- what a server answers that is no MLflow server, or not for us ------------------------------
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[int, str], str]]:
+    """`answering(status, body)`: the address of a server that answers so to every request."""
+    servers: list[HTTPServer] = []
+
+    def start(status: int, body: str) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        servers.append(HTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (401, "log in", "answers 401; give the account as MLFLOW_TRACKING_USERNAME"),
+        (403, "Invalid Host header", "answers 403; give the account of the steps"),
+        (404, "<html>nothing here</html>", "answers 404; this is no MLflow server, or its path"),
+        (200, "<html>log in</html>", "a log-in page or another program answers in place of MLflow"),
+    ],
+)
+def test_what_waiting_does_not_mend_is_a_problem(
+    status: int, body: str, said: str, answering: Callable[[int, str], str], no_account: None
+):
+    assert said in problems(answering(status, body))
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_an_overloaded_server_is_a_warning(
+    status: int, answering: Callable[[int, str], str], no_account: None
+):
+    found, (warning,) = check_store(answering(status, "busy"))
     assert found == []
-    assert "answers 401" in warning
+    assert "does not answer" in warning
+
+
+def test_a_line_break_in_a_token_is_a_problem_that_hides_the_token(
+    guarded: str, no_account: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "se-cret-token\n")
+    text = problems(guarded)
+    assert "has a line break or a space at an end; remove it from MLFLOW_TRACKING_TOKEN" in text
+    assert "se-cret-token" not in text
+
+
+def test_addresses_that_cannot_be_read_are_explained():
+    assert "is no address" in problems("http://host:port")
+    assert "is no address" in problems("http://[::1")
+
+
+def test_a_deleted_experiment_is_found_before_a_run(store: str):
+    client = MlflowClient(tracking_uri=store)
+    experiment_id = client.create_experiment("nas")
+    assert check_store(store, "nas") == ([], [])
+    client.delete_experiment(experiment_id)
+    (problem,) = check_store(store, "nas")[0]
+    assert problem.key == "tracking.experiment"
+    assert "is deleted; restore it in MLflow" in problem.message
+    assert check_store(store, "other") == ([], [])

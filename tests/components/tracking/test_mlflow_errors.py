@@ -1,4 +1,4 @@
-"""Calls that are tried again while a store is away."""
+"""Calls that are tried again while a tracking store is unreachable."""
 
 import time
 
@@ -6,7 +6,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
-from components.tracking.retry import call_with_retries
+from components.tracking.mlflow_errors import call_mlflow
 
 
 class Store:
@@ -23,30 +23,32 @@ class Store:
         return "answer"
 
 
-def test_a_store_that_comes_back_is_waited_for_and_told_of_once():
-    store, told = Store(ConnectionError("refused"), MlflowException("too many 500")), []
-    assert call_with_retries(store, timeout_s=30, tell=told.append) == "answer"
+def test_a_store_that_comes_back_is_waited_for_and_reported_once():
+    store, notes = Store(ConnectionError("refused"), MlflowException("too many 500")), []
+    assert call_mlflow(store, timeout_s=30, on_outage=notes.append) == "answer"
     assert store.num_calls == 3
-    assert told == ["the store is away (ConnectionError: refused); trying again for 30 s"]
+    assert notes == [
+        "the tracking store is unreachable (ConnectionError: refused); trying again for 30 s"
+    ]
 
 
 def test_a_refusal_is_not_tried_again():
     refusal = MlflowException("no such model", error_code=RESOURCE_DOES_NOT_EXIST)
     store = Store(refusal)
     with pytest.raises(MlflowException, match="no such model"):
-        call_with_retries(store, timeout_s=30, tell=pytest.fail)
+        call_mlflow(store, timeout_s=30, on_outage=pytest.fail)
     assert store.num_calls == 1
 
 
 def test_a_bug_is_not_taken_for_an_outage():
     with pytest.raises(KeyError):
-        call_with_retries(Store(KeyError("x")), timeout_s=30, tell=pytest.fail)
+        call_mlflow(Store(KeyError("x")), timeout_s=30, on_outage=pytest.fail)
 
 
 def test_patience_ends():
     store = Store(*[ConnectionError("http://me:secret@host refused")] * 9)
     start = time.monotonic()
     with pytest.raises(TimeoutError, match="no answer for 2 s") as caught:
-        call_with_retries(store, timeout_s=2, tell=lambda text: None)
+        call_mlflow(store, timeout_s=2, on_outage=lambda text: None)
     assert time.monotonic() - start < 10
     assert "secret" not in str(caught.value)

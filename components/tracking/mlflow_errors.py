@@ -1,0 +1,151 @@
+"""What an error of a tracking store means, and calls that wait for an unreachable store.
+
+Errors are read by their attributes, so that mlflow, which takes seconds to import, is not needed.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from nascore.errors import InputError, ResourceUnavailable
+from nascore.redaction import redact
+from nascore.retries import Backoff, call_with_retries
+from nascore.service_errors import ErrorKind, Row, find, kind_of_status
+
+Result = TypeVar("Result")
+
+BACKOFF = Backoff(first_pause_s=1.0, longest_pause_s=15.0)
+# The store refuses the account. With basic authentication it also answers so for what is not there.
+_ACCOUNT_CODES = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
+_CODE_OF_STATUS = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND"}
+_ACCESS = "check tracking.uri and the account of the steps"
+_OTHER_MACHINE = (
+    "the artifacts of the experiment lie in a folder of the server's machine; start the server "
+    "with --serve-artifacts, or give it an artifact root in S3"
+)
+
+
+def kind_of(error: BaseException) -> ErrorKind:
+    """Return whether to wait, to report the set-up, or to leave out the one call.
+
+    What no table knows is transient: a store can raise anything.
+    """
+    if isinstance(error, InputError | PermissionError):
+        return ErrorKind.SETUP
+    row = _row(error)
+    if row is not None:
+        return row.kind
+    status = _status(error)
+    if status is not None:
+        return kind_of_status(status)
+    if _is_of_s3(error):
+        from components.object_store import s3_errors  # boto3: a third of a second
+
+        return ErrorKind.TRANSIENT if s3_errors.is_transient(error) else ErrorKind.SETUP
+    return ErrorKind.TRANSIENT
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether the same call may succeed later."""
+    return kind_of(error) is ErrorKind.TRANSIENT
+
+
+def remedy_of(error: BaseException) -> str:
+    """Return what to do about an error of the set-up."""
+    row = _row(error)
+    if row is not None and row.remedy:
+        return row.remedy
+    if isinstance(error, PermissionError):
+        return _OTHER_MACHINE
+    if _is_of_s3(error):
+        from components.object_store.s3_errors import final_message  # boto3: a third of a second
+
+        return f"artifacts in S3: {final_message(error)}"
+    return _ACCESS
+
+
+def refuses_account(error: BaseException) -> bool:
+    """Return whether the store refuses the account: an administrator can change that."""
+    return _code(error) in _ACCOUNT_CODES
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the status of an HTTP answer; transfers of artifacts raise errors of requests."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def brief(error: BaseException) -> str:
+    """Return one line about an error, without secrets."""
+    if isinstance(error, InputError):
+        return str(error)
+    lines = str(error).strip().splitlines()
+    return redact(f"{type(error).__name__}: {lines[0] if lines else ''}")[:300]
+
+
+def report(error: BaseException) -> str:
+    """Return what is wrong with the set-up and what to do, without secrets."""
+    if isinstance(error, InputError):
+        return str(error)
+    return f"the tracking store refuses access ({brief(error)}); {remedy_of(error)}"
+
+
+def call_mlflow(
+    call: Callable[[], Result], *, timeout_s: float, on_outage: Callable[[str], None]
+) -> Result:
+    """Return what `call` returns, which is tried again while the store is unreachable.
+
+    Args:
+        call: may be made twice without harm: its answer can be lost after it was carried out.
+        timeout_s: the last try is made so many seconds after the first.
+        on_outage: gets one sentence when the store is unreachable.
+
+    Raises:
+        TimeoutError: the store did not answer in time; the cause is its last error.
+        ResourceUnavailable: the store refuses the account, or something else of the set-up.
+        MlflowException: the store refuses this call.
+    """
+    is_reported = False
+
+    def note(error: BaseException) -> None:
+        nonlocal is_reported
+        if not is_reported:
+            on_outage(
+                f"the tracking store is unreachable ({brief(error)}); trying again for "
+                f"{timeout_s:.0f} s"
+            )
+        is_reported = True
+
+    try:
+        return call_with_retries(
+            call,
+            is_transient=lambda error: _is_of_store(error) and is_transient(error),
+            timeout_s=timeout_s,
+            backoff=BACKOFF,
+            on_retry=note,
+        )
+    except Exception as error:  # MLflow, requests and boto3 have no common class of errors
+        if not _is_of_store(error) or kind_of(error) is ErrorKind.REQUEST:
+            raise
+        if kind_of(error) is ErrorKind.SETUP:
+            raise ResourceUnavailable.of("tracking.uri", None, report(error)) from error
+        raise TimeoutError(f"no answer for {timeout_s:.0f} s ({brief(error)})") from error
+
+
+def _is_of_store(error: BaseException) -> bool:
+    """Return whether MLflow's client may raise it; errors of requests are OSErrors."""
+    return bool(_code(error)) or isinstance(error, OSError) or _is_of_s3(error)
+
+
+def _is_of_s3(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in ("boto3", "botocore", "s3transfer")
+
+
+def _code(error: BaseException) -> str:
+    """Return the code of an MlflowException, or that of an answer's status; empty without one."""
+    return str(getattr(error, "error_code", _CODE_OF_STATUS.get(_status(error) or 0, "")))
+
+
+def _row(error: BaseException) -> Row | None:
+    if _is_of_s3(error):
+        return None
+    return find("mlflow", code=_code(error), text=str(error))
