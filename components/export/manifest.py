@@ -1,7 +1,7 @@
 """Files that a run exports under `promote.export_to`, and the manifest that lists them.
 
 Below the root every run has a folder, named by its run key: weights (safetensors), genotype,
-result, report, latency, the programs of its network if there are any
+result, report, model card, latency, the programs of its network if there are any
 (`components.export.programs`), and `manifest.json` with the SHA-256 of each file. The manifest is
 written last: a folder with a manifest is complete. `champion.json` next to the folders names the
 run whose model is champion in the registry.
@@ -22,6 +22,7 @@ GENOTYPE = "genotype.json"
 LATENCY = "latency.json"
 RESULT = "result.json"
 REPORT = "report.html"
+MODEL_CARD = "MODEL_CARD.md"
 PROGRAMS = "programs.json"
 MANIFEST = "manifest.json"
 CHAMPION = "champion.json"

@@ -7,11 +7,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from components.config.schema import shown
-from components.export.manifest import GENOTYPE, LATENCY, REPORT, RESULT, WEIGHTS
+from components.export.manifest import GENOTYPE, LATENCY, MODEL_CARD, REPORT, RESULT, WEIGHTS
 from components.export.programs import write_programs
 from components.export.weights import write_model
+from components.registry.model_registry import set_description
 from components.steps.class_figures import mean_metrics, track_classes
 from components.steps.export import export_folder, export_run
+from components.steps.model_card import description, model_card
 from components.steps.registration import Promotion, call_store, register_and_decide
 from components.steps.run_results import Inputs, RunResults, load_results
 from components.steps.runtime import Step, execute, read_config
@@ -48,8 +50,10 @@ def run(*, run_key: str, inputs: Inputs, result: Path, report: Path) -> dict[str
         summary["exported_to"] = export_folder(step.config, run_key)
         write_json(result, summary)
         write_report(step, results, summary, timings, report)
-        export(step, results, promotion, {LATENCY: inputs.latency, RESULT: result, REPORT: report})
-        track(step, results, summary, {"result": result, "report": report})
+        card = write_card(step, results, promotion, summary)
+        files = {LATENCY: inputs.latency, RESULT: result, REPORT: report, MODEL_CARD: card}
+        export(step, results, promotion, files)
+        track(step, results, summary, {"result": result, "report": report, "": card})
         end_run(step, promotion)
         return scalars(results)
 
@@ -100,6 +104,22 @@ def _images(split: Split, places: list[int]) -> dict[int, NDArray[Any]]:
     if not places:
         return {}
     return dict(zip(places, split.pixels_at(places).cpu().numpy(), strict=True))
+
+
+def write_card(
+    step: Step, results: RunResults, promotion: Promotion, summary: Mapping[str, Any]
+) -> Path:
+    """Write the model card, and set it as the description of the model version.
+
+    Returns:
+        Path of the card, in the state folder.
+    """
+    card = model_card(results, promotion, summary)
+    text, uri = description(card, promotion.run_id), step.config.tracking.uri
+    call_store(step, lambda: set_description(promotion.registered, text, uri=uri))
+    path = step.state / MODEL_CARD
+    path.write_text(card, encoding="utf-8")
+    return path
 
 
 def export(

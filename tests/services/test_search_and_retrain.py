@@ -403,7 +403,7 @@ def test_every_run_has_handed_over_its_files_with_their_digests(
         files = {name: objects[f"{prefix}/{name}"] for name in manifest["sha256"]}
         assert files.keys() == {
             "model.safetensors",
-            *("genotype.json", "latency.json", "result.json", "report.html"),
+            *("genotype.json", "latency.json", "result.json", "report.html", "MODEL_CARD.md"),
         }
         for name, digest in manifest["sha256"].items():
             assert hashlib.sha256(files[name]).hexdigest() == digest

@@ -114,6 +114,16 @@ def test_a_model_that_predicts_something_else_is_not_registered(
     assert MlflowClient(store).search_registered_models() == []
 
 
+def test_a_version_gets_a_description(
+    store: str, run_id: str, example: NDArray[np.float32]
+) -> None:
+    made = register(Constant(0), example, store, run_id)
+    for text in ("# card", "# later card"):
+        model_registry.set_description(made, text, uri=store)
+    version = MlflowClient(store).get_model_version("net", made.version)
+    assert version.description == "# later card"
+
+
 def test_one_image_is_no_example(store: str, run_id: str, example: NDArray[np.float32]):
     with pytest.raises(ValueError, match="at least 2 images"):
         register(Constant(0), example[:1], store, run_id)

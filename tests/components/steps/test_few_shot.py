@@ -17,6 +17,7 @@ from components.registry.model_registry import Registered
 from components.registry.promotion import Decision
 from components.steps import prepare_data, profile_latency
 from components.steps.context_builder import StepInputs, build_context
+from components.steps.model_card import model_card
 from components.steps.registration import Promotion, register
 from components.steps.run_results import RunResults
 from components.steps.summary import summary_of
@@ -44,7 +45,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     (tmp_path / "spool").mkdir()
     monkeypatch.setenv("NAS_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("NAS_SPOOL_DIR", str(tmp_path / "spool"))
-    monkeypatch.setitem(METHODS, "few-shot", Method("", AutoMetaOptions, "", few_shot=True))
+    monkeypatch.setitem(METHODS, "few-shot", Method("", AutoMetaOptions, "", split_by="class"))
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # put back what a step sets
     before = list(sys.path)  # MLflow adds the code of what it loads
     yield
@@ -153,7 +154,7 @@ def test_other_classes_are_another_schema_and_other_splits_a_drift(
 def test_learning_and_answering_are_timed(store: str, tmp_path: Path, has_control: bool) -> None:
     settings = settings_of(store)
     dataset = prepared(settings, tmp_path)
-    details = {"auto_meta": {"four_convolutions": FOUR}} if has_control else {}
+    details = {"auto_meta": {"conv4_baseline": FOUR}} if has_control else {}
     final = final_of(settings, **details)
     final.save(tmp_path / "model")
     metrics = profile_latency.run(
@@ -165,8 +166,8 @@ def test_learning_and_answering_are_timed(store: str, tmp_path: Path, has_contro
     written = json.loads((tmp_path / "latency.json").read_text())
     few_shot = written["few_shot"]
     assert (few_shot["ways"], few_shot["images"]) == (3, 6)
-    assert ("four_convolutions" in few_shot) == has_control
-    networks = [few_shot, *([few_shot["four_convolutions"]] if has_control else [])]
+    assert ("conv4_baseline" in few_shot) == has_control
+    networks = [few_shot, *([few_shot["conv4_baseline"]] if has_control else [])]
     for network in networks:
         assert network["adaptation"]["runs"] == 5
         assert network["prediction"]["runs"] == 20
@@ -178,7 +179,7 @@ def test_learning_and_answering_are_timed(store: str, tmp_path: Path, has_contro
     assert result.batch_size == 1
     events = "".join(p.read_text() for p in (tmp_path / "spool" / "events").glob("*.jsonl"))
     assert "few_shot_adaptation_p95_ms" in events
-    assert ("few_shot_four_convolutions_prediction_mean_ms" in events) == has_control
+    assert ("few_shot_conv4_baseline_prediction_mean_ms" in events) == has_control
     splits = load(dataset, torch.device("cpu"))
     results = results_of(settings, final, splits, latency=written)
     made = Promotion(Registered("m", "1", "models:/m/1"), Decision(CHAMPION, ""), "1", {})
@@ -201,6 +202,10 @@ def test_it_is_registered_and_examined_in_tasks_of_test_classes(store: str, tmp_
     second = register(results, run_id=other, tags={})
     assert second.registered.version == "2"
     decision = second.decision
+    card = model_card(results, second, summary_of(results, second, {}))
+    assert 'mlflow.pyfunc.load_model("models:/nas-model/2")' in card
+    assert "into 3 classes of a support set" in card
+    assert "## Results of each class" not in card
     assert decision.comparison is not None
     assert decision.comparison.num_images == 200
     assert decision.comparison.difference == pytest.approx(0, abs=1e-6)
