@@ -25,6 +25,7 @@ THIRD_PARTY = {
         "optuna",
         "psutil",
         "pydantic",
+        "safetensors",
         "scipy",
         "sklearn",
         "sqlalchemy",

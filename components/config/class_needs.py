@@ -1,9 +1,9 @@
-"""What objective and balance of a run need of the classes of its data."""
+"""Requirements of objective and class balance on the classes of the data."""
 
 from components.config.schema import Config
 from nascore.config import BalanceConfig
+from nascore.data.findings import few
 from nascore.data.prepared import DatasetInfo
-from nascore.data.raw_dataset import few
 from nascore.errors import Problem
 
 

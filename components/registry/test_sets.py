@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from components.registry.model_kinds import LEARNED, arrays_of
 from nascore.config import OBJECTIVES, Objective
-from nascore.data.raw_dataset import few
+from nascore.data.findings import few
 from nascore.evaluation.class_metrics import recalls
 from nascore.evaluation.paired_bootstrap import (
     PairedComparison,

@@ -30,7 +30,7 @@ from nascore.data.archive_members import (
     zip_members,
 )
 from nascore.data.file_access import FileEntry, changed
-from nascore.data.findings import Finding, Tally, finding
+from nascore.data.findings import Tally, refusal
 from nascore.errors import InputError, Problem
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -92,13 +92,17 @@ class ArchiveFiles:
             elif tarfile.is_tarfile(self._path):
                 members.take(self._tar_members(members))
             else:
-                raise members.refusal("is neither a zip nor a tar file; write it again")
+                raise refusal(
+                    self._config, "archive", "is neither a zip nor a tar file; write it again"
+                )
         except _DAMAGED as error:
             if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                 message = f"does not fit on the disk of {tempfile.gettempdir()} when unpacked"
-                raise members.refusal(f"{message}; write it as .zip or .tar") from error
+                raise refusal(
+                    self._config, "archive", f"{message}; write it as .zip or .tar"
+                ) from error
             message = f"is damaged or cut short ({error}); copy or write it again"
-            raise members.refusal(message) from error
+            raise refusal(self._config, "archive", message) from error
         return iter(members.checked())
 
     def open(self, entry: FileEntry) -> BinaryIO:
@@ -181,7 +185,11 @@ class _Members:
             self._num_bytes += member.size
             if self._num_bytes > self.limit:
                 limit = f"data.max_unpacked_mb = {self._config.max_unpacked_mb}"
-                raise self.refusal(f"unpacks to more than {limit} allows; raise it if it may")
+                raise refusal(
+                    self._config,
+                    "archive",
+                    f"unpacks to more than {limit} allows; raise it if it may",
+                )
             if member.size > file_access.MAX_FILE_BYTES:
                 self._large.add(name, f"{member.size / 2**20:,.0f} MB")
             elif name:
@@ -197,12 +205,12 @@ class _Members:
                 "has {count} members that would leave its folder or are links: {examples}; "
                 "write the archive from the files themselves"
             )
-            problems.append(self._finding("unsafe-archive", message, self._unsafe))
+            problems.append(self._unsafe.finding(self._config, "unsafe-archive", message))
         if self._large.count:
             message = (
                 "has {count} files of more than 512 MB, which no image has: {examples}; remove them"
             )
-            problems.append(self._finding("too-large", message, self._large))
+            problems.append(self._large.finding(self._config, "too-large", message))
         names = Counter(entry.name for entry in self._entries if not entry.name.endswith("/"))
         twice = Tally()
         for name, count in names.items():
@@ -210,16 +218,10 @@ class _Members:
                 twice.add(name)
         if twice.count:
             message = "has {count} files twice: {examples}; write the archive again"
-            problems.append(self._finding("unsafe-archive", message, twice))
+            problems.append(twice.finding(self._config, "unsafe-archive", message))
         if problems:
             raise InputError(problems)
         return self._entries
-
-    def refusal(self, message: str) -> InputError:
-        return InputError([self._finding("archive", message, Tally(1))])
-
-    def _finding(self, kind: str, message: str, tally: Tally) -> Finding:
-        return tally.finding(self._config, kind, message)
 
 
 def _safe_name(name: str) -> tuple[str, str]:

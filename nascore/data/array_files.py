@@ -1,10 +1,10 @@
 """Arrays by name from NumPy archives, single NumPy files and safetensors. Nothing is unpickled."""
 
 import json
-import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nascore.config import DataConfig
 from nascore.data.class_folders import SPLITS
-from nascore.data.raw_dataset import few, problem
+from nascore.data.findings import few, finding, refusal
 from nascore.data.split_names import split_of, words
 from nascore.errors import InputError, Problem
 
@@ -34,38 +34,28 @@ _UNREADABLE = (
     MemoryError,
     zipfile.BadZipFile,
     zlib.error,
-    struct.error,
 )
-_SAFETENSORS = {
-    "BOOL": "?",
-    **{f"U{8 * n}": f"<u{n}" for n in (1, 2, 4, 8)},
-    **{f"I{8 * n}": f"<i{n}" for n in (1, 2, 4, 8)},
-    **{f"F{8 * n}": f"<f{n}" for n in (2, 4, 8)},
-}
-_LONGEST_HEADER = 100 * 2**20
+_ARRAYS = "arrays"  # kind of finding
+_NUMPY_DTYPES = frozenset({"BOOL", *(f"{kind}{bits}" for kind in "UI" for bits in (8, 16, 32, 64))})
+_NUMPY_DTYPES |= {"F16", "F32", "F64"}
 
 
 def load_npz(path: Path, config: DataConfig) -> tuple[Arrays, list[Problem]]:
-    """The arrays by name (None for one that cannot be read), and what is wrong with those."""
+    """Return the arrays by name (None for one that cannot be read), and problems of those."""
     arrays: Arrays = {}
     problems: list[Problem] = []
-    _check_file(path, config, "npz")
-    try:
-        with open(path, "rb") as raw:  # numpy leaves a file open that is no archive
-            file = np.load(raw, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                message = "holds a single array; write it with numpy.savez, or use npy:PATH"
-                raise _refusal(config, message)
-            for name, stored in _wanted(file.files, config).items():
-                try:
-                    arrays[name] = file[stored]
-                except _UNREADABLE as error:
-                    arrays[name] = None
-                    problems.append(problem(config, f"array {stored} {_reason(error)}", "arrays"))
-    except PermissionError as error:
-        raise _refusal(config, "may not be read; check its permissions and owner") from error
-    except _UNREADABLE as error:
-        raise _refusal(config, f"is not a whole .npz file: it {_reason(error)}") from error
+    with _reading(path, config, "npz"), open(path, "rb") as raw:
+        # numpy would leave a file open that is no archive.
+        file = np.load(raw, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            message = "holds a single array; write it with numpy.savez, or use npy:PATH"
+            raise refusal(config, _ARRAYS, message)
+        for name, stored in _wanted(file.files, config).items():
+            try:
+                arrays[name] = file[stored]
+            except _UNREADABLE as error:
+                arrays[name] = None
+                problems.append(finding(config, _ARRAYS, f"array {stored} {_reason(error)}"))
     return arrays, problems
 
 
@@ -74,7 +64,8 @@ def load_npy(path: Path, config: DataConfig) -> tuple[Arrays, list[Problem]]:
     folder = path if path.is_dir() else path.parent
     files = {file.stem: file for file in sorted(folder.glob("*.npy"))}
     if not path.is_dir():
-        _check_file(path, config, "npy")
+        with _reading(path, config, "npy"):
+            pass
         if canonical(path.stem) is None:
             files = {"x_train": path, **{n: f for n, f in files.items() if n in _OTHERS}}
     problems: list[Problem] = []
@@ -84,47 +75,38 @@ def load_npy(path: Path, config: DataConfig) -> tuple[Arrays, list[Problem]]:
             arrays[name] = np.load(files[stored], allow_pickle=False)
         except _UNREADABLE as error:
             arrays[name] = None
-            problems.append(problem(config, f"{stored}.npy {_reason(error)}", "arrays"))
+            problems.append(finding(config, _ARRAYS, f"{stored}.npy {_reason(error)}"))
     if "y_train" not in files and config.labels is not None:
         arrays["y_train"] = _labels_beside(config.labels, config)
     return arrays, problems
 
 
 def load_safetensors(path: Path, config: DataConfig) -> tuple[Arrays, list[Problem]]:
-    """Arrays of a safetensors file: a header in JSON, and behind it the numbers."""
-    _check_file(path, config, "safetensors")
-    try:
-        with open(path, "rb") as file:
-            length = struct.unpack("<Q", file.read(8))[0]
-            if length > _LONGEST_HEADER:
-                raise ValueError(f"its header would have {length} bytes")
-            header = json.loads(file.read(length))
-        start = 8 + length
-        metadata = header.pop("__metadata__", {})
-        tensors = {
-            name: lambda entry=entry, name=name: _tensor(path, start, name, entry)
-            for name, entry in header.items()
-        }
-        arrays: Arrays = {
-            name: tensors[stored]() for name, stored in _wanted(tensors, config).items()
-        }
+    """Return the arrays of a safetensors file by name; its metadata may name the classes."""
+    from safetensors import SafetensorError, safe_open
+
+    with _reading(path, config, "safetensors"):
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                arrays: Arrays = {
+                    name: _tensor(file, stored, config)
+                    for name, stored in _wanted(file.keys(), config).items()
+                }
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
         if "classes" in metadata:
             arrays["classes"] = np.array(json.loads(metadata["classes"]))
-    except (*_UNREADABLE, TypeError, AttributeError) as error:
-        message = f"is not a whole .safetensors file: it {_reason(error)}"
-        raise _refusal(config, message) from error
     return arrays, []
 
 
-def _tensor(path: Path, start: int, name: str, entry: dict[str, Any]) -> NDArray[Any]:
-    kind = _SAFETENSORS.get(entry["dtype"])
-    if kind is None:
-        raise ValueError(f"{name} is of type {entry['dtype']}; write whole numbers or floats")
-    begin, end = entry["data_offsets"]
-    count = int(np.prod(entry["shape"], dtype=np.int64))
-    if end - begin != count * np.dtype(kind).itemsize:
-        raise ValueError(f"{name} has another size than its shape says")
-    return np.fromfile(path, kind, count, offset=start + begin).reshape(entry["shape"])
+def _tensor(file: Any, name: str, config: DataConfig) -> NDArray[Any]:
+    dtype = file.get_slice(name).get_dtype()
+    if dtype not in _NUMPY_DTYPES:
+        message = f"array {name} is of type {dtype}; write whole numbers or floats"
+        raise refusal(config, _ARRAYS, message)
+    found: NDArray[Any] = file.get_tensor(name)
+    return found
 
 
 def _labels_beside(name: str, config: DataConfig) -> NDArray[Any]:
@@ -182,7 +164,7 @@ def _wanted(stored: Iterable[str], config: DataConfig) -> dict[str, str]:
         if {"x_train", "y_train"} <= aliases.keys():
             twice = next((names for names in aliases.values() if len(names) > 1), None)
             if twice is not None:
-                raise _refusal(config, f"has {few(twice)} for the same; keep one of them")
+                raise refusal(config, _ARRAYS, f"has {few(twice)} for the same; keep one of them")
             found |= {meant: names[0] for meant, names in aliases.items()}
     for name in _NAMES_OF_CLASSES:
         if "classes" not in found and name in stored:
@@ -195,19 +177,22 @@ def _wanted(stored: Iterable[str], config: DataConfig) -> dict[str, str]:
 # --- what is wrong --------------------------------------------------------------------------
 
 
-def _check_file(path: Path, config: DataConfig, kind: str) -> None:
+@contextmanager
+def _reading(path: Path, config: DataConfig, kind: str) -> Iterator[None]:
+    """Refuse a file that is missing, empty, or cannot be read inside the block."""
     try:
         if not path.is_file():
             message = f"there is no file {str(path)!r}; give {kind}:PATH of an .{kind} file"
-            raise _refusal(config, message)
+            raise refusal(config, _ARRAYS, message)
         if path.stat().st_size == 0:
-            raise _refusal(config, "the file is empty; write it again")
+            raise refusal(config, _ARRAYS, "the file is empty; write it again")
+        yield
     except PermissionError as error:
-        raise _refusal(config, "may not be read; check its permissions and owner") from error
-
-
-def _refusal(config: DataConfig, message: str) -> InputError:
-    return InputError([problem(config, message, "arrays")])
+        message = "may not be read; check its permissions and owner"
+        raise refusal(config, _ARRAYS, message) from error
+    except _UNREADABLE as error:
+        message = f"is not a whole .{kind} file: it {_reason(error)}"
+        raise refusal(config, _ARRAYS, message) from error
 
 
 def _reason(error: Exception) -> str:

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from nascore.config import DataConfig
 from nascore.data.class_folders import SPLITS, ClassSplits
-from nascore.data.findings import Findings, and_others, finding
-from nascore.data.raw_dataset import few, problem
+from nascore.data.findings import Findings, and_others, few, finding
 from nascore.errors import Problem
 
 _ARRAYS = "arrays"
@@ -59,11 +58,11 @@ def check_labels(
                 f"x_{part} has {sizes[part]} images and y_{part} {len(y)} labels; there must be "
                 "one label an image, in the same order"
             )
-            problems.append(problem(config, message, _ARRAYS))
+            problems.append(finding(config, _ARRAYS, message))
     kinds = {y.dtype.kind for y in read.values() if y is not None}
     if len(kinds & {"U"}) and len(kinds) > 1:
         message = f"{few(f'y_{part}' for part in read)} hold text and numbers; write one of them"
-        problems.append(problem(config, message, _ARRAYS))
+        problems.append(finding(config, _ARRAYS, message))
     whole = {part: y for part, y in read.items() if y is not None}
     problems += _check_unlabelled(whole, config)
     if not problems and is_complete:
@@ -76,7 +75,7 @@ def _plain(
     y: NDArray[Any], name: str, problems: list[Problem], config: DataConfig
 ) -> NDArray[Any] | None:
     def refuse(message: str) -> None:
-        problems.append(problem(config, f"{name} {message}", _ARRAYS))
+        problems.append(finding(config, _ARRAYS, f"{name} {message}"))
 
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -113,11 +112,11 @@ def _check_unlabelled(labels: dict[str, NDArray[Any]], config: DataConfig) -> li
     if not any((y == 0).any() for y in numbers.values()):
         return []
     return [
-        problem(
+        finding(
             config,
+            _ARRAYS,
             f"y_{part} has {int((y == -1).sum())} labels -1, which mark images without a label; "
             "leave these images out, or count the classes from 0",
-            _ARRAYS,
         )
         for part, y in numbers.items()
         if (y == -1).any()
@@ -135,7 +134,7 @@ def _check_known(labels: dict[str, NDArray[Any]], config: DataConfig) -> list[Pr
                 f"y_{part} has labels that y_train does not have: {few(unknown)}; every class "
                 "needs training images"
             )
-            found.append(problem(config, message, "unknown-class"))
+            found.append(finding(config, "unknown-class", message))
     return found
 
 
@@ -148,7 +147,7 @@ def _check_apart(labels: dict[str, NDArray[Any]], config: DataConfig) -> list[Pr
                 f"y_{first} and y_{second} share {len(shared)} classes: {few(shared)}; a class "
                 "belongs to one split alone"
             )
-            problems.append(problem(config, message, "shared-class"))
+            problems.append(finding(config, "shared-class", message))
     return problems
 
 
@@ -190,10 +189,10 @@ def _texts(names: NDArray[Any], config: DataConfig, findings: Findings) -> list[
         found = [n.decode() if isinstance(n, bytes) else str(n) for n in names.ravel().tolist()]
     except UnicodeDecodeError as error:
         message = f"classes holds bytes that are not UTF-8 ({error.object[:20]!r}); write text"
-        findings.problems.append(problem(config, message, "class-names"))
+        findings.problems.append(finding(config, "class-names", message))
         return None
     twice = sorted({name for name in found if found.count(name) > 1})
     if twice:
         message = f"classes has {few(twice)} several times; give each class a name of its own"
-        findings.problems.append(problem(config, message, "class-names"))
+        findings.problems.append(finding(config, "class-names", message))
     return found

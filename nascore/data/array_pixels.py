@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nascore.config import DataConfig
 from nascore.data.findings import Findings, finding
-from nascore.data.raw_dataset import check_square, problem
+from nascore.data.raw_dataset import check_square
 from nascore.errors import Problem
 
 _ARRAYS = "arrays"
@@ -26,17 +26,17 @@ def as_images(
     for part, x in images.items():
         if x.ndim not in (3, 4) or 0 in x.shape:
             message = f"x_{part} must have shape (N, H, W) or (N, H, W, C), got {x.shape}"
-            problems.append(problem(config, message, _ARRAYS))
+            problems.append(finding(config, _ARRAYS, message))
     shapes = {part: x.shape[1:] for part, x in images.items()}
     axes = "NHWC"
     if not problems and shapes:
         first, *others = shapes
         problems += [
-            problem(
+            finding(
                 config,
+                _ARRAYS,
                 f"x_{first} has images of shape {shapes[first]}, x_{other} of {shapes[other]}; "
                 "they must be the same",
-                _ARRAYS,
             )
             for other in others
             if shapes[other] != shapes[first]
@@ -74,7 +74,7 @@ def _axes(
             f"x_{part} has shape {shape}: either {first} x {middle} images of {last} channels "
             f"(NHWC), or {middle} x {last} images of {first} channels (NCHW); set data.axes"
         )
-        problems.append(problem(config, message, "axes"))
+        problems.append(finding(config, "axes", message))
         return "NHWC"
     if found == "NCHW":
         message = f"x_{part} has shape {shape}, which is read as (N, C, H, W)"
@@ -117,10 +117,10 @@ def _scale(
     for part, x in images.items():
         if x.dtype.kind not in "iu":
             message = f"x_{part} must be uint8 (0..255), got {x.dtype}; scale and convert it"
-            problems.append(problem(config, message, _ARRAYS))
+            problems.append(finding(config, _ARRAYS, message))
         elif x.dtype != np.uint8 and x.size and (x.min() < 0 or x.max() > 255):
             message = f"x_{part} must lie in 0..255, got {x.min()}..{x.max()}; scale it"
-            problems.append(problem(config, message, _ARRAYS))
+            problems.append(finding(config, _ARRAYS, message))
     return 1.0
 
 
@@ -141,7 +141,7 @@ def _scale_of_floats(
                 f"x_{part} has NaN or infinite values in {len(bad)} of {len(x)} images, the first "
                 f"is number {bad[0]}; remove or repair them"
             )
-            problems.append(problem(config, message, "not-finite"))
+            problems.append(finding(config, "not-finite", message))
         elif x.size:
             low, highest[part] = min(low, float(x.min())), float(x.max())
     if len(problems) > before or not highest:
@@ -154,12 +154,12 @@ def _scale_of_floats(
             f"{names} must be uint8 (0..255), got {dtype} in {low:g}..{high:g}; scale it to 0..1 "
             "or 0..255 (of normalised images, undo that)"
         )
-        problems.append(problem(config, message, "float-range"))
+        problems.append(finding(config, "float-range", message))
         return 1.0
     if high > 1 and min(highest.values()) <= 1:
         shown = " and ".join(f"x_{part} up to {value:g}" for part, value in highest.items())
         message = f"the parts have other ranges, {shown}; scale them alike, to 0..1 or 0..255"
-        problems.append(problem(config, message, "float-range"))
+        problems.append(finding(config, "float-range", message))
         return 1.0
     done, scale = ("multiplied by 255", 255.0) if high <= 1 else ("rounded", 1.0)
     message = f"{names} hold {dtype} in {low:g}..{high:g}; they were {done} to 0..255"

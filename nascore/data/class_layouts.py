@@ -20,7 +20,7 @@ from itertools import combinations
 from nascore.config import FOLDERS, DataConfig
 from nascore.data.class_folders import SPLITS, ClassSplits
 from nascore.data.file_access import FileEntry, Files
-from nascore.data.findings import Finding, Findings
+from nascore.data.findings import Finding, Findings, few, finding, refusal
 from nascore.data.layouts import list_layout
 from nascore.data.listing import (
     Listing,
@@ -29,7 +29,7 @@ from nascore.data.listing import (
     report_left_out,
     without_images,
 )
-from nascore.data.raw_dataset import few, problem, shortened
+from nascore.data.raw_dataset import shortened
 from nascore.data.recognition import recognise, unwrapped
 from nascore.data.split_names import find_splits
 from nascore.data.tree import Folder, Tree
@@ -104,7 +104,7 @@ def _by_parts(
     others = sorted(base.folders.keys() - {part.name for part in parts.values()})
     if others:
         message = f"has folders beside {few(shown.values())}: {few(others)}; move them away"
-        findings.problems.append(problem(config, message, "layout"))
+        findings.problems.append(finding(config, "layout", message))
     members = {
         split: {name: folder.all_images() for name, folder in sorted(part.folders.items())}
         for split, part in parts.items()
@@ -121,7 +121,7 @@ def _by_groups(base: Folder, config: DataConfig, findings: Findings) -> Listing:
             f"{few(mixed)} have images and {few(others)} do not: a folder is a class or a group of "
             "classes, all of them the same; move what is neither away"
         )
-        findings.problems.append(problem(config, message, "layout"))
+        findings.problems.append(finding(config, "layout", message))
     members = {
         f"{group}/{name}": folder.all_images()
         for group in groups
@@ -147,7 +147,7 @@ def _by_tables(
             f"has {few(shown.values())} and no {few(missing)}; class splits of its own are three "
             "tables: add what is missing, or move the others away"
         )
-        raise InputError([problem(config, message, "layout")])
+        raise refusal(config, "layout", message)
     images = base.folders.get(_IMAGES)
     by_name = {
         entry.name.rpartition("/")[2]: entry for entry in (images.all_images() if images else ())
@@ -172,7 +172,7 @@ def _read(
         message = f"{table.name} has no column called label; write it as the first row"
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         message = f"cannot read {table.name} ({error}); repair it"
-    problems.append(problem(config, message, "table"))
+    problems.append(finding(config, "table", message))
     return []
 
 
@@ -198,7 +198,7 @@ def _members(
         else:
             message = f"{table} names {name or label}, and neither a folder {label} nor an image "
             text = f"{message}{_IMAGES}/{name} is there; add what is missing"
-            lost.append(problem(config, text, "missing-files"))
+            lost.append(finding(config, "missing-files", text))
     problems += shortened(lost, config)
     return members
 
@@ -222,11 +222,11 @@ def _published(
                 f"{shown[first]} and {shown[second]} share {len(both)} classes: {few(both)}; a "
                 "class belongs to one split alone"
             )
-            shared.append(problem(config, message, "shared-class"))
+            shared.append(finding(config, "shared-class", message))
     empty = [shown[split] for split in SPLITS if not members[split]]
     if empty:
         message = f"{few(empty)} names no class; each split needs some"
-        shared.append(problem(config, message, "empty-split"))
+        shared.append(finding(config, "empty-split", message))
     whole = {name: entries for split in SPLITS for name, entries in members[split].items()}
     findings.problems += shared
     listing = _listed(whole, config, findings)

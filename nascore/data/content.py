@@ -19,6 +19,7 @@ _LEAST_STEP = 2.0  # levels; smaller differences are noise of compression
 _LEAST_TEXTURE = 24  # of 128 differences; a blank page resembles every other
 _CHUNK = 1024
 _PIXELS = 2**20
+_MIN_STD = 1e-3  # a channel that is constant is centred, and not divided by zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +122,16 @@ def count_values(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     for pixels in chunks(images.reshape(-1, channels), _PIXELS):
         counts += [np.bincount(pixels[:, c], minlength=256) for c in range(channels)]
     return counts
+
+
+def statistics_of(histogram: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of pixel / 255, (C,) each.
+
+    Args:
+        histogram: (C, 256), see `count_values`.
+    """
+    values = np.arange(256) / 255
+    share = histogram / histogram.sum(axis=1, keepdims=True)
+    mean = share @ values
+    variance = (share * (values - mean[:, None]) ** 2).sum(axis=1)
+    return mean, np.maximum(np.sqrt(variance), _MIN_STD)

@@ -15,12 +15,11 @@ from nascore.config import DataConfig
 from nascore.data.cache import DecodedCache, cache_key
 from nascore.data.content import Content, ContentBuilder, count_values
 from nascore.data.file_access import FileEntry, Files, to_lines
-from nascore.data.findings import KEY, Finding, Findings, Tally, finding
+from nascore.data.findings import KEY, Finding, Findings, Tally, finding, refusal
 from nascore.data.mapped import CHUNK, blank, chunks, in_chunk, release
 from nascore.data.parallel import in_parallel
 from nascore.data.pixels import CONVERSIONS, SIXTEEN_BIT, UNREADABLE, PixelFormat, fit, show
 from nascore.data.raw_dataset import Raw
-from nascore.errors import InputError
 
 __all__ = ["UNREADABLE", "Scan", "decode_all", "decode_blocks", "decode_one", "scan"]
 
@@ -64,7 +63,7 @@ def decode_all(
     except OSError as error:
         message = f"does not fit decoded on the disk of {tempfile.gettempdir()} ({error})"
         advice = "free some, set TMPDIR to another disk, or make data.image_size smaller"
-        raise InputError([finding(config, "too-large", f"{message}; {advice}")]) from error
+        raise refusal(config, "too-large", f"{message}; {advice}") from error
     tallies = _Tallies(config)
     places = np.flatnonzero(readable).tolist()
     for count, (place, found) in enumerate(
@@ -283,6 +282,4 @@ class _Tallies:
 def unreadable(tally: Tally, config: DataConfig) -> Finding:
     """Files that are damaged, or no images in spite of their ending."""
     message = "cannot read {examples}; repair or remove them"
-    return finding(
-        config, "unreadable", message, tally.examples, count=tally.count, shown=tally.shown
-    )
+    return tally.finding(config, "unreadable", message)

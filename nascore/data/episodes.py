@@ -14,11 +14,11 @@ from torch import Tensor
 
 from nascore.data.batches import Split, Splits
 from nascore.data.class_folders import SPLITS, ClassSplits, EpisodeShape, Need, unmet
+from nascore.data.content import count_values, statistics_of
 from nascore.errors import InputError, Problem
 
 _Part = tuple[Tensor, NDArray[np.int64]]  # uint8 (N, C, H, W) on the device, and labels (N,)
 _CHUNK = 4096
-_MIN_STD = 1e-3  # a channel that is constant is centred, and not divided by zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,17 +192,11 @@ def _read(split: Split) -> _Part:
 def _statistics(
     images: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of pixel / 255 a channel; a class at a time, to save memory."""
-    histogram = np.zeros((images.shape[1], 256))
+    """Return mean and standard deviation of pixel / 255 by channel; a class at a time of memory."""
+    histogram = np.zeros((images.shape[1], 256), np.int64)
     for label in classes:
-        own = images[labels == label]
-        for channel, counts in enumerate(histogram):
-            counts += np.bincount(own[:, channel].ravel(), minlength=256)
-    share = histogram / histogram.sum(axis=1, keepdims=True)
-    values = np.arange(256) / 255
-    mean = share @ values
-    variance = (share * (values - mean[:, None]) ** 2).sum(axis=1)
-    return mean, np.maximum(np.sqrt(variance), _MIN_STD)
+        histogram += count_values(images[labels == label].transpose(0, 2, 3, 1))
+    return statistics_of(histogram)
 
 
 def _check_arrays(

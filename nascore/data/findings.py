@@ -14,6 +14,8 @@ from nascore.errors import InputError, Problem
 KEY = "data.source"
 SOURCE = "source"  # kind of whatever has no kind of its own
 NUM_EXAMPLES = 3
+_MAX_VALUES = 5
+_MAX_MESSAGE = 600
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,22 @@ class Finding(Problem):
 
 @dataclass(slots=True)
 class Tally:
-    """Counts, and keeps the first names, with what is said of each."""
+    """Number of things of one kind, with the first names and a note on each."""
 
     count: int = 0
     examples: list[str] = field(default_factory=list)
     shown: list[str] = field(default_factory=list)
 
     def add(self, name: str, note: str = "") -> None:
+        """Count one more."""
         self.count += 1
         if len(self.examples) < NUM_EXAMPLES:
             self.examples.append(name)
             self.shown.append(f"{name} ({note})" if note else name)
+
+    def finding(self, config: DataConfig, kind: str, message: str) -> Finding:
+        """Return the finding about what was counted; see `finding`."""
+        return finding(config, kind, message, self.examples, count=self.count, shown=self.shown)
 
 
 @dataclass(slots=True)
@@ -103,8 +110,19 @@ def finding(
     return Finding(KEY, config.source, text, kind, count, names[:NUM_EXAMPLES])
 
 
+def refusal(config: DataConfig, kind: str, message: str) -> InputError:
+    """Return the error of a source that cannot be read at all, with one finding."""
+    return InputError([finding(config, kind, message)])
+
+
+def few(values: Iterable[Any]) -> str:
+    """Return the first values as text."""
+    shown = [str(value) for value in values]
+    return ", ".join(shown[:_MAX_VALUES]) + (", ..." if len(shown) > _MAX_VALUES else "")
+
+
 def printable(name: object) -> str:
-    """A name that is not UTF-8 has its bytes written out."""
+    """Return a name as text; bytes that are not UTF-8 are written out."""
     return str(name).encode("utf-8", "backslashreplace").decode()
 
 
@@ -138,6 +156,3 @@ def merged(problems: Iterable[Problem]) -> list[Finding]:
             (before.examples + each.examples)[:NUM_EXAMPLES],
         )
     return list(by_kind.values())
-
-
-_MAX_MESSAGE = 600

@@ -18,13 +18,13 @@ from nascore.data.archives import ArchiveFiles, is_archive_name, is_unreadable_a
 from nascore.data.class_layouts import list_by_class
 from nascore.data.decoding import decode_all, unreadable
 from nascore.data.file_access import FileEntry, Files, LocalFiles, size_of
-from nascore.data.findings import Finding, Findings, Tally, finding
+from nascore.data.findings import SOURCE, Finding, Findings, Tally, finding, refusal
 from nascore.data.layouts import list_by_image
 from nascore.data.listing import Listing
 from nascore.data.parallel import in_parallel
 from nascore.data.pixels import GREY_MODES, Header, read_header
-from nascore.data.raw_dataset import Raw, check_classes, check_square, problem
-from nascore.errors import InputError, Problem
+from nascore.data.raw_dataset import Raw, check_classes, check_square
+from nascore.errors import Problem
 
 _STAND_IN_SIZE = 64  # for images of several sizes, whose faults are looked for all the same
 

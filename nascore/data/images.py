@@ -19,11 +19,10 @@ from nascore.data.archives import ArchiveFiles, is_archive_name
 from nascore.data.cache import DecodedCache, cache_folder, cache_key
 from nascore.data.decoding import decode_blocks, decode_one
 from nascore.data.file_access import S3, FileEntry, Files, LocalFiles, Remote
-from nascore.data.findings import Findings
+from nascore.data.findings import KEY, Findings
 from nascore.data.parallel import in_threads
 from nascore.data.pixels import PixelFormat
 from nascore.data.prepared import DatasetInfo
-from nascore.data.raw_dataset import KEY
 from nascore.errors import InputError, ResourceUnavailable
 from nascore.processors import num_cpus
 

@@ -3,7 +3,7 @@
 from nascore.config import FOLDERS, DataConfig
 from nascore.data.class_folders import SPLITS
 from nascore.data.file_access import FileEntry, Files
-from nascore.data.findings import Finding, Findings, finding
+from nascore.data.findings import Finding, Findings, few, finding
 from nascore.data.listing import (
     Listing,
     check_class_names,
@@ -12,7 +12,6 @@ from nascore.data.listing import (
     report_unlabelled,
     without_images,
 )
-from nascore.data.raw_dataset import few
 from nascore.data.recognition import Layout, recognise
 from nascore.data.table_layouts import list_by_table
 from nascore.data.tree import Folder, Tree

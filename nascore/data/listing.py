@@ -14,7 +14,7 @@ from nascore.data.class_folders import ClassSplits
 from nascore.data.endings import ending
 from nascore.data.file_access import FileEntry
 from nascore.data.findings import Finding, Findings, finding
-from nascore.data.raw_dataset import problem, shortened
+from nascore.data.raw_dataset import shortened
 from nascore.data.tree import Folder, Tree
 from nascore.errors import InputError, Problem
 
@@ -69,7 +69,7 @@ def check_names(
 ) -> list[Problem]:
     """These problems and those of the names; raises InputError when there is no image at all."""
     if not entries:
-        raise InputError([*problems, problem(config, NO_CLASSES, "layout")])
+        raise InputError([*problems, finding(config, "layout", NO_CLASSES)])
     return [*problems, *_of_names(entries, config)]
 
 

@@ -18,9 +18,9 @@ from nascore.data.array_files import LOADERS, Arrays
 from nascore.data.array_labels import check_labels, merge_labels
 from nascore.data.array_pixels import as_images
 from nascore.data.class_folders import SPLITS
-from nascore.data.findings import Findings
+from nascore.data.findings import Findings, finding
 from nascore.data.listing import check_class_names
-from nascore.data.raw_dataset import Raw, check_classes, from_arrays, problem
+from nascore.data.raw_dataset import Raw, check_classes, from_arrays
 from nascore.errors import Problem
 
 
@@ -94,11 +94,11 @@ def _missing(arrays: Arrays, parts: tuple[str, ...], config: DataConfig) -> list
     else:
         own = "your own test split,"
     return [
-        problem(
+        finding(
             config,
+            "arrays",
             f"has no array {axis}_{part}; write x_train and y_train and, to bring {own} x_test "
             "and y_test",
-            "arrays",
         )
         for part in parts
         for axis in "xy"
@@ -120,6 +120,6 @@ def _groups(
             f"groups must have shape ({len(classes)},), one for each class in the order of the "
             f"labels, got {groups.shape}"
         )
-        problems.append(problem(config, message, "arrays"))
+        problems.append(finding(config, "arrays", message))
         return None
     return tuple(str(group) for group in groups.tolist())

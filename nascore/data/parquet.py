@@ -16,14 +16,13 @@ from nascore.config import DataConfig
 from nascore.data.array_files import Arrays, canonical
 from nascore.data.class_folders import SPLITS
 from nascore.data.file_access import FileEntry
-from nascore.data.findings import KEY, Findings, finding
+from nascore.data.findings import KEY, Findings, few, finding, refusal
 from nascore.data.image_folders import read_listed
 from nascore.data.listing import Listing, check_class_names
 from nascore.data.npz import from_named
-from nascore.data.optional import load_pyarrow
-from nascore.data.raw_dataset import Raw, few, problem
+from nascore.data.raw_dataset import Raw
 from nascore.data.split_names import split_of, words
-from nascore.errors import InputError
+from nascore.data.tables import load_pyarrow
 
 _KIND = "parquet"
 
@@ -62,13 +61,13 @@ def read_parquet(config: DataConfig, path: str, findings: Findings) -> Raw:
     root = Path(path).expanduser()
     files = sorted(root.rglob("*.parquet")) if root.is_dir() else [root]
     if not files or not all(file.is_file() for file in files):
-        raise InputError([problem(config, f"there is no Parquet file {str(root)!r}", _KIND)])
+        raise refusal(config, _KIND, f"there is no Parquet file {str(root)!r}")
     parquet = load_pyarrow(KEY, config.source)
     parts = [_read(parquet, file, len(files) > 1, config) for file in files]
     by_split = {s: [part for part in parts if part.split == s] for s in SPLITS}
     if not by_split["train"]:
         message = f"has no file for train among {few(file.name for file in files)}"
-        raise InputError([problem(config, message, _KIND)])
+        raise refusal(config, _KIND, message)
     if all(isinstance(image, bytes) for part in parts for image in part.images):
         return _decoded(root, by_split, config, findings)
     return from_named(_arrays(by_split, config), config, findings)
@@ -79,7 +78,7 @@ def _read(parquet: Any, file: Path, is_one_of_many: bool, config: DataConfig) ->
         table = parquet.read_table(file)
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
         message = f"{file.name} is no whole Parquet file ({error}); write it again"
-        raise InputError([problem(config, message, _KIND)]) from error
+        raise refusal(config, _KIND, message) from error
     names = table.column_names
     image = next((name for name in names if (canonical(name) or "").startswith("x")), None)
     label = config.label_column or next(
@@ -88,7 +87,7 @@ def _read(parquet: Any, file: Path, is_one_of_many: bool, config: DataConfig) ->
     if image is None or label is None or label not in names:
         lacking = "images" if image is None else "labels (set data.label_column)"
         message = f"{file.name} has no column of {lacking}; it has {few(names)}"
-        raise InputError([problem(config, message, _KIND)])
+        raise refusal(config, _KIND, message)
     cells = table[image].to_pylist()
     images = [cell["bytes"] if isinstance(cell, dict) else cell for cell in cells]
     paths = [str(cell.get("path") or "") if isinstance(cell, dict) else "" for cell in cells]
@@ -143,7 +142,7 @@ def _decoded(
             "is larger than data.memory_limit_mb when decoded, and Parquet cannot be streamed; "
             "write the images into a folder or a .zip, or raise data.memory_limit_mb"
         )
-        raise InputError([problem(config, message, _KIND)])
+        raise refusal(config, _KIND, message)
     return raw
 
 
@@ -156,7 +155,7 @@ def _arrays(by_split: dict[str, list[_Part]], config: DataConfig) -> Arrays:
             arrays[f"x_{split}"] = np.array(_joined([part.images for part in parts]))
         except ValueError as error:
             message = f"the images of {split} are lists of different lengths ({error})"
-            raise InputError([problem(config, message, _KIND)]) from error
+            raise refusal(config, _KIND, message) from error
         arrays[f"y_{split}"] = np.array(_joined([part.labels for part in parts]))
     return arrays
 

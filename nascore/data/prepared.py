@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nascore.config import DataConfig
 from nascore.data.cache import DecodedCache, cache_folder
 from nascore.data.class_folders import ClassSplits, Need
+from nascore.data.content import statistics_of
 from nascore.data.file_access import Remote, to_lines
 from nascore.data.findings import Finding, Findings
 from nascore.data.inspection import Inspected, inspect
@@ -34,7 +34,6 @@ from nascore.errors import InputError
 VERSION = 1
 _SPARE_BYTES = 64 * 2**20  # what the later steps write: study, weights, report
 _CHUNK = 4096  # images copied at a time: a second copy of all would double the memory
-_MIN_STD = 1e-3  # a channel that is constant is centred, and not divided by zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +219,7 @@ def _describe(
     found: Inspected, *, config: DataConfig, seed: int, warnings: Sequence[Finding]
 ) -> DatasetInfo:
     raw, indices = found.raw, found.indices
-    mean, std = _statistics(found.histogram)
+    mean, std = statistics_of(found.histogram)
     splits = {"train": indices.train, "valid": indices.valid, "test": indices.test}
     split_digest = hashlib.sha256()
     for part in splits.values():
@@ -234,8 +233,8 @@ def _describe(
         num_train=len(indices.train),
         num_valid=len(indices.valid),
         num_test=len(indices.test),
-        mean=mean,
-        std=std,
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
         data_sha256=found.data_sha256,
         split_sha256=split_digest.hexdigest(),
         class_counts=found.class_counts(),
@@ -248,12 +247,3 @@ def _describe(
         warnings=tuple(warning.to_dict() for warning in warnings),
         decoded_cache_mb=config.decoded_cache_mb if raw.images is None else 0,
     )
-
-
-def _statistics(histogram: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of pixel / 255 a channel; exact whatever the number of images."""
-    values = np.arange(256) / 255
-    share = histogram / histogram.sum(axis=1, keepdims=True)
-    mean = share @ values
-    variance = (share * (values - mean[:, None]) ** 2).sum(axis=1)
-    return tuple(mean.tolist()), tuple(np.maximum(np.sqrt(variance), _MIN_STD).tolist())

@@ -1,8 +1,7 @@
 """Labelled images as a source gives them, and the checks that hold for every source."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +10,9 @@ from PIL import Image
 from nascore.config import DataConfig
 from nascore.data.class_folders import ClassSplits
 from nascore.data.file_access import FileEntry, Files
-from nascore.data.findings import KEY, SOURCE, Finding, finding
+from nascore.data.findings import SOURCE, Finding, finding
 from nascore.data.pixels import WHITE, PixelFormat
-from nascore.errors import InputError, Problem
+from nascore.errors import Problem
 
 _MAX_LISTED = 10  # problems of one kind in one message
 _MIN_OF_SPLITS = (3, "train, valid and test take one each")

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from nascore.config import DataConfig
 from nascore.data.archives import ENDINGS as ARCHIVES
 from nascore.data.file_access import FileEntry
-from nascore.data.findings import Finding, finding
+from nascore.data.findings import Finding, few, finding
 from nascore.data.listing import NO_CLASSES
-from nascore.data.raw_dataset import few
 from nascore.data.split_names import find_splits, is_neutral, is_unlabelled, split_of, words
 from nascore.data.tree import Folder
 

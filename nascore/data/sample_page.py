@@ -1,19 +1,17 @@
 """One HTML file with sample images of each class and what was found, which needs no network."""
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from nascore.config import DataConfig
 from nascore.data.decoding import decode_one
 from nascore.data.findings import Finding
 from nascore.data.grouping import part_of
 from nascore.data.inspection import Inspected
+from nascore.data.pictures import data_uri
 from nascore.data.raw_dataset import Raw
 
 _PER_CLASS = 8
@@ -71,17 +69,9 @@ def _image(raw: Raw, place: int, config: DataConfig) -> str:
     pixels = _pixels(raw, place, config)
     if pixels is None:
         return ""
-    if pixels.shape[-1] not in (1, 3):  # of other channels the first is shown
-        pixels = pixels[..., :1]
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    data = base64.b64encode(file.getvalue()).decode()
+    uri = data_uri(pixels.transpose(2, 0, 1))
     name = html.escape(raw.name_of(place), quote=True)
-    return (
-        f'<img src="data:image/png;base64,{data}" width="{_SIDE}" height="{_SIDE}" '
-        f'alt="{name}" title="{name}">'
-    )
+    return f'<img src="{uri}" width="{_SIDE}" height="{_SIDE}" alt="{name}" title="{name}">'
 
 
 def _pixels(raw: Raw, place: int, config: DataConfig) -> NDArray[np.uint8] | None:

@@ -13,12 +13,12 @@ import numpy as np
 from nascore.config import DataConfig
 from nascore.data.archives import is_archive_name
 from nascore.data.file_access import S3, Remote, parse_s3
-from nascore.data.findings import Findings
+from nascore.data.findings import KEY, Findings
 from nascore.data.image_folders import open_archive, read_files, read_folder
 from nascore.data.npz import read_arrays
 from nascore.data.omniglot import read_omniglot
 from nascore.data.parquet import read_parquet
-from nascore.data.raw_dataset import KEY, Raw, from_arrays
+from nascore.data.raw_dataset import Raw, from_arrays
 from nascore.errors import InputError
 from nascore.redaction import redact
 

@@ -20,9 +20,8 @@ from nascore.data.columns import (
 )
 from nascore.data.file_access import FileEntry, Files
 from nascore.data.file_index import FileIndex
-from nascore.data.findings import Finding, Findings, finding
+from nascore.data.findings import Finding, Findings, few, finding, refusal
 from nascore.data.listing import Listing
-from nascore.data.raw_dataset import few
 from nascore.data.split_names import is_neutral, split_of, split_of_table, words
 from nascore.data.table_rows import list_rows
 from nascore.data.tables import READABLE, Table, TableError, read_table
@@ -90,7 +89,7 @@ def list_by_table(
                 f"{few(one.table.name for one in tables)} and the folders give different classes; "
                 f"set data.labels to that table, or to {FOLDERS}"
             )
-            raise InputError([finding(config, "layout", message)])
+            raise refusal(config, "layout", message)
     if config.group is not None:
         _check_group(tables, config.group)
     return list_rows(tree, tables, config, findings, unlabelled) if tables else None
@@ -260,7 +259,7 @@ def _chosen(tables: Sequence[LabelTable], config: DataConfig) -> list[LabelTable
         return outer
     names = few(one.table.name for one in tables)
     message = f"has several tables of labels: {names}; set data.labels to the one that counts"
-    raise InputError([finding(config, "layout", message)])
+    raise refusal(config, "layout", message)
 
 
 def _adds_more(one: LabelTable, *, has_splits: bool) -> bool:

@@ -186,9 +186,7 @@ def _report(
     }
     for kind, (tally, message) in by_kind.items():
         if tally.count:
-            made = finding(
-                config, kind, message, tally.examples, count=tally.count, shown=tally.shown
-            )
+            made = tally.finding(config, kind, message)
             is_allowed = config.allow_skipped and allow in message
             (findings.warnings if is_allowed else findings.problems).append(made)
 

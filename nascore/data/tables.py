@@ -1,13 +1,16 @@
 """Tables of labels as people have them: CSV with any delimiter, TSV, JSON lines, Parquet."""
 
 import csv
+import importlib
+import importlib.util
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
-from nascore.data.optional import load_pyarrow
+from nascore.errors import InputError
 
 READABLE = (".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson", ".parquet")
 _DELIMITERS = (",", ";", "\t", "|")
@@ -152,6 +155,18 @@ def _parquet(name: str, content: bytes) -> dict[str, list[str]]:
         for column in table.column_names
         if column != "__index_level_0__"  # pandas' index
     }
+
+
+def load_pyarrow(key: str, value: str) -> ModuleType:
+    """Return `pyarrow.parquet`; it comes with MLflow, and `nascore` alone does without.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        message = "is a Parquet file; install pyarrow to read it, or write it as .csv or .npz"
+        raise InputError.of(key, value, message)
+    return importlib.import_module("pyarrow.parquet")
 
 
 def cell_text(value: object) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from nascore.data.pictures import data_uri
 from nascore.figures import formatting
 from nascore.figures.chart import Chart
-from nascore.figures.pictures import data_uri
 from nascore.figures.plots import confusion_matrix
 from nascore.figures.templates import make_environment
 

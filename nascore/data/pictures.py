@@ -1,4 +1,4 @@
-"""Images inside a page, as data URIs: a page loads nothing from anywhere."""
+"""Images as data URIs, for pages that load nothing."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def data_uri(pixels_CHW: NDArray[Any]) -> str:
-    """A PNG; the first one or three channels of it."""
+    """Return a PNG of an image; the first three channels, or the first one of two or one."""
     channels = 3 if len(pixels_CHW) >= 3 else 1
     pixels_HWC = np.ascontiguousarray(pixels_CHW[:channels].transpose(1, 2, 0).astype(np.uint8))
     file = io.BytesIO()
