@@ -1,4 +1,4 @@
-"""What the client install leaves out, and what a command says that needs it."""
+"""Packages that the client install lacks, and the message of commands that need them."""
 
 import importlib.util
 import json
@@ -24,16 +24,16 @@ FULL = (
     "jinja2",
     "matplotlib",
 )
-"""Packages of the extra `full` whose lack is told by the command that needs them."""
+"""Packages of the extra `full` that commands check for."""
 _PROJECT = "nas-pipelines"
 
 
 def command() -> str:
-    """Return the call of pip that completes this install, from where it came."""
+    """Return the pip command that completes this install from its origin."""
     wanted = f"{_PROJECT}[full]"
     try:
         origin = json.loads(distribution(_PROJECT).read_text("direct_url.json") or "{}")
-    except PackageNotFoundError:  # the modules lie in a folder that was never installed
+    except PackageNotFoundError:  # the modules are in a folder that was never installed
         origin = {}
     version = origin.get("vcs_info")
     if version is not None:
@@ -44,12 +44,12 @@ def command() -> str:
 
 
 def missing() -> list[str]:
-    """Return the packages of the full install that are not here, without importing any."""
+    """Return the packages of the full install that are missing, without importing any."""
     return [name for name in FULL if importlib.util.find_spec(name) is None]
 
 
 def needing_full_install(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Refuse to start a command that the client install is too small for."""
+    """Refuse to start a command if packages of the full install are missing."""
 
     @wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
@@ -62,7 +62,7 @@ def needing_full_install(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refuse(lacking: list[str]) -> None:
-    """Say what is lacking and how to install it, and end with the status of wrong input."""
+    """Print which packages are missing and how to install them, and exit with status 2."""
     context = click.get_current_context(silent=True)
     name = "this" if context is None else f"`{context.command_path}`"
     click.echo(

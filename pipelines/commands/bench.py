@@ -1,10 +1,9 @@
-"""`nas bench`: methods against each other on a table of trained architectures."""
+"""`nas bench`: comparison of methods on a table of trained architectures."""
 
 import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nascore.errors import InputError, Problem, collect_problems
+from pipelines.commands.output_folder import folder_problems
 
 if TYPE_CHECKING:
     from nascore.tabular_benchmark.replay import MethodSettings
@@ -27,25 +27,25 @@ _METHODS = "random,regularized-evolution,local-search,tpe"
     required=True,
     type=click.Path(path_type=Path),
     metavar="CSV",
-    help="A row for each architecture; may be gzipped.",
+    help="CSV file with a row for each architecture; may be gzipped.",
 )
 @click.option(
     "--space",
     required=True,
     metavar="nasbench201|categorical",
-    help="How the architecture column is read; categorical: a character a decision.",
+    help="Form of the architecture column; categorical: one character for each decision.",
 )
 @click.option(
     "--search-metric",
     required=True,
     metavar="COLUMN",
-    help="What a search is told; more is better.",
+    help="Column with the score that the search gets; higher is better.",
 )
 @click.option(
     "--report-metric",
     required=True,
     metavar="COLUMN",
-    help="What is reported of the best by the search metric.",
+    help="Column that is reported for the architecture with the best search metric.",
 )
 @click.option("--arch-column", default="arch_str", show_default=True, metavar="COLUMN")
 @click.option("--methods", default=_METHODS, show_default=True, metavar="A,B,...")
@@ -54,22 +54,24 @@ _METHODS = "random,regularized-evolution,local-search,tpe"
     "variants",
     multiple=True,
     metavar="LABEL=METHOD:KEY=VALUE,...",
-    help="One more entry: a method with other options; may be given many times.",
+    help="Another entry: a method with other options; may be given many times.",
 )
 @click.option(
     "--queries",
     default=100,
     show_default=True,
     type=int,
-    help="Different architectures that a search may ask for.",
+    help="Number of different architectures that a search may evaluate.",
 )
-@click.option("--seeds", default=200, show_default=True, type=int, help="Searches of each method.")
+@click.option(
+    "--seeds", default=200, show_default=True, type=int, help="Number of searches per method."
+)
 @click.option("--first-seed", default=0, show_default=True, type=int)
-@click.option("--jobs", type=int, help="Processes, of one thread each [all cores].")
+@click.option("--jobs", type=int, help="Number of processes with one thread each [all cores].")
 @click.option(
     "--verdicts",
     is_flag=True,
-    help="Also judge every search against a random one of its own, as nas run does.",
+    help="Also compare every search with a random search, as nas run does.",
 )
 @click.option(
     "--out",
@@ -96,14 +98,14 @@ def bench(
 ) -> None:
     """Replay a table: many seeds of each method, with paired tests.
 
-    A search asks the table for architectures instead of training them, so hundreds of searches take
+    A search reads scores from the table instead of training networks, so hundreds of searches take
     minutes. See docs/bench.md.
     """
     jobs = len(os.sched_getaffinity(0)) if jobs is None else jobs
     problems = _count_problems(
         {"--queries": queries, "--seeds": seeds, "--jobs": jobs}, first_seed=first_seed
     )
-    problems += [] if out is None else _folder_problems(out)
+    problems += [] if out is None else _out_problems(out)
     entries: list[MethodSettings] = []
     table: Table | None = None
     with collect_problems(problems):
@@ -123,8 +125,8 @@ def bench(
         plan = replay.ReplayPlan(
             table, tuple(entries), queries, range(first_seed, first_seed + seeds), verdicts
         )
-        told = {problem.key for problem in problems}
-        problems += [problem for problem in replay.check(plan) if problem.key not in told]
+        reported = {problem.key for problem in problems}
+        problems += [problem for problem in replay.check(plan) if problem.key not in reported]
     if problems:
         raise InputError(problems)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -137,10 +139,10 @@ def bench(
 
 
 def read_entries(methods: str, variants: tuple[str, ...]) -> list["MethodSettings"]:
-    """The methods to replay, each with its checked options.
+    """Return the methods to replay, with their checked options.
 
     Raises:
-        InputError: unknown methods or options, malformed variants, names that come twice.
+        InputError: unknown methods or options, malformed variants, duplicate names.
     """
     problems: list[Problem] = []
     entries: list[MethodSettings] = []
@@ -168,7 +170,7 @@ def read_entries(methods: str, variants: tuple[str, ...]) -> list["MethodSetting
 
 
 def _entry(option: str, label: str, method: str, settings: list[str]) -> "MethodSettings":
-    """Options go through the check that those of a configuration go through."""
+    """Return an entry whose options are checked like those of a configuration."""
     from components.config.merge import layer_of
     from components.config.schema import parse
     from nascore.tabular_benchmark.replay import MethodSettings
@@ -184,7 +186,7 @@ def _entry(option: str, label: str, method: str, settings: list[str]) -> "Method
 
 
 def _of_entry(problem: Problem, option: str, label: str) -> Problem:
-    """The problem under the name that it has on the command line."""
+    """Return a problem under the name of the option on the command line."""
     key = problem.key.removeprefix("search.options.")
     where = option if key in ("method", option) else f"{option} {label}: {key}"
     return Problem(where, problem.value, problem.message)
@@ -201,28 +203,20 @@ def _count_problems(counts: dict[str, int], *, first_seed: int) -> list[Problem]
     return problems
 
 
-def _folder_problems(folder: Path) -> list[Problem]:
-    """Nothing is overwritten, and nobody waits minutes for a folder that cannot be written."""
+def _out_problems(folder: Path) -> list[Problem]:
+    """Return why the result cannot be written to a folder; nothing is overwritten."""
     from nascore.tabular_benchmark import writing
 
     there = [name for name in writing.FILES if (folder / name).exists()]
     if there:
         message = f"holds {', '.join(there)}; nothing is overwritten: choose another folder"
         return [Problem("--out", str(folder), message)]
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not existing.is_dir():
-        return [Problem("--out", str(folder), f"{existing} is a file; name a folder")]
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        return [Problem("--out", str(folder), f"cannot be written ({error.strerror})")]
-    return []
+    return folder_problems(folder)
 
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
-    """A bar on standard error, in a terminal; nothing elsewhere."""
+    """Show a progress bar on standard error if it is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 

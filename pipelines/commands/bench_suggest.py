@@ -1,4 +1,4 @@
-"""`nas bench suggest`: what a suggestion of each proposer costs, beside Optuna's TPE."""
+"""`nas bench suggest`: time of a suggestion of each proposer and of Optuna's TPE."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from pipelines.commands.options import one_message
 
 
 class _Bench(click.Command):
-    """`nas bench`, whose options are needed unless `suggest` follows."""
+    """`nas bench`, whose options are required unless `suggest` follows."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
@@ -28,14 +28,14 @@ class _Bench(click.Command):
     default="1000,10000",
     show_default=True,
     metavar="N,N,...",
-    help="Lengths of the history.",
+    help="Numbers of earlier trials.",
 )
 @click.option("--spaces", default="nasbench201,chain", show_default=True, metavar="A,B")
 @click.option("--repeats", default=20, show_default=True, type=click.IntRange(min=1))
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 @one_message
 def suggest(methods: str | None, trials: str, spaces: str, repeats: int, as_json: bool) -> None:
-    """Time a suggestion of each method after many trials, and of Optuna's TPE after the same."""
+    """Time a suggestion of each method and of Optuna's TPE after many trials."""
     from nascore.tabular_benchmark.suggesting import METHODS, SPACES, measure
 
     names = _chosen("--methods", methods or ",".join(METHODS), METHODS)

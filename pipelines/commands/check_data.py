@@ -1,4 +1,4 @@
-"""`nas check-data`: what is wrong with a data set, found before any search."""
+"""`nas check-data`: checks of a data set before a search."""
 
 import json
 import sys
@@ -26,10 +26,10 @@ _MOST_CLASSES = 40  # lines of the table
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found.
+    """Findings of a data set.
 
     Attributes:
-        inspected: None where the data could not be read as a whole.
+        inspected: the data; None if it could not be read.
     """
 
     config: "Config"
@@ -128,7 +128,7 @@ def examine(config: "Config") -> Report:
 
 
 def _configure(source: str, labels: str | None, settings: tuple[str, ...]) -> "Config":
-    """The configuration of the quick preset, with this source.
+    """Return the configuration of the quick preset with this source.
 
     Raises:
         InputError: a setting is wrong, or there is no such source.

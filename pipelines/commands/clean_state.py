@@ -1,4 +1,4 @@
-"""`nas clean-state`: states of runs that nobody needs any more."""
+"""`nas clean-state`: removal of old states of runs."""
 
 import json
 import math
@@ -27,14 +27,14 @@ _MB = 1e6
     required=True,
     type=float,
     metavar="DAYS",
-    help="Remove the state of a run when nothing of it was written for so many days.",
+    help="Remove the state of a run that has not been written for this number of days.",
 )
 @click.option(
     "--state",
     metavar="PLACE",
     help="s3://BUCKET/PREFIX or a folder [cluster.state of the configuration].",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @one_message
 def clean_state(
@@ -46,10 +46,10 @@ def clean_state(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Remove old states of runs from the place where steps on a cluster keep them.
+    """Remove old states of runs from the place where steps on a cluster store them.
 
-    A state that is written again meanwhile is skipped, and so is whatever is no state of a run.
-    Exit status 1: something could not be removed.
+    States that are written meanwhile and everything that is not a state of a run are skipped. Exit
+    status 1: a state could not be removed.
     """
     from components.run_state.cleaning import clean
 
@@ -84,13 +84,14 @@ def _configured(config: Path | None, preset: str | None, settings: tuple[str, ..
 
 
 def _root(text: str, key: str) -> str:
-    """Return the place, if it can be reached from here.
+    """Return the place of states if it can be reached from here.
 
     Args:
+        text: place as the user has given it.
         key: option or setting that names it.
 
     Raises:
-        InputError: it cannot be reached, or is no place for states.
+        InputError: it cannot be reached, or is not a place for states.
     """
     from components.run_state.reference import MOUNT, PVC, StateReference
 

@@ -1,4 +1,4 @@
-"""The arguments by which every command that talks to a KFP API server finds it."""
+"""Options of the commands that use a KFP API server."""
 
 import sys
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _OPTIONS = (
         envvar=connection.HOST,
         show_envvar=True,
         metavar="URL",
-        help="Address of Kubeflow Pipelines; in a pod the one of its cluster.",
+        help="Address of Kubeflow Pipelines; in a pod, by default that of its cluster.",
     ),
     click.option("--ui-host", "ui", envvar=connection.UI, metavar="URL", help="Pages [--host]."),
     click.option(
@@ -71,11 +71,11 @@ as_json = click.option(
 )
 
 Find = Callable[[], Connection]
-"""Checks what was given and says how to reach the server."""
+"""Checks the options and returns the connection."""
 
 
 def on_cluster(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command `find`, and turns what the server refuses into one message."""
+    """Add the options to a command, which gets `find`; print server errors as one message."""
 
     @wraps(command)
     def wrapped(**arguments: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from nascore.errors import InputError, Problem, collect_problems
+from pipelines.commands.output_folder import folder_problems
 from pipelines.commands.stderr_log import log_to_stderr
 from pipelines.local.run import CONFIG
 
@@ -44,7 +45,7 @@ def diagnose(
     config = _read_config(run)
     name = _diagnosis_module(run, config.method)
     folder = run if out is None else out
-    problems = _folder_problems(folder)
+    problems = folder_problems(folder)
     trained: TrainedTable | None = None
     with collect_problems(problems):
         trained = _read_table(table, search_metric, config.search.space.name)
@@ -129,16 +130,6 @@ def _read_table(path: Path | None, metric: str | None, space: str) -> "TrainedTa
     return TrainedTable(
         space=table.space, name=table.name, column=table.search_metric, accuracies=accuracies
     )
-
-
-def _folder_problems(folder: Path) -> list[Problem]:
-    """Return why results cannot be written there; those of an earlier diagnosis are replaced."""
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not existing.is_dir():
-        return [Problem("--out", str(folder), f"{existing} is a file; name a folder")]
-    if not os.access(existing, os.W_OK | os.X_OK):
-        return [Problem("--out", str(folder), "cannot be written; name another folder")]
-    return []
 
 
 def _searched_run(run: Path, config: "Config") -> "SearchedRun":

@@ -1,4 +1,4 @@
-"""`nas doctor`: what is wrong with this machine, or with a cluster."""
+"""`nas doctor`: checks of this machine, or of a cluster."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ _OF_CLUSTER = (
         type=click.Choice(KINDS),
         default="search",
         show_default=True,
-        help="Which pipeline would run there.",
+        help="Pipeline that would run there.",
     ),
     click.option("--image", callback=given, help="Image of all steps."),
     click.option(
@@ -34,7 +34,7 @@ _OF_CLUSTER = (
         callback=given,
         envvar="NAS_KFP_NAMESPACE",
         show_envvar=True,
-        help="Of the pods.",
+        help="Namespace of the pods.",
     ),
     click.option(
         "--service-account",
@@ -47,7 +47,7 @@ _OF_CLUSTER = (
         envvar=CONTEXT,
         show_envvar=True,
         metavar="NAME",
-        help="Of the kubeconfig [the current one].",
+        help="Context of the kubeconfig [the current one].",
     ),
     click.option(
         "--kubeflow-namespace",
@@ -55,10 +55,10 @@ _OF_CLUSTER = (
         show_envvar=True,
         default="kubeflow",
         show_default=True,
-        help="Of Kubeflow Pipelines.",
+        help="Namespace of Kubeflow Pipelines.",
     ),
     click.option(
-        "--probe", is_flag=True, help="Also run a pod there, which is removed, and check inside."
+        "--probe", is_flag=True, help="Also run the checks in a pod there, which is removed."
     ),
     click.option(
         "--probe-timeout",
@@ -67,7 +67,7 @@ _OF_CLUSTER = (
         default=300.0,
         show_default=True,
         metavar="SECONDS",
-        help="Longest wait for that pod, which may have to fetch the image.",
+        help="Longest wait for that pod, which may have to pull the image.",
     ),
 )
 _ALONE = {"config", "preset", "settings", "as_json", "is_cluster"}
@@ -87,8 +87,8 @@ def doctor(
 ) -> None:
     """Check this machine, or a cluster: Python, torch, GPU, memory, disk, MLflow store, data.
 
-    With --cluster: whether a pipeline could run there, by version of Kubeflow, rights, secrets,
-    volume, quotas and nodes. Nothing is changed in the cluster, unless --probe is given.
+    With --cluster: checks that a pipeline can run there: version of Kubeflow, rights, secrets,
+    volume, quotas and nodes. Nothing is changed in the cluster unless --probe is given.
     """
     from pipelines.config import resolve
     from pipelines.doctor.examine import examine
@@ -108,7 +108,7 @@ for _option in reversed(_OF_CLUSTER):
 
 
 def _refuse_options() -> None:
-    """Raises InputError for options that say something of a cluster alone."""
+    """Raise InputError for options that concern only a cluster."""
     context = click.get_current_context()
     given = [
         parameter
@@ -122,7 +122,7 @@ def _refuse_options() -> None:
 
 
 def _shown(found: Iterable[Finding], *, as_json: bool, width: int) -> Iterator[Finding]:
-    """Pass findings on, each printed as it comes."""
+    """Yield findings, and print each."""
     for finding in found:
         if not as_json:
             lines = [f"{finding.state:<9}{finding.name:<{width}} {finding.seen}"]

@@ -1,4 +1,4 @@
-"""`nas profile`: how long each operation of a space takes here, and whether their sums hold."""
+"""`nas profile`: latency table of the operations of a space, and its check."""
 
 import json
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nascore.spaces.base import ImageShape
 
 TABLE = "latency_table.json"
-_FEWEST = 10  # a rank correlation of fewer says nothing
+_FEWEST = 10  # a rank correlation of fewer is not significant
 _SHOWN = 10
 _IMAGE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})x([1-9]\d{0,5})")
 
@@ -27,14 +27,14 @@ _IMAGE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})x([1-9]\d{0,5})")
 @click.option(
     "--image",
     metavar="CHANNELSxSIZExCLASSES",
-    help="Such as 3x32x10 [that of the data, which is read for it].",
+    help="Shape of the images and number of classes, such as 3x32x10 [read from the data].",
 )
 @click.option(
     "--architectures",
     default=50,
     show_default=True,
     type=int,
-    help="Random networks that the table is held against.",
+    help="Number of random networks whose latency is compared with the table.",
 )
 @click.option(
     "--out",
@@ -42,7 +42,7 @@ _IMAGE = re.compile(r"([1-9]\d{0,3})x([1-9]\d{0,3})x([1-9]\d{0,5})")
     default=Path(TABLE),
     show_default=True,
     metavar="FILE",
-    help="The table; an older one is replaced.",
+    help="File of the table; an older one is replaced.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the check as JSON and nothing else.")
 def profile(
@@ -56,14 +56,16 @@ def profile(
 ) -> None:
     """Measure a latency table of the search space on this machine, and check it.
 
-    Operations are timed in random networks of the space, by the protocol of the section latency of
-    the configuration; then the sums are held against the clock on other networks. Leave the machine
-    alone meanwhile. See docs/latency.md.
+    Operations are timed in random networks of the space, by the protocol in the section latency of
+    the configuration; then their sums are compared with the measured latency of other networks. Run
+    nothing else on the machine meanwhile. See docs/latency.md.
     """
+    from pipelines.config import resolve
+
     problems: list[Problem] = []
     resolved = shape = None
     with collect_problems(problems):
-        resolved = _resolved(config, preset, settings)
+        resolved = resolve(config, preset, settings)
     with collect_problems(problems):
         shape = None if image is None else read_shape(image)
     problems += _argument_problems(architectures, out)
@@ -72,7 +74,7 @@ def profile(
     shape = shape or _shape_of_data(resolved)
     table, check, details = _measure(resolved, shape, architectures)
     table.save(out)
-    found = {"table": str(out), **_circumstances(table), **check.to_dict()}
+    found = {"table": str(out), **_conditions(table), **check.to_dict()}
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -82,7 +84,7 @@ def profile(
 
 
 def read_shape(text: str) -> "ImageShape":
-    """Raises InputError when it is not CHANNELSxSIZExCLASSES."""
+    """Parse CHANNELSxSIZExCLASSES. Raises InputError."""
     from nascore.spaces.base import ImageShape
 
     found = _IMAGE.fullmatch(text)
@@ -93,7 +95,7 @@ def read_shape(text: str) -> "ImageShape":
 
 
 def report(table: "OperationTable", check: "Check") -> list[str]:
-    """What a person is told: where, how well, and some networks from the fastest to the slowest."""
+    """Return the conditions, the check, and some networks from the fastest to the slowest."""
     made_for, found = table.made_for, check.to_dict()
     spearman = "none" if check.spearman is None else f"{check.spearman:.3f}"
     lines = [
@@ -120,20 +122,11 @@ def report(table: "OperationTable", check: "Check") -> list[str]:
     return lines
 
 
-# --- what was asked for ---------------------------------------------------------------------
-
-
-def _resolved(config: Path | None, preset: str | None, settings: tuple[str, ...]) -> "Config":
-    from pipelines.config import resolve
-
-    return resolve(config, preset, settings)
-
-
 def _argument_problems(architectures: int, out: Path) -> list[Problem]:
-    """Nobody should wait minutes for a file that cannot be written."""
+    """Return problems of the options, such as a file that cannot be written."""
     problems = []
     if architectures < _FEWEST:
-        message = f"must be {_FEWEST} or more: a rank correlation of fewer says nothing"
+        message = f"must be {_FEWEST} or more: a rank correlation of fewer is not significant"
         problems.append(Problem("--architectures", str(architectures), message))
     folder = out.absolute().parent
     if out.is_dir():
@@ -146,16 +139,13 @@ def _argument_problems(architectures: int, out: Path) -> list[Problem]:
 
 
 def _shape_of_data(config: "Config") -> "ImageShape":
-    """Raises InputError when the data is not there."""
+    """Return the shape of the images. Raises InputError if there is no data."""
     from components.steps.s3_source import open_remote
     from nascore.data.sources import read
     from nascore.spaces.base import ImageShape
 
     raw = read(config.data, open_remote(config.data))
     return ImageShape(raw.channels, raw.size, len(raw.classes))
-
-
-# --- what is found --------------------------------------------------------------------------
 
 
 def _measure(
@@ -175,5 +165,5 @@ def _measure(
     )
 
 
-def _circumstances(table: "OperationTable") -> dict[str, Any]:
+def _conditions(table: "OperationTable") -> dict[str, Any]:
     return {"version": 1, **table.to_dict()["made_for"], "date": table.date}

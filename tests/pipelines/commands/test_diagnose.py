@@ -137,8 +137,8 @@ def test_a_page_and_a_document_for_a_run(looked: tuple[Result, Path]) -> None:
     assert found["now"]["correlations"] != found["initial"]["correlations"]
     page = (out / "diagnosis.html").read_text()
     read = Page(page)
-    # Scatters and probes twice, conditioning, and reward, entropy, correlation, probe over time.
-    assert read.tags["svg"] == 9
+    # Scatters and probes twice, conditioning, and reward and entropy over time.
+    assert read.tags["svg"] == 7
     assert not read.loads
     assert "script" not in read.tags
     edit = found["now"]["correlations"]["euclidean"]["edit"]["spearman"]
