@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from components.config.schema import Config
 from components.export.manifest import GENOTYPE, WEIGHTS
 from nascore.config import SpaceConfig
-from nascore.data.class_folders import SPLITS
+from nascore.data.class_splits import SPLITS
 from nascore.data.prepared import DatasetInfo
 from nascore.genotype import Genotype
 from nascore.spaces.base import ImageShape, make_space

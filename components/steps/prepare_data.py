@@ -21,7 +21,7 @@ from components.steps.state import CONFIG, read_json, state_folder, write_json
 from components.steps.study_checks import check_studies
 from components.tracking import check_store, lineage
 from components.variables import STATE_ROOT
-from nascore.data.class_folders import Need
+from nascore.data.class_splits import Need
 from nascore.data.prepared import DatasetInfo, prepare
 from nascore.errors import InputError, collect_problems, error_of
 
@@ -127,10 +127,8 @@ def _check_stores(settings: Config) -> None:
 
 def _check_study(settings: Config) -> None:
     if settings.search.storage is not None:
-        from nascore.search.database_url import (  # Optuna and SQLAlchemy: half a second
-            Storage,
-            resolve_url,
-        )
+        from nascore.search.database_url import resolve_url  # Optuna and SQLAlchemy: half a second
+        from nascore.search.study_storage import Storage
 
         Storage(resolve_url(settings.search.storage)).close()
 

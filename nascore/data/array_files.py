@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
-from nascore.data.class_folders import SPLITS
+from nascore.data.class_splits import SPLITS
 from nascore.data.findings import few, finding, refusal
 from nascore.data.split_names import split_of, words
 from nascore.errors import InputError, Problem

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
-from nascore.data.class_folders import SPLITS, ClassSplits
+from nascore.data.class_splits import SPLITS, ClassSplits
 from nascore.data.findings import Findings, and_others, few, finding
 from nascore.errors import Problem
 

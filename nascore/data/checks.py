@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
-from nascore.data.class_folders import SPLITS
+from nascore.data.class_splits import SPLITS
 from nascore.data.content import Content
 from nascore.data.findings import Finding, Tally, finding
 from nascore.data.grouping import part_of

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from nascore.config import FOLDERS, DataConfig
-from nascore.data.class_folders import SPLITS, ClassSplits
+from nascore.data.class_splits import SPLITS, ClassSplits
 from nascore.data.file_access import FileEntry, Files
 from nascore.data.findings import Finding, Findings, few, finding, refusal
 from nascore.data.layouts import list_layout

@@ -1,4 +1,4 @@
-"""Few-shot tasks as tensors, drawn on the device; `nascore.data.class_folders` says what a task is.
+"""Few-shot tasks as tensors, drawn on the device; `nascore.data.class_splits` says what a task is.
 
 Shapes: T tasks, N = ways * shots images of a support set, M = ways * queries.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nascore.data.batches import Split, Splits
-from nascore.data.class_folders import SPLITS, ClassSplits, EpisodeShape, Need, unmet
+from nascore.data.class_splits import SPLITS, ClassSplits, EpisodeShape, Need, unmet
 from nascore.data.content import count_values, statistics_of
 from nascore.errors import InputError, Problem
 

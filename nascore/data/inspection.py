@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nascore.config import DataConfig
 from nascore.data.cache import DecodedCache
 from nascore.data.checks import check, check_group_splits
-from nascore.data.class_folders import GROUPS, ClassSplits, Need, split_classes, unmet
+from nascore.data.class_splits import GROUPS, ClassSplits, Need, split_classes, unmet
 from nascore.data.content import Content, content_of, count_values
 from nascore.data.decoding import histogram_of, scan
 from nascore.data.file_access import Remote

@@ -1,7 +1,7 @@
 """Image data sets whose splits all have the same classes: by folders, or by tables."""
 
 from nascore.config import FOLDERS, DataConfig
-from nascore.data.class_folders import SPLITS
+from nascore.data.class_splits import SPLITS
 from nascore.data.file_access import FileEntry, Files
 from nascore.data.findings import Finding, Findings, few, finding
 from nascore.data.listing import (

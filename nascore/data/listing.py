@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nascore.config import DataConfig
 from nascore.data.archives import is_archive_name
-from nascore.data.class_folders import ClassSplits
+from nascore.data.class_splits import ClassSplits
 from nascore.data.endings import ending
 from nascore.data.file_access import FileEntry
 from nascore.data.findings import Finding, Findings, finding

@@ -14,12 +14,12 @@ import numpy as np
 
 from nascore.config import DataConfig
 from nascore.data.array_files import Arrays, canonical
-from nascore.data.class_folders import SPLITS
+from nascore.data.arrays import from_named
+from nascore.data.class_splits import SPLITS
 from nascore.data.file_access import FileEntry
 from nascore.data.findings import KEY, Findings, few, finding, refusal
 from nascore.data.image_folders import read_listed
 from nascore.data.listing import Listing, check_class_names
-from nascore.data.npz import from_named
 from nascore.data.raw_dataset import Raw
 from nascore.data.split_names import split_of, words
 from nascore.data.tables import load_pyarrow

@@ -20,7 +20,7 @@ import numpy as np
 
 from nascore.config import DataConfig
 from nascore.data.cache import DecodedCache, cache_folder
-from nascore.data.class_folders import ClassSplits, Need
+from nascore.data.class_splits import ClassSplits, Need
 from nascore.data.content import statistics_of
 from nascore.data.file_access import Remote, to_lines
 from nascore.data.findings import Finding, Findings

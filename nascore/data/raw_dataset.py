@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nascore.config import DataConfig
-from nascore.data.class_folders import ClassSplits
+from nascore.data.class_splits import ClassSplits
 from nascore.data.file_access import FileEntry, Files
 from nascore.data.findings import SOURCE, Finding, finding
 from nascore.data.pixels import WHITE, PixelFormat

@@ -12,10 +12,10 @@ import numpy as np
 
 from nascore.config import DataConfig
 from nascore.data.archives import is_archive_name
+from nascore.data.arrays import read_arrays
 from nascore.data.file_access import S3, Remote, parse_s3
 from nascore.data.findings import KEY, Findings
 from nascore.data.image_folders import open_archive, read_files, read_folder
-from nascore.data.npz import read_arrays
 from nascore.data.omniglot import read_omniglot
 from nascore.data.parquet import read_parquet
 from nascore.data.raw_dataset import Raw, from_arrays

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 
-from nascore.data.class_folders import SPLITS
+from nascore.data.class_splits import SPLITS
 
 _SYNONYMS = {
     "train": {"train", "training", "trn", "trainval"},

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nascore.data.class_folders import ClassSplits
+from nascore.data.class_splits import ClassSplits
 from nascore.errors import InputError
 
 Indices = NDArray[np.int64]

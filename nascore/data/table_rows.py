@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
-from nascore.data.class_folders import SPLITS
+from nascore.data.class_splits import SPLITS
 from nascore.data.columns import possible_groups, splits_without_names
 from nascore.data.file_access import FileEntry
 from nascore.data.file_index import split_of_folder

@@ -1,69 +1,55 @@
-"""How a child of Auto-Meta is judged: brief meta-training, then tasks of classes never seen.
+"""Evaluation of a child of Auto-Meta: brief meta-training, then tasks of unseen classes.
 
-All children are judged by the same tasks, those of the control too: what they differ by is then
-less a matter of which classes were drawn. The tasks come from the training and the validation
-classes; test classes are never asked for.
+All children of both arms are evaluated on the same tasks, so that their differences depend less on
+which classes were drawn. The tasks are of training and validation classes; no sampler of test
+classes is made.
 """
-
-from collections.abc import Callable
 
 from torch import nn
 
 from nascore.context import SearchContext, device_of
-from nascore.data.class_folders import EpisodeShape
+from nascore.data.class_splits import EpisodeShape
 from nascore.data.episodes import EpisodeSampler, FewShotData
-from nascore.meta_learning.engine import TaskEngine
 from nascore.meta_learning.options import EpisodeOptions, MetaOptions
-from nascore.meta_learning.training import judge, meta_train
+from nascore.meta_learning.training import evaluate, meta_train
 from nascore.methods.auto_meta.options import AutoMetaOptions
 from nascore.results import ChildScores
 from nascore.training.child import ChildJob
 from nascore.training.loop import has_few_pixels
 from nascore.training.threads import threads_of
 
-_TRAIN_SHARE = 4  # of validation tasks one is drawn of training classes, to see what is overfitted
+_TRAIN_SHARE = 4  # one task of training classes for so many validation tasks, to see overfitting
+_EVALUATION = 1286081773  # names the random stream; another number would change all results
 
 
-def training_shape(episode: EpisodeOptions, meta: MetaOptions) -> EpisodeShape:
-    """Of the tasks by which a network is meta-trained."""
-    return EpisodeShape(episode.ways, meta.train_shots or episode.shots, episode.queries)
-
-
-def judging_shape(episode: EpisodeOptions, *, shots: int | None = None) -> EpisodeShape:
-    """Of the tasks by which it is judged; `shots` instead of those of the episode."""
-    return EpisodeShape(episode.ways, shots or episode.shots, episode.queries)
+def evaluation_shape(episode: EpisodeOptions, shots: int) -> EpisodeShape:
+    """Return the size of the tasks on which a network is evaluated with some shots."""
+    return EpisodeShape(episode.ways, shots, episode.queries)
 
 
 def has_small_steps(context: SearchContext, episode: EpisodeOptions, meta: MetaOptions) -> bool:
-    """Whether one CPU thread makes an outer step as fast as all."""
-    shape = training_shape(episode, meta)
+    """Return whether one CPU thread makes an outer step as fast as all threads."""
+    shape = episode.training_shape
     pixels = meta.tasks * shape.ways * shape.per_class * context.shape.size**2
     return has_few_pixels(pixels, device_of(context.training))
 
 
 class FewShotTraining:
-    """`nascore.training.child.ChildTraining` for few-shot networks: no epochs, and judged once.
+    """`nascore.training.child.ChildTraining` of few-shot networks: evaluated once, at the end.
 
     Attributes:
-        train_tasks, valid_tasks: what is trained on and judged by; their `used` are the classes
-            that were ever seen.
+        train_tasks, valid_tasks: samplers; their `used` are the classes that were drawn.
     """
 
-    def __init__(
-        self, data: FewShotData, options: AutoMetaOptions, *, make_engine: Callable[[], TaskEngine]
-    ) -> None:
+    def __init__(self, data: FewShotData, options: AutoMetaOptions) -> None:
         """
-        Args:
-            make_engine: for each child a new one that runs tasks in the same way: a search that is
-                gone on with must compute what it would have computed.
-
         Raises:
             InputError: the data has too few classes or images for these tasks.
         """
-        self._options, self._make_engine = options, make_engine
-        self.train_tasks = data.sampler("train", training_shape(options.episode, options.meta))
-        self._seen_tasks = data.sampler("train", judging_shape(options.episode))
-        self.valid_tasks = data.sampler("valid", judging_shape(options.episode))
+        self._options, episode = options, options.episode
+        self.train_tasks = data.sampler("train", episode.training_shape)
+        self._seen_tasks = data.sampler("train", episode.shape)
+        self.valid_tasks = data.sampler("valid", episode.shape)
 
     def planned_steps(self, context: SearchContext) -> int:
         return self._options.meta.outer_steps
@@ -86,31 +72,28 @@ class FewShotTraining:
         )
 
     def _accuracies(
-        self,
-        context: SearchContext,
-        network: nn.Module,
-        job: ChildJob,
+        self, context: SearchContext, network: nn.Module, job: ChildJob
     ) -> tuple[float, float]:
-        """Mean accuracy on tasks of validation classes, and on tasks of training classes."""
-        options, seeds, engine = self._options, context.seeds, self._make_engine()
+        """Return the mean accuracy on tasks of validation classes, and of training classes."""
+        options, seeds = self._options, context.seeds
         device = device_of(context.training)
         trained = meta_train(
             network.to(device),
             self.train_tasks,
+            options.episode,
             options.meta,
             generator=seeds.torch(job.arm, "tasks", job.number, device=device),
-            engine=engine,
             should_stop=job.should_stop,
         )
 
         def accuracy(sampler: EpisodeSampler, split: str, num_tasks: int) -> float:
-            accuracies_T = judge(
+            accuracies_T = evaluate(
                 trained,
                 sampler,
+                options.episode,
                 options.meta,
                 num_tasks=num_tasks,
-                generator=seeds.torch("judging", split, device=device),
-                engine=engine,
+                generator=seeds.torch(_EVALUATION, split, device=device),
                 should_stop=job.should_stop,
             )
             return float(accuracies_T.double().mean())

@@ -1,87 +1,80 @@
 """Settings of Auto-Meta, whose networks learn from few examples. No torch here."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from nascore.config import Positive, Section
-from nascore.data.class_folders import EpisodeShape, Need
+from nascore.data.class_splits import EpisodeShape, Need
 from nascore.meta_learning.options import WAYS_KEY, FewShotOptions, MetaOptions
 
 
 class ProgressiveOptions(Section):
-    """How the search grows cells; how many blocks there may be is `search.space.max_blocks`."""
+    """Growth of cells; the largest number of blocks is `search.space.max_blocks`."""
 
-    first: Positive | None = None
-    """Cells of one block that are trained, at random; all when not given."""
-    top: Positive = 8
-    """K: of every later stage, the cells that the predictor ranks first."""
-    quota: Annotated[int, Field(ge=0)] = 1
-    """Beside them, cells at random."""
-    ensemble: Positive = 5
-    """Predictors whose mean ranks the cells; each leaves out another part of the data."""
+    num_first_stage: Positive | None = None
+    """Random cells of one block that are trained; null: all cells of one block."""
+    top_k: Positive = 8
+    """Cells that the predictor ranks first, trained in each later stage."""
+    num_random: Annotated[int, Field(ge=0)] = 1
+    """Random cells that are also trained in each later stage."""
+    num_predictors: Positive = 5
+    """Predictors whose mean ranks the cells; each leaves out a different part of the data."""
+
+
+class FinalOptions(Section):
+    """Final meta-training of the winner and of the baseline."""
+
+    outer_steps: Positive = 2000
+    """Updates of the shared weights."""
+
+
+class Conv4Options(Section):
+    """How the baseline, the network of MAML with four convolutions, learns a task.
+
+    Networks differ in the rate that suits them; tasks and outer steps are those of the winner.
+    """
+
+    inner_lr: Annotated[float, Field(gt=0)] | None = None
+    """Learning rate within a task; null: that of `meta`."""
+    eval_inner_steps: Positive | None = None
+    """Gradient steps within a task on which it is evaluated; null: those of `meta`."""
 
 
 class AutoMetaOptions(FewShotOptions):
-    """Auto-Meta (arXiv 1806.06927): progressive search for networks that learn from few examples.
+    """Settings of Auto-Meta (arXiv 1806.06927).
 
     A few-shot network has no epochs and no batches of images: of `search.child`, `train` and
-    `training`, only `training.device` is read. A child is trained by `meta`, the winner by `final`.
+    `training`, only `training.device` is read.
     """
 
     meta: MetaOptions = MetaOptions()
-    """The brief meta-training of a child."""
+    """Meta-training of children, of the winner and of the baseline."""
     valid_episodes: Annotated[int, Field(ge=2)] = 100
-    """Tasks of validation classes by which a child is judged."""
+    """Tasks of validation classes on which a child is evaluated."""
     progressive: ProgressiveOptions = ProgressiveOptions()
     cell: Literal["search", "published"] = "search"
-    """`published` judges the cell that Auto-Meta found, and proposes no other."""
-    tasks_at_once: Literal["measure", "vmap", "loop", "channels_last", "plain"] = "measure"
-    """All tasks of a step at once, or one after the other, these with images as they are or with
-    their channels last in memory, or `plain`, so and without `torch.func`: what is fastest depends
-    on sizes and on the machine. Measured once before the search, which is the same whoever goes on
-    with it."""
-    final: MetaOptions = MetaOptions(outer_steps=2000)
-    """The full meta-training of the winner, and of the four-convolution network beside it."""
-    four_convolutions: MetaOptions | None = None
-    """That of the four-convolution network, where tasks suit it at another rate or in more steps;
-    as `final` when not given. Training tasks and their number must be the same."""
+    """`published` evaluates the cell that Auto-Meta found and proposes no other."""
+    final: FinalOptions = FinalOptions()
+    conv4_baseline: Conv4Options = Conv4Options()
     test_shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5)
-    """Images of each class with which the trained network is tested, one after the other."""
-    test_episodes: Annotated[int, Field(ge=600)] = 600
-    """Tasks of test classes for each of them."""
-
-    @model_validator(mode="after")
-    def _second_order_is_not_plain(self) -> Self:
-        if self.tasks_at_once == "plain" and self.meta.learner == "maml":
-            raise ValueError(
-                "tasks_at_once = plain is of first order, and meta.learner = maml of second; "
-                "set the first to measure, or the second to fomaml"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _control_sees_the_same(self) -> Self:
-        for name in ("outer_steps", "tasks", "train_shots", "turned", "transductive"):
-            own, other = getattr(self.final, name), getattr(self.control, name)
-            if own != other:
-                raise ValueError(
-                    f"four_convolutions.{name} = {other}: must be that of final, which is {own}; "
-                    "networks are compared by the same tasks"
-                )
-        return self
+    """Labelled images of each class with which the trained networks are tested, in turn."""
 
     @property
-    def control(self) -> MetaOptions:
-        """The meta-training of the four-convolution network."""
-        return self.final if self.four_convolutions is None else self.four_convolutions
+    def final_meta(self) -> MetaOptions:
+        """Final meta-training of the winner."""
+        return self.meta.model_copy(update={"outer_steps": self.final.outer_steps})
+
+    @property
+    def conv4_meta(self) -> MetaOptions:
+        """Final meta-training of the baseline."""
+        return self.final_meta.model_copy(update=self.conv4_baseline.model_dump(exclude_none=True))
 
     @property
     def needs(self) -> tuple[Need, ...]:
         ways, queries = self.episode.ways, self.episode.queries
         own = (
-            ("train", "meta.train_shots", self.meta.train_shots),
-            ("train", "final.train_shots", self.final.train_shots),
+            ("train", "episode.train_shots", self.episode.train_shots),
             ("test", "test_shots", max(self.test_shots)),
         )
         more = (
@@ -98,6 +91,6 @@ class AutoMetaOptions(FewShotOptions):
 
     @property
     def evaluation_settings(self) -> dict[str, Any]:
-        """How a child is trained and judged, a control's too
+        """Training and evaluation of a child, for the identity of the study
         (`nascore.search.study_identity.evaluation_settings`)."""
         return self.model_dump(mode="json", include={"episode", "meta", "valid_episodes"})

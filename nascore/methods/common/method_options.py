@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from nascore.config import Section, SpaceSection
-from nascore.data.class_folders import Need
+from nascore.data.class_splits import Need
 from nascore.errors import Problem
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from nascore.config import DataConfig
 from nascore.data.batches import Splits, load
-from nascore.data.class_folders import ClassSplits, EpisodeShape, Need
+from nascore.data.class_splits import ClassSplits, EpisodeShape, Need
 from nascore.data.episodes import FewShotData
 from nascore.data.prepared import DatasetInfo, prepare
 from nascore.data.raw_dataset import Raw

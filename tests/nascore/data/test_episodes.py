@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nascore.data.class_folders import ClassSplits, EpisodeShape, split_classes
+from nascore.data.class_splits import ClassSplits, EpisodeShape, split_classes
 from nascore.data.episodes import FewShotData
 from nascore.errors import InputError
 

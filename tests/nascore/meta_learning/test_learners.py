@@ -11,10 +11,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nascore.data.class_folders import EpisodeShape, split_classes
+from nascore.data.class_splits import EpisodeShape, split_classes
 from nascore.data.episodes import FewShotData
-from nascore.meta_learning.convnet import FourConvolutions
-from nascore.meta_learning.engine import TaskEngine, run_channels_last, run_looped, run_vmapped
+from nascore.meta_learning.conv4 import Conv4
+from nascore.meta_learning.execution import run_looped, run_vmapped
 from nascore.meta_learning.learners import (
     Forward,
     Inner,
@@ -37,7 +37,7 @@ SGD = Inner("sgd", learning_rate=0.1, num_steps=3)
 def make_network(*, channels: int = 4, dtype: torch.dtype = torch.float32) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return FourConvolutions(1, 8, 3, channels=channels).to(dtype)
+        return Conv4(1, 8, 3, channels=channels).to(dtype)
 
 
 def make_tasks(
@@ -248,60 +248,21 @@ def test_both_ways_give_the_same_gradients(
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_channels_last_is_what_a_task_gets_and_what_its_convolutions_give_on(channels: int) -> None:
+def test_a_loop_passes_images_with_channels_last_and_convolutions_keep_that(channels: int) -> None:
     x_TBCHW, last = torch.randn(2, 5, channels, 8, 8), torch.channels_last
     weights = torch.randn(4, channels, 3, 3)
 
     def function(x_BCHW: Tensor) -> Tensor:
         assert x_BCHW.shape == (5, channels, 8, 8)
         y_BCHW = torch.nn.functional.conv2d(x_BCHW, weights)
-        assert y_BCHW.is_contiguous(memory_format=last) == is_last
+        assert y_BCHW.is_contiguous(memory_format=last)
         return y_BCHW
 
-    is_last = True
-    found = run_channels_last(function, x_TBCHW)
-    is_last = False
-    torch.testing.assert_close(found, run_looped(function, x_TBCHW))
+    expected = torch.stack([torch.nn.functional.conv2d(x, weights) for x in x_TBCHW])
+    torch.testing.assert_close(run_looped(function, x_TBCHW), expected)
 
 
-def test_the_faster_way_is_taken_and_measured_once() -> None:
-    calls = {"inside": 0}
-
-    def slow_at_once(x: Tensor) -> Tensor:
-        calls["inside"] += 1
-        if torch._C._functorch.is_batchedtensor(x):  # as large convolutions are
-            torch.randn(300, 300).matrix_exp()
-        return x * 2
-
-    engine, x = TaskEngine(), torch.arange(6.0).reshape(3, 2)
-    torch.testing.assert_close(engine.run("double", slow_at_once, x), 2 * x)
-    (key,) = engine.chosen
-    assert engine.chosen[key] == "loop"
-    assert engine.seconds[key]["vmap"] > engine.seconds[key]["loop"]
-    before = calls["inside"]
-    engine.run("double", slow_at_once, x)
-    assert calls["inside"] == before + 3, "a loop over three tasks, and no measurement"
-    engine.run("double", slow_at_once, x[:2])
-    assert len(engine.chosen) == 2, "another shape is another kind of work"
-    resumed = TaskEngine(engine.chosen)
-    resumed.run("double", slow_at_once, x)
-    assert not resumed.seconds
-
-
-def test_by_autograd_alone_is_a_way_where_there_is_such_a_function() -> None:
-    def slow(x: Tensor) -> Tensor:
-        torch.randn(300, 300).matrix_exp()
-        return x * 2
-
-    engine, x = TaskEngine(), torch.arange(6.0).reshape(3, 2)
-    engine.run("double", slow, x, plain=lambda x: x * 2)
-    assert list(engine.chosen.values()) == ["plain"]
-    assert torch.equal(engine.run("double", slow, x, plain=lambda x: x * 3), x * 3)
-    with pytest.raises(ValueError, match="double is not there by autograd alone"):
-        engine.run("double", slow, x)
-
-
-# --- batch norm and judging -----------------------------------------------------------------------
+# --- batch norm and evaluation ------------------------------------------------------------------
 
 
 def test_batch_norm_uses_the_batch_in_every_mode() -> None:
@@ -392,7 +353,7 @@ def test_adaptation_helps_on_classes_never_seen() -> None:
 
 
 def test_four_convolutions_are_those_of_maml() -> None:
-    network = FourConvolutions(3, 84, 5)
+    network = Conv4(3, 84, 5)
     assert sum(p.numel() for p in network.parameters()) == 32_901
     kinds = [type(layer).__name__ for layer in network]
     assert kinds == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"] * 4 + ["Flatten", "Linear"]
@@ -401,4 +362,4 @@ def test_four_convolutions_are_those_of_maml() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 8, 28])
 def test_four_convolutions_read_images_of_any_size(size: int) -> None:
-    assert FourConvolutions(1, size, 3)(torch.randn(2, 1, size, size)).shape == (2, 3)
+    assert Conv4(1, size, 3)(torch.randn(2, 1, size, size)).shape == (2, 3)

@@ -15,10 +15,10 @@ from optuna.distributions import CategoricalDistribution
 from components.config.schema import parse
 from nascore.context import SearchContext
 from nascore.data.batches import Split, Splits, load
-from nascore.data.class_folders import ClassSplits
+from nascore.data.class_splits import ClassSplits
 from nascore.data.episodes import EpisodeSampler
-from nascore.errors import CheckpointError, InputError
-from nascore.meta_learning.convnet import FourConvolutions
+from nascore.errors import InputError
+from nascore.meta_learning.conv4 import Conv4
 from nascore.meta_learning.few_shot_model import FewShotLearner
 from nascore.methods.auto_meta import method
 from nascore.methods.auto_meta.final_comparison import channels_of
@@ -79,7 +79,7 @@ def test_cells_grow_beside_a_random_search_of_equal_cost(
 ) -> None:
     task, result, _ = searched
     children = result.arm.children
-    assert blocks(task, children) == [1] * 6 + [2] * 4, "first; then top and quota"
+    assert blocks(task, children) == [1] * 6 + [2] * 4, "first stage; then top_k and num_random"
     space = cells_of(task.space)
     first = {space.cell(child.genotype) for child in children[:6]}
     assert all(space.cell(child.genotype)[:-1] in first for child in children[6:])
@@ -105,7 +105,7 @@ def test_the_search_never_sees_a_test_class(
 
     monkeypatch.setattr(EpisodeSampler, "draw", logging_draw)
     hidden = dataclasses.replace(splits, test=cast(Split, Untouchable()))
-    task = make_task(tmp_path, hidden, children=8, tasks_at_once="measure")
+    task = make_task(tmp_path, hidden, children=8)
     method.pretrain(task)
     method.search(task)
     classes = class_splits(splits)
@@ -181,22 +181,6 @@ def test_rank_correlation_of_a_stage_is_reported(
     assert shape["search/width"] >= 1
 
 
-def test_without_the_step_before_it_says_so(tmp_path: Path, splits: Splits) -> None:
-    with pytest.raises(CheckpointError, match="run the step pretrain_controller"):
-        method.search(make_task(tmp_path, splits))
-
-
-def test_ways_are_measured_once_and_kept(tmp_path: Path, splits: Splits) -> None:
-    task = make_task(tmp_path, splits, tasks_at_once="measure")
-    metrics = method.pretrain(task)
-    card = json.loads((task.controller / "controller.json").read_text())
-    for kind in ("train", "judge"):
-        ways = ("vmap", "loop", "channels_last", "plain")
-        seconds = {way: metrics[f"{kind}_{way}_seconds"] for way in ways}
-        assert card["ways"][kind] == min(seconds, key=lambda way: seconds[way])
-    assert method.pretrain(make_task(tmp_path, splits)) == {}
-
-
 # --- the winner -----------------------------------------------------------------------------------
 
 
@@ -231,42 +215,42 @@ def final(tested: Tested) -> FinalModel:
     return tested[0]
 
 
-def test_the_winner_is_tested_beside_four_convolutions_of_no_fewer_weights(
+def test_the_winner_is_tested_beside_conv4_baseline_of_no_fewer_weights(
     final: FinalModel, searched: tuple[SearchContext, SearchResult, Any]
 ) -> None:
     details = final.details["auto_meta"]
-    four = details["four_convolutions"]
+    four = details["conv4_baseline"]
     assert details["num_params"] == final.num_params <= four["num_params"]
-    fewer = FourConvolutions(1, 8, 3, channels=four["channels"] - 1)
+    fewer = Conv4(1, 8, 3, channels=four["channels"] - 1)
     assert sum(p.numel() for p in fewer.parameters()) < final.num_params
     assert [test["shots"] for test in details["tests"]] == [1, 2]
     for test in details["tests"]:
-        for name in ("own", "four_convolutions", "difference"):
+        for name in ("own", "conv4_baseline", "difference"):
             assert test[name]["num_tasks"] == 600
             assert test[name]["interval"] > 0
-        means = test["own"]["mean"] - test["four_convolutions"]["mean"]
+        means = test["own"]["mean"] - test["conv4_baseline"]["mean"]
         assert test["difference"]["mean"] == pytest.approx(means, abs=1e-6)
     assert final.test_accuracy == details["tests"][0]["own"]["mean"]
     assert details["cell"]["depth"] >= 1
     names = {name for metrics, _ in searched[2] for name in metrics}
-    assert {"final/test_1_shot", "final/test_2_shot_four_convolutions_interval"} <= names
+    assert {"final/test_1_shot", "final/test_2_shot_conv4_baseline_interval"} <= names
     json.dumps(final.summary())
 
 
-def test_the_four_convolutions_learn_tasks_in_their_own_way(
+def test_the_conv4_baseline_learn_tasks_in_their_own_way(
     final: FinalModel, searched: tuple[SearchContext, SearchResult, Any]
 ) -> None:
     task, result, _ = searched
-    own_way = {**META, "inner_lr": 0.3, "judge_steps": 2}
-    options = AutoMetaOptions.model_validate({**OPTIONS, "four_convolutions": own_way})
+    own_way = {"inner_lr": 0.3, "eval_inner_steps": 2}
+    options = AutoMetaOptions.model_validate({**OPTIONS, "conv4_baseline": own_way})
     other = method.train_final(dataclasses.replace(task, options=options), result)
     before, after = (model.details["auto_meta"] for model in (final, other))
-    assert before["four_convolutions"]["inner"] == before["inner"] == after["inner"]
-    learned = after["four_convolutions"]["inner"]
+    assert before["conv4_baseline"]["inner"] == before["inner"] == after["inner"]
+    learned = after["conv4_baseline"]["inner"]
     assert (learned["learning_rate"], learned["num_steps"]) == (0.3, 2)
     for one, two in zip(before["tests"], after["tests"], strict=True):
         assert one["own"] == two["own"]
-        assert one["four_convolutions"] != two["four_convolutions"]
+        assert one["conv4_baseline"] != two["conv4_baseline"]
 
 
 @pytest.mark.parametrize(("threads", "at_once"), [(1, True), (2, False)])
@@ -315,11 +299,11 @@ def test_the_test_draws_from_test_classes_alone(tested: Tested) -> None:
 
 
 @pytest.mark.parametrize("at_least", [1, 500, 28_485])
-def test_four_convolutions_have_as_few_weights_as_may_be(at_least: int) -> None:
+def test_conv4_baseline_have_as_few_weights_as_may_be(at_least: int) -> None:
     shape = ImageShape(1, 28, 5)
     channels = channels_of(shape, at_least=at_least)
     counts = [
-        sum(p.numel() for p in FourConvolutions(1, 28, 5, channels=c).parameters())
+        sum(p.numel() for p in Conv4(1, 28, 5, channels=c).parameters())
         for c in (channels, max(1, channels - 1))
     ]
     assert counts[0] >= at_least
@@ -371,15 +355,15 @@ def test_empty_stages_are_refused_in_one_message() -> None:
         "method": "auto-meta",
         "search": {
             "space": {"name": "fewshot-cell", "max_blocks": 0},
-            "options": {"progressive": {"top": 0}, "test_episodes": 100},
+            "options": {"progressive": {"top_k": 0}, "test_shots": []},
         },
     }
     with pytest.raises(InputError) as refused:
         parse(data)
     assert {problem.key for problem in refused.value.problems} == {
         "search.space.max_blocks",
-        "search.options.progressive.top",
-        "search.options.test_episodes",
+        "search.options.progressive.top_k",
+        "search.options.test_shots",
     }
 
 
@@ -390,47 +374,6 @@ def test_another_space_is_refused() -> None:
     assert "set it to fewshot-cell" in problem.message
     with pytest.raises(InputError, match="no cells that grow by blocks"):
         cells_of(make_space(ChainSpaceConfig()))
-
-
-def test_batches_inside_are_for_reptile() -> None:
-    options = {"meta": {"learner": "maml", "inner_batch": 10}}
-    data = {
-        "method": "auto-meta",
-        "search": {"space": {"name": "fewshot-cell"}, "options": options},
-    }
-    with pytest.raises(InputError, match="inner_batch is for reptile only"):
-        parse(data)
-
-
-def test_second_order_needs_a_way_that_has_it() -> None:
-    options = {"meta": {"learner": "maml"}, "tasks_at_once": "plain"}
-    data = {
-        "method": "auto-meta",
-        "search": {"space": {"name": "fewshot-cell"}, "options": options},
-    }
-    with pytest.raises(InputError, match="set the first to measure, or the second to fomaml"):
-        parse(data)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("outer_steps", 3),
-        ("tasks", 3),
-        ("train_shots", 2),
-        ("turned", True),
-        ("transductive", False),
-    ],
-)
-def test_the_control_must_see_the_same_tasks(name: str, value: object) -> None:
-    final = {"outer_steps": 2, "tasks": 2, "train_shots": 1, "transductive": True}
-    options = {"final": final, "four_convolutions": {**final, name: value}}
-    data = {
-        "method": "auto-meta",
-        "search": {"space": {"name": "fewshot-cell"}, "options": options},
-    }
-    with pytest.raises(InputError, match=f"four_convolutions.{name} = {value}: must be that of"):
-        parse(data)
 
 
 # --- as a sampler ---------------------------------------------------------------------------------
@@ -447,7 +390,14 @@ def test_parameters_that_are_cells_are_grown() -> None:
     cells = cells_of(space)
     assert cells.identifier == space.identifier
     assert cells.config.max_blocks == 2
-    options = {"progressive": {"first": 4, "top": 2, "quota": 1, "ensemble": 2}}
+    options = {
+        "progressive": {
+            "num_first_stage": 4,
+            "top_k": 2,
+            "num_random": 1,
+            "num_predictors": 2,
+        }
+    }
 
     def run(num_trials: int, study: optuna.Study | None = None) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)

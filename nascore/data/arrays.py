@@ -17,7 +17,7 @@ from nascore.config import DataConfig
 from nascore.data.array_files import LOADERS, Arrays
 from nascore.data.array_labels import check_labels, merge_labels
 from nascore.data.array_pixels import as_images
-from nascore.data.class_folders import SPLITS
+from nascore.data.class_splits import SPLITS
 from nascore.data.findings import Findings, finding
 from nascore.data.listing import check_class_names
 from nascore.data.raw_dataset import Raw, check_classes, from_arrays
