@@ -1,4 +1,4 @@
-"""What every group of settings is."""
+"""Base class of all groups of settings."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Section(BaseModel):
-    """A frozen group of settings that refuses keys it does not know."""
+    """A frozen group of settings that refuses unknown keys."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False

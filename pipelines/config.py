@@ -1,4 +1,4 @@
-"""From preset, file and `--set` to one checked configuration.
+"""Resolution of preset, file and `--set` to one checked configuration.
 
 Presets are `presets/<method>/<preset>.yaml` in the folder of the method. A file overrides the
 preset, `--set` overrides both.
@@ -19,7 +19,12 @@ DEFAULT_PRESET = "quick"
 
 
 def resolve(file: Path | None, preset: str | None, settings: Iterable[str]) -> Config:
-    """The configuration of a run.
+    """Return the configuration of a run.
+
+    Args:
+        file: YAML, or None.
+        preset: name; None for the default.
+        settings: `key.path=value`.
 
     Raises:
         InputError: listing every problem of the file, the settings and the values.
@@ -29,7 +34,7 @@ def resolve(file: Path | None, preset: str | None, settings: Iterable[str]) -> C
     malformed += problems_of(settings)
     above = merge(own, layer)
     method = above.get("method", DEFAULT_METHOD)
-    # An unknown method has no presets: `parse` tells it, with all else that is wrong.
+    # An unknown method has no presets; `parse` reports it with all other problems.
     known = method if isinstance(method, str) and method in METHODS else DEFAULT_METHOD
     below, unknown = _read_preset(known, preset or DEFAULT_PRESET)
     data = {**merge(below, above), "method": method}
@@ -37,7 +42,7 @@ def resolve(file: Path | None, preset: str | None, settings: Iterable[str]) -> C
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A mapping from a YAML file.
+    """Read a mapping from a YAML file.
 
     Raises:
         InputError: the file is missing, unreadable, not YAML, or not a mapping.
@@ -45,7 +50,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise InputError.of("CONFIG", path, "there is no such file") from error
+        raise InputError.of("CONFIG", path, "does not exist") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError.of("CONFIG", path, f"cannot be read ({error})") from error
     return read_mapping(text, "CONFIG", str(path))
@@ -69,7 +74,7 @@ def _read_preset(method: str, preset: str) -> tuple[dict[str, Any], list[Problem
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Problem]:
-    """Keys whose values differ between two resolved configurations."""
+    """Return the keys whose values differ between two resolved configurations."""
     found = []
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
@@ -80,7 +85,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
                 Problem(
                     f"{prefix}{key}",
                     str(after),
-                    f"was {before} when this output was begun; resume with the old value, or use "
+                    f"was {before} when this run was started; resume with the old value, or use "
                     "another --out",
                 )
             )

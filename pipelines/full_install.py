@@ -66,7 +66,7 @@ def refuse(lacking: list[str]) -> None:
     context = click.get_current_context(silent=True)
     name = "this" if context is None else f"`{context.command_path}`"
     click.echo(
-        f"{name} needs the full install (not here: {', '.join(lacking)}). Install it with\n"
+        f"{name} needs the full install (missing: {', '.join(lacking)}). Install it with\n"
         f"  {command()}",
         err=True,
     )

@@ -1,6 +1,6 @@
-"""Layers of a configuration: text into mappings, `key.path=value` settings, one laid over another.
+"""Layers of a configuration: parsing of YAML and of `key.path=value` settings, and merging.
 
-Nothing is judged here but the form; `components.config.schema.parse` knows which keys there are.
+Only the form is checked here; `components.config.schema.parse` checks keys and values.
 """
 
 import copy
@@ -17,31 +17,32 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """A safe loader that refuses a repeated key instead of keeping the last."""
+    """A safe YAML loader that refuses a repeated key; PyYAML takes the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == _MERGE:
-                continue  # no key of a configuration: a merge, or what the base class refuses
+                continue  # a merge key, or one that the base class refuses
             key = self.construct_object(key_node)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands here twice", key_node.start_mark
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def read_mapping(text: str, name: str, value: str = "") -> dict[str, Any]:
-    """A mapping from YAML (or JSON) text; a key that stands there twice is an error.
+    """Parse a mapping from YAML or JSON text.
 
     Args:
-        name: what a problem calls the text, such as `CONFIG`.
-        value: what a problem shows beside it, such as a file's path.
+        text: of the mapping.
+        name: name of the text in an error message, such as `CONFIG`.
+        value: value in an error message, such as the path of the file.
 
     Raises:
-        InputError: it is not YAML (with the line), or not a mapping.
+        InputError: the text is not YAML (with the line), not a mapping, or has a key twice.
     """
     try:
         data = yaml.load(text, _UniqueKeys)
@@ -50,7 +51,7 @@ def read_mapping(text: str, name: str, value: str = "") -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise InputError.of(name, value, "must hold keys and values, such as `seed: 1`")
+        raise InputError.of(name, value, "must be a mapping of keys to values, such as `seed: 1`")
     return data
 
 
@@ -63,7 +64,12 @@ def _where(error: yaml.YAMLError) -> str:
 
 
 def layer_of(settings: Iterable[str], name: str = "--set") -> tuple[dict[str, Any], list[Problem]]:
-    """`key.path=value` settings as one layer (values are YAML), and those that are malformed."""
+    """Return `key.path=value` settings as one layer (values are YAML), and the malformed ones.
+
+    Args:
+        settings: such as `search.budget.children=4`.
+        name: name of the settings in an error message.
+    """
     layer: dict[str, Any] = {}
     problems = []
     for setting in settings:
@@ -75,11 +81,11 @@ def layer_of(settings: Iterable[str], name: str = "--set") -> tuple[dict[str, An
         try:
             value = yaml.load(text, _UniqueKeys)
         except yaml.YAMLError as error:
-            problems.append(Problem(key, text, f"is no YAML value ({_where(error)}); quote it"))
+            problems.append(Problem(key, text, f"is not a YAML value ({_where(error)}); quote it"))
             continue
         if not _put(layer, path, value):
             problems.append(
-                Problem(key, text, "lies below a key that another setting gives a plain value")
+                Problem(key, text, "is below a key to which another setting gives a plain value")
             )
     return layer, problems
 
@@ -95,10 +101,14 @@ def _put(layer: dict[str, Any], path: list[str], value: Any) -> bool:
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: str) -> dict[str, Any]:
-    """Lays settings over a configuration; they stand in one text, quoted as in a shell.
+    """Merge settings into a configuration.
+
+    Args:
+        data: the configuration.
+        overrides: `key.path=value` settings in one text, quoted as in a shell.
 
     Raises:
-        InputError: listing every setting that is malformed.
+        InputError: listing every malformed setting.
     """
     try:
         settings = shlex.split(overrides)
@@ -111,10 +121,10 @@ def apply_overrides(data: Mapping[str, Any], overrides: str) -> dict[str, Any]:
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`above` wins, key by key.
+    """Merge two layers, key by key; a value of `above` replaces that of `below`.
 
-    A budget is replaced as a whole (a preset's `children` and a person's `seconds` are not two
-    budgets), a space when its name changes, and the options of a method when the method changes.
+    A budget is replaced as a whole (`children` of a preset and `seconds` of a file are one budget),
+    a space if its name changes, and the options of a method if the method changes.
     """
     below = dict(below)
     if {"method"} <= above.keys() & below.keys() and above["method"] != below["method"]:

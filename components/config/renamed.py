@@ -49,6 +49,33 @@ RENAMED: dict[str, str] = {
             "l2": "controller_weight_decay",
             "random_state": "random_state_share",
             "best_state": "best_state_share",
+            **{
+                f"{block}.{old}": new
+                for block in ("meta", "final")
+                for old, new in {
+                    "train_shots": "episode.train_shots",
+                    "turned": "episode.rotate_classes",
+                    "transductive": "episode.transductive",
+                    "judge_steps": "meta.eval_inner_steps",
+                }.items()
+            },
+            **{
+                f"final.{name}": f"meta.{name}"
+                for name in (
+                    "learner",
+                    "tasks",
+                    "outer_lr",
+                    "inner_lr",
+                    "inner_steps",
+                    "last_layer",
+                )
+            },
+            "four_convolutions.inner_lr": "conv4_baseline.inner_lr",
+            "four_convolutions.judge_steps": "conv4_baseline.eval_inner_steps",
+            "progressive.first": "progressive.num_first_stage",
+            "progressive.top": "progressive.top_k",
+            "progressive.quota": "progressive.num_random",
+            "progressive.ensemble": "progressive.num_predictors",
         }.items()
     },
 }

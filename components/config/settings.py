@@ -1,4 +1,4 @@
-"""What a person may set about tracking, promotion and the cluster. No torch, mlflow or kfp here."""
+"""Settings of tracking, promotion, retraining and the cluster. No torch, mlflow or kfp here."""
 
 import re
 from typing import Annotated, Literal, Self
@@ -13,7 +13,7 @@ def _check_cpu(text: object) -> str:
     if isinstance(text, int) and not isinstance(text, bool):
         text = str(text)  # YAML reads 4 as a number
     if not isinstance(text, str) or not re.fullmatch(r"[1-9]\d*m?", text):
-        raise ValueError("is no number of processors; write whole ones such as 4, or 500m")
+        raise ValueError("is not a number of processors; write a whole one such as 4, or 500m")
     return text
 
 
@@ -21,14 +21,16 @@ def _check_bytes(text: object) -> str:
     if isinstance(text, int) and not isinstance(text, bool):
         text = str(text)
     if not isinstance(text, str) or not re.fullmatch(r"[1-9]\d*([KMGTPE]i|[kMGTPE])?", text):
-        raise ValueError("is no amount of memory; write a whole number with a unit: 16Gi or 500Mi")
+        raise ValueError(
+            "is not an amount of memory; write a whole number and a unit: 16Gi or 500Mi"
+        )
     return text
 
 
 Cpu = Annotated[str, BeforeValidator(_check_cpu)]
-"""Processors as Kubernetes counts them: `4`, or `500m` for half of one."""
+"""Processors in Kubernetes' notation: `4`, or `500m` for half of one."""
 Bytes = Annotated[str, BeforeValidator(_check_bytes)]
-"""Memory as Kubernetes counts it, such as `16Gi`; whole numbers, which kfp's compiler wants."""
+"""Memory in Kubernetes' notation, such as `16Gi`; whole numbers, as kfp's compiler requires."""
 Reference = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9._-]+$")]
 """NAME/KEY of a Secret or ConfigMap."""
 _RESERVED = ("PATH", "HOME", "PYTHONPATH")
@@ -36,74 +38,73 @@ _RESERVED = ("PATH", "HOME", "PYTHONPATH")
 
 def _check_variable(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError("is no name of an environment variable")
+        raise ValueError("is not a name of an environment variable")
     if name in _RESERVED or (name.startswith("NAS_") and name not in SETTABLE):
         raise ValueError("is a variable of the image or the steps themselves; choose another name")
     return name
 
 
 SETTABLE = ("NAS_STUDY_URL", "NAS_CACHE_DIR")
-"""Variables of ours that an installation may set; the others are set by the compiled pipeline."""
+"""Variables of this project that an installation may set; the pipeline sets the others."""
 Variable = Annotated[str, AfterValidator(_check_variable)]
 
 
 class TrackingConfig(Section):
-    """Where runs are logged."""
+    """Tracking of runs in MLflow."""
 
     uri: str = "sqlite:///runs/mlflow.db"
-    """MLflow store: `sqlite:///FILE`, or `http(s)://HOST` of a tracking server."""
+    """URI of the MLflow store: `sqlite:///FILE`, or `http(s)://HOST` of a tracking server."""
     experiment: Annotated[str, Field(min_length=1)] = "nas"
-    """MLflow experiment; it is made when it is not there."""
+    """MLflow experiment; created if it does not exist."""
     kfp_plugin: bool = True
-    """Whether the MLflow plugin of Kubeflow, where there is one, makes runs of its own for the
-    pipeline and its tasks, which the steps then write to."""
+    """Use the MLflow plugin of Kubeflow, if it is installed: it creates runs of the pipeline and of
+    its tasks, to which the steps then write."""
 
 
 class PromoteConfig(Section):
-    """When a model becomes the champion."""
+    """Conditions under which a model becomes the champion."""
 
     model_name: Annotated[str, Field(min_length=1, pattern=r"^\w[\w. -]*$")] = "nas-model"
-    """Name in the MLflow registry."""
+    """Name of the model in the MLflow registry."""
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """A challenger must beat the champion on the test images, in accuracy or what else
-    `search.objective` names, and by at least this fraction."""
+    """Smallest gain over the champion on the test images, a fraction, in the metric of
+    `search.objective`."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = 0.95
-    """The interval of the gain (paired bootstrap over the test images) must lie above 0; null turns
-    this off."""
+    """Level of the interval of the gain (paired bootstrap over the test images), which must lie
+    above 0; null turns this off."""
     max_class_drop: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """No class's recall on the test images may fall by more than this fraction against the
-    champion's; null asks for nothing."""
+    """Largest loss of recall of any class against the champion, a fraction; null turns this off."""
     max_params: Positive | None = None
-    """A model with more parameters is not promoted."""
+    """Largest number of parameters of a champion."""
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None
-    """Nor one that is slower at the median, as `latency` measures it."""
+    """Largest median latency of a champion, measured as `latency` says."""
 
     export_to: Annotated[str, Field(min_length=1)] | None = None
-    """`s3://BUCKET/PREFIX`, or a folder: weights, genotype, result, report and latency of each run
-    are copied there, and `champion.json` names the run whose model is champion. A network that is
-    another one for each image comes with programs of its parts, too."""
+    """`s3://BUCKET/PREFIX` or a folder, to which weights, genotype, result, report and latency of
+    each run are copied. `champion.json` in it names the run of the champion. A network that routes
+    images also has exported programs of its parts."""
 
 
 class RetrainConfig(Section):
-    """When retraining searches anew instead of training the champion's architecture."""
+    """Conditions under which retraining searches again instead of keeping the architecture."""
 
     max_drift: Annotated[float, Field(gt=0)] = 0.25
-    """Population stability index of class shares or pixel values, the larger of the two, against
-    the data of the champion; 0.1 is commonly read as no change, 0.25 as a large one."""
+    """Largest population stability index between these data and those of the champion, of class
+    frequencies or pixel values; 0.1 is commonly read as no change, 0.25 as a large one."""
     max_age_days: Annotated[float, Field(gt=0)] | None = None
-    """Of the champion."""
+    """Largest age of the champion."""
 
 
 # --- the cluster ----------------------------------------------------------------------------
 
 
 class TolerationConfig(Section):
-    """A taint that a pod puts up with."""
+    """A toleration of Kubernetes."""
 
     key: str | None = None
-    """Every taint, when not given."""
+    """Key of the taint; by default any."""
     operator: Literal["Exists", "Equal"] = "Exists"
-    """`Equal` compares the value, `Exists` tolerates any."""
+    """`Equal` compares the value, `Exists` tolerates any value."""
     value: str | None = None
     """Taint value that is tolerated."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
@@ -111,17 +112,16 @@ class TolerationConfig(Section):
 
 
 class StepConfig(Section):
-    """What one step asks of the cluster; the rest is as `pipelines/definitions/resources.py` has
-    it."""
+    """Resources of one step; defaults are in `pipelines/definitions/resources.py`."""
 
     cpu: Cpu | None = None
-    """Processors, as Kubernetes writes them."""
+    """Processors, such as 4 or 500m."""
     memory: Bytes | None = None
-    """Request and limit."""
+    """Request and limit of memory, such as 16Gi."""
     gpus: Annotated[int, Field(ge=0)] | None = None
-    """GPUs."""
+    """Number of GPUs."""
     timeout_s: Positive | None = None
-    """The pod is ended after so many seconds."""
+    """Time after which the pod is ended."""
 
 
 StepName = Literal[
@@ -139,7 +139,7 @@ StepName = Literal[
 
 
 class ClusterConfig(Section):
-    """How the compiled pipeline runs on Kubernetes; nothing of it matters to `nas run`."""
+    """Pods of the compiled pipeline on Kubernetes; `nas run` ignores these settings."""
 
     gpu_type: str = "nvidia.com/gpu"
     """Name of the GPU resource."""
@@ -154,33 +154,33 @@ class ClusterConfig(Section):
     tolerations: tuple[TolerationConfig, ...] = ()
     """Taints that all steps tolerate."""
     shared_memory: Bytes | None = "2Gi"
-    """Size of /dev/shm in steps with a GPU; it counts against the memory limit."""
+    """Size of /dev/shm in steps with a GPU; part of the memory limit."""
     state: Annotated[str, AfterValidator(check_reference)] | None = None
-    """Where every run keeps its state, so that a step whose pod was lost resumes from its last
-    checkpoint: `s3://BUCKET/PREFIX`, or `pvc:NAME` of a PersistentVolumeClaim that several nodes
-    may write. Without one the state is lost with the pod (a search in a database is not)."""
+    """Storage of the state of runs, from which a step resumes after its pod was lost:
+    `s3://BUCKET/PREFIX`, or `pvc:NAME` of a PersistentVolumeClaim that several nodes may write.
+    Without it the state is lost with the pod, except for a study in a database."""
     secrets: dict[Variable, Reference] = Field(default={})
-    """Environment variables from Secrets, `VARIABLE: NAME/KEY`; the values are written nowhere."""
+    """Environment variables from Secrets, `VARIABLE: NAME/KEY`; values are not written anywhere."""
     config_maps: dict[Variable, Reference] = Field(default={})
-    """Environment variables from ConfigMaps."""
+    """Environment variables from ConfigMaps, `VARIABLE: NAME/KEY`."""
     image_pull_secrets: tuple[str, ...] = ()
-    """Names of Secrets by which the image is pulled."""
+    """Names of Secrets with which the image is pulled."""
     workers_per_pod: Positive | None = None
-    """Processes of `search.workers` in one pod. By default one each up to eight workers, then as
-    many as make eight pods: Kubeflow's list of more tasks stands still. A pod asks for the
-    processors, memory and GPUs of all its processes, unless `cluster.steps` says what it has."""
+    """Processes of `search.workers` in one pod; by default one up to eight workers, then enough for
+    eight pods, since Kubeflow's list does not update with more tasks. A pod requests processors,
+    memory and GPUs for all its processes, unless `cluster.steps` sets them."""
     run_as_user: Annotated[int, Field(ge=1, lt=2**31)] | None = 10001
-    """User and group of the steps; null leaves them to the platform, as OpenShift wants it. The
+    """User and group of the steps; null leaves them to the platform, as OpenShift requires. The
     image works for any user of group 0."""
     restarts: Annotated[int, Field(ge=0, le=1000)] = 20
-    """How often a step starts its work again after a crash, within its pod, from its last state.
-    Wrong input is never tried again, nor an error that comes three times in a row."""
+    """Restarts of a step within its pod after a crash, from its last state. Wrong input is not
+    tried again, nor an error that occurs three times in a row."""
     restart_pause_s: Annotated[float, Field(ge=0, le=3600)] = 2
-    """Seconds before the first restart; the pause doubles, up to a minute."""
+    """Pause before the first restart; it doubles with each restart, up to a minute."""
     pod_retries: Annotated[int, Field(ge=0, le=1000)] = 20
-    """How often Kubeflow makes a step's pod again after it was preempted, drained or deleted."""
+    """Retries by Kubeflow of a step whose pod was preempted, drained or deleted."""
     pod_retry_pause_s: Positive = 60
-    """Seconds before each of them."""
+    """Pause before each of these retries."""
     steps: dict[StepName, StepConfig] = Field(default={})
 
     @model_validator(mode="after")
@@ -188,6 +188,6 @@ class ClusterConfig(Section):
         both = sorted(self.secrets.keys() & self.config_maps.keys())
         if both:
             raise ValueError(
-                f"{', '.join(both)} is given in secrets and in config_maps; leave one of them out"
+                f"{', '.join(both)} is given in secrets and in config_maps; remove one of them"
             )
         return self

@@ -1,8 +1,8 @@
-"""Everything a person may set about the science, in one place, without importing torch.
+"""Settings of data, search, training and latency. No torch here.
 
-Each class is one section of a configuration file. Values are checked when the section is made:
-unknown keys, wrong types and contradictory values are refused together (see
-`components.config.schema.parse`, which turns them into one message). Accuracies are fractions.
+Each class is one section of a configuration. Values are validated when the section is made:
+unknown keys, wrong types and contradicting values are refused
+(`components.config.schema.parse` reports all of them in one message). Accuracies are fractions.
 """
 
 from nascore.config.data import FOLDERS, DataConfig

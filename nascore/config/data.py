@@ -11,68 +11,70 @@ FOLDERS = "folders"
 
 
 class DataConfig(Section):
-    """Where the images come from and how they are split."""
+    """Source, checks and splits of the images."""
 
     source: str = "digits"
-    """`digits`, `cifar10`, `cifar100`, `omniglot`, `npz:PATH` or `imagefolder:PATH`, local or
-    s3://; also `npy:`, `safetensors:` and `parquet:PATH`. An image folder may be a zip or tar
-    file."""
+    """`digits`, `cifar10`, `cifar100`, `omniglot`, or KIND:PATH with the kind `imagefolder`, `npz`,
+    `npy`, `safetensors` or `parquet`. The path is local or s3://; an image folder may be a zip or
+    tar file."""
     root: Path | None = None
-    """Folder with torchvision's own files of cifar10, cifar100 or omniglot; downloaded there when
-    missing."""
+    """Folder of torchvision's files of cifar10, cifar100 or omniglot; missing files are downloaded
+    there."""
     labels: str | None = None
-    """Table of the labels (.csv, .tsv, .jsonl, .parquet) in the source or on this machine;
-    `folders`: the folders give the classes, whatever tables lie there. Found by itself when not
-    given."""
+    """Table of the labels (.csv, .tsv, .jsonl, .parquet), in the source or on this machine;
+    `folders` ignores tables and takes the folders as classes. By default a table in the source is
+    found by its content."""
     file_column: str | None = None
-    """Column of that table with the image files; found by its name or content when not given."""
+    """Column of that table with the image files; by default found by its name or content."""
     label_column: str | None = None
-    """Column of that table with the labels; found by its name when not given."""
+    """Column of that table with the labels; by default found by its name."""
     split_column: str | None = None
-    """Column of that table with train, valid or test; found by its name when not given."""
+    """Column of that table with train, valid or test; by default found by its name."""
     group: str | None = None
-    """Column of that table, such as a patient or a video, whose images must not be divided among
-    splits."""
+    """Column of that table, such as a patient or a video; all images with the same value are in
+    the same split."""
     valid_fraction: Fraction = 0.15
-    """Share of the training images that selects architectures; the test split is never used."""
+    """Fraction of the training images that selects architectures; the test split is never used for
+    that."""
     test_fraction: Fraction = 0.2
-    """Share cut off for the final test when the source brings no test split of its own."""
+    """Fraction of the images that is the test split, where the source has none."""
     split_by: Literal["image", "class"] | None = None
-    """`class`: the splits have different classes, whole groups of them (alphabets) where the source
-    has groups, and the fractions above are shares of the groups. As the method needs when not
-    given."""
+    """`image`: all splits have the same classes. `class`: the splits have different classes, or
+    groups of classes (alphabets) where the source has groups; then the fractions above count
+    groups. By default as the method needs."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
-    """Resize to this height and width in pixels; needed when images differ in size."""
+    """Height and width to which images are resized; required when images differ in size."""
     channels: Literal[1, 3] | None = None
-    """Convert image files to grey (1) or colour (3); when not given, grey where all files are."""
+    """Convert image files to grey (1) or colour (3); by default grey if all files are grey."""
     background: Annotated[str, Field(pattern=r"^(white|black|grey|gray|#[0-9a-fA-F]{6})$")] = (
         "white"
     )
     """Colour behind transparent pixels: white, black, grey or #rrggbb."""
     axes: Literal["NHWC", "NCHW"] | None = None
-    """Order of the axes of arrays, where their shape is ambiguous."""
+    """Order of the axes of arrays; required where their shape is ambiguous."""
     allow_skipped: bool = False
-    """Leave out files that cannot be read as images, and images without a label, even where they
-    are more than 1 % of a class."""
+    """Skip files that cannot be read as images, and images without a label, even if they are more
+    than 1 % of a class."""
     strict: bool = False
-    """Refuse a run for everything that `nas check-data` calls a problem, such as duplicates; when
-    off, what does not stop a run is a warning in its result."""
+    """Refuse a run for every problem of `nas check-data`, such as duplicates; otherwise they are
+    warnings in the result."""
     max_train: Positive | None = None
-    """Use at most this many images for train and valid together (a stratified sample)."""
+    """Largest number of images of train and valid together, a stratified sample."""
     max_unpacked_mb: Positive = 65_536
-    """An archive that holds more than this when unpacked is refused."""
+    """Size of an unpacked archive above which it is refused."""
     memory_limit_mb: Positive = 4096
-    """An image folder that is larger than this when decoded is not part of the prepared data: it is
-    decoded once on each machine, or for each training where the cache has no room."""
+    """Size of decoded images above which an image folder is not part of the prepared data. It is
+    then decoded once on each machine, or in each training if the cache has no room."""
     decoded_cache_mb: Annotated[int, Field(ge=0)] = 10_240
-    """Disk space for decoded images of such folders, which all runs on a machine share; the least
-    used make room."""
+    """Disk space for decoded images of such folders, shared by all runs on a machine; the least
+    recently used are deleted first."""
     cache_mb: Annotated[int, Field(ge=0)] = 10_240
-    """Disk space for copies of images that are streamed from S3; the least used make room."""
+    """Disk space for copies of images that are streamed from S3; the least recently used are
+    deleted first."""
 
     @property
     def background_rgb(self) -> tuple[int, int, int]:
-        """The background as red, green and blue in 0..255."""
+        """Return the background as red, green and blue in 0..255."""
         named = {"white": "#ffffff", "black": "#000000", "grey": "#808080", "gray": "#808080"}
         text = named.get(self.background, self.background)
         return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)

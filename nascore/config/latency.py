@@ -8,17 +8,17 @@ from nascore.section import Positive, Section
 
 
 class LatencyConfig(Section):
-    """The protocol of the latency measurement; it travels with the number."""
+    """Protocol of the latency measurement; it is stored with the result."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where latency is measured; `auto` takes a GPU when there is one."""
+    """Device of the measurement; `auto` takes a GPU when there is one."""
     batch_size: Positive = 1
-    """Images of one measured call."""
+    """Images in one measured call."""
     warmup_runs: Annotated[int, Field(ge=0)] = 20
     """Calls before the measured ones."""
     runs: Annotated[int, Field(ge=20)] = 200
-    """At least 20: a 95th percentile of fewer runs says nothing."""
+    """Measured calls; at least 20, since the result has a 95th percentile."""
     threads: Positive | None = None
-    """CPU threads; all that the process may use when not given."""
+    """CPU threads; by default all that the process may use."""
     target_ms: Annotated[float, Field(gt=0)] | None = None
-    """Median latency that the model is held against; reported, not enforced."""
+    """Largest median latency that the model should have; reported, not enforced."""

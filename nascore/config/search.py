@@ -1,4 +1,4 @@
-"""Settings of a search: its budget, what a network may cost, who works on it."""
+"""Settings of a search: budget, cost of networks, workers."""
 
 import re
 from typing import Annotated, Generic, Literal, Self
@@ -27,16 +27,16 @@ _UNITS: dict[str, tuple[str, float]] = {
 
 
 class BudgetConfig(Section):
-    """What a search may spend; exactly one of the four, or one text such as `30m`."""
+    """Budget of a search: exactly one of the four, or a text such as `30m`."""
 
     children: Positive | None = None
-    """Architectures trained."""
+    """Architectures that are trained."""
     steps: Positive | None = None
     """Weight updates, over all children or of one supernet."""
     seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Wall-clock seconds."""
     gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Hours of use, summed over the devices."""
+    """Hours of training, summed over the devices."""
 
     @model_validator(mode="before")
     @classmethod
@@ -75,16 +75,18 @@ class BudgetConfig(Section):
 
 
 class CostConfig(Section):
-    """What a network may cost beside its accuracy; counted or measured on the final network."""
+    """Cost of a network in addition to its accuracy, counted or measured on the final network."""
 
     metric: Literal["num_params", "macs", "latency_ms"] = "num_params"
-    """`latency_ms` is the median of a short measurement, batch 1, on the device of the search."""
+    """Cost that is compared; `latency_ms` is the median of a short measurement with batch size 1 on
+    the device of the search."""
     limit: Annotated[float, Field(gt=0)] | None = None
-    """A constraint: architectures above it are not trained, and cost nothing of the budget."""
+    """Constraint: architectures above it are not trained, and use nothing of the budget."""
     target: Annotated[float, Field(gt=0)] | None = None
-    """A second objective: the search maximises score * (cost / target)^-weight, by `objective`."""
+    """Second objective: the search maximises score * (cost / target)^-weight."""
     weight: Annotated[float, Field(gt=0, le=1)] = 0.07
-    """At 0.07, twice the cost is worth 5 % more accuracy, relatively."""
+    """Exponent of the second objective; at 0.07, twice the cost is worth 5 % more accuracy,
+    relatively."""
 
     @model_validator(mode="after")
     def _limit_or_target(self) -> Self:
@@ -102,35 +104,36 @@ OBJECTIVES: dict[Objective, str] = {
     "macro_f1": "macro F1",
     "auroc": "macro AUROC",
 }
-"""What sentences call them."""
+"""Names in texts."""
 PrunerName = Literal["none", "median", "successive-halving", "hyperband"]
 
 
 class SearchConfig(Section, Generic[OptionsT]):
-    """How the architecture is found."""
+    """Search for an architecture."""
 
     space: SpaceConfig = ChainSpaceConfig()
     budget: BudgetConfig = BudgetConfig(children=16)
     objective: Objective = "accuracy"
-    """What is maximised on the validation split, and what the verdict and the promotion compare;
-    the last three weigh all classes alike, however rare (docs/metrics.md)."""
+    """Metric that is maximised on the validation split, and that verdict and promotion compare. The
+    last three give each class the same weight (docs/metrics.md)."""
     control: bool = True
-    """Run random search at equal cost beside the method, sharing nothing with it."""
+    """Run random search at equal cost in addition to the method, and compare the two."""
     cost: CostConfig | None = None
-    """A constraint or second objective beside the accuracy."""
+    """Constraint or second objective in addition to the accuracy."""
     pruner: PrunerName = "none"
-    """End hopeless trainings early. Off by default: NASES learns from every child that ends."""
+    """Optuna's pruner, which ends trainings with low validation scores early. Off by default: NASES
+    learns from each completed child."""
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Processes that share the study; on a cluster, tasks with a GPU each."""
+    """Processes that search together; on a cluster, tasks with one GPU each."""
     storage: str | None = None
-    """URL of the database of the study, or `env:NAME` of a variable that holds it; a SQLite file in
-    the run's own folder when not given."""
+    """URL of the database of the study, or `env:NAME` of a variable with the URL; by default a
+    SQLite file in the folder of the run."""
     study: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """Name of the study in `storage`; new for every run when not given. Runs that name the same one
-    work on it together."""
+    """Name of the study in `storage`; by default a new one for each run. Runs with the same name
+    work on one study."""
     worker_timeout_s: Annotated[int, Field(ge=6)] = 60
-    """A worker that gives no sign of life for so long is dead, and its child is tried again."""
+    """Time without a heartbeat after which a worker counts as dead and its child is tried again."""
     child: OwnTrainingConfig = OwnTrainingConfig(epochs=4)
-    """How a child is trained before it is judged."""
+    """Training of a child before it is evaluated."""
     options: SerializeAsAny[OptionsT] = Field(default_factory=lambda: {})  # type: ignore[assignment]
     """Settings of the method, in its own class."""

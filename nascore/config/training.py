@@ -8,15 +8,15 @@ from nascore.section import Positive, Section
 
 
 class BalanceConfig(Section):
-    """How much rare classes count."""
+    """Weight of rare classes."""
 
     class_weights: Literal["auto", "none", "balanced"] = "auto"
-    """Weights of the classes in the loss; `balanced`: every class has the same total weight;
-    `auto`: balanced where `search.objective` is balanced_accuracy or macro_f1 and images are drawn
+    """Weights of the classes in the loss: `balanced` gives each class the same total weight, `auto`
+    is balanced where `search.objective` is balanced_accuracy or macro_f1 and images are drawn
     uniformly, else none."""
     sampling: Literal["uniform", "balanced"] = "uniform"
-    """How images are drawn: each once an epoch, or `balanced`: a class at random, then an image of
-    it, with replacement, as many as there are images."""
+    """`uniform` draws each image once an epoch; `balanced` draws a class at random, then one of its
+    images, with replacement, as often as there are images."""
 
     def for_objective(self, objective: str) -> Self:
         """Return these settings with `auto` replaced where the loss follows the objective.

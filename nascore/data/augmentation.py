@@ -1,6 +1,6 @@
 """Augmentation of whole batches by tensor operations: crops, mirroring, cutout.
 
-B images, C channels, H = W pixels; what is drawn depends on their number and size alone.
+B images, C channels, H = W pixels. Random numbers depend on number and size of the images only.
 """
 
 from typing import Protocol
@@ -29,12 +29,16 @@ class Augmentation(BatchSize, Protocol):
 
 
 def augment(x_u8: Tensor, config: Augmentation, generator: torch.Generator) -> Tensor:
-    """Random crop after padding, and mirroring; uint8 (B, C, H, W) in and out, the input is kept.
+    """Crop images at random places after padding, and mirror half of them.
 
-    Padding is black, value 0 before normalisation, as torchvision's RandomCrop on raw images does.
+    Padding is black, value 0 before normalisation, as in torchvision's RandomCrop on raw images.
 
     Args:
-        generator: on the CPU; draws 2B offsets when `crop_padding` > 0, then B numbers when `flip`.
+        x_u8: uint8 (B, C, H, W); it is not changed.
+        generator: on the CPU; draws 2B offsets if `crop_padding` > 0, then B numbers if `flip`.
+
+    Returns:
+        uint8 (B, C, H, W).
     """
     batch, _, _, width = x_u8.shape
     padding = config.crop_padding
@@ -49,10 +53,10 @@ def augment(x_u8: Tensor, config: Augmentation, generator: torch.Generator) -> T
 
 
 def _crop(padded_u8: Tensor, dy_B: Tensor, dx_B: Tensor, *, size: int) -> Tensor:
-    """A square window of each image, with its upper left corner at (dy, dx).
+    """Return a square window of each image, with its upper left corner at (dy, dx).
 
-    A row of a window is a run of bytes in memory. All possible runs are a view; one index
-    operation copies the chosen ones, several times faster than an index for each pixel.
+    A row of a window is contiguous in memory. All possible rows are a view; one index operation
+    copies the chosen ones, several times faster than an index for each pixel.
     """
     batch, channels, height, width = padded_u8.shape
     planes_BC1 = torch.arange(batch * channels).view(batch, channels, 1) * (height * width)
@@ -64,9 +68,9 @@ def _crop(padded_u8: Tensor, dy_B: Tensor, dx_B: Tensor, *, size: int) -> Tensor
 
 
 def cutout(x_BCHW: Tensor, side: int, generator: torch.Generator) -> None:
-    """Sets a square around a random pixel of each image to 0, the mean, in place (DeVries 2017).
+    """Set a square around a random pixel of each image to 0, the mean, in place (DeVries 2017).
 
-    The square is cut off at the border, so the mean area is smaller than `side` squared.
+    The square is clipped at the border, so the mean area is smaller than `side` squared.
     """
     batch, _, height, width = x_BCHW.shape
     device = x_BCHW.device

@@ -1,4 +1,4 @@
-"""Rare classes in training: weights in the loss, and images drawn by their class.
+"""Balance of classes in training: weights in the loss, and sampling of images by class.
 
 N images, K classes.
 """
@@ -10,15 +10,17 @@ from nascore.config import BalanceConfig
 
 
 def class_weights(labels_N: Tensor, num_classes: int) -> Tensor:
-    """N / (K images of the class), float (K,): the mean over the images is 1."""
+    """Return weights N / (K * images of the class), float (K,); their mean over the images is 1."""
     counts_K = torch.bincount(labels_N, minlength=num_classes)
     return len(labels_N) / (num_classes * counts_K).float()
 
 
 def random_order(labels_N: Tensor, config: BalanceConfig, generator: torch.Generator) -> Tensor:
-    """Places of the images of one epoch, int64 (N,).
+    """Return the places of the images of one epoch, int64 (N,).
 
     Args:
+        labels_N: int64 (N,).
+        config: whether classes are balanced.
         generator: on the CPU.
     """
     count = len(labels_N)

@@ -1,4 +1,4 @@
-"""A group of commands that are imported when they are called: help is quick to come."""
+"""A group of commands that are imported when they are called, so that help is fast."""
 
 import importlib
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ class Later:
 
     Attributes:
         place: `module:name` of a function or a command below `pipelines`.
-        help: the beginning of its help, as the list of commands shows it.
-        is_for_client: whether the client install suffices for it.
+        help: short help in the list of commands; its first words are those of the command.
+        is_for_client: whether the client install is enough for it.
     """
 
     place: str
@@ -28,7 +28,7 @@ class Later:
 
 
 class LazyGroup(click.Group):
-    """A group that knows names and short helps of its commands, and imports the one it runs."""
+    """A group that has names and short helps of its commands, and imports the one that it runs."""
 
     def __init__(self, *args: Any, later: Mapping[str, Later], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
         return found
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; the part of it that the client install cannot do ends with what to do."""
+        """Run a command; report a package that the client install does not have."""
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
@@ -61,7 +61,7 @@ class LazyGroup(click.Group):
             refuse([package])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands as click does, without importing them."""
+        """Write the list of commands as click does, without importing them."""
         width = formatter.width - 6 - max(map(len, self.later))
         rows = [(name, self._stub(name).get_short_help_str(width)) for name in self.later]
         with formatter.section("Commands"):

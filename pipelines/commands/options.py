@@ -1,4 +1,4 @@
-"""What commands have in common: how they get a configuration and how they refuse wrong input."""
+"""Common parts of the commands: arguments of the configuration, and refusal of wrong input."""
 
 import sys
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from pipelines.commands.completion import complete_preset, complete_setting
 from pipelines.exit_status import WRONG_INPUT
 
 _STARTING = ("run", "retrain", "submit", "retry", "create", "bench")
-"""Commands that start a run, or have one started by the clock."""
-STORE = "sqlite:///runs/mlflow.db"  # as tracking.uri by default
+"""Commands that start a run or schedule one."""
+STORE = "sqlite:///runs/mlflow.db"  # default of tracking.uri
 
 
 def given(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Refuse an empty name, as a script gives one whose variable is not set."""
+    """Refuse an empty value, as a script passes if its variable is not set."""
     if value is not None and not value.strip():
-        raise click.BadParameter("is empty; give a value, or leave it out", context, parameter)
+        raise click.BadParameter("is empty; give a value, or omit it", context, parameter)
     return value
 
 
 def one_message(command: Callable[..., None]) -> Callable[..., None]:
-    """Wrong input becomes one message on standard error and exit status 2."""
+    """Report wrong input in one message on standard error, with exit status 2."""
 
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
@@ -39,7 +39,7 @@ def one_message(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def wrong_input(problems: Any) -> str:
-    """Return a title and every problem; of a command that starts runs, that it has started none."""
+    """Return a title and every problem; commands that start runs add that none was started."""
     context = click.get_current_context(silent=True)
     starts = context is not None and context.info_name in _STARTING
     title = f"The input is wrong{'; nothing was started' if starts else ''}:"
@@ -47,20 +47,20 @@ def wrong_input(problems: Any) -> str:
 
 
 def configuration(command: Callable[..., None]) -> Callable[..., None]:
-    """The arguments by which every command gets its configuration."""
+    """Add the arguments of a configuration: CONFIG, --preset and --set."""
     for option in (
         click.option(
             "--set",
             "settings",
             multiple=True,
             metavar="KEY.PATH=VALUE",
-            help="Change one setting; may be given many times and wins over file and preset.",
+            help="Change one setting, above file and preset; may be given many times.",
             shell_complete=complete_setting,
         ),
         click.option(
             "--preset",
             shell_complete=complete_preset,
-            help="quick (minutes on two cores, the default) or paper.",
+            help="quick (default; minutes on two cores) or paper.",
         ),
         click.argument("config", required=False, type=click.Path(path_type=Path)),
     ):
@@ -69,12 +69,14 @@ def configuration(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def output_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The arguments of the commands that run a pipeline on this machine."""
+    """Add the arguments of commands that run a pipeline on this machine."""
     for option in (
         click.option("--out", type=click.Path(path_type=Path), help="Output folder [runs/<time>]."),
-        click.option("--resume", is_flag=True, help="Go on with the run in --out."),
+        click.option("--resume", is_flag=True, help="Resume the run in --out."),
         click.option("--json", "as_json", is_flag=True, help="Print only the result, as JSON."),
-        click.option("--timings", "shows_timings", is_flag=True, help="Say where the time went."),
+        click.option(
+            "--timings", "shows_timings", is_flag=True, help="Print the time of each part."
+        ),
     ):
         command = option(command)
     return command

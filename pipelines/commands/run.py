@@ -1,4 +1,4 @@
-"""`nas run` and `nas retrain`: a pipeline on this machine, from its settings to the last word."""
+"""`nas run` and `nas retrain`: run a pipeline on this machine and print its result."""
 
 import json
 import shlex
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def run(**arguments: Any) -> None:
     """Search, train, profile and register a network on this machine.
 
-    CONFIG is a YAML file; without one the preset is used as it is. Runs the same compiled pipeline
-    as Kubeflow would, in local processes.
+    CONFIG is a YAML file with settings above those of the preset. Runs the compiled pipeline in
+    local processes, the same as on Kubeflow.
     """
     _run("search", **arguments)
 
@@ -43,8 +43,8 @@ def run(**arguments: Any) -> None:
 def retrain(**arguments: Any) -> None:
     """Train the champion's architecture on new data; promote it if it is better.
 
-    Searches anew when there is no champion yet, it is too old, or the data drifted too far
-    (`retrain` in the configuration). `promote` holds the gates.
+    Searches again if there is no champion, if it is too old, or if the data drifted too far
+    (section `retrain`). Section `promote` has the conditions of a promotion.
     """
     _run("retrain", **arguments)
 
@@ -111,7 +111,7 @@ def _resolve_run(
     out: Path,
     resume: bool,
 ) -> "Config":
-    """The configuration of a run; one that is resumed without any knows its own."""
+    """Return the configuration: the given one, or that of the run which is resumed without any."""
     from pipelines.config import resolve
     from pipelines.local.output import check_fresh, saved_config, settle_stores
 
@@ -139,7 +139,7 @@ def _say_stopped(out: Path, kind: "Kind") -> None:
         )
     else:
         click.echo("Stopped before a child was trained.", err=True)
-    click.echo(f"Go on with: {_resume_command(out, kind)}", err=True)
+    click.echo(f"Resume with: {_resume_command(out, kind)}", err=True)
 
 
 def _resume_command(out: Path, kind: "Kind") -> str:
@@ -156,7 +156,7 @@ def _fail(out: Path, failure: "Failure", kind: "Kind") -> NoReturn:
                 f"The step {failure.step} failed: {failure.error}",
                 *(f"  {problem}" for problem in failure.problems),
                 f"  log:    {out / LOG}",
-                f"  resume: {_resume_command(out, kind)}   (finished work is kept)",
+                f"  resume: {_resume_command(out, kind)}   (skips finished work)",
             ]
         ),
         err=True,
@@ -171,13 +171,13 @@ def _say_result(result: dict[str, Any], out: Path, console: Any, uri: str) -> No
     for command, why in (
         _view_command(uri),
         (f"nas compile {shlex.quote(str(out / 'config.json'))}", "the same pipeline for Kubeflow"),
-        ("nas run --set data.source=imagefolder:DIR", "the same on your own images"),
+        ("nas run --data imagefolder:DIR", "the same on your own images"),
     ):
         console.print(f"  {command:<58} {why}", soft_wrap=True)
 
 
 def _view_command(uri: str) -> tuple[str, str]:
-    """How to see the run in MLflow; short when the store is where `nas ui` looks anyway."""
+    """Return the command that shows the run in MLflow, and what it does."""
     from components.tracking.client import sqlite_path
     from components.tracking.store_checks import absolute
 

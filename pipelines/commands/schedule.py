@@ -1,4 +1,4 @@
-"""`nas schedule`: runs on Kubeflow that start by the clock (KFP calls them recurring runs)."""
+"""`nas schedule`: runs on Kubeflow that start at fixed times (KFP calls them recurring runs)."""
 
 import json
 import shlex
@@ -12,13 +12,12 @@ import click
 from components.config.merge import layer_of
 from nascore.errors import InputError, Problem, collect_problems
 from pipelines.commands.cluster_options import Find, as_json, on_cluster
+from pipelines.commands.compile import image_option, kind_option
 from pipelines.commands.options import configuration, given
 from pipelines.commands.shortcuts import shortcuts
 from pipelines.commands.submit import (
     account_option,
     experiment_option,
-    image_option,
-    kind_option,
     no_check_option,
     plugins,
     prepare,
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def schedule() -> None:
-    """Start runs on Kubeflow by the clock."""
+    """Start runs on Kubeflow at fixed times."""
 
 
 @schedule.command()
@@ -63,15 +62,17 @@ def schedule() -> None:
     "is_pinned",
     default=True,
     show_default=True,
-    help="Each time what is compiled now, or the latest version of --pipeline.",
+    help="Run what is compiled now, or at each time the latest version of --pipeline.",
 )
 @click.option(
     "--pipeline",
     callback=given,
     metavar="NAME",
-    help="With --pin: also upload it as a new version.",
+    help="With --pin: also upload it as a new version of this pipeline.",
 )
-@click.option("--paused", is_flag=True, help="Make it, but start nothing until it is resumed.")
+@click.option(
+    "--paused", is_flag=True, help="Create the schedule, but start no run until it is resumed."
+)
 @kind_option
 @image_option
 @experiment_option
@@ -96,13 +97,12 @@ def create(
     no_check: bool,
     as_json: bool,
 ) -> None:
-    """Make a schedule: one run at a time, and nothing cached.
+    """Create a schedule: one run at a time, and nothing cached.
 
-    A run starts up to 30 s late. Of all times that pass while the schedule is paused, or while a
-    run of it is going on, the latest is run once, as soon as it can be.
+    A run starts up to 30 s late. If times pass while the schedule is paused or a run of it is
+    running, only the latest of them is run, as soon as possible.
 
-    With --latest the configuration is the one that the version was compiled with; --set lays
-    settings over it.
+    With --latest the configuration is that of the version; --set changes settings of it.
     """
     from pipelines.kubeflow.before_submit import refuse_hopeless
     from pipelines.kubeflow.client import Cluster
@@ -155,7 +155,7 @@ def create(
 @as_json
 @on_cluster
 def list_command(find: Find, with_runs: bool, as_json: bool) -> None:
-    """List the schedules: when, the next time, whether paused, and how the last run ended."""
+    """List the schedules: times, next time, whether paused, and how the last run ended."""
     from pipelines.kubeflow.client import Cluster
 
     cluster = Cluster(find())
@@ -172,7 +172,7 @@ def list_command(find: Find, with_runs: bool, as_json: bool) -> None:
     elif described:
         click.echo("\n".join(lines_of(described)))
     else:
-        click.echo("There are no schedules; make one with nas schedule create.")
+        click.echo("There are no schedules; create one with nas schedule create.")
 
 
 def _changing(
@@ -202,14 +202,14 @@ _changing(
     "pause",
     "paused",
     lambda cluster, which: cluster.pause(which),
-    "Start no more runs until it is resumed; one that is going on is left alone.",
+    "Start no more runs until it is resumed; a running one continues.",
 )
 _changing(
     "resume",
     "resumed",
     lambda cluster, which: cluster.resume(which),
-    "Start runs again. Of all times that were missed, the latest is run once, at once.",
-    then=" If a time of it has passed meanwhile, the latest is run once, within 30 s.",
+    "Start runs again; of all missed times only the latest is run, immediately.",
+    then=" If times were missed, the latest of them is run within 30 s.",
 )
 
 
@@ -225,12 +225,12 @@ def _latest_problems(
     layer, problems = layer_of(settings)
     problems += [*problems_of(settings), *open_secrets(layer)]
     if pipeline is None:
-        message = "is needed with --latest: the pipeline whose latest version is to run"
+        message = "is required with --latest: the pipeline whose latest version is run"
         problems.append(Problem("--pipeline", "", message))
     given = {"CONFIG": config, "--preset": preset, "--image": image}
     for option, value in given.items():
         if value is not None:
-            message = "is in the version already; use --set for single settings, or --pin"
+            message = "is part of the version; use --set for single settings, or --pin"
             problems.append(Problem(option, str(value), message))
     return problems
 
@@ -255,7 +255,7 @@ def _latest(cluster: "Cluster", pipeline: str, settings: tuple[str, ...]) -> "Th
     """Return a request that names only the pipeline: KFP takes its latest version each time."""
     pipeline_id = cluster.pipeline(pipeline)
     if pipeline_id is None:
-        message = "there is no pipeline of that name; upload one with nas submit --pipeline"
+        message = "does not exist; upload one with nas submit --pipeline"
         raise InputError.of("--pipeline", pipeline, message)
     return {
         "runtime_config": {"parameters": {"overrides": shlex.join(settings)}},
@@ -267,5 +267,6 @@ def _check_free(cluster: "Cluster", name: str) -> None:
     """Refuse a name that is taken: KFP accepts it, and pause and delete become ambiguous."""
     for other in cluster.schedules():
         if other.get("display_name") == name:
-            message = f"is taken by {other['recurring_run_id']}; delete that one first, or rename"
+            taken_by = other["recurring_run_id"]
+            message = f"is taken by {taken_by}; delete that one, or choose another name"
             raise InputError.of("--name", name, message)

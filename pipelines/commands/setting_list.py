@@ -1,4 +1,4 @@
-"""The settings of a configuration as rows, read from the models that check it."""
+"""List of the settings of a configuration, made of the models that validate it."""
 
 import ast
 import sys
@@ -46,7 +46,13 @@ def settings_of(methods: Iterable[str]) -> list[dict[str, Any]]:
 def _rows(
     model: type[BaseModel], prefix: str, preset: BaseModel | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The settings of a group; `preset` is the group that the one above has by default."""
+    """Return the settings of a group.
+
+    Args:
+        model: the group.
+        prefix: of its keys.
+        preset: the default of the group in the section above; None for the defaults of its fields.
+    """
     texts = _descriptions(model)
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
@@ -66,7 +72,7 @@ def _rows(
 
 
 def _models(annotation: Any, is_named: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:
-    """The groups of settings that a type consists of, and whether each stands below a name."""
+    """Return the groups of settings in a type, and whether each is a value of a mapping."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation, is_named
     if typing.get_origin(annotation) is tuple:
@@ -81,7 +87,7 @@ def _default(field: FieldInfo) -> Any:
 
 
 def _type(annotation: Any) -> str:
-    """A type as it is written in a configuration."""
+    """Return a type as it is written in a configuration."""
     origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation in (None, type(None)):
         return "null"
@@ -101,7 +107,7 @@ def _type(annotation: Any) -> str:
 
 
 def _descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """The first paragraph below each field of a model and of those that it extends."""
+    """Return the first paragraph below each field of a model and of its base classes."""
     found: dict[str, str] = {}
     for one in reversed(model.__mro__):
         if issubclass(one, BaseModel) and one is not BaseModel:
@@ -111,7 +117,7 @@ def _descriptions(model: type[BaseModel]) -> dict[str, str]:
 
 @cache
 def _classes(module: str) -> dict[str, dict[str, str]]:
-    """The texts below the fields of all classes of a module."""
+    """Return the texts below the fields of all classes of a module."""
     found: dict[str, dict[str, str]] = {}
     source = Path(str(sys.modules[module].__file__)).read_text(encoding="utf-8")
     for node in ast.parse(source).body:

@@ -12,9 +12,10 @@ import click
 
 from nascore.errors import InputError, Problem, collect_problems
 from pipelines.commands.cluster_options import Find, as_json, on_cluster
+from pipelines.commands.compile import image_option, kind_option, resolve_for_cluster
 from pipelines.commands.options import configuration, given
 from pipelines.commands.shortcuts import shortcuts
-from pipelines.definitions.kinds import KINDS, Kind
+from pipelines.definitions.kinds import Kind
 
 if TYPE_CHECKING:
     from components.config.schema import Config
@@ -22,21 +23,15 @@ if TYPE_CHECKING:
 
 
 _NO_IMAGE = (
-    "--image is not given, so pods use {}, which a registry has only where it was pushed; name "
-    "yours: --image REGISTRY/nas-python@sha256:..."
+    "--image is not given, so pods use {}, which must have been pushed to a registry; name your "
+    "image: --image REGISTRY/nas-python@sha256:..."
 )
 
-kind_option = click.option(
-    "--kind", type=click.Choice(KINDS), default="search", show_default=True, help="Which pipeline."
-)
-image_option = click.option(
-    "--image", callback=given, help="Image of all steps, by digest or by a tag that never moves."
-)
 experiment_option = click.option(
     "--experiment",
     callback=given,
     metavar="NAME",
-    help="Made when it is new [tracking.experiment].",
+    help="Kubeflow experiment; created if new [tracking.experiment].",
 )
 poll_option = click.option(
     "--poll",
@@ -45,7 +40,7 @@ poll_option = click.option(
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="Between two looks while it waits.",
+    help="Time between two requests while waiting.",
 )
 wait_option = click.option("--wait", "is_waiting", is_flag=True, help="Follow the run to its end.")
 retries_option = click.option(
@@ -54,7 +49,7 @@ retries_option = click.option(
     default=0,
     show_default=True,
     metavar="N",
-    help="With --wait: start it again when an outage or a lost pod has ended it, so many times.",
+    help="With --wait: number of retries of a run that an outage or a lost pod has ended.",
 )
 account_option = click.option(
     "--service-account",
@@ -63,7 +58,7 @@ account_option = click.option(
     help="Kubernetes account of the pods [KFP's].",
 )
 no_check_option = click.option(
-    "--no-check", is_flag=True, help="Do not look whether the run could work on the cluster."
+    "--no-check", is_flag=True, help="Do not check whether the run can work on the cluster."
 )
 
 
@@ -74,40 +69,27 @@ def prepare(
     image: str | None,
     problems: list[Problem],
 ) -> "Config | None":
-    """The checked configuration, or None with what is wrong in `problems`."""
+    """Return the configuration of a run on the cluster; as `resolve_for_cluster`."""
     from components.image import IMAGE
-    from components.tracking.client import sqlite_path
-    from pipelines.config import resolve
-    from pipelines.definitions.compiling import check_cluster, check_image
     from pipelines.kubeflow.before_submit import source_problems
 
-    resolved = None
-    with collect_problems(problems):
-        check_image(image or IMAGE)
-    with collect_problems(problems):
-        resolved = resolve(config, preset, settings)
+    resolved = resolve_for_cluster(config, preset, settings, image, problems)
+    if resolved is not None:
+        problems += source_problems(resolved)
         if image is None:
             click.echo(f"warning: {_NO_IMAGE.format(IMAGE)}", err=True)
-        problems += source_problems(resolved)
-        check_cluster(resolved)
-        if sqlite_path(resolved.tracking.uri) is not None:
-            click.echo(
-                "warning: tracking.uri is a SQLite file, which is gone with its pod; give the "
-                "address of an MLflow server",
-                err=True,
-            )
     return resolved
 
 
 def plugins(config: "Config") -> "Thing":
-    """The part of a request that tells Kubeflow's own plugins what to leave alone."""
+    """Return the part of a request that turns off Kubeflow's MLflow plugin."""
     return {} if config.tracking.kfp_plugin else {"plugins_input": {"mlflow": {"disabled": True}}}
 
 
 def source(
     cluster: "Cluster", config: "Config", *, kind: Kind, image: str | None, pipeline: str | None
 ) -> "Thing":
-    """The part of a request that says what runs: the compiled pipeline, or a version made of it."""
+    """Return the part of a request with the pipeline: the compiled file, or a version of it."""
     from components.image import IMAGE
     from pipelines.definitions.kinds import compile_pipeline
     from pipelines.kubeflow.runs import spec_of, without_caching
@@ -135,7 +117,7 @@ def source(
     "--pipeline",
     callback=given,
     metavar="NAME",
-    help="Also upload it as a new version of this one.",
+    help="Also upload it as a new version of this pipeline.",
 )
 @account_option
 @no_check_option
@@ -163,9 +145,9 @@ def submit(
 ) -> None:
     """Compile the pipeline and run it on Kubeflow.
 
-    With --wait the exit status is 0 when the run, or a retry of it, succeeds and 1 when it fails.
-    What was wrong input, too little memory, a crash or a cancel is not retried. Nothing is cached.
-    A run that could never work is refused, as far as the cluster shows it (nas doctor --cluster).
+    With --wait the exit status is 0 if the run or a retry of it succeeds, and 1 if it fails. Runs
+    that ended by wrong input, too little memory, a crash or a cancel are not retried. Nothing is
+    cached. A run that cannot work on the cluster is refused (nas doctor --cluster).
     """
     from components.config.schema import dumps
 
@@ -208,7 +190,7 @@ def submit(
 
 
 def retries_problems(retries: int, *, is_waiting: bool) -> list[Problem]:
-    """What is wrong with `--retries`: somebody has to wait for the end."""
+    """Return a problem if there are retries without waiting for the end."""
     if not retries or is_waiting:
         return []
     message = "needs --wait; without it, call nas retry when the run has failed"
@@ -225,10 +207,15 @@ def started(
     also: Mapping[str, Any] | None = None,
     before: tuple[str, ...] = (),
 ) -> None:
-    """Says that a run has been started, and follows it when there is a `poll_s`.
+    """Report that a run has been started, and follow it if there is a `poll_s`.
 
     Args:
-        also: what the JSON holds besides what it says of the run.
+        cluster: client of the server.
+        run: as the server describes it.
+        poll_s: seconds between two requests; None does not wait.
+        retries: number of retries of the run.
+        as_json: print JSON only.
+        also: further fields of the JSON.
         before: ids of the runs that this one continues.
     """
     from pipelines.kubeflow.status.following import Following, say_started
@@ -254,10 +241,10 @@ def started(
 @as_json
 @on_cluster
 def status(find: Find, run_id: str, is_waiting: bool, poll_s: float, as_json: bool) -> None:
-    """Say how far a run on Kubeflow is, or how it ended and why; RUN is its id.
+    """Print the state of a run on Kubeflow, or how it ended and why; RUN is its id.
 
-    What a run that did not succeed has left open in MLflow is closed. With --wait the exit status
-    is 0 when the run succeeds and 1 when it fails.
+    MLflow runs that a failed run has left open are closed. With --wait the exit status is 0 if the
+    run succeeds and 1 if it fails.
     """
     from pipelines.kubeflow.client import Cluster
     from pipelines.kubeflow.status.following import Following

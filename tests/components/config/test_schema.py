@@ -412,9 +412,9 @@ def test_an_empty_text_gives_no_settings() -> None:
     [
         ("a: 1\nb: [1, 2\n", "line 3"),
         ("a:\n\tb: 1\n", "line 2"),
-        ("a: 1\nb: 2\na: 3\n", "key 'a' stands here twice, in line 3"),
-        ("x: {a: 1, a: 1}\n", "stands here twice, in line 1"),
-        ("- 1\n- 2\n", "must hold keys and values"),
+        ("a: 1\nb: 2\na: 3\n", "key 'a' is given twice, in line 3"),
+        ("x: {a: 1, a: 1}\n", "is given twice, in line 1"),
+        ("- 1\n- 2\n", "must be a mapping of keys to values"),
         ("!!python/object/apply:os.system [ls]\n", "could not determine a constructor"),
         ("? [a]\n: b\n", "unhashable key"),
         ("a: b: c\n", "line 1"),

@@ -173,8 +173,8 @@ def test_a_wrong_setting_is_explained(tmp_path: Path, setting: str, told: str) -
     ("text", "told"),
     [
         ("seed: 1\ndata: {source: digits\ntrain: 3\n", "line 3"),
-        ("seed: 1\nmethod: random\nseed: 2\n", "key 'seed' stands here twice, in line 3"),
-        ("- seed\n", "must hold keys and values"),
+        ("seed: 1\nmethod: random\nseed: 2\n", "key 'seed' is given twice, in line 3"),
+        ("- seed\n", "must be a mapping of keys to values"),
         ("seed: !!python/object/apply:os.abort []\n", "line 1"),
         ("\x00", "not valid YAML"),
     ],
@@ -187,7 +187,7 @@ def test_a_file_that_is_no_yaml_is_told_with_the_line(tmp_path: Path, text: str,
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    assert "there is no such file" in refused("run", "no.yaml", "--set=seed=1", cwd=tmp_path)
+    assert "does not exist" in refused("run", "no.yaml", "--set=seed=1", cwd=tmp_path)
 
 
 # --- where the output goes ------------------------------------------------------------------

@@ -57,9 +57,9 @@ def test_a_schedule_of_a_pinned_version(kfp: KfpServer) -> None:
 
 def test_a_schedule_of_the_latest_version(kfp: KfpServer) -> None:
     create = ("schedule", "create", "--name=w", "--cron=0 0 3 * * 1", "--latest")
-    assert "--pipeline: is needed with --latest" in refused(*create)
+    assert "--pipeline: is required with --latest" in refused(*create)
     message = nas(*create, "--pipeline=p").stderr
-    assert "--pipeline = p: there is no pipeline of that name" in message
+    assert "--pipeline = p: does not exist" in message
     assert "--preset = paper: is in the version" in refused(
         *create, "--pipeline=p", "--preset=paper"
     )

@@ -1,0 +1,92 @@
+"""`nas compile`: the pipeline as a file, and the checks of a configuration for a cluster."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nascore.errors import InputError, Problem, collect_problems
+from pipelines.commands.options import configuration, given, one_message
+from pipelines.commands.shortcuts import shortcuts
+from pipelines.definitions.kinds import KINDS, Kind
+
+if TYPE_CHECKING:
+    from components.config.schema import Config
+
+kind_option = click.option(
+    "--kind", type=click.Choice(KINDS), default="search", show_default=True, help="Which pipeline."
+)
+image_option = click.option(
+    "--image", callback=given, help="Image of all steps, by digest or by a tag that never changes."
+)
+
+
+@configuration
+@shortcuts()
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write [search_pipeline.yaml or retrain_pipeline.yaml].",
+)
+@kind_option
+@image_option
+@one_message
+def compile_command(
+    config: Path | None,
+    preset: str | None,
+    settings: tuple[str, ...],
+    out: Path | None,
+    kind: Kind,
+    image: str | None,
+) -> None:
+    """Write the pipeline as KFP's IR YAML, ready to upload to Kubeflow."""
+    from components.image import IMAGE
+    from pipelines.definitions.kinds import compile_pipeline
+
+    out = out or Path(f"{kind}_pipeline.yaml")
+    problems: list[Problem] = []
+    resolved = resolve_for_cluster(config, preset, settings, image, problems)
+    if not out.absolute().parent.is_dir():
+        problems.append(Problem("--out", str(out), "its folder does not exist; create it"))
+    if problems or resolved is None:
+        raise InputError(problems)
+    compile_pipeline(kind, resolved, out, image=image or IMAGE)
+    click.echo(f"Wrote {out}. Upload it in the Kubeflow UI, or with kfp pipeline create.")
+
+
+def resolve_for_cluster(
+    config: Path | None,
+    preset: str | None,
+    settings: tuple[str, ...],
+    image: str | None,
+    problems: list[Problem],
+) -> "Config | None":
+    """Return the configuration; add to `problems` what could not work on any cluster.
+
+    Args:
+        config, preset, settings: layers of the configuration.
+        image: of the steps; None for the default one.
+        problems: the found problems are appended.
+
+    Returns:
+        The configuration, or None if it has problems of its own.
+    """
+    from components.image import IMAGE
+    from components.tracking.client import sqlite_path
+    from pipelines.config import resolve
+    from pipelines.definitions.compiling import check_cluster, check_image
+
+    resolved = None
+    with collect_problems(problems):
+        check_image(image or IMAGE)
+    with collect_problems(problems):
+        resolved = resolve(config, preset, settings)
+        check_cluster(resolved)
+        if sqlite_path(resolved.tracking.uri) is not None:
+            click.echo(
+                "warning: tracking.uri is a SQLite file, which is deleted with its pod; set it to "
+                "the URL of an MLflow server",
+                err=True,
+            )
+    return resolved
