@@ -31,9 +31,10 @@ from sqlalchemy.orm import Session
 from nascore.latency.benchmark import device_name
 from nascore.methods.registry import METHODS
 from nascore.results import Child, ChildScores
+from nascore.search.database_url import resolve_url, without_password
 from nascore.search.proposer import Proposer
 from nascore.search.study import Study
-from nascore.search.study_storage import Storage, resolve_url, without_password
+from nascore.search.study_storage import Storage
 from nascore.seeding import Seeds
 from nascore.spaces import base
 from nascore.spaces.base import SearchSpace, make_space

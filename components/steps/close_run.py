@@ -178,8 +178,8 @@ def give_back_trials(settings: Config, key: str, state: Path | None) -> None:
         state: its state folder, which has the study of searches without a database; None if that
             cannot be reached.
     """
+    from nascore.search.database_url import resolve_url
     from nascore.search.study_identity import study_name  # Optuna and SQLAlchemy: a second
-    from nascore.search.study_storage import resolve_url
 
     search = settings.search
     with _not_failing("the trials of the study"):

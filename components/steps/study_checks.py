@@ -20,13 +20,14 @@ def check_studies(settings: Config, data_sha256: str) -> None:
     if search.study is None or search.storage is None:
         return
     from nascore.context import objective_settings
+    from nascore.search.database_url import resolve_url
     from nascore.search.study_identity import (  # Optuna
         check,
         evaluation_settings,
         identity,
         study_name,
     )
-    from nascore.search.study_storage import Storage, resolve_url
+    from nascore.search.study_storage import Storage
     from nascore.spaces.base import (
         make_space,  # torch: three seconds, which other runs do not wait for
     )

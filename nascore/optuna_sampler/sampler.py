@@ -27,6 +27,7 @@ from nascore.optuna_sampler.parameters import (
     ParameterSpace,
     num_values,
 )
+from nascore.search import optuna_private
 from nascore.search.proposer import Proposer
 from nascore.seeding import Seeds
 
@@ -165,20 +166,22 @@ class ProposerSampler(BaseSampler):
     def _propose(
         self, study: Study, trial: FrozenTrial, tokens: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        storage = optuna_private.storage_of(study)
         self._turn_to(study)
         if self._learner is None or self._learner.space.distributions != tokens:
             self._learner = TrialLearner(ParameterSpace(tokens), self._make_proposer)
         # Not `study.trials`: pruners such as Hyperband's show a sampler only part of them.
-        trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
+        trials = storage.get_all_trials(optuna_private.id_of_study(study), deepcopy=False)
         genotype = self._learner.suggest(trial.number, trials, study.direction)
         # Parameters are stored one by one, when the objective asks for them; others would know of
         # this trial too late.
-        study._storage.set_trial_system_attr(trial._trial_id, PROPOSED, genotype.to_dict())
+        trial_id = optuna_private.id_of_trial(trial)
+        storage.set_trial_system_attr(trial_id, PROPOSED, genotype.to_dict())
         return self._learner.space.params(genotype)
 
     def _turn_to(self, study: Study) -> None:
         """Starts anew when this is another study than the last time."""
-        place = (study._storage, study._study_id)
+        place = (optuna_private.storage_of(study), optuna_private.id_of_study(study))
         if self._study is None or self._study[0] is not place[0] or self._study[1] != place[1]:
             self._study, self._learner = place, None
             self._intersection = IntersectionSearchSpace()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from nascore.config import BudgetConfig
 from nascore.results import Child
-from nascore.search.study import OpenChild
+from nascore.search.attempts import OpenChild
 
 _TOLERANCE = 0.01  # fraction of the budget by which a child may exceed it before it is cut off
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
-from nascore.search.study import CHILD, KEYS, close, is_dead
+from nascore.search.attempts import CHILD, KEYS
+from nascore.search.study import close, is_dead
 from nascore.search.study_storage import Storage
 from nascore.search.trial_reader import Trial, read
 
@@ -37,7 +38,7 @@ def give_back_all(
     """Close the RUNNING trials of several studies of one database; nothing is made there.
 
     Args:
-        url: as `nascore.search.study_storage.resolve_url` gives it.
+        url: as `nascore.search.database_url.resolve_url` gives it.
         studies: whether each, by name, belongs to the ended run alone.
         worker_timeout_s: a worker that gives no sign of life for so long counts as dead.
         patience_s: for a database that is away.

@@ -7,12 +7,13 @@ from nascore.config import OBJECTIVES
 from nascore.context import SearchContext
 from nascore.evaluation.verdict import TOP_FRACTION, compare
 from nascore.results import Arm, SearchResult, best_child, pareto_front
+from nascore.search.database_url import resolve_url
 from nascore.search.proposer import Proposer
 from nascore.search.pruning import make_pruner
 from nascore.search.random_search import RandomSearch
 from nascore.search.study import Study
 from nascore.search.study_identity import evaluation_settings, identity, study_name
-from nascore.search.study_storage import Storage, resolve_url
+from nascore.search.study_storage import Storage
 from nascore.search.worker import Worker
 from nascore.training.child import ChildTraining, ImageTraining
 from nascore.training.parallel_arms import run_pair

@@ -1,37 +1,30 @@
-"""The database that holds studies: opening it, outliving its absence, and who is still alive.
+"""The database of studies: opened, retried while it is unreachable, with heartbeats of workers.
 
-Any database of SQLAlchemy will do. SQLite serves one machine; PostgreSQL serves many.
+Any database that SQLAlchemy supports works. SQLite serves one machine; PostgreSQL serves many.
 """
 
-import contextlib
-import functools
 import logging
 import math
-import os
 import re
-import socket
 import threading
 import time
-import uuid
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import optuna
-import psutil
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
 from nascore.retries import Backoff, call_with_retries
+from nascore.search import optuna_private
+from nascore.search.database_url import KEY, without_password
+from nascore.search.worker_identity import WorkerIdentity
 
 log = logging.getLogger(__name__)
 
-KEY = "search.storage"
-_FROM_ENVIRONMENT = "env:"
 _OPENING = (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError)
 _OPEN_S = 10.0  # a database that is away at the start is most likely a wrong address
 _CONNECT_S = 5
@@ -51,102 +44,6 @@ _REFUSED = re.compile(
 _BEATS_PER_TIMEOUT = 6
 
 T = TypeVar("T")
-
-_at_work: set[str] = set()  # ids of the workers of this process
-
-
-# --- who is at work -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerIdentity:
-    """A process that trains children.
-
-    Attributes:
-        id: unique for ever.
-        host: machine, and the name space that `pid` is a number of; equal hosts see each other.
-        pid: process number.
-        born_s: when the process started, seconds since the epoch: numbers are used again.
-    """
-
-    id: str
-    host: str
-    pid: int
-    born_s: float
-
-    @classmethod
-    def here(cls) -> Self:
-        """A worker in this process, until it ends or `retire` is called."""
-        worker = cls(uuid.uuid4().hex, _host(), os.getpid(), psutil.Process().create_time())
-        _at_work.add(worker.id)
-        return worker
-
-    def retire(self) -> None:
-        """The process lives on, but nobody works in this worker's name any more."""
-        _at_work.discard(self.id)
-
-    def is_gone(self) -> bool:
-        """Whether the process is known to have ended; of other hosts nothing is known."""
-        if self.host != _host():
-            return False
-        if self.pid == os.getpid():
-            return self.id not in _at_work
-        try:
-            process = psutil.Process(self.pid)
-            ended: bool = process.status() == psutil.STATUS_ZOMBIE
-            return ended or abs(process.create_time() - self.born_s) > 1
-        except psutil.NoSuchProcess:
-            return True
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@functools.cache
-def _host() -> str:
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):  # no Linux: the name of the machine has to do
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return "/".join(parts)
-
-
-# --- the database ---------------------------------------------------------------------------
-
-
-def resolve_url(url: str, *, key: str = KEY) -> str:
-    """The URL itself, or what the environment variable NAME of `env:NAME` holds.
-
-    Raises:
-        InputError: the variable is not set, or the text is no URL of a database.
-    """
-    name = url.removeprefix(_FROM_ENVIRONMENT)
-    if name != url:
-        if not os.environ.get(name):
-            raise InputError.of(key, url, f"the environment variable {name} is not set; set it")
-        url = os.environ[name]
-    try:
-        parsed = make_url(url)
-        parsed.get_dialect()
-        if "@" in (parsed.host or "") or (parsed.host and "@" in (parsed.database or "")):
-            raise ValueError("the password goes on where the address should be")
-    except (ArgumentError, ValueError):  # whose words may contain a part of the password
-        raise InputError.of(
-            key,
-            None,
-            "is no URL of a database; write postgresql://USER:PASSWORD@HOST/NAME, "
-            "with %40, %2F and the like for special characters in the password",
-        ) from None
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    return parsed.render_as_string(hide_password=False)
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown; a password may stand in its query, too."""
-    parsed = make_url(url)
-    secret = [key for key in parsed.query if "pass" in key.lower()]
-    return parsed.difference_update_query(secret).render_as_string(hide_password=True)
 
 
 class Storage:
@@ -291,7 +188,7 @@ class Storage:
         if not (is_new and self.is_settled()):
             return set()
         self._listened_s[study_id] = now
-        return set(self.call_with_retries(self.optuna._get_stale_trial_ids, study_id))
+        return self.call_with_retries(optuna_private.stale_trials, self.optuna, study_id)
 
 
 class _Heart:

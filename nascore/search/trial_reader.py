@@ -11,9 +11,10 @@ from itertools import groupby
 from typing import Any
 
 from optuna.storages import RDBStorage
-from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
 from optuna.trial import TrialState
 from sqlalchemy import and_, or_, select
+
+from nascore.search.optuna_private import TRIALS, USER_ATTRIBUTES
 
 _ROWS_AT_ONCE = 5000
 
@@ -45,9 +46,9 @@ def read(
 
     Trials are made under a lock of the study, so ids grow with the numbers and none comes late.
     """
-    trials, attributes = TrialModel.__table__.c, TrialUserAttributeModel.__table__.c
-    joined = TrialModel.__table__.outerjoin(
-        TrialUserAttributeModel.__table__,
+    trials, attributes = TRIALS.c, USER_ATTRIBUTES.c
+    joined = TRIALS.outerjoin(
+        USER_ATTRIBUTES,
         and_(attributes.trial_id == trials.trial_id, attributes.key.in_(keys)),
     )
     query = (

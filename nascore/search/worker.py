@@ -17,9 +17,10 @@ from nascore.context import SearchContext
 from nascore.errors import ChildFailedError, ServiceUnavailable
 from nascore.genotype import Genotype
 from nascore.results import Arm, Child, ChildScores, best_child
+from nascore.search.attempts import Attempt, OpenChild
 from nascore.search.budget import Budget
 from nascore.search.proposer import Proposer
-from nascore.search.study import Attempt, OpenChild, Study
+from nascore.search.study import Study
 from nascore.training.child import ChildJob, ChildTraining, cost_of
 from nascore.training.loop import OnEpoch, TrainingStopped
 

@@ -139,7 +139,7 @@ def _storage_problems(config: Config) -> Iterator[Problem]:
             message = f"no step has that variable; add it: --set cluster.secrets.{name}=SECRET/KEY"
             yield Problem(key, storage, message)
         return
-    from nascore.search.study_storage import resolve_url
+    from nascore.search.database_url import resolve_url
 
     try:
         host = urlsplit(resolve_url(storage)).hostname

@@ -6,8 +6,8 @@ from children import make_child
 from nascore.config import BudgetConfig
 from nascore.genotype import Genotype
 from nascore.results import Child
+from nascore.search.attempts import OpenChild
 from nascore.search.budget import Budget
-from nascore.search.study import OpenChild
 
 GENOTYPE = Genotype("s", (0,))
 

@@ -13,8 +13,9 @@ from sqlalchemy import text
 
 from nascore.genotype import Genotype
 from nascore.results import Child
+from nascore.search.attempts import Attempt
 from nascore.search.give_back import GivenBack, give_back
-from nascore.search.study import Attempt, Study
+from nascore.search.study import Study
 from nascore.search.study_storage import Storage
 
 IDENTITY = {"method": "random", "space": "s", "seed": 0}

@@ -14,9 +14,11 @@ from sqlalchemy.exc import OperationalError
 from nascore.errors import InputError
 from nascore.genotype import Genotype
 from nascore.results import Child
+from nascore.search.attempts import Attempt, OpenChild
 from nascore.search.pruning import make_pruner
-from nascore.search.study import Attempt, OpenChild, Study
-from nascore.search.study_storage import Storage, WorkerIdentity
+from nascore.search.study import Study
+from nascore.search.study_storage import Storage
+from nascore.search.worker_identity import WorkerIdentity
 
 IDENTITY = {"method": "random", "space": "s", "seed": 0}
 
@@ -166,7 +168,7 @@ def test_a_study_of_another_version_is_refused(
 ) -> None:
     open_study(tmp_path)
     monkeypatch.setattr("nascore.search.study_identity.VERSION", 4)
-    with pytest.raises(InputError, match="another version .* it is version 3, 4 is needed"):
+    with pytest.raises(InputError, match=r"another version .* it is version 3, 4 is needed"):
         open_study(tmp_path)
 
 

@@ -1,6 +1,5 @@
 """The database of studies: what is said when it cannot be used, and living through its absence."""
 
-import dataclasses
 import logging
 import socket
 import subprocess
@@ -9,59 +8,56 @@ import time
 import traceback
 from pathlib import Path
 
-import psutil
 import pytest
 from postgres import PASSWORD, Postgres, free_port
 from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
 
 from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
-from nascore.search.study_storage import (
-    Storage,
-    WorkerIdentity,
-    resolve_url,
-    without_password,
-)
+from nascore.search.database_url import resolve_url, without_password
+from nascore.search.study_storage import Storage
 
 SECRET = "se-cret%40"  # @ at its end, as a URL has it
 
 
-def open_in_vain(url: str, caplog: pytest.LogCaptureFixture) -> str:
-    """What is said; within 15 seconds and without the password, wherever one might look."""
+def opening_error(url: str, caplog: pytest.LogCaptureFixture) -> str:
+    """Return the error of opening, which takes 15 seconds at most and hides the password."""
     start = time.monotonic()
     with caplog.at_level(logging.DEBUG), pytest.raises(InputError) as raised:
         Storage(resolve_url(url)).close()
     assert time.monotonic() - start < 15
-    told = "".join(traceback.format_exception(raised.value)) + caplog.text
+    message = "".join(traceback.format_exception(raised.value)) + caplog.text
     for secret in ("se-cret", PASSWORD):
-        assert secret not in told
+        assert secret not in message
     return str(raised.value)
 
 
 # --- addresses --------------------------------------------------------------------------------
 
 
-def test_a_closed_port_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    told = open_in_vain(f"postgresql://nas:{SECRET}@127.0.0.1:{free_port()}/nas", caplog)
-    assert "search.storage = postgresql+psycopg://nas:***@127.0.0.1" in told
-    assert "refused" in told
+def test_a_closed_port_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    message = opening_error(f"postgresql://nas:{SECRET}@127.0.0.1:{free_port()}/nas", caplog)
+    assert "search.storage = postgresql+psycopg://nas:***@127.0.0.1" in message
+    assert "refused" in message
 
 
-def test_a_server_that_does_not_answer_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_does_not_answer_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     """It takes connections and says nothing, as a firewall or a dying machine does."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
         port = server.getsockname()[1]
-        told = open_in_vain(f"postgresql://nas:{SECRET}@127.0.0.1:{port}/nas", caplog)
-    assert "timeout" in told
+        message = opening_error(f"postgresql://nas:{SECRET}@127.0.0.1:{port}/nas", caplog)
+    assert "timeout" in message
 
 
-def test_refusals_are_told_at_once(postgres: Postgres, caplog: pytest.LogCaptureFixture) -> None:
+def test_refusals_are_reported_at_once(
+    postgres: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
     start = time.monotonic()
-    assert "authentication failed" in open_in_vain(
+    assert "authentication failed" in opening_error(
         postgres.url("postgres", password=SECRET), caplog
     )
-    assert '"nowhere" does not exist' in open_in_vain(postgres.url("nowhere"), caplog)
+    assert '"nowhere" does not exist' in opening_error(postgres.url("nowhere"), caplog)
     assert time.monotonic() - start < 4, "a refusal does not go away by waiting"
 
 
@@ -85,19 +81,19 @@ def test_a_refusal_is_wrong_input_and_a_closed_port_an_outage(postgres: Postgres
         "nosuch://nas:se-cret@host/nas",
     ],
 )
-def test_what_is_no_url_is_told(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    assert "is no URL of a database" in open_in_vain(url, caplog)
+def test_what_is_no_url_is_reported(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert "is no URL of a database" in opening_error(url, caplog)
 
 
-def test_a_driver_that_is_not_installed_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    assert "driver" in open_in_vain(f"postgresql+pg8000://nas:{SECRET}@host/nas", caplog)
+def test_a_driver_that_is_not_installed_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    assert "driver" in opening_error(f"postgresql+pg8000://nas:{SECRET}@host/nas", caplog)
 
 
 def test_a_variable_may_hold_the_address(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("NAS_TEST_URL", raising=False)
-    assert "NAS_TEST_URL is not set" in open_in_vain("env:NAS_TEST_URL", caplog)
+    assert "NAS_TEST_URL is not set" in opening_error("env:NAS_TEST_URL", caplog)
     monkeypatch.setenv("NAS_TEST_URL", f"postgresql://nas:{SECRET}@host/nas")
     assert resolve_url("env:NAS_TEST_URL") == f"postgresql+psycopg://nas:{SECRET}@host/nas"
 
@@ -154,7 +150,7 @@ def test_an_operation_is_tried_until_the_database_is_back(tmp_path: Path) -> Non
     assert storage.is_settled()
     assert storage.call_with_retries(operation, 7) == 7
     assert tries == [7] * 4
-    assert not storage.is_settled(), "silence just after an outage is nobody's death"
+    assert not storage.is_settled(), "silence just after an outage is no sign of a death"
     storage.close()
 
 
@@ -194,29 +190,3 @@ def test_what_was_written_survives_a_server_that_is_stopped_at_once(postgres: Po
     found = storage.call_with_retries(storage.optuna.get_study_user_attrs, study_id)
     assert found == {"key": "value"}
     storage.close()
-
-
-# --- who is alive -----------------------------------------------------------------------------
-
-
-def test_a_process_is_gone_when_it_has_ended_or_its_number_is_used_again() -> None:
-    me = WorkerIdentity.here()
-    assert not me.is_gone()
-    assert not dataclasses.replace(me, host="elsewhere", pid=1).is_gone(), "nothing is known"
-    process = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(60)"], stdin=subprocess.DEVNULL
-    )
-    other = dataclasses.replace(
-        me, id="other", pid=process.pid, born_s=psutil.Process(process.pid).create_time()
-    )
-    assert not other.is_gone()
-    assert dataclasses.replace(other, born_s=other.born_s - 100).is_gone(), "it had this number"
-    process.kill()
-    end = time.monotonic() + 10
-    while not other.is_gone():  # a zombie: nobody has asked for its exit status yet
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    process.wait()
-    assert other.is_gone()
-    me.retire()
-    assert me.is_gone()
