@@ -1,12 +1,15 @@
 """Find words that readers do not grep for, where a standard term exists; part of `make lint`.
 
-    python scripts/plain_words.py [PATH ...]    exit status 1 where one is found
+    python scripts/plain_words.py [PATH ...]    exit status 1 if one is found
 
-Product code is searched whole, names included, and so are templates and documentation.
+Product code is searched whole, names included, and so are templates, settings and documentation.
+Phrases are found across line breaks. Left out are names of tests, old names of settings, and the
+generated tables in docs/results.
 """
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,6 +18,7 @@ SEARCHED = (
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md",
 )  # fmt: skip
 SUFFIXES = {".py", ".md", ".j2", ".yaml"}
+LEFT_OUT = (ROOT / "docs" / "results", ROOT / "components" / "config" / "renamed.py")
 WORDS = {
     "told": "reported, printed, given",
     "beside": "next to, in addition to, also",
@@ -29,41 +33,51 @@ WORDS = {
     "crown(?:s|ed)?": "set as champion",
     "exams?": "test set, evaluation",
     "said so|says so|say so": "report it",
-    "in words": "text",
+    "in words": "as text",
 }
+_GAP = r"(?:\s+#)?\s+"  # between the words of a phrase: also the beginning of a line of a comment
 FOUND = re.compile(
-    "|".join(rf"(?P<w{n}>(?<![a-z])(?:{word})(?![a-z]))" for n, word in enumerate(WORDS)),
+    "|".join(
+        rf"(?P<w{n}>(?<![a-z])(?:{word.replace(' ', _GAP)})(?![a-z]))"
+        for n, word in enumerate(WORDS)
+    ),
     re.IGNORECASE,
 )
+_TEST_NAME = re.compile(r"\btest_\w+")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def words_in(text: str) -> Iterator[tuple[int, str, str]]:
+    """Yield line number, word and replacement of each word that has a plainer one."""
+    replacements = list(WORDS.values())
+    # Names are words, too: `is_told`, `HandedOn`.
+    plain = _HUMP.sub(" ", _TEST_NAME.sub("", text)).replace("_", " ")
+    for match in FOUND.finditer(plain):
+        number = plain.count("\n", 0, match.start()) + 1
+        word = " ".join(match.group().split())
+        yield number, word, replacements[int(str(match.lastgroup)[1:])]
 
 
 def files(paths: list[Path]) -> list[Path]:
-    """Return the files to search, sorted; generated tables under docs/results are left out."""
-    found = [
+    """Return the files to search, sorted."""
+    found = {
         file
         for path in paths
-        for file in ([path] if path.is_file() else sorted(path.rglob("*")))
-        if file.suffix in SUFFIXES and "results" not in file.relative_to(ROOT).parts[:2]
-    ]
-    return sorted(set(found))
-
-
-def lines_found(file: Path) -> list[str]:
-    """Return one message for each word in the file that has a plainer one."""
-    replacements = list(WORDS.values())
-    return [
-        f"{file.relative_to(ROOT)}:{number}: {match.group()!r}; write {replacements[index]}"
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1)
-        for match in FOUND.finditer(line.replace("_", " "))
-        for index in (int(str(match.lastgroup)[1:]),)
-    ]
+        for file in ([path] if path.is_file() else path.rglob("*"))
+        if file.suffix in SUFFIXES and not {file, *file.parents}.intersection(LEFT_OUT)
+    }
+    return sorted(found)
 
 
 def main(arguments: list[str]) -> int:
     """Print the words found in the given paths, by default in all that is searched."""
     paths = [Path(name).resolve() for name in arguments] or [ROOT / name for name in SEARCHED]
-    found = [line for file in files(paths) for line in lines_found(file)]
-    print("\n".join(found), end="\n" if found else "")
+    found = [
+        f"{file}:{number}: {word!r}; write {replacement}"
+        for file in files(paths)
+        for number, word, replacement in words_in(file.read_text(encoding="utf-8"))
+    ]
+    print("\n".join(found).replace(f"{ROOT}/", ""), end="\n" if found else "")
     return int(bool(found))
 
 
