@@ -40,7 +40,7 @@ def bucket_states(root: str) -> Iterator["BucketState | Left"]:
 
 @dataclass(slots=True)
 class _Step:
-    """What was listed of a step; `etag` is that of its manifest, empty without one."""
+    """The listed objects of a step; `etag` is that of its manifest, empty without one."""
 
     etag: str = ""
     num_files: int = 0
@@ -127,7 +127,7 @@ class BucketState:
             self._empty(step)
 
     def _close(self, step: str) -> None:
-        """Take the state over, so that whoever still writes it stops before anything is removed."""
+        """Take the state over, so that a pod that still writes it stops before the removal."""
         closed = {
             **self._manifests[step],
             "generation": int(self._manifests[step]["generation"]) + 1,

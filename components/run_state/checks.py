@@ -1,18 +1,14 @@
-"""Whether the place of the state of runs can be used, found out before anything is computed."""
+"""Check the place of the state of runs, before anything is computed."""
 
 import contextlib
 import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from components.run_state.reference import KEY
-from nascore.data.file_access import S3, parse_s3
+from nascore.data.file_access import S3
 from nascore.errors import InputError, Problem, ResourceUnavailable
-
-if TYPE_CHECKING:
-    from components.object_store.client import Store
 
 _CONDITIONS = (
     "the store ignores the condition of a write ({}), so two pods could mix their states; use a "
@@ -25,7 +21,7 @@ def check_state(root: str, *, trusted: bool = False, patience_s: float = 60.0) -
 
     Args:
         root: `s3://BUCKET/PREFIX`, or a folder.
-        trusted: an earlier step has found the address right: a server that is away is waited for.
+        trusted: an earlier step has used the address, so an unreachable server is waited for.
         patience_s: for how long.
 
     Raises:
@@ -39,7 +35,7 @@ def check_state(root: str, *, trusted: bool = False, patience_s: float = 60.0) -
 
 
 class _Findings:
-    """Problems, each with all that failed for it."""
+    """Problems, each with all requests that failed for it."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -73,7 +69,7 @@ def _with_acts(problem: Problem, acts: list[str]) -> Problem:
 
 def _check_store(uri: str, *, trusted: bool, patience_s: float) -> None:
     from components.object_store.client import Store  # boto3: a third of a second
-    from components.object_store.objects import fetch, look
+    from components.object_store.objects import fetch, look, may_list
     from components.object_store.writing import (
         ObjectExists,
         put,
@@ -93,7 +89,7 @@ def _check_store(uri: str, *, trusted: bool, patience_s: float) -> None:
             except ObjectExists:
                 pass
 
-    if not _may_list(uri, store):  # what else is wrong with the address is raised
+    if not may_list(uri, store=store):  # raises what else is wrong with the address
         findings.add("may not be listed with these credentials; grant s3:ListBucket")
     with findings.during("writing"):
         put(b"1", uri, store=store)
@@ -110,23 +106,6 @@ def _check_store(uri: str, *, trusted: bool, patience_s: float) -> None:
         with findings.during("removing"):
             remove(uri, store=store)
     findings.tell()
-
-
-def _may_list(uri: str, store: "Store") -> bool:
-    from components.object_store.s3_errors import code_of
-
-    bucket, key = parse_s3(uri)
-
-    def request(client: Any) -> bool:
-        try:
-            client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
-        except Exception as error:
-            if code_of(error) not in ("AccessDenied", "403"):
-                raise
-            return False
-        return True
-
-    return store.call(uri, request)
 
 
 def _check_folder(root: Path, name: str) -> None:

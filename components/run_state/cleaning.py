@@ -1,7 +1,7 @@
-"""Old states of runs, found and removed; whatever is not ours is left alone and named.
+"""Find and remove old states of runs; leave and report what is not such a state.
 
-The state of a run counts as old by its newest object or file. It is ours when a manifest (object
-store) or a marker (volume) of this project says so.
+The newest object or file decides about the age of a state. A manifest (object store) or a marker
+(volume) of this project identifies it.
 """
 
 import time
@@ -18,7 +18,7 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What a state holds; `newest` is when the last of it was written, in seconds since 1970."""
+    """Contents of a state; `newest` is when the last of it was written, in seconds since 1970."""
 
     num_files: int
     num_bytes: int
@@ -65,7 +65,7 @@ class Removed:
 
 @dataclass(slots=True)
 class Cleaned:
-    """What `clean` did.
+    """The result of `clean`.
 
     Attributes:
         num_kept: states that are too new.

@@ -2,7 +2,7 @@
 
 Every object has a name of its own, so that a removal, however late it arrives at the store, never
 hits one that was written since. The name holds the generation of the manifest under which it was
-written: who sweeps leaves those of later generations, which belong to another pod, alone.
+written: a sweep leaves those of later generations, which belong to another pod, unchanged.
 """
 
 import itertools
@@ -25,7 +25,7 @@ THREADS = 4  # files at a time; the parts of a large one are sent at a time, too
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What is in a file that was read, and the stamps that the file had."""
+    """The content of a file that was read, and the stamps that the file had."""
 
     stamps: Stamps
     sha256: str
@@ -70,7 +70,7 @@ class Contents:
 
         Raises:
             FileChanged: a file was written while it was read.
-            InputError: the store is away or refuses us.
+            InputError: the store is unreachable or refuses access.
         """
         with ThreadPoolExecutor(THREADS) as pool:
             contents = list(pool.map(self._read, snapshot.files))
@@ -140,6 +140,6 @@ class Contents:
         )
 
     def _is_old(self, name: str) -> bool:
-        """Whether it is of this process or one before it; not of one that took the state over."""
+        """Return whether it is of this process or one before it, not of one that took over."""
         generation = generation_of(name)
         return generation is not None and generation <= self._generation

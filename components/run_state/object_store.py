@@ -4,8 +4,8 @@ The state changes by one write: a push uploads what is new under names that were
 then replaces the manifest, and only then removes what the new manifest does not name. A process
 that is killed anywhere leaves the old state or the new one.
 
-Two pods may run the same step for a while, when a node is lost that still lives. A pull takes the
-state over by replacing the manifest, and each write of it is on the condition that nobody else has
+Two pods may run the same step for a while, when a node is lost but still works. A pull takes the
+state over by replacing the manifest, and each write of it is on the condition that no other pod has
 replaced it. So the older pod finds out at its next push, and stops without removing anything.
 """
 
@@ -40,7 +40,7 @@ class StateTaken(ResourceUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What a push has cost.
+    """The cost of a push.
 
     Attributes:
         bytes: that were sent.
@@ -59,8 +59,8 @@ class ObjectState:
         root: `s3://BUCKET/PREFIX`.
         folder: the local state folder of the step; its parent holds copies for a short time.
         config: what identifies the configuration; a state that was made with another is refused.
-        patience_s: how long a pull waits for a store that is away. A push does not wait: the next
-            one will do.
+        patience_s: how long a pull waits for an unreachable store. A push does not wait: the next
+            one sends the same.
     """
 
     def __init__(
@@ -77,8 +77,10 @@ class ObjectState:
         self._manifest_uri = f"{self.uri}/{MANIFEST}"
         self._folder = folder
         self._blank = Manifest(run_id, step, config, 1, uuid.uuid4().hex, socket.gethostname())
-        self._patient = Store(key=KEY, patience_s=patience_s, trusted=True, damage_help=DAMAGE_HELP)
-        self._brisk = Store(key=KEY, patience_s=0, trusted=True, damage_help=DAMAGE_HELP)
+        self._waiting_store = Store(
+            key=KEY, patience_s=patience_s, trusted=True, damage_help=DAMAGE_HELP
+        )
+        self._store = Store(key=KEY, patience_s=0, trusted=True, damage_help=DAMAGE_HELP)
         self._lock = threading.Lock()
         self._manifest: Manifest | None = None
         self._etag = ""
@@ -86,20 +88,20 @@ class ObjectState:
         self._taken: StateTaken | None = None
 
     def pull(self) -> bool:
-        """Take the state over, and bring it into the folder; what was there is replaced.
+        """Take the state over, and copy it into the folder, whose content is replaced.
 
         Returns:
             Whether there was a state; if not, the folder is left as it is.
 
         Raises:
             InputError: the state is damaged, or belongs to something else; it is left as it is.
-            ResourceUnavailable: the store is away, or refuses us.
+            ResourceUnavailable: the store is unreachable or refuses access.
         """
         with self._lock:
             manifest = self._claim()
-            there = bool(manifest.files or manifest.folders)
-            if there:
-                bring(manifest, self.uri, self._folder, store=self._patient)
+            is_there = bool(manifest.files or manifest.folders)
+            if is_there:
+                bring(manifest, self.uri, self._folder, store=self._waiting_store)
             known = {
                 file.path: Content(stamps_of(self._folder / file.path), file.sha256, file.size)
                 for file in manifest.files
@@ -109,9 +111,9 @@ class ObjectState:
                 generation=manifest.generation,
                 named=manifest.files,
                 known=known,
-                store=self._brisk,
+                store=self._store,
             )
-            return there
+            return is_there
 
     def push(self, *, done: bool = False) -> Pushed:
         """Send what has changed since the last push; `pull` comes first.
@@ -168,7 +170,7 @@ class ObjectState:
         """Become the one who may replace the manifest; what it names stays."""
         owner, writer, config = self._blank.owner, self._blank.writer, self._blank.config
         for _ in range(_CLAIMS):
-            found = fetch(self._manifest_uri, store=self._patient)
+            found = fetch(self._manifest_uri, store=self._waiting_store)
             claimed, etag = self._blank, None
             if found is not None:
                 before, etag = self._read(found[0]), found[1]
@@ -180,7 +182,7 @@ class ObjectState:
                     config=config or before.config,
                 )
             try:
-                self._write(claimed, etag, self._patient)
+                self._write(claimed, etag, self._waiting_store)
                 return claimed
             except ObjectExists:  # another pod was quicker
                 continue
@@ -195,7 +197,7 @@ class ObjectState:
         )
 
     def _write(self, manifest: Manifest, etag: str | None, store: Store) -> int:
-        """Return the number of bytes. Raises ObjectExists when somebody else has written it."""
+        """Return the number of bytes. Raises ObjectExists if another pod has written it."""
         data = manifest.to_json()
         if etag is None:
             self._etag = put_if_absent(data, self._manifest_uri, store=store)
@@ -208,7 +210,7 @@ class ObjectState:
         """Return the number of bytes. Raises StateTaken."""
         for _ in range(_ATTEMPTS):
             try:
-                return self._write(manifest, self._etag, self._brisk)
+                return self._write(manifest, self._etag, self._store)
             except ObjectExists:
                 self._etag = self._own_etag()
         raise ResourceUnavailable.of(
@@ -216,22 +218,22 @@ class ObjectState:
         )
 
     def _own_etag(self) -> str:
-        """Return the manifest's ETag, if it was we who wrote it in a push without an answer.
+        """Return the manifest's ETag, if this process wrote it in a push without an answer.
 
         Raises:
-            StateTaken: it was somebody else.
+            StateTaken: another pod wrote or removed it.
         """
-        found = fetch(self._manifest_uri, store=self._brisk)
+        found = fetch(self._manifest_uri, store=self._store)
         try:
             if found is None:
                 raise self._lost("was removed, by `nas clean-state` or by hand")
-            there = self._read(found[0])
-            if there.owner != self._blank.owner:
-                raise self._lost(f"was taken over by pod {there.writer}")
+            current = self._read(found[0])
+            if current.owner != self._blank.owner:
+                raise self._lost(f"was taken over by pod {current.writer}")
             return found[1]
         except InputError as error:
             self._taken = StateTaken(error.problems)
             raise self._taken from error
 
     def _lost(self, what: str) -> StateTaken:
-        return StateTaken.of(KEY, self.uri, f"{what}; this process saves nothing any more")
+        return StateTaken.of(KEY, self.uri, f"{what}; this process saves no further state")

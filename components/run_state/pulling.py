@@ -36,7 +36,8 @@ def bring(manifest: Manifest, uri: str, folder: Path, *, store: Store) -> None:
 
     Raises:
         InputError: the state is damaged; nothing was changed here or there.
-        ResourceUnavailable: the store is away or refuses us, or the folder cannot be written.
+        ResourceUnavailable: the store is unreachable or refuses access, or the folder cannot be
+            written.
     """
 
     def download(file: StoredFile) -> None:

@@ -24,9 +24,7 @@ class PushSchedule:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._interval_s, self._share, self._clock = interval_s, share, clock
-        self._start_s = clock()
-        self._due_s = self._start_s + interval_s
-        self._spent_s = 0.0
+        self._due_s = clock() + interval_s
 
     def is_due(self) -> bool:
         return self.seconds_left() <= 0
@@ -37,14 +35,8 @@ class PushSchedule:
 
     def pushed(self, seconds: float) -> None:
         """Note a push that has just ended and took so long."""
-        self._spent_s += seconds
         self._due_s = self._clock() + max(self._interval_s, seconds / self._share)
 
     def failed(self, seconds: float) -> None:
-        """Note a push that failed: its time went by with waiting, so the next one is due sooner."""
-        self._spent_s += seconds
+        """Note a push that failed: it has mostly waited, so the next one is due sooner."""
         self._due_s = self._clock() + max(self._interval_s, seconds)
-
-    def share(self) -> float:
-        """Return the share of the time since the start that pushes have taken."""
-        return self._spent_s / max(self._clock() - self._start_s, 1e-9)

@@ -1,4 +1,4 @@
-"""The files of a state folder as they were at one moment, while somebody writes there.
+"""The files of a state folder as they were at one moment, while other processes write there.
 
 Contents are not read here: a file is held by a hard link, which keeps the old content when the file
 is replaced. What is written in place is copied: databases by SQLite's backup, and files that only
@@ -49,7 +49,7 @@ class Taken:
         path: below the state folder, with slashes.
         stamps: what it is known by.
         source: where its content can be read; None when the stamps were known.
-        is_link: the source is the file itself, which somebody may write in place.
+        is_link: the source is the file itself, which may still be written in place.
         is_settled: a later change would give other stamps.
     """
 
@@ -63,7 +63,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a state folder held at one moment; `folders` are those without a file."""
+    """A state folder at one moment; `folders` are those without a file."""
 
     files: tuple[Taken, ...]
     folders: tuple[str, ...]
@@ -121,8 +121,8 @@ def is_unchanged(item: Taken) -> bool:
 def _list(folder: Path, *, done: bool) -> tuple[dict[str, int], list[str]]:
     """Return the files, each with a number, and the folders without any.
 
-    A folder is listed before what is in it: who finds `outputs/done.json`, which is written last,
-    finds all other outputs.
+    A folder is listed before its content: a listing with `outputs/done.json`, which is written
+    last, has all other outputs.
     """
     files: dict[str, int] = {}
     empty = []

@@ -1,8 +1,8 @@
 """`python3 -m components.supervisor kfp.dsl.executor_main --function_to_execute STEP ...`.
 
-The arguments are those of kfp's executor, whose place this takes; its name stands first since
-kfp's local runner starts nothing without it. Outside a pod, where `NAS_RESTARTS` is not set, the
-work runs in this very process, or in a fork where `NAS_FORK_SERVER` names who makes one.
+The arguments are those of kfp's executor, which this replaces; its name stands first since kfp's
+local runner starts nothing without it. Outside a pod, where `NAS_RESTARTS` is not set, the work
+runs in this process, or in a fork of the server that `NAS_FORK_SERVER` names.
 """
 
 import argparse

@@ -1,10 +1,9 @@
 """Waits until the store that takes a step's outputs answers.
 
 When a step has ended, KFP's launcher uploads its outputs at once and gives up after about 11 s of
-refused connections; then the run is FAILED for good, with everything done. So a step that has done
-its work waits before it ends. Where the store is stands in the metadata of input artifacts, as
-`store_session_info`; a step without inputs falls back to the names that KFP's own store has in a
-cluster.
+refused connections; then the run is FAILED for good, with all its work done. So a step that has
+done its work waits before it ends. The address of the store is in the metadata of input artifacts,
+as `store_session_info`; a step without inputs uses the names that KFP's own store has in a cluster.
 """
 
 import http.client
@@ -27,7 +26,7 @@ _GATEWAY_ERRORS = (502, 503, 504)
 def wait_for_store(executor_input: str, say: Callable[[str], None]) -> None:
     """Wait until the store of the outputs answers, for at most `NAS_STORE_WAIT_S` seconds.
 
-    It returns also when the store is still away, since KFP's launcher may have more luck than we.
+    It returns also when the store is still unreachable, since KFP's launcher tries once more.
 
     Args:
         executor_input: JSON, from KFP's launcher.
@@ -44,7 +43,7 @@ def wait_for_store(executor_input: str, say: Callable[[str], None]) -> None:
         if answers(address):
             say("the artifact store is back")
             return
-    say("the artifact store is still away; ending all the same")
+    say("the artifact store is still unreachable; ending anyway")
 
 
 def address_of(executor_input: Mapping[str, Any]) -> str | None:
@@ -64,14 +63,14 @@ def address_of(executor_input: Mapping[str, Any]) -> str | None:
 
 
 def answers(address: str) -> bool:
-    """Return whether an HTTP server answers there; it may well refuse us."""
+    """Return whether an HTTP server answers there, also one that refuses access."""
     parts = urlsplit(address)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=_CONNECT_S)
     try:
         connection.request("GET", "/")
         return connection.getresponse().status not in _GATEWAY_ERRORS
-    except ssl.SSLError:  # somebody is there; the launcher knows the certificates, we may not
+    except ssl.SSLError:  # a server answers; only the launcher may know its certificate
         return True
     except (OSError, http.client.HTTPException):
         return False

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import tempfile
@@ -12,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from components.ending import END_FILE, End
 from components.supervisor.memory import Memory, advice
 
@@ -20,7 +21,7 @@ _STOP_S = 25.0  # less than Kubernetes's 30 s; a pod of Argo lives no longer tha
 
 
 class Stop:
-    """Whether somebody asked for the end of this process, and which child is to know of it."""
+    """A signal handler that forwards the request to stop to the child that runs now."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
@@ -82,7 +83,7 @@ def run_child(
             return End(**json.loads(written.read_text()))
     if stop.asked.is_set():
         return End(step, "stopped", "asked to stop (SIGTERM)")
-    return End(step, "crash", _in_words(child.returncode))
+    return End(step, "crash", _status_text(child.returncode))
 
 
 def _watch(
@@ -91,7 +92,7 @@ def _watch(
     memory: Memory | None,
     on_look: Callable[[], None],
 ) -> bool:
-    """Wait for the child; whether it was killed here since memory was nearly full."""
+    """Wait for the child; return whether it was killed here because memory was nearly full."""
     is_full, stopped_s = False, None
     while child.poll() is None:
         if memory is not None and not is_full and memory.is_nearly_full():
@@ -108,32 +109,15 @@ def _watch(
 
 
 def _kill_tree(pid: int) -> None:
-    """Kill a process and all below it, the children first known, then the rest."""
-    for one in [*descendants(pid), pid]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(one, signal.SIGKILL)
+    """Kill a process and all its descendants."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for one in [*process.children(recursive=True), process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the processes below one, as `/proc` has them now."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                # The name in parentheses may hold spaces; the parent follows the state behind it.
-                parents[int(entry.name)] = int(
-                    (entry / "stat").read_text().rpartition(")")[2].split()[1]
-                )
-    found, ahead = [], [pid]
-    while ahead:
-        above = ahead.pop()
-        below = [child for child, parent in parents.items() if parent == above]
-        found += below
-        ahead += below
-    return found
-
-
-def _in_words(status: int) -> str:
+def _status_text(status: int) -> str:
     if status < 0:
         return f"killed by {signal.Signals(-status).name}"
     return f"exit status {status}, without a reason"

@@ -1,9 +1,9 @@
 """The memory limit of this container, and whether it ended a process.
 
-KFP's launcher turns a kill for memory into exit code 1, and where the kubelet asks the kernel to
-kill a container as a whole (`memory.oom.group`, the default since Kubernetes 1.28 with cgroup v2)
-nobody inside lives to tell of it. So the supervisor reads what the kernel counts, and ends the work
-itself shortly before the limit: the work is then restarted from its last state.
+KFP's launcher turns a kill for memory into exit code 1, and where the kubelet lets the kernel kill
+a whole container (`memory.oom.group`, the default since Kubernetes 1.28 with cgroup v2), no process
+inside is left to report it. So the supervisor reads the kernel's counters, and ends the work itself
+shortly before the limit: the work is then restarted from its last state.
 
 Both cgroup versions are read. Page cache is not counted, since the kernel frees it when needed.
 """

@@ -10,12 +10,12 @@ from nascore.errors import InputError
 LONGEST_PAUSE_S = 60.0
 _STARTED_S, _TIMES_PAUSE = 10.0, 5
 SAME_FAILURES = 3
-"""So many equal errors in a row are a fault that another try meets again."""
+"""After so many equal errors in a row, another try would fail in the same way."""
 
 
 @dataclass(slots=True)
 class Restarts:
-    """Counts the ends of a step's work and decides what follows.
+    """Counts the ends of a step's work and decides on the next start.
 
     Attributes:
         limit: restarts at most.

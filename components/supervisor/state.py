@@ -1,9 +1,9 @@
-"""Where a step keeps its state on a cluster, and how it outlives the pod.
+"""The folder of a step's state on a cluster, and its copy in an object store.
 
 `NAS_STATE_ROOT` is a folder of a mounted volume, or `s3://BUCKET/PREFIX`. With an object store the
-state is a folder of this pod, brought from the store before the work starts and sent back while it
-goes on. Without either the state lives as long as the pod: a crash of the work costs nothing, the
-loss of the pod costs the step (a search in a database goes on).
+state is a folder of this pod, copied from the store before the work starts and back while it runs.
+Without either the state lives as long as the pod: a crash of the work costs nothing, the loss of
+the pod costs the step (a search in a database continues).
 """
 
 import contextlib
@@ -36,7 +36,7 @@ def in_object_store() -> bool:
 
 
 def run_folder() -> Path:
-    """Return the folder of this run, made and found writable.
+    """Return the folder of this run, which is made and can be written.
 
     Raises:
         InputError: the volume cannot be written.
@@ -60,8 +60,8 @@ def run_folder() -> Path:
 def identity_of(executor_input: str) -> str | None:
     """Return what identifies the configuration of a step; None where it has none.
 
-    The first step gets it as parameters, the others in the folder of the data. What a run asks of
-    the cluster is left out: more memory is a reason to retry.
+    The first step gets it as parameters, the others in the folder of the data. The settings of the
+    cluster are left out: more memory is a reason to retry.
     """
     inputs = json.loads(executor_input).get("inputs", {})
     parameters = inputs.get("parameterValues", {})
@@ -77,7 +77,7 @@ def identity_of(executor_input: str) -> str | None:
 
 
 def config_of(executor_input: str) -> dict[str, Any] | None:
-    """Return the configuration of a step as it stands in its inputs; None where none can be read.
+    """Return the configuration in the inputs of a step; None where none can be read.
 
     The first step gets it as a parameter, the others in the folder of the data.
     """
@@ -102,7 +102,7 @@ def _not_writable(root: Path, error: OSError) -> str:
     try:
         found = root.stat()
         owner = f" of {found.st_uid}:{found.st_gid}, mode {found.st_mode & 0o777:o},"
-    except OSError:  # the volume is not even there; the first error says so
+    except OSError:  # the volume does not exist, as the first error reports
         pass
     return (
         f"the volume's folder{owner} cannot be written by user {os.getuid()}, groups "
@@ -124,7 +124,7 @@ class StateCopy:
     def __init__(self, state: "ObjectState", say: Say, on_lost: Callable[[], None]) -> None:
         self._state, self._say, self._on_lost = state, say, on_lost
         self._over = threading.Event()
-        self._is_away = False
+        self._is_failing = False
         self._is_lost = False  # another pod does this step now
         self._thread = threading.Thread(target=self._run, name="state", daemon=True)
 
@@ -132,7 +132,7 @@ class StateCopy:
         self._thread.start()
 
     def finish(self, *, done: bool, limit_s: float) -> None:
-        """Send the last state, and try again for `limit_s` seconds while the store is away.
+        """Send the last state, and try again for `limit_s` seconds while the store cannot be used.
 
         Args:
             done: the step has succeeded; only what later steps and tries need is kept.
@@ -164,12 +164,12 @@ class StateCopy:
             self._is_lost = True
             self._on_lost()
             return False
-        except InputError as error:  # the store is away or refuses; the work does not wait for it
-            if not self._is_away:
+        except InputError as error:  # the store cannot be used; the work does not wait for it
+            if not self._is_failing:
                 self._say(f"the state is not saved: {error}")
-            self._is_away = True
+            self._is_failing = True
             return False
-        if self._is_away:
+        if self._is_failing:
             self._say("the state is saved again")
-        self._is_away = False
+        self._is_failing = False
         return True

@@ -1,4 +1,4 @@
-"""Sees the work of one step to its end: state, restarts, the reason of a bad end."""
+"""Run the work of one step: its state, its restarts, the reason of its failure."""
 
 import contextlib
 import json
@@ -29,15 +29,15 @@ from components.tracking.spool import TARGET, Tracker
 from components.variables import CPUS, STATE_ROOT, STORE_WAIT_S, seconds
 from nascore.errors import InputError, ResourceUnavailable
 
-HELPER = "search_worker"
-"""A step whose loss the others make up for: it never fails the run."""
-CLOSING = "close_run"
+SEARCH_WORKER = "search_worker"
+"""A step whose loss the other workers make up for: it never fails the run."""
+EXIT_TASK = "close_run"
 """The exit task: it has no state of its own, and sends the events that other steps have left."""
 _SEND_S = 60
 
 
 def supervise(step: str, command: Sequence[str], executor_input: str) -> int:
-    """Do a step's work, starting it again where that can help; return the exit status.
+    """Do a step's work, restart it where that can help, and return the exit status.
 
     Args:
         step: name of the step.
@@ -56,7 +56,7 @@ def supervise(step: str, command: Sequence[str], executor_input: str) -> int:
         wait_for_store(executor_input, _say)
         return 0
     print(end.line(), flush=True)
-    if step == HELPER:
+    if step == SEARCH_WORKER:
         _say("this worker gives up; the search goes on without it")
         return 0
     return 1
@@ -104,7 +104,7 @@ def _counted(end: End, restarts: Restarts) -> End:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Return the variables of the work: its state, its threads, a home that can be written."""
+    """Return the environment of the work: its state, its threads, a writable home."""
     environment = dict(os.environ)
     environment["NAS_STATE_DIR"] = str(folder)
     cpus = environment.get(CPUS)
@@ -123,16 +123,16 @@ def _state_copied(
 ) -> Iterator[dict[str, bool]]:
     """Keep the state of the step in the object store, where there is one, while the block runs.
 
-    A helper has none: what its children found is in the study.
+    A search worker has none: its results are in the study.
     """
     outcome = {"done": False}
-    if not in_object_store() or step == HELPER:
+    if not in_object_store() or step == SEARCH_WORKER:
         yield outcome
         return
     from components.run_state.object_store import ObjectState
 
-    if step == CLOSING:
-        _bring_spools(folder)
+    if step == EXIT_TASK:
+        _copy_spools(folder)
         yield outcome
         return
     state = ObjectState(
@@ -152,8 +152,8 @@ def _state_copied(
         copy.finish(done=outcome["done"], limit_s=seconds(STORE_WAIT_S))
 
 
-def _bring_spools(folder: Path) -> None:
-    """Copy here the events that the steps of the run have not sent to MLflow."""
+def _copy_spools(folder: Path) -> None:
+    """Copy the events that the steps of the run have not sent to MLflow to the local folder."""
     from components.run_state.pulling import copy_part, saved_steps
 
     root, run = os.environ[STATE_ROOT], run_id() or "run"
@@ -184,7 +184,7 @@ def _tracking(config: Mapping[str, Any] | None) -> Mapping[str, Any]:
 def _track_end(spool: Path, step: str, end: End, config: Mapping[str, Any] | None) -> None:
     """Write the reason to the MLflow runs of the step and the pipeline, and end them.
 
-    What ended the work may have left it no time to do so.
+    The work itself may have had no time for it.
     """
     key, target = run_key(), _target(spool, config)
     if key is None or target is None:

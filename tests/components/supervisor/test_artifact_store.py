@@ -92,4 +92,4 @@ def test_the_wait_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     start = time.monotonic()
     wait_for_store(json.dumps(executor_input({"x": session("127.0.0.1:9")})), said.append)
     assert time.monotonic() - start < 5
-    assert said[-1].startswith("the artifact store is still away")
+    assert said[-1].startswith("the artifact store is still unreachable")
