@@ -41,7 +41,7 @@ INPUTS = {
 
 
 def executor_input(step: str, folder: Path, parameters: dict[str, Any]) -> dict[str, Any]:
-    """What KFP's launcher would hand over, with paths of this machine."""
+    """Return the input of a step as KFP's launcher would pass it, with paths of this machine."""
 
     def artifact(name: str, kind: str = "Artifact") -> dict[str, Any]:
         kinds = {"schemaTitle": f"system.{kind}", "schemaVersion": "0.0.1"}

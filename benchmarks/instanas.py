@@ -6,8 +6,8 @@ Every seed is a whole run of the search pipeline (`nas run`). The network that h
 operation in every block, MobileNetV2 of that scale, is trained for as many epochs as the meta-graph
 was in all three stages, with the settings of the final training (`search.options.baseline`); its
 latency is measured by the pipeline's own step, image by image in turn with the routed network.
-Beside them: the same policies given to other images, and the control of the search in the seed of
-`--with-control`. Writes docs/results/instanas.{json,md}. A run that has ended is not made again.
+Compared with them: the same policies assigned to other images, and the control of the search in the
+seed of `--with-control`. Writes docs/results/instanas.{json,md}. A finished run is not repeated.
 """
 
 import argparse
@@ -119,10 +119,10 @@ def _row(one: Mapping[str, Any]) -> Sequence[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="data.source of CIFAR-10")
-    parser.add_argument("--images", default="CIFAR-10 at 16x16", help="what --data holds, in words")
+    parser.add_argument("--images", default="CIFAR-10 at 16x16", help="description of --data")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--with-control", type=int, help="the seed that runs the control beside")
+    parser.add_argument("--with-control", type=int, help="seed that also runs the control")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--work", type=Path, default=Path("runs/instanas"))
     arguments = parser.parse_args()

@@ -5,8 +5,8 @@
 Every seed and method is a whole run of the search pipeline (`nas run`) in the NAS-Bench-201 cell,
 and `nas diagnose` looks into its controller: random initial weights, ENAS and memory-ENAS are read
 on one fixed set of architectures. The architecture that a run trained in the end is looked up in
-the table. The first seed runs the control beside each method and gives the verdict of one run; over
-seeds the methods are compared with each other. Writes docs/results/memory_enas.{json,md,svg}.
+the table. The first seed also runs the control of each method and gives the verdict of one run; the
+methods are compared over seeds. Writes docs/results/memory_enas.{json,md,svg}.
 
 A run that has ended is not made again: call it once more after an interruption.
 """
@@ -208,7 +208,7 @@ def markdown(document: Mapping[str, Any], table: Table) -> str:
         f"| {one['a']} against {one['b']} | {one['difference']:+.2f} | {one['p']:.2f} |"
         for one in document["tests"]
     ]
-    lines += ["", "Verdicts of the runs that had their control beside them (first seed):", ""]
+    lines += ["", "Verdicts of the runs with a control (first seed):", ""]
     lines += [f"- {method}: {outcome}" for method, outcome in document["verdicts"].items()]
     weights = [f"{m} {_cell(values, 2)}" for m, values in document["supernet"].items()]
     lines += [
@@ -256,7 +256,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="data.source of CIFAR-10")
     parser.add_argument("--table", type=Path, required=True, help="NAS-Bench-201 as CSV")
-    parser.add_argument("--images", default="CIFAR-10 at 16x16", help="what --data holds, in words")
+    parser.add_argument("--images", default="CIFAR-10 at 16x16", help="description of --data")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")

@@ -1,4 +1,4 @@
-"""`nas` as a person types it, for benchmarks."""
+"""Calls of the command `nas` by benchmarks."""
 
 import os
 import subprocess

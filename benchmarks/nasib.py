@@ -1,9 +1,9 @@
-"""NASIB within budgets of time, beside random search and beside a small set of operations.
+"""NASIB within budgets of time, compared with random search and with a small set of operations.
 
     python benchmarks/nasib.py --data npz:CIFAR10.npz
 
-Budgets: each seed and budget is a whole run of the search pipeline (`nas run`); the first
-`--with-control` seeds run random search with the same shared weights beside it, at equal cost.
+Budgets: each seed and budget is a complete run of the search pipeline (`nas run`); the first
+`--with-control` seeds also run random search with the same shared weights, at equal cost.
 Small set: the same search among 8 operations, as many as DARTS has; time of a step and memory are
 measured in the same process by turns. Planted: how often the one right size of a kernel is found
 with a short budget, a long one, and by chance. Bytes: the same command on a set that is no picture.
@@ -323,8 +323,8 @@ def _budget_lines(document: Mapping[str, Any]) -> list[str]:
         return lines
     lines += [
         "",
-        "Beside random search with the same shared weights, five trainings as short as a child's",
-        "of what each has chosen, percent:",
+        "Compared with random search with the same shared weights: five trainings, as short as a",
+        "child's, of the architecture that each has chosen, percent:",
         "",
         "| budget | seed | NASIB | random search | verdict |",
         "| ---: | ---: | ---: | ---: | --- |",
@@ -437,7 +437,7 @@ def _cached(path: Path, make: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="data.source of CIFAR-10")
-    parser.add_argument("--images", default="CIFAR-10 at 16x16", help="what --data holds, in words")
+    parser.add_argument("--images", default="CIFAR-10 at 16x16", help="description of --data")
     parser.add_argument("--budgets", type=int, nargs="+", default=[60, 120, 300], metavar="SECONDS")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--with-control", type=int, default=1, help="seeds that run the control")

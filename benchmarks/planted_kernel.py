@@ -1,4 +1,4 @@
-"""Images whose class can be told by one size of kernel only."""
+"""Images whose class only one kernel size can recognise."""
 
 from pathlib import Path
 from typing import Any

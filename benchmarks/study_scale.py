@@ -2,8 +2,8 @@
 
     python benchmarks/study_scale.py --storage postgresql://USER:PASSWORD@HOST/EMPTY_DATABASE
 
-Fills a study (rows are written in bulk; a search would take months), then opens it in a process of
-its own for each method and goes on with it: start, suggest, propose, finish, learn. Writes
+Fills a study (rows are written in bulk; a search would take months), then opens it in a new process
+for each method and continues it: start, suggest, propose, finish, learn. Writes
 docs/results/study_scale.json. Use a database that is empty and serves nothing else.
 """
 
