@@ -16,6 +16,7 @@ from instanas_tasks import make_task
 from killed_search import die, die_again_and_again, die_in_save
 
 from nascore.methods.common import one_shot_loop
+from nascore.methods.common.controller_folder import CARD
 from nascore.methods.instanas import alternating_trainer, method, pretraining
 
 
@@ -59,7 +60,7 @@ def search(folder: Path, data: Path, death: str | None) -> None:
     if death is not None:
         arrange(death)
     task = make_task(folder, data)
-    if not (task.controller / method.CARD).exists():
+    if not (task.controller / CARD).exists():
         method.pretrain(task)
     result = method.search(task)
     outcome = {

@@ -107,9 +107,7 @@ def profile_policies(
             shape.channels,
             graph.policy_shape,
             seed=seed,
-            channels=policy.channels,
-            num_stages=policy.num_stages,
-            pooling=policy.pooling,
+            **policy.widths,
         )
         graph, controller = folded(graph), folded(controller)
     table, check = measure(graph, config, controller=controller, num_checked=num_checked, seed=seed)

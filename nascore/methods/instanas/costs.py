@@ -3,52 +3,46 @@
 import json
 from pathlib import Path
 
-from nascore.context import SearchContext
 from nascore.latency.table import OperationTable
 from nascore.methods.instanas.controller import PolicyNetwork
 from nascore.methods.instanas.cost_measurement import measure
 from nascore.methods.instanas.cost_table import LatencyTable, from_operations, macs_table, read
 from nascore.methods.instanas.export import folded
-from nascore.methods.instanas.options import InstanasOptions
+from nascore.methods.instanas.networks import Context
 from nascore.methods.instanas.supernet import MetaGraph
 
 FILE = "latency_table.json"
 KEY = "search.options.table"
 
 
-def make_table(task: SearchContext, graph: MetaGraph, controller: PolicyNetwork) -> LatencyTable:
-    """The table of a new search; one that is measured here is kept in `task.state`.
+def make_table(context: Context, graph: MetaGraph, controller: PolicyNetwork) -> LatencyTable:
+    """The table of a new search; one that is measured here is kept in `context.state`.
 
     Networks are measured as they are deployed, with batch normalisation folded.
 
     Raises:
         InputError: a table that was given is of another machine or network.
     """
-    given = _given(task)
+    given = context.options.table
     if given == "macs":
         return macs_table(graph, controller)
     graph, controller = folded(graph), folded(controller)
     if given != "measure":
-        return read(Path(given), graph, task.latency, controller=controller, key=KEY)
-    path = task.state / FILE
+        return read(Path(given), graph, context.latency, controller=controller, key=KEY)
+    path = context.state / FILE
     if not path.exists():
-        table, _ = measure(graph, task.latency, controller=controller)
+        table, _ = measure(graph, context.latency, controller=controller)
         table.save(path)
     return _table_at(path, graph, controller)
 
 
-def load_table(task: SearchContext, graph: MetaGraph, controller: PolicyNetwork) -> LatencyTable:
+def load_table(context: Context, graph: MetaGraph, controller: PolicyNetwork) -> LatencyTable:
     """The same in a later step, which may run on another machine."""
-    given = _given(task)
+    given = context.options.table
     if given == "macs":
         return macs_table(graph, controller)
-    path = task.controller / FILE if given == "measure" else Path(given)
+    path = context.controller / FILE if given == "measure" else Path(given)
     return _table_at(path, folded(graph), folded(controller))
-
-
-def _given(task: SearchContext) -> str:
-    assert isinstance(task.options, InstanasOptions)
-    return task.options.table
 
 
 def _table_at(path: Path, graph: MetaGraph, controller: PolicyNetwork) -> LatencyTable:

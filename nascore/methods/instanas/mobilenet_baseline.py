@@ -8,9 +8,9 @@ images, and only what each image's own network is worth is compared.
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nascore.context import SearchContext, device_of
+from nascore.context import device_of
 from nascore.genotype import Genotype
-from nascore.methods.instanas.options import InstanasOptions
+from nascore.methods.instanas.networks import Context
 from nascore.methods.instanas.search_points import Point
 from nascore.spaces.base import SearchSpace, make_genotype
 from nascore.spaces.flops import count
@@ -40,38 +40,38 @@ class Baseline:
         return asdict(self)
 
 
-def train_baseline(task: SearchContext, point: Point, *, latency: float) -> Baseline:
+def train_baseline(context: Context, point: Point, *, latency: float) -> Baseline:
     """Trains it, and judges it once on the test split.
 
     Args:
         point: whose meta-graph was trained on.
 
     Raises:
-        Stopped: the task was told to stop.
+        Stopped: the context was told to stop.
     """
     network = build_network(
-        task.space,
-        first_operations(task.space),
-        task.shape,
-        seed=task.seeds.integer("baseline", "weights"),
+        context.space,
+        first_operations(context.space),
+        context.shape,
+        seed=context.seeds.integer("baseline", "weights"),
         final=True,
-    ).to(device_of(task.final))
-    epochs = epochs_of(task, point)
+    ).to(device_of(context.final))
+    epochs = epochs_of(context, point)
     training = train(
         network,
-        task.splits.train,
-        task.final.model_copy(update={"epochs": epochs, "max_steps": None}),
-        generator=task.seeds.torch("baseline", "batches"),
-        valid=task.splits.valid,
-        on_epoch=lambda epoch, accuracy: _report(task, epoch, accuracy),
-        should_stop=task.callbacks.should_stop,
+        context.splits.train,
+        context.final.model_copy(update={"epochs": epochs, "max_steps": None}),
+        generator=context.seeds.torch("baseline", "batches"),
+        valid=context.splits.valid,
+        on_epoch=lambda epoch, accuracy: _report(context, epoch, accuracy),
+        should_stop=context.callbacks.should_stop,
     )
-    cost = count(network, task.shape)
+    cost = count(network, context.shape)
     return Baseline(
         epochs=epochs,
         latency=latency,
         valid_accuracy=training.valid_accuracy[-1],
-        test_accuracy=evaluate(network.eval(), task.splits.test),
+        test_accuracy=evaluate(network.eval(), context.splits.test),
         num_params=cost.num_params,
         macs=cost.macs,
         duration_s=training.duration_s,
@@ -84,18 +84,17 @@ def first_operations(space: SearchSpace) -> Genotype:
     return make_genotype(space, [int(place % len(OPS) == 0) for place in places])
 
 
-def epochs_of(task: SearchContext, point: Point) -> int:
+def epochs_of(context: Context, point: Point) -> int:
     """Of the point's meta-graph in all three stages, at least one."""
-    options, train_split = task.options, task.splits.train
-    assert isinstance(options, InstanasOptions)
+    options, train_split = context.options, context.splits.train
     searched = point.step / train_split.steps_per_epoch(options.weights)
     around = sum(
         planned_steps(train_split, stage) / train_split.steps_per_epoch(stage)
-        for stage in (options.pretraining.resolve(task.training), task.final)
+        for stage in (options.pretraining.resolve(context.training), context.final)
     )
     return max(1, round(around + searched))
 
 
-def _report(task: SearchContext, epoch: int, accuracy: float | None) -> None:
+def _report(context: Context, epoch: int, accuracy: float | None) -> None:
     if accuracy is not None:
-        task.callbacks.on_metrics({"baseline/valid_accuracy": accuracy}, epoch)
+        context.callbacks.on_metrics({"baseline/valid_accuracy": accuracy}, epoch)

@@ -80,6 +80,15 @@ class PolicyOptions(Section):
     entropy_weight: Annotated[float, Field(ge=0)] = 0.8
     """Weight in the objective of the entropy of an image's policy, in nats."""
 
+    @property
+    def widths(self) -> dict[str, int]:
+        """Arguments of `nascore.methods.instanas.controller.make_policy_network`."""
+        return {
+            "channels": self.channels,
+            "num_stages": self.num_stages,
+            "pooling": self.pooling,
+        }
+
 
 class RewardOptions(Section):
     """The window of rewarded latencies, whose upper end falls during the search."""

@@ -23,8 +23,8 @@ def point_path(folder: Path, point: Point) -> Path:
     return folder / f"point-{point.name}.ckpt"
 
 
-def keep_point(path: Path, network: Routed, point: Point) -> None:
-    """Writes a point with the weights of its controller and meta-graph, whole or not at all."""
+def save_point(path: Path, network: Routed, point: Point) -> None:
+    """Write a point with the weights of its controller and meta-graph, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: value.cpu() for name, value in network.state_dict().items()}
     checkpoint.save(path, weights, {"blueprint": network.blueprint(), **point.to_dict()}, _KIND)

@@ -1,77 +1,48 @@
-"""Stage 1: the meta-graph learns to answer whatever operations are left out.
+"""Stage 1: the meta-graph is trained with operations dropped at random.
 
-All operations are computed at first; then each one of each image is kept with a probability that
-falls. Without this, the sum of a few operations is nothing that later blocks have ever seen, and a
-policy is judged at chance. Source: InstaNAS (arXiv 1811.10201, released code `pretrain/train.py`).
-Departure: one cosine of the learning rate instead of two steps down.
+All operations are computed at first; then each operation of each image is dropped with a
+probability that rises. Otherwise the sum of a few operations would be an input that later blocks
+have never received, and a policy would have chance accuracy. Source: InstaNAS (arXiv 1811.10201,
+released code `pretrain/train.py`). Departure: one cosine of the learning rate instead of two steps.
 
 B images, L blocks, O operations.
 """
 
-import math
-from collections.abc import Callable
+import logging
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nascore.config import TrainingConfig
-from nascore.data.batches import Split
-from nascore.errors import WeightsDivergedError
-from nascore.methods.instanas.options import InstanasOptions
+from nascore.methods.common.one_shot_loop import CHECK_EVERY, check_finite, endless_batches
+from nascore.methods.common.weight_updates import WeightUpdates
+from nascore.methods.instanas.networks import Context
 from nascore.methods.instanas.supernet import MetaGraph
-from nascore.seeding import Seeds
-from nascore.training import checkpoint
-from nascore.training.loop import fitting_threads, learning_rate, planned_steps, sgd
-from nascore.training.resumable import (
-    TrainingCheckpoint,
-    load_optimizer,
-    optimizer_tensors,
-    tensors_of,
-)
+from nascore.training.loop import fitting_threads, learning_rate, planned_steps
+from nascore.training.resumable import TrainingCheckpoint
 
-_CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
+_log = logging.getLogger(__name__)
 
 
-class WeightSteps:
-    """SGD on the meta-graph's weights, each image along its own policy."""
+def routed_step(
+    updates: WeightUpdates[MetaGraph], x_BCHW: Tensor, y_B: Tensor, policy_BLO: Tensor, *, lr: float
+) -> tuple[Tensor, Tensor]:
+    """Update the meta-graph once, each image through its own operations.
 
-    def __init__(
-        self,
-        graph: MetaGraph,
-        config: TrainingConfig,
-        class_weights_K: Tensor | None = None,
-    ) -> None:
-        self._graph, self._max_norm = graph, config.max_grad_norm
-        self._class_weights_K = class_weights_K
-        self._optimizer = sgd(graph.parameters(), config)
+    Operations without an image are unchanged.
 
-    def step(
-        self, x_BCHW: Tensor, y_B: Tensor, policy_BLO: Tensor, *, lr: float
-    ) -> tuple[Tensor, Tensor]:
-        """One update; operations without an image stay as they are.
+    Args:
+        policy_BLO: the operations of each image, bool.
 
-        Returns:
-            The mean cross-entropy, and how many images were classified right, before the update.
-        """
-        self._graph.train()
-        logits_BK = self._graph(x_BCHW, policy_BLO)
-        loss = F.cross_entropy(logits_BK, y_B, weight=self._class_weights_K)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self._max_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._graph.parameters(), self._max_norm)
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
-        self._optimizer.step()
-        return loss.detach(), (logits_BK.detach().argmax(1) == y_B).sum()
-
-    def tensors(self) -> dict[str, Tensor]:
-        return tensors_of("graph", self._graph) | optimizer_tensors("sgd", self._optimizer)
-
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        self._graph.load_state_dict(checkpoint.below("graph.", tensors))
-        load_optimizer("sgd", self._optimizer, tensors)
+    Returns:
+        The mean cross-entropy, and the number of correctly classified images, before the update.
+    """
+    graph = updates.supernet
+    graph.train()
+    logits_BK = graph(x_BCHW, policy_BLO)
+    loss = F.cross_entropy(logits_BK, y_B, weight=updates.class_weights_K)
+    updates.descend(loss, graph, lr=lr)
+    return loss.detach(), (logits_BK.detach().argmax(1) == y_B).sum()
 
 
 def keep_probability(progress: float, *, final: float, drop_start: float) -> float:
@@ -87,64 +58,53 @@ def keep_probability(progress: float, *, final: float, drop_start: float) -> flo
 def random_policy(
     num: int, policy_shape: tuple[int, int], keep: float, generator: torch.Generator
 ) -> Tensor:
-    """Each operation of each image with this probability, bool (num, L, O), on the CPU."""
+    """Return policies that have each operation with probability `keep`, bool (num, L, O), CPU."""
     return torch.rand(num, *policy_shape, generator=generator) < keep
 
 
-def train_by_dropping(
-    graph: MetaGraph,
-    train: Split,
-    config: TrainingConfig,
-    options: InstanasOptions,
-    seeds: Seeds,
-    kept: TrainingCheckpoint,
-    *,
-    report: Callable[[dict[str, float], int], None],
-    should_stop: Callable[[], bool],
-) -> None:
-    """Trains the meta-graph in place; goes on from `kept` where it was cut off.
+def train_by_dropping(context: Context, graph: MetaGraph, checkpoint: TrainingCheckpoint) -> None:
+    """Train the meta-graph in place; continue from the checkpoint of an earlier process.
+
+    Args:
+        graph: on the device of the search.
 
     Raises:
-        WeightsDiverged: the loss is not finite.
+        WeightsDivergedError: the loss is not finite.
         InputError: the checkpoint is damaged, or of another training.
     """
-    steps = planned_steps(train, config)
-    weights = WeightSteps(graph, config, train.class_weights_K)
-    before, step = kept.load(), 0
-    if before is not None:
-        weights.load(before[0])
-        step = int(before[1]["step"])
-
-    def policy_of(images: int) -> Tensor:
-        keep = keep_probability(
-            step / steps, final=options.final_keep_prob, drop_start=options.drop_start
-        )
-        generator = seeds.torch("pretraining", "policy", step)
-        return random_policy(images, graph.policy_shape, keep, generator)
-
-    with fitting_threads(train, config):
-        while step < steps and not should_stop():
-            epoch, done = divmod(step, train.steps_per_epoch(config))
-            generator = seeds.torch("pretraining", "batches", epoch)
-            for x_BCHW, y_B in train.train_batches(config, generator, start=done):
-                if step == steps or should_stop():
-                    break
-                policy_BLO = policy_of(len(x_BCHW)).to(x_BCHW.device)
-                rate = learning_rate(config, step, steps)
-                loss, _ = weights.step(x_BCHW, y_B, policy_BLO, lr=rate)
-                step += 1
-                if step % _CHECK_EVERY == 0 or step == steps:
-                    report({"pretraining/loss": finite(loss, step, config.lr)}, step)
-                    if kept.is_due() or step == steps:
-                        kept.save(weights.tensors(), step=step)
-        kept.save(weights.tensors(), step=step)
-
-
-def finite(loss: Tensor, step: int, lr: float) -> float:
-    """The loss as a number; raises WeightsDiverged when it is none."""
-    value = float(loss)
-    if not math.isfinite(value):
-        raise WeightsDivergedError(
-            f"the loss of the meta-graph is {value} at step {step}; lower its learning rate, {lr:g}"
-        )
-    return value
+    options, seeds, split = context.options, context.seeds, context.splits.train
+    training = options.pretraining.resolve(context.training)
+    steps = planned_steps(split, training)
+    updates = WeightUpdates(graph, training, split.class_weights_K)
+    step, found = 0, checkpoint.load()
+    if found is not None:
+        updates.load(found[0])
+        step = int(found[1]["step"])
+    batches = endless_batches(
+        split, training, lambda epoch: seeds.torch("pretraining", "batches", epoch), start=step
+    )
+    with fitting_threads(split, training):
+        while step < steps and not context.callbacks.should_stop():
+            x_BCHW, y_B = next(batches)
+            keep = keep_probability(
+                step / steps, final=options.final_keep_prob, drop_start=options.drop_start
+            )
+            generator = seeds.torch("pretraining", "policy", step)
+            policy_BLO = random_policy(len(x_BCHW), graph.policy_shape, keep, generator)
+            loss, _ = routed_step(
+                updates,
+                x_BCHW,
+                y_B,
+                policy_BLO.to(x_BCHW.device),
+                lr=learning_rate(training, step, steps),
+            )
+            step += 1
+            if step % CHECK_EVERY == 0 or step == steps:
+                value = float(loss)
+                check_finite(value, step, key="search.options.pretraining.lr", lr=training.lr)
+                context.callbacks.on_metrics({"pretraining/loss": value}, step)
+            if step % split.steps_per_epoch(training) == 0:
+                _log.info("pre-training: step %d of %d, loss %.4g", step, steps, float(loss))
+            if checkpoint.is_due():
+                checkpoint.save(updates.tensors(), step=step)
+        checkpoint.save(updates.tensors(), step=step)

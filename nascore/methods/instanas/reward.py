@@ -18,6 +18,8 @@ from torch import Tensor
 
 from nascore.errors import InputError
 from nascore.methods.common.reinforce import reinforce_loss
+from nascore.methods.instanas.cost_table import LatencyTable
+from nascore.methods.instanas.options import InstanasOptions
 
 _MAX_REWARD = 30.0  # as in the release; only its ratio to the entropy weight matters to Adam
 
@@ -105,6 +107,22 @@ def reward(correct_B: Tensor, latency_B: Tensor, window: Window) -> Tensor:
     """
     gained_B = _MAX_REWARD * quality(latency_B, window)
     return torch.where(correct_B, gained_B, torch.zeros_like(gained_B))
+
+
+def window_schedule(table: LatencyTable, options: InstanasOptions) -> WindowSchedule:
+    """Return the window over the search, from the latencies of the blocks.
+
+    Raises:
+        InputError: at some time it would be empty.
+    """
+    return WindowSchedule(
+        minimum=table.baseline_min,
+        baseline=table.baseline,
+        maximum=table.baseline_max,
+        start=options.reward.start,
+        end=options.reward.end,
+        key="search.options.reward",
+    )
 
 
 def policy_loss(

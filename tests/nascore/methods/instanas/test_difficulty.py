@@ -21,11 +21,12 @@ from torch import Tensor
 from nascore.config import BudgetConfig, CommonTrainingConfig, DataConfig
 from nascore.context import SearchContext
 from nascore.data.prepared import prepare
+from nascore.methods.common.weight_updates import WeightUpdates
 from nascore.methods.instanas import alternating_trainer
 from nascore.methods.instanas.alternating_trainer import AlternatingTrainer
 from nascore.methods.instanas.controller import make_policy_network
 from nascore.methods.instanas.cost_table import LatencyTable
-from nascore.methods.instanas.pretraining import WeightSteps
+from nascore.methods.instanas.pretraining import routed_step
 from nascore.methods.instanas.search_points import judge
 from nascore.methods.instanas.supernet import MetaGraph, make_metagraph
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
@@ -77,7 +78,7 @@ def taught(task: SearchContext) -> MetaGraph:
     """A meta-graph that tells hard images only with an operation of the second block."""
     graph = make_metagraph(MobileSpace(SPACE), task.shape, seed=task.seeds.integer("planted"))
     options: Any = task.options
-    steps = WeightSteps(graph, options.pretraining.resolve(task.training))
+    updates = WeightUpdates(graph, options.pretraining.resolve(task.training))
     generator = task.seeds.torch("planted")
     for step in range(100):
         x_BCHW, y_B = task.splits.train.random_batch(64, generator)
@@ -87,7 +88,8 @@ def taught(task: SearchContext) -> MetaGraph:
         policy_BLO[~has_second_B, 1] = False
         is_lost_B = is_hard_B & ~policy_BLO[:, 1].any(dim=1)
         taken_B = torch.where(is_lost_B, 0, y_B)
-        steps.step(x_BCHW, taken_B, policy_BLO, lr=0.1 * (1 - step / 100) + 0.005)
+        rate = 0.1 * (1 - step / 100) + 0.005
+        routed_step(updates, x_BCHW, taken_B, policy_BLO, lr=rate)
     return graph
 
 
@@ -110,9 +112,7 @@ def mean_latencies(folder: Path, seed: int) -> tuple[float, float]:
         num_stages=1,
         pooling=2,
     )
-    arm = AlternatingTrainer(
-        task, "method", graph, controller, prices(graph), identity={}, prior_cost_s=0.0
-    )
+    arm = AlternatingTrainer(task, "method", graph, controller, prices(graph))
     arm.run()
     valid = task.splits.valid
     latency_N = judge(graph, controller, prices(graph), valid).latency_N

@@ -16,10 +16,12 @@ from torch import Tensor
 from nascore.config import BudgetConfig, LatencyConfig
 from nascore.context import SearchContext
 from nascore.errors import InputError, WeightsDivergedError
+from nascore.methods.common.one_shot_loop import Batches
 from nascore.methods.instanas import costs, method
 from nascore.methods.instanas.alternating_trainer import AlternatingTrainer
 from nascore.methods.instanas.cost_measurement import profile_policies
 from nascore.methods.instanas.mobilenet_baseline import epochs_of
+from nascore.methods.instanas.networks import identity, load_graph, new_controller, new_graph
 from nascore.methods.instanas.options import InstanasOptions
 from nascore.methods.instanas.point_checkpoints import POINTS as POINTS_JSON
 from nascore.methods.instanas.point_checkpoints import load_point
@@ -142,12 +144,14 @@ def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def arm(tmp_path: Path, digits_folder: Path) -> AlternatingTrainer:
     task = make_task(tmp_path / "run", digits_folder)
     method.pretrain(task)
-    graph = method._load_graph(task)
-    controller = method._new_controller(task, graph)
+    graph = load_graph(task)
+    controller = new_controller(task, graph)
     table = costs.load_table(task, graph, controller)
-    return AlternatingTrainer(
-        task, "method", graph, controller, table, identity={}, prior_cost_s=0.0
-    )
+    return AlternatingTrainer(task, "method", graph, controller, table)
+
+
+def batches(arm: AlternatingTrainer) -> Batches:
+    return arm._loop.batches("any", arm._context.splits.train, start=0)
 
 
 def test_a_decision_changes_the_controller_and_nothing_of_the_meta_graph(
@@ -157,7 +161,7 @@ def test_a_decision_changes_the_controller_and_nothing_of_the_meta_graph(
     graph, controller = arm._graph, arm._controller
     assert controller is not None
     before, decided = weights_of(graph), weights_of(controller)
-    arm._decide(*next(arm._batches("controller")))
+    arm._train_controller(*next(batches(arm)))
     assert are_equal(weights_of(graph), before)
     assert all(parameter.grad is None for parameter in graph.parameters())
     assert not are_equal(weights_of(controller), decided)
@@ -167,24 +171,24 @@ def test_an_update_of_the_weights_leaves_the_controller(arm: AlternatingTrainer)
     graph, controller = arm._graph, arm._controller
     assert controller is not None
     before, decided = weights_of(graph), weights_of(controller)
-    arm._train_weights(*next(arm._batches("weights")), 0.0)
+    arm._train_weights(*next(batches(arm)), 0.0)
     assert not are_equal(weights_of(graph), before)
     assert are_equal(weights_of(controller), decided)
 
 
 def test_they_take_turns(arm: AlternatingTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     turns: list[str] = []
-    decide, learn = AlternatingTrainer._decide, AlternatingTrainer._train_weights
+    decide, learn = AlternatingTrainer._train_controller, AlternatingTrainer._train_weights
 
     def deciding(self: AlternatingTrainer, *given: Any) -> None:
         turns.append("d")
         decide(self, *given)
 
-    def learning(self: AlternatingTrainer, *given: Any) -> None:
+    def learning(self: AlternatingTrainer, *given: Any) -> Tensor:
         turns.append("w")
-        learn(self, *given)
+        return learn(self, *given)
 
-    monkeypatch.setattr(AlternatingTrainer, "_decide", deciding)
+    monkeypatch.setattr(AlternatingTrainer, "_train_controller", deciding)
     monkeypatch.setattr(AlternatingTrainer, "_train_weights", learning)
     arm.run()
     assert "".join(turns) == ("d" * 6 + "w" * 6) * 5
@@ -194,7 +198,7 @@ def test_wrong_answers_and_latencies_out_of_the_window_teach_differently(
     arm: AlternatingTrainer,
 ) -> None:
     """The advantage of a sample is what its reward is above that of the greedy policy."""
-    x_BCHW, y_B = next(arm._batches("controller"))
+    x_BCHW, y_B = next(batches(arm))
     everything = torch.ones(len(y_B), *arm._graph.policy_shape, dtype=torch.bool)
     window = arm._schedule.at(0.0)
     dear_B, cheap_B = arm._rewards(x_BCHW, y_B, (everything, torch.zeros_like(everything)), window)
@@ -219,9 +223,9 @@ def test_the_weights_learn_before_the_search(tmp_path: Path, digits_folder: Path
 def test_a_budget_of_seconds_holds(tmp_path: Path, digits_folder: Path) -> None:
     task = make_task(tmp_path / "run", digits_folder, budget=BudgetConfig(seconds=6), control=False)
     method.pretrain(task)
-    graph = method._load_graph(task)
-    table = costs.load_table(task, graph, method._new_controller(task, graph))
-    arm = method._arm(task, table, "method", method._new_controller(task, graph))
+    graph = load_graph(task)
+    table = costs.load_table(task, graph, new_controller(task, graph))
+    arm = method._arm(task, table, "method")
     arm.run()
     assert 5.9 < arm.seconds < 8
     assert [point.name for point in arm.points] == ["A", "B", "C"]
@@ -284,7 +288,7 @@ def test_weights_that_diverge_are_told(tmp_path: Path, digits_folder: Path) -> N
     task = make_task(
         tmp_path / "run", digits_folder, pretraining={"epochs": 2, "batch_size": 32, "lr": 1e30}
     )
-    with pytest.raises(WeightsDivergedError, match=r"lower its learning rate, 1e\+30"):
+    with pytest.raises(WeightsDivergedError, match=r"lower search.options.pretraining.lr=1e\+30"):
         method.pretrain(task)
 
 
@@ -360,7 +364,7 @@ def test_whether_it_is_asked_for_does_not_make_another_search(searched: Searched
     """It may be asked for when the search has been made."""
     task, _, _ = searched
     beside = dataclasses.replace(task, options=_options_with_baseline(task))
-    assert method._identity(beside) == method._identity(task)
+    assert identity(beside) == identity(task)
 
 
 def _options_with_baseline(task: SearchContext) -> InstanasOptions:
@@ -421,8 +425,8 @@ def test_a_window_that_is_empty_is_told_before_anything_is_trained(
 def test_a_table_of_another_network_is_refused(tmp_path: Path, digits_folder: Path) -> None:
     latency = LatencyConfig(runs=20, warmup_runs=1)
     task = make_task(tmp_path / "run", digits_folder, table="measure", latency=latency)
-    graph = method._new_graph(task)
-    costs.make_table(task, graph, method._new_controller(task, graph))
+    graph = new_graph(task)
+    costs.make_table(task, graph, new_controller(task, graph))
     file = task.state / costs.FILE
     wider = MobileSpaceConfig(**{**SPACE.model_dump(), "width": 2.0})
     other = make_task(tmp_path / "other", digits_folder, table=str(file), latency=latency)
@@ -446,8 +450,8 @@ def test_a_table_of_nas_profile_is_taken(tmp_path: Path, digits_folder: Path) ->
         SPACE, task.shape, latency, num_checked=10, policy=task.options.controller
     )
     made.save(file)
-    graph = method._new_graph(task)
-    table = costs.make_table(task, graph, method._new_controller(task, graph))
+    graph = new_graph(task)
+    table = costs.make_table(task, graph, new_controller(task, graph))
     assert table.unit == "ms"
     assert 0 < table.controller < table.baseline_max + table.fixed + table.controller
     assert not (task.state / costs.FILE).exists()  # nothing is measured again
