@@ -41,6 +41,7 @@ THIRD_PARTY = {
         "kfp",
         "mlflow",
         "numpy",
+        "psutil",
         "pydantic",
         "s3transfer",
         "safetensors",
@@ -76,7 +77,12 @@ ONLY_IN = {
         "components.object_store.downloads",
         "components.object_store.s3_errors",
     },
-    "botocore": {"components.object_store.client", "components.object_store.s3_errors"},
+    "botocore": {
+        "components.object_store.client",
+        "components.object_store.objects",
+        "components.object_store.s3_errors",
+        "components.object_store.writing",
+    },
     "s3transfer": {"components.object_store.downloads", "components.object_store.s3_errors"},
     "matplotlib": {
         "nascore.figures.chart",

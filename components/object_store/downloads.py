@@ -13,7 +13,7 @@ from s3transfer.subscribers import BaseSubscriber
 from components.object_store.client import Store
 from components.object_store.objects import DIGEST, look, parsed, report_changes
 from components.object_store.outputs import sha256_of
-from components.object_store.s3_errors import code_of, is_damage
+from components.object_store.s3_errors import RAISED, code_of, is_damage
 
 TRANSFER = TransferConfig(multipart_chunksize=8 * 2**20, max_concurrency=8)
 _TRIES_IF_DAMAGED = 3
@@ -84,7 +84,7 @@ def download_exact(uri: str, path: Path, *, sha256: str, store: Store) -> None:
         """Return whether there is such an object; a damaged one is found by its SHA-256 below."""
         try:
             client.download_file(bucket, key, str(path), Config=TRANSFER)
-        except Exception as error:  # boto3 makes the classes of its errors at run time
+        except RAISED as error:
             if code_of(error) in ("404", "NoSuchKey"):
                 return False
             if not is_damage(error):

@@ -5,6 +5,8 @@ import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from botocore.exceptions import ClientError
+
 from components.object_store.client import Store
 from components.object_store.s3_errors import NotS3Error, code_of
 from nascore.data.file_access import parse_s3
@@ -51,6 +53,22 @@ def list_objects(uri: str, *, store: Store) -> Iterator[StoredObject]:
 def _page(client: Any, *, bucket: str, prefix: str, **more: str) -> dict[str, Any]:
     page: dict[str, Any] = client.list_objects_v2(Bucket=bucket, Prefix=prefix, **more)
     return page
+
+
+def may_list(uri: str, *, store: Store) -> bool:
+    """Return whether the objects below a URI may be listed. Raises InputError."""
+    bucket, prefix = parsed(uri, store)
+
+    def request(client: Any) -> bool:
+        try:
+            client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+        except ClientError as error:
+            if code_of(error) not in ("AccessDenied", "403"):
+                raise
+            return False
+        return True
+
+    return store.call(uri, request)
 
 
 def read_object(uri: str, version: str, *, store: Store) -> bytes:
@@ -113,7 +131,7 @@ def _head(client: Any, bucket: str, key: str) -> dict[str, Any]:
     try:
         # ChecksumMode: `downloads` compares the checksum of a large object, which boto3 does not.
         answer: dict[str, Any] = client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
-    except Exception as error:  # boto3 makes the classes of its errors at run time
+    except ClientError as error:
         if code_of(error).startswith(("3", "4")):
             # HEAD has no body: only a GET says whether bucket, key, secret or right is missing.
             client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")["Body"].close()
@@ -131,7 +149,7 @@ def _with_etag(answer: dict[str, Any]) -> dict[str, Any]:
 def _none_if_missing() -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # boto3 makes the classes of its errors at run time
+    except ClientError as error:
         if code_of(error) != "NoSuchKey":
             raise
 
@@ -141,7 +159,7 @@ def report_changes(uri: str, store: Store) -> Iterator[None]:
     """Raise InputError when a read finds another version of the object than it asked for."""
     try:
         yield
-    except Exception as error:  # boto3 makes the classes of its errors at run time
+    except ClientError as error:
         if code_of(error) != "PreconditionFailed":
             raise
         raise store.problem(uri, _CHANGED) from None

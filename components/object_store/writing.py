@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from botocore.exceptions import ClientError
+
 from components.object_store.client import Store, make_client
 from components.object_store.downloads import TRANSFER
 from components.object_store.objects import DIGEST, look_for, parsed
@@ -101,7 +103,7 @@ def _put(data: bytes, uri: str, store: Store, condition: dict[str, str]) -> str:
             answer = client.put_object(
                 Bucket=bucket, Key=key, Body=data, Metadata=metadata, **condition
             )
-        except Exception as error:  # boto3 makes the classes of its errors at run time
+        except ClientError as error:
             if "IfMatch" not in condition or code_of(error) != "NoSuchKey":
                 raise
             return ""  # Amazon's answer where the object is gone; others say 412
@@ -117,7 +119,7 @@ def _write(uri: str, request: Callable[[Any], _Answer], writer: str, store: Stor
     """Return what `request` gives; the ETag, where its answer was lost."""
     try:
         return store.call(uri, request)
-    except Exception as error:  # boto3 makes the classes of its errors at run time
+    except ClientError as error:
         if code_of(error) != "PreconditionFailed":
             raise
     # A write whose answer was lost is made again, and then finds its own object there.
@@ -170,6 +172,6 @@ def abort_uploads(prefix: str, *, is_abandoned: Callable[[str], bool], store: St
 def _abort(client: Any, *, bucket: str, found: dict[str, Any]) -> None:
     try:
         client.abort_multipart_upload(Bucket=bucket, Key=found["Key"], UploadId=found["UploadId"])
-    except Exception as error:  # boto3 makes the classes of its errors at run time
+    except ClientError as error:
         if code_of(error) != "NoSuchUpload":  # its writer has finished or aborted it meanwhile
             raise

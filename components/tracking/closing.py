@@ -1,9 +1,9 @@
-"""Closes what ended runs have left RUNNING in MLflow, with the reason as tags.
+"""Ends the MLflow runs that ended pipelines have left RUNNING, with the reason as tags.
 
-A step that is killed has no time to end its MLflow run. So whoever learns that the pipeline has
-ended does it: the exit task, `nas cancel` and `nas status`, and the first step of the next run. All
-of it may be done twice. Runs that Kubeflow's MLflow plugin made are left for Kubeflow to end; they
-get the reason.
+A step that is killed has no time to end its MLflow run. So each process that learns of the end does
+it: the exit task, `nas cancel` and `nas status`, and the first step of the next run. All of it may
+be done twice. Runs that Kubeflow's MLflow plugin made are left for Kubeflow to end; they get the
+reason.
 """
 
 import time
@@ -23,20 +23,20 @@ from components.tracking.pipeline_runs import (
     runs_of,
     search,
 )
-from components.tracking.signs_of_life import judge
+from components.tracking.signs_of_life import what_is_over
 from components.tracking.tags import ADOPTED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 LOST = "lost"
-"""Kind of an end that left no word."""
+"""Kind of an end without a reason from the step."""
 _LIMIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What was done about the MLflow runs of a pipeline run.
+    """The MLflow runs of a pipeline run that were ended, and those that could not be.
 
     Attributes:
         run_ids: ids of the runs that were RUNNING and are ended now.
@@ -71,11 +71,11 @@ class TrackedState:
 
 @dataclass(frozen=True, slots=True)
 class EndedRun:
-    """An earlier pipeline run of which something was closed.
+    """An earlier pipeline run with MLflow runs that were ended.
 
     Attributes:
         reason: how it is known that it is over.
-        is_over: all of it is; otherwise some of its steps are.
+        is_over: whether all of it is over; otherwise some of its steps are.
     """
 
     run_key: str
@@ -103,10 +103,10 @@ def close_run(
         run_key: tag `nas.run_key` of the pipeline's run; `KEY.STEP` are those of its steps.
         experiment: where they are; runs adopted from Kubeflow are looked for in all experiments.
         reason: why it ended; empty where there is nothing to say.
-        limit_s: the store is waited for so long.
+        limit_s: time limit of all requests to the store.
 
     Raises:
-        ResourceUnavailable: the store does not answer, or refuses the account.
+        ResourceUnavailable: the store does not answer, or refuses access.
     """
 
     def close(client: "MlflowClient") -> Closed:
@@ -121,7 +121,7 @@ def status_of(
     """Return a pipeline run as MLflow has it; None when it has no such run.
 
     Raises:
-        ResourceUnavailable: the store does not answer, or refuses the account.
+        ResourceUnavailable: the store does not answer, or refuses access.
     """
 
     def look(client: "MlflowClient") -> TrackedState | None:
@@ -158,7 +158,7 @@ def close_ended_runs(
     except_key: str | None = None,
     limit_s: float = _LIMIT_S,
 ) -> tuple[EndedRun, ...]:
-    """Close earlier pipeline runs of an experiment that have ended without closing themselves.
+    """End the MLflow runs of earlier pipeline runs that have ended without doing so.
 
     Where Kubeflow cannot be asked, signs of life decide: a step that gave none for half an hour is
     over, and so is a pipeline without a running step that began none for a day. One that Kubeflow
@@ -171,7 +171,7 @@ def close_ended_runs(
         except_key: key of the run that asks.
 
     Raises:
-        ResourceUnavailable: the store does not answer, or refuses the account.
+        ResourceUnavailable: the store does not answer, or refuses access.
     """
 
     def close(client: "MlflowClient") -> tuple[EndedRun, ...]:
@@ -203,20 +203,19 @@ def _close_ended(
     """Close what is over of one pipeline run; None when nothing is."""
     runs = runs_of(client, run_key, experiment)
     ids = [run.data.tags[KFP_RUN_ID] for run in runs if KFP_RUN_ID in run.data.tags]
-    if not ids:  # a run on somebody's own machine
+    if not ids:  # a run without Kubeflow, on one machine
         return None
-    over = is_over(ids[-1])
-    judgement = judge(runs, over, now_s=time.time())
-    if judgement.is_over:
+    ended = what_is_over(runs, is_over(ids[-1]), now_s=time.time())
+    if ended.is_pipeline:
         before(run_key)
         # What was sent late may have ended runs, in a better way than this.
         runs = runs_of(client, run_key, experiment)
     else:
-        runs = list(judgement.runs)
-    closed = _close(client, runs, "FAILED", judgement.reason, LOST)
+        runs = list(ended.runs)
+    closed = _close(client, runs, "FAILED", ended.reason, LOST)
     if not closed.run_ids:
         return None
-    return EndedRun(run_key, ids[-1], judgement.reason, judgement.is_over, closed)
+    return EndedRun(run_key, ids[-1], ended.reason, ended.is_pipeline, closed)
 
 
 def _reason_of_steps(runs: Iterable[Any]) -> tuple[str | None, str | None]:

@@ -1,4 +1,4 @@
-"""Starts the follower of a spool as a process of its own, and ends it."""
+"""Start the follower of a spool as a process of its own, and end it."""
 
 import contextlib
 import os
@@ -11,23 +11,23 @@ from components.tracking.reading import forget_refusal
 from components.tracking.spool import CLOSED
 
 _END_S = 10.0
-_HASTE_S = 0.8  # for sending, and a little more for the goodbye
-_GOODBYE_S = 0.3
-
-
-def in_no_hurry() -> bool:
-    return False
+_HURRIED_S = 0.8  # for sending, and a little more for the last message
+_LAST_MESSAGE_S = 0.3
 
 
 @contextlib.contextmanager
 def follower(
-    spool: Path, *, grace_s: float = 60.0, is_hurried: Callable[[], bool] = in_no_hurry
+    spool: Path, *, grace_s: float = 60.0, is_hurried: Callable[[], bool] = lambda: False
 ) -> Iterator[None]:
-    """Replays the spool to MLflow in a process of its own while the block runs.
+    """Replay the spool to MLflow in a process of its own while the block runs.
 
-    At the end the follower gets `grace_s` seconds for what is left, or one when it is hurried; what
-    it cannot send stays in the spool, and it says how to send it later. A follower that died is
-    started once more.
+    What the follower cannot send at the end stays in the spool, and it prints how to send it later.
+    A follower that died is started once more.
+
+    Args:
+        spool: its folder.
+        grace_s: time for what is left at the end.
+        is_hurried: whether there is only one second for it, as after a second Ctrl-C.
     """
     spool.mkdir(parents=True, exist_ok=True)
     (spool / CLOSED).unlink(missing_ok=True)
@@ -39,7 +39,7 @@ def follower(
         (spool / CLOSED).touch()
         if process.poll() is not None and not is_hurried():
             process = _start(spool)
-        _finish(process, *((_HASTE_S, _GOODBYE_S) if is_hurried() else (grace_s, _END_S)))
+        _finish(process, *((_HURRIED_S, _LAST_MESSAGE_S) if is_hurried() else (grace_s, _END_S)))
 
 
 def _start(spool: Path) -> subprocess.Popen[bytes]:

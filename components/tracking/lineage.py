@@ -1,9 +1,9 @@
-"""What leads from a model back to the data, the code and the run that it came from.
+"""Tags that link a model to the data, the code and the run that it came from.
 
-Everything is a tag with one name, on the run of the pipeline and on the version of the model alike;
-docs/tracking.md lists them. `prepare_data` finds out what holds for the whole run and hands it on
-in `lineage.json` beside the data; `promote` adds what came of it. Code and image are those of the
-process that asks: a step that is tried again after an upgrade says so.
+The pipeline's run and the model version have the same tags; docs/tracking.md lists them.
+`prepare_data` collects those of the whole run and writes them to `lineage.json` next to the data;
+`promote` adds those of the result. Code and image are those of the process that asks, so that a
+step that is retried after an upgrade has those of the new version.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ _GIT_TIMEOUT_S = 5.0
 def of_run(
     config: Config, *, data_sha256: str, source_sha256: str | None, job_name: str
 ) -> dict[str, str]:
-    """What holds for all steps of a pipeline run, secrets left out.
+    """Return the tags of all steps of a pipeline run, without secrets.
 
     Args:
         data_sha256: of the prepared data's contents.
@@ -70,9 +70,9 @@ def of_kfp() -> dict[str, str]:
 
 
 def of_code() -> dict[str, str]:
-    """Version, git revision and image of this process, as far as they are known.
+    """Return version, git revision and image of this process, as far as they are known.
 
-    An image brings its revision in `NAS_GIT_REVISION`; a working tree is asked for its own, with
+    An image has its revision in `NAS_GIT_REVISION`; that of a working tree is read from git, with
     `-dirty` at the end when tracked files have been changed.
     """
     tags = {VERSION: nascore.__version__}
@@ -84,30 +84,30 @@ def of_code() -> dict[str, str]:
 
 
 def of_genotype(genotype: Genotype) -> dict[str, str]:
-    """The architecture as one word, and its hash."""
+    """Return the architecture as one word, and its hash."""
     tokens = "-".join(str(token) for token in genotype.tokens)
     return {GENOTYPE: f"{genotype.space}:{tokens}", GENOTYPE_SHA256: genotype.hash}
 
 
 def space_sha256(config: Config) -> str:
-    """Of all settings of the search space: equal ones, of one version, hold the same networks."""
+    """Return the hash of all settings of the search space: equal ones hold the same networks."""
     settings = config.search.space.model_dump_json()
     return hashlib.sha256(settings.encode()).hexdigest()
 
 
 def _given(variables: Mapping[str, str]) -> dict[str, str]:
-    """The tags whose environment variables are set."""
+    """Return the tags whose environment variables are set."""
     return {tag: os.environ[name] for tag, name in variables.items() if os.environ.get(name)}
 
 
 def _revision_of(tree: Path) -> str | None:
-    """Of a checkout; None for an installed package, also within somebody else's repository."""
+    """Return the git revision of a checkout; None for an installed package."""
     if not (tree / ".git").exists():
         return None
     try:
         revision = _git(tree, "rev-parse", "HEAD")
         changed = _git(tree, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):  # no git, or not our repository to look at
+    except (OSError, subprocess.SubprocessError):  # no git, or a repository of another owner
         return None
     return f"{revision}-dirty" if changed else revision
 

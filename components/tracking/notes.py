@@ -1,4 +1,4 @@
-"""Warnings about tracking, for the log and for whoever watches the progress."""
+"""Warnings about tracking, for the log and for programs that display the progress."""
 
 import json
 import os

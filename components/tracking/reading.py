@@ -1,4 +1,4 @@
-"""The spool as the follower sees it: lines that are not sent yet, and what is known of the runs.
+"""The spool as the follower reads it: lines that are not sent yet, and the runs it knows.
 
 `state.json` is written by the follower alone: how far each writer's file is sent, and the MLflow
 ids of the runs.
@@ -48,7 +48,7 @@ class Line:
 
 @dataclass(slots=True)
 class RunInfo:
-    """What the follower knows of a run; an adopted run is never ended by us."""
+    """A run that the follower knows; an adopted one is ended by the system that made it."""
 
     id: str
     experiment_id: str
@@ -77,9 +77,9 @@ class State:
 
 
 def unsent_lines(spool: Path, state: State) -> Iterator[Line]:
-    """Lines of all writers by the time of their events; each writer's own order is kept.
+    """Yield lines of all writers by the time of their events; each writer's own order is kept.
 
-    A line without its end is not one yet: its writer is at it, or was killed.
+    A line without its end is left out: its writer still writes it, or was killed.
     """
     with ExitStack() as files:
         yield from heapq.merge(
@@ -93,7 +93,7 @@ def unsent_lines(spool: Path, state: State) -> Iterator[Line]:
 
 
 def num_unsent(spool: Path) -> int:
-    """Events that wait in a spool."""
+    """Return the number of events that wait in a spool."""
     return sum(1 for _ in unsent_lines(spool, State.load(spool)))
 
 
@@ -148,7 +148,7 @@ def _lines(file: Any, name: str, sent: dict[str, int]) -> Iterator[Line]:
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
-    """A full disk may have cut a line in the middle of a file."""
+    """Return an event; None for a line that a full disk has cut in the middle of a file."""
     try:
         event = json.loads(line)
     except ValueError:

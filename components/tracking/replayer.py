@@ -52,13 +52,14 @@ def follow(
         SENT or UNSENT, the exit status.
     """
     follower, outage, wait = Follower(spool), _Outage(spool), _POLL_S
-    signs = _Signs()
+    next_sign_s = 0.0
     while True:
         orphan = parent is not None and os.getppid() != parent
         last = not until_closed or orphan or (spool / CLOSED).exists()
         try:
             moved = follower.drain(last=last)
-            if not last and signs.are_due():
+            if not last and time.monotonic() >= next_sign_s:
+                next_sign_s = time.monotonic() + _SIGN_EVERY_S
                 follower.give_sign()
             outage.over()
             wait = _POLL_S
@@ -71,20 +72,6 @@ def follow(
                 return UNSENT
             wait = min(2 * wait, _MAX_WAIT_S)
         _pause(wait, None if last else spool / CLOSED)
-
-
-class _Signs:
-    """Says when the next sign of life is due: at once, and then every minute."""
-
-    def __init__(self) -> None:
-        self._next_s = 0.0
-
-    def are_due(self) -> bool:
-        now = time.monotonic()
-        if now < self._next_s:
-            return False
-        self._next_s = now + _SIGN_EVERY_S
-        return True
 
 
 class _Outage:

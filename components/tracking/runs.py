@@ -30,7 +30,7 @@ class Runs:
     Args:
         experiment_id: where runs are made.
         known: what earlier followers of the spool have found out, by key; completed here.
-        warn: gets a sentence when runs of Kubeflow's MLflow plugin cannot be adopted, once.
+        warn: gets one sentence when runs of Kubeflow's MLflow plugin cannot be adopted.
     """
 
     def __init__(
@@ -192,5 +192,5 @@ class Runs:
 
 
 def _ended_ms(run: Run) -> int:
-    """When a run ended, in milliseconds; 0 for one that is running."""
+    """Return when a run ended, in milliseconds; 0 for one that is running."""
     return 0 if run.info.status == _RUNNING else int(run.info.end_time or 0)

@@ -1,7 +1,7 @@
-"""Whether a pipeline run of the past is over, where it has not said so itself.
+"""Whether an earlier pipeline run is over, where it has not recorded its end itself.
 
 The process that sends a step's events writes the time as tag `nas.alive` once a minute. A store
-that was away takes no signs: then a run that is alive may be closed, and its next event opens it
+that was unreachable takes no signs: then a running run may be closed, and its next event opens it
 again or ends it as it should.
 """
 
@@ -20,30 +20,30 @@ _STUCK_S = 7 * 24 * _HOUR_S  # Kubeflow may call a run RUNNING for ever whose wo
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """What of a pipeline run is over.
+class Ended:
+    """The MLflow runs of a pipeline run that are over.
 
     Attributes:
-        runs: those that are over; all of the pipeline, or some of its steps and their children.
-        is_over: the pipeline is.
+        runs: all of the pipeline, or some of its steps and their children.
+        is_pipeline: whether the whole pipeline is over.
         reason: how that is known.
     """
 
     runs: tuple[Any, ...]
-    is_over: bool
+    is_pipeline: bool
     reason: str
 
 
-def judge(runs: Sequence[Any], over: bool | None, *, now_s: float) -> Judgement:
-    """Return what is over of a pipeline run.
+def what_is_over(runs: Sequence[Any], over: bool | None, *, now_s: float) -> Ended:
+    """Return the MLflow runs of a pipeline run that are over.
 
     Args:
         runs: MLflow runs of the pipeline, its steps and their children.
-        over: what Kubeflow says of the pipeline; None where it could not be asked.
+        over: whether the pipeline is over for Kubeflow; None where it could not be asked.
         now_s: seconds since the epoch.
     """
     if over:
-        return Judgement(tuple(runs), True, "the Kubeflow run has ended and left this open")
+        return Ended(tuple(runs), True, "the Kubeflow run has ended and left this open")
     said = "Kubeflow calls it running" if over is False else "Kubeflow could not be asked"
     silent_s, waiting_s = (_STUCK_S, _STUCK_S) if over is False else (_SILENT_S, _WAITING_S)
     steps: dict[str, list[Any]] = {}
@@ -57,10 +57,10 @@ def judge(runs: Sequence[Any], over: bool | None, *, now_s: float) -> Judgement:
     silent = [found for found in open_steps.values() if now_s - last_sign_s(found) > silent_s]
     ago_s = now_s - last_sign_s(runs)
     if len(silent) == len(open_steps) and ago_s > waiting_s:
-        return Judgement(tuple(runs), True, f"no sign of life for {_words(ago_s)}; {said}")
+        return Ended(tuple(runs), True, f"no sign of life for {_words(ago_s)}; {said}")
     over_runs = tuple(run for found in silent for run in found)
     ago_s = now_s - last_sign_s(over_runs) if over_runs else 0.0
-    return Judgement(over_runs, False, f"no sign of life for {_words(ago_s)}; {said}")
+    return Ended(over_runs, False, f"no sign of life for {_words(ago_s)}; {said}")
 
 
 def last_sign_s(runs: Iterable[Any]) -> float:
@@ -72,7 +72,7 @@ def _sign_s(run: Any) -> float:
     started_s, ended_s = float(run.info.start_time) / 1000, float(run.info.end_time or 0) / 1000
     try:
         alive_s = datetime.fromisoformat(run.data.tags[ALIVE]).timestamp()
-    except (KeyError, ValueError):  # an earlier version wrote none, or somebody has edited it
+    except (KeyError, ValueError):  # an earlier version wrote none, or it was edited
         alive_s = 0.0
     return max(started_s, ended_s, alive_s)
 

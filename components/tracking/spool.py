@@ -1,8 +1,8 @@
-"""The writing side: events are appended to a file of one's own and never wait for anything.
+"""The writing side of a spool: events are appended to a file and never wait for a server.
 
-A spool is a folder: `target.json` (store and experiment), `events/` with one JSON-lines file a
-writer, `files/` with what is to be uploaded, and `closed` once nobody writes any more. A run is
-known by a key that the writer chooses; its MLflow id is the follower's business.
+A spool is a folder: `target.json` (store and experiment), `events/` with one JSON-lines file for
+each writer, `files/` with files to upload, and `closed` once no process writes any more. A run has
+a key that the writer chooses; only the follower knows its MLflow id.
 """
 
 import contextlib
@@ -37,15 +37,15 @@ class TrackedRun:
         self.key = key
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Settings of the run; nested mappings are flattened with dots, values become JSON."""
+        """Log settings; nested mappings are flattened with dots, values become JSON."""
         flat = {name: _text(value) for name, value in _flatten(values)}
         self._tracker.append(self.key, "params", values=flat)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Numbers at a step; NaN is kept.
+        """Log numbers at a step; NaN is kept.
 
-        MLflow would store infinity as 1.8e308, so it is left out and a tag
-        `nas.infinite.<name>` says so.
+        MLflow would store infinity as 1.8e308, so it is left out and recorded in a tag
+        `nas.infinite.<name>`.
         """
         numbers = {name: float(value) for name, value in values.items()}
         finite = {name: value for name, value in numbers.items() if not math.isinf(value)}
@@ -59,23 +59,23 @@ class TrackedRun:
         self._tracker.append(self.key, "tags", values={k: str(v) for k, v in values.items()})
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """A file or a folder, as it is now: a copy goes into the spool."""
+        """Log a file or a folder as it is now: a copy goes into the spool."""
         self._tracker.append(self.key, "artifact", path=self._tracker.keep(path), folder=folder)
 
     def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
-        """Rows as a table that `mlflow.load_table` reads; a missing or NaN cell is null."""
+        """Log rows as a table that `mlflow.load_table` reads; a missing or NaN cell is null."""
         columns = list(dict.fromkeys(column for row in rows for column in row))
         data = [[_cell(row.get(column)) for column in columns] for row in rows]
         path = self._tracker.keep_text(json.dumps({"columns": columns, "data": data}), name)
         self._tracker.append(self.key, "table", path=path)
 
     def end(self, status: Literal["FINISHED", "FAILED"] = "FINISHED") -> None:
-        """Ends the run, unless it was adopted; declaring it again opens it again."""
+        """End the run, unless it was adopted; declaring it again opens it again."""
         self._tracker.append(self.key, "end", status=status)
 
 
 class Tracker:
-    """A writer of a spool; make one a process with `open`.
+    """A writer of a spool; each process makes one with `open`.
 
     Attributes:
         spent_s: time that callers have waited for the spool.
@@ -90,9 +90,10 @@ class Tracker:
 
     @classmethod
     def open(cls, spool: Path, *, uri: str, experiment: str) -> "Tracker":
-        """Makes the spool when it is not there.
+        """Open a spool, which is made when it does not exist.
 
         Args:
+            spool: its folder.
             uri: MLflow store that the events are for.
             experiment: name of the MLflow experiment.
 
@@ -104,13 +105,13 @@ class Tracker:
         target = {"uri": uri, "experiment": experiment}
         if not (spool / TARGET).exists():
             _write_private(spool / TARGET, json.dumps(target))
-        there = json.loads((spool / TARGET).read_text())
-        if there != target:
+        existing = json.loads((spool / TARGET).read_text())
+        if existing != target:
             raise InputError.of(
                 "tracking",
                 f"{redact(uri)}, experiment {experiment}",
-                f"{spool} holds events for {redact(there['uri'])}, experiment "
-                f"{there['experiment']}; keep those settings or use another output folder",
+                f"{spool} holds events for {redact(existing['uri'])}, experiment "
+                f"{existing['experiment']}; keep those settings or use another output folder",
             )
         return cls(spool)
 
@@ -124,14 +125,17 @@ class Tracker:
         adopt: str | None = None,
         adopt_parent_of: str | None = None,
     ) -> TrackedRun:
-        """Declares a run; whoever names the same key, in any process, writes to the same run.
+        """Declare a run; every process that names the same key writes to the same run.
 
         A run that another system made (KFP's MLflow plugin) can be adopted: it is written to and
         left for that system to end. An id that the store does not know, or that another key has
         adopted, is not taken, and a run of our own is made.
 
         Args:
-            parent: key of the run that this one hangs below; declare it first.
+            key: names the run in this spool.
+            name: shown in MLflow.
+            parent: key of the run that this one is a child of; declare it first.
+            tags: of the run.
             adopt: MLflow id of such a run.
             adopt_parent_of: MLflow id of such a run; its parent is adopted, or the run itself when
                 it has none.
@@ -150,7 +154,7 @@ class Tracker:
         return TrackedRun(self, key)
 
     def append(self, key: str, op: str, **fields: Any) -> None:
-        """One event, one write: a process that dies leaves at most a torn last line."""
+        """Append an event in one write: a process that dies leaves at most a torn last line."""
         with self._counted():
             event = {"run": key, "op": op, "time_ms": time.time_ns() // 1_000_000, **fields}
             self._file.write(json.dumps(event).encode() + b"\n")
@@ -160,12 +164,12 @@ class Tracker:
                 self.sync()
 
     def sync(self) -> None:
-        """Everything appended so far reaches the disk."""
+        """Write everything appended so far to the disk."""
         os.fsync(self._file.fileno())
         self._synced_s = time.monotonic()
 
     def keep(self, path: Path) -> str:
-        """Copies a file or folder into the spool; its name there.
+        """Copy a file or folder into the spool; return its name there.
 
         Not a hard link: that would change with a source that is later written in place.
         """
@@ -202,7 +206,7 @@ class Tracker:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Atomic, and for the owner's eyes: the address of a store may hold a password."""
+    """Write a file that appears whole; only its owner may read it: it may hold a password."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with open(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
         file.write(text)
@@ -222,5 +226,5 @@ def _text(value: Any) -> str:
 
 
 def _cell(value: Any) -> Any:
-    """JSON knows no NaN and no infinity."""
+    """Return a value that JSON has, which knows no NaN and no infinity."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,7 +4,7 @@ from components.ending import TAG_KIND, TAG_REASON
 
 RUN_KEY = "nas.run_key"
 ADOPTED = "nas.adopted"
-"""On runs that Kubeflow's MLflow plugin made: Kubeflow ends them, and nobody else."""
+"""On runs that Kubeflow's MLflow plugin made: only Kubeflow ends them."""
 ALIVE = "nas.alive"
 """UTC time of the last sign of life from the process that sends a run's events."""
 END_TAGS = (TAG_REASON, TAG_KIND)
