@@ -179,8 +179,6 @@ class ClusterConfig(Section):
     """Pause before the first restart; it doubles with each restart, up to a minute."""
     pod_retries: Annotated[int, Field(ge=0, le=1000)] = 20
     """Retries by Kubeflow of a step whose pod was preempted, drained or deleted."""
-    pod_retry_pause_s: Positive = 60
-    """Pause before each of these retries."""
     steps: dict[StepName, StepConfig] = Field(default={})
 
     @model_validator(mode="after")

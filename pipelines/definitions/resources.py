@@ -14,6 +14,8 @@ from nascore.errors import Problem
 from pipelines.definitions.devices import DEVICES, asking_for_cuda
 
 # Kubeflow ends a task, including a running try, this long after the start of the first try.
+POD_RETRY_PAUSE_S = 60
+"""Pause before each retry of a lost pod: a node that is drained takes some time."""
 _YEAR = f"{365 * 24 * 3600}s"
 
 
@@ -99,7 +101,7 @@ def apply(task: dsl.PipelineTask, step: str, cluster: ClusterConfig, *, processe
         # supervisor restarts the work after a crash.
         task.set_retry(
             cluster.pod_retries,
-            backoff_duration=f"{cluster.pod_retry_pause_s}s",
+            backoff_duration=f"{POD_RETRY_PAUSE_S}s",
             backoff_factor=1.0,
             backoff_max_duration=_YEAR,
         )

@@ -526,7 +526,6 @@ CLUSTER = {
     },
     "config_maps": {"AWS_ENDPOINT_URL": "nas-services/s3"},
     "image_pull_secrets": ["registry"],
-    "pod_retry_pause_s": 30,
     "pod_retries": 10,
     "steps": {
         "search": {"cpu": "8", "memory": "32Gi", "gpus": 2, "timeout_s": 86400},
@@ -574,7 +573,7 @@ def test_every_setting_of_the_cluster_arrives(on_cluster: Path) -> None:
     assert search["accelerator"]["resourceCount"] == "2"
     assert search["resourceMemoryLimit"] == "32Gi"
     retry = tasks(pipeline)["search"]["retryPolicy"]
-    assert (retry["maxRetryCount"], retry["backoffDuration"]) == (10, "30s")
+    assert (retry["maxRetryCount"], retry["backoffDuration"]) == (10, "60s")
 
 
 def test_the_pipeline_stays_small_with_many_workers(tmp_path: Path) -> None:
@@ -594,9 +593,9 @@ def test_the_pipeline_stays_small_with_many_workers(tmp_path: Path) -> None:
         ({"state": "nas-state"}, "write pvc:nas-state"),
         ({"state": "pvc:nas.state"}, "no dots"),
         ({"state_volume": "nas-state"}, "cluster.state"),
-        ({"steps": {"search": {"memory": "2.5Gi"}}}, "whole number with a unit: 16Gi"),
-        ({"steps": {"search": {"memory": "2ki"}}}, "whole number with a unit: 16Gi"),
-        ({"steps": {"search": {"cpu": "4Gi"}}}, "no number of processors"),
+        ({"steps": {"search": {"memory": "2.5Gi"}}}, "whole number and a unit: 16Gi"),
+        ({"steps": {"search": {"memory": "2ki"}}}, "whole number and a unit: 16Gi"),
+        ({"steps": {"search": {"cpu": "4Gi"}}}, "not a number of processors"),
         ({"secrets": {"NAS_RESTARTS": "a/b"}}, "choose another name"),
         ({"config_maps": {"PATH": "a/b"}}, "choose another name"),
     ],

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
+import pytest
 import s3
 from mlflow_server import MlflowServer
 from postgres import Postgres
@@ -36,7 +37,6 @@ SMALL: dict[str, Any] = {
     "train.max_steps": 40,
     "latency.runs": 20,
     "latency.warmup_runs": 2,
-    "cluster.pod_retry_pause_s": 1,
     "cluster.restart_pause_s": 0.1,
 }
 """The cheapest search: a run of it takes about a minute, nearly all of it for starting Python."""
@@ -136,14 +136,17 @@ class Surroundings:
     def compile(
         self, kind: Kind, image: str, name: str, changed: Mapping[str, Any] | None = None
     ) -> Pipeline:
-        """Compile as `nas compile` does."""
+        """Compile as `nas compile` does, with short pauses between the retries of a lost pod."""
         from pipelines.config import resolve
+        from pipelines.definitions import resources
         from pipelines.definitions.kinds import compile_pipeline
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "pipeline.yaml"
             config = resolve(None, None, self.settings(name, changed))
-            compile_pipeline(kind, config, path, image=image)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(resources, "POD_RETRY_PAUSE_S", 1)
+                compile_pipeline(kind, config, path, image=image)
             return Pipeline.load(path)
 
     # --- what is left of a run --------------------------------------------------------------
