@@ -2,12 +2,11 @@
 
     python benchmarks/auto_meta.py --data imagefolder:OMNIGLOT
 
-Every seed is a whole run of the search pipeline (`nas run`); in its final training MAML's network,
-with no fewer weights, is beside the winner, and both are tested with one and with five shots. A run
-that has ended is not made again, one that was cut off goes on. Then the speed of a meta-batch is
-measured: the engine against a loop, `vmap`, a loop with the channels last, and that by autograd
-alone. Writes
-docs/results/auto_meta.{json,md}.
+Each seed is a whole run of the search pipeline (`nas run`), whose final training includes MAML's
+network with at least as many weights; both are tested with one and with five shots. A run that has
+ended is not repeated, one that was cut off is resumed. Then the speed of a meta-batch is measured:
+a loop, `vmap`, a loop with the channels-last layout, and that with autograd alone, as the product
+does. Writes docs/results/auto_meta.{json,md}.
 """
 
 import argparse
@@ -27,8 +26,8 @@ from nas_runs import nas
 from torch import Tensor
 
 from nascore.latency.benchmark import device_name
-from nascore.meta_learning.convnet import FourConvolutions
-from nascore.meta_learning.engine import TaskEngine, run_channels_last, run_looped, run_vmapped
+from nascore.meta_learning.conv4 import Conv4
+from nascore.meta_learning.execution import OneTask, run_looped, run_vmapped
 from nascore.meta_learning.learners import Inner, Parameters, fomaml_gradient, stateless
 from nascore.meta_learning.task_adaptation import Grad, plain_grad
 
@@ -38,7 +37,7 @@ WAYS, QUERIES, TASKS, INNER_STEPS = 5, 5, 8, 5
 
 
 def run_once(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One run of the pipeline, up to the trained network."""
+    """Run the pipeline up to the trained network."""
     out = arguments.work / str(seed)
     model = out / "state/train_final/outputs/model/model.json"
     if not (out / "result.json").exists():
@@ -72,12 +71,12 @@ def speeds(repeats: int) -> list[dict[str, Any]]:
 
 
 def speed(channels: int, shots: int, *, repeats: int) -> dict[str, Any]:
-    """All ways and the engine in turn, so that what else the machine does slows all down alike.
+    """Measure all modes alternately, so that other load on the machine slows all of them.
 
-    With one thread its own time is counted, in which others have no part.
+    With one thread its own time is counted.
     """
     torch.manual_seed(0)
-    forward, parameters = stateless(FourConvolutions(1, 28, WAYS, channels=channels))
+    forward, parameters = stateless(Conv4(1, 28, WAYS, channels=channels))
     labels = torch.arange(WAYS)
     tasks = (
         torch.randn(TASKS, WAYS * shots, 1, 28, 28),
@@ -91,19 +90,16 @@ def speed(channels: int, shots: int, *, repeats: int) -> dict[str, Any]:
         given = {name: p.to(task[0].dtype) for name, p in parameters.items()}
         return fomaml_gradient(forward, given, *task, inner=inner, grad=grad)
 
-    engine, plain = TaskEngine(), partial(gradient, grad=plain_grad)
-    engine.run("speed", gradient, *tasks, plain=plain)
-    ways = {
-        "loop": lambda: run_looped(gradient, *tasks),
+    modes = {
+        "loop": lambda: simple_loop(gradient, *tasks),
         "vmap": lambda: run_vmapped(gradient, *tasks),
-        "channels_last": lambda: run_channels_last(gradient, *tasks),
-        "plain": lambda: run_channels_last(plain, *tasks),
-        "engine": lambda: engine.run("speed", gradient, *tasks, plain=plain),
+        "channels_last": lambda: run_looped(gradient, *tasks),
+        "plain": lambda: run_looped(partial(gradient, grad=plain_grad), *tasks),
     }
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in modes}
     for _ in range(repeats):
-        for name, run in ways.items():
+        for name, run in modes.items():
             start = clock()
             run()
             seconds[name].append(clock() - start)
@@ -111,24 +107,29 @@ def speed(channels: int, shots: int, *, repeats: int) -> dict[str, Any]:
         "channels": channels,
         "shots": shots,
         **{f"{name}_s": min(values) for name, values in seconds.items()},
-        "chosen": next(iter(engine.chosen.values())),
         "largest_difference": _difference(gradient, tasks),
     }
 
 
-def _difference(gradient: Callable[..., Parameters], tasks: Sequence[Tensor]) -> float:
-    """Of the ways from the loop, on the first two tasks, against the largest gradient.
+def simple_loop(function: OneTask, *tensors: Tensor) -> Parameters:
+    """Apply a function to one task after the other, with images as they are."""
+    results = [function(*task) for task in zip(*tensors, strict=True)]
+    return {name: torch.stack([one[name] for one in results]) for name in results[0]}
 
-    In double precision: in single, pixels that are nearly equal may win a maximum in one way and
-    not in the other; those are not what is asked for.
+
+def _difference(gradient: Callable[..., Parameters], tasks: Sequence[Tensor]) -> float:
+    """Return the largest difference of the modes from the loop, relative to the largest gradient.
+
+    Computed on two tasks, in double precision: in single precision pixels that are nearly equal may
+    win a maximum in one mode and not in the other.
     """
     few = [part[:2].double() if part.is_floating_point() else part[:2] for part in tasks]
-    one_by_one = run_looped(gradient, *few)
+    one_by_one = simple_loop(gradient, *few)
     most = max(float(one.abs().max()) for one in one_by_one.values())
     others = (
         run_vmapped(gradient, *few),
-        run_channels_last(gradient, *few),
-        run_channels_last(partial(gradient, grad=plain_grad), *few),
+        run_looped(gradient, *few),
+        run_looped(partial(gradient, grad=plain_grad), *few),
     )
     return max(
         float((other[name] - one_by_one[name]).abs().max()) / most
@@ -152,10 +153,10 @@ def markdown(document: Mapping[str, Any]) -> str:
         "5-way tasks of characters of alphabets that were seen neither in the search nor in the",
         "training; all query images of a task are one batch (transductive). Accuracies are in",
         "percent with 95 % intervals over 600 tasks; differences are of the same tasks. Depth and",
-        "width are those of the cell; rank correlations are told before a stage is learned from.",
+        "width are those of the cell; rank correlations are of predictions before a stage.",
         f"Minutes are of the whole pipeline, {document['jobs']} at a time. Tasks are learned in "
         f"{_learned(document['runs'][0])}, by four",
-        f"convolutions in {_learned(document['runs'][0]['four_convolutions'])}.",
+        f"convolutions in {_learned(document['runs'][0]['conv4_baseline'])}.",
         "",
         "| shots | seed | Auto-Meta | four convolutions | difference | weights | of MAML's | "
         "depth | width | rank correlations | minutes | cell |",
@@ -176,16 +177,16 @@ def _learned(network: Mapping[str, Any]) -> str:
 
 def _row(run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
     cell = run["cell"]
-    told = [stage["rank_correlation"] for stage in run["stages"]]
+    correlations = [stage["rank_correlation"] for stage in run["stages"]]
     cells = [
         test["shots"],
         run["seed"],
-        *(_interval(test[name]) for name in ("own", "four_convolutions", "difference")),
+        *(_interval(test[name]) for name in ("own", "conv4_baseline", "difference")),
         run["num_params"],
-        run["four_convolutions"]["num_params"],
+        run["conv4_baseline"]["num_params"],
         cell["depth"],
         cell["width"],
-        ", ".join(f"{value:+.2f}" for value in told if value is not None) or "-",
+        ", ".join(f"{value:+.2f}" for value in correlations if value is not None) or "-",
         f"{run['seconds']['total'] / 60:.0f}",
         f"`{cell['architecture']}`",
     ]
@@ -203,7 +204,7 @@ def _means(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         own = [test for test in tests if test["shots"] == shots]
         means = [
             f"{100 * statistics.mean(test[name]['mean'] for test in own):.1f}"
-            for name in ("own", "four_convolutions", "difference")
+            for name in ("own", "conv4_baseline", "difference")
         ]
         lines.append(f"| {shots} | mean | {' | '.join(means)} |{' |' * 7}")
     return lines
@@ -215,18 +216,16 @@ def _speed_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "",
         f"First-order gradients of {TASKS} tasks, {WAYS}-way, {QUERIES} queries of each class, "
         f"{INNER_STEPS} inner",
-        "SGD steps, four convolutions, 28x28; one CPU thread, and its own time. The engine has",
-        "measured all ways once.",
-        "`plain`: one after the other, channels last, by autograd alone.",
+        "SGD steps, four convolutions, 28x28; one CPU thread, and its own time.",
+        "`plain`, which is used: one after the other, channels last, by autograd alone.",
         "",
-        "| channels | shots | loop, s | vmap, s | channels last, s | plain, s | engine, s | "
-        "engine against loop | chosen | difference |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| channels | shots | loop, s | vmap, s | channels last, s | plain, s | loop / plain | "
+        "difference |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *(
             f"| {row['channels']} | {row['shots']} | {row['loop_s']:.3f} | {row['vmap_s']:.3f} | "
-            f"{row['channels_last_s']:.3f} | {row['plain_s']:.3f} | {row['engine_s']:.3f} | "
-            f"{row['loop_s'] / row['engine_s']:.2f} times | "
-            f"{row['chosen']} | {row['largest_difference']:.1e} |"
+            f"{row['channels_last_s']:.3f} | {row['plain_s']:.3f} | "
+            f"{row['loop_s'] / row['plain_s']:.2f} times | {row['largest_difference']:.1e} |"
             for row in rows
         ),
         "",

@@ -42,7 +42,7 @@ SETTINGS = {
     "random-ws": STEPS,
     "nasib": STEPS,
     "instanas": [*STEPS, "search.options.table=macs", "search.options.reward.end=1.0"],
-    "auto-meta": ["search.budget.children=2", "search.options.tasks_at_once=loop", *META],
+    "auto-meta": ["search.budget.children=2", *META],
 }
 
 

@@ -98,7 +98,7 @@ class FewShotAdapter:
         return self._arrays(mlflow.pyfunc.load_model(model_uri).predict(self._task))
 
     def code(self, outputs: Arrays) -> list[str]:
-        return [pyfunc_few_shot.__file__, task_adaptation.__file__]
+        return [pyfunc_few_shot.__file__, str(Path(task_adaptation.__file__).parent)]
 
     def complete(self, described: Model, network: nn.Module, outputs: Arrays) -> None:
         assert isinstance(network, DeployedModel), "no other network has an adapter"

@@ -1,4 +1,4 @@
-"""A meta-trained network as what a run hands on: it learns new classes from a few examples.
+"""The trained model of a few-shot method: it learns new classes from a few examples.
 
 Shapes: B images, N of a support set, K classes.
 """
@@ -29,7 +29,11 @@ class FewShotLearner(nn.Module):
     """
 
     def __init__(self, network: nn.Module, settings: TaskSettings) -> None:
-        """Changes `network`: see `nascore.meta_learning.learners.stateless`."""
+        """
+        Args:
+            network: is changed, see `nascore.meta_learning.learners.stateless`.
+            settings: how a task is learned.
+        """
         super().__init__()
         replace_all_batch_norm_modules_(network)
         self.network = network
@@ -37,7 +41,7 @@ class FewShotLearner(nn.Module):
 
     @classmethod
     def of(cls, network: nn.Module, parameters: Parameters, settings: TaskSettings) -> Self:
-        """With meta-trained weights, which are copied into the network."""
+        """Make a learner with meta-trained weights, which are copied into the network."""
         learner = cls(network, settings)
         network.load_state_dict(parameters)
         return learner
@@ -47,34 +51,42 @@ class FewShotLearner(nn.Module):
         return logits_BK
 
     def blueprint(self) -> dict[str, Any]:
-        """What `rebuild` needs beside a network of the genotype; JSON."""
+        """Return what `rebuild` needs in addition to a network of the genotype, as JSON."""
         return {"kind": KIND, "settings": self.settings.to_dict()}
 
 
 def rebuild(blueprint: Mapping[str, Any], network: nn.Module) -> FewShotLearner:
-    """A learner of the same form, whose weights are to be loaded."""
+    """Return a learner of the same architecture, with initial weights."""
     return FewShotLearner(network, TaskSettings.from_dict(blueprint["settings"]))
 
 
 def adapt(learner: Adapter, support_x: Any, support_y: Any) -> Callable[[Any], Answer]:
-    """Learns a task: `predict = adapt(learner, support_x, support_y)`, see `Adapter.adapt`.
+    """Learn a task: `predict = adapt(learner, support_x, support_y)`, see `Adapter.adapt`.
+
+    Args:
+        learner: a few-shot network.
+        support_x: images, (N, C, H, W).
+        support_y: labels 0..ways-1, (N,).
+
+    Returns:
+        A function of query images (M, C, H, W).
 
     Raises:
-        InputError: images or labels do not do, now or when `predict` is called; all that is wrong.
+        InputError: images or labels are invalid, also when the function is called.
     """
     try:
         predict = learner.adapt(support_x, support_y)
     except UnfitTask as error:
-        raise _told(error) from error
+        raise _input_error(error) from error
 
-    def answer(query_x: Any) -> Answer:
+    def predict_or_raise(query_x: Any) -> Answer:
         try:
             return predict(query_x)
         except UnfitTask as error:
-            raise _told(error) from error
+            raise _input_error(error) from error
 
-    return answer
+    return predict_or_raise
 
 
-def _told(error: UnfitTask) -> InputError:
+def _input_error(error: UnfitTask) -> InputError:
     return InputError([Problem(*fault) for fault in error.faults])

@@ -1,8 +1,7 @@
-"""How long a few-shot network takes: to learn a task, and then to answer.
+"""Latency of few-shot networks: time to learn a task, and time to predict.
 
-The four convolutions of MAML go beside it in the same loop, so that both meet the same
-disturbances. Both are timed as they are used, from arrays to arrays, with real images: what is
-measured is what somebody waits for.
+Several networks are measured alternately in one loop, so that other load on the machine slows all
+of them. They are timed as they are used, from arrays to arrays, with real images.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,22 +21,22 @@ from nascore.latency.benchmark import (
 )
 from nascore.meta_learning.task_adaptation import Adapter, Answer
 
-Task = Mapping[str, NDArray[Any]]
+TaskArrays = Mapping[str, NDArray[Any]]
 """`support_x`, `support_y` and `query_x`."""
 
 _T = TypeVar("_T")
-_ANSWERS = 4  # single images that are answered for each task that is learned
+_PREDICTIONS = 4  # calls for each task that is learned
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Of one network.
+    """Times of one network.
 
     Attributes:
-        adaptation: to learn a task.
-        prediction: to answer for `batch_size` images of a task that has been learned.
-        batch_size: one; of a transductive network all query images of a task, which it must see at
-            once to be as accurate as it was found to be.
+        adaptation: time to learn a task.
+        prediction: time to predict `batch_size` images of a learned task.
+        batch_size: 1; for a transductive network all queries of a task, which it needs at once to
+            reach its measured accuracy.
     """
 
     adaptation: TimeStatistics
@@ -49,48 +48,51 @@ class Latency:
 
 
 def measure(
-    adapters: Sequence[Adapter], tasks: Sequence[Task], config: LatencyConfig
+    adapters: Sequence[Adapter], tasks: Sequence[TaskArrays], config: LatencyConfig
 ) -> list[Latency]:
-    """Times networks in turn, each on all tasks.
+    """Measure networks alternately, each on all tasks.
 
-    A task is learned for every fourth image that is answered; warm-up runs come first and do not
-    count, at least one of each.
+    A task is learned for every fourth prediction; warm-up runs of both come first.
 
     Args:
-        adapters: on the device of the measurement.
-        tasks: come again when there are fewer than runs.
+        adapters: networks, on the device of the measurement.
+        tasks: repeated when there are fewer than runs.
+        config: runs, warm-up runs and threads.
+
+    Returns:
+        The times of each network.
     """
-    warm_up = -(-max(config.warmup_runs, 1) // _ANSWERS)
-    rounds = max(2, -(-config.runs // _ANSWERS))  # one has no deviation
+    warm_up = -(-max(config.warmup_runs, 1) // _PREDICTIONS)
+    rounds = max(2, -(-config.runs // _PREDICTIONS))  # one value has no standard deviation
     learned: list[list[float]] = [[] for _ in adapters]
-    answered: list[list[float]] = [[] for _ in adapters]
+    predicted: list[list[float]] = [[] for _ in adapters]
     with thread_limit(config.threads), no_garbage_collection():
         for number in range(-warm_up, rounds):
             task = tasks[number % len(tasks)]
             for place, adapter in enumerate(adapters):
-                took, times = _learn_and_answer(adapter, task)
+                took, times = _learn_and_predict(adapter, task)
                 if number >= 0:
                     learned[place].append(took)
-                    answered[place] += times
+                    predicted[place] += times
     sizes = [
         len(tasks[0]["query_x"]) if adapter.settings.transductive else 1 for adapter in adapters
     ]
     return [
         Latency(TimeStatistics.of(one), TimeStatistics.of(other), size)
-        for one, other, size in zip(learned, answered, sizes, strict=True)
+        for one, other, size in zip(learned, predicted, sizes, strict=True)
     ]
 
 
-def _learn_and_answer(adapter: Adapter, task: Task) -> tuple[float, list[float]]:
+def _learn_and_predict(adapter: Adapter, task: TaskArrays) -> tuple[float, list[float]]:
     took, predict = _timed(lambda: adapter.adapt(task["support_x"], task["support_y"]))
     queries = task["query_x"]
-    images = [queries[number % len(queries)][None] for number in range(_ANSWERS)]
+    images = [queries[number % len(queries)][None] for number in range(_PREDICTIONS)]
     if adapter.settings.transductive:
-        images = [queries] * _ANSWERS
-    return took, [_answer(predict, image) for image in images]
+        images = [queries] * _PREDICTIONS
+    return took, [_prediction_ms(predict, image) for image in images]
 
 
-def _answer(predict: Callable[[Any], Answer], image: NDArray[Any]) -> float:
+def _prediction_ms(predict: Callable[[Any], Answer], image: NDArray[Any]) -> float:
     took, _ = _timed(lambda: predict(image))
     return took
 
@@ -100,7 +102,7 @@ def _timed(call: Callable[[], _T]) -> tuple[float, _T]:
 
 
 def as_latency(latency: Latency, device: torch.device, config: LatencyConfig) -> LatencyResult:
-    """Return the time of an answer in the form of other networks' latencies."""
+    """Return the time of a prediction in the form of other networks' latencies."""
     with thread_limit(config.threads):
         threads = torch.get_num_threads()
     return LatencyResult.of(

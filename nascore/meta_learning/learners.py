@@ -1,12 +1,12 @@
 """Meta-learners as pure functions of a network's parameters: Reptile, first-order MAML and MAML.
 
 A task is learned by `adapt` (`nascore.meta_learning.task_adaptation`). The meta-learners find
-parameters from which that works well. Sources: Reptile (arXiv 1803.02999) and its released code,
-MAML (arXiv 1703.03400). Those of first order take a `grad` that cannot be differentiated again,
-too.
+parameters from which that works well. Those of first order also take a `grad` that cannot be
+differentiated again. Sources: Reptile (arXiv 1803.02999) and its released code, MAML (arXiv
+1703.03400).
 
-Batch norm always uses the statistics of the batch, while a task is learned and while it is judged
-(`stateless`); with running averages few-shot accuracy breaks down.
+Batch norm always uses the statistics of the batch, in training and in evaluation (`stateless`);
+with running averages few-shot accuracy collapses.
 
 Shapes: N images of a support set, M of a query set, K classes, S inner steps.
 """
@@ -46,12 +46,12 @@ __all__ = [
 
 
 def stateless(network: nn.Module) -> tuple[Forward, Parameters]:
-    """The network as a function of its parameters, and these.
+    """Return the network as a function of its parameters, and a copy of these.
 
-    Changes `network`: its batch norms use the statistics of the batch in every mode, for good.
+    Changes `network`: its batch norms use the statistics of the batch in every mode from now on.
 
     Raises:
-        ValueError: it has other buffers than those of batch norms: a function would not keep them.
+        ValueError: it has buffers other than those of batch norms, which a function cannot update.
     """
     replace_all_batch_norm_modules_(network)
     buffers = [name for name, _ in network.named_buffers()]
@@ -74,12 +74,15 @@ def reptile_gradient(
     parameters: Parameters,
     support_x: Tensor,
     support_y: Tensor,
+    batches: Tensor | None = None,
     *,
     inner: Inner,
-    batches: Tensor | None = None,
     grad: Grad = torch.func.grad,
 ) -> Parameters:
-    """From the adapted parameters to the shared ones: what a meta-step of Reptile goes down."""
+    """Return the shared parameters minus the adapted ones, which Reptile descends.
+
+    See `adapt` for the arguments.
+    """
     adapted = adapt(
         forward, parameters, support_x, support_y, inner=inner, batches=batches, grad=grad
     )
@@ -97,9 +100,9 @@ def fomaml_gradient(
     inner: Inner,
     grad: Grad = torch.func.grad,
 ) -> Parameters:
-    """First-order MAML: gradient of the query loss at the adapted parameters.
+    """Return the gradient of the query loss at the adapted parameters (first-order MAML).
 
-    The way from prototypes to the last layer is differentiated; the steps are constants.
+    The map from prototypes to the last layer is differentiated; the gradient steps are constants.
     """
     start = begin(forward, parameters, support_x, support_y, inner=inner)
     onwards = dataclasses.replace(inner, prototypes=False)
@@ -125,7 +128,7 @@ def maml_gradient(
     *,
     inner: Inner,
 ) -> Parameters:
-    """Gradient of the query loss after adaptation, through the steps of it (second order)."""
+    """Return the gradient of the query loss after adaptation, through its steps (second order)."""
 
     def after(parameters: Parameters) -> Tensor:
         adapted = adapt(forward, parameters, support_x, support_y, inner=inner)
@@ -136,18 +139,22 @@ def maml_gradient(
 
 
 def meta_step(parameters: Parameters, gradients: Parameters, step_size: float) -> Parameters:
-    """Goes down the mean over tasks.
+    """Descend the mean of the gradients over tasks.
 
     With `reptile_gradient` this is Reptile's phi + eps * (mean_i(phi_i) - phi), `step_size` its
     eps; with the others it is plain gradient descent.
 
     Args:
-        gradients: (T, ...) for each parameter, one a task.
+        gradients: (T, ...) for each parameter.
+        step_size: factor of the mean.
+
+    Returns:
+        The moved parameters.
     """
     return {name: p - step_size * gradients[name].mean(0) for name, p in parameters.items()}
 
 
-# --- judging ----------------------------------------------------------------------------------
+# --- evaluation -------------------------------------------------------------------------------
 
 
 def adapted_accuracy(
@@ -162,7 +169,7 @@ def adapted_accuracy(
     transductive: bool,
     grad: Grad = torch.func.grad,
 ) -> Tensor:
-    """Share of query images that are right after adaptation, of one task."""
+    """Return the accuracy on the queries of one task after adaptation, a scalar."""
     adapted = adapt(forward, parameters, support_x, support_y, inner=inner, grad=grad)
     logits_MK = predict(forward, adapted, support_x, query_x, transductive=transductive)
     return (logits_MK.argmax(dim=1) == query_y).to(logits_MK.dtype).mean()
@@ -173,9 +180,8 @@ class TaskScores:
     """Accuracy over tasks.
 
     Attributes:
-        mean: of the tasks' accuracies.
-        interval: half the width of its 95 % interval, 1.96 standard errors.
-        num_tasks: that were judged.
+        mean: over the accuracies of the tasks, fraction.
+        interval: half the width of the 95 % confidence interval, 1.96 standard errors.
     """
 
     mean: float
@@ -184,7 +190,14 @@ class TaskScores:
 
     @classmethod
     def of(cls, accuracies_T: Tensor) -> "TaskScores":
-        """Raises ValueError for fewer than two tasks."""
+        """Return the scores of tasks.
+
+        Args:
+            accuracies_T: accuracy of each task, fraction.
+
+        Raises:
+            ValueError: there are fewer than two tasks.
+        """
         if len(accuracies_T) < 2:
             raise ValueError(f"an interval needs at least two tasks, got {len(accuracies_T)}")
         values = accuracies_T.double()

@@ -9,16 +9,16 @@ from nascore.config import LatencyConfig
 from nascore.data.episodes import FewShotData
 from nascore.genotype import Genotype
 from nascore.latency.benchmark import LatencyResult, resolve_device
-from nascore.meta_learning.convnet import FourConvolutions
+from nascore.meta_learning.conv4 import Conv4
 from nascore.meta_learning.few_shot_model import FewShotLearner, rebuild
 from nascore.meta_learning.latency import as_latency, measure
-from nascore.meta_learning.options import FewShotOptions
+from nascore.meta_learning.options import BASELINE, FewShotOptions
 from nascore.meta_learning.task_adaptation import Adapter
 from nascore.spaces.base import ImageShape, SearchSpace
 from nascore.training.final_model import DeployedModel, FinalModel
 from nascore.training.network_kinds import Examples, FewShotTask, NetworkKind
 
-_NUM_TIMED = 10  # different tasks
+_NUM_TIMED = 10  # different tasks in a measurement
 
 
 class FewShotKind(NetworkKind):
@@ -44,8 +44,10 @@ class FewShotKind(NetworkKind):
 
     def tasks(self, examples: Examples, split: str, number: int) -> Sequence[FewShotTask]:
         options = examples.options
-        assert isinstance(options, FewShotOptions), "only these leave networks that learn tasks"
-        sampler = FewShotData.of(examples.splits).sampler(split, options.shape, as_pixels=True)
+        assert isinstance(options, FewShotOptions), "networks of few-shot methods"
+        sampler = FewShotData.of(examples.splits).sampler(
+            split, options.episode.shape, as_pixels=True
+        )
         drawn = sampler.draw(number, examples.seeds.torch("examining", split))
         names = ("support_x", "support_y", "query_x", "query_y")
         return [
@@ -59,20 +61,20 @@ class FewShotKind(NetworkKind):
         config: LatencyConfig,
         examples: Examples | None,
     ) -> tuple[LatencyResult, dict[str, Any]]:
-        """Measure adaptation and answers on tasks of validation classes.
+        """Measure adaptation and prediction on tasks of validation classes.
 
-        Where the final training has had a network of four convolutions, that is measured too,
-        untrained: times do not depend on the weights.
+        If the final training had a baseline, it is measured in turn with the network, untrained:
+        times do not depend on the weights.
         """
         learner, device = _learner(final.network), resolve_device(config)
         networks = [learner]
-        four = final.details.get("auto_meta", {}).get("four_convolutions")
-        if four is not None:
+        baseline = final.details.get("auto_meta", {}).get(BASELINE)
+        if baseline is not None:
             shape = final.shape
-            control = FourConvolutions(
-                shape.channels, shape.size, shape.num_classes, channels=four["channels"]
+            conv4 = Conv4(
+                shape.channels, shape.size, shape.num_classes, channels=baseline["channels"]
             )
-            networks.append(FewShotLearner(control, learner.settings))
+            networks.append(FewShotLearner(conv4, learner.settings))
         assert examples is not None
         adapters = [
             DeployedModel(one, examples.splits.info).eval().to(device).adapter() for one in networks
@@ -84,9 +86,9 @@ class FewShotKind(NetworkKind):
             "images": len(tasks[0]["support_y"]),
             **latencies[0].to_dict(),
         }
-        if four is not None:
-            known = {name: four[name] for name in ("channels", "num_params")}
-            found["four_convolutions"] = known | latencies[1].to_dict()
+        if baseline is not None:
+            known = {name: baseline[name] for name in ("channels", "num_params")}
+            found[BASELINE] = known | latencies[1].to_dict()
         return as_latency(latencies[0], device, config), {"few_shot": found}
 
 

@@ -1,9 +1,10 @@
-"""Meta-training a network on tasks of some classes, and judging it by tasks of others.
+"""Meta-training of a network on tasks of some classes, and evaluation on tasks of others.
 
-An outer step draws a few tasks, lets each pull at the shared weights
-(`nascore.meta_learning.learners`) and goes where they pull in the mean: by plain descent, as
-Reptile does, or by Adam, as MAML does. Its rate falls along a line to 0, as in Reptile's released
-code.
+An outer step draws a few tasks, computes for each a gradient of the shared weights
+(`nascore.meta_learning.learners`) and moves the weights against the mean: by plain descent for
+Reptile, by Adam for MAML. The rate falls linearly to 0, as in Reptile's released code.
+
+Shapes: T tasks, N images of a support set, S inner steps, B images of an inner step.
 """
 
 import dataclasses
@@ -15,9 +16,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from nascore.context import NO_CALLBACKS
 from nascore.data.episodes import Episodes, EpisodeSampler
 from nascore.errors import ChildFailedError
-from nascore.meta_learning.engine import ExecutionMode, OneTask, TaskEngine
+from nascore.meta_learning.execution import OneTask, run_looped, run_vmapped
 from nascore.meta_learning.learners import (
     Forward,
     Inner,
@@ -29,18 +31,16 @@ from nascore.meta_learning.learners import (
     reptile_gradient,
     stateless,
 )
-from nascore.meta_learning.options import Learner, MetaOptions
-from nascore.meta_learning.task_adaptation import Grad, plain_grad
+from nascore.meta_learning.options import EpisodeOptions, MetaOptions
+from nascore.meta_learning.task_adaptation import plain_grad
 from nascore.training.loop import TrainingStopped, raise_if_out_of_memory
 
-_CHECK_EVERY = 16  # steps between looks at the weights: each one makes the host wait for a GPU
-_JUDGED_AT_ONCE = 10  # tasks; each query image brings the whole support set with it
-
-TRAIN, JUDGE = "train", "judge"
-"""Kinds of work, for the engine."""
+_CHECK_EVERY = 16  # steps between checks of the weights: each one makes the host wait for a GPU
+_TASKS_AT_ONCE = 10  # in an evaluation; each query image brings the whole support set with it
+_REPTILE_BATCH = 10  # images of an inner step, where tasks have `train_shots`; as in its release
 
 OnStep = Callable[[int], None]
-"""Called with the outer steps that are done."""
+"""Called with the number of outer steps so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,15 @@ class MetaTrained:
     duration_s: float
 
 
-def inner_of(options: MetaOptions, *, judging: bool = False) -> Inner:
-    """How a task is learned: one of the training, or one by which the network is judged."""
+def inner_of(options: MetaOptions, *, evaluation: bool = False) -> Inner:
+    """Return how a task is learned: in training, or in an evaluation."""
     steps = options.inner_steps
-    if judging and options.judge_steps is not None:
-        steps = options.judge_steps
+    if evaluation and options.eval_inner_steps is not None:
+        steps = options.eval_inner_steps
+    is_reptile = options.learner == "reptile"
     return Inner(
-        options.inner_optimiser,
-        options.inner_lr,
+        "adam" if is_reptile else "sgd",
+        options.inner_lr or (0.001 if is_reptile else 0.01),
         steps,
         prototypes=options.last_layer == "prototypes",
     )
@@ -74,46 +75,43 @@ def inner_of(options: MetaOptions, *, judging: bool = False) -> Inner:
 def meta_train(
     network: nn.Module,
     sampler: EpisodeSampler,
+    episode: EpisodeOptions,
     options: MetaOptions,
     *,
     generator: torch.Generator,
-    engine: TaskEngine,
-    should_stop: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool] = NO_CALLBACKS.should_stop,
     on_step: OnStep | None = None,
 ) -> MetaTrained:
-    """Meta-trains from the network's weights; these stay as they are, see `stateless`.
+    """Meta-train from the network's weights; these stay as they are, see `stateless`.
 
     Args:
         network: on the device of the sampler; (B, C, H, W) -> logits (B, ways).
         sampler: of training classes.
+        episode: tasks; their size is that of the sampler.
         generator: on the device of the sampler; draws tasks and inner batches.
-        engine: runs the tasks of a step.
         should_stop: polled before every outer step.
 
+    Returns:
+        The trained weights.
+
     Raises:
-        ChildFailed: the weights are not finite, or the work does not fit in memory.
-        Stopped: `should_stop` said so.
+        ChildFailedError: the weights are not finite, or the work does not fit in memory.
+        TrainingStopped: `should_stop` returned true.
     """
     start, step = time.perf_counter(), 0
-    inner = inner_of(options)
     forward, parameters = stateless(network)
-    outer = _Outer(parameters, options)
+    outer = _OuterOptimiser(parameters, options)
+    run = run_vmapped if options.learner == "maml" else run_looped
     try:
         for step in range(options.outer_steps):
             if should_stop():
                 raise TrainingStopped
             drawn = sampler.draw(options.tasks, generator)
-            if options.turned:
-                drawn = turned(drawn, generator)
-            gradient = partial(
-                task_gradient, forward, outer.parameters, learner=options.learner, inner=inner
-            )
-            plain = None if options.learner == "maml" else gradient(grad=plain_grad)
-            tensors = task_tensors(drawn, options, generator)
-            outer.step(
-                engine.run(TRAIN, gradient(), *tensors, plain=plain),
-                options.outer_lr * (1 - step / options.outer_steps),
-            )
+            if episode.rotate_classes:
+                drawn = rotate_classes(drawn, generator)
+            gradient = task_gradient(forward, outer.parameters, options)
+            gradients = run(gradient, *task_tensors(drawn, episode, options, generator))
+            outer.step(gradients, 1 - step / options.outer_steps)
             if step % _CHECK_EVERY == 0 or step == options.outer_steps - 1:
                 _check_finite(outer.parameters, step)
             if on_step is not None:
@@ -130,60 +128,47 @@ def _check_finite(parameters: Parameters, step: int) -> None:
         raise ChildFailedError(f"weights are not finite after step {step}", num_steps=step + 1)
 
 
-def task_gradient(
-    forward: Forward,
-    parameters: Parameters,
-    *,
-    learner: Learner,
-    inner: Inner,
-    grad: Grad = torch.func.grad,
-) -> OneTask:
-    """What one task pulls the shared weights by, as a function of `task_tensors`.
-
-    Args:
-        grad: MAML needs the default.
-    """
-    if learner == "maml":
+def task_gradient(forward: Forward, parameters: Parameters, options: MetaOptions) -> OneTask:
+    """Return the gradient of the shared weights, as a function of one task's `task_tensors`."""
+    inner = inner_of(options)
+    if options.learner == "maml":
         return partial(maml_gradient, forward, parameters, inner=inner)
-    if learner == "fomaml":
-        return partial(fomaml_gradient, forward, parameters, inner=inner, grad=grad)
-
-    def reptile(support_x: Tensor, support_y: Tensor, *batches: Tensor) -> Parameters:
-        chosen = batches[0] if batches else None
-        return reptile_gradient(
-            forward, parameters, support_x, support_y, inner=inner, batches=chosen, grad=grad
-        )
-
-    return reptile
+    first_order = fomaml_gradient if options.learner == "fomaml" else reptile_gradient
+    return partial(first_order, forward, parameters, inner=inner, grad=plain_grad)
 
 
 def task_tensors(
-    drawn: Episodes, options: MetaOptions, generator: torch.Generator
+    drawn: Episodes, episode: EpisodeOptions, options: MetaOptions, generator: torch.Generator
 ) -> tuple[Tensor, ...]:
-    """What the learner reads of tasks, each tensor with tasks first."""
+    """Return the tensors that the learner reads, each with tasks first.
+
+    They are the support set, then for MAML the queries, and for Reptile the images of each inner
+    step (T, S, B) where the support set is larger than a step.
+    """
     support = (drawn.support_x, drawn.support_y)
     if options.learner != "reptile":
         return (*support, drawn.query_x, drawn.query_y)
     num_tasks, num_images = drawn.support_y.shape
-    if options.inner_batch is None or options.inner_batch >= num_images:
+    batch = max(_REPTILE_BATCH, episode.ways)
+    if episode.train_shots is None or batch >= num_images:
         return support
     shape = (num_tasks, options.inner_steps, num_images)
     order_TSN = torch.rand(shape, generator=generator, device=drawn.support_x.device)
-    return (*support, order_TSN.argsort(dim=2)[..., : options.inner_batch])
+    return (*support, order_TSN.argsort(dim=2)[..., :batch])
 
 
-def turned(drawn: Episodes, generator: torch.Generator) -> Episodes:
-    """Each class of each task turned by a random multiple of 90 degrees, all its images alike."""
+def rotate_classes(drawn: Episodes, generator: torch.Generator) -> Episodes:
+    """Rotate each class of each task by a random multiple of 90 degrees."""
     device = drawn.support_x.device
     turns_TW = torch.randint(4, drawn.classes.shape, generator=generator, device=device)
-    parts = [
-        _turned(x, turns_TW.gather(1, y))
+    support_x, query_x = (
+        _rotated(x, turns_TW.gather(1, y))
         for x, y in ((drawn.support_x, drawn.support_y), (drawn.query_x, drawn.query_y))
-    ]
-    return dataclasses.replace(drawn, support_x=parts[0], query_x=parts[1])
+    )
+    return dataclasses.replace(drawn, support_x=support_x, query_x=query_x)
 
 
-def _turned(x_TNCHW: Tensor, turns_TN: Tensor) -> Tensor:
+def _rotated(x_TNCHW: Tensor, turns_TN: Tensor) -> Tensor:
     result = x_TNCHW.clone()
     for turns in (1, 2, 3):
         chosen_TN = turns_TN == turns
@@ -191,20 +176,23 @@ def _turned(x_TNCHW: Tensor, turns_TN: Tensor) -> Tensor:
     return result
 
 
-class _Outer:
+class _OuterOptimiser:
     """The shared weights, and the optimiser that moves them."""
 
     def __init__(self, parameters: Parameters, options: MetaOptions) -> None:
         self.parameters = parameters
-        self._adam: torch.optim.Adam | None = None
-        if options.outer_optimiser == "adam":
-            self._adam = torch.optim.Adam(list(parameters.values()), lr=options.outer_lr)
+        is_reptile = options.learner == "reptile"
+        self._lr = options.outer_lr or (1.0 if is_reptile else 0.001)
+        self._adam = None if is_reptile else torch.optim.Adam(list(parameters.values()), self._lr)
 
-    def step(self, gradients: Parameters, rate: float) -> None:
-        """
+    def step(self, gradients: Parameters, decay: float) -> None:
+        """Move the weights.
+
         Args:
             gradients: (T, ...) for each parameter.
+            decay: factor of the rate.
         """
+        rate = self._lr * decay
         if self._adam is None:
             self.parameters = meta_step(self.parameters, gradients, rate)
             return
@@ -214,49 +202,34 @@ class _Outer:
         self._adam.step()
 
 
-def judge(
+def evaluate(
     trained: MetaTrained,
     sampler: EpisodeSampler,
+    episode: EpisodeOptions,
     options: MetaOptions,
     *,
     num_tasks: int,
     generator: torch.Generator,
-    engine: TaskEngine,
-    should_stop: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool] = NO_CALLBACKS.should_stop,
 ) -> Tensor:
-    """Accuracy (num_tasks,) on query images after adaptation, task by task.
+    """Return the accuracy on the queries of each task after adaptation, (num_tasks,).
 
     Raises:
-        Stopped: `should_stop` said so.
+        TrainingStopped: `should_stop` returned true.
     """
     accuracy = partial(
         adapted_accuracy,
         trained.forward,
         trained.parameters,
-        inner=inner_of(options, judging=True),
-        transductive=options.transductive,
+        inner=inner_of(options, evaluation=True),
+        transductive=episode.transductive,
+        grad=plain_grad,
     )
     accuracies = []
-    for start in range(0, num_tasks, _JUDGED_AT_ONCE):
+    for start in range(0, num_tasks, _TASKS_AT_ONCE):
         if should_stop():
             raise TrainingStopped
-        drawn = sampler.draw(min(_JUDGED_AT_ONCE, num_tasks - start), generator)
+        drawn = sampler.draw(min(_TASKS_AT_ONCE, num_tasks - start), generator)
         task = (drawn.support_x, drawn.support_y, drawn.query_x, drawn.query_y)
-        plain = partial(accuracy, grad=plain_grad)
-        accuracies.append(engine.run(JUDGE, accuracy, *task, plain=plain))
+        accuracies.append(run_looped(accuracy, *task))
     return torch.cat(accuracies)
-
-
-def measured_ways(
-    network: nn.Module,
-    train: EpisodeSampler,
-    valid: EpisodeSampler,
-    options: MetaOptions,
-    generator: torch.Generator,
-) -> dict[str, dict[ExecutionMode, float]]:
-    """Seconds of an outer step and of judging a few tasks, by the way in which tasks are run."""
-    engine = TaskEngine()
-    once = options.model_copy(update={"outer_steps": 1})
-    trained = meta_train(network, train, once, generator=generator, engine=engine)
-    judge(trained, valid, options, num_tasks=_JUDGED_AT_ONCE, generator=generator, engine=engine)
-    return {str(key[0]): seconds for key, seconds in engine.seconds.items()}

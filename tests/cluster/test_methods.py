@@ -47,7 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "train.max_steps": "",
         "search.options.meta.outer_steps": 3,
         "search.options.valid_episodes": 4,
-        "search.options.progressive.first": 2,
+        "search.options.progressive.num_first_stage": 2,
         "search.options.final.outer_steps": 5,
     },
 }

@@ -27,16 +27,14 @@ META: dict[str, Any] = {
     "tasks": 2,
     "inner_steps": 1,
     "inner_lr": 0.01,
-    "transductive": True,
 }
 OPTIONS: dict[str, Any] = {
-    "episode": {"ways": 3, "shots": 1, "queries": 2},
+    "episode": {"ways": 3, "shots": 1, "queries": 2, "transductive": True},
     "meta": META,
-    "final": META,
+    "final": {"outer_steps": 2},
     "valid_episodes": 4,
-    "progressive": {"first": 6, "top": 3, "quota": 1, "ensemble": 2},
+    "progressive": {"num_first_stage": 6, "top_k": 3, "num_random": 1, "num_predictors": 2},
     "test_shots": [1, 2],
-    "tasks_at_once": "loop",
 }
 
 

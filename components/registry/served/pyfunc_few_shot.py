@@ -1,7 +1,7 @@
 """A few-shot model for `mlflow.pyfunc`: it adapts to a task and predicts.
 
-This file and `task_adaptation.py` are stored with each such model, so they need mlflow, torch and
-numpy and nothing else of this project.
+This file and the folder `task_adaptation` are stored with each such model, so they need mlflow,
+torch and numpy and nothing else of this project.
 """
 
 import importlib

@@ -1,11 +1,12 @@
-"""The winner and the four convolutions of MAML, meta-trained alike and tested on the same tasks.
+"""Final meta-training: the winner and Conv-4, trained alike and tested on the same tasks.
 
-The four convolutions have no fewer weights than the winner: with fewer, a difference would say
-little, since networks with more weights overfit few-shot tasks sooner.
+Conv-4 has at least as many weights as the winner: with fewer, a difference would mean little, since
+networks with more weights overfit few-shot tasks sooner.
 """
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +17,13 @@ from torch import Tensor, nn
 from nascore.context import SearchContext, device_of
 from nascore.data.episodes import FewShotData
 from nascore.genotype import Genotype
-from nascore.meta_learning.convnet import FourConvolutions
-from nascore.meta_learning.engine import TaskEngine
+from nascore.meta_learning.conv4 import Conv4
 from nascore.meta_learning.few_shot_model import FewShotLearner
 from nascore.meta_learning.learners import TaskScores
-from nascore.meta_learning.options import MetaOptions
+from nascore.meta_learning.options import BASELINE, MetaOptions
 from nascore.meta_learning.task_adaptation import TaskSettings
-from nascore.meta_learning.training import MetaTrained, OnStep, inner_of, judge, meta_train
-from nascore.methods.auto_meta.child import has_small_steps, judging_shape, training_shape
+from nascore.meta_learning.training import MetaTrained, OnStep, evaluate, inner_of, meta_train
+from nascore.methods.auto_meta.child import evaluation_shape, has_small_steps
 from nascore.methods.auto_meta.options import AutoMetaOptions
 from nascore.seeding import seeded_weights
 from nascore.spaces.base import ImageShape
@@ -34,14 +34,22 @@ from nascore.training.final_model import FinalModel
 from nascore.training.parallel_arms import run_pair
 from nascore.training.threads import threads_of
 
+_TEST_TASKS = 600  # for each number of shots; usual in the literature
+_NUM_REPORTS = 100  # of the progress
+_NUM_LOGGED = 10  # of these
+
+_log = logging.getLogger(__name__)
+
+Context = SearchContext[AutoMetaOptions]
+
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """A meta-trained network and its accuracy, task by task.
+class _Tested:
+    """A meta-trained network and its accuracy on each task.
 
     Attributes:
-        train, valid: of tasks of these classes, with `episode.shots`.
-        tests: of tasks of test classes, by shots.
+        train, valid: on tasks of these classes, with `episode.shots`.
+        tests: on tasks of test classes, by shots.
     """
 
     trained: MetaTrained
@@ -52,47 +60,41 @@ class Evaluation:
 
 
 def meta_train_final(
-    task: SearchContext,
-    options: AutoMetaOptions,
-    genotype: Genotype,
-    *,
-    stages: Sequence[Mapping[str, Any]],
+    context: Context, genotype: Genotype, *, stages: Sequence[Mapping[str, Any]]
 ) -> FinalModel:
-    """Full meta-training; each test class is seen here alone, once for each number of shots.
+    """Meta-train the winner and Conv-4, and test both; only here test classes are used.
 
     Args:
-        stages: of the search, for the details.
+        stages: figures of the search, for the details.
 
     Raises:
-        ChildFailed: the weights of one of the two are not finite.
-        Stopped: `task.callbacks.should_stop` said so.
+        ChildFailedError: the weights of one of the two are not finite.
+        TrainingStopped: `context.callbacks.should_stop` returned true.
     """
-    seed = task.seeds.integer("final", "weights")
-    network = build_network(task.space, genotype, task.shape, seed=seed, final=True)
-    cost = count(network, task.shape)
-    channels = channels_of(task.shape, at_least=cost.num_params)
-    with seeded_weights(task.seeds.integer("final", "four convolutions")):
-        shape = task.shape
-        four = FourConvolutions(shape.channels, shape.size, shape.num_classes, channels=channels)
-    data = FewShotData.of(task.splits)
-    # Where each has one thread in any case, the other core would be idle.
-    on_cpu = device_of(task.final).type == "cpu"
+    options, seeds, shape = context.options, context.seeds, context.shape
+    seed = seeds.integer("final", "weights")
+    network = build_network(context.space, genotype, shape, seed=seed, final=True)
+    cost = count(network, shape)
+    channels = channels_of(shape, at_least=cost.num_params)
+    with seeded_weights(seeds.integer("final", "four convolutions")):
+        conv4 = Conv4(shape.channels, shape.size, shape.num_classes, channels=channels)
+    data = FewShotData.of(context.splits)
+    # Where each training uses one thread, the other core would be idle.
+    on_cpu = device_of(context.training).type == "cpu"
     at_once = (on_cpu and torch.get_num_threads() == 1) or has_small_steps(
-        task, options.episode, options.final
+        context, options.episode, options.meta
     )
     own, other = run_pair(
-        lambda: _judged(
-            task, options, options.final, data, network, on_step=_progress_of(task, options)
-        ),
-        lambda: _judged(task, options, options.control, data, four),
+        lambda: _tested(context, options.final_meta, data, network, on_step=_progress(context)),
+        lambda: _tested(context, options.conv4_meta, data, conv4),
         at_once=at_once,
     )
-    details = _details(task, options, genotype, own, other, channels)
-    _report(task, details)
+    details = _details(context, genotype, own, other, channels)
+    _report(context, details["tests"])
     return FinalModel(
         genotype=genotype,
-        shape=task.shape,
-        network=FewShotLearner.of(network, own.trained.parameters, _settings(task, options)).eval(),
+        shape=shape,
+        network=FewShotLearner.of(network, own.trained.parameters, _settings(context)).eval(),
         train_accuracy=TaskScores.of(own.train).mean,
         valid_accuracy=TaskScores.of(own.valid).mean,
         test_accuracy=TaskScores.of(own.tests[options.episode.shots]).mean,
@@ -104,21 +106,20 @@ def meta_train_final(
     )
 
 
-def _settings(task: SearchContext, options: AutoMetaOptions) -> TaskSettings:
-    """How the winner learns a task when nobody trains it any more."""
-    shape, inner = task.shape, inner_of(options.final, judging=True)
+def _settings(context: Context) -> TaskSettings:
+    """Return how the trained winner learns a task."""
+    shape, options = context.shape, context.options
+    inner = inner_of(options.final_meta, evaluation=True)
     size = (shape.channels, shape.size, shape.size)
-    return TaskSettings(options.episode.ways, size, inner, options.final.transductive)
+    return TaskSettings(options.episode.ways, size, inner, options.episode.transductive)
 
 
 def channels_of(shape: ImageShape, *, at_least: int) -> int:
-    """The fewest with which the four convolutions have so many weights."""
+    """Return the smallest number of channels with which Conv-4 has so many weights."""
     return next(
         channels
         for channels in itertools.count(1)
-        if _num_params(
-            FourConvolutions(shape.channels, shape.size, shape.num_classes, channels=channels)
-        )
+        if _num_params(Conv4(shape.channels, shape.size, shape.num_classes, channels=channels))
         >= at_least
     )
 
@@ -127,90 +128,88 @@ def _num_params(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _progress_of(task: SearchContext, options: AutoMetaOptions) -> OnStep:
-    """Tells how much of the meta-training is done, a hundred times."""
-    steps = options.final.outer_steps
-    every = max(1, steps // 100)
+def _progress(context: Context) -> OnStep:
+    """Return a callback that reports the completed fraction of the meta-training."""
+    steps = context.options.final.outer_steps
+    every, log_every = max(1, steps // _NUM_REPORTS), max(1, steps // _NUM_LOGGED)
 
     def on_step(done: int) -> None:
         if done % every == 0:
-            task.callbacks.on_progress("method", done / steps)
+            context.callbacks.on_progress("method", done / steps)
+        if done % log_every == 0:
+            _log.info("final meta-training: %d of %d outer steps", done, steps)
 
     return on_step
 
 
-def _judged(
-    task: SearchContext,
-    options: AutoMetaOptions,
+def _tested(
+    context: Context,
     meta: MetaOptions,
     data: FewShotData,
     network: nn.Module,
     *,
     on_step: OnStep | None = None,
-) -> Evaluation:
-    """Both networks draw the same tasks, in training and in the tests."""
-    device, seeds = device_of(task.final), task.seeds
-    episode, engine, num_params = options.episode, TaskEngine(), _num_params(network)
+) -> _Tested:
+    """Meta-train and test a network; both networks draw the same tasks."""
+    options, seeds, device = context.options, context.seeds, device_of(context.training)
+    episode, num_params = options.episode, _num_params(network)
+    should_stop = context.callbacks.should_stop
 
     def accuracies(split: str, shots: int, num_tasks: int) -> Tensor:
-        return judge(
+        return evaluate(
             trained,
-            data.sampler(split, judging_shape(episode, shots=shots)),
+            data.sampler(split, evaluation_shape(episode, shots)),
+            episode,
             meta,
             num_tasks=num_tasks,
             generator=seeds.torch("final", split, shots, device=device),
-            engine=engine,
-            should_stop=task.callbacks.should_stop,
+            should_stop=should_stop,
         )
 
-    with threads_of(one=has_small_steps(task, episode, meta)):
+    with threads_of(one=has_small_steps(context, episode, meta)):
         trained = meta_train(
             network.to(device),
-            data.sampler("train", training_shape(episode, meta)),
+            data.sampler("train", episode.training_shape),
+            episode,
             meta,
             generator=seeds.torch("final", "tasks", device=device),
-            engine=engine,
-            should_stop=task.callbacks.should_stop,
+            should_stop=should_stop,
             on_step=on_step,
         )
-        return Evaluation(
+        return _Tested(
             trained,
             num_params,
             train=accuracies("train", episode.shots, options.valid_episodes),
             valid=accuracies("valid", episode.shots, options.valid_episodes),
             tests={
-                shots: accuracies("test", shots, options.test_episodes)
+                shots: accuracies("test", shots, _TEST_TASKS)
                 for shots in sorted({*options.test_shots, episode.shots})
             },
         )
 
 
 def _details(
-    task: SearchContext,
-    options: AutoMetaOptions,
-    genotype: Genotype,
-    own: Evaluation,
-    other: Evaluation,
-    channels: int,
+    context: Context, genotype: Genotype, own: _Tested, other: _Tested, channels: int
 ) -> dict[str, Any]:
-    assert isinstance(task.space, FewShotCellSpace)
-    cell = task.space.cell(genotype)
+    """Return the figures of both networks, as the report reads them."""
+    assert isinstance(context.space, FewShotCellSpace)
+    cell, options = context.space.cell(genotype), context.options
     return {
         "episode": options.episode.model_dump(mode="json"),
-        "learner": options.final.learner,
-        "inner": dataclasses.asdict(inner_of(options.final, judging=True)),
-        "transductive": options.final.transductive,
+        "learner": options.meta.learner,
+        "inner": dataclasses.asdict(inner_of(options.final_meta, evaluation=True)),
+        "transductive": options.episode.transductive,
         "cell": {
-            "architecture": task.space.describe(genotype),
+            "architecture": context.space.describe(genotype),
             "blocks": len(cell),
             "depth": depth(cell),
             "width": width(cell),
         },
         "num_params": own.num_params,
-        "four_convolutions": {
+        BASELINE: {
             "channels": channels,
             "num_params": other.num_params,
-            "inner": dataclasses.asdict(inner_of(options.control, judging=True)),
+            "inner": dataclasses.asdict(inner_of(options.conv4_meta, evaluation=True)),
             "valid_accuracy": TaskScores.of(other.valid).mean,
             "duration_s": other.trained.duration_s,
         },
@@ -219,24 +218,20 @@ def _details(
 
 
 def _test(shots: int, own_T: Tensor, other_T: Tensor) -> dict[str, Any]:
-    """Accuracies with half of their 95 % intervals; the difference is of the same tasks."""
+    """Return accuracies with half of their 95 % intervals; differences are paired by task."""
     scores = {
         "own": TaskScores.of(own_T),
-        "four_convolutions": TaskScores.of(other_T),
+        BASELINE: TaskScores.of(other_T),
         "difference": TaskScores.of(own_T - other_T),
     }
     return {"shots": shots} | {name: dataclasses.asdict(value) for name, value in scores.items()}
 
 
-def _report(task: SearchContext, details: Mapping[str, Any]) -> None:
-    for test in details["tests"]:
-        name = f"final/test_{test['shots']}_shot"
-        for who in ("own", "four_convolutions"):
-            suffix = "" if who == "own" else f"_{who}"
-            task.callbacks.on_metrics(
-                {
-                    f"{name}{suffix}": test[who]["mean"],
-                    f"{name}{suffix}_interval": test[who]["interval"],
-                },
-                0,
-            )
+def _report(context: Context, tests: Sequence[Mapping[str, Any]]) -> None:
+    """Report the test accuracies as metrics, and log them."""
+    for test in tests:
+        for name, suffix in (("own", ""), (BASELINE, f"_{BASELINE}")):
+            prefix = f"final/test_{test['shots']}_shot{suffix}"
+            mean, interval = test[name]["mean"], test[name]["interval"]
+            context.callbacks.on_metrics({prefix: mean, f"{prefix}_interval": interval}, 0)
+            _log.info("%s: accuracy %.4f +- %.4f", prefix, mean, interval)

@@ -1,12 +1,14 @@
-"""What a cell will be worth, told from its blocks: an ensemble of LSTMs that read any length.
+"""Predicts the rank of a cell from its blocks: an ensemble of LSTMs for cells of any length.
 
-Trained on cells of up to b blocks, it has to rank cells of b + 1. Source: the predictor of PNAS
-(arXiv 1712.00559), as in the code of titu1994/progressive-neural-architecture-search: of each half
-of a block the embeddings of input and operation, joined, are one step of an LSTM; a linear layer
-and a sigmoid on its last state. Choices of ours: five members, each trained on four fifths of the
-data, whose mean counts; whole batches; and targets standardised per stage, since the sigmoid would
-saturate where all accuracies are alike. So a prediction is a rank among cells of its length, and no
-accuracy.
+Trained on cells of up to b blocks, it ranks cells of b + 1 blocks. Source: the predictor of PNAS
+(arXiv 1712.00559), as in the code of titu1994/progressive-neural-architecture-search: each half of
+a block is one step of an LSTM, whose input is the embeddings of node and operation, concatenated; a
+linear layer and a sigmoid follow its last state. Our choices: the mean of five members, each
+trained on a different four fifths of the data; full batches; targets standardised per stage, since
+the sigmoid would saturate where all accuracies are similar. A prediction is therefore a rank among
+cells of equal length, not an accuracy.
+
+Shapes: N cells, S halves of blocks, H units of the LSTM.
 """
 
 from collections.abc import Sequence
@@ -28,9 +30,9 @@ class PredictorSettings:
     """Size and training of the ensemble.
 
     Attributes:
-        num_members: each leaves out another part of the data, a whole `num_members`-th.
+        num_members: each leaves out a different part of the data, a `num_members`-th of it.
         embedding, hidden: sizes of an embedding, and of the state of the LSTM.
-        num_steps: of Adam, on all data of a member at once.
+        num_steps: updates by Adam, on all data of a member at once.
     """
 
     num_members: int = 5
@@ -42,8 +44,10 @@ class PredictorSettings:
 
 
 def standardised(cells: Sequence[Cell], accuracies: Sequence[float]) -> NDArray[np.float64]:
-    """Targets in (0, 1): accuracies less the mean of their stage, in its deviations, through the
-    logistic function. A stage is the cells of one number of blocks; where all are alike, 0.5."""
+    """Return targets in (0, 1): accuracies standardised per stage, through the logistic function.
+
+    A stage is the cells of one number of blocks; where all of its accuracies are equal, 0.5.
+    """
     values, stages = np.asarray(accuracies, float), np.array([len(cell) for cell in cells])
     targets = np.empty_like(values)
     for stage in np.unique(stages):
@@ -55,7 +59,7 @@ def standardised(cells: Sequence[Cell], accuracies: Sequence[float]) -> NDArray[
 
 
 class Member(nn.Module):
-    """One predictor: nodes (N, S) and operations (N, S) of S halves to values (N,) in (0, 1)."""
+    """One predictor: nodes (N, S) and operations (N, S) to values (N,) in (0, 1)."""
 
     def __init__(self, num_nodes: int, num_operations: int, settings: PredictorSettings) -> None:
         super().__init__()
@@ -65,7 +69,13 @@ class Member(nn.Module):
         self.head = nn.Linear(settings.hidden, 1)
 
     def forward(self, node_NS: Tensor, operation_NS: Tensor, length_N: Tensor) -> Tensor:
-        """`length_N` is the halves of each cell; what stands behind them is not read."""
+        """Return the values of cells.
+
+        Args:
+            node_NS: input of each half of a block.
+            operation_NS: operation of each half.
+            length_N: halves of each cell; entries after them are ignored.
+        """
         steps_NSE = torch.cat([self.node(node_NS), self.operation(operation_NS)], dim=2)
         states_NSH, _ = self.lstm(steps_NSE)
         last_NH = states_NSH[torch.arange(len(length_N)), length_N - 1]
@@ -74,7 +84,7 @@ class Member(nn.Module):
 
 
 class CellPredictor:
-    """Fits on cells with their accuracies, and gives others a value by which to rank them."""
+    """Fits to cells with their accuracies, and ranks other cells."""
 
     def __init__(
         self,
@@ -86,7 +96,9 @@ class CellPredictor:
     ) -> None:
         """
         Args:
-            num_operations: that there are; a cell names them 0..num_operations-1.
+            max_blocks: largest number of blocks of a cell.
+            num_operations: a cell names them 0..num_operations-1.
+            seeds: of initial weights and parts of the data.
         """
         self._settings = settings or PredictorSettings()
         self._sizes = NUM_INPUTS + max_blocks - 1, num_operations
@@ -94,7 +106,7 @@ class CellPredictor:
         self._members: list[Member] = []
 
     def fit(self, cells: Sequence[Cell], accuracies: Sequence[float]) -> None:
-        """Trains new members on all that is known; depends on the data and the seeds alone.
+        """Train new members; they depend on the data and the seeds alone.
 
         Raises:
             ValueError: there are fewer cells than members.
@@ -128,10 +140,10 @@ class CellPredictor:
 
     @torch.no_grad()
     def predict(self, cells: Sequence[Cell]) -> NDArray[np.float64]:
-        """(N,) in (0, 1), the mean of the members; equal for equal cells, in whatever order.
+        """Return the mean of the members, (N,) in (0, 1); equal for equal cells.
 
         Raises:
-            ValueError: it was not fitted.
+            ValueError: the predictor was not fitted.
         """
         if not self._members:
             raise ValueError("fit the predictor before it predicts")
@@ -143,7 +155,7 @@ class CellPredictor:
 
 
 def _tokens(cells: Sequence[Cell]) -> tuple[Tensor, Tensor, Tensor]:
-    """Nodes and operations, (N, S), with zeros behind shorter cells, and lengths (N,)."""
+    """Return nodes and operations, (N, S), padded with zeros, and lengths (N,)."""
     rows = [torch.tensor([half for block in least_order(cell) for half in block]) for cell in cells]
     padded_NS2 = nn.utils.rnn.pad_sequence(rows, batch_first=True)
     return padded_NS2[..., 0], padded_NS2[..., 1], torch.tensor([len(row) for row in rows])

@@ -1,14 +1,14 @@
-"""Progressive search: cells grow by one block a stage, and a predictor says which are trained.
+"""Progressive search: cells grow by one block per stage; a predictor ranks the candidates.
 
-Stage 1 trains the cells of one block. Every later stage extends all finished cells of the one
-before by every possible block, has the predictor rank them, and trains the best `top`, and `quota`
-random others of them. Source: PNAS (arXiv 1712.00559), algorithm 1; the random quota is a choice of
-ours.
+Stage 1 trains the cells of one block. Each later stage extends all finished cells of the previous
+stage by every possible block, ranks them by the predictor, and trains the best `top_k` and
+`num_random` random others. Source: PNAS (arXiv 1712.00559), algorithm 1; the random cells are our
+addition: they show what the predictor would miss.
 
-What comes next follows from the children alone: the stage is the first that is not full, and its
-ranking comes from a predictor fitted on all shorter cells that have ended. So a search is resumed
-exactly. With several workers a new stage starts while the last cells of the one before are being
-trained; they count as soon as they end.
+The next proposal follows from the children alone: the stage is the first that is not full, and its
+ranking comes from a predictor fitted to all finished shorter cells, so a search resumes exactly.
+With several workers a new stage starts while the last cells of the previous one are in training;
+they count as soon as they end.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,39 +37,43 @@ _NAMES: tuple[FewShotOperation, ...] = get_args(FewShotOperation)
 
 @dataclass(frozen=True, slots=True)
 class ProgressiveSettings:
-    """How many cells a stage trains.
+    """Number of cells in each stage.
 
     Attributes:
-        first: cells of one block, at random; all when None.
-        top, quota: of every later stage, by the predictor and at random.
+        num_first_stage: random cells of one block; all when None.
+        top_k: best cells of each later stage, by the predictor.
+        num_random: further random cells of each later stage.
     """
 
-    first: int | None = None
-    top: int = 8
-    quota: int = 1
+    num_first_stage: int | None = None
+    top_k: int = 8
+    num_random: int = 1
     predictor: PredictorSettings = field(default_factory=PredictorSettings)
 
     def __post_init__(self) -> None:
-        if (self.first is not None and self.first < 1) or self.top < 1 or self.quota < 0:
-            raise ValueError(f"first and top must be at least 1, quota at least 0, got {self}")
+        first = 1 if self.num_first_stage is None else self.num_first_stage
+        if min(first, self.top_k) < 1 or self.num_random < 0:
+            raise ValueError(
+                f"num_first_stage and top_k must be at least 1, num_random at least 0, got {self}"
+            )
 
 
 OnStage = Callable[[int, float], None]
-"""Called with a stage and the rank correlation of what was predicted for it."""
+"""Called with a stage and the rank correlation of its predictions."""
 
 
 def ignore_stage(stage: int, correlation: float) -> None:
-    """Nobody is keeping it."""
+    """Do nothing."""
 
 
 def cells_of(space: SearchSpace) -> FewShotCellSpace:
-    """The cells that the token strings of a space are.
+    """Return the space of cells whose token strings are those of a space.
 
-    Of a space of which nothing is known but the number of values of each token, such as the
-    parameters of an Optuna study, these numbers say it: those of `FewShotCellSpace`.
+    A space of which only the numbers of values are known, such as the parameters of an Optuna
+    study, is recognised by these numbers.
 
     Raises:
-        InputError: they are no cells that grow by blocks.
+        InputError: the token strings are not cells that grow by blocks.
     """
     if isinstance(space, FewShotCellSpace):
         return space
@@ -89,11 +93,7 @@ def cells_of(space: SearchSpace) -> FewShotCellSpace:
 
 
 class Progressive:
-    """`Proposer` over `FewShotCellSpace`; once the last stage is full, it goes on with it.
-
-    Attributes:
-        num_planned: children after which every stage is full.
-    """
+    """`Proposer` over `FewShotCellSpace`; once all stages are full, it extends the last one."""
 
     def __init__(
         self,
@@ -106,16 +106,15 @@ class Progressive:
     ) -> None:
         """
         Args:
-            on_stage: called before a stage that was ranked becomes part of what the predictor of
-                the next one is fitted on; again when late children have been added.
+            on_stage: called before the predictor is fitted to a ranked stage, and again when late
+                children of that stage have been added.
         """
         self._on_stage = on_stage
         self._settings, self._space, self._seeds, self._stream = settings, space, seeds, stream
         first = space.one_block_cells()
-        num_first = len(first) if settings.first is None else min(settings.first, len(first))
-        later = settings.top + settings.quota
+        num_first = min(settings.num_first_stage or len(first), len(first))
+        later = settings.top_k + settings.num_random
         self._sizes = [num_first, *[later] * (space.config.max_blocks - 1)]
-        self.num_planned = sum(self._sizes)
         self._ended: dict[int, tuple[Cell, float | None]] = {}
         self._ranking: tuple[tuple[int, tuple[int, ...]], list[Cell]] | None = None
 
@@ -130,17 +129,17 @@ class Progressive:
         for stage, size in enumerate(self._sizes, start=1):
             num_taken = sum(len(cell) == stage for cell in taken)
             if num_taken < size or stage == last:
-                by_chance = self._settings.top <= num_taken < size
-                for cell in self._order(stage, by_chance=by_chance):
+                is_random = self._settings.top_k <= num_taken < size
+                for cell in self._order(stage, is_random=is_random):
                     if self._space.key(cell) not in seen:
                         return self._space.genotype(cell)
-        # All that may grow has been trained, or nothing that could grow was: whatever is left.
+        # All extensions were proposed, or no cell has finished that could be extended.
         return base.sample(self._space, self._seeds.numpy(self._stream, "suggest", number))
 
     def rank_correlation(self, stage: int) -> float | None:
-        """Spearman's, of what was predicted for a stage before it was known and what came out.
+        """Return Spearman's correlation of a stage's results with predictions from before it.
 
-        None when there were fewer than three cells, or no predictor, or nothing to rank.
+        None with fewer than three cells, without a predictor, or where all values are equal.
         """
         known = [(cell, value) for cell, value in self._finished() if len(cell) == stage]
         predictor = self._predictor(stage)
@@ -153,25 +152,25 @@ class Progressive:
         return float(spearmanr(predicted, values).statistic)
 
     def _finished(self) -> Iterator[tuple[Cell, float]]:
-        """In the order of the children, so that nothing depends on who ended first."""
+        """Yield finished cells by number of the child, so that the order of ends has no effect."""
         for number in sorted(self._ended):
             cell, value = self._ended[number]
             if value is not None:
                 yield cell, value
 
-    def _order(self, stage: int, *, by_chance: bool) -> list[Cell]:
-        """The cells that a stage may train, in the order in which it does."""
+    def _order(self, stage: int, *, is_random: bool) -> list[Cell]:
+        """Return the cells that a stage may train, in the order of proposals."""
         rng = self._seeds.numpy(self._stream, "order", stage)
         if stage == 1:
             cells = list(self._space.one_block_cells())
             return [cells[i] for i in rng.permutation(len(cells))]
         ranking = self._ranked(stage)
-        if not by_chance:
+        if not is_random:
             return ranking
         return [ranking[i] for i in rng.permutation(len(ranking))]
 
     def _ranked(self, stage: int) -> list[Cell]:
-        """Every cell that extends a finished one of the stage before, the best predicted first."""
+        """Return the extensions of finished cells of the previous stage, best predicted first."""
         known = stage, tuple(n for n, (cell, _) in sorted(self._ended.items()) if len(cell) < stage)
         if self._ranking is None or self._ranking[0] != known:
             survivors = [cell for cell, _ in self._finished() if len(cell) == stage - 1]
@@ -192,7 +191,7 @@ class Progressive:
         return self._ranking[1]
 
     def _predictor(self, stage: int) -> CellPredictor | None:
-        """Fitted on all shorter cells; None when there are fewer than it has members."""
+        """Return a predictor fitted to all shorter cells; None with fewer cells than members."""
         known = [(cell, value) for cell, value in self._finished() if len(cell) < stage]
         if len(known) < self._settings.predictor.num_members:
             return None

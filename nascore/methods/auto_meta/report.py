@@ -1,4 +1,4 @@
-"""A network that learns from few examples: its tests, its cell, and how the search grew it."""
+"""Section of the report on a few-shot network: its tests, its cell and the stages of the search."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from nascore.figures import formatting
 from nascore.figures.templates import make_environment
+from nascore.meta_learning.options import BASELINE
 
 DETAILS = "auto_meta"
-"""Key in `nascore.training.final_model.FinalModel.details` of what this section shows."""
+"""Key of this section's figures in `nascore.training.final_model.FinalModel.details`."""
 
 
 def section(
@@ -18,7 +19,13 @@ def section(
     latency: Mapping[str, Any] | None,
     images: Mapping[int, NDArray[Any]],
 ) -> Markup:
-    """The section as markup; see `nascore.methods.auto_meta.final_comparison` for the details."""
+    """Return the section; the details are those of `final_comparison`.
+
+    Args:
+        details: of the final training.
+        latency: measured times, if any.
+        images: not used.
+    """
     environment = make_environment(
         __package__,
         percent=formatting.percent,
@@ -41,26 +48,26 @@ def places(details: Mapping[str, Any]) -> list[int]:
 
 
 def _interval(score: Mapping[str, Any]) -> str:
-    """Mean and half of the 95 % interval, in per cent."""
+    """Return mean and half of the 95 % interval, in per cent."""
     return f"{100 * score['mean']:.1f} ± {100 * score['interval']:.1f}%"
 
 
 def _learned(inner: Mapping[str, Any]) -> str:
-    """How a task is learned."""
+    """Return how a task is learned, as text."""
     steps = "one step" if inner["num_steps"] == 1 else f"{inner['num_steps']} steps"
     return f"{steps} of {inner['optimiser']} at a rate of {inner['learning_rate']:g}"
 
 
 def _timed(measured: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
-    """Networks whose times are known, by what they are called."""
+    """Return display name and times of the networks that were measured."""
     if measured is None:
         return []
-    other = measured.get("four_convolutions")
-    return [("Searched cell", measured), *([] if other is None else [("Four convolutions", other)])]
+    other = measured.get(BASELINE)
+    return [("Searched cell", measured), *([] if other is None else [("Conv-4", other)])]
 
 
 def _verdict(tests: list[Mapping[str, Any]]) -> str:
-    """What may be said of winner and four convolutions, by intervals of differences."""
+    """Return how winner and baseline compare, by the intervals of the differences."""
     signs = {
         "better" if test["difference"]["mean"] > 0 else "worse"
         for test in tests

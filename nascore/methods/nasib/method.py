@@ -11,7 +11,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import statistics
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 from nascore.config import BudgetConfig
 from nascore.context import device_of
+from nascore.files import replacing
 from nascore.genotype import Genotype
 from nascore.methods.common.controller_folder import write_card
 from nascore.methods.common.fixed_proposer import FixedProposer
@@ -68,9 +68,8 @@ def _copy_warmup(context: Context) -> None:
     """Start the search from the checkpoint of the warm-up, unless it has one of its own."""
     made, own = (checkpoint_path(folder) for folder in (context.controller, context.state))
     if distributed.is_first() and made.exists() and not own.exists():
-        temporary = own.with_name(f".{own.name}.{os.getpid()}")
-        shutil.copyfile(made, temporary)
-        os.replace(temporary, own)
+        with replacing(own) as temporary:
+            shutil.copyfile(made, temporary)
     distributed.agree(0.0, device=device_of(context.training))  # all wait for the first
 
 

@@ -120,7 +120,7 @@ def nan(number: int) -> NDArray[np.float32]:
         (pixels(6), Y[:5], ["support_y = shape (5,): must have one label for each image"]),
         (pixels(6), Y[:, None], ["support_y = shape (6, 1): must have one label"]),
         (pixels(6), Y.astype(float), ["support_y = float64: must be whole numbers 0..2"]),
-        (pixels(6), Y + 1, ["support_y = 3: this network tells 3 classes", "without 0: no image"]),
+        (pixels(6), Y + 1, ["support_y = 3: this network has 3 classes", "without 0: no image"]),
         (pixels(6), Y.clip(0, 1), ["support_y = without 2: no image has this label; each of 3"]),
         (pixels(6), np.array([-1, 0, 1, 2, 7, 7]), ["support_y = -1, 7: this network"]),
         (pixels(0), Y[:0], ["at least one image", "support_y = without 0, 1, 2"]),

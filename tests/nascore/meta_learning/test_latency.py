@@ -6,20 +6,20 @@ from torch import nn
 from torch.func import replace_all_batch_norm_modules_
 
 from nascore.config import LatencyConfig
-from nascore.meta_learning.convnet import FourConvolutions
-from nascore.meta_learning.latency import Task, measure
+from nascore.meta_learning.conv4 import Conv4
+from nascore.meta_learning.latency import TaskArrays, measure
 from nascore.meta_learning.task_adaptation import Adapter, Inner, TaskSettings, UnfitTask
 
 
 def make_adapter(*, transductive: bool) -> Adapter:
     """Its last map is one pixel: a batch norm has no variance over one image."""
-    network: nn.Module = FourConvolutions(1, 8, 3, channels=2)
+    network: nn.Module = Conv4(1, 8, 3, channels=2)
     replace_all_batch_norm_modules_(network)
     inner = Inner("sgd", 0.01, 1)
     return Adapter(network, TaskSettings(3, (1, 8, 8), inner, transductive=transductive))
 
 
-def make_task() -> Task:
+def make_task() -> TaskArrays:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (9, 1, 8, 8), dtype=np.uint8)
     return {"support_x": pixels[:3], "support_y": np.arange(3), "query_x": pixels[3:]}

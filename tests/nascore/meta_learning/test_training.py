@@ -98,8 +98,8 @@ def test_optimisers_and_rates_follow_the_learner(
 
 
 def test_it_learns_to_learn(data: FewShotData) -> None:
-    settings: dict[str, Any] = {"learner": "fomaml", "outer_steps": 80, "tasks": 4}
-    settings |= {"outer_lr": 0.01, "inner_lr": 0.4, "inner_steps": 1}
+    settings: dict[str, Any] = {"learner": "fomaml", "outer_steps": 60, "tasks": 4}
+    settings |= {"outer_lr": 0.003, "inner_lr": 0.1, "inner_steps": 3, "last_layer": "prototypes"}
     train, valid = data.sampler("train", SHAPE), data.sampler("valid", SHAPE)
 
     def accuracy(trained: MetaTrained) -> float:

@@ -156,12 +156,14 @@ def test_a_search_goes_on_where_it_was(tmp_path: Path, splits: Splits) -> None:
     assert [outcome(child) for child in method.search(parts).arm.children] == expected
 
 
-def test_other_settings_of_judging_are_another_search(tmp_path: Path, splits: Splits) -> None:
+def test_other_settings_of_the_evaluation_are_another_search(
+    tmp_path: Path, splits: Splits
+) -> None:
     task = make_task(tmp_path, splits, children=2)
     method.pretrain(task)
     method.search(task)
     other = make_task(tmp_path, splits, children=2, valid_episodes=5)
-    with pytest.raises(InputError, match="judging"):
+    with pytest.raises(InputError, match="evaluation"):
         method.search(other)
 
 
@@ -184,17 +186,20 @@ def test_rank_correlation_of_a_stage_is_reported(
 # --- the winner -----------------------------------------------------------------------------------
 
 
-Tested = tuple[FinalModel, dict[str, int], list[tuple[str, float]]]
+Tested = tuple[FinalModel, dict[str, int], list[tuple[str, float]], set[str]]
 
 
 @pytest.fixture(scope="module")
 def tested(searched: tuple[SearchContext, SearchResult, Any], splits: Splits) -> Tested:
-    """The trained winner, how many tasks were drawn of classes of each split, and the progress."""
+    """The trained winner, tasks drawn from each split, progress, and names of metrics."""
     task, result, _ = searched
     shares: list[tuple[str, float]] = []
-    task = dataclasses.replace(
-        task, callbacks=CallbacksOf(on_progress=lambda *told: shares.append(told))
+    names: set[str] = set()
+    callbacks = CallbacksOf(
+        on_progress=lambda *given: shares.append(given),
+        on_metrics=lambda metrics, step: names.update(metrics),
     )
+    task = dataclasses.replace(task, callbacks=callbacks)
     counts = {"train": 0, "valid": 0, "test": 0}
     draw = EpisodeSampler.draw
 
@@ -207,7 +212,7 @@ def tested(searched: tuple[SearchContext, SearchResult, Any], splits: Splits) ->
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EpisodeSampler, "draw", counting_draw)
-        return method.train_final(task, result), counts, shares
+        return method.train_final(task, result), counts, shares, names
 
 
 @pytest.fixture(scope="module")
@@ -215,13 +220,12 @@ def final(tested: Tested) -> FinalModel:
     return tested[0]
 
 
-def test_the_winner_is_tested_beside_conv4_baseline_of_no_fewer_weights(
-    final: FinalModel, searched: tuple[SearchContext, SearchResult, Any]
-) -> None:
+def test_the_winner_is_tested_with_a_conv4_of_at_least_as_many_weights(tested: Tested) -> None:
+    final, _, _, names = tested
     details = final.details["auto_meta"]
-    four = details["conv4_baseline"]
-    assert details["num_params"] == final.num_params <= four["num_params"]
-    fewer = Conv4(1, 8, 3, channels=four["channels"] - 1)
+    conv4 = details["conv4_baseline"]
+    assert details["num_params"] == final.num_params <= conv4["num_params"]
+    fewer = Conv4(1, 8, 3, channels=conv4["channels"] - 1)
     assert sum(p.numel() for p in fewer.parameters()) < final.num_params
     assert [test["shots"] for test in details["tests"]] == [1, 2]
     for test in details["tests"]:
@@ -232,12 +236,11 @@ def test_the_winner_is_tested_beside_conv4_baseline_of_no_fewer_weights(
         assert test["difference"]["mean"] == pytest.approx(means, abs=1e-6)
     assert final.test_accuracy == details["tests"][0]["own"]["mean"]
     assert details["cell"]["depth"] >= 1
-    names = {name for metrics, _ in searched[2] for name in metrics}
     assert {"final/test_1_shot", "final/test_2_shot_conv4_baseline_interval"} <= names
     json.dumps(final.summary())
 
 
-def test_the_conv4_baseline_learn_tasks_in_their_own_way(
+def test_the_conv4_baseline_learns_tasks_in_its_own_way(
     final: FinalModel, searched: tuple[SearchContext, SearchResult, Any]
 ) -> None:
     task, result, _ = searched
@@ -299,7 +302,7 @@ def test_the_test_draws_from_test_classes_alone(tested: Tested) -> None:
 
 
 @pytest.mark.parametrize("at_least", [1, 500, 28_485])
-def test_conv4_baseline_have_as_few_weights_as_may_be(at_least: int) -> None:
+def test_conv4_has_as_few_weights_as_may_be(at_least: int) -> None:
     shape = ImageShape(1, 28, 5)
     channels = channels_of(shape, at_least=at_least)
     counts = [

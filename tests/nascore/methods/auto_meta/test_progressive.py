@@ -14,7 +14,7 @@ from nascore.spaces.fewshot.space import FewShotCellSpace
 
 SPACE = FewShotCellSpace(FewShotCellSpaceConfig(max_blocks=3))
 QUICK = PredictorSettings(num_members=2, num_steps=30)
-SETTINGS = ProgressiveSettings(first=20, top=4, quota=2, predictor=QUICK)
+SETTINGS = ProgressiveSettings(num_first_stage=20, top_k=4, num_random=2, predictor=QUICK)
 VALUE_OF_OPERATION = (0.9, 0.8, 0.5, 0.3, 0.2, 0.0)
 
 
@@ -38,8 +38,8 @@ def run(proposer: Progressive, number: int) -> list[Child]:
 
 def test_stages_grow_by_one_block_and_are_no_larger_than_planned() -> None:
     proposer = make()
-    assert proposer.num_planned == 20 + 2 * (4 + 2)
-    children = run(proposer, proposer.num_planned)
+    assert sum(proposer._sizes) == 20 + 2 * (4 + 2)
+    children = run(proposer, sum(proposer._sizes))
     cells = [SPACE.cell(child.genotype) for child in children]
     assert [len(cell) for cell in cells] == [1] * 20 + [2] * 6 + [3] * 6
     assert len({SPACE.key(cell) for cell in cells}) == len(cells)
@@ -53,7 +53,7 @@ def test_stages_grow_by_one_block_and_are_no_larger_than_planned() -> None:
 
 def test_the_first_stage_is_all_of_one_block() -> None:
     whole = make(ProgressiveSettings(predictor=QUICK))
-    assert whole.num_planned == 78 + 2 * 9
+    assert sum(whole._sizes) == 78 + 2 * 9
     keys = {SPACE.canonical(child.genotype) for child in run(whole, 78)}
     assert keys == {SPACE.key(cell) for cell in SPACE.one_block_cells()}
 
@@ -67,7 +67,7 @@ def test_a_stage_is_told_of_before_the_next_one_is_ranked() -> None:
         "method",
         on_stage=lambda stage, value: told.append((stage, value, len(proposer._ended))),
     )
-    run(proposer, proposer.num_planned)
+    run(proposer, sum(proposer._sizes))
     assert [(stage, known) for stage, _, known in told] == [(2, 26)], "before any of three blocks"
     assert told[0][1] == proposer.rank_correlation(2)
 
@@ -104,6 +104,6 @@ def test_without_any_survivor_it_goes_on_at_random() -> None:
 
 
 def test_empty_stages_are_refused() -> None:
-    for wrong in ({"top": 0}, {"first": 0}, {"quota": -1}):
+    for wrong in ({"top_k": 0}, {"num_first_stage": 0}, {"num_random": -1}):
         with pytest.raises(ValueError, match="must be at least"):
             ProgressiveSettings(**wrong)

@@ -22,12 +22,12 @@ def details(*differences: float) -> dict[str, Any]:
         "transductive": False,
         "num_params": 28_123,
         "cell": {"architecture": "2=conv3(0)+max(1)", "blocks": 3, "depth": 2, "width": 2},
-        "four_convolutions": {"channels": 32, "num_params": 28_485, "inner": inner(3, 0.03)},
+        "conv4_baseline": {"channels": 32, "num_params": 28_485, "inner": inner(3, 0.03)},
         "tests": [
             {
                 "shots": shots,
                 "own": score(0.9 + difference),
-                "four_convolutions": score(0.9),
+                "conv4_baseline": score(0.9),
                 "difference": score(difference),
             }
             for shots, difference in enumerate(differences, start=1)
@@ -50,7 +50,7 @@ def test_it_says_how_each_network_learns_a_task() -> None:
     given = details(0.05)
     (shown,) = sections_of({"auto_meta": given}, None, {})
     assert "in 3 steps of sgd at a rate of 0.03." in shown
-    given["four_convolutions"]["inner"] = inner(1, 0.1)
+    given["conv4_baseline"]["inner"] = inner(1, 0.1)
     (shown,) = sections_of({"auto_meta": given}, None, {})
     assert "rate of 0.03, and they in one step of sgd at a rate of 0.1." in shown
 
@@ -78,11 +78,11 @@ def times(p50: float) -> dict[str, Any]:
 def test_it_says_how_long_learning_and_answering_take() -> None:
     own = {"adaptation": times(31.0), "prediction": times(4.0)}
     other = {"adaptation": times(17.0), "prediction": times(2.0)}
-    measured = {"ways": 5, "images": 25, **own, "four_convolutions": other}
+    measured = {"ways": 5, "images": 25, **own, "conv4_baseline": other}
     (shown,) = sections_of({"auto_meta": details(0.05)}, {"few_shot": measured}, {})
     for told in ("31.0 ms", "62.0 ms", "4.00 ms", "8.00 ms", "17.0 ms", "2.00 ms", "25 images"):
         assert told in shown
-    del measured["four_convolutions"]
+    del measured["conv4_baseline"]
     (alone,) = sections_of({"auto_meta": details(0.05)}, {"few_shot": measured}, {})
     assert "31.0 ms" in alone
     assert "17.0 ms" not in alone
