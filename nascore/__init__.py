@@ -1,7 +1,7 @@
-"""Five published methods of neural architecture search, and what they share.
+"""Neural architecture search: methods, spaces, training and evaluation.
 
-Needs no cluster and no tracking server: results are reported through a callable and files are
-read and written at ordinary local paths. Start reading at `nascore.methods`.
+Needs no cluster and no tracking server: results go to callbacks, files to local paths. Start
+reading at `nascore.methods`.
 """
 
 __version__ = "0.1.0"

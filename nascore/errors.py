@@ -1,4 +1,4 @@
-"""Errors that somebody catches. Everything else is a plain ValueError or an assertion."""
+"""Errors that a caller catches. Others are ValueErrors or failed assertions."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,12 +10,12 @@ from nascore.redaction import redact
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with what a person gave us.
+    """One problem of the input.
 
     Attributes:
-        key: where it is: a configuration key such as `search.budget.children`, or a file.
-        value: the value that was found there, as text; empty when nothing was there.
-        message: what is wrong with it and what to do.
+        key: its place: a configuration key such as `search.budget.children`, or a file.
+        value: the value that was found, as text; empty when there was none.
+        message: the reason, and what to do.
     """
 
     key: str
@@ -23,17 +23,17 @@ class Problem:
     message: str
 
     def __post_init__(self) -> None:
-        # A problem ends up in logs, files and tracking, whoever has made it of what.
+        # Problems are written to logs, files and the tracking server.
         object.__setattr__(self, "value", redact(self.value))
         object.__setattr__(self, "message", redact(self.message))
 
     def to_json(self) -> dict[str, str]:
-        """Return the three texts; kinds of problems may know more."""
+        """Return the three texts; subclasses may add more."""
         return {"key": self.key, "value": self.value, "message": self.message}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Problem":
-        """Read what `to_json` of any kind of problem has written."""
+        """Read what `to_json` of any subclass returned."""
         return Problem(str(fields["key"]), str(fields["value"]), str(fields["message"]))
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class InputError(Exception):
     """The input is wrong; nothing was started. Lists every problem, not just the first."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        assert problems, "an InputError without a problem helps nobody"
+        assert problems, "an InputError needs a problem"
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in problems))
 
@@ -65,7 +65,7 @@ class ResourceUnavailable(InputError):
 
 
 def error_of(errors: Sequence[InputError]) -> InputError:
-    """Put errors together; another try is worth while only where it is for each of them."""
+    """Return one error of all problems; it may be retried only where each of them may."""
     problems = [problem for error in errors for problem in error.problems]
     is_outside = all(isinstance(error, ResourceUnavailable) for error in errors)
     return ResourceUnavailable(problems) if is_outside else InputError(problems)
@@ -90,7 +90,7 @@ class ServiceUnavailable(Exception):
 
 @contextlib.contextmanager
 def collect_problems(problems: list[Problem]) -> Iterator[None]:
-    """Notes wrong input and goes on behind the block, to find what else is wrong."""
+    """Append the problems of an InputError in the block, so that later checks still run."""
     try:
         yield
     except InputError as error:
@@ -102,10 +102,10 @@ class GenotypeNotInSpace(ValueError):
 
 
 class ChildFailedError(Exception):
-    """A child could not be trained (loss not finite, out of memory); the search goes on.
+    """A child could not be trained (loss not finite, out of memory); the search continues.
 
     Attributes:
-        num_steps: weight updates that were made in vain.
+        num_steps: weight updates until the failure.
     """
 
     def __init__(self, reason: str, *, num_steps: int = 0) -> None:
@@ -118,4 +118,4 @@ class CheckpointError(Exception):
 
 
 class WeightsDivergedError(Exception):
-    """The loss of shared weights is not finite any more."""
+    """The loss of shared weights is not finite."""

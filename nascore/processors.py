@@ -1,6 +1,6 @@
-"""How many processors this process may use.
+"""Number of processors that this process may use.
 
-In a container every processor of the node is visible, whatever the container asked for, and each
+In a container all processors of the node are visible, whatever the container requested, and each
 process would start a thread for every one of them.
 """
 

@@ -11,7 +11,7 @@ import re
 # The word PASSWORD is the placeholder of our own advice.
 _PASSWORD = re.compile(r"(://[^:/@\s]*):(?!\d+/|PASSWORD@)\S*@")
 _TOKEN = re.compile(r"(https?://)[^:/@\s]+@")
-# There is no user in S3; what stands before an @ is an access key or its secret.
+# S3 has no user names; the part before an @ is an access key or its secret.
 _S3 = re.compile(r"(s3[an]?://?)(?:[^/\s]*|[^:/@\s]+:\S*)@")
 _SECRET = r"(?:password|passwd|pwd|token|secret|api_?key|access_?key|signature|credential|sig)"
 _QUERY = re.compile(rf"(?i)([?&][^=&\s]*{_SECRET}[^=&\s]*=)[^&\s]+")

@@ -1,7 +1,7 @@
-"""Every random stream of a run comes from one seed and a name; there is no global generator.
+"""Random streams of a run: each comes from the seed and a name; there is no global generator.
 
-A stream depends on nothing but the seed and its name, so a step that is started again, or a
-worker that joins late, draws what it would have drawn in an uninterrupted run.
+A stream depends on nothing but the seed and its name, so a step that is restarted, or a worker that
+joins late, draws the numbers of an uninterrupted run.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import torch
 
 
 class Seeds:
-    """Named streams of one root seed.
+    """Named random streams of one root seed.
 
     >>> Seeds(0).numpy("search", 3).integers(10) == Seeds(0).numpy("search", 3).integers(10)
     True
@@ -28,7 +28,7 @@ class Seeds:
         return np.random.SeedSequence(self.seed, spawn_key=key)
 
     def integer(self, *name: str | int) -> int:
-        """A 63-bit seed for a library that wants one."""
+        """Return a 63-bit seed for a library that needs one."""
         return int(self._sequence(*name).generate_state(1, np.uint64)[0] >> 1)
 
     def numpy(self, *name: str | int) -> np.random.Generator:
@@ -46,7 +46,7 @@ _GLOBAL_GENERATOR = threading.Lock()
 
 @contextlib.contextmanager
 def seeded_weights(seed: int) -> Iterator[None]:
-    """Weights that are made in the block depend on `seed` alone; the global generator is kept."""
+    """Make weights in the block depend on `seed` alone; the global generator is restored."""
     with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""The versions that a result carries."""
+"""Versions of the software that a result depends on."""
 
 import platform
 from importlib.metadata import version
@@ -7,7 +7,7 @@ import torch
 
 
 def versions() -> dict[str, str]:
-    """What a result depends on beside its configuration."""
+    """Return the versions of this project, torch and Python."""
     return {
         "nas-pipelines": version("nas-pipelines"),
         "torch": torch.__version__,

@@ -12,10 +12,10 @@ _FROM_ENVIRONMENT = "env:"
 
 
 def resolve_url(url: str, *, key: str = KEY) -> str:
-    """The URL itself, or what the environment variable NAME of `env:NAME` holds.
+    """Return the URL, or the value of the environment variable NAME of `env:NAME`.
 
     Raises:
-        InputError: the variable is not set, or the text is no URL of a database.
+        InputError: the variable is not set, or its value is not the URL of a database.
     """
     name = url.removeprefix(_FROM_ENVIRONMENT)
     if name != url:
@@ -26,8 +26,8 @@ def resolve_url(url: str, *, key: str = KEY) -> str:
         parsed = make_url(url)
         parsed.get_dialect()
         if "@" in (parsed.host or "") or (parsed.host and "@" in (parsed.database or "")):
-            raise ValueError("the password goes on where the address should be")
-    except (ArgumentError, ValueError):  # whose words may contain a part of the password
+            raise ValueError("a part of the password is taken for the address")
+    except (ArgumentError, ValueError):  # the message may contain a part of the password
         raise InputError.of(
             key,
             None,
@@ -40,7 +40,7 @@ def resolve_url(url: str, *, key: str = KEY) -> str:
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be shown; a password may stand in its query, too."""
+    """Return the URL without a password, which may also be in its query."""
     parsed = make_url(url)
     secret = [key for key in parsed.query if "pass" in key.lower()]
     return parsed.difference_update_query(secret).render_as_string(hide_password=True)

@@ -1,7 +1,7 @@
-"""Gives the children of an ended run back: their trials are closed, and may be tried again.
+"""Releases the children of an ended run: closes their trials, so that they may be tried again.
 
-Workers close the trials of others that are gone when they come to the study. Where none comes any
-more, as the run has ended, trials would stay RUNNING for ever.
+Workers close the trials of dead workers when they read the study. After the end of a run no worker
+reads it, and trials would stay RUNNING for ever.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from nascore.search.trial_reader import Trial, read
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
-    """What became of the trials that were RUNNING, by their numbers in the study.
+    """Outcome for the trials that were RUNNING, by their numbers in the study.
 
     Attributes:
-        returned: had no outcome; whoever continues the search tries their children again.
-        completed: had an outcome, and are closed with it.
+        returned: had no outcome; a resumed search tries their children again.
+        completed: had an outcome, and were closed with it.
         left: belong to workers that are alive, or may be.
     """
 
@@ -35,21 +35,21 @@ class GivenBack:
 def give_back_all(
     url: str, studies: Mapping[str, bool], *, worker_timeout_s: int, patience_s: float
 ) -> dict[str, GivenBack]:
-    """Close the RUNNING trials of several studies of one database; nothing is made there.
+    """Close the RUNNING trials of several studies of one database, which is not created.
 
     Args:
-        url: as `nascore.search.database_url.resolve_url` gives it.
+        url: as `nascore.search.database_url.resolve_url` returns it.
         studies: whether each, by name, belongs to the ended run alone.
-        worker_timeout_s: a worker that gives no sign of life for so long counts as dead.
-        patience_s: for a database that is away.
+        worker_timeout_s: a worker without a heartbeat for so long counts as dead.
+        patience_s: how long an unreachable database is retried.
 
     Raises:
         ResourceUnavailable: the database cannot be reached.
-        ServiceUnavailable: it went away.
+        ServiceUnavailable: it became unreachable.
     """
     place = make_url(url)
     if place.get_backend_name() == "sqlite" and not Path(place.database or "").is_file():
-        return {}  # opening it would make it
+        return {}  # opening would create it
     with contextlib.closing(
         Storage(url, worker_timeout_s=worker_timeout_s, patience_s=patience_s)
     ) as storage:
@@ -57,12 +57,12 @@ def give_back_all(
 
 
 def give_back(storage: Storage, name: str, *, alone: bool) -> GivenBack:
-    """Close the RUNNING trials of a study; a study that is not there is not made.
+    """Close the RUNNING trials of a study; a missing study is not created.
 
     Args:
         name: of the study.
-        alone: the study belongs to the ended run alone, so that nobody works on it. Otherwise only
-            trials whose workers are gone or silent are closed.
+        alone: the study belongs to the ended run alone, so no worker uses it. Otherwise only trials
+            whose workers are dead or silent are closed.
 
     Raises:
         ServiceUnavailable: the database does not answer.
@@ -73,7 +73,7 @@ def give_back(storage: Storage, name: str, *, alone: bool) -> GivenBack:
         return GivenBack()
     running = _running(storage, study_id)
     silent = storage.silent_trials(study_id) if running and not alone else set()
-    # Read after the silent ones were found: a worker may have written its outcome just before.
+    # Read after the search for silent workers: one may have stored its outcome just before.
     trials = storage.call_with_retries(lambda: list(_read(storage, study_id, running)))
     returned, completed, left = [], [], []
     for trial in trials:
@@ -90,7 +90,7 @@ def give_back(storage: Storage, name: str, *, alone: bool) -> GivenBack:
 
 
 def _running(storage: Storage, study_id: int) -> list[int]:
-    """Ids of the trials that have not ended; attributes, which are large, are not read."""
+    """Return the ids of the trials that have not ended, without reading their attributes."""
 
     def ids() -> list[int]:
         trials = read(storage.optuna, study_id, after=-1, among=(), keys=())

@@ -1,4 +1,4 @@
-"""What a proposing method is: it sees genotypes and results, and nothing of how they came about."""
+"""The interface of a proposing method, which sees genotypes and results only."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -12,14 +12,14 @@ NONE_PENDING: Pending = MappingProxyType({})
 
 
 class Proposer(Protocol):
-    """What a proposing method is. Call order: `update` for every ended child, then `suggest`.
+    """A method that proposes children. Call order: `update` for every ended child, then `suggest`.
 
-    All randomness derives from the seed, the child's number and the updates so far: a proposer that
-    is given the history of another proposes what the other would have.
+    All randomness derives from the seed, the number of the child and the updates so far: a proposer
+    with the history of another proposes the same.
     """
 
     def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
-        """The architecture of child `number`, counted from 0.
+        """Return the architecture of child `number`, counted from 0.
 
         Args:
             pending: children that other workers are training now, by number.
@@ -27,5 +27,5 @@ class Proposer(Protocol):
         ...
 
     def update(self, child: Child) -> None:
-        """Learns from an ended child; `child.scores` is None when it failed."""
+        """Learn from an ended child; `child.objective` is None when it did not finish."""
         ...

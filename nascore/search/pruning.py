@@ -1,4 +1,4 @@
-"""Which of Optuna's pruners ends trainings early."""
+"""Optuna's pruners, which end trainings early."""
 
 from optuna.pruners import (
     BasePruner,
@@ -12,7 +12,7 @@ from nascore.config import PrunerName
 
 
 def make_pruner(name: PrunerName, num_epochs: int) -> BasePruner:
-    """The pruner of that name for trainings of `num_epochs`; the resource is one epoch."""
+    """Return the pruner of that name for trainings of `num_epochs`; the resource is one epoch."""
     if name == "median":
         return MedianPruner(n_startup_trials=5)
     if name == "successive-halving":

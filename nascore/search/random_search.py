@@ -11,7 +11,7 @@ from nascore.seeding import Seeds
 from nascore.spaces import base
 from nascore.spaces.base import SearchSpace
 
-_TRIES = 100  # draws before an architecture that was seen is accepted: the space is exhausted
+_TRIES = 100  # draws, after which the space counts as exhausted and a repetition is accepted
 
 
 def sample_unseen(
@@ -21,9 +21,9 @@ def sample_unseen(
     *,
     key: Callable[[Genotype], str],
 ) -> Genotype:
-    """Uniform over the token strings whose `key` is not in `seen`.
+    """Draw uniformly from the token strings whose `key` is not in `seen`.
 
-    One that was seen is returned when a hundred draws found no other.
+    After a hundred draws a string that was seen is returned.
     """
     for _ in range(_TRIES):
         genotype = base.sample(space, rng)
@@ -33,9 +33,9 @@ def sample_unseen(
 
 
 class RandomSearch:
-    """Uniform over token strings, without proposing the same network twice.
+    """Uniform random search that does not propose the same network twice.
 
-    Not repeating makes it the stronger baseline: a repeated architecture would waste a training.
+    A repeated architecture would waste a training, so this is the stronger baseline.
     """
 
     def __init__(self, space: SearchSpace, seeds: Seeds, stream: str) -> None:

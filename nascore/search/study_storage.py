@@ -26,10 +26,10 @@ from nascore.search.worker_identity import WorkerIdentity
 log = logging.getLogger(__name__)
 
 _OPENING = (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError)
-_OPEN_S = 10.0  # a database that is away at the start is most likely a wrong address
+_OPEN_S = 10.0  # a database that is unreachable at the start most likely has a wrong address
 _CONNECT_S = 5
 _SQLITE_LOCK_S = 60
-_LIBPQ = {  # a server whose machine has gone is noticed within half a minute, not after hours
+_LIBPQ = {  # so that a dead server is noticed within half a minute, not after hours
     "connect_timeout": _CONNECT_S,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -37,7 +37,7 @@ _LIBPQ = {  # a server whose machine has gone is noticed within half a minute, n
     "tcp_user_timeout": 30_000,  # ms
 }
 _LONGEST_PAUSE_S = 2.0
-# What PostgreSQL says of a wrong password, account, database or host.
+# PostgreSQL's messages about a wrong password, account, database or host.
 _REFUSED = re.compile(
     r'password authentication failed|no pg_hba.conf entry|(role|database) "[^"]*" does not exist'
 )
@@ -47,16 +47,16 @@ T = TypeVar("T")
 
 
 class Storage:
-    """An Optuna storage that lives through the times in which its database is away.
+    """An Optuna storage that retries while its database is unreachable, with heartbeats.
 
     Args:
-        url: as `resolve_url` gives it.
-        worker_timeout_s: a worker that gives no sign of life for so long counts as dead.
-        patience_s: how long an operation is tried again while the database is away.
+        url: as `nascore.search.database_url.resolve_url` returns it.
+        worker_timeout_s: a worker without a heartbeat for so long counts as dead.
+        patience_s: how long an operation is retried while the database is unreachable.
         should_stop: ends the waiting early.
 
     Raises:
-        ResourceUnavailable: the database cannot be reached; within 15 seconds.
+        ResourceUnavailable: the database cannot be reached; raised within 15 seconds.
         InputError: it refuses the account, or its driver is not installed.
     """
 
@@ -72,13 +72,13 @@ class Storage:
         self.worker_timeout_s = worker_timeout_s
         self._patience_s = patience_s
         self._should_stop = should_stop
-        self._trouble_s = -math.inf  # when the database was last away, by the monotonic clock
-        self._listened_s: dict[int, float] = {}  # when each study was last asked for silent trials
+        self._trouble_s = -math.inf  # of the last outage, by the monotonic clock
+        self._listened_s: dict[int, float] = {}  # of the last query for silent trials, by study
         self._heart = _Heart(self, max(1, worker_timeout_s // _BEATS_PER_TIMEOUT))
         self.optuna = self._open(url)
 
     def _open(self, url: str) -> RDBStorage:
-        # SQLAlchemy tells of a connection that died in the pool by an error at its next use.
+        # Without it a connection that died in the pool fails at its next use.
         options: dict[str, Any] = {"pool_pre_ping": True}
         connect: dict[str, Any] = {}
         if make_url(url).get_backend_name() == "sqlite":
@@ -97,7 +97,7 @@ class Storage:
                 )
 
         try:
-            # Two processes that make the tables at once also fail here; the second try works.
+            # Two processes that create the tables at once also fail here; a retry works.
             return call_with_retries(
                 open_once,
                 is_transient=lambda error: isinstance(error, _OPENING) and not _is_final(error),
@@ -119,18 +119,19 @@ class Storage:
             ) from error
 
     def close(self) -> None:
-        """Gives no further sign of life, and lets go of the connections."""
+        """End the heartbeats and close the connections."""
         self._heart.stop()
         self.worker.retire()
         self.optuna.engine.dispose()
 
     def call_with_retries(self, operation: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Calls `operation` until the database answers.
+        """Call `operation` until the database answers.
 
-        It may have been done although the answer was lost, so it must be harmless to do it twice.
+        An operation may have been done although its answer was lost, so doing it twice must be
+        harmless.
 
         Raises:
-            ServiceUnavailable: it did not answer for `patience_s`, or it is time to stop.
+            ServiceUnavailable: it did not answer for `patience_s`, or a stop was requested.
         """
         start = time.monotonic()
         warned = False
@@ -161,10 +162,10 @@ class Storage:
                 f"{_first_line(error)}",
             ) from error
 
-    # --- signs of life.
+    # --- heartbeats.
 
     def keep_alive(self, trial_id: int) -> None:
-        """Gives signs of life for a trial, from now until `rest`."""
+        """Send heartbeats for a trial until `rest`."""
         self._heart.add(trial_id)
 
     def rest(self, trial_id: int) -> None:
@@ -174,14 +175,14 @@ class Storage:
         self.call_with_retries(self.optuna.record_heartbeat, trial_id)
 
     def is_settled(self) -> bool:
-        """Whether the database has been there for so long that all who live have given a sign."""
+        """Return whether every living worker has had time for a heartbeat since the last outage."""
         settling_s = self.worker_timeout_s + 2 * _LONGEST_PAUSE_S
         return time.monotonic() - self._trouble_s > settling_s
 
     def silent_trials(self, study_id: int) -> set[int]:
-        """Ids of running trials whose worker has been silent for too long; asked now and then.
+        """Return the ids of running trials without recent heartbeat; queries once an interval.
 
-        Just after the database was away nobody counts as silent: nobody could give a sign.
+        Just after an outage none counts as silent, since no worker could send a heartbeat.
         """
         now = time.monotonic()
         is_new = now - self._listened_s.get(study_id, -math.inf) > self._heart.interval_s
@@ -192,7 +193,7 @@ class Storage:
 
 
 class _Heart:
-    """A thread that gives signs of life; they go on while the search waits for a long training."""
+    """A thread that sends heartbeats, also during a long training."""
 
     def __init__(self, storage: Storage, interval_s: int) -> None:
         self.interval_s = interval_s
@@ -226,7 +227,7 @@ class _Heart:
             for trial_id in trials:
                 try:
                     self._storage.beat(trial_id)
-                except ServiceUnavailable as error:  # the search itself will say so and end
+                except ServiceUnavailable as error:  # the search reports it and ends
                     log.warning("%s", error)
 
 
@@ -236,7 +237,7 @@ def _is_outage(error: BaseException) -> bool:
         return False
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DBAPIError):
-        # One that came while another was dealt with, as in a session that is out of order.
+        # It may hide behind a later error of the same session.
         cause = cause.__cause__ or cause.__context__
     if cause is None:
         return False
@@ -248,7 +249,7 @@ def _is_outage(error: BaseException) -> bool:
 
 
 def _is_final(error: BaseException) -> bool:
-    """Whether trying again is of no use: a wrong password, a schema that is not ours."""
+    """Return whether a retry is useless: a wrong password, a schema of another program."""
     text = str(error).lower()
     return isinstance(error, (RuntimeError, ArgumentError)) or any(
         sign in text for sign in ("password authentication", "does not exist", "unable to open")
@@ -256,12 +257,12 @@ def _is_final(error: BaseException) -> bool:
 
 
 def _is_refused(error: BaseException) -> bool:
-    """Whether the address names an account or a database that another try meets refused again."""
+    """Return whether the server refuses the account or the database."""
     return _REFUSED.search(str(error)) is not None
 
 
 def _first_line(error: BaseException) -> str:
-    """The database's own words, which are those of the innermost error."""
+    """Return the message of the database, which is that of the innermost error."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(getattr(error, "orig", None) or error).strip()

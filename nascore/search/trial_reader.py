@@ -1,7 +1,7 @@
-"""Reading the trials of a study, quickly and in little memory.
+"""Reads the trials of a study quickly and in little memory.
 
-Optuna's own reading makes a full object of every trial and keeps it: 2 GB and 150 ms a suggestion
-at 100,000 trials. Here one query streams what changed. Writing is all Optuna's.
+Optuna's own reading makes a full object of every trial and keeps it: 2 GB and 150 ms per suggestion
+at 100,000 trials. Here one query streams the changes. Everything is written by Optuna.
 """
 
 import json
@@ -21,11 +21,11 @@ _ROWS_AT_ONCE = 5000
 
 @dataclass(slots=True)
 class Trial:
-    """A trial as it was when it was read.
+    """A trial at the time of reading.
 
     Attributes:
         number: in the study, from 0.
-        attributes: the user attributes that were asked for.
+        attributes: the user attributes that were requested.
     """
 
     id: int
@@ -42,7 +42,7 @@ def read(
     among: Collection[int],
     keys: Collection[str],
 ) -> Iterator[Trial]:
-    """The trials of a study whose id is greater than `after` or one of `among`, by number.
+    """Read the trials of a study whose id is greater than `after` or one of `among`, by number.
 
     Trials are made under a lock of the study, so ids grow with the numbers and none comes late.
     """

@@ -19,10 +19,10 @@ class WorkerIdentity:
     """A process that trains children.
 
     Attributes:
-        id: unique for ever.
-        host: machine, and the name space that `pid` is a number of; equal hosts see each other.
+        id: unique.
+        host: machine and PID namespace; workers of equal hosts see each other's processes.
         pid: process number.
-        born_s: when the process started, seconds since the epoch: numbers are used again.
+        born_s: start of the process, seconds since the epoch, to detect that `pid` was reused.
     """
 
     id: str
@@ -32,17 +32,17 @@ class WorkerIdentity:
 
     @classmethod
     def here(cls) -> Self:
-        """A worker in this process, until it ends or `retire` is called."""
+        """Return a worker that lives until this process ends or `retire` is called."""
         worker = cls(uuid.uuid4().hex, _host(), os.getpid(), psutil.Process().create_time())
         _at_work.add(worker.id)
         return worker
 
     def retire(self) -> None:
-        """The process lives on, but nobody works in this worker's name any more."""
+        """End the worker, although its process continues."""
         _at_work.discard(self.id)
 
     def is_gone(self) -> bool:
-        """Whether the process is known to have ended; of other hosts nothing is known."""
+        """Return whether the process is known to have ended; nothing is known of other hosts."""
         if self.host != _host():
             return False
         if self.pid == os.getpid():
@@ -61,7 +61,7 @@ class WorkerIdentity:
 @functools.cache
 def _host() -> str:
     parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):  # no Linux: the name of the machine has to do
+    with contextlib.suppress(OSError):  # not Linux: only the name of the machine
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(os.readlink("/proc/self/ns/pid"))
     return "/".join(parts)

@@ -1,4 +1,4 @@
-"""Files of tensors that are whole or refused.
+"""Checkpoint files, which are complete or refused.
 
 A checkpoint is one file of three parts: a line with the SHA-256 of all that follows, a line of JSON
 (kind, version, metadata), then what `torch.save` writes for a dictionary of tensors. Nothing is
@@ -25,7 +25,7 @@ VERSION = 1
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], kind: str) -> None:
-    """Writes a checkpoint atomically: a reader sees the old file or the new one, never a part.
+    """Write a checkpoint atomically: a reader sees the old file or the new one, never a part.
 
     Args:
         tensors: flat, by name; saved as they are (move them to the CPU first).
@@ -41,7 +41,7 @@ def save(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], kin
 
 
 def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors, on the CPU, and the metadata.
+    """Return the tensors, on the CPU, and the metadata.
 
     Raises:
         CheckpointError: the file is missing, damaged in any byte, or of another kind or version.
@@ -68,7 +68,7 @@ def load(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names start with `prefix`, by the rest of their names."""
+    """Return the tensors whose names start with `prefix`, by the rest of their names."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 

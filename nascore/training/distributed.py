@@ -1,8 +1,8 @@
 """Processes that train one network together, each on its part of a batch.
 
-`torchrun` starts them and `joined` brings them together; a process that was started alone is a
-group of one, for which everything here is free. All processes do the same and hold the same
-weights: what could differ between them (the clock, a signal to stop) is agreed on.
+`joined` makes the processes that torchrun started a group; a process that was started alone is a
+group of one. All processes make the same updates of the same weights: values that could differ (the
+clock, a signal to stop) are taken from one of them.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-_PATIENCE = timedelta(minutes=10)  # for a process that judges its share of the architectures
+_PATIENCE = timedelta(minutes=10)  # for a process that evaluates its part of the architectures
 
 
 def rank() -> int:
@@ -26,13 +26,13 @@ def size() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files and tells the outside."""
+    """Return whether this process writes files and reports."""
     return rank() == 0
 
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Within the block the processes that torchrun has started are one group."""
+    """Make the processes that torchrun has started one group while the block runs."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -46,12 +46,12 @@ def joined(device: torch.device) -> Iterator[None]:
 
 
 def part(batch: Tensor) -> Tensor:
-    """This process's rows of a batch; every row belongs to one process."""
+    """Return the rows of a batch (B, ...) that belong to this process; each belongs to one."""
     return batch[rank() :: size()]
 
 
 def sum_(tensors: Sequence[Tensor]) -> None:
-    """Adds up, in place, what the processes hold in tensors of the same shapes."""
+    """Add up, in place, the tensors of all processes, which have the same shapes."""
     if size() == 1:
         return
     flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -61,16 +61,16 @@ def sum_(tensors: Sequence[Tensor]) -> None:
 
 
 def agree(value: float, *, device: torch.device) -> float:
-    """The value of the first process."""
+    """Return the value of the first process."""
     if size() == 1:
         return value
-    told = torch.tensor([value], dtype=torch.float64, device=device)
-    dist.broadcast(told, src=0)
-    return float(told)
+    shared = torch.tensor([value], dtype=torch.float64, device=device)
+    dist.broadcast(shared, src=0)
+    return float(shared)
 
 
 def any_of(flag: bool, *, device: torch.device) -> bool:
-    """Whether the flag is up in one of the processes."""
+    """Return whether the flag is true in one of the processes."""
     if size() == 1:
         return flag
     raised = torch.tensor([float(flag)], device=device)

@@ -1,7 +1,6 @@
-"""The final training: the winner from scratch, wider than in the search, tested once."""
+"""Training of the final network from scratch, wider than in the search, and its single test."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from nascore.context import SearchContext, device_of
 from nascore.data.batches import normalisation
 from nascore.data.prepared import DatasetInfo
 from nascore.evaluation.scoring import score_of
+from nascore.files import replacing
 from nascore.genotype import Genotype
 from nascore.results import SearchResult
 from nascore.spaces.base import ImageShape, SearchSpace
@@ -30,17 +30,17 @@ _KIND = "final-model"
 
 @dataclass(frozen=True, slots=True)
 class FinalModel:
-    """A trained network and what is known about it.
+    """A trained network and its measurements.
 
     Attributes:
-        genotype: of the network; where each image has its own, of the one that most images have.
+        genotype: of the network; where each image has its own, that of most images.
         macs: multiply-adds of one image; where images differ, in the mean.
-        test_accuracy: of the weights after the last epoch; the test split serves nothing else.
-        details: what the method has to say beside, by its name; JSON.
+        test_accuracy: of the weights after the last epoch; the test split is used for nothing else.
+        details: further results of the method, by its name; JSON.
         figures: of the test split, `nascore.evaluation.class_metrics.ClassFigures` as JSON; None of
-            a network that knows no fixed classes, and of models of earlier versions.
-        objective: what `valid_score` and `test_score` are.
-        data_wait_share: of the training's time, waiting for images; None where it is not measured.
+            a network without fixed classes.
+        objective: the metric of `valid_score` and `test_score`.
+        data_wait_share: fraction of the training that waited for images; None: not measured.
     """
 
     genotype: Genotype
@@ -82,15 +82,14 @@ class FinalModel:
         }
 
     def save(self, folder: Path) -> None:
-        """Writes `model.json` and `weights.pt`."""
+        """Write `model.json` and `weights.pt`."""
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
         checkpoint.save(
             folder / "weights.pt", weights, {"genotype": self.genotype.to_dict()}, _KIND
         )
-        temporary = folder / ".model.json"
-        temporary.write_text(json.dumps(self.summary(), indent=2))
-        os.replace(temporary, folder / "model.json")
+        with replacing(folder / "model.json") as temporary:
+            temporary.write_text(json.dumps(self.summary(), indent=2))
 
     @classmethod
     def load(cls, folder: Path, space: SearchSpace) -> "FinalModel":
@@ -110,13 +109,13 @@ class FinalModel:
 class DeployedModel(nn.Module):
     """The network as it is deployed, with the normalisation of its training data inside.
 
-    Pixels as they are stored, float (B, C, H, W) of 0..255 -> logits (B, num_classes). Whoever
-    loads the model needs to know nothing about its data set. Networks that have more to say answer
-    with several tensors, logits first.
+    Pixels as they are stored, float (B, C, H, W) of 0..255 -> logits (B, num_classes): users need
+    to know nothing about the data set. Networks with more outputs return several tensors, logits
+    first.
 
     Attributes:
-        answers: the names of what it answers, if that is more than logits.
-        kind: what is special about networks like this one.
+        answers: the names of its outputs.
+        kind: of its network.
         tasks: settings by which it learns classes from examples, if it does
             (`nascore.meta_learning.task_adaptation.TaskSettings`); its logits are those of before.
     """
@@ -146,77 +145,77 @@ class DeployedModel(nn.Module):
 
 
 def train_from_scratch(
-    task: SearchContext,
+    context: SearchContext,
     result: SearchResult,
     *,
     on_epoch: Callable[[int, float | None], None] | None = None,
 ) -> FinalModel:
-    """Trains the winner with its final width and judges it once on the test split.
+    """Train the winner with its final width and evaluate it once on the test split.
 
-    The release keeps the epoch with the best *test* accuracy, which is optimistic; here it is the
-    last epoch, and the validation split stays held out.
+    The release of NASES keeps the epoch with the best *test* accuracy, which is optimistic; here it
+    is the last epoch, and the validation split stays held out.
     """
     network = build_network(
-        task.space,
+        context.space,
         result.genotype,
-        task.shape,
-        seed=task.seeds.integer("final", "weights"),
+        context.shape,
+        seed=context.seeds.integer("final", "weights"),
         final=True,
     )
     return train_network(
-        task, network.to(device_of(task.final)), result.genotype, on_epoch=on_epoch
+        context, network.to(device_of(context.final)), result.genotype, on_epoch=on_epoch
     )
 
 
 def train_network(
-    task: SearchContext,
+    context: SearchContext,
     network: nn.Module,
     genotype: Genotype,
     *,
     on_epoch: Callable[[int, float | None], None] | None = None,
 ) -> FinalModel:
-    """Trains a network on as `task.final` says, and judges it once on the test split.
+    """Train a network as `context.final` says, and evaluate it once on the test split.
 
     Args:
         network: on the device of the training; it is trained in place.
     """
 
-    objective = task.search.objective
+    objective = context.search.objective
 
     def report_epoch(epoch: int, score: float | None) -> None:
         if score is not None:
-            task.callbacks.on_metrics({f"final/valid_{objective}": score}, epoch)
+            context.callbacks.on_metrics({f"final/valid_{objective}": score}, epoch)
         if on_epoch is not None:
             on_epoch(epoch, score)
 
     training = train(
         network,
-        task.splits.train,
-        task.final,
-        generator=task.seeds.torch("final", "batches"),
-        valid=task.splits.valid,
+        context.splits.train,
+        context.final,
+        generator=context.seeds.torch("final", "batches"),
+        valid=context.splits.valid,
         on_epoch=report_epoch,
-        should_stop=task.callbacks.should_stop,
+        should_stop=context.callbacks.should_stop,
         objective=objective,
     )
-    cost = count(network, task.shape)
+    cost = count(network, context.shape)
     from nascore.evaluation.class_metrics import (
         class_figures,  # scikit-learn: a search need not wait for it
     )
 
-    logits_NK = predict(network, task.splits.test)
+    logits_NK = predict(network, context.splits.test)
     figures = class_figures(
         logits_NK.float().cpu().numpy(),
-        task.splits.test.labels.cpu().numpy(),
-        task.splits.info.classes,
+        context.splits.test.labels.cpu().numpy(),
+        context.splits.info.classes,
     )
     return FinalModel(
         genotype=genotype,
-        shape=task.shape,
+        shape=context.shape,
         network=network.eval(),
         train_accuracy=training.train_accuracy[-1],
         valid_accuracy=training.valid_accuracy[-1],
-        test_accuracy=score_of("accuracy", logits_NK, task.splits.test.labels),
+        test_accuracy=score_of("accuracy", logits_NK, context.splits.test.labels),
         num_params=cost.num_params,
         macs=cost.macs,
         num_steps=training.num_steps,
@@ -225,10 +224,10 @@ def train_network(
         figures=asdict(figures),
         objective=objective,
         valid_score=training.valid_score[-1],
-        test_score=score_of(objective, logits_NK, task.splits.test.labels),
+        test_score=score_of(objective, logits_NK, context.splits.test.labels),
     )
 
 
 def device_summary() -> str:
-    """The name of the device that trainings with `device: auto` use."""
+    """Return the name of the device that trainings with `device: auto` use."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

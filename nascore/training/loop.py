@@ -1,13 +1,14 @@
-"""Training one network on one split, and judging it on another.
+"""Training of one network on one split, and its evaluation on another.
 
 SGD with Nesterov momentum, weight decay on kernels only, and one cosine cycle of the learning rate
 (Loshchilov & Hutter 2017), as NASES trains its children and its final network (arXiv 1909.03615,
-released code). Batches come from the data as whole tensors on the device, so the loop does nothing
-but forward, backward and update.
+released code). Batches are whole tensors on the device, so the loop only computes forward, backward
+and update.
 """
 
 import contextlib
 import itertools
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -18,37 +19,38 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nascore.config import Objective, TrainingConfig
+from nascore.config import OBJECTIVES, Objective, TrainingConfig
 from nascore.data.batches import BatchSize, Split
 from nascore.data.waiting import Waiting
 from nascore.errors import ChildFailedError
 from nascore.evaluation.scoring import Answers, Epochs, score_of
 from nascore.training.threads import threads_of
 
-_SMALL_BATCH = 2**17  # pixels; below it a second CPU thread costs more than it saves
-_CHECK_EVERY = 16  # steps between looks at the loss: each one makes the host wait for a GPU
+_log = logging.getLogger(__name__)
 
+_SMALL_BATCH = 2**17  # pixels; below it a second CPU thread costs more than it saves
+_CHECK_EVERY = 16  # steps between tests of the loss: each one makes the host wait for a GPU
 
 OnEpoch = Callable[[int, float | None], None]
 """Called with the 0-based epoch and the validation score in the objective, a fraction."""
 
 
 class TrainingStopped(Exception):
-    """The caller asked for an end (budget spent, or the process is told to stop)."""
+    """The caller ended the training: the budget is spent, or the process has to stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What one training measured.
+    """Measurements of one training.
 
     Attributes:
         train_accuracy: one entry an epoch, fraction of the augmented images seen in that epoch,
-            each judged just before it is learned from.
+            each evaluated just before the update that learns from it.
         valid_accuracy: one entry an epoch, fraction; empty when no split was given.
-        train_score, valid_score: the same in the objective; equal where that is the accuracy.
+        train_score, valid_score: the same in the metric of the objective.
         num_steps: weight updates.
         duration_s: wall seconds.
-        data_wait_s: of these, those spent on waiting for batches.
+        data_wait_s: the part of them that was spent waiting for batches.
     """
 
     train_accuracy: tuple[float, ...]
@@ -71,19 +73,19 @@ def train(
     should_stop: Callable[[], bool] | None = None,
     objective: Objective = "accuracy",
 ) -> Training:
-    """Trains `network` in place on `split` for `config.epochs` epochs.
+    """Train `network` in place on `split` for `config.epochs` epochs.
 
     Args:
         network: on the device of the split; (B, C, H, W) -> logits (B, num_classes).
         generator: order of the images and augmentation; nothing else in here is random.
-        valid: judged after every epoch.
+        valid: evaluated after every epoch.
         on_epoch: called with the 0-based epoch and the validation score in the objective.
         should_stop: polled before every weight update.
         objective: of the scores; it does not change the training.
 
     Raises:
-        ChildFailed: the loss is not finite, or the network does not fit in memory.
-        Stopped: `should_stop` said so.
+        ChildFailedError: the loss is not finite, or the network does not fit in memory.
+        TrainingStopped: `should_stop` returned true.
     """
     with fitting_threads(split, config):
         return _train(
@@ -140,9 +142,11 @@ def _train(
                 raise ChildFailedError(f"loss is {loss.item()} after epoch {epoch}", num_steps=step)
             trained.add(answers.accuracy(), answers.score())
             if valid is not None:
-                validated.add(*judge(network, valid, objective))
+                validated.add(*accuracy_and_score(network, valid, objective))
+            score = validated.scores[-1] if valid is not None else None
+            _log_epoch(epoch, num_epochs, trained.accuracies[-1], score, objective)
             if on_epoch is not None:
-                on_epoch(epoch, validated.scores[-1] if valid is not None else None)
+                on_epoch(epoch, score)
     except (RuntimeError, MemoryError) as error:
         raise_if_out_of_memory(error, step)
         raise
@@ -157,16 +161,23 @@ def _train(
     )
 
 
+def _log_epoch(
+    epoch: int, num_epochs: int, accuracy: float, score: float | None, objective: Objective
+) -> None:
+    valid = "" if score is None else f", valid {OBJECTIVES[objective]} {score:.4f}"
+    _log.info("epoch %d of %d: train accuracy %.4f%s", epoch + 1, num_epochs, accuracy, valid)
+
+
 def raise_if_out_of_memory(error: RuntimeError | MemoryError, num_steps: int) -> None:
-    """Raises ChildFailed when the network does not fit in memory."""
-    # The CPU allocator reports its failure as a plain RuntimeError.
+    """Raise ChildFailedError when the network does not fit in memory."""
+    # The CPU allocator reports a failure as a plain RuntimeError.
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     if known or "allocate memory" in str(error):
         raise ChildFailedError(f"does not fit in memory: {error}", num_steps=num_steps) from error
 
 
 def learning_rate(config: TrainingConfig, step: int, num_steps: int) -> float:
-    """Linear warm-up, then half a cosine from `lr` to `min_lr`; `step` counts from 0."""
+    """Return the rate of a step, from 0: linear warm-up, then half a cosine to `min_lr`."""
     warmup = round(config.warmup_fraction * num_steps)
     if step < warmup:
         return config.lr * (step + 1) / warmup
@@ -174,19 +185,21 @@ def learning_rate(config: TrainingConfig, step: int, num_steps: int) -> float:
 
 
 def half_cosine(share: float, first: float, last: float) -> float:
-    """From `first` to `last` while the share that is done goes from 0 to 1."""
+    """Return a value that falls from `first` to `last` while `share` rises from 0 to 1."""
     return last + 0.5 * (first - last) * (1 + math.cos(math.pi * min(1.0, share)))
 
 
 @torch.inference_mode()
 def predict(network: nn.Module, split: Split, *, batch_size: int = 512) -> Tensor:
-    """Logits (N, num_classes) of all images of a split, in its order, in evaluation mode."""
+    """Return logits (N, num_classes) of all images of a split, in its order, in evaluation mode."""
     network.eval()
     return torch.cat([network(x_BCHW) for x_BCHW, _ in split.eval_batches(batch_size)])
 
 
-def judge(network: nn.Module, split: Split, objective: Objective) -> tuple[float, float]:
-    """Accuracy and score on a split, as fractions."""
+def accuracy_and_score(
+    network: nn.Module, split: Split, objective: Objective
+) -> tuple[float, float]:
+    """Return the accuracy on a split and its score in the objective, as fractions."""
     logits_NK = predict(network, split)
     accuracy = score_of("accuracy", logits_NK, split.labels)
     if objective == "accuracy":
@@ -195,28 +208,28 @@ def judge(network: nn.Module, split: Split, objective: Objective) -> tuple[float
 
 
 def evaluate(network: nn.Module, split: Split, *, batch_size: int = 512) -> float:
-    """Accuracy on a split, as a fraction."""
+    """Return the accuracy on a split, as a fraction."""
     return score_of("accuracy", predict(network, split, batch_size=batch_size), split.labels)
 
 
 def planned_steps(split: Split, config: TrainingConfig) -> int:
-    """Weight updates that a training takes: its epochs, or `max_steps` when that is less."""
+    """Return the weight updates of a training: its epochs, or `max_steps` when that is less."""
     steps = config.epochs * split.steps_per_epoch(config)
     return steps if config.max_steps is None else min(steps, config.max_steps)
 
 
 def uses_one_thread(split: Split, config: BatchSize) -> bool:
-    """Whether batches are so small that one CPU thread trains as fast as all."""
+    """Return whether batches are so small that one CPU thread trains as fast as all."""
     return has_few_pixels(config.batch_size * split.size**2, split.device)
 
 
 def has_few_pixels(count: int, device: torch.device) -> bool:
-    """Of a batch: whether one CPU thread computes with it as fast as all."""
+    """Return whether one CPU thread computes with a batch of this many pixels as fast as all."""
     return device.type == "cpu" and count < _SMALL_BATCH
 
 
 def fitting_threads(split: Split, config: BatchSize) -> contextlib.AbstractContextManager[None]:
-    """See `threads_of`."""
+    """Return `threads_of` for trainings with such batches."""
     return threads_of(one=uses_one_thread(split, config))
 
 
@@ -234,10 +247,10 @@ class Descent(Protocol):
 def sgd(
     parameters: Iterable[nn.Parameter], config: Descent, *, fused: bool = False
 ) -> torch.optim.SGD:
-    """SGD, by Nesterov where there is momentum; biases and batch norm are not decayed.
+    """Return SGD, by Nesterov where there is momentum, without decay of biases and batch norm.
 
     Args:
-        fused: one kernel for all parameters, which all need a gradient then.
+        fused: one kernel for all parameters; each of them needs a gradient then.
     """
     given = [p for p in parameters if p.requires_grad]
     groups: list[dict[str, Any]] = [
@@ -258,7 +271,7 @@ def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.SGD:
     # Fused: small children are bound by call overhead.
     optimizer = sgd(network.parameters(), config, fused=True)
     if config.momentum > 0:
-        # What a part has learned nothing of yet has no momentum, which the one kernel cannot take.
+        # The fused kernel needs a momentum buffer from the first step on.
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer

@@ -1,4 +1,4 @@
-"""Kinds of networks: what is special about each one is looked up here, and asked nowhere else.
+"""Kinds of networks: how each one is rebuilt, deployed, measured, tested and exported.
 
 A kind is one module with an instance of `NetworkKind` called `KIND`, and one line in
 `NETWORK_KINDS`. A network of a kind other than `static` describes itself by a method `blueprint`,

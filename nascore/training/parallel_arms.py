@@ -15,11 +15,11 @@ _Second = TypeVar("_Second")
 def run_pair(
     first: Callable[[], _First], second: Callable[[], _Second], *, at_once: bool
 ) -> tuple[_First, _Second]:
-    """Two arms, one after the other; or, where there are cores for both, at the same time.
+    """Run two arms one after the other; or, where there are cores for both, at the same time.
 
     Args:
-        at_once: each uses one thread only. They have one from their beginning: part of torch's
-            setting is global, and an arm must not change the other's in the middle of a sum.
+        at_once: each arm uses one thread only, from its start: part of torch's setting is global,
+            and an arm must not change that of the other in the middle of a sum.
     """
     if not at_once or num_cpus() == 1:
         return first(), second()

@@ -1,4 +1,4 @@
-"""A long training in one checkpoint: what it needs beside its own arithmetic."""
+"""The checkpoint of a long training that can be resumed."""
 
 import time
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from nascore.training import checkpoint
 
 
 class TrainingCheckpoint:
-    """The one checkpoint of a training, and the wall seconds that the training has cost.
+    """The checkpoint of a training, and the wall seconds that the training has cost.
 
     Args:
-        identity: what the checkpoint must have been made with to be gone on from.
+        identity: settings on which the training depends; a checkpoint with others is refused.
         every_s: seconds between two checkpoints.
-        prior_cost_s: seconds that were spent before, on what is not in the checkpoint.
+        prior_cost_s: seconds that were spent before on work that is not in the checkpoint.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class TrainingCheckpoint:
         return self._before_s + time.monotonic() - self._start
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and metadata of the last checkpoint; None when there is none.
+        """Return tensors and metadata of the last checkpoint; None when there is none.
 
         Raises:
             InputError: it is damaged, or of another training.
@@ -50,14 +50,14 @@ class TrainingCheckpoint:
             tensors, meta = checkpoint.load(self._path, self._kind)
         except CheckpointError as error:
             raise InputError.of(
-                "checkpoint", self._path, f"{error}; delete it to start anew"
+                "checkpoint", self._path, f"{error}; delete it to start again"
             ) from error
         if meta["identity"] != self._identity:
             raise InputError.of(
                 "checkpoint",
                 self._path,
-                "is of a search with other settings; take another folder, or delete it to start "
-                "anew",
+                "is of a search with other settings; use another folder, or delete it to start "
+                "again",
             )
         self._before_s, self._start = float(meta["seconds"]), time.monotonic()
         return tensors, meta
@@ -81,7 +81,7 @@ def tensors_of(prefix: str, network: nn.Module) -> dict[str, Tensor]:
 
 
 def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """All that an optimiser remembers, by the place of the parameter: `prefix.0.exp_avg`."""
+    """Return the state of an optimiser by parameter number: `prefix.0.exp_avg`."""
     return {
         f"{prefix}.{place}.{key}": value
         for place, parameter in enumerate(_parameters(optimizer))
@@ -93,7 +93,7 @@ def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str
 def load_optimizer(
     prefix: str, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Takes back what `optimizer_tensors` gave."""
+    """Load what `optimizer_tensors` returned."""
     parameters = _parameters(optimizer)
     for name, value in checkpoint.below(f"{prefix}.", tensors).items():
         place, _, key = name.partition(".")

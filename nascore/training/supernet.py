@@ -1,14 +1,14 @@
-"""All networks of a space in one: a path through it runs as its own network does.
+"""Supernet: one network that contains all networks of a space, which share its weights.
 
 A supernet holds one module for each part that any network of the space may have. `path` assembles
 the network of a genotype from these very modules, by the code that builds it on its own: only the
 operations of the path are computed, its parameters *are* the supernet's, and what the path does not
-have gets no gradient. So a path costs what its network costs, plus the assembly of a few modules.
+have gets no gradient. A path costs as much as its network, plus the assembly of a few modules.
 
 Batch normalisation has no running averages: they would mix the statistics of thousands of paths,
-and a path that is judged by them is judged at chance. A path is normalised by the batch it sees, in
-training and when it is judged, as in NAS-Bench-201's weight-sharing baselines; judge it on batches
-of a hundred images or more.
+and a path evaluated with them has chance accuracy. A path is normalised by its batch, in training
+and in evaluation, as in NAS-Bench-201's weight-sharing baselines; evaluate it on batches of a
+hundred images or more.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class Supernet(nn.Module):
         replace_all_batch_norm_modules_(self)
 
     def path(self, genotype: Genotype) -> nn.Module:
-        """The network of a genotype, (B, C, H, W) -> (B, num_classes), on the shared weights.
+        """Return the network of a genotype on the shared weights, (B, C, H, W) -> (B, num_classes).
 
         Raises:
             GenotypeNotInSpace: the genotype is not one of the space.
@@ -55,7 +55,7 @@ class Supernet(nn.Module):
 
 
 def make_supernet(space: SearchSpace, shape: ImageShape, *, seed: int) -> Supernet:
-    """A supernet with initial weights that depend on `seed` alone; the global generator is kept.
+    """Return a supernet with initial weights that depend on `seed` alone.
 
     Raises:
         TypeError: the networks of the space cannot share weights.

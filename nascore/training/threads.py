@@ -1,4 +1,4 @@
-"""How many CPU threads torch uses; it is the same again afterwards."""
+"""Number of CPU threads of torch in a block; it is restored afterwards."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ import torch
 
 @contextlib.contextmanager
 def threads_of(*, one: bool) -> Iterator[None]:
-    """One thread for small work, else as many as there are.
+    """Use one thread for small work, else all.
 
-    Threads that share little work wait for each other, and on a machine that has other work they
-    wait long. Whether work is small has to follow from sizes alone, since the number of threads
-    changes the last bits of a sum, and a result must repeat.
+    Threads that share little work wait for each other, and longer on a machine with other work.
+    Whether work is small has to follow from sizes alone: the number of threads changes the last
+    bits of a sum, and a result must be reproducible.
     """
     threads = torch.get_num_threads()
     if one:
@@ -25,6 +25,6 @@ def threads_of(*, one: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """For what is small on every machine; results do not depend on how many threads that has."""
+    """Use one thread for work that is small on every machine, so that results are the same."""
     with threads_of(one=True):
         yield

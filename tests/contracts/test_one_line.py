@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 METHOD, SPACE, KIND = "copycat", "stripes", "scaled"
 
 FILES = {
-    "nascore/methods/copycat/__init__.py": '"""A method that nobody has seen."""\n',
+    "nascore/methods/copycat/__init__.py": '"""A method of this test."""\n',
     "nascore/methods/copycat/options.py": '''
 from nascore.methods.common.method_options import MethodOptions
 
@@ -118,7 +118,7 @@ search:
 train: {epochs: 2, batch_size: 32}
 latency: {runs: 20, warmup_runs: 1}
 """,
-    "nascore/spaces/stripes/__init__.py": '"""A space that nobody has seen."""\n',
+    "nascore/spaces/stripes/__init__.py": '"""A space of this test."""\n',
     "nascore/spaces/stripes/config.py": '''
 from typing import ClassVar, Literal
 

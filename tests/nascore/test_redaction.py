@@ -99,7 +99,7 @@ def test_a_problem_never_shows_a_secret_whoever_makes_it() -> None:
 
 
 def test_an_error_stays_what_it_is_on_its_way_to_another_process() -> None:
-    error = ResourceUnavailable.of("data.source", "x", "is away")
+    error = ResourceUnavailable.of("data.source", "x", "is unreachable")
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is ResourceUnavailable
     assert isinstance(again, InputError)

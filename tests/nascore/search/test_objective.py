@@ -34,7 +34,7 @@ from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.spaces.chain.config import ChainSpaceConfig
 from nascore.training.child import ChildJob
-from nascore.training.loop import judge, train
+from nascore.training.loop import accuracy_and_score, train
 
 SPACE = ChainSpaceConfig(num_layers=2)
 OTHERS: tuple[Objective, ...] = ("balanced_accuracy", "macro_f1", "auroc")
@@ -186,7 +186,7 @@ def test_a_training_is_the_same_whatever_is_measured(
     assert torch.equal(*weights)
     plain, other = scores
     assert plain.valid_accuracy == other.valid_accuracy == plain.valid_score
-    accuracy, score = judge(network, splits.valid, objective)
+    accuracy, score = accuracy_and_score(network, splits.valid, objective)
     assert (other.valid_accuracy[-1], other.valid_score[-1]) == (accuracy, score)
     assert 0 < score <= 1
     assert (score == accuracy) == (objective == "balanced_accuracy"), "as many of each digit"

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -149,6 +151,26 @@ def test_failed_children_are_recorded_and_the_search_goes_on(
     assert [child.failure for child in result.arm.children] == ["", "loss is nan at step 0", "", ""]
 
 
+def test_epochs_and_children_are_logged_and_nothing_is_printed(
+    tmp_path: Path,
+    digits_folder: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    task = changed(random_task(tmp_path, digits_folder, children=2), control=False)
+    with caplog.at_level(logging.INFO, "nascore"):
+        result = search(task)
+    messages = [record.getMessage() for record in caplog.records]
+    epochs = [message for message in messages if re.match(r"epoch \d+ of \d+: train acc", message)]
+    assert len(epochs) == 2 * task.child.epochs
+    for child in result.arm.children:
+        assert any(
+            message.startswith(f"method child {child.number}: valid accuracy {child.score:.4f}")
+            for message in messages
+        )
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_search_without_a_finished_child_says_why(
     tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +230,7 @@ def test_a_budget_of_time_ends_in_time(tmp_path: Path, digits_folder: Path) -> N
 def test_a_child_under_way_at_the_end_of_the_time_is_cut_off(
     tmp_path: Path, digits_folder: Path
 ) -> None:
-    """The first children are quick and the last would take minutes: nobody could know that."""
+    """The first children are quick and the last would take minutes, which cannot be known."""
     task = random_task(tmp_path, digits_folder)
     task = changed(task, budget=BudgetConfig(seconds=2), control=False)
     real, slow = ImageTraining.train, TrainingConfig(epochs=10_000)

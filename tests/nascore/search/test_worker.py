@@ -238,7 +238,7 @@ def test_nothing_is_lost_when_the_database_goes_away(search: Search, postgres: P
         postgres.start()
     crew.end()
     check(crew)
-    assert before < 2 * crew.budget, "it was over before the database went away"
+    assert before < 2 * crew.budget, "it was over before the outage"
 
 
 # --- one worker after the other -----------------------------------------------------------------

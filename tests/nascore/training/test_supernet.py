@@ -147,7 +147,7 @@ def _noting(supernet: Supernet, names: list[str]) -> Callable[..., nn.Module]:
 
 
 def test_every_value_of_every_token_is_covered(supernet: Supernet, space: SearchSpace) -> None:
-    """A part depends on at most two tokens beside each other, an input and its operation, and on
+    """A part depends on at most two tokens next to each other, an input and its operation, and on
     what is loose; all neighbours of a few architectures are more than that."""
     everything = weights(supernet)
     for genotype in genotypes(space, 3):
