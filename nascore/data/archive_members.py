@@ -1,4 +1,4 @@
-"""Members of zip and tar files: listed with where their content lies, and read from there."""
+"""Members of zip and tar files: their listing, and reading of one member."""
 
 import os
 import shutil
@@ -36,6 +36,7 @@ class Member:
 
 
 def zip_members(path: Path) -> Iterator[Member]:
+    """Yield the members of a zip file."""
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             unsafe = ""
@@ -58,7 +59,9 @@ def zip_members(path: Path) -> Iterator[Member]:
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Many programs write UTF-8 without saying so; zipfile then takes it for code page 437."""
+    """Return the name of a member; many programs write UTF-8 without the flag for it, which zipfile
+    takes for code page 437.
+    """
     name = info.orig_filename
     if info.flag_bits & _UTF8 or name.isascii():
         return name
@@ -68,7 +71,7 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 def zip_content(
     path: Path, offset: int, stored_size: int, size: int, is_deflated: int, crc: int
 ) -> bytes:
-    """One member, decompressed no further than the size that was listed."""
+    """Return the content of one member, decompressed no further than the size that was listed."""
     with open(path, "rb") as file:
         file.seek(offset)
         header = file.read(_LOCAL_HEADER)
@@ -91,8 +94,9 @@ def zip_content(
 
 
 class Header(tarfile.TarInfo):
-    """Notes whether an archive ends as it should: where a header is damaged or the file is cut,
-    tarfile only stops, and the members behind would be missing without a word."""
+    """Header that records whether an archive has its end mark: at a damaged header or a cut file,
+    tarfile only stops, and the members behind it would be missing without an error.
+    """
 
     @classmethod
     def fromtarfile(cls, tarfile: tarfile.TarFile) -> "Header":
@@ -109,6 +113,7 @@ def _check_end(archive: tarfile.TarFile) -> None:
 
 
 def tar_list(archive: tarfile.TarFile, modified: int) -> Iterator[Member]:
+    """Yield the members of an uncompressed tar file."""
     for info in archive:
         archive.members = []  # type: ignore[attr-defined]  # else it keeps all it has seen
         version = f"tar.{info.offset_data}.{info.size}.{modified}"
@@ -117,7 +122,9 @@ def tar_list(archive: tarfile.TarFile, modified: int) -> Iterator[Member]:
 
 
 def tar_unpack(archive: tarfile.TarFile, target: BinaryIO, config: DataConfig) -> Iterator[Member]:
-    """A compressed tar cannot be read from its middle: contents go to a file without a name."""
+    """Yield the members of a compressed tar file, and write their contents to an unnamed file: such
+    an archive cannot be read from its middle.
+    """
     for info in archive:
         archive.members = []  # type: ignore[attr-defined]
         member = _tar_member(info, f"tar.{target.tell()}.{info.size}.0")

@@ -1,7 +1,7 @@
-"""Image folders inside a zip or tar file: read member by member, never unpacked to names on disk.
+"""Image folders inside a zip or tar file, read member by member and never unpacked to named files.
 
-Where a member lies is kept in the version of its entry, so that any process can read it with the
-archive's path alone: a million members need no table of contents in each worker.
+The version of an entry contains the position of its member, so that any process can read it with
+the archive's path alone: a million members need no table of contents in each worker.
 """
 
 import bz2
@@ -53,25 +53,25 @@ _DAMAGED = (
 
 
 def is_archive_name(name: str) -> bool:
-    """Whether a path or URI names an archive that can be read as a folder."""
+    """Return whether a path or URI names an archive that can be read as a folder."""
     return name.lower().endswith(ENDINGS)
 
 
 def is_unreadable_archive_name(name: str) -> bool:
-    """Whether a path names an archive of a kind that cannot be read."""
+    """Return whether a path names an archive of a kind that cannot be read."""
     return name.lower().endswith(_OTHER_ENDINGS)
 
 
 class ArchiveFiles:
-    """The files in an archive; `nascore.data.file_access.Files`.
+    """The files in an archive as `nascore.data.file_access.Files`.
 
     Args:
         path: the archive on this machine.
-        root: what later steps open; the path where not given.
-        config: bounds for what is unpacked; without it only what was listed before is opened.
+        root: path or URI that later steps open; by default the path.
+        config: limits of unpacking; without it only members that were listed before are opened.
 
     Raises:
-        InputError: when listed: the archive is damaged, unsafe or too large.
+        InputError: On listing: the archive is damaged, unsafe or too large.
     """
 
     num_threads = 1
@@ -144,7 +144,7 @@ def _begins_as_tar(path: Path) -> bool:
 
 
 def _decompressed(path: Path, reason: tarfile.ReadError) -> BinaryIO:
-    """The content of a compressed tar, by its first bytes."""
+    """Return the content of a compressed tar; its first bytes name the compression."""
     with open(path, "rb") as file:
         start = file.read(6)
     for signature, module in _COMPRESSIONS.items():
@@ -155,14 +155,14 @@ def _decompressed(path: Path, reason: tarfile.ReadError) -> BinaryIO:
 
 
 def _read_to_end(content: BinaryIO) -> None:
-    """Checksums stand at the end of a compressed file; tarfile does not read as far."""
+    """Read the rest of a compressed file, whose checksums are at its end."""
     for _ in range(_MOST_FILLING // _BLOCK):
         if not content.read(_BLOCK):
             return
 
 
 class _Members:
-    """What is in an archive, and whether it may be read.
+    """Members of an archive, and checks whether it may be read.
 
     Attributes:
         limit: bytes that all members may have together when unpacked.
@@ -177,6 +177,7 @@ class _Members:
         self._num_bytes = 0
 
     def take(self, members: Iterable[Member]) -> None:
+        """Add members; unsafe and too large ones are counted instead."""
         for member in members:
             name, fault = _safe_name(member.name)
             if fault or member.unsafe:
@@ -198,7 +199,11 @@ class _Members:
                 )
 
     def checked(self) -> list[FileEntry]:
-        """Raises InputError when there is anything that must not be read."""
+        """Return the entries of all members.
+
+        Raises:
+            InputError: There is a member that must not be read.
+        """
         problems: list[Problem] = []
         if self._unsafe.count:
             message = (
@@ -225,7 +230,7 @@ class _Members:
 
 
 def _safe_name(name: str) -> tuple[str, str]:
-    """The name without `./` and with slashes, also where Windows wrote it; and what is wrong."""
+    """Return the name without `./` and with slashes, also from Windows, and the fault of it."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if ".." in parts:
         return name, "leads upwards"

@@ -1,4 +1,4 @@
-"""Arrays by name from NumPy archives, single NumPy files and safetensors. Nothing is unpickled."""
+"""Arrays by name from NumPy archives, NumPy files and safetensors files. Nothing is unpickled."""
 
 import json
 import zipfile
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nascore.config import DataConfig
 from nascore.data.class_splits import SPLITS
 from nascore.data.findings import few, finding, refusal
-from nascore.data.split_names import split_of, words
+from nascore.data.split_names import name_words, split_of
 from nascore.errors import InputError, Problem
 
 Arrays = dict[str, NDArray[Any] | None]
@@ -60,7 +60,7 @@ def load_npz(path: Path, config: DataConfig) -> tuple[Arrays, list[Problem]]:
 
 
 def load_npy(path: Path, config: DataConfig) -> tuple[Arrays, list[Problem]]:
-    """Arrays of a folder of .npy files, or of one file and of its siblings."""
+    """Return the arrays of a folder of .npy files, or of one file and its siblings."""
     folder = path if path.is_dir() else path.parent
     files = {file.stem: file for file in sorted(folder.glob("*.npy"))}
     if not path.is_dir():
@@ -77,7 +77,7 @@ def load_npy(path: Path, config: DataConfig) -> tuple[Arrays, list[Problem]]:
             arrays[name] = None
             problems.append(finding(config, _ARRAYS, f"{stored}.npy {_reason(error)}"))
     if "y_train" not in files and config.labels is not None:
-        arrays["y_train"] = _labels_beside(config.labels, config)
+        arrays["y_train"] = _labels_of(config.labels, config)
     return arrays, problems
 
 
@@ -109,8 +109,10 @@ def _tensor(file: Any, name: str, config: DataConfig) -> NDArray[Any]:
     return found
 
 
-def _labels_beside(name: str, config: DataConfig) -> NDArray[Any]:
-    """Labels of another file: a .npy, or the only column of a table, in the order of the images."""
+def _labels_of(name: str, config: DataConfig) -> NDArray[Any]:
+    """Return labels from another file: a .npy, or the only column of a table, in the order of the
+    images.
+    """
     from nascore.data.tables import TableError, read_table
 
     path = Path(name).expanduser()
@@ -133,9 +135,9 @@ def _labels_beside(name: str, config: DataConfig) -> NDArray[Any]:
 
 
 def canonical(name: str) -> str | None:
-    """`x_train` for `train_images` or `X`; None for a name that says nothing."""
+    """Return `x_train` for `train_images` or `X`; None for a name without meaning."""
     splits, axes = [], []
-    for word in words(name):
+    for word in name_words(name):
         split = split_of(word)
         if split is not None:
             splits.append(split)
@@ -149,7 +151,7 @@ def canonical(name: str) -> str | None:
 
 
 def _wanted(stored: Iterable[str], config: DataConfig) -> dict[str, str]:
-    """Names that we know, and under which each is stored.
+    """Return the known names, and the name under which each array is stored.
 
     Other names than our own are taken where images and labels are recognised by them.
     """

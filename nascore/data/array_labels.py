@@ -1,4 +1,4 @@
-"""Labels of arrays: whole numbers from anywhere, text, bytes, one column a class."""
+"""Labels of arrays: whole numbers, text, bytes, or one column for each class."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,7 +17,7 @@ _ARRAYS = "arrays"
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Labels of all parts, one behind the other.
+    """Labels of all parts, concatenated.
 
     Attributes:
         numbers: int64 (N,), places in `classes`.
@@ -30,7 +30,7 @@ class Labels:
     counts: dict[str, int]
 
     def splits(self) -> ClassSplits:
-        """The classes of each part, where each part has its own."""
+        """Return the classes of each part, where each part has its own."""
         ends = np.cumsum(list(self.counts.values()))[:-1]
         parts = dict(zip(self.counts, np.split(self.numbers, ends), strict=True))
         return ClassSplits(*(tuple(np.unique(parts[split]).tolist()) for split in SPLITS))
@@ -44,7 +44,7 @@ def check_labels(
     *,
     is_complete: bool,
 ) -> dict[str, NDArray[Any]] | None:
-    """Labels (N,) of each part as whole numbers or text; None where something is wrong.
+    """Return labels (N,) of each part as whole numbers or text; None where there is a problem.
 
     Args:
         sizes: images of each part, as far as that is known.
@@ -107,7 +107,9 @@ def _is_one_hot(y: NDArray[Any]) -> bool:
 
 
 def _check_unlabelled(labels: dict[str, NDArray[Any]], config: DataConfig) -> list[Problem]:
-    """Classes that are counted from 0 have no -1: it marks images without a label."""
+    """Return a problem for each part with labels -1 where classes count from 0: they mark images
+    without a label.
+    """
     numbers = {part: y for part, y in labels.items() if y.dtype.kind == "i"}
     if not any((y == 0).any() for y in numbers.values()):
         return []
@@ -157,7 +159,7 @@ def merge_labels(
     config: DataConfig,
     findings: Findings,
 ) -> Labels:
-    """Labels 0..K-1 of all parts, and the name of each class.
+    """Return labels 0..K-1 of all parts, and the name of each class.
 
     Args:
         names: of the classes: one for each value that occurs, or for each value from 0 on.

@@ -1,4 +1,4 @@
-"""Arrays as images: which axis is which, and what their values mean.
+"""Pixels of arrays: order of the axes, and range of the values.
 
 N images, H height, W width, C channels.
 """
@@ -21,7 +21,7 @@ _CHUNK = 1024
 def as_images(
     images: dict[str, NDArray[Any]], config: DataConfig, findings: Findings
 ) -> dict[str, NDArray[np.uint8]] | None:
-    """Every part as uint8 (N, H, W, C); None where something is wrong."""
+    """Return every part as uint8 (N, H, W, C); None where there is a problem."""
     problems: list[Problem] = []
     for part, x in images.items():
         if x.ndim not in (3, 4) or 0 in x.shape:
@@ -63,7 +63,7 @@ def _axes(
     config: DataConfig,
     findings: Findings,
 ) -> str:
-    """NHWC or NCHW, from the shape or the setting."""
+    """Return NHWC or NCHW, by the setting or the shape."""
     if len(shape) == 3:
         return "NHWC"
     _, first, middle, last = shape
@@ -83,7 +83,7 @@ def _axes(
 
 
 def _readings(first: int, middle: int, last: int) -> list[str]:
-    """What three axes may be; one where that is clear."""
+    """Return the orders that three axes may have; one where that is clear."""
     if first == middle == last == 1:
         return ["NHWC"]  # a single pixel is the same either way
     may_be_last = last <= _MOST_COLOURS or (first == middle and last != middle)
@@ -111,7 +111,7 @@ def _scale(
     config: DataConfig,
     findings: Findings,
 ) -> float:
-    """By what floats are multiplied to lie in 0..255; 1 where nothing is to be done."""
+    """Return the factor from floats to 0..255; 1 where none is needed."""
     if {x.dtype.kind for x in images.values()} == {"f"}:
         return _scale_of_floats(images, problems, config, findings)
     for part, x in images.items():
@@ -168,7 +168,7 @@ def _scale_of_floats(
 
 
 def _converted(x: NDArray[Any], axes: str, scale: float) -> NDArray[np.uint8]:
-    """uint8 (N, H, W, C), a part at a time: floats would double the memory."""
+    """Return uint8 (N, H, W, C), converted in chunks: floats would double the memory."""
     if x.ndim == 3:
         x = x[..., None]
     elif axes == "NCHW":

@@ -1,4 +1,4 @@
-"""Images from arrays: x_train, y_train and, when there, x_valid, y_valid, x_test, y_test, classes.
+"""Sources of arrays: x_train, y_train and optionally x_valid, y_valid, x_test, y_test, classes.
 
 Where the splits shall have different classes, `groups` may name the group of each class, in the
 order of the labels. With x_valid, y_valid, x_test and y_test the arrays then bring classes for each
@@ -25,7 +25,7 @@ from nascore.errors import Problem
 
 
 def read_arrays(kind: str) -> Callable[[DataConfig, str, Findings], Raw]:
-    """The reader of one kind of file.
+    """Return the reader of one kind of file.
 
     Args:
         kind: `npz`, `npy` or `safetensors`.
@@ -40,7 +40,8 @@ def read_arrays(kind: str) -> Callable[[DataConfig, str, Findings], Raw]:
 
 
 def from_named(arrays: Arrays, config: DataConfig, findings: Findings) -> Raw:
-    """Images x (N, H, W), (N, H, W, C) or (N, C, H, W); labels y (N,), (N, 1) or one-hot (N, K).
+    """Return images from x of shape (N, H, W), (N, H, W, C) or (N, C, H, W) and labels from y of
+    shape (N,), (N, 1) or one-hot (N, K).
 
     Labels may be any whole numbers or text: they are mapped to 0..K-1 in ascending order. `classes`
     names them.

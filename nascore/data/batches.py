@@ -1,10 +1,10 @@
-"""Batches made by whole-tensor operations on the device: no Python per image in the hot loop.
+"""Batches made by whole-tensor operations on the device, without a loop over images in Python.
 
 B images, C channels, H = W pixels. Images stay uint8 until a batch is made; a batch is augmented as
 uint8, then normalised to float with the mean and deviation of the training split.
 
-Order and augmentation are drawn in the main process, whoever decodes: in memory or streamed, and
-with any number of workers, the same generator gives the same batches.
+Order and augmentation are drawn in the main process: in memory or streamed, and with any number of
+workers, the same generator gives the same batches.
 """
 
 import copy
@@ -29,7 +29,7 @@ _MIN_BATCH = 2  # batch norm has no variance over one image
 
 
 class Split:
-    """One of train, valid, test.
+    """The training, validation or test images.
 
     Attributes:
         labels: int64 (N,), on the device.
@@ -50,7 +50,7 @@ class Split:
         self._scale_C11, self._shift_C11 = (part.to(device) for part in normalisation(info))
 
     def balanced(self, config: BalanceConfig) -> "Split":
-        """The same images, weighed and drawn as is set; every class has some."""
+        """Return the same images with the weights and sampling of a configuration."""
         split = copy.copy(self)
         split._balance = config
         if config.class_weights == "balanced":
@@ -58,7 +58,7 @@ class Split:
         return split
 
     def halves(self, generator: torch.Generator) -> tuple["Split", "Split"]:
-        """The images at random in two parts of (nearly) equal size; nothing is copied."""
+        """Return two random parts of (nearly) equal size, without copying images."""
         order = torch.randperm(self.num_images, generator=generator)
         first, second = order.tensor_split(2)
         return self._part(first.sort().values), self._part(second.sort().values)
@@ -71,21 +71,21 @@ class Split:
         return part
 
     def steps_per_epoch(self, config: BatchSize) -> int:
-        """Batches that `train_batches` gives."""
+        """Return the number of batches of `train_batches`."""
         full, rest = divmod(self.num_images, config.batch_size)
         return max(1, full + (rest >= _MIN_BATCH))
 
     def train_batches(
         self, config: Augmentation, generator: torch.Generator, *, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """One epoch in random order: augmented x (B, C, H, W) float and labels y (B,).
+        """Yield one epoch in random order: augmented x (B, C, H, W) float and labels y (B,).
 
         The last batch may be smaller; it is left out when a single image remains.
 
         Args:
             config: batch size and augmentation.
-            generator: on the CPU; decides order and augmentation, whatever the device.
-            start: batches that are left out, unread; the others are as they would have been.
+            generator: on the CPU; draws order and augmentation, for every device alike.
+            start: number of batches that are skipped without reading; the others do not change.
         """
         order = random_order(self.labels, self._balance, generator)
         steps = self.steps_per_epoch(config)
@@ -98,7 +98,7 @@ class Split:
             yield x_BCHW, self.labels[position.to(self.device)]
 
     def random_batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`size` different images, or all when there are fewer; x (B, C, H, W), y (B,).
+        """Return `size` different images, or all when there are fewer; x (B, C, H, W), y (B,).
 
         Args:
             generator: on the CPU.
@@ -108,43 +108,44 @@ class Split:
         return self.normalise(x_u8), self.labels[position.to(self.device)]
 
     def eval_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images in order, without augmentation."""
+        """Yield all images in order, without augmentation."""
         positions = list(torch.arange(self.num_images).split(batch_size))
         for position, x_u8 in zip(positions, self._images.batches(positions), strict=True):
             yield self.normalise(x_u8), self.labels[position.to(self.device)]
 
     def pixel_batches(self, batch_size: int, *, every: int = 1) -> Iterator[Tensor]:
-        """All images in order as they are stored, or each `every`-th; uint8 (B, C, H, W)."""
+        """Yield all images in order, or each `every`-th, as stored: uint8 (B, C, H, W)."""
         return self._images.batches(list(torch.arange(0, self.num_images, every).split(batch_size)))
 
     def pixels_at(self, positions: Sequence[int]) -> Tensor:
-        """These images as they are stored, uint8 (N, C, H, W)."""
+        """Return images as stored, uint8 (N, C, H, W)."""
         return next(iter(self._images.batches([torch.tensor(positions)])))
 
     def normalise(self, x_u8: Tensor) -> Tensor:
-        """(pixel / 255 - mean) / std, a channel at a time."""
+        """Return (pixel / 255 - mean) / std by channel."""
         return x_u8.float().mul_(self._scale_C11).add_(self._shift_C11)
 
 
 def normalisation(info: DatasetInfo) -> tuple[Tensor, Tensor]:
-    """Scale and shift, (C, 1, 1) each: pixel * scale + shift = (pixel / 255 - mean) / std."""
+    """Return scale and shift (C, 1, 1): pixel * scale + shift = (pixel / 255 - mean) / std."""
     mean, std = torch.tensor(info.mean), torch.tensor(info.std)
     return (1 / (255 * std)).view(-1, 1, 1), (-mean / std).view(-1, 1, 1)
 
 
 class _Part:
-    """Some of the images, numbered anew."""
+    """A selection of images, with positions of its own."""
 
     def __init__(self, images: Images, positions: Tensor) -> None:
         self._images, self._positions = images, positions
 
     def batches(self, positions: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Return batches at positions of this selection."""
         return self._images.batches([self._positions[position] for position in positions])
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The three splits of a prepared data set, and what is known about it."""
+    """The three splits of a prepared data set, and its description."""
 
     info: DatasetInfo
     train: Split
@@ -153,7 +154,7 @@ class Splits:
 
 
 def load(folder: Path, device: torch.device, remote: Remote | None = None) -> Splits:
-    """Opens a folder that `nascore.data.prepared.prepare` wrote.
+    """Open a folder that `nascore.data.prepared.prepare` wrote.
 
     Pixels are mapped from a file that all processes of this machine share; a GPU has a copy of
     what is no larger than `data.memory_limit_mb`.
@@ -162,7 +163,7 @@ def load(folder: Path, device: torch.device, remote: Remote | None = None) -> Sp
         remote: opens the files of a data set that is streamed from S3.
 
     Raises:
-        InputError: here, or from the batches of a streamed split: a file is missing or damaged, or
+        InputError: Here, or from the batches of a streamed split: a file is missing or damaged, or
             has changed.
     """
     info = DatasetInfo.load(folder)
@@ -186,7 +187,7 @@ def _augmented(
     generator: torch.Generator,
     normalise: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Tensor:
-    """What is drawn depends on the number and size of the images, not on what they show."""
+    """Return an augmented batch; random draws depend on the number and size of images alone."""
     x_BCHW = normalise(augment(x_u8, config, generator))
     if config.cutout:
         cutout(x_BCHW, config.cutout, generator)

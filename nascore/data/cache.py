@@ -1,4 +1,4 @@
-"""Decoded images of data sets that are larger than memory, in files that any process can map.
+"""Cache of decoded images for data sets larger than memory, in files that any process can map.
 
 An entry is named by the digest of what its pixels come from: the files with their versions, and
 the size, channels and background they are brought to. It holds `images.npy`, uint8 (N, C, H, W),
@@ -38,7 +38,7 @@ _PIXELS, _NOTE = "images.npy", "entry.json"
 
 
 def cache_folder() -> Path:
-    """Where decoded images are kept: `NAS_CACHE_DIR`, else the user's folder of caches."""
+    """Return the folder of decoded images: in `NAS_CACHE_DIR`, else in the user's cache folder."""
     given = os.environ.get("NAS_CACHE_DIR")
     caches = os.environ.get("XDG_CACHE_HOME")
     return (
@@ -49,7 +49,7 @@ def cache_folder() -> Path:
 
 
 def cache_key(root: str, lines: Iterator[bytes], target: PixelFormat) -> str | None:
-    """Digest of the files and of what they are decoded to; None where a file has no version.
+    """Return the digest of the files and of their target format; None where a file has no version.
 
     Args:
         lines: name, tab and version of each file in order.
@@ -65,7 +65,7 @@ def cache_key(root: str, lines: Iterator[bytes], target: PixelFormat) -> str | N
 
 @dataclass(frozen=True, slots=True)
 class DecodedCache:
-    """Entries in one folder, the least recently used of which make room for new ones.
+    """Entries in one folder; the least recently used are removed for new ones.
 
     Attributes:
         max_bytes: what all entries may take together.
@@ -77,7 +77,7 @@ class DecodedCache:
     def open(
         self, key: str, shape: Sequence[int], *, whole: bool = False
     ) -> tuple[NDArray[np.uint8], list[dict[str, Any]]] | None:
-        """The pixels (N, C, H, W), mapped, and what was noted with them; None where there are none.
+        """Return the mapped pixels (N, C, H, W) and their remarks; None where there is no entry.
 
         Args:
             whole: compare all checksums, and not only some.
@@ -103,7 +103,7 @@ class DecodedCache:
 
     @contextlib.contextmanager
     def locked(self, key: str) -> Iterator[bool]:
-        """One process at a time; whether the folder can be used at all.
+        """Lock an entry for one process at a time; yield whether the folder can be used.
 
         What an earlier process has left half-written is removed.
         """
@@ -125,11 +125,11 @@ class DecodedCache:
                 fcntl.flock(lock, fcntl.LOCK_UN)
 
     def has_room(self, shape: Sequence[int]) -> bool:
-        """Whether images of this shape may be kept at all."""
+        """Return whether images of this shape fit into the cache."""
         return math.prod(shape) <= self.max_bytes
 
     def writer(self, key: str, shape: Sequence[int]) -> "Writer | None":
-        """For a new entry, within `locked`; None where there is no room for it."""
+        """Return the writer of a new entry, within `locked`; None where there is no room."""
         needed = math.prod(shape)
         if not self.has_room(shape):
             return None
@@ -163,7 +163,7 @@ class DecodedCache:
 
 
 class Writer:
-    """Writes an entry, some images at a time; see `DecodedCache.writer`.
+    """Writer of an entry, some images at a time; see `DecodedCache.writer`.
 
     A context: what is not finished at its end is removed. A full disk costs a warning and speed,
     no run.

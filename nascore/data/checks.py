@@ -1,4 +1,4 @@
-"""Leaks and faults of a data set that is read and split: copies, contradictions, empty pictures."""
+"""Checks of a data set that is read and split: copies, contradicting labels, constant images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ _CHANNELS = {3: ("red", "green", "blue")}
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the checks found.
+    """Result of the checks.
 
     Attributes:
-        faults: what makes figures untrustworthy.
-        warnings: what somebody should look at.
+        faults: findings that make metrics untrustworthy.
+        warnings: findings to look at.
     """
 
     faults: list[Finding]
@@ -42,7 +42,7 @@ def check(
     histogram: NDArray[np.int64],
     config: DataConfig,
 ) -> Checked:
-    """Everything that can be seen once all images are decoded and split.
+    """Check everything that is known once all images are decoded and split.
 
     Args:
         copies: positions of images that are there more than once.
@@ -59,7 +59,7 @@ def check(
 
 
 def check_group_splits(raw: Raw, indices: SplitIndices, config: DataConfig) -> list[Finding]:
-    """Groups that the source's own splits divide."""
+    """Return a problem where the source's own splits divide groups."""
     if raw.image_groups is None:
         return []
     part = part_of(indices, len(raw.labels))
@@ -180,7 +180,7 @@ def _check_near(
 
 
 def near_pairs(hashes: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Pairs (P, 2) of rows that differ in few bits, by position.
+    """Return pairs (P, 2) of positions of rows that differ in few bits.
 
     Rows that share a band of bits are sorted to lie side by side, and each is compared with the
     next ones. Where more rows share a band than are compared, some pairs are missed.

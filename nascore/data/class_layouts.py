@@ -1,4 +1,4 @@
-"""How the folders of an image data set name its classes, where each split has classes of its own.
+"""Layouts of folders and tables where each split has classes of its own.
 
 | in the folder | splits |
 | --- | --- |
@@ -42,7 +42,11 @@ _Members = dict[str, list[FileEntry]]  # images of each class
 
 
 def list_by_class(files: Files, config: DataConfig, findings: Findings) -> Listing:
-    """Images and their classes; raises InputError when there is nothing to look at."""
+    """Return images and their classes.
+
+    Raises:
+        InputError: There is nothing to read.
+    """
     for key, given in (("data.labels", config.labels), ("data.group", config.group)):
         if given is not None and given != FOLDERS:
             message = "is for data that is split by images, not by classes; leave it out"
@@ -74,7 +78,7 @@ def list_by_class(files: Files, config: DataConfig, findings: Findings) -> Listi
 
 
 def _base(tree: Tree) -> Folder:
-    """Where tables, splits, groups or classes begin."""
+    """Return the folder in which tables, splits, groups or classes begin."""
     base = tree.root
     while not _split_tables(base):
         only = base.bearing[0] if len(base.bearing) == 1 else None
@@ -87,7 +91,7 @@ def _base(tree: Tree) -> Folder:
 
 
 def _split_tables(folder: Folder) -> dict[str, FileEntry]:
-    """Which table next to the images is that of which split."""
+    """Return the tables next to the images by split."""
     names = {entry.name.rpartition("/")[2]: entry for entry in folder.tables}
     found = {}
     for split in SPLITS:
@@ -103,7 +107,7 @@ def _by_parts(
     shown = {split: part.path for split, part in parts.items()}
     others = sorted(base.folders.keys() - {part.name for part in parts.values()})
     if others:
-        message = f"has folders beside {few(shown.values())}: {few(others)}; move them away"
+        message = f"has folders next to {few(shown.values())}: {few(others)}; move them away"
         findings.problems.append(finding(config, "layout", message))
     members = {
         split: {name: folder.all_images() for name, folder in sorted(part.folders.items())}
@@ -130,7 +134,7 @@ def _by_groups(base: Folder, config: DataConfig, findings: Findings) -> Listing:
     return _listed(members, config, findings, grouped=True)
 
 
-# --- splits that somebody has published ---------------------------------------------------------
+# --- published splits ---------------------------------------------------------
 
 
 def _by_tables(
@@ -162,7 +166,7 @@ def _by_tables(
 def _read(
     files: Files, table: FileEntry, problems: list[Problem], config: DataConfig
 ) -> list[tuple[str, str]]:
-    """Label and file name of each row; the name is empty where there is none."""
+    """Return label and file name of each row; the name is empty where there is none."""
     try:
         with files.open(table) as file:
             reader = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
@@ -184,7 +188,7 @@ def _members(
     problems: list[Problem],
     config: DataConfig,
 ) -> _Members:
-    """Images of each class that a table names."""
+    """Return the images of each class that a table names."""
     members: _Members = {}
     lost: list[Problem] = []
     places = [base, *([base.folders[_IMAGES]] if _IMAGES in base.folders else [])]
@@ -209,10 +213,13 @@ def _published(
     config: DataConfig,
     findings: Findings,
 ) -> Listing:
-    """
+    """Return the listing of splits that the source brings.
+
     Args:
-        members: by split.
-        shown: what a message calls each split.
+        members: images of each class, by split.
+        shown: name of each split in messages.
+        config: settings of the data.
+        findings: receives problems.
     """
     shared: list[Problem] = []
     for first, second in combinations(SPLITS, 2):

@@ -1,9 +1,9 @@
-"""Few-shot data without torch: which classes belong to which split, and what tasks need of them.
+"""Splits by class for few-shot tasks, and the numbers of classes and images that tasks need.
 
-A task (episode) has `ways` classes; of each, `shots` images with labels to learn from, the support
-set, and `queries` others to be judged by. Training, validation and test use different classes, not
-different images of the same ones. Where a source names groups of classes, such as the alphabets of
-Omniglot, a group is never cut in two.
+A task (episode) has `ways` classes, `shots` labelled images of each to learn from, the support set,
+and `queries` others to be evaluated on, the query set. Training, validation and test use different
+classes, not different images of the same ones. Where a source names groups of classes, such as the
+alphabets of Omniglot, a group is never divided. Imports no torch.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,11 +19,11 @@ GROUPS = "groups of classes"
 
 @dataclass(frozen=True, slots=True)
 class EpisodeShape:
-    """How large a task is.
+    """Size of a task.
 
     Attributes:
         ways: classes of a task.
-        shots, queries: images of each class to learn from, and to be judged by.
+        shots, queries: images of each class in the support set and in the query set.
     """
 
     ways: int
@@ -41,16 +41,17 @@ class EpisodeShape:
 
     @property
     def per_class(self) -> int:
+        """Images of each class in a task."""
         return self.shots + self.queries
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Tasks that somebody is going to draw, and where in a configuration their size stands.
+    """Tasks that a run will draw, and the configuration keys of their size.
 
     Attributes:
         splits: from which they are drawn.
-        ways, images: keys of the settings, for a message.
+        ways, images: keys of the settings, for messages.
     """
 
     shape: EpisodeShape
@@ -64,7 +65,7 @@ class ClassSplits:
     """The classes of each split, as labels of the data.
 
     Raises:
-        InputError: a class stands in two of them.
+        InputError: A class is in two of them.
     """
 
     train: tuple[int, ...]
@@ -83,7 +84,7 @@ class ClassSplits:
             raise InputError(problems)
 
     def of(self, split: str) -> tuple[int, ...]:
-        """The classes of `train`, `valid` or `test`."""
+        """Return the classes of `train`, `valid` or `test`."""
         classes: tuple[int, ...] = getattr(self, split)
         return classes
 
@@ -91,7 +92,7 @@ class ClassSplits:
 def split_classes(
     groups: Sequence[str | int], *, valid_fraction: float, test_fraction: float, seed: int
 ) -> ClassSplits:
-    """Cuts classes into three splits, whole groups at a time, each at least one group.
+    """Split classes in three, whole groups at a time, each split with at least one group.
 
     Args:
         groups: the group of each class, such as its alphabet; the class itself where there are
@@ -121,7 +122,7 @@ def split_classes(
 def unmet(
     needs: Iterable[Need], counts: Sequence[int], splits: ClassSplits | None
 ) -> list[Problem]:
-    """What the data lacks for these tasks.
+    """Return a problem for each need that the data does not meet.
 
     Args:
         counts: images of each class that may be used.
@@ -133,25 +134,25 @@ def unmet(
         if splits is not None:
             of = {name: splits.of(name) for name in need.splits}
         for name, classes in of.items():
-            told = "" if splits is None else f"{name} "
-            problems += _unmet(need, told, classes, [counts[label] for label in classes])
+            of_which = "" if splits is None else f"{name} "
+            problems += _unmet(need, of_which, classes, [counts[label] for label in classes])
     return list(dict.fromkeys(problems))
 
 
 def _unmet(
-    need: Need, told: str, classes: Sequence[int], counts: Sequence[int]
+    need: Need, of_which: str, classes: Sequence[int], counts: Sequence[int]
 ) -> Iterable[Problem]:
     shape = need.shape
     if len(classes) < shape.ways:
         message = (
-            f"there are only {len(classes)} {told}classes; use at most that many, or split the "
+            f"there are only {len(classes)} {of_which}classes; use at most that many, or split the "
             "classes otherwise (data.valid_fraction, data.test_fraction)"
         )
         yield Problem(need.ways, str(shape.ways), message)
     few = sum(count < shape.per_class for count in counts)
     if few:
         message = (
-            f"{few} of {len(classes)} {told}classes have fewer images, one of them {min(counts)}; "
-            f"use at most {min(counts)} together"
+            f"{few} of {len(classes)} {of_which}classes have fewer images, one of them "
+            f"{min(counts)}; use at most {min(counts)} together"
         )
         yield Problem(need.images, str(shape.per_class), message)

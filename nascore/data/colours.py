@@ -1,4 +1,4 @@
-"""From the colours of a file to sRGB, by the ICC profile that it carries."""
+"""Conversion of colours to sRGB by the ICC profile of a file."""
 
 import enum
 import io
@@ -58,7 +58,7 @@ def _colour_space(profile: bytes) -> str | None:
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """To sRGB; None where the profile does not do. Used by several threads: it keeps no state."""
+    """Return the stateless transform to sRGB; None for an unusable profile."""
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return ImageCms.buildTransform(opened, _srgb(), mode, "RGB", flags=ImageCms.Flags.NOCACHE)
@@ -68,7 +68,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 @lru_cache(maxsize=32)
 def _is_identity(profile: bytes, mode: str) -> bool:
-    """Whether the profile is sRGB by another name: it is applied to colours of the whole cube."""
+    """Return whether the profile is sRGB, by applying it to colours of the whole cube."""
     if mode == "CMYK":
         return False
     transform = _transform(profile, mode)

@@ -1,4 +1,4 @@
-"""Which column of a table names the files, which the labels, the splits and the groups."""
+"""Recognition of a table's columns: files, labels, splits and groups."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -46,7 +46,7 @@ ROW = "row of a table"
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Names of the columns that matter.
+    """Names of the columns that are used.
 
     Attributes:
         label: column of the labels; None where there is one column a class.
@@ -60,7 +60,7 @@ class Columns:
     group: str | None = None
 
     def split_of(self, cell: str) -> str | None:
-        """The split that a cell of its column means; None for what means none."""
+        """Return the split of a cell of the split column; None where it names none."""
         meant = _SPLIT_IF.get(_plain(self.split or ""))
         if meant is None or cell.lower() not in _IS_TRUE:
             return split_of(cell)
@@ -116,7 +116,7 @@ def find_columns(
 
 
 def possible_groups(table: Table) -> list[str]:
-    """Columns whose names say that images belong together, and whose values repeat."""
+    """Return columns whose names suggest groups of images and whose values repeat."""
     return [
         name
         for name, cells in table.columns.items()
@@ -125,7 +125,7 @@ def possible_groups(table: Table) -> list[str]:
 
 
 def splits_without_names(table: Table) -> list[str]:
-    """Columns whose names say that they hold splits, and whose cells name none."""
+    """Return columns whose names suggest splits and whose cells name none."""
     return [
         name
         for name, cells in table.columns.items()
@@ -134,17 +134,17 @@ def splits_without_names(table: Table) -> list[str]:
 
 
 def share_of_files(table: Table, is_file: Callable[[str], bool]) -> float:
-    """The share of rows that name an image, of the column that names most."""
+    """Return the fraction of rows that name an image, in the column that names most."""
     return max((_share(cells, is_file) for cells in table.columns.values()), default=0.0)
 
 
 def is_known_by_name(columns: Columns) -> bool:
-    """Whether the names of both columns say what they are."""
+    """Return whether the names of both columns are those of files and labels."""
     return _plain(columns.file) in _FILE and _plain(columns.label or "") in (*_LABEL, *_LABEL_ELSE)
 
 
 def with_header(table: Table, is_file: Callable[[str], bool]) -> Table:
-    """The table itself, or with numbered columns where its first row is one of data already."""
+    """Return the table, with numbered columns where its first row is data already."""
     if not any(is_file(name) for name in table.columns):
         return table
     columns = {
@@ -155,12 +155,12 @@ def with_header(table: Table, is_file: Callable[[str], bool]) -> Table:
 
 
 def _numbered(number: int) -> str:
-    """Name of a column of a table without a header."""
+    """Return the name of a column of a table without a header."""
     return f"column {number}"
 
 
 def names_no_files(table: Table, find: Callable[[str], Sequence[object]]) -> str:
-    """Why a table that seems to name images and labels does not count; empty of any other.
+    """Return why a table with columns of images and labels does not count; empty for any other.
 
     Args:
         find: the images that a cell may name.
@@ -182,12 +182,12 @@ def names_no_files(table: Table, find: Callable[[str], Sequence[object]]) -> str
 
 
 def is_one_hot(table: Table, names: Iterable[str]) -> bool:
-    """Whether all these columns hold 0 and 1 alone."""
+    """Return whether all these columns contain only 0 and 1."""
     return all(set(table.columns[name]) <= _TRUTHS.keys() for name in names)
 
 
 def one_hot_labels(table: Table, names: Sequence[str]) -> list[tuple[str, ...]]:
-    """The classes of each row; more than one, or none, where the table is about something else."""
+    """Return the classes of each row; more than one, or none, where the columns are no classes."""
     rows = zip(*(table.columns[name] for name in names), strict=True)
     return [
         tuple(name for name, cell in zip(names, row, strict=True) if _TRUTHS[cell]) for row in rows
@@ -205,7 +205,7 @@ def _file_column(table: Table, is_file: Callable[[str], bool]) -> str | None:
     known = [name for word in _FILE for name in table.columns if _plain(name) == word]
     others = [name for name in table.columns if name not in known]
     shares = {name: _share(table.columns[name], is_file) for name in [*known, *others]}
-    # The one that names most files; of equal ones, that whose name says so.
+    # The one that names most files; of equal ones, that with the name of a file column.
     best = max(shares, key=lambda name: shares[name], default=None)
     if best is not None and shares[best] > 0:
         return best
@@ -219,7 +219,8 @@ def _share(cells: Sequence[str], is_file: Callable[[str], bool]) -> float:
 
 
 def _split_column(table: Table) -> str | None:
-    """A column of that name, some of whose cells are splits, or any that holds nothing else.
+    """Return a column with the name of splits, some of whose cells are splits, or any with nothing
+    else.
 
     Rows whose split is none are reported.
     """
@@ -236,7 +237,7 @@ def _split_column(table: Table) -> str | None:
 
 
 def _mean_the_same(table: Table, one: str, other: str) -> bool:
-    """Whether each value of one column stands with a single value of the other."""
+    """Return whether the values of two columns correspond one to one."""
     pairs = set(zip(table.columns[one], table.columns[other], strict=True))
     return len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
 
@@ -250,5 +251,5 @@ def _plain(name: str) -> str:
 
 
 def _is_index(cells: Sequence[str]) -> bool:
-    """Whether a column only counts rows, as pandas writes it."""
+    """Return whether a column only counts rows, as pandas writes it."""
     return all(cell == str(number) for number, cell in enumerate(cells)) and len(cells) > 1

@@ -1,4 +1,4 @@
-"""What identifies an image by its pixels: a digest, and a perceptual hash that copies share.
+"""Identification of images by their pixels: a digest, and a perceptual hash that copies share.
 
 N images, S height and width, C channels.
 """
@@ -24,7 +24,7 @@ _MIN_STD = 1e-3  # a channel that is constant is centred, and not divided by zer
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Of N images.
+    """Digests and hashes of N images.
 
     Attributes:
         digests: uint8 (N, 16), equal for equal pixels.
@@ -42,7 +42,7 @@ class Content:
 
 
 class ContentBuilder:
-    """Takes images a few at a time."""
+    """Builder of `Content` from a few images at a time."""
 
     def __init__(self, count: int) -> None:
         self._content = Content(
@@ -66,11 +66,12 @@ class ContentBuilder:
             content.has_hash[start:end] = texture >= _LEAST_TEXTURE
 
     def result(self) -> Content:
+        """Return the content of all images that were added."""
         return self._content
 
 
 def content_of(images: NDArray[np.uint8], readable: NDArray[np.bool_] | None = None) -> Content:
-    """Of uint8 (N, S, S, C) in memory.
+    """Return the content of images uint8 (N, S, S, C) in memory.
 
     Args:
         readable: which of them could be decoded; all where not given.
@@ -87,7 +88,8 @@ def content_of(images: NDArray[np.uint8], readable: NDArray[np.bool_] | None = N
 
 
 def perceptual_hashes(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Signs of brightness differences on a coarse grid (N. Krawetz, "Kind of Like That", 2013).
+    """Return the signs of brightness differences on a coarse grid (N. Krawetz, "Kind of Like That",
+    2013).
 
     Returns:
         uint8 (N, 16): 64 differences to the right and 64 downwards, a bit each; and int64 (N,), how
@@ -104,7 +106,7 @@ def perceptual_hashes(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDA
 
 
 def _area_weights(size: int) -> NDArray[np.float32]:
-    """Rows that average the pixels of each cell of the grid, cut pixels in proportion."""
+    """Return rows that average the pixels of each grid cell, cut pixels in proportion."""
     edges = np.linspace(0, size, _GRID + 1)
     pixels = np.arange(size)
     low = np.maximum(pixels, edges[:-1, None])
@@ -115,7 +117,7 @@ def _area_weights(size: int) -> NDArray[np.float32]:
 
 
 def count_values(images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """How often each value 0..255 occurs in each channel: (..., C) -> int64 (C, 256)."""
+    """Return the histogram of values 0..255 by channel: (..., C) -> int64 (C, 256)."""
     channels = images.shape[-1]
     counts = np.zeros((channels, 256), np.int64)
     # bincount works on a copy that takes eight times as much memory.

@@ -1,4 +1,4 @@
-"""From image files to pixels of one size, and what had to be converted on the way."""
+"""Decoding of image files to pixels of one size, with a report of conversions and damage."""
 
 import contextlib
 import hashlib
@@ -30,7 +30,7 @@ _DARK = 4096  # of 65,536: what only reaches this far is nearly black with 8 bit
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    """Pixels uint8 (S, S, C) of a file, what was converted, and why it cannot be decoded."""
+    """Pixels uint8 (S, S, C) of a file, its conversions, and why it cannot be decoded."""
 
     pixels: NDArray[np.uint8] | None
     conversions: frozenset[str] = frozenset()
@@ -39,7 +39,11 @@ class _Decoded:
 
 
 def decode_one(source: BinaryIO, target: PixelFormat) -> NDArray[np.uint8]:
-    """One image as uint8 (size, size, channels). Raises OSError when it is damaged."""
+    """Return one image as uint8 (size, size, channels).
+
+    Raises:
+        OSError: It is damaged.
+    """
     return fit(show(source, target).image, target)
 
 
@@ -52,7 +56,7 @@ def decode_all(
     config: DataConfig,
     findings: Findings,
 ) -> NDArray[np.uint8]:
-    """All files as uint8 (N, size, size, channels); many of them in a file that is mapped.
+    """Return all files as uint8 (N, size, size, channels); a large array is a mapped file.
 
     Args:
         readable: which files have a header that could be read; the others are skipped, and those
@@ -82,7 +86,7 @@ def decode_all(
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What one pass over streamed files found.
+    """Result of one pass over streamed files.
 
     Attributes:
         histogram: int64 (channels, 256), pixel values of the counted images.
@@ -129,7 +133,7 @@ def scan(
 
 
 def histogram_of(raw: Raw, positions: NDArray[np.int64], config: DataConfig) -> NDArray[np.int64]:
-    """Pixel values of a few streamed images, which have been decoded before."""
+    """Return the histogram of a few streamed images that have been decoded before."""
     assert raw.files is not None
     histogram = np.zeros((raw.channels, 256), np.int64)
     entries = [raw.entries[place] for place in positions]
@@ -187,7 +191,7 @@ def decode_blocks(
 
 
 def _remark(known: Mapping[str, Any], config: DataConfig) -> Finding:
-    """What was said when the images were decoded."""
+    """Return a finding that was stored with decoded images."""
     fields = known["kind"], known["count"], tuple(known["examples"])
     return Finding(KEY, config.source, known["message"], *fields)
 
@@ -208,7 +212,7 @@ def _stacked(
     tallies: "_Tallies",
     target: PixelFormat,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Neighbours in one array; a file that cannot be decoded ends one."""
+    """Yield neighbours in one array; a file that cannot be decoded ends one."""
     most = max(1, min(CHUNK, _BLOCK_BYTES // (target.size**2 * target.channels)))
     waiting: list[NDArray[np.uint8]] = []
     place = -1
@@ -240,7 +244,7 @@ def _decoded(files: Files, entries: Sequence[FileEntry], target: PixelFormat) ->
 
 
 class _Tallies:
-    """Damaged files and conversions, counted."""
+    """Counts of damaged files and conversions."""
 
     def __init__(self, config: DataConfig) -> None:
         self._config = config
@@ -249,6 +253,7 @@ class _Tallies:
         self._peak = 0
 
     def add(self, entry: FileEntry, found: _Decoded) -> None:
+        """Count a decoded file."""
         if found.fault:
             self._faults.add(entry.name, found.fault)
         for kind in found.conversions:
@@ -280,6 +285,6 @@ class _Tallies:
 
 
 def unreadable(tally: Tally, config: DataConfig) -> Finding:
-    """Files that are damaged, or no images in spite of their ending."""
+    """Return the finding about files that are damaged, or no images despite their names."""
     message = "cannot read {examples}; repair or remove them"
     return tally.finding(config, "unreadable", message)

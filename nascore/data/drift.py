@@ -1,4 +1,4 @@
-"""What a data set looks like from afar, and how far another one has drifted from it."""
+"""Profile of a data set by class and pixel value shares, and the drift of another from it."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _FLOOR = 1e-4  # share of what was never seen: a new value is a finite drift
 
 @dataclass(frozen=True, slots=True)
 class DataProfile:
-    """Shares sum to 1.
+    """Fractions of classes and pixel values; each list sums to 1.
 
     Attributes:
         class_shares: of the training images, in the order of `classes`.
@@ -36,11 +36,16 @@ class DataProfile:
     version: int = VERSION
 
     def to_dict(self) -> dict[str, Any]:
+        """Return JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "DataProfile":
-        """Raises ValueError when another version wrote it."""
+        """Read what `to_dict` returned.
+
+        Raises:
+            ValueError: Another version wrote it.
+        """
         if data.get("version") != VERSION:
             raise ValueError(f"data profile version must be {VERSION}, got {data.get('version')!r}")
         return cls(
@@ -55,7 +60,7 @@ class DataProfile:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How far new data is from old data, as population stability indices.
+    """Distance of new data from old data, as population stability indices.
 
     Attributes:
         classes: of the class shares.
@@ -69,14 +74,16 @@ class Drift:
 
     @property
     def largest(self) -> float:
+        """The larger of both indices."""
         return max(self.classes, self.values)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return JSON."""
         return asdict(self)
 
 
 def profile(splits: Splits) -> DataProfile:
-    """Of the training split; of a large one, a part that is spread over all of it."""
+    """Return the profile of the training split; of a large one, of images spread over all of it."""
     info, train = splits.info, splits.train
     counts = np.zeros((info.channels, NUM_BINS))
     stride = max(1, math.ceil(train.num_images / _MOST_IMAGES))
@@ -97,7 +104,7 @@ def profile(splits: Splits) -> DataProfile:
 
 
 def drift(old: DataProfile, new: DataProfile) -> Drift:
-    """From `old` to `new`.
+    """Return the drift from `old` to `new`.
 
     The population stability index of shares p and q is sum (p - q) ln(p / q): 0 for equal ones;
     below 0.1 is commonly read as no change and above 0.25 as a large one (Siddiqi, Credit Risk
@@ -119,7 +126,7 @@ def drift(old: DataProfile, new: DataProfile) -> Drift:
 
 
 def stability(old: Sequence[float], new: Sequence[float]) -> float:
-    """Population stability index of two lists of shares."""
+    """Return the population stability index of two lists of fractions."""
     p, q = _floored(new), _floored(old)
     return float(np.sum((p - q) * np.log(p / q)))
 

@@ -1,4 +1,4 @@
-"""Which files are images by their ending, and which belong to tools or describe the data."""
+"""File name endings: images, descriptions of the data, and files of tools."""
 
 import importlib
 import importlib.util
@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 
 from PIL import Image
 
-# Formats that Pillow opens and that are no pictures for us: EPS would start another program, and
-# the others need a library that only somebody else can plug in, or hold films.
+# Formats that Pillow opens and that are no images here: EPS would start another program, the others
+# need a library that is not installed with Pillow, or are videos.
 _NOT_OPENED = frozenset(
     {"BUFR", "EPS", "FPX", "GRIB", "HDF5", "IPTC", "MIC", "MPEG", "SPIDER", "WMF"}
 )
@@ -35,7 +35,7 @@ _TEXT_NAMES = frozenset(
 
 @cache
 def formats() -> tuple[str, ...]:
-    """Names of the formats that are opened, as Pillow calls them."""
+    """Return the formats that are opened, by Pillow's names."""
     _plug_in()
     Image.init()
     usual = [name for name in _USUAL if name in Image.OPEN]
@@ -44,36 +44,36 @@ def formats() -> tuple[str, ...]:
 
 @cache
 def signed_formats() -> tuple[str, ...]:
-    """Formats whose files can be distinguished from any other by their first bytes."""
+    """Return the formats that the first bytes of a file identify."""
     return tuple(name for name in formats() if name in _SIGNED)
 
 
 @cache
 def image_endings() -> frozenset[str]:
-    """Endings of the files that are opened, in lower case and with their dot."""
+    """Return the endings of files that are opened, in lower case and with their dot."""
     opened = set(formats())
     return frozenset(e for e, name in Image.registered_extensions().items() if name in opened)
 
 
 def ending(name: str) -> str:
-    """The ending of a file, in lower case and with its dot; empty where there is none."""
+    """Return the ending of a file, in lower case and with its dot; empty where there is none."""
     return PurePosixPath(name).suffix.lower()
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is an image by its name."""
+    """Return whether a file is an image by its name."""
     last = name.rpartition("/")[2]
     return not is_of_tool(last) and ending(last) in image_endings()
 
 
 def is_of_tool(name: str, *, is_folder: bool = False) -> bool:
-    """Whether a file or folder of this name is hidden or made by a tool."""
+    """Return whether a file or folder of this name is hidden or made by a tool."""
     known = _TOOL_FOLDERS if is_folder else _TOOL_FILES
     return name.startswith((".", "~$", "._")) or name.lower() in known or name.endswith("$folder$")
 
 
 def is_text(name: str) -> bool:
-    """Whether a file of this name describes data and cannot be meant as an image."""
+    """Return whether a file of this name describes data and cannot be meant as an image."""
     last = name.rpartition("/")[2].lower()
     return ending(last) in _TEXTS or last.partition(".")[0] in _TEXT_NAMES
 

@@ -1,4 +1,4 @@
-"""Few-shot tasks as tensors, drawn on the device; `nascore.data.class_splits` says what a task is.
+"""Few-shot tasks as tensors, drawn on the device; `nascore.data.class_splits` defines a task.
 
 Shapes: T tasks, N = ways * shots images of a support set, M = ways * queries.
 """
@@ -23,7 +23,7 @@ _CHUNK = 4096
 
 @dataclass(frozen=True, slots=True)
 class Episodes:
-    """Several tasks as whole tensors; images stand class by class, labels are 0..ways-1.
+    """Several tasks as whole tensors; images are ordered by class, labels are 0..ways-1.
 
     Attributes:
         support_x: (T, N, C, H, W), normalised by the training classes, or pixels.
@@ -41,7 +41,7 @@ class Episodes:
 
 
 class EpisodeSampler:
-    """Draws tasks of one split.
+    """Sampler of tasks from one split.
 
     Attributes:
         used: every class that a task was ever drawn from. What holds only a sampler of training
@@ -58,7 +58,7 @@ class EpisodeSampler:
         mean: Tensor | None,
         std: Tensor,
     ) -> None:
-        """Raises nothing: `FewShotData.sampler` has checked what it is given.
+        """Create a sampler of classes that `FewShotData.sampler` has checked.
 
         Args:
             images: (N, C, H, W) uint8, of all classes.
@@ -74,7 +74,7 @@ class EpisodeSampler:
         self._absent = torch.arange(self._table.shape[1], device=images.device) >= counts[:, None]
 
     def draw(self, num_tasks: int, generator: torch.Generator) -> Episodes:
-        """`num_tasks` tasks; classes and images are drawn without replacement within a task."""
+        """Draw `num_tasks` tasks; classes and images without replacement within a task."""
         ways, shots = self.shape.ways, self.shape.shots
         device = self._images.device
         scores = torch.rand(num_tasks, len(self._classes), generator=generator, device=device)
@@ -100,7 +100,7 @@ class EpisodeSampler:
 
 
 class FewShotData:
-    """Images with labels on a device, and which classes belong to which split.
+    """Images with labels on a device, and the classes of each split.
 
     The images of a split are looked at when its first sampler is made, not before: what never asks
     for a sampler of test classes has never touched them.
@@ -114,7 +114,7 @@ class FewShotData:
         *,
         device: str | torch.device = "cpu",
     ) -> None:
-        """Normalises by mean and standard deviation of the training classes alone.
+        """Compute mean and standard deviation from the training classes alone.
 
         Args:
             images: (N, C, H, W).
@@ -131,7 +131,7 @@ class FewShotData:
 
     @classmethod
     def of(cls, data: Splits) -> Self:
-        """The same of prepared data, on its device.
+        """Return the few-shot data of prepared data, on its device.
 
         Raises:
             InputError: it is split by images, so that the splits share their classes.
@@ -162,7 +162,7 @@ class FewShotData:
     def sampler(
         self, split: str, shape: EpisodeShape, *, as_pixels: bool = False
     ) -> EpisodeSampler:
-        """Tasks of one split (`train`, `valid` or `test`).
+        """Return a sampler of tasks of `train`, `valid` or `test`.
 
         Args:
             as_pixels: 0..255, and not normalised.

@@ -1,7 +1,7 @@
-"""Where the files of a data set lie: in a folder here, or wherever somebody else can open them.
+"""Access to the files of a data set in a local folder or, by a protocol, anywhere else.
 
-The science knows no network. Who reads from one gives a `Remote`; everything behind it, from the
-listing to the batches of a network, is the same code as for a local folder.
+`nascore` has no network access: a caller that has one passes a `Remote`. From the listing to the
+batches of a training the code is the same as for a local folder.
 """
 
 import os
@@ -29,7 +29,7 @@ class FileEntry(NamedTuple):
 
     Attributes:
         name: POSIX path relative to the root; that of a folder ends with a slash.
-        version: what must not have changed when the file is opened; empty when it is not watched.
+        version: must be the same when the file is opened; empty when it is not checked.
         fault: why the file cannot be read (`BROKEN_LINK`, `LINK`, `SPECIAL`); empty when it can.
     """
 
@@ -42,46 +42,49 @@ class Files(Protocol):
     """The files below one root.
 
     Attributes:
-        root: a path or an URI; whoever trains must be able to open it.
-        num_threads: how many files at a time are worth opening; 1 where nothing is waited for.
+        root: a path or a URI, which all machines that train can open.
+        num_threads: files to open at a time; 1 where opening does not wait for a network.
     """
 
     root: str
     num_threads: int
 
     def entries(self) -> Iterator[FileEntry]:
-        """All files, in any order, and folders that would otherwise not be seen.
+        """Yield all files in any order, and folders that would otherwise not be seen.
 
         Raises:
-            OSError, InputError: the root cannot be listed.
+            OSError, InputError: The root cannot be listed.
         """
         ...
 
     def open(self, entry: FileEntry) -> BinaryIO:
-        """For several threads and processes at once.
+        """Open a file, from several threads and processes at once.
 
         Raises:
-            OSError: this file cannot be read; others may.
-            InputError: nothing can be read, or the data has changed.
+            OSError: This file cannot be read; others may.
+            InputError: No file can be read, or the data has changed.
         """
         ...
 
 
 class Remote(Protocol):
-    """Opens `s3://` URIs."""
+    """Access to `s3://` URIs."""
 
     def file(self, uri: str) -> Path:
-        """A whole copy of one file here. Raises InputError."""
+        """Return a local copy of a whole file.
+
+        Raises:
+            InputError: It cannot be read.
+        """
         ...
 
     def folder(self, uri: str) -> Files:
-        """The files whose names begin with the URI and a slash. Opens nothing yet."""
+        """Return the files whose names begin with the URI and a slash; nothing is opened yet."""
         ...
 
 
 class LocalFiles:
-    """A folder of this machine. A file whose size or time has changed since it was listed is not
-    read."""
+    """The files of a local folder; one whose size or time changed since its listing is not read."""
 
     num_threads = 1
 
@@ -90,9 +93,11 @@ class LocalFiles:
         self.root = str(root)
 
     def entries(self) -> Iterator[FileEntry]:
+        """Yield all files and folders."""
         yield from _walk(self.root, "", 0, (_identity(os.stat(self.root)),))
 
     def open(self, entry: FileEntry) -> BinaryIO:
+        """Open a file if it is the one that was listed."""
         file = open(self._root / entry.name, "rb")  # noqa: SIM115 (the caller closes it)
         if entry.version and _version(os.fstat(file.fileno())) != entry.version:
             file.close()
@@ -101,19 +106,19 @@ class LocalFiles:
 
 
 def changed(name: str) -> Finding:
-    """A file is not the one that was listed."""
+    """Return the problem of a file that is not the one that was listed."""
     message = "has changed since it was listed; let it rest, and start again"
     return Finding("data.source", name, message, "changed-file", 1, (name,))
 
 
 def to_lines(entries: Iterable[FileEntry]) -> Iterator[bytes]:
-    """Name, tab and version of each file; the name alone where it has no version."""
+    """Yield name, tab and version of each file; the name alone where it has no version."""
     for name, version, _ in entries:
         yield os.fsencode(f"{name}\t{version}" if version else name)
 
 
 def size_of(entry: FileEntry) -> int | None:
-    """Bytes of a file, where its version has them."""
+    """Return the bytes of a file, where its version contains them."""
     size = entry.version.partition("-")[0]
     return int(size) if size.isdigit() else None
 
@@ -129,7 +134,8 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 def _walk(
     folder: str, prefix: str, depth: int, above: tuple[tuple[int, int], ...]
 ) -> Iterator[FileEntry]:
-    """
+    """Yield the files and folders below a folder.
+
     Args:
         above: identities of the folders that lead here; a link to one of them has no end.
     """
@@ -139,7 +145,7 @@ def _walk(
         name = prefix + item.name
         try:
             status = item.stat()
-        except OSError:  # its target is away, or it leads to itself
+        except OSError:  # its target is missing, or it leads to itself
             if not item.is_symlink():
                 raise
             yield FileEntry(name, fault=BROKEN_LINK)
@@ -158,10 +164,10 @@ def _walk(
 
 
 def parse_s3(uri: str) -> tuple[str, str]:
-    """Bucket and key of `s3://BUCKET/KEY`; the key may be empty.
+    """Return bucket and key of `s3://BUCKET/KEY`; the key may be empty.
 
     Raises:
-        ValueError: what is wrong with it, without what may be a secret.
+        ValueError: The error in it, without what may be a secret.
     """
     rest = uri.removeprefix(S3)
     bucket, _, key = rest.partition("/")
@@ -181,10 +187,10 @@ def parse_s3(uri: str) -> tuple[str, str]:
 
 
 def parse_prefix(uri: str) -> tuple[str, str]:
-    """Bucket and prefix of a place that is written to.
+    """Return bucket and prefix of a place that is written to.
 
     Raises:
-        ValueError: what is wrong with it, such as what other programs would cut off.
+        ValueError: The error in it, such as characters that other programs cut off.
     """
     bucket, key = parse_s3(uri)
     odd = sorted({character for character in key if character in "?#" or character.isspace()})

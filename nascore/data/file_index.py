@@ -1,4 +1,4 @@
-"""From what people write into a table to the image file that is meant."""
+"""Search for the image file that a cell of a table names."""
 
 import copy
 import unicodedata
@@ -12,7 +12,7 @@ from nascore.data.tables import Table
 
 
 class FileIndex:
-    """Finds images by path, name, or name without ending.
+    """Index of images by path, name, or name without ending.
 
     A path may be longer or shorter at its beginning than that of the file, since tables are written
     on other machines and in other folders. A path whose folders contradict those of the file does
@@ -34,14 +34,15 @@ class FileIndex:
                 self._by_key.setdefault(key, []).append(entry)
 
     def of_split(self, split: str | None) -> "FileIndex":
-        """The same, where images in the folder of this split are meant before others."""
+        """Return the index that prefers images in the folder of a split."""
         index = copy.copy(self)
         index._split = split
         return index
 
     def find(self, cell: str) -> Sequence[FileEntry]:
-        """The image that a cell names: none when it is not there, more than one when the name is
-        that of several."""
+        """Return the images that a cell names: none where there is none, several where it is
+        ambiguous.
+        """
         path = _composed(cell.strip()).replace("\\", "/").removeprefix("file://")
         if "://" in path:
             path = unquote(path.partition("?")[0])
@@ -63,11 +64,11 @@ class FileIndex:
         return found
 
     def has(self, cell: str) -> bool:
-        """Whether a cell names one image; a number may be the name of one in each class."""
+        """Return whether a cell names one image; a number may be the name of one in each class."""
         return len(self.find(cell)) == 1
 
     def all_of(self, table: Table) -> set[str]:
-        """The names of all images that any cell of a table names."""
+        """Return the names of all images that any cell of a table names."""
         cells = (cell for column in table.columns.values() for cell in column)
         return {found[0].name for cell in cells if len(found := self.find(cell)) == 1}
 
@@ -75,7 +76,7 @@ class FileIndex:
         return self._by_key.get(path.rpartition("/")[2].casefold(), ())
 
     def _fits(self, path: str, entry: FileEntry) -> bool:
-        """Whether one of the paths is the end of the other, in any case and with any ending."""
+        """Return whether one path is the end of the other, in any case and with any ending."""
         given = _parts(path)
         names = {_composed(entry.name), _composed(entry.name.removeprefix(self._base))}
         return any(_is_end(given, _parts(name)) for name in names)
@@ -96,12 +97,12 @@ class FileIndex:
 
 
 def _composed(name: str) -> str:
-    """Letters with accents as one sign: macOS writes file names as two."""
+    """Return a name with accented letters as one character: macOS writes them as two."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def split_of_folder(name: str) -> str | None:
-    """The split that a folder of a path names."""
+    """Return the split that a folder of a path names."""
     splits = [split for part in name.split("/")[:-1] if (split := split_of(part))]
     return splits[0] if splits else None
 
@@ -117,6 +118,6 @@ def _parts(path: str) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    """The name without the ending of an image; other dots belong to the name."""
+    """Return the name without the ending of an image; other dots belong to the name."""
     stem, dot, ending = name.rpartition(".")
     return stem if dot and stem and f".{ending.lower()}" in image_endings() else name

@@ -1,4 +1,4 @@
-"""What is wrong with a data set, or worth knowing about it: by kind, counted, with examples.
+"""Findings about a data set: problems and warnings by kind, counted, with examples.
 
 A problem makes a data set unusable or its results untrustworthy; a warning does not.
 docs/data.md lists the kinds.
@@ -20,7 +20,7 @@ _MAX_MESSAGE = 600
 
 @dataclass(frozen=True)
 class Finding(Problem):
-    """One kind of fault or remark.
+    """A problem or a warning of one kind.
 
     Attributes:
         kind: words with hyphens, such as `duplicate-across-splits`.
@@ -64,7 +64,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Findings:
-    """Collects what is found while a data set is read.
+    """Problems and warnings of a data set, collected while it is read.
 
     Attributes:
         lenient: read on after a problem as far as that is possible, to find the others as well.
@@ -127,14 +127,14 @@ def printable(name: object) -> str:
 
 
 def and_others(examples: Sequence[str], count: int) -> str:
-    """The first three examples as text, and how many others there are."""
+    """Return the first three examples as text, and the number of others."""
     shown = ", ".join(examples[:NUM_EXAMPLES])
     rest = count - min(len(examples), NUM_EXAMPLES)
     return f"{shown} and {rest:,} other{'s' if rest > 1 else ''}" if rest > 0 else shown
 
 
 def merged(problems: Iterable[Problem]) -> list[Finding]:
-    """One finding for each kind: counts are added, the first examples kept."""
+    """Return one finding for each kind, with counts added and the first examples."""
     by_kind: dict[str, Finding] = {}
     for each in problems:
         if not isinstance(each, Finding):

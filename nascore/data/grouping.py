@@ -23,7 +23,7 @@ def split_by_group(
     classes: Sequence[str],
     findings: Findings,
 ) -> SplitIndices:
-    """Whole groups for each split, with the classes in nearly the same proportions.
+    """Split whole groups, with the classes in nearly the same proportions.
 
     Splits that the source brings are kept; a group that stands in two of them is a problem, and so
     is a class whose groups are too few for all splits.
@@ -75,8 +75,9 @@ def _carved(
     fraction: float,
     rng: np.random.Generator,
 ) -> tuple[Indices, Indices]:
-    """About a fraction of each class, in whole groups, and the rest; each class is in both where it
-    has two groups."""
+    """Return about a fraction of each class in whole groups, and the rest; both have each class
+    that has two groups.
+    """
     wanted = np.bincount(labels[positions]) * fraction
     taken = np.zeros_like(wanted)
     members = _members(positions, groups, rng)
@@ -109,7 +110,7 @@ def _joined(parts: Sequence[Indices]) -> Indices:
 def _members(
     positions: Indices, groups: NDArray[np.int64], rng: np.random.Generator
 ) -> list[Indices]:
-    """The positions of each group, large groups first, equal ones in random order."""
+    """Return the positions of each group, large groups first, equal ones in random order."""
     order = positions[np.argsort(groups[positions], kind="stable")]
     breaks = np.flatnonzero(np.diff(groups[order])) + 1
     members = np.split(order, breaks)
@@ -120,7 +121,7 @@ def _members(
 def _thinned(
     positions: Indices, labels: NDArray[np.int64], share: float, rng: np.random.Generator
 ) -> Indices:
-    """A share of each class, at least one image."""
+    """Return a fraction of each class, at least one image."""
     kept = []
     for label in np.unique(labels[positions]):
         own = rng.permutation(positions[labels[positions] == label])
@@ -132,7 +133,7 @@ def _thinned(
 
 
 def places_of_copies(digests: NDArray[np.uint8], is_known: NDArray[np.bool_]) -> list[Indices]:
-    """The positions of images that are there more than once, in order of their first."""
+    """Return the positions of images that occur more than once, in order of their first."""
     known = np.flatnonzero(is_known)
     keys = np.ascontiguousarray(digests[known]).view([("", np.void, digests.shape[1])]).ravel()
     _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
@@ -153,7 +154,7 @@ def keep_together(
     has_own_valid: bool,
     seed: int,
 ) -> SplitIndices:
-    """Brings identical images that a drawn split has divided into one split.
+    """Move identical images that a drawn split has divided into one split.
 
     A copy changes places with an image of its class that has no copy, so that the splits keep
     their sizes; a class that has not enough of those is divided again, whole groups of copies at a
@@ -187,7 +188,7 @@ def keep_together(
 
 
 def _exchange(part: NDArray[np.int64], own: Indices, unique: Indices) -> None:
-    """Moves copies to the split of most of them, and as many others of their class back."""
+    """Move copies to the split of most of them, and as many others of their class back."""
     target = int(np.bincount(part[own]).argmax())
     others = unique[part[unique] == target]
     outside = own[part[own] != target]
@@ -218,7 +219,7 @@ def _divide_again(
     group: NDArray[np.int64],
     seed: int,
 ) -> None:
-    """The images of one class, about as many in each split as before."""
+    """Split the images of one class again, about as many in each split as before."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_SALT, int(own[0]))))
     sizes = np.bincount(part[own], minlength=3)
     if len(np.unique(group[own])) < np.count_nonzero(sizes):
@@ -232,7 +233,7 @@ def _divide_again(
 
 
 def part_of(indices: SplitIndices, count: int) -> NDArray[np.int64]:
-    """0, 1, 2 for images of train, valid, test; -1 for images that are not used."""
+    """Return 0, 1, 2 for images of train, valid, test; -1 for images that are not used."""
     part = np.full(count, -1)
     for number, own in enumerate((indices.train, indices.valid, indices.test)):
         part[own] = number

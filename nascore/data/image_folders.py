@@ -1,5 +1,4 @@
-"""Images from a folder or an archive; `layouts`, `table_layouts` and `class_layouts` know how
-classes may lie in it.
+"""Images from a folder or an archive; `layouts` and `class_layouts` find the class of each.
 
 Every file is looked at before anything is computed: first the headers, then the pixels, either
 into memory or, when the folder is larger than `memory_limit_mb` allows, once through and on.
@@ -30,8 +29,8 @@ _STAND_IN_SIZE = 64  # for images of several sizes, whose faults are looked for 
 
 
 def read_folder(config: DataConfig, path: str, findings: Findings) -> Raw:
-    """Reads a folder a class, labels in a table, or, where the splits shall have different
-    classes, a layout of `nascore.data.class_layouts`; from a folder, a zip or a tar file.
+    """Read images from a folder, a zip or a tar file: a folder for each class, labels in a table,
+    or, for splits with different classes, a layout of `nascore.data.class_layouts`.
 
     Classes are sorted by name. All files grey: one channel, otherwise RGB. `config.image_size`
     resizes (bilinear, aspect not kept).
@@ -48,7 +47,11 @@ def read_folder(config: DataConfig, path: str, findings: Findings) -> Raw:
 
 
 def open_archive(path: Path, config: DataConfig, *, root: str | None = None) -> ArchiveFiles:
-    """Raises InputError where the name is that of no archive that can be read."""
+    """Open an archive as files.
+
+    Raises:
+        InputError: The name is not that of an archive that can be read.
+    """
     if is_unreadable_archive_name(root or str(path)):
         message = (
             "is an archive of a kind that cannot be read; unpack it, or write it as .zip or .tar"
@@ -61,7 +64,7 @@ def open_archive(path: Path, config: DataConfig, *, root: str | None = None) -> 
 
 
 def read_files(config: DataConfig, files: Files, findings: Findings) -> Raw:
-    """The same for files that lie anywhere.
+    """Read images from files that may be anywhere.
 
     Raises:
         InputError: with every problem that was found.
@@ -75,7 +78,7 @@ def read_files(config: DataConfig, files: Files, findings: Findings) -> Raw:
 
 
 def read_listed(config: DataConfig, files: Files, listing: Listing, findings: Findings) -> Raw:
-    """Looks at every file of a listing.
+    """Read the header of every listed file, and decode all where they fit into memory.
 
     Raises:
         InputError: with every problem that was found.
@@ -133,7 +136,7 @@ def read_listed(config: DataConfig, files: Files, listing: Listing, findings: Fi
 def _look_at_headers(
     files: Files, entries: Sequence[FileEntry], config: DataConfig, findings: Findings
 ) -> tuple[int, int, NDArray[np.bool_]]:
-    """Size and channels that all images shall have, and which files have a header."""
+    """Return size and channels for all images, and which files have a header."""
     find_orientation = config.image_size is None
 
     def header(entry: FileEntry) -> Header | str:

@@ -1,4 +1,4 @@
-"""Where a split's pixels come from: device memory, a mapped file, or files that are decoded.
+"""Pixels of a split: in device memory, from a mapped file, or decoded from files.
 
 B images, C channels, H = W pixels, uint8 throughout.
 """
@@ -30,10 +30,10 @@ _MAX_STREAM_WORKERS = 8
 
 
 class Images(Protocol):
-    """Uint8 images by position: from memory, or decoded from files."""
+    """Uint8 images by position."""
 
     def batches(self, positions: Sequence[Tensor]) -> Iterator[Tensor]:
-        """One uint8 batch (B, C, H, W) on the device for each tensor of positions (B,)."""
+        """Yield a uint8 batch (B, C, H, W) on the device for each tensor of positions (B,)."""
         ...
 
 
@@ -44,6 +44,7 @@ class ImagesInMemory:
         self._images = images
 
     def batches(self, positions: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield a batch for each tensor of positions."""
         for position in positions:
             yield self._images.index_select(0, position.to(self._images.device))
 
@@ -61,6 +62,7 @@ class MappedImages:
         self._images, self._index, self._device = images, index, device
 
     def batches(self, positions: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield a batch for each tensor of positions."""
         for position in positions:
             chosen = np.take(self._images, self._index[position.numpy()], axis=0)
             yield torch.from_numpy(np.asarray(chosen)).to(self._device)
@@ -69,7 +71,7 @@ class MappedImages:
 def open_images(
     folder: Path, info: DatasetInfo, device: torch.device, remote: Remote | None
 ) -> Callable[[NDArray[np.int64]], Images]:
-    """From places in a prepared data set to their pixels.
+    """Return a function from positions in a prepared data set to their pixels.
 
     Args:
         remote: opens the files of a data set that is streamed from S3.
@@ -90,8 +92,9 @@ def open_images(
 
 
 def _open_decoded(names: "FileNames", info: DatasetInfo) -> NDArray[np.uint8] | None:
-    """All images from the cache; those that it does not have are decoded first. None where it has
-    no room for them."""
+    """Return all images from the cache, decoded first where it lacks them; None where it has no
+    room.
+    """
     if not info.decoded_cache_mb:
         return None
     cache = DecodedCache(cache_folder(), info.decoded_cache_mb * 2**20)
@@ -145,6 +148,7 @@ class FileNames(Sequence[FileEntry]):
         return FileEntry(name, version)
 
     def lines(self) -> Iterator[bytes]:
+        """Return the names as bytes, each with its version."""
         return map(self._line, range(len(self)))
 
     def _line(self, index: int) -> bytes:
@@ -153,11 +157,13 @@ class FileNames(Sequence[FileEntry]):
 
 
 def _open_root(info: DatasetInfo, remote: Remote | None) -> Files:
-    """Where the files of a streamed data set lie: a folder, an archive or a prefix in S3."""
+    """Return the files of a streamed data set: of a folder, an archive or a prefix in S3."""
     assert info.root is not None
     if info.root.startswith(S3):
         if remote is None:
-            raise InputError.of(KEY, info.source, "is streamed from S3; nobody here can read it")
+            raise InputError.of(
+                KEY, info.source, "is streamed from S3, which this program cannot read"
+            )
         if is_archive_name(info.root):
             return ArchiveFiles(remote.file(info.root), root=info.root)
         return remote.folder(info.root)
@@ -166,7 +172,7 @@ def _open_root(info: DatasetInfo, remote: Remote | None) -> Files:
 
 
 class StreamedImages(Dataset[Tensor]):
-    """Files that are decoded by worker processes while the network trains; memory stays bounded.
+    """Files that worker processes decode while the network trains, in bounded memory.
 
     Args:
         index: (N,), places of the split's images in `names`.
@@ -195,7 +201,7 @@ class StreamedImages(Dataset[Tensor]):
         return torch.from_numpy(image.transpose(2, 0, 1).copy())
 
     def __getitems__(self, positions: list[int]) -> list[Tensor] | InputError:
-        """A batch. An error is handed over: raised in a worker it would become a text."""
+        """Return a batch, or its error: one that is raised in a worker becomes text."""
         threads = self._names.files.num_threads
         try:
             if threads == 1:
@@ -205,6 +211,7 @@ class StreamedImages(Dataset[Tensor]):
             return error
 
     def batches(self, positions: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield a batch for each tensor of positions, decoded by worker processes."""
         loader = DataLoader(
             self,
             batch_sampler=_Lists(positions),
@@ -225,12 +232,12 @@ def _stacked(images: list[Tensor] | InputError) -> Tensor | InputError:
 
 
 def stream_workers() -> int:
-    """Processes that decode: all cores that this process may use, within reason."""
+    """Return the number of processes that decode: all cores of this process, up to a limit."""
     return min(num_cpus(), _MAX_STREAM_WORKERS)
 
 
 class _Lists:
-    """Tensors of positions as the lists of integers that a DataLoader wants, one at a time."""
+    """Tensors of positions as the lists of integers that a DataLoader needs, one at a time."""
 
     def __init__(self, positions: Sequence[Tensor]) -> None:
         self._positions = positions

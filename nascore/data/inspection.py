@@ -1,5 +1,4 @@
-"""Reads, splits and checks a data set: what `prepare` does before it writes, and all that
-`nas check-data` does. Imports no torch."""
+"""Reading, splitting and checking a data set, for `prepare` and `nas check-data`; without torch."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -141,7 +140,7 @@ def _by_image(raw: Raw, config: DataConfig, seed: int, findings: Findings) -> Sp
 def _by_class(
     raw: Raw, config: DataConfig, seed: int, needs: Sequence[Need], findings: Findings
 ) -> tuple[ClassSplits | None, SplitIndices]:
-    """All images of a class are in its split; the source's own test images are images like others.
+    """Split whole classes; the source's own test images are treated like all others.
 
     There may be too few groups, classes or images, or they may be streamed.
     """
@@ -171,7 +170,7 @@ def _by_class(
 
 
 def _of_source(problem: Problem, config: DataConfig) -> Problem:
-    """What is said of groups is said of the source."""
+    """Return a problem about groups as a problem about the source."""
     if problem.key != GROUPS:
         return problem
     message = f"has {problem.value} groups of classes; {problem.message}"
@@ -179,7 +178,7 @@ def _of_source(problem: Problem, config: DataConfig) -> Problem:
 
 
 def _undivided(raw: Raw) -> SplitIndices:
-    """For data that cannot be split, whose other faults are looked for all the same."""
+    """Return all images as training images, to check data that cannot be split."""
     nothing = np.zeros(0, np.int64)
     return SplitIndices(np.arange(len(raw.labels)), nothing, nothing)
 
@@ -194,7 +193,7 @@ def _look(
     findings: Findings,
     cache: DecodedCache | None,
 ) -> tuple[NDArray[np.int64], "hashlib._Hash", Content]:
-    """Histogram of the training images, digest of all, and what identifies each."""
+    """Return the histogram of the training images, the digest of all, and their content."""
     if raw.images is None:
         found = scan(raw, counted=indices.train, config=config, findings=findings, cache=cache)
         return found.histogram, found.pixels_sha256, found.content
@@ -220,7 +219,7 @@ def _followed(
     after: SplitIndices,
     config: DataConfig,
 ) -> NDArray[np.int64]:
-    """The histogram of the training images after some were moved."""
+    """Return the histogram of the training images after some were moved."""
     moved = [np.setdiff1d(after.train, before.train), np.setdiff1d(before.train, after.train)]
     if not any(map(len, moved)):
         return histogram

@@ -1,4 +1,4 @@
-"""Image data sets whose splits all have the same classes: by folders, or by tables."""
+"""Layouts whose splits all have the same classes: by folders, or by tables."""
 
 from nascore.config import FOLDERS, DataConfig
 from nascore.data.class_splits import SPLITS
@@ -19,7 +19,11 @@ from nascore.errors import InputError
 
 
 def list_by_image(files: Files, config: DataConfig, findings: Findings) -> Listing:
-    """Images and their classes; raises InputError when there is nothing to look at."""
+    """Return images and their classes.
+
+    Raises:
+        InputError: There is nothing to read.
+    """
     tree = Tree(files, config, findings)
     layout = recognise(tree.root, files.root, config)
     if config.labels != FOLDERS:
@@ -39,14 +43,14 @@ def list_by_image(files: Files, config: DataConfig, findings: Findings) -> Listi
 
 
 def _is_clear(layout: Layout | Finding) -> bool:
-    """Whether the folders name at least two classes."""
+    """Return whether the folders name at least two classes."""
     if isinstance(layout, Finding):
         return False
     return len({name for part in layout.parts.values() for name in part.folders}) > 1
 
 
 def list_layout(tree: Tree, layout: Layout, config: DataConfig, findings: Findings) -> Listing:
-    """The images of a layout that was recognised, by split, class and name."""
+    """Return the images of a recognised layout, by split, class and name."""
     findings.warnings += layout.warnings
     entries: list[FileEntry] = []
     names: list[str] = []

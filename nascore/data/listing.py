@@ -1,4 +1,4 @@
-"""Images in order, each with its class: what every layout of files comes to."""
+"""Listing of images in order, each with its class, which every layout results in."""
 
 import unicodedata
 from collections import Counter
@@ -52,7 +52,7 @@ class Listing:
         num_test: int = 0,
         num_valid: int = 0,
     ) -> "Listing":
-        """With the classes sorted by name."""
+        """Return a listing with the classes sorted by name."""
         classes = sorted(set(names))
         index = {name: label for label, name in enumerate(classes)}
         labels = np.array([index[name] for name in names], np.int64)
@@ -60,6 +60,7 @@ class Listing:
 
 
 def without_images(folder: str, config: DataConfig) -> Finding:
+    """Return the finding about a class folder without images."""
     message = f"class folder {folder} has no image ({_KINDS}); add some or remove it"
     return finding(config, "empty-class", message, [folder])
 
@@ -67,7 +68,11 @@ def without_images(folder: str, config: DataConfig) -> Finding:
 def check_names(
     entries: Sequence[FileEntry], problems: Sequence[Problem], config: DataConfig
 ) -> list[Problem]:
-    """These problems and those of the names; raises InputError when there is no image at all."""
+    """Return these problems and those of file names.
+
+    Raises:
+        InputError: There is no image.
+    """
     if not entries:
         raise InputError([*problems, finding(config, "layout", NO_CLASSES)])
     return [*problems, *_of_names(entries, config)]
@@ -89,7 +94,9 @@ def _of_names(entries: Sequence[FileEntry], config: DataConfig) -> list[Problem]
 
 
 def check_class_names(names: Sequence[str], config: DataConfig) -> list[Problem]:
-    """Classes whose names look alike are one class to most people and most file systems."""
+    """Return a problem for classes whose names look alike: to most users and file systems they are
+    one.
+    """
     alike: dict[str, list[str]] = {}
     for name in sorted(set(names)):
         alike.setdefault(_plain(name), []).append(name)
@@ -105,7 +112,7 @@ def check_class_names(names: Sequence[str], config: DataConfig) -> list[Problem]
 
 
 def _plain(name: str) -> str:
-    """What most people see of a name."""
+    """Return the visible part of a name."""
     text = unicodedata.normalize("NFC", name).casefold()
     visible = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
     plain = " ".join(visible.replace("_", " ").split())
@@ -121,7 +128,8 @@ def report_left_out(
     config: DataConfig,
     findings: Findings,
 ) -> None:
-    """Files that are no images we can read: an error where they are more than 1 % of a class.
+    """Report files that cannot be read as images: a problem where they are more than 1 % of a
+    class.
 
     Args:
         by_class: the folders of each class, by what a message calls it.
@@ -161,7 +169,7 @@ def report_left_out(
 def report_unlabelled(
     names: Sequence[str], num_images: int, config: DataConfig, findings: Findings, *, why: str
 ) -> None:
-    """Images that have no class.
+    """Report images that have no class.
 
     Args:
         num_images: images that have one.

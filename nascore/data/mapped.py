@@ -1,4 +1,4 @@
-"""Arrays of pixels in files that are mapped: what is not looked at takes no memory.
+"""Arrays of pixels in mapped files, which take memory only where they are read.
 
 A mapped page counts as memory of the process until it is released; the system keeps it in its own
 cache as long as there is room.
@@ -19,7 +19,7 @@ _IN_MEMORY = 256 * 2**20  # bytes up to which an array is worth no file
 
 
 def blank(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Zeros; a large array lies in a temporary file without a name.
+    """Return zeros; a large array is in a temporary file without a name.
 
     Raises:
         OSError: the disk of temporary files has not enough room.
@@ -41,12 +41,12 @@ def release(values: NDArray[Any]) -> None:
 
 
 def in_chunk(values: NDArray[Any], most: int = CHUNK) -> int:
-    """How many values are worked on at a time."""
+    """Return the number of values of a chunk."""
     return max(1, min(most, _CHUNK_BYTES // max(1, values[:1].nbytes)))
 
 
 def chunks(values: NDArray[Any], most: int = CHUNK) -> Iterator[NDArray[Any]]:
-    """The values, a few thousand at a time, or fewer where they are large."""
+    """Yield the values in chunks of a few thousand, or fewer where they are large."""
     count = in_chunk(values, most)
     for start in range(0, len(values), count):
         yield values[start : start + count]

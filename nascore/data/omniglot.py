@@ -22,7 +22,7 @@ _PARTS = ("images_background", "images_evaluation")
 
 
 def read_omniglot(config: DataConfig, path: str, findings: Findings) -> Raw:
-    """Images are 105 x 105 unless `data.image_size` says otherwise; 28 is usual.
+    """Read Omniglot; images are 105 x 105 unless `data.image_size` is set, usually to 28.
 
     Raises:
         InputError: the files are not there and cannot be downloaded, or are damaged.
@@ -42,7 +42,7 @@ def read_omniglot(config: DataConfig, path: str, findings: Findings) -> Raw:
 
 
 def _is_drawing(entry: FileEntry) -> bool:
-    """`images_background/Greek/character01/0394_01.png`."""
+    """Return whether a file is like `images_background/Greek/character01/0394_01.png`."""
     parts = entry.name.split("/")
     return len(parts) == 4 and parts[0] in _PARTS and is_image(parts[-1])
 

@@ -1,4 +1,4 @@
-"""Many files at a time: in threads where a network is waited for, else in processes."""
+"""Work on many files: in threads for a network, else in processes."""
 
 import gc
 import itertools
@@ -35,7 +35,7 @@ def in_parallel(
     chunk: int = _CHUNK,
     what: str,
 ) -> Iterator[_Result]:
-    """Results in the order of the items, from as many processes as `NAS_CPUS` allows.
+    """Yield results in the order of the items, from as many processes as `NAS_CPUS` allows.
 
     Args:
         function: is not pickled; what it returns or raises is.
@@ -72,7 +72,7 @@ def in_threads(
     chunk: int = _CHUNK,
     what: str = "",
 ) -> Iterator[_Result]:
-    """Results in the order of the items; Pillow decodes outside the interpreter lock.
+    """Yield results in the order of the items; Pillow decodes outside the interpreter lock.
 
     Args:
         threads: at least this many; more than for a disk are worth it when a network is waited for.
@@ -133,7 +133,7 @@ def _begin(function: Callable[[Any], Any]) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """A process whose parent was killed would wait for work for ever."""
+    """End this process with its parent: it would wait for work for ever."""
     while os.getppid() == parent:
         time.sleep(_LOOK_EVERY_S)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Images in Parquet files, as Hugging Face's hub stores them: encoded files in a column.
+"""Images in Parquet files, as the Hugging Face hub stores them: encoded files in a column.
 
 One file, or a folder of files whose names begin with the split (`train-00000-of-00002.parquet`).
 """
@@ -21,7 +21,7 @@ from nascore.data.findings import KEY, Findings, few, finding, refusal
 from nascore.data.image_folders import read_listed
 from nascore.data.listing import Listing, check_class_names
 from nascore.data.raw_dataset import Raw
-from nascore.data.split_names import split_of, words
+from nascore.data.split_names import name_words, split_of
 from nascore.data.tables import load_pyarrow
 
 _KIND = "parquet"
@@ -38,7 +38,7 @@ class _Part:
 
 
 class _InMemory:
-    """Encoded images by name; `nascore.data.file_access.Files`."""
+    """Encoded images by name as `nascore.data.file_access.Files`."""
 
     num_threads = 1
 
@@ -46,14 +46,16 @@ class _InMemory:
         self.root, self._content = root, content
 
     def entries(self) -> Iterator[FileEntry]:
+        """Return all files."""
         return map(FileEntry, self._content)
 
     def open(self, entry: FileEntry) -> BinaryIO:
+        """Open an encoded image."""
         return io.BytesIO(self._content[entry.name])
 
 
 def read_parquet(config: DataConfig, path: str, findings: Findings) -> Raw:
-    """Encoded images are decoded like files; nested lists of numbers are read like arrays.
+    """Read Parquet files: encoded images like files, nested lists of numbers like arrays.
 
     Raises:
         InputError: with every problem of the files.
@@ -96,7 +98,7 @@ def _read(parquet: Any, file: Path, is_one_of_many: bool, config: DataConfig) ->
         known[value] if known and isinstance(value, int) and 0 <= value < len(known) else value
         for value in table[label].to_pylist()
     ]
-    split = split_of(words(file.stem)[0]) if is_one_of_many and words(file.stem) else None
+    split = split_of(name_words(file.stem)[0]) if is_one_of_many and name_words(file.stem) else None
     stem = f"{file.stem}/"
     unique = len(set(paths)) == len(paths) and all(paths)
     return _Part(
@@ -108,7 +110,7 @@ def _read(parquet: Any, file: Path, is_one_of_many: bool, config: DataConfig) ->
 
 
 def _names_of_labels(metadata: dict[bytes, bytes], column: str) -> list[str]:
-    """Hugging Face keeps the names of the classes in the schema."""
+    """Return the names of the classes, which Hugging Face writes into the schema."""
     try:
         info = json.loads(metadata.get(b"huggingface", b"{}"))
         names = info["info"]["features"][column]["names"]

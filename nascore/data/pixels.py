@@ -82,7 +82,7 @@ CONVERSIONS = {
 
 @dataclass(frozen=True, slots=True)
 class PixelFormat:
-    """What every image of a data set is brought to.
+    """Format to which all images of a data set are decoded.
 
     Attributes:
         size: height and width in pixels.
@@ -97,7 +97,7 @@ class PixelFormat:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an image file says about itself.
+    """Properties of an image file from its header.
 
     Attributes:
         width, height: as a viewer shows it; as stored where `find_orientation` was off.
@@ -161,7 +161,7 @@ def read_header(source: BinaryIO, *, find_orientation: bool = True) -> Header:
 
 
 def has_image_signature(source: BinaryIO) -> bool:
-    """Whether a file of unknown ending begins as an image does."""
+    """Return whether a file of unknown ending begins like an image."""
     try:
         with Image.open(source, formats=signed_formats()):
             return True
@@ -253,7 +253,7 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _has_sixteen_bits(image: Image.Image) -> bool:
-    """Pillow reads colour images of 16 bits as RGB of 8 bits, and keeps the upper ones."""
+    """Return whether Pillow reads a colour image of 16 bits as RGB with the upper 8 bits."""
     if not isinstance(image, ImageFile.ImageFile) or not image.tile:
         return False
     given = image.tile[0].args
@@ -282,7 +282,7 @@ def _may_be_transparent(image: Image.Image) -> bool:
 
 
 def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colours and alpha; the latter None where every pixel is opaque."""
+    """Return colours and alpha; the latter None where every pixel is opaque."""
     if _may_be_transparent(image):
         is_grey = image.mode in GREY_MODES
         image = image.convert("RGBA")

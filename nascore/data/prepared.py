@@ -1,4 +1,4 @@
-"""Prepared data on disk: what `prepare_data` writes and every other step reads. Imports no torch.
+"""Prepared data on disk, which `prepare_data` writes and every other step reads. Imports no torch.
 
 A folder with `dataset.json` (`DatasetInfo`), `labels.npy`, `splits.npz`, and `images.npy` as uint8
 (N, C, H, W), or `files.txt` when the images are streamed from where they are: POSIX paths relative
@@ -38,7 +38,7 @@ _CHUNK = 4096  # images copied at a time: a second copy of all would double the 
 
 @dataclass(frozen=True, slots=True)
 class DatasetInfo:
-    """What is known about prepared data.
+    """Description of prepared data.
 
     Attributes:
         source: `data.source` as it was given.
@@ -80,11 +80,16 @@ class DatasetInfo:
     decoded_cache_mb: int = 0
 
     def to_dict(self) -> dict[str, Any]:
+        """Return JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "DatasetInfo":
-        """Raises ValueError when another version wrote it."""
+        """Read what `to_dict` returned.
+
+        Raises:
+            ValueError: Another version wrote it.
+        """
         if data.get("version") != VERSION:
             raise ValueError(f"data set version must be {VERSION}, got {data.get('version')!r}")
         tuples = {name: tuple(data[name]) for name in ("classes", "mean", "std")}
@@ -98,13 +103,14 @@ class DatasetInfo:
         return cls(**{**data, **tuples, **others, "warnings": warnings})
 
     def names_of(self, split: str) -> tuple[str, ...]:
-        """The classes of one split."""
+        """Return the classes of one split."""
         if self.class_splits is None:
             return self.classes
         return tuple(self.classes[label] for label in self.class_splits.of(split))
 
     @classmethod
     def load(cls, folder: Path) -> "DatasetInfo":
+        """Read the description from the folder of prepared data."""
         return cls.from_dict(json.loads((folder / "dataset.json").read_text()))
 
 
@@ -117,7 +123,7 @@ def prepare(
     remote: Remote | None = None,
     needs: Sequence[Need] = (),
 ) -> DatasetInfo:
-    """Reads, checks, splits and writes the data; `folder` appears whole or not at all.
+    """Read, check, split and write the data; `folder` appears whole or not at all.
 
     An earlier data set in `folder` is replaced, anything else there is left alone.
 
@@ -184,7 +190,7 @@ def _check_disk(raw: Raw, folder: Path, min_free_bytes: int) -> None:
 
 
 def _write_whole(folder: Path, raw: Raw, indices: SplitIndices, info: DatasetInfo) -> None:
-    """Under another name first: a reader never sees half a data set."""
+    """Write under another name first, so that no reader sees half a data set."""
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     temporary.mkdir(parents=True)
     try:

@@ -1,4 +1,4 @@
-"""Labelled images as a source gives them, and the checks that hold for every source."""
+"""Labelled images as a source provides them, and checks that apply to every source."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from nascore.errors import Problem
 
 _MAX_LISTED = 10  # problems of one kind in one message
 _MIN_OF_SPLITS = (3, "train, valid and test take one each")
-_MIN_OF_TASK = (2, "one to learn from and one to be judged by")
+_MIN_OF_TASK = (2, "one to learn from and one to be evaluated on")
 
 
 @dataclass(frozen=True)
 class Raw:
-    """Labelled images as they were found.
+    """Labelled images of a source.
 
     Attributes:
         images: uint8 (N, H, W, C), or None when they are streamed.
@@ -61,15 +61,15 @@ class Raw:
 
     @property
     def num_train(self) -> int:
-        """Images that are not of the source's own validation and test splits."""
+        """Number of images outside the source's own validation and test splits."""
         return len(self.labels) - self.num_valid - self.num_test
 
     def pixel_format(self, config: DataConfig) -> PixelFormat:
-        """What its files are decoded to."""
+        """Return the format to which its files are decoded."""
         return PixelFormat(self.size, self.channels, self.background)
 
     def name_of(self, place: int) -> str:
-        """What a message calls an image."""
+        """Return the name of an image in messages."""
         if self.names or self.entries:
             return self.names[place] if self.names else self.entries[place].name
         return f"image {place}"
@@ -83,7 +83,7 @@ def from_arrays(
     num_test: int,
     config: DataConfig,
 ) -> Raw:
-    """Images (N, H, W, C) in memory, resized when `config.image_size` asks for it."""
+    """Return images (N, H, W, C) in memory, resized where `config.image_size` is set."""
     size = config.image_size
     if size is not None and images.shape[1:3] != (size, size):
         images = np.stack([_resize(image, size) for image in images])
@@ -116,7 +116,7 @@ def check_classes(
     config: DataConfig,
     num_valid: int = 0,
 ) -> list[Problem]:
-    """At least two classes, each with enough images to be in every split."""
+    """Return problems unless there are two classes, each with enough images for every split."""
     problems: list[Problem] = []
     if len(classes) < 2:
         message = f"needs at least 2 classes, got {list(classes)}"
@@ -141,7 +141,7 @@ def check_classes(
 
 
 def check_square(height: int, width: int, config: DataConfig) -> list[Problem]:
-    """Networks here read square images; others must be resized."""
+    """Return a problem for images that are not square, as networks here need them."""
     if height == width or config.image_size is not None:
         return []
     message = (
@@ -152,7 +152,7 @@ def check_square(height: int, width: int, config: DataConfig) -> list[Problem]:
 
 
 def shortened(problems: list[Problem], config: DataConfig) -> list[Problem]:
-    """The first problems of one kind, and how many more there are."""
+    """Return the first problems of one kind, and the number of others."""
     rest = len(problems) - _MAX_LISTED
     if rest <= 0:
         return problems

@@ -1,4 +1,4 @@
-"""Which folders of a tree are splits and which are classes.
+"""Recognition of split folders and class folders in a tree.
 
 A folder a class, in one tree that is split or in folders for train, valid and test, whatever they
 are called; wrappers that unpacking leaves around are passed through. A layout that can be read in
@@ -13,7 +13,7 @@ from nascore.data.archives import ENDINGS as ARCHIVES
 from nascore.data.file_access import FileEntry
 from nascore.data.findings import Finding, few, finding
 from nascore.data.listing import NO_CLASSES
-from nascore.data.split_names import find_splits, is_neutral, is_unlabelled, split_of, words
+from nascore.data.split_names import find_splits, is_neutral, is_unlabelled, name_words, split_of
 from nascore.data.tree import Folder
 
 LAYOUT = "layout"
@@ -42,11 +42,12 @@ class Layout:
     warnings: list[Finding] = field(default_factory=list)
 
     def path(self, split: str) -> str:
+        """Return the path of a split's folder; empty where the tree has no splits."""
         return self.parts[split].path if self.has_splits else ""
 
 
 def recognise(root: Folder, shown: str, config: DataConfig) -> Layout | Finding:
-    """The layout of a tree, or why it is not understood.
+    """Return the layout of a tree, or why it is not understood.
 
     Args:
         shown: what a message calls the root.
@@ -88,7 +89,7 @@ def recognise(root: Folder, shown: str, config: DataConfig) -> Layout | Finding:
 
 
 def unwrapped(root: Folder) -> Folder:
-    """The folder that holds classes or splits: archives are often unpacked into one more."""
+    """Return the folder of classes or splits: archives often unpack into an outer one."""
     base = root
     while len(base.bearing) == 1:
         only = base.bearing[0]
@@ -99,7 +100,7 @@ def unwrapped(root: Folder) -> Folder:
 
 
 def _images_around(root: Folder, base: Folder) -> list[FileEntry]:
-    """Images in the folders that were passed through on the way to the base, and in it."""
+    """Return the images in the base and in the folders around it."""
     folder, found = root, list(root.images)
     while folder is not base:
         folder = folder.bearing[0]
@@ -108,12 +109,12 @@ def _images_around(root: Folder, base: Folder) -> list[FileEntry]:
 
 
 def split_named(folder: Folder, base: Folder) -> bool:
-    """Whether a folder is that of a split among its siblings."""
+    """Return whether a folder is that of a split among its siblings."""
     return any(folder.name in names for names in find_splits(base.folders).values())
 
 
 def inside(folder: Folder) -> Folder:
-    """The same within a split's folder: `train/train/`, `seg_train/seg_train/`, `test/images/`."""
+    """Return the folder of classes in a split's folder: `train/train/`, `test/images/`."""
     while not folder.images and len(folder.bearing) == 1:
         only = folder.bearing[0]
         if not (split_of(only.name) or is_neutral(only.name) or only.name == folder.name):
@@ -125,7 +126,7 @@ def inside(folder: Folder) -> Folder:
 def _classes(
     base: Folder, called_split: Sequence[Folder], around: list[FileEntry], config: DataConfig
 ) -> Layout | Finding:
-    """One tree of classes.
+    """Return the layout of one tree of classes.
 
     Args:
         called_split: classes that have the name of a split; CIFAR-100 has one called train.
@@ -136,8 +137,8 @@ def _classes(
             return _nothing(base, config)
         return _refusal(config, base, f"{NO_CLASSES}, only images such as {{examples}}")
     names = [folder.name for folder in base.bearing]
-    alike = len(names) > 1 and len({tuple(words(name)) for name in names}) == 1
-    if alike and _PIECES & set(words(names[0])):
+    alike = len(names) > 1 and len({tuple(name_words(name)) for name in names}) == 1
+    if alike and _PIECES & set(name_words(names[0])):
         message = f"has folders that look like pieces of one set, not classes: {few(names)}"
         return _refusal(config, base, f"{message}; they hold {{examples}}")
     reason = _not_classes(base)
@@ -148,7 +149,7 @@ def _classes(
 
 
 def _not_classes(base: Folder) -> str:
-    """Why the folders of a tree cannot be its classes; empty where they can."""
+    """Return why the folders of a tree cannot be its classes; empty where they can."""
     below = [inner for folder in base.bearing for inner in folder.bearing]
     inner_splits = [folder for folder in below if split_of(folder.name)]
     has_train = any(split_of(folder.name) == "train" for folder in inner_splits)
@@ -159,16 +160,16 @@ def _not_classes(base: Folder) -> str:
     wrappers = [f.path for f in holders if is_neutral(f.name) and not f.images]
     if wrappers and len(base.bearing) > 1:
         others = few(folder.path for folder in base.bearing if folder.path not in wrappers)
-        return f"has folders beside {few(wrappers)}, which holds folders of its own: {others}"
+        return f"has folders next to {few(wrappers)}, which holds folders of its own: {others}"
     if len(base.bearing) == 1 and is_neutral(base.bearing[0].name):
         return f"{NO_CLASSES} in {base.bearing[0].path}, only images"
     return _masks(base.bearing)
 
 
 def _masks(folders: Sequence[Folder]) -> str:
-    """Why these folders are pictures and what is drawn over them, and no classes."""
+    """Return why these folders are images and their masks, and no classes; empty otherwise."""
     names = {folder.name for folder in folders}
-    drawn = sorted(name for name in names if set(words(name)) & _DRAWN)
+    drawn = sorted(name for name in names if set(name_words(name)) & _DRAWN)
     pictures = sorted(name for name in names - set(drawn) if is_neutral(name))
     if drawn and pictures and len(names) == len(drawn) + len(pictures):
         return f"has {few([*pictures, *drawn])}, which look like images and their masks"
@@ -194,7 +195,7 @@ def _warnings(base: Folder, called_split: Sequence[Folder], config: DataConfig) 
 
 
 def _has_folders_of_its_own(folder: Folder) -> bool:
-    """Whether folders below a class may be the classes that were meant."""
+    """Return whether folders below a class may be the intended classes."""
     return any(not is_neutral(f.name) and f.name != folder.name for f in folder.bearing)
 
 
@@ -206,7 +207,7 @@ def _parts(
     around: list[FileEntry],
     config: DataConfig,
 ) -> Layout | Finding:
-    """Folders for the splits.
+    """Return the layout of folders for the splits.
 
     Args:
         parts: those that have class folders.
@@ -220,7 +221,7 @@ def _parts(
         return finding(
             config,
             LAYOUT,
-            f"has folders beside {_joined_paths(inner)}: {few(strange)}; move their images into "
+            f"has folders next to {_joined_paths(inner)}: {few(strange)}; move their images into "
             "train/CLASS/, valid/CLASS/ or test/CLASS/, or move the folders away",
         )
     warnings: list[Finding] = []
@@ -245,7 +246,7 @@ def _parts(
 
 
 def _nothing(base: Folder, config: DataConfig) -> Finding:
-    """A tree without any image; it may hold other things that can be read."""
+    """Return the finding about a tree without images; it may contain other sources."""
     entries = [table for folder in base.walk() for table in folder.tables]
     entries += base.all_left_out()
     known = [e.name for e in entries if e.name.endswith((".parquet", *ARCHIVES))]
@@ -265,7 +266,9 @@ def _joined_paths(parts: dict[str, Folder]) -> str:
 
 
 def _refusal(config: DataConfig, base: Folder, message: str, *, form: str = _FORM) -> Finding:
-    """Why a layout is not understood, three of the paths that were seen, and what would be."""
+    """Return the finding about an unknown layout, with three paths that were seen and the expected
+    form.
+    """
     seen = [entry.name for entry in base.all_images()[:3]]
     if "{examples}" not in message and form:
         message += "; seen were {examples}"

@@ -1,4 +1,4 @@
-"""One HTML file with sample images of each class and what was found, which needs no network."""
+"""HTML file with sample images of each class and the findings, which loads nothing."""
 
 import html
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def page(
     warnings: Sequence[Finding],
     config: DataConfig,
 ) -> str:
-    """The page; images are shown as networks see them."""
+    """Return the page; images are shown as networks see them."""
     raw = found.raw
     title = html.escape(
         f"{config.source}: {len(raw.labels):,} images of {len(raw.classes)} classes"

@@ -1,7 +1,7 @@
-"""Where images come from. Everything here is numpy and Pillow; torch is not imported.
+"""Kinds of sources, and the reader of each. Only numpy and Pillow are imported, no torch.
 
-A source gives either all images as one array, or the list of files of a folder that is too large
-for memory. Whatever is wrong with it is found here and reported in one message.
+A source is either all images as one array, or the list of files of a folder that is too large for
+memory. All problems of it are reported in one message.
 """
 
 import difflib
@@ -31,12 +31,12 @@ _WITH_PATH = (*_ARRAYS, "imagefolder")
 
 
 def read(config: DataConfig, remote: Remote | None = None, findings: Findings | None = None) -> Raw:
-    """Reads the source that `config.source` names.
+    """Read the source that `config.source` names.
 
     Args:
         remote: opens `s3://` URIs; without it they are refused.
-        findings: takes what is found; where it is not given, or not lenient, the first problems
-            that are found together are raised.
+        findings: collects problems and warnings; where it is not given, or not lenient, the first
+            problems that are found together are raised.
 
     Raises:
         InputError: with every problem that was found.
@@ -58,7 +58,7 @@ def _read(config: DataConfig, remote: Remote | None, findings: Findings) -> Raw:
     if not path.startswith(S3):
         return SOURCES[name](config, path, findings)
     if remote is None:
-        raise InputError.of(KEY, config.source, "nobody here can read S3; copy the data to a path")
+        raise InputError.of(KEY, config.source, "S3 cannot be read here; copy the data to a path")
     if name in _ARRAYS:
         return SOURCES[name](config, str(remote.file(path)), findings)
     if is_archive_name(path):
@@ -67,7 +67,11 @@ def _read(config: DataConfig, remote: Remote | None, findings: Findings) -> Raw:
 
 
 def _check_tables(kind: str, config: DataConfig) -> None:
-    """Raises InputError where a table of labels is named that nobody would read."""
+    """Check that a table of labels is named only where it is read.
+
+    Raises:
+        InputError: A table is named that the source does not read.
+    """
     for key, given in (("data.labels", config.labels), ("data.group", config.group)):
         is_read = kind == "imagefolder" or (kind == "npy" and key == "data.labels")
         if given is not None and not is_read:
@@ -76,7 +80,7 @@ def _check_tables(kind: str, config: DataConfig) -> None:
 
 
 def named(path: str) -> str:
-    """A source from what a command line has: a path or URI alone says by its ending what it is."""
+    """Return the source that a command line names; the ending of a lone path gives its kind."""
     if not uri_error(path):
         return path
     is_remote = path.startswith(S3)
@@ -87,7 +91,7 @@ def named(path: str) -> str:
 
 
 def uri_error(source: str) -> str:
-    """What is wrong with the name of a source; empty when nothing is. Reads nothing."""
+    """Return the error in the name of a source; empty for a valid name. Nothing is read."""
     name, _, path = source.partition(":")
     if source.startswith(S3):
         kind = "npz" if source.endswith(".npz") else "imagefolder"
@@ -119,7 +123,7 @@ def _misnamed_s3(name: str, uri: str) -> str:
 
 
 def _digits(config: DataConfig, path: str, findings: Findings) -> Raw:
-    """1,797 real handwritten digits, 8x8, that scikit-learn carries (values 0..16)."""
+    """Read 1,797 handwritten digits, 8x8, from scikit-learn (values 0..16)."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -133,7 +137,7 @@ def _digits(config: DataConfig, path: str, findings: Findings) -> Raw:
 
 
 def _cifar(config: DataConfig, path: str, findings: Findings) -> Raw:
-    """CIFAR through torchvision's own reader; imported here since it brings torch."""
+    """Read CIFAR by torchvision, which is imported here since it imports torch."""
     from torchvision import datasets
 
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[config.source]

@@ -1,4 +1,4 @@
-"""How people call the folders, files and values of train, valid and test."""
+"""Names of folders, files and values for train, valid and test."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ _SYNONYMS = {
     "valid": {"valid", "validation", "val", "validate", "dev", "development", "devel"},
     "test": {"test", "testing", "tst", "eval", "evaluation", "evaluate"},
 }
-_SPLIT_OF = {word: split for split, words in _SYNONYMS.items() for word in words}
+_SPLIT_OF = {word: split for split, synonyms in _SYNONYMS.items() for word in synonyms}
 # Words that say nothing: `train_images`, `TestSet`, `validation-data`, `train2017`.
 _NEUTRAL = {
     *("set", "sets", "data", "dataset", "split", "part", "folder", "dir", "file", "files"),
@@ -22,36 +22,36 @@ _UNLABELLED = {"pred", "predict", "prediction", "predictions", "unlabeled", "unl
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_A-Za-z]+")
 
 
-def words(name: str) -> list[str]:
-    """The words of a name in lower case: `SegTrain_2` has `seg` and `train`."""
+def name_words(name: str) -> list[str]:
+    """Return the words of a name in lower case: `SegTrain_2` has `seg` and `train`."""
     return [word.lower() for word in _WORD.findall(name)]
 
 
 def split_of(name: str) -> str | None:
-    """The split that a name means, and nothing else but that; None for any other name."""
+    """Return the split that a name means and nothing else; None for any other name."""
     split, rest = _divide(name)
     return split if not rest else None
 
 
 def split_of_table(name: str) -> str | None:
-    """The split of a table of this name, without its ending: `train_labels`."""
+    """Return the split of a table by its name without ending, such as `train_labels`."""
     split, rest = _divide(name)
     return split if set(rest) <= _OF_TABLES else None
 
 
 def is_neutral(name: str) -> bool:
-    """Whether a folder of this name only holds what matters: `images`, `data`."""
-    found = words(name)
+    """Return whether a folder name says nothing about its content: `images`, `data`."""
+    found = name_words(name)
     return bool(found) and set(found) <= _NEUTRAL
 
 
 def is_unlabelled(name: str) -> bool:
-    """Whether a name says that its images have no labels."""
-    return bool(_UNLABELLED & set(words(name)))
+    """Return whether a name says that its images have no labels."""
+    return bool(_UNLABELLED & set(name_words(name)))
 
 
 def find_splits(names: Iterable[str]) -> dict[str, list[str]]:
-    """The names that mean splits, by split.
+    """Return the names that mean splits, by split.
 
     Names such as `seg_train` and `seg_test` mean splits together: all have the same other words.
     """
@@ -75,9 +75,9 @@ def _ordered(splits: Mapping[str, list[str]]) -> dict[str, list[str]]:
 
 
 def _divide(name: str) -> tuple[str | None, tuple[str, ...]]:
-    """The split and the other words that mean something; of two splits, none."""
+    """Return the split and the other meaningful words of a name; no split where it has two."""
     splits, rest = [], []
-    for word in words(name):
+    for word in name_words(name):
         split = _SPLIT_OF.get(word) or _glued(word)
         if split is not None:
             splits.append(split)
@@ -87,7 +87,7 @@ def _divide(name: str) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _glued(word: str) -> str | None:
-    """`trainset`, `testimages`, `imagestest`."""
+    """Return the split of a compound: `trainset`, `testimages`, `imagestest`."""
     for neutral in _NEUTRAL:
         for part in (word.removesuffix(neutral), word.removeprefix(neutral)):
             if part != word and part in _SPLIT_OF:

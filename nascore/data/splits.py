@@ -1,4 +1,4 @@
-"""Train, valid and test, seeded and recorded by index: stratified, or of different classes."""
+"""Seeded splits by index: stratified by class, or of different classes."""
 
 import math
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ def split(
     max_train: int | None,
     seed: int,
 ) -> SplitIndices:
-    """Cuts the images of each class in the same proportions.
+    """Split the images of each class in the same proportions.
 
     Args:
         labels: (N,), 0..K-1, at least three of each class outside the source's own test split.
@@ -70,7 +70,7 @@ def split(
 def _of_own(
     labels: NDArray[np.int64], start: int, count: int, rng: np.random.Generator
 ) -> list[Indices]:
-    """The images of each class in the source's own validation split."""
+    """Return the images of each class in the source's own validation split."""
     own = labels[start : start + count]
     num_classes = int(labels.max()) + 1
     return [start + rng.permutation(np.flatnonzero(own == label)) for label in range(num_classes)]
@@ -79,7 +79,7 @@ def _of_own(
 def _at_most_of_both(
     train: list[Indices], valid: list[Indices], total: int | None
 ) -> tuple[list[Indices], list[Indices]]:
-    """At most `total` images, in the proportions of both splits and of their classes."""
+    """Return at most `total` images, in the proportions of both splits and of their classes."""
     if total is None:
         return train, valid
     sizes = [sum(map(len, part)) for part in (train, valid)]
@@ -90,7 +90,7 @@ def _at_most_of_both(
 def split_by_class(
     labels: NDArray[np.int64], classes: ClassSplits, *, max_train: int | None, seed: int
 ) -> SplitIndices:
-    """All images of the classes of each split.
+    """Return all images of the classes of each split.
 
     Args:
         max_train: keep at most this many of the training and validation classes together, in the
@@ -110,7 +110,7 @@ def split_by_class(
 
 
 def _at_most(members: list[Indices], total: int | None, *, least: int = 2) -> list[Indices]:
-    """The first images of each class, at most `total` of all."""
+    """Return the first images of each class, at most `total` of all."""
     if total is None:
         return members
     quotas = _quotas([len(own) for own in members], total, least=least)
@@ -118,12 +118,14 @@ def _at_most(members: list[Indices], total: int | None, *, least: int = 2) -> li
 
 
 def _share(count: int, fraction: float, *, keep: int) -> int:
-    """Rounded share, at least one, leaving at least `keep`."""
+    """Return a rounded fraction, at least one, leaving at least `keep`."""
     return max(0, min(max(1, round(count * fraction)), count - keep))
 
 
 def _quotas(counts: list[int], total: int, *, least: int = 2) -> list[int]:
-    """`total` images in proportion to `counts`, by largest remainders: each within 1 of exact."""
+    """Return `total` images in proportion to `counts`, by largest remainders: each within 1 of
+    exact.
+    """
     available = sum(counts)
     if total >= available:
         return counts

@@ -1,4 +1,4 @@
-"""The cells of a table's labels: one class, several, a number with a fraction, or none."""
+"""Cells of a label column: one class, several, a number with a fraction, or none."""
 
 import re
 from collections import Counter
@@ -17,12 +17,12 @@ _BETWEEN_LABELS = ("|", ";", ",")
 
 
 def is_float(label: str) -> bool:
-    """Whether a label is a number with a fraction, with a point or a comma."""
+    """Return whether a label is a number with a fraction, with a point or a comma."""
     return _FLOAT.fullmatch(label) is not None
 
 
 def labels_of(table: Table, columns: Columns, several: Tally) -> list[str | None]:
-    """The label of each row; None where it has none.
+    """Return the label of each row; None where it has none.
 
     Args:
         several: takes the images that have several.
@@ -46,7 +46,7 @@ def labels_of(table: Table, columns: Columns, several: Tally) -> list[str | None
 def check_values(
     labels: Sequence[str], columns: Columns, config: DataConfig, findings: Findings
 ) -> None:
-    """Columns of classes in which no row has a 1, and a column of labels that is none of classes.
+    """Report class columns without a 1, and a label column whose values are no classes.
 
     Args:
         labels: of all images.
@@ -66,7 +66,7 @@ def check_values(
 
 
 def _as_text(cells: list[str]) -> list[str]:
-    """Without the b'' that Python writes around bytes, where all of them have it."""
+    """Return cells without the b'' that Python writes around bytes, where all of them have it."""
     found = [_BYTES.fullmatch(cell) for cell in cells if cell]
     if not found or not all(found):
         return cells
@@ -74,7 +74,7 @@ def _as_text(cells: list[str]) -> list[str]:
 
 
 def _several(cells: set[str]) -> set[str]:
-    """Cells that hold several labels: a list, or some that are labels of their own elsewhere."""
+    """Return cells with several labels: a list, or several labels of other cells."""
     found = {cell for cell in cells if cell[:1] in "[{" and cell[-1:] in "]}"}
     cells = {cell for cell in cells if not is_float(cell)}
     for sign in _BETWEEN_LABELS:

@@ -1,8 +1,8 @@
-"""Labels that stand in tables next to the images, as Kaggle, Roboflow and Hugging Face write them.
+"""Labels in tables next to the images, as Kaggle, Roboflow and Hugging Face write them.
 
 One table for all images, one for each split (`train.csv`, `test.csv`), or one in the folder of each
 split (`train/metadata.csv`, `train/_classes.csv`). A table is used when it names images and their
-labels; where folders name classes as well, the two must agree.
+labels; where folders name classes as well, both must agree.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from nascore.data.file_access import FileEntry, Files
 from nascore.data.file_index import FileIndex
 from nascore.data.findings import Finding, Findings, few, finding, refusal
 from nascore.data.listing import Listing
-from nascore.data.split_names import is_neutral, split_of, split_of_table, words
+from nascore.data.split_names import is_neutral, name_words, split_of, split_of_table
 from nascore.data.table_rows import list_rows
 from nascore.data.tables import READABLE, Table, TableError, read_table
 from nascore.data.tree import Folder, Tree
@@ -57,7 +57,7 @@ def list_by_table(
     has_classes: bool,
     has_splits: bool,
 ) -> Listing | None:
-    """Images and labels by tables; None where no table counts.
+    """Return images and labels by tables; None where no table counts.
 
     Args:
         has_classes, has_splits: whether the folders name classes and splits, too.
@@ -96,7 +96,7 @@ def list_by_table(
 
 
 def _named_table(tree: Tree, files: Files, config: DataConfig, name: str) -> LabelTable:
-    """The table that `data.labels` names, in the source or on this machine."""
+    """Return the table that `data.labels` names, in the source or on this machine."""
     if not name.lower().endswith(READABLE):
         message = f"is no table that can be read; write it as {', '.join(READABLE[:3])} or another"
         raise InputError.of(KEY, name, f"{message} of {', '.join(READABLE[3:])}")
@@ -152,7 +152,7 @@ def _usable_tables(
     *,
     has_classes: bool,
 ) -> Iterator[LabelTable]:
-    """Tables that name images and labels.
+    """Yield the tables that name images and labels.
 
     Args:
         unused: takes what is wrong with those that name images alone, or cannot be read.
@@ -162,7 +162,7 @@ def _usable_tables(
     for folder, split in _places(tree.root):
         index = None
         for entry in folder.tables:
-            if entry.name.lower().endswith(".txt") or "submission" in words(entry.name):
+            if entry.name.lower().endswith(".txt") or "submission" in name_words(entry.name):
                 continue
             images = images if images is not None else tree.root.all_images()
             stem = entry.name.rpartition("/")[2].rpartition(".")[0]
@@ -187,13 +187,13 @@ def _usable_tables(
 
 
 def _lists_of_splits(tree: Tree, config: DataConfig) -> list[Finding]:
-    """Text files such as `train.txt` and `train_test_split.txt`, next to folders of classes."""
+    """Return a warning for text files such as `train.txt` next to class folders."""
     names = {
         entry.name
         for folder, _ in _places(tree.root)
         for entry in folder.tables
         if entry.name.lower().endswith(".txt")
-        and {split_of(word) for word in words(entry.name.rpartition("/")[2])} - {None}
+        and {split_of(word) for word in name_words(entry.name.rpartition("/")[2])} - {None}
     }
     if not names:
         return []
@@ -211,7 +211,7 @@ def _not_used(entry: FileEntry, why: str, config: DataConfig) -> Finding:
 def _columns(
     table: Table, index: FileIndex, config: DataConfig, *, has_classes: bool
 ) -> Columns | str | None:
-    """The columns of a table that is about our images; None for any other.
+    """Return the columns of a table about these images; None for any other.
 
     Where folders name classes, what is no label by its name is none: the table may be of sizes.
     """
@@ -223,7 +223,7 @@ def _columns(
 
 
 def _places(root: Folder) -> Iterator[tuple[Folder, str | None]]:
-    """The folders in which tables are looked for: down to that of the images or splits."""
+    """Yield the folders that may have tables: down to that of the images or splits."""
     folder = root
     while True:
         yield folder, None
@@ -237,7 +237,9 @@ def _places(root: Folder) -> Iterator[tuple[Folder, str | None]]:
 
 
 def _with_tables(folder: Folder) -> Iterator[Folder]:
-    """A split's folder and those in it that are no classes, where they have tables and images."""
+    """Yield a split's folder and those in it that are no classes, where they have tables and
+    images.
+    """
     inner = [f for f in folder.folders.values() if is_neutral(f.name) or split_of(f.name)]
     for each in (folder, *inner):
         if each.tables and each.num_below:
@@ -245,7 +247,7 @@ def _with_tables(folder: Folder) -> Iterator[Folder]:
 
 
 def _chosen(tables: Sequence[LabelTable], config: DataConfig) -> list[LabelTable]:
-    """One table, or one for each split."""
+    """Return one table, or one for each split."""
     if len(tables) < 2:
         return list(tables)
     splits = [one.split for one in tables]
@@ -263,7 +265,7 @@ def _chosen(tables: Sequence[LabelTable], config: DataConfig) -> list[LabelTable
 
 
 def _adds_more(one: LabelTable, *, has_splits: bool) -> bool:
-    """Whether a table has splits or groups that the folders do not have."""
+    """Return whether a table has splits or groups that the folders do not have."""
     tells_splits = one.columns.split is not None or one.split is not None
     return one.columns.group is not None or (tells_splits and not has_splits)
 
@@ -281,7 +283,7 @@ def _check_group(tables: Sequence[LabelTable], group: str) -> None:
 
 
 def _agree(tables: Sequence[LabelTable]) -> bool:
-    """Whether each label of the tables is the name of a folder that its image lies in."""
+    """Return whether each label of the tables names a folder that its image is in."""
     for one in tables:
         if one.columns.label is None:
             return False

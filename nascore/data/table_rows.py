@@ -1,4 +1,4 @@
-"""From the rows of label tables to images in order, with all that may be wrong with the rows."""
+"""Listing of images from the rows of label tables, with all faults of the rows."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class _Row:
 
 @dataclass(slots=True)
 class _Faults:
-    """Rows that cannot be used, by what is wrong with them."""
+    """Rows that cannot be used, by fault."""
 
     missing: Tally = field(default_factory=Tally)
     ambiguous: Tally = field(default_factory=Tally)
@@ -57,7 +57,7 @@ def list_rows(
     findings: Findings,
     unlabelled: set[str],
 ) -> Listing:
-    """The images that tables name, by split, class and name.
+    """Return the images that tables name, by split, class and name.
 
     Args:
         unlabelled: test images that are known to have no label.
@@ -199,7 +199,7 @@ def _report_others(
     config: DataConfig,
     findings: Findings,
 ) -> None:
-    """Images that no row names; test images without labels are usual (Kaggle)."""
+    """Report images that no row names; test images without labels are usual (Kaggle)."""
     labelled_folders = {name.rpartition("/")[0] for name in counts}
 
     def is_apart(name: str) -> bool:
@@ -221,7 +221,7 @@ def _report_others(
 def _with_splits(
     rows: list[_Row], tables: Sequence["LabelTable"], config: DataConfig, findings: Findings
 ) -> list[_Row]:
-    """Rows with the split of each; those of the folders where no table has any."""
+    """Return rows with their splits; those of the folders where no table has any."""
     if not any(row.split for row in rows):
         base = tables[0].folder
         found = [split_of_folder(row.entry.name.removeprefix(base)) for row in rows]
@@ -271,6 +271,6 @@ def _listing(rows: list[_Row], config: DataConfig, findings: Findings) -> Listin
 
 
 def _groups(names: Sequence[str]) -> NDArray[np.int64]:
-    """Numbers of groups; an image without one is a group of its own."""
+    """Return numbers of groups; an image without one is a group of its own."""
     own = [name or f"\0{number}" for number, name in enumerate(names)]
     return np.unique(np.array(own), return_inverse=True)[1].astype(np.int64)

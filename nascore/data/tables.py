@@ -1,4 +1,4 @@
-"""Tables of labels as people have them: CSV with any delimiter, TSV, JSON lines, Parquet."""
+"""Reading of tables: CSV with any delimiter, TSV, JSON lines, Parquet."""
 
 import csv
 import importlib
@@ -31,11 +31,12 @@ class Table:
 
     @property
     def num_rows(self) -> int:
+        """Number of rows."""
         return len(next(iter(self.columns.values()), []))
 
 
 class TableError(ValueError):
-    """A table cannot be read; the text says why and what to do."""
+    """A table cannot be read; the text is the reason and what to do."""
 
 
 def read_table(name: str, content: bytes) -> Table:
@@ -91,7 +92,7 @@ def _delimited(text: str, delimiter: str | None) -> dict[str, list[str]]:
 
 
 def _unquoted(cells: list[str]) -> list[str]:
-    """Without single quotes around each of them, which csv knows nothing of."""
+    """Return cells without single quotes around each of them, which csv does not know."""
     is_quoted = all(len(cell) > 1 and cell[0] == cell[-1] == "'" for cell in cells)
     return [cell[1:-1] for cell in cells] if is_quoted and cells else cells
 
@@ -107,7 +108,7 @@ def _header(cells: Sequence[str]) -> list[str]:
 
 
 def _sniffed(lines: Sequence[str]) -> str:
-    """The delimiter that gives the same number of cells, more than one, in the first rows."""
+    """Return the delimiter with the same number of cells, more than one, in the first rows."""
     best, most = _DELIMITERS[0], 1
     for delimiter in _DELIMITERS:
         try:
@@ -170,7 +171,7 @@ def load_pyarrow(key: str, value: str) -> ModuleType:
 
 
 def cell_text(value: object) -> str:
-    """A cell as text; empty for no value. A list of one value is that value."""
+    """Return a cell as text; empty for no value. A list of one value is that value."""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | int):
         value = value[0]
     if value is None or value != value:

@@ -1,4 +1,4 @@
-"""The folders and files of an image data set, sorted out: images, tables, and what is left out."""
+"""Tree of folders and files of a data set: images, tables, and files that are left out."""
 
 import logging
 import time
@@ -16,7 +16,7 @@ _TABLES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".txt", ".
 
 
 class Folder:
-    """A folder below the root, without what tools have put there.
+    """A folder below the root, without files of tools.
 
     Attributes:
         path: ends with a slash; empty for the root.
@@ -38,15 +38,16 @@ class Folder:
 
     @property
     def name(self) -> str:
+        """Last part of its path."""
         return self.path[:-1].rpartition("/")[2]
 
     @property
     def bearing(self) -> list["Folder"]:
-        """The folders in it that have images somewhere below, by name."""
+        """Folders in it that contain images at any depth, by name."""
         return [f for _, f in sorted(self.folders.items()) if f.num_below]
 
     def walk(self) -> Iterator["Folder"]:
-        """This folder and all below."""
+        """Yield this folder and all below."""
         waiting = [self]
         while waiting:
             folder = waiting.pop()
@@ -54,10 +55,11 @@ class Folder:
             waiting += folder.folders.values()
 
     def all_images(self) -> list[FileEntry]:
-        """The images in it and below, by name."""
+        """Return the images in it and below, by name."""
         return sorted(entry for folder in self.walk() for entry in folder.images)
 
     def all_left_out(self) -> list[FileEntry]:
+        """Return the files in it and below that are left out, by name."""
         return sorted(entry for folder in self.walk() for entry in folder.left_out)
 
 
@@ -129,7 +131,7 @@ class Tree:
             folder = above
 
     def _folder(self, path: str) -> Folder | None:
-        """The folder of this path without a slash at its end; None when it belongs to a tool."""
+        """Return the folder of a path without final slash; None when it belongs to a tool."""
         if path in self._folders:
             return self._folders[path]
         above_path, _, name = path.rpartition("/")
@@ -141,7 +143,7 @@ class Tree:
         return made
 
     def _decide(self) -> None:
-        """Files whose ending says nothing may be images: of those, the content is looked at."""
+        """Read the first bytes of files whose ending has no meaning: they may be images."""
         asked = [entry for entry in self._undecided if _says_nothing(ending(entry.name))]
         answers = in_threads(self._is_image, asked, threads=self._files.num_threads)
         images = {entry.name for entry, yes in zip(asked, answers, strict=True) if yes}
@@ -189,13 +191,14 @@ _SPECIAL = ("skipped-files", "{count} files are no ordinary files and were left 
 
 
 def _is_utf8(name: str) -> bool:
-    """Bytes of a local name that are not UTF-8 come as lone surrogates."""
+    """Return whether a name is UTF-8; other bytes of a local name are lone surrogates."""
     return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _says_nothing(given: str) -> bool:
-    """Whether an ending is none: `7`, `.jpg_large`, `.JPG~`. Others, such as those of camera raw
-    files, are what they say."""
+    """Return whether an ending has no meaning: `7`, `.jpg_large`, `.JPG~`; those of camera raw
+    files have one.
+    """
     usual = given[1:].isalnum() and not given[1:].isdigit() and len(given) <= _LONGEST_ENDING
     return not usual and given not in image_endings()
 

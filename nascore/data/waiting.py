@@ -1,4 +1,4 @@
-"""How long a loop waits for its next batch."""
+"""Time that a loop waits for its next batch."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ _Item = TypeVar("_Item")
 
 
 class Waiting:
-    """Measures the time that is spent on getting items rather than on using them.
+    """Time that is spent on getting items rather than on using them.
 
     Attributes:
         seconds: of all that was iterated over.
@@ -18,7 +18,7 @@ class Waiting:
         self.seconds = 0.0
 
     def over(self, items: Iterable[_Item]) -> Iterator[_Item]:
-        """The same items; waiting for each of them counts."""
+        """Yield the same items; waiting for each of them counts."""
         iterator = iter(items)
         while True:
             start = time.perf_counter()

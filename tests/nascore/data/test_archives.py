@@ -92,9 +92,10 @@ def test_an_archive_can_be_streamed(tree: Path, tmp_path: Path, kind: str) -> No
 
 def test_a_compressed_tar_cannot_be_streamed(tree: Path, tmp_path: Path) -> None:
     archive = pack(tree, tmp_path / "photos.tar.gz")
-    told = refusal(archive, tmp_path, image_size=256, memory_limit_mb=1)
+    reported = refusal(archive, tmp_path, image_size=256, memory_limit_mb=1)
     assert (
-        "a compressed tar cannot be read image by image; write it as .zip or .tar" in told.message
+        "a compressed tar cannot be read image by image; write it as .zip or .tar"
+        in reported.message
     )
 
 
@@ -145,10 +146,10 @@ def test_members_that_would_leave_their_folder(tmp_path: Path, name: str, kind: 
                 tar_info = tarfile.TarInfo(member)
                 tar_info.size = len(content(number))
                 archive.addfile(tar_info, io.BytesIO(content(number)))
-    told = refusal(path, tmp_path)
-    assert (told.kind, told.count, len(told.examples)) == ("unsafe-archive", 4, 3)
-    assert told.message.startswith("has 4 members that would leave its folder or are links: ")
-    assert "and 1 other; write the archive from the files themselves" in told.message
+    reported = refusal(path, tmp_path)
+    assert (reported.kind, reported.count, len(reported.examples)) == ("unsafe-archive", 4, 3)
+    assert reported.message.startswith("has 4 members that would leave its folder or are links: ")
+    assert "and 1 other; write the archive from the files themselves" in reported.message
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
@@ -159,10 +160,10 @@ def test_links_and_devices_in_a_tar(tmp_path: Path, kind: bytes, mode: str) -> N
         info = tarfile.TarInfo("ant/link.png")
         info.type, info.linkname = kind, "/etc/passwd"
         archive.addfile(info)
-    told = refusal(path, tmp_path)
-    assert told.kind == "unsafe-archive"
+    reported = refusal(path, tmp_path)
+    assert reported.kind == "unsafe-archive"
     what = "is no ordinary file" if kind == tarfile.FIFOTYPE else "is a link"
-    assert f"would leave its folder or are links: ant/link.png ({what})" in told.message
+    assert f"would leave its folder or are links: ant/link.png ({what})" in reported.message
 
 
 def test_links_and_passwords_in_a_zip(tmp_path: Path) -> None:
@@ -187,14 +188,14 @@ def test_a_file_that_unpacks_to_too_much(
     archive = pack(tree, tmp_path / f"bomb{kind}")
     with monkeypatch.context() as patch:
         patch.setattr(file_access, "MAX_FILE_BYTES", 2**20)
-        told = refusal(archive, tmp_path)
-    assert (told.kind, told.examples) == ("too-large", ("ant/bomb.png",))
-    told = refusal(archive, tmp_path, max_unpacked_mb=1)
-    assert told.message.startswith("unpacks to more than data.max_unpacked_mb = 1 allows")
+        reported = refusal(archive, tmp_path)
+    assert (reported.kind, reported.examples) == ("too-large", ("ant/bomb.png",))
+    reported = refusal(archive, tmp_path, max_unpacked_mb=1)
+    assert reported.message.startswith("unpacks to more than data.max_unpacked_mb = 1 allows")
 
 
 def test_a_zip_that_lies_about_its_sizes(tmp_path: Path) -> None:
-    """Decompression ends at the size that was told, whatever follows."""
+    """Decompression ends at the size that was reported, whatever follows."""
     tree = write(tmp_path / "tree", names())
     (tree / "ant" / "bomb.png").write_bytes(bytes(2**20))
     path = pack(tree, tmp_path / "bomb.zip")
@@ -203,8 +204,8 @@ def test_a_zip_that_lies_about_its_sizes(tmp_path: Path) -> None:
     assert raw[start : start + 4] == b"PK\x01\x02"
     raw[start + 24 : start + 28] = (100).to_bytes(4, "little")
     path.write_bytes(raw)
-    told = refusal(path, tmp_path)
-    assert told.message.startswith(
+    reported = refusal(path, tmp_path)
+    assert reported.message.startswith(
         "cannot read ant/bomb.png (its checksum in the archive does not fit"
     )
 

@@ -34,7 +34,7 @@ def read_file(path: Path, **settings: Any) -> Raw:
     return read(DataConfig(source=f"npz:{path}", **settings))
 
 
-def read_told(path: Path, **settings: Any) -> tuple[Raw, Findings]:
+def read_reported(path: Path, **settings: Any) -> tuple[Raw, Findings]:
     findings = Findings()
     source = f"{path.suffix[1:] or 'npy'}:{path}"
     raw = read(DataConfig(source=source, **settings), None, findings)
@@ -94,18 +94,18 @@ def test_names_of_classes(tmp_path: Path, dtype: str) -> None:
         "owl",
     )
     too_few = write(tmp_path, x_train=X, y_train=Y, classes=names[:2])
-    raw, findings = read_told(too_few)
+    raw, findings = read_reported(too_few)
     assert raw.classes == ("0", "1", "2")
     assert findings.warnings[0].message.startswith("classes has 2 names, and there are 3 labels")
     more = write(tmp_path, x_train=X, y_train=Y % 2 * 2, classes=names)
-    raw, findings = read_told(more)
+    raw, findings = read_reported(more)
     assert raw.classes == ("cat", "owl")
     assert {one.kind: one.examples for one in findings.warnings} == {"missing-class": ("dog",)}
 
 
 def test_a_label_of_minus_one_is_none(tmp_path: Path) -> None:
-    told = problems(write(tmp_path, x_train=X, y_train=Y - 1))
-    assert "labels -1, which mark images without a label; leave these images out" in told[0]
+    reported = problems(write(tmp_path, x_train=X, y_train=Y - 1))
+    assert "labels -1, which mark images without a label; leave these images out" in reported[0]
     signs = write(tmp_path, x_train=X, y_train=Y % 2 * 2 - 1)
     assert read_file(signs).classes == ("-1", "1")
 
@@ -155,10 +155,10 @@ def test_which_axis_has_the_channels(
             channels = shape[-1] if given == "NHWC" else shape[0]
             assert read_file(path, image_size=8, axes=given).channels == channels
         return
-    raw, findings = read_told(path, image_size=None if len(set(shape)) < 3 else 8)
+    raw, findings = read_reported(path, image_size=None if len(set(shape)) < 3 else 8)
     assert raw.channels == (shape[-1] if axes == "NHWC" else shape[0])
-    told = [warning.message for warning in findings.warnings]
-    assert told == (
+    reported = [warning.message for warning in findings.warnings]
+    assert reported == (
         [] if axes == "NHWC" else [f"x_train has shape {x.shape}, which is read as (N, C, H, W)"]
     )
 
@@ -173,16 +173,18 @@ def test_channels_first_is_the_same_data(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("scale", [1, 255])
-def test_floats_are_taken_with_their_range_told(tmp_path: Path, dtype: type, scale: int) -> None:
+def test_floats_are_taken_with_their_range_reported(
+    tmp_path: Path, dtype: type, scale: int
+) -> None:
     x = X.copy()
     x[0, 0, 0] = 0, 255, 7
-    raw, findings = read_told(write(tmp_path, x_train=(x / scale).astype(dtype), y_train=Y))
+    raw, findings = read_reported(write(tmp_path, x_train=(x / scale).astype(dtype), y_train=Y))
     assert raw.images is not None
     assert np.array_equal(raw.images, x)
-    (told,) = findings.warnings
+    (reported,) = findings.warnings
     done = "rounded" if scale == 1 else "multiplied by 255"
     top = 255 if scale == 1 else 1
-    assert told.message == (
+    assert reported.message == (
         f"x_train hold {np.dtype(dtype)} in 0..{top}; they were {done} to 0..255"
     )
 
@@ -264,12 +266,12 @@ def test_a_single_npy_with_labels_in_a_table(tmp_path: Path) -> None:
     np.save(tmp_path / "photos.npy", X)
     (tmp_path / "labels.csv").write_text("label\n" + "".join(f"{'abc'[k]}\n" for k in Y))
     settings = {"labels": str(tmp_path / "labels.csv")}
-    raw, _ = read_told(tmp_path / "photos.npy", **settings)
+    raw, _ = read_reported(tmp_path / "photos.npy", **settings)
     assert raw.classes == ("a", "b", "c")
     with pytest.raises(InputError, match="has no array y_train"):
-        read_told(tmp_path / "photos.npy")
+        read_reported(tmp_path / "photos.npy")
     with pytest.raises(InputError, match=r"data.labels = none.csv: cannot be read"):
-        read_told(tmp_path / "photos.npy", labels="none.csv")
+        read_reported(tmp_path / "photos.npy", labels="none.csv")
 
 
 def test_damaged_safetensors(tmp_path: Path) -> None:
@@ -278,23 +280,23 @@ def test_damaged_safetensors(tmp_path: Path) -> None:
     for end in (1, 7, 8, 60, len(whole) - 5):
         path.write_bytes(whole[:end])
         with pytest.raises(InputError, match=r"is not a whole \.safetensors file"):
-            read_told(path)
+            read_reported(path)
     path.write_bytes(b"\xff" * 8 + whole[8:])
     with pytest.raises(InputError, match="header too large"):
-        read_told(path)
+        read_reported(path)
     path.write_bytes(whole.replace(b"[12,6,6,3]", b"[12,6,6,2]"))
     with pytest.raises(InputError, match=r"not a whole \.safetensors file.*invalid shape"):
-        read_told(path)
+        read_reported(path)
     path.write_bytes(whole.replace(b'"U8"', b'"X8"'))
     with pytest.raises(InputError, match=r"not a whole \.safetensors file.*unknown variant `X8`"):
-        read_told(path)
+        read_reported(path)
 
 
 def test_a_type_that_numpy_lacks_is_named(tmp_path: Path) -> None:
     path = _safetensors(tmp_path / "a.safetensors", x_train=X, y_train=Y.astype(np.int64))
     path.write_bytes(path.read_bytes().replace(b'"I64"', b'"C64"'))
     with pytest.raises(InputError, match="array y_train is of type C64; write whole numbers"):
-        read_told(path)
+        read_reported(path)
 
 
 def _parquet(path: Path, names: list[str], labels: list[Any], **info: Any) -> Path:
@@ -394,7 +396,7 @@ def test_damage_anywhere_is_an_input_error(tmp_path: Path, compressed: bool) -> 
     starts = [*range(160), *range(160, len(whole), len(whole) // 100)]  # headers byte by byte
     for start in starts:
         path.write_bytes(whole[:start] + b"\xff" + whole[start + 1 :])
-        with contextlib.suppress(InputError):  # the archive has bytes that nobody reads
+        with contextlib.suppress(InputError):  # nothing reads some bytes of the archive
             read_file(path)
 
 
@@ -455,7 +457,7 @@ def test_members_that_would_leave_their_folder_are_never_written(tmp_path: Path)
     assert sorted(tmp_path.rglob("*")) == before == [path.parent, path]
 
 
-def test_all_problems_are_told_together(tmp_path: Path) -> None:
+def test_all_problems_are_reported_together(tmp_path: Path) -> None:
     x = X.astype(np.float32) / 255
     x[7, 0, 0, 0], x[9, 1, 1, 1] = np.nan, np.inf
     found = problems(write(tmp_path, x_train=x, y_train=Y, x_test=X / 255, y_test=Y[:5]))
@@ -536,6 +538,6 @@ def test_long_lists_are_shortened(tmp_path: Path) -> None:
 def test_floats_of_another_range_in_each_part(tmp_path: Path) -> None:
     """Together they would be taken for 0..255, and the training images be black."""
     x = X.astype(np.float32)
-    told = problems(write(tmp_path, x_train=x / 255, y_train=Y, x_test=x, y_test=Y))
-    assert told[0].startswith("the parts have other ranges, x_train up to ")
-    assert told[0].endswith("scale them alike, to 0..1 or 0..255")
+    reported = problems(write(tmp_path, x_train=x / 255, y_train=Y, x_test=x, y_test=Y))
+    assert reported[0].startswith("the parts have other ranges, x_train up to ")
+    assert reported[0].endswith("scale them alike, to 0..1 or 0..255")

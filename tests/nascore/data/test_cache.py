@@ -120,7 +120,7 @@ def test_another_size_version_or_background_is_another_entry(tmp_path: Path) -> 
         key(*reversed(lines)),
     ]
     assert len({key(), *others}) == 7
-    assert key(b"a.png") is None  # nobody would see that the file has changed
+    assert key(b"a.png") is None  # a change of the file would not be seen
 
 
 def test_a_damaged_entry_is_made_again(
@@ -206,7 +206,9 @@ def test_the_least_used_entry_makes_room(cache: Path, tree: Path, tmp_path: Path
     assert kept == {129, 130}
 
 
-def test_no_room_is_told_and_files_are_streamed(cache: Path, tree: Path, tmp_path: Path) -> None:
+def test_no_room_is_reported_and_files_are_streamed(
+    cache: Path, tree: Path, tmp_path: Path
+) -> None:
     info = prepared(tree, tmp_path / "out", decoded_cache_mb=1)
     (warning,) = info.warnings
     assert warning["kind"] == "not-cached"
@@ -258,7 +260,9 @@ def test_a_large_array_is_no_memory(
     assert one == other
 
 
-def test_a_full_disk_is_told(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -321,11 +325,11 @@ def test_a_process_that_is_killed(two_processes: None) -> None:
 
 
 def _start_and_die(pids: Any) -> None:
-    def told(_: int) -> None:
+    def reported(_: int) -> None:
         pids.put(os.getpid())
         time.sleep(0.2)
 
-    results = parallel.in_parallel(told, range(64), threads=1, what="")
+    results = parallel.in_parallel(reported, range(64), threads=1, what="")
     next(results)
     os.kill(os.getpid(), signal.SIGKILL)
 

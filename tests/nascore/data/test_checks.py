@@ -151,8 +151,8 @@ def test_a_run_is_warned_and_refuses_when_it_shall(tree: Path, tmp_path: Path) -
     shutil.copy(tree / "train/ant/0.png", tree / "test/ant/copy.png")
     config = DataConfig(source=f"imagefolder:{tree}")
     info = prepare(config, 0, tmp_path / "out")
-    (told,) = info.warnings
-    assert (told["kind"], told["count"]) == ("duplicate-across-splits", 1)
+    (reported,) = info.warnings
+    assert (reported["kind"], reported["count"]) == ("duplicate-across-splits", 1)
     with pytest.raises(InputError, match="1 pictures stand in more than one split"):
         prepare(config.model_copy(update={"strict": True}), 0, tmp_path / "strict")
 
@@ -173,8 +173,8 @@ def test_constant_channels(tmp_path: Path) -> None:
     x = RNG.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
     x[..., 2] = 7
     np.savez(tmp_path / "a.npz", x_train=x, y_train=np.arange(20) % 2)
-    told = problems(f"npz:{tmp_path / 'a.npz'}")["constant-channel"]
-    assert told.examples == ("blue (always 7)",)
+    reported = problems(f"npz:{tmp_path / 'a.npz'}")["constant-channel"]
+    assert reported.examples == ("blue (always 7)",)
 
 
 # --- pictures that look the same --------------------------------------------------------------
@@ -236,9 +236,9 @@ def test_near_copies_are_a_warning(tmp_path: Path) -> None:
     recompressed(smooth(3), 70).save(tmp_path / "test" / "ant" / "like3.png")
     inspected, findings = examined(tmp_path)
     assert findings.problems == []
-    (told,) = findings.warnings
-    assert told.kind == "near-duplicate"
-    assert told.message.startswith(
+    (reported,) = findings.warnings
+    assert reported.kind == "near-duplicate"
+    assert reported.message.startswith(
         "1 pairs of images look nearly the same, 1 of them across splits: train/ant/3.png and "
         "test/ant/like3.png"
     )
@@ -268,8 +268,8 @@ def test_a_lenient_reading_goes_on_as_far_as_it_can(tree: Path) -> None:
 
 def test_classes_that_are_too_small(tree: Path) -> None:
     write(tree, ["train/cow/0.png", "train/dog/0.png", "train/dog/1.png"], first=300)
-    told = problems(tree)["too-few-images"]
-    assert (told.count, told.examples) == (2, ("cow", "dog"))
+    reported = problems(tree)["too-few-images"]
+    assert (reported.count, reported.examples) == (2, ("cow", "dog"))
 
 
 def test_few_shot_data_is_checked_as_well(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_tasks_of_prepared_data_are_its_images(digits: Path) -> None:
 
 class Untouchable:
     def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"somebody asked for {name} of the test images")
+        raise AssertionError(f"a task was drawn from {name} of the test images")
 
 
 def test_what_draws_no_test_task_touches_no_test_image(digits: Path) -> None:
@@ -108,7 +108,7 @@ def test_what_draws_no_test_task_touches_no_test_image(digits: Path) -> None:
         sampler.draw(50, torch.Generator().manual_seed(0))
         used |= sampler.used
     assert used == {*data.splits.train, *data.splits.valid}
-    with pytest.raises(AssertionError, match="somebody asked"):
+    with pytest.raises(AssertionError, match="a task was drawn"):
         data.sampler("test", EpisodeShape(3, 1, 5))
 
 
@@ -164,7 +164,7 @@ def test_fewer_classes_than_ways_and_images_than_a_task_takes(tmp_path: Path) ->
     assert "data.test_fraction" in found["episode.ways = 2"]
 
 
-def test_every_problem_of_a_kind_is_told_of_its_split(tmp_path: Path) -> None:
+def test_every_problem_of_a_kind_is_reported_of_its_split(tmp_path: Path) -> None:
     save(tmp_path / "in", list("abcdefgh"), count=4)
     need = Need(EpisodeShape(2, 1, 4), ("train", "test"), images="search.options.test_shots")
     with pytest.raises(InputError) as caught:
@@ -240,7 +240,7 @@ def test_parts_that_share_classes(tmp_path: Path) -> None:
         save(tmp_path / part, list(classes))
     (tmp_path / "more").mkdir()
     assert [message.partition(";")[0] for message in messages(f"imagefolder:{tmp_path}")] == [
-        "has folders beside train/, val/, test/: more",
+        "has folders next to train/, val/, test/: more",
         "train/ and val/ share 1 classes: c",
         "train/ and test/ share 1 classes: a",
     ]
@@ -284,10 +284,10 @@ def test_tables_of_published_splits_with_one_folder(tmp_path: Path) -> None:
 def test_tables_that_share_classes_and_other_faults(tmp_path: Path) -> None:
     save(tmp_path, ["n1", "n2", "n3"])
     write_tables(tmp_path, train=["n1", "n2"], val=["n2", "n3"], test=["n9"])
-    told = messages(f"imagefolder:{tmp_path}")
-    assert "test.csv names n9_0.jpg, and neither a folder n9" in told[0]
-    assert told[-2].startswith("train.csv and val.csv share 1 classes: n2")
-    assert told[-1].startswith("test.csv names no class")
+    reported = messages(f"imagefolder:{tmp_path}")
+    assert "test.csv names n9_0.jpg, and neither a folder n9" in reported[0]
+    assert reported[-2].startswith("train.csv and val.csv share 1 classes: n2")
+    assert reported[-1].startswith("test.csv names no class")
     (tmp_path / "val.csv").unlink()
     assert messages(f"imagefolder:{tmp_path}")[0].startswith(
         "has train.csv, test.csv and no val.csv"
@@ -331,8 +331,8 @@ def test_archive_with_classes_for_each_split(tmp_path: Path) -> None:
     assert names_of(raw) == {"train": ["3", "7"], "valid": ["5"], "test": ["4", "9"]}
     assert raw.num_test == 0
     np.savez(path, **{**arrays, "y_test": np.array([3, 3, 5, 9])})
-    told = messages(f"npz:{path}")
-    assert [m.partition(";")[0] for m in told[:2]] == [
+    reported = messages(f"npz:{path}")
+    assert [m.partition(";")[0] for m in reported[:2]] == [
         "y_train and y_test share 1 classes: 3",
         "y_valid and y_test share 1 classes: 5",
     ]

@@ -67,7 +67,9 @@ def test_other_class_shares_are_a_drift(digits_folder: Path) -> None:
     assert drift(before, after).values == 0
 
 
-def test_other_classes_or_sizes_cannot_be_compared_and_it_is_told_why(digits_folder: Path) -> None:
+def test_other_classes_or_sizes_cannot_be_compared_and_it_is_reported_why(
+    digits_folder: Path,
+) -> None:
     before = of(digits_folder)
     found = drift(before, dataclasses.replace(before, classes=("a", "b"), size=16))
     assert found.largest == math.inf

@@ -102,7 +102,7 @@ def test_digits_are_cut_four_three_three() -> None:
     assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [4, 3, 3]
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_every_problem_is_reported_at_once() -> None:
     data = make_data(per_class=5)
     with pytest.raises(InputError) as caught:
         data.sampler("test", EpisodeShape(ways=5, shots=2, queries=4))

@@ -117,8 +117,10 @@ def test_large_folder_is_streamed(tree: Path) -> None:
 
 def test_no_folder_and_no_images(tmp_path: Path) -> None:
     assert "there is no folder" in problems(tmp_path / "nothing")[0]
-    (told,) = problems(tmp_path)
-    assert told.startswith("has no class folders with images; put the images of each class into a")
+    (reported,) = problems(tmp_path)
+    assert reported.startswith(
+        "has no class folders with images; put the images of each class into a"
+    )
     save(tmp_path / "loose.png")
     assert problems(tmp_path)[0].startswith(
         "has no class folders with images, only images such as loose.png; put the images of each "
@@ -135,7 +137,7 @@ def test_a_test_part_alone_has_nothing_to_train_on(tmp_path: Path) -> None:
 
 def test_folders_beside_train_and_test_are_not_dropped_silently(parts: Path) -> None:
     save(parts / "more" / "ant" / "0.png")
-    assert problems(parts)[0].startswith("has folders beside train/ and test/: more; move")
+    assert problems(parts)[0].startswith("has folders next to train/ and test/: more; move")
 
 
 def test_classes_of_test_must_be_known(parts: Path) -> None:
@@ -144,7 +146,7 @@ def test_classes_of_test_must_be_known(parts: Path) -> None:
     assert found[0].startswith("test/ has classes that train/ does not have: wasp; add training")
 
 
-def test_all_problems_of_a_folder_are_told_together(tree: Path) -> None:
+def test_all_problems_of_a_folder_are_reported_together(tree: Path) -> None:
     (tree / "cow").mkdir()
     save(tree / "dog" / "0.png")
     (tree / "ant" / "0.png").write_bytes(b"")

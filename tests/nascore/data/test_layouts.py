@@ -117,12 +117,12 @@ def test_an_own_validation_split_is_thinned_with_the_training_images(tmp_path: P
 @pytest.mark.parametrize("parts", [("Training", "Testing"), ("train", "test"), ("test",)])
 def test_a_split_is_never_a_class(tmp_path: Path, parts: tuple[str, ...]) -> None:
     write(tmp_path, [f"{part}/{number}.png" for part in parts for number in range(4)])
-    told = refusal(tmp_path)
-    assert told.kind == "layout"
-    assert told.message.startswith("has images and no class folders in ")
-    assert told.examples == tuple(f"{sorted(parts)[0]}/{number}.png" for number in range(3))
-    assert "train/CLASS/" in told.message
-    assert "data.labels" in told.message
+    reported = refusal(tmp_path)
+    assert reported.kind == "layout"
+    assert reported.message.startswith("has images and no class folders in ")
+    assert reported.examples == tuple(f"{sorted(parts)[0]}/{number}.png" for number in range(3))
+    assert "train/CLASS/" in reported.message
+    assert "data.labels" in reported.message
 
 
 def test_a_split_inside_a_class_or_a_split(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_split_inside_a_class_or_a_split(tmp_path: Path) -> None:
     assert "folders of splits where classes belong: train/test/" in refusal(tmp_path / "b").message
 
 
-def test_one_class_called_train_among_others_is_told(tmp_path: Path) -> None:
+def test_one_class_called_train_among_others_is_reported(tmp_path: Path) -> None:
     write(tmp_path, names(classes=("ant", "bee", "train")))
     raw, findings = read_all(tmp_path)
     assert raw.classes == ("ant", "bee", "train")
@@ -157,20 +157,20 @@ def test_two_folders_for_one_split(tmp_path: Path) -> None:
 def test_an_empty_split(tmp_path: Path) -> None:
     write(tmp_path, names("train"))
     (tmp_path / "test").mkdir()
-    told = refusal(tmp_path)
-    assert (told.kind, told.message) == (
+    reported = refusal(tmp_path)
+    assert (reported.kind, reported.message) == (
         "empty-split",
         "test/ has no images; add some, or remove the folder",
     )
 
 
-def test_test_images_without_labels_are_left_out_and_told(tmp_path: Path) -> None:
+def test_test_images_without_labels_are_left_out_and_reported(tmp_path: Path) -> None:
     write(tmp_path, names("train"))
     write(tmp_path, [f"test/{number}.png" for number in range(20)], first=100)
     raw, findings = read_all(tmp_path)
     assert (len(raw.labels), raw.num_test) == (10, 0)
-    told = warned(findings)["unlabelled-files"]
-    assert (told.count, told.examples) == (20, ("test/0.png", "test/1.png", "test/10.png"))
+    reported = warned(findings)["unlabelled-files"]
+    assert (reported.count, reported.examples) == (20, ("test/0.png", "test/1.png", "test/10.png"))
 
 
 def test_classes_that_a_split_lacks(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_wrapper_inside_each_split(tmp_path: Path) -> None:
     assert warned(findings)["unlabelled-files"].count == 3
 
 
-def test_what_tools_put_there_is_left_out_and_told(tmp_path: Path) -> None:
+def test_what_tools_put_there_is_left_out_and_reported(tmp_path: Path) -> None:
     write(tmp_path, names())
     tools = ["__MACOSX/ant/._0.png", "ant/.ipynb_checkpoints/0-checkpoint.png", "bee/@eaDir/0.png"]
     tools += [".cache/x.png", "ant/._1.png"]
@@ -224,18 +224,20 @@ def test_what_tools_put_there_is_left_out_and_told(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"x")
     raw, findings = read_all(tmp_path)
     assert (raw.classes, len(raw.labels)) == (("ant", "bee"), 10)
-    told = warned(findings)["skipped-files"]
-    assert told.count == 8
-    assert told.message.startswith("8 hidden files or files of tools were left out: .cache/x.png")
+    reported = warned(findings)["skipped-files"]
+    assert reported.count == 8
+    assert reported.message.startswith(
+        "8 hidden files or files of tools were left out: .cache/x.png"
+    )
 
 
-def test_two_folders_deep_is_told(tmp_path: Path) -> None:
+def test_two_folders_deep_is_reported(tmp_path: Path) -> None:
     write(tmp_path, [f"{a}/{b}/{n}.png" for a in ("day", "night") for b in "xy" for n in "1234"])
     raw, findings = read_all(tmp_path)
     assert raw.classes == ("day", "night")
-    told = warned(findings)["nested-folders"]
-    assert told.examples == ("day/", "night/")
-    assert "if x, y are the classes, move them out of these folders" in told.message
+    reported = warned(findings)["nested-folders"]
+    assert reported.examples == ("day/", "night/")
+    assert "if x, y are the classes, move them out of these folders" in reported.message
     write(tmp_path / "mixed", names(classes=("cow",)))
     write(tmp_path / "mixed", [f"birds/{b}/{n}.png" for b in ("owl", "tit") for n in "1234"])
     raw, findings = read_all(tmp_path / "mixed")
@@ -249,21 +251,21 @@ def test_a_folder_for_the_images_of_each_class_says_nothing(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("paths", "told"),
+    ("paths", "reported"),
     [
         (["data/train/ant/", "data/train/bee/", "figures/"], "has splits inside classes: data/tr"),
-        (["data/ant/", "data/bee/", "extra/"], "has folders beside data/, which holds folders"),
+        (["data/ant/", "data/bee/", "extra/"], "has folders next to data/, which holds folders"),
         (["images/", "masks/"], "has images, masks, which look like images and their masks"),
         (["train/image/", "train/label/"], "has image, label, which look like images and their"),
         (["images/"], "has no class folders with images in images/, only images"),
         (["valid/", "invalid/"], "has images and no class folders in valid/"),
     ],
 )
-def test_folders_that_are_no_classes(tmp_path: Path, paths: list[str], told: str) -> None:
+def test_folders_that_are_no_classes(tmp_path: Path, paths: list[str], reported: str) -> None:
     write(tmp_path, [f"{path}{number}.png" for path in paths for number in range(6)])
     found = refusal(tmp_path)
     assert (found.kind, len(found.examples)) == ("layout", 3)
-    assert found.message.startswith(told)
+    assert found.message.startswith(reported)
     assert "put the images of each class into a folder of its name" in found.message
 
 
@@ -278,15 +280,15 @@ def test_pieces_of_one_set_are_no_classes(tmp_path: Path, pieces: tuple[str, str
     assert refusal(tmp_path).message.startswith("has folders that look like pieces of one set")
 
 
-def test_images_beside_class_folders(tmp_path: Path) -> None:
+def test_images_next_to_class_folders(tmp_path: Path) -> None:
     write(tmp_path, names(count=100))
     write(tmp_path, ["preview.png"], first=1000)
     _, findings = read_all(tmp_path)
     assert warned(findings)["unlabelled-files"].examples == ("preview.png",)
     write(tmp_path, [f"loose{number}.png" for number in range(9)], first=2000)
-    told = refusal(tmp_path)
-    assert told.kind == "unlabelled-files"
-    assert told.message.startswith("10 images have no label, since they lie in no class folder")
+    reported = refusal(tmp_path)
+    assert reported.kind == "unlabelled-files"
+    assert reported.message.startswith("10 images have no label, since they lie in no class folder")
     assert len(read_all(tmp_path, allow_skipped=True)[0].labels) == 200
 
 
@@ -314,15 +316,15 @@ def test_files_without_an_ending_are_known_by_their_content(tmp_path: Path) -> N
     assert len(raw.labels) == 8
 
 
-def test_what_is_not_read_is_told_by_ending(tmp_path: Path) -> None:
+def test_what_is_not_read_is_reported_by_ending(tmp_path: Path) -> None:
     write(tmp_path, names(count=200))
     for name in ("ant/a.svg", "bee/b.mp4"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "ant" / "notes.txt").write_text("no image, and not meant as one")
     _, findings = read_all(tmp_path)
-    told = warned(findings)["skipped-files"]
-    assert told.count == 2
-    assert told.message == (
+    reported = warned(findings)["skipped-files"]
+    assert reported.count == 2
+    assert reported.message == (
         "2 files are no images that can be read (.svg 1, .mp4 1): ant/a.svg, bee/b.mp4; they were "
         "left out"
     )
@@ -333,11 +335,11 @@ def test_more_than_one_percent_of_a_class_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "ant" / "a.heic").write_bytes(b"x")
     read_all(tmp_path)
     (tmp_path / "ant" / "b.heic").write_bytes(b"x")
-    told = refusal(tmp_path)
-    assert (told.kind, told.count) == ("skipped-files", 2)
-    assert "these are 2 of 101 of class ant" in told.message
-    assert "pillow-heif" in told.message
-    assert "data.allow_skipped=true" in told.message
+    reported = refusal(tmp_path)
+    assert (reported.kind, reported.count) == ("skipped-files", 2)
+    assert "these are 2 of 101 of class ant" in reported.message
+    assert "pillow-heif" in reported.message
+    assert "data.allow_skipped=true" in reported.message
     assert len(read_all(tmp_path, allow_skipped=True)[0].labels) == 198
 
 
@@ -346,9 +348,9 @@ def test_links_that_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "ant" / "gone.png").symlink_to("nothing.png")
     (tmp_path / "bee" / "loop.png").symlink_to("loop.png")
     (tmp_path / "ant" / "up").symlink_to(tmp_path)
-    told = refusal(tmp_path)
-    assert (told.kind, told.count) == ("broken-link", 3)
-    assert told.examples == ("ant/gone.png", "ant/up", "bee/loop.png")
+    reported = refusal(tmp_path)
+    assert (reported.kind, reported.count) == ("broken-link", 3)
+    assert reported.examples == ("ant/gone.png", "ant/up", "bee/loop.png")
 
 
 def test_links_to_files_and_classes_are_followed(tmp_path: Path) -> None:
@@ -365,9 +367,9 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
         name = os.fsencode(tmp_path / "ant") + b"/caf\xe9%d.png" % number
         with open(name, "wb") as file:
             file.write(content(100 + number))
-    told = refusal(tmp_path)
-    assert told.kind == "unreadable-name"
-    assert told.message == (
+    reported = refusal(tmp_path)
+    assert reported.kind == "unreadable-name"
+    assert reported.message == (
         "4 names are not UTF-8: ant/caf\\udce90.png, ant/caf\\udce91.png, ant/caf\\udce92.png and "
         "1 other; rename the files"
     )
@@ -386,9 +388,11 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
 )
 def test_classes_that_look_alike(tmp_path: Path, pair: tuple[str, str]) -> None:
     write(tmp_path, names(classes=(*pair, "bee")))
-    told = refusal(tmp_path)
-    assert told.kind == "class-names"
-    assert told.message.startswith("has 1 classes that differ in case, accents' encoding or blanks")
+    reported = refusal(tmp_path)
+    assert reported.kind == "class-names"
+    assert reported.message.startswith(
+        "has 1 classes that differ in case, accents' encoding or blanks"
+    )
 
 
 def test_a_file_that_changes_while_it_is_read(
@@ -404,11 +408,14 @@ def test_a_file_that_changes_while_it_is_read(
         return decode(*arguments, **settings)
 
     monkeypatch.setattr(image_folders, "decode_all", later)
-    told = refusal(tmp_path)
-    assert (told.kind, told.examples) == ("changed-file", (str(tmp_path / "bee" / "3.png"),))
+    reported = refusal(tmp_path)
+    assert (reported.kind, reported.examples) == (
+        "changed-file",
+        (str(tmp_path / "bee" / "3.png"),),
+    )
 
 
-def test_images_around_a_wrapper_are_told(tmp_path: Path) -> None:
+def test_images_around_a_wrapper_are_reported(tmp_path: Path) -> None:
     write(tmp_path / "x", names(count=200))
     write(tmp_path, ["preview.png"], first=1000)
     raw, findings = read_all(tmp_path)
@@ -441,9 +448,9 @@ def test_torchvision_gtsrb(tmp_path: Path) -> None:
 def test_archives_within_a_data_set_are_no_single_files(tmp_path: Path) -> None:
     write(tmp_path, names("train", count=200))
     (tmp_path / "test.zip").write_bytes(b"PK")
-    told = refusal(tmp_path)
-    assert (told.kind, told.examples) == ("skipped-files", ("test.zip",))
-    assert "archives within a data set are not read: unpack them" in told.message
+    reported = refusal(tmp_path)
+    assert (reported.kind, reported.examples) == ("skipped-files", ("test.zip",))
+    assert "archives within a data set are not read: unpack them" in reported.message
     assert read_all(tmp_path, allow_skipped=True)[0].classes == ("ant", "bee")
 
 
@@ -451,11 +458,11 @@ def test_a_folder_without_images_says_what_was_seen_and_what_to_do(tmp_path: Pat
     for name in ("ant/0.npy", "bee/0.npy"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"x")
-    told = refusal(tmp_path)
-    assert told.message.startswith(
+    reported = refusal(tmp_path)
+    assert reported.message.startswith(
         "has no class folders with images; seen were ant/0.npy, bee/0.npy, and none of them is an"
     )
-    assert "put the images of each class into a folder of its name" in told.message
+    assert "put the images of each class into a folder of its name" in reported.message
 
 
 def test_a_split_whose_name_is_misspelt(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_grey_with_alpha_stays_grey() -> None:
     assert pixels_of(found)[0].tolist() == [70, 255, 255, 255]
 
 
-def test_opaque_alpha_is_not_told() -> None:
+def test_opaque_alpha_is_not_reported() -> None:
     found = shown(Image.new("RGBA", (4, 4), (1, 2, 3, 255)), "PNG")
     assert found.conversions == set()
     assert pixels_of(found)[0, 0].tolist() == [1, 2, 3]
@@ -189,7 +189,7 @@ def test_16_bit_tiff_keeps_its_upper_byte() -> None:
     assert np.array_equal(pixels_of(grey), DEEP[..., 0] >> 8)
 
 
-def test_8_bit_values_in_16_bits_are_told_to_be_dark(tmp_path: Path) -> None:
+def test_8_bit_values_in_16_bits_are_reported_to_be_dark(tmp_path: Path) -> None:
     for name in ("ant", "bee"):
         (tmp_path / name).mkdir()
         for number in range(3):
@@ -197,8 +197,8 @@ def test_8_bit_values_in_16_bits_are_told_to_be_dark(tmp_path: Path) -> None:
             (tmp_path / name / f"{number}.png").write_bytes(png_16(pixels))
     findings = Findings()
     read(DataConfig(source=f"imagefolder:{tmp_path}"), None, findings)
-    told = {warning.kind: warning.message for warning in findings.warnings}
-    assert told["dark-16-bit"].startswith("images of 16 bits reach 202 of 65,535 only")
+    reported = {warning.kind: warning.message for warning in findings.warnings}
+    assert reported["dark-16-bit"].startswith("images of 16 bits reach 202 of 65,535 only")
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
@@ -242,7 +242,7 @@ def test_profiles_are_converted_to_srgb() -> None:
     assert pixels[0, 0, 2] >= 252
 
 
-def test_srgb_changes_no_bit_and_is_not_told() -> None:
+def test_srgb_changes_no_bit_and_is_not_reported() -> None:
     found = shown(Image.fromarray(PIXELS), "PNG", icc_profile=srgb_profile())
     assert np.array_equal(pixels_of(found), PIXELS)
     assert found.conversions == set()
@@ -250,7 +250,7 @@ def test_srgb_changes_no_bit_and_is_not_told() -> None:
     assert np.array_equal(pixels_of(grey), PIXELS[..., 0])
 
 
-def test_a_damaged_profile_is_ignored_and_told() -> None:
+def test_a_damaged_profile_is_ignored_and_reported() -> None:
     found = shown(Image.fromarray(PIXELS), "PNG", icc_profile=srgb_profile()[:200])
     assert np.array_equal(pixels_of(found), PIXELS)
     assert found.conversions == {"icc-profile-ignored"}
@@ -302,7 +302,7 @@ def _read(root: Path, **settings: Any) -> tuple[Raw, Findings]:
     return read(DataConfig(source=f"imagefolder:{root}", **settings), None, findings), findings
 
 
-def test_each_conversion_is_told_once_with_its_number(tmp_path: Path) -> None:
+def test_each_conversion_is_reported_once_with_its_number(tmp_path: Path) -> None:
     _, findings = _read(_folder(tmp_path))
     assert [(one.kind, one.count) for one in findings.warnings] == [("converted-transparency", 10)]
     assert findings.warnings[0].message == (

@@ -74,7 +74,7 @@ def test_information_round_trips(archive: Path) -> None:
 
 
 def test_folder_can_be_read_by_other_users(archive: Path) -> None:
-    """On a cluster the next step may run as somebody else; a private folder would stop it."""
+    """On a cluster the next step may run as another user; a private folder would stop it."""
     before = os.umask(0o022)
     try:
         make(archive)

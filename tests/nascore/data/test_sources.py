@@ -44,7 +44,7 @@ def test_digits_are_scaled_to_bytes() -> None:
         ("cifar10:/data", "cifar10 takes no path; write 'cifar10' (data.root"),
         ("s3://bucket/data.npz", "says not what is there; write 'npz:s3://bucket/data.npz'"),
         ("s3://bucket/data", "says not what is there; write 'imagefolder:s3://bucket/data'"),
-        ("npz:s3://bucket/data.npz", "nobody here can read S3"),
+        ("npz:s3://bucket/data.npz", "S3 cannot be read here"),
         ("npz:s3://bucket", "names no object"),
         ("imagefolder:s3://B/data", "is no S3 URI"),
         ("imagefolder:s3://bucket/a/../b", "has a key with '.' or '..'"),
@@ -74,7 +74,7 @@ def test_cifar_that_is_nowhere_names_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens: every download fails
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # no server: every download fails
     message = refusal("cifar10", root=tmp_path)
     assert message.startswith(f"data.root = {tmp_path}: cifar10 is not there and cannot be down")
     assert "npz:PATH" in message

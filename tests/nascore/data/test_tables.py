@@ -68,8 +68,10 @@ def test_delimiters_and_encodings(
     (images / "labels.csv").write_bytes(text.replace("\n", line_end).encode(encoding))
     raw, findings = read_all(images)
     assert labels_of(raw) == expected()
-    (told,) = findings.warnings
-    assert told.message == "labels are those of labels.csv: files from 'file', labels from 'label'"
+    (reported,) = findings.warnings
+    assert (
+        reported.message == "labels are those of labels.csv: files from 'file', labels from 'label'"
+    )
 
 
 def test_quotes_and_blanks(images: Path) -> None:
@@ -112,7 +114,7 @@ def test_other_kinds_of_tables(images: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (b"", "is empty; write a header"),
         (b"file,label\n\xff\xfe,a\n", "is not UTF-8"),
@@ -120,9 +122,9 @@ def test_other_kinds_of_tables(images: Path, name: str) -> None:
         (b"file,file\n000.png,ant\n", "has columns of one name: file"),
     ],
 )
-def test_tables_that_cannot_be_read(images: Path, content: bytes, told: str) -> None:
+def test_tables_that_cannot_be_read(images: Path, content: bytes, reported: str) -> None:
     (images / "labels.csv").write_bytes(content)
-    assert f"data.labels = labels.csv: {told}" in message(images, labels="labels.csv")
+    assert f"data.labels = labels.csv: {reported}" in message(images, labels="labels.csv")
     (images / "bad.jsonl").write_text('{"file": 1}\n{')
     assert "line 2 is no JSON" in message(images, labels="bad.jsonl")
 
@@ -144,8 +146,8 @@ def test_columns_can_be_named(images: Path) -> None:
     assert "set data.label_column to one of b, c, d" in message(images, labels="labels.csv")
     raw, _ = read_all(images, labels="labels.csv", label_column="c")
     assert labels_of(raw) == expected()
-    told = message(images, labels="labels.csv", label_column="e")
-    assert "data.label_column = e: labels.csv has no such column; it has a, b, c, d" in told
+    reported = message(images, labels="labels.csv", label_column="e")
+    assert "data.label_column = e: labels.csv has no such column; it has a, b, c, d" in reported
 
 
 @pytest.mark.parametrize(
@@ -180,9 +182,9 @@ def test_one_column_a_class(images: Path) -> None:
     assert labels_of(read_all(images)[0]) == expected()
     rows[0] = (FILES[0], 1, 1)
     (images / "labels.csv").write_text(table([("image_id", "ant", "bee"), *rows]))
-    told = problems(images)["several-labels"]
-    assert (told.count, told.examples) == (1, ("000.png",))
-    assert "000.png (ant, bee)" in told.message
+    reported = problems(images)["several-labels"]
+    assert (reported.count, reported.examples) == (1, ("000.png",))
+    assert "000.png (ant, bee)" in reported.message
 
 
 def test_a_split_column(images: Path) -> None:
@@ -193,8 +195,8 @@ def test_a_split_column(images: Path) -> None:
     assert (raw.num_train, raw.num_valid, raw.num_test) == (6, 2, 2)
     rows[3] = (*rows[3][:2], "other")
     (images / "labels.csv").write_text(table([("file", "label", "Split"), *rows]))
-    told = problems(images, labels="labels.csv", label_column="label", split_column="Split")
-    assert told["unknown-split"].examples == ("003.png",)
+    reported = problems(images, labels="labels.csv", label_column="label", split_column="Split")
+    assert reported["unknown-split"].examples == ("003.png",)
 
 
 # --- exports ----------------------------------------------------------------------------------
@@ -212,9 +214,9 @@ def test_kaggle_with_ids_and_a_test_folder_without_labels(tmp_path: Path) -> Non
         f"train/{one}.jpg": label for one, label in zip(ids, LABELS, strict=True)
     }
     assert (raw.num_valid, raw.num_test) == (0, 0)
-    told = {warning.kind: warning.count for warning in findings.warnings}
-    assert told["unlabelled-files"] == 20
-    assert told["table-not-used"] == 1
+    reported = {warning.kind: warning.count for warning in findings.warnings}
+    assert reported["unlabelled-files"] == 20
+    assert reported["table-not-used"] == 1
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
@@ -232,7 +234,7 @@ def test_hugging_face_imagefolder_with_metadata_in_each_split(tmp_path: Path, na
     assert labels_of(raw) == expected("train/") | expected("test/")
 
 
-def test_hugging_face_metadata_beside_the_splits(tmp_path: Path) -> None:
+def test_hugging_face_metadata_next_to_the_splits(tmp_path: Path) -> None:
     write(tmp_path, [f"data/{'train' if n < 6 else 'validation'}/{f}" for n, f in enumerate(FILES)])
     rows = [
         {"file_name": f"{'train' if n < 6 else 'validation'}/{f}", "label": n % 2}
@@ -293,21 +295,21 @@ def test_a_table_that_contradicts_the_folders_is_refused(tmp_path: Path) -> None
     assert read_all(tmp_path, labels="folders")[0].classes == ("ant", "bee")
 
 
-def test_a_table_of_something_else_is_told_and_not_used(tmp_path: Path) -> None:
+def test_a_table_of_something_else_is_reported_and_not_used(tmp_path: Path) -> None:
     write(tmp_path, names())
     (tmp_path / "sizes.csv").write_text(table([("file", "width"), *((n, 8) for n in names())]))
     (tmp_path / "prices.csv").write_text("item,price\nbread,2\n")
     raw, findings = read_all(tmp_path)
     assert raw.classes == ("ant", "bee")
-    (told,) = findings.warnings
-    assert (told.kind, told.examples) == ("table-not-used", ("sizes.csv",))
+    (reported,) = findings.warnings
+    assert (reported.kind, reported.examples) == ("table-not-used", ("sizes.csv",))
 
 
 def test_a_table_that_is_needed_and_cannot_be_used_is_what_is_wrong(images: Path) -> None:
     text = table([("file", "label"), *zip(FILES, ["käse", "brot"] * 5, strict=True)])
     (images / "labels.csv").write_bytes(text.encode("latin-1"))
-    told = problems(images)
-    assert told["table-not-used"].message.startswith("labels.csv is not UTF-8")
+    reported = problems(images)
+    assert reported["table-not-used"].message.startswith("labels.csv is not UTF-8")
     rows = [("file", "size", "price"), *((file, n, n) for n, file in enumerate(FILES, 7))]
     (images / "labels.csv").write_text(table(rows))
     assert problems(images)["table-not-used"].message.startswith(
@@ -334,7 +336,7 @@ def test_a_table_elsewhere(images: Path, tmp_path_factory: pytest.TempPathFactor
 # --- wrong rows -------------------------------------------------------------------------------
 
 
-def test_every_fault_of_the_rows_is_told_with_examples(images: Path) -> None:
+def test_every_fault_of_the_rows_is_reported_with_examples(images: Path) -> None:
     rows: list[tuple[str, str]] = list(expected("").items())
     rows += [(f"gone{number}.png", "ant") for number in range(5)]
     rows += [("001.png", "ant"), ("001.png", "bee"), ("002.png", "ant")]
@@ -355,8 +357,8 @@ def test_images_that_no_row_names(images: Path) -> None:
     (images / "labels.csv").write_text(
         table([("file", "label"), *list(zip(FILES, LABELS, strict=True))[:6]])
     )
-    told = problems(images)["unlabelled-files"]
-    assert told.message.startswith(
+    reported = problems(images)["unlabelled-files"]
+    assert reported.message.startswith(
         "4 images have no label, since labels.csv does not name them: images/006.png"
     )
     assert len(read_all(images, allow_skipped=True)[0].labels) == 6
@@ -376,9 +378,9 @@ def test_a_name_that_several_files_have(tmp_path: Path) -> None:
     rows = [(f"{'xy'[n % 2]}/{file}", "ab"[n % 2]) for n, file in enumerate(FILES)]
     rows[0] = (FILES[0], "a")
     (tmp_path / "labels.csv").write_text(table([("file", "label"), *rows]))
-    told = problems(tmp_path, labels="labels.csv")["ambiguous-files"]
-    assert told.examples == ("000.png",)
-    assert "000.png (x/000.png, y/000.png)" in told.message
+    reported = problems(tmp_path, labels="labels.csv")["ambiguous-files"]
+    assert reported.examples == ("000.png",)
+    assert "000.png (x/000.png, y/000.png)" in reported.message
     # A path of another folder is not the file of the same name.
     rows[0] = ("z/000.png", "a")
     (tmp_path / "labels.csv").write_text(table([("file", "label"), *rows]))
@@ -480,7 +482,7 @@ def test_tables_of_splits_by_other_names(tmp_path: Path, names_: tuple[str, str]
 
 
 def test_tables_that_nobody_would_read(tmp_path: Path) -> None:
-    for settings, told in (
+    for settings, reported in (
         ({"source": "digits", "labels": "a.csv"}, "data.labels = a.csv: is for images in folders"),
         ({"source": "npz:a.npz", "group": "g"}, "data.group = g: is for images in folders"),
         (
@@ -488,7 +490,7 @@ def test_tables_that_nobody_would_read(tmp_path: Path) -> None:
             "data.labels = a.csv: is for data that is split by images",
         ),
     ):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=reported):
             read(DataConfig(**settings))
 
 
@@ -520,8 +522,8 @@ def kinds(root: Path, **settings: Any) -> dict[str, Finding]:
     ],
 )
 def test_several_labels_in_one_cell(tmp_path: Path, labels: tuple[str, ...]) -> None:
-    told = kinds(written(tmp_path, labels * 4))["several-labels"]
-    assert told.count >= 4
+    reported = kinds(written(tmp_path, labels * 4))["several-labels"]
+    assert reported.count >= 4
 
 
 @pytest.mark.parametrize("labels", [("Salmon, smoked", "Trout"), ("AC/DC", "a|b"), ("1;2", "3")])
@@ -548,8 +550,8 @@ def test_lists_in_json_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["tags", "caption", "objects", "bbox"])
 def test_a_lone_column_that_is_no_class(tmp_path: Path, name: str) -> None:
     root = written(tmp_path, ["clear road", "haze", "clear"] * 4, head=f"image,{name}")
-    told = kinds(root)["table-not-used"].message
-    assert f"set data.label_column to one of {name}" in told
+    reported = kinds(root)["table-not-used"].message
+    assert f"set data.label_column to one of {name}" in reported
     assert read_all(root, label_column=name)[0].classes == ("clear", "clear road", "haze")
 
 
@@ -562,9 +564,9 @@ def test_numbers_with_a_decimal_comma(tmp_path: Path) -> None:
 
 def test_values_that_hardly_repeat_are_no_classes(tmp_path: Path) -> None:
     root = written(tmp_path, [str(number * 3) for number in range(20)], head="file,age")
-    told = kinds(root)["table"].message
-    assert "column 'age' has 20 different values for 20 images" in told
-    assert "set data.label_column to another column" in told
+    reported = kinds(root)["table"].message
+    assert "column 'age' has 20 different values for 20 images" in reported
+    assert "set data.label_column to another column" in reported
 
 
 @pytest.mark.parametrize(
@@ -638,13 +640,13 @@ def test_a_list_of_files_and_labels(tmp_path: Path) -> None:
     assert read_all(tmp_path, labels="list.txt")[0].classes == ("0", "1")
 
 
-def test_a_table_whose_files_are_elsewhere_is_told(tmp_path: Path) -> None:
+def test_a_table_whose_files_are_elsewhere_is_reported(tmp_path: Path) -> None:
     write(tmp_path, [f"{number}.png" for number in range(10)])
     rows = [f"old/{number + 50}.png,{'ab'[number % 2]}" for number in range(10)]
     (tmp_path / "labels.csv").write_text("\n".join(["file,label", *rows]))
-    told = kinds(tmp_path)
+    reported = kinds(tmp_path)
     assert "labels.csv names 10 files in its column 'file', such as 'old/50.png'" in (
-        told["table-not-used"].message
+        reported["table-not-used"].message
     )
 
 
@@ -657,13 +659,13 @@ def test_tables_of_other_kinds(tmp_path: Path, name: str) -> None:
     )
 
 
-def test_lists_of_splits_next_to_classes_are_told(tmp_path: Path) -> None:
+def test_lists_of_splits_next_to_classes_are_reported(tmp_path: Path) -> None:
     write(tmp_path, [f"images/{c}/{n}.png" for c in ("ant", "bee") for n in range(5)])
     (tmp_path / "train_test_split.txt").write_text("1 0\n2 1\n")
     (tmp_path / "notes.txt").write_text("nothing")
     _, findings = read_all(tmp_path)
-    (told,) = findings.warnings
-    assert (told.kind, told.examples) == ("table-not-used", ("train_test_split.txt",))
+    (reported,) = findings.warnings
+    assert (reported.kind, reported.examples) == ("table-not-used", ("train_test_split.txt",))
 
 
 def test_kaggle_gtsrb(tmp_path: Path) -> None:
@@ -692,12 +694,12 @@ def test_blanks_behind_the_last_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["patient_id", "Video", "subject", "scene_nr"])
-def test_a_column_that_may_be_of_groups_is_told(tmp_path: Path, name: str) -> None:
+def test_a_column_that_may_be_of_groups_is_reported(tmp_path: Path, name: str) -> None:
     labels = [f"{'ab'[n % 2]},p{n // 4}" for n in range(24)]
     root = written(tmp_path, labels, head=f"file,label,{name}")
-    told = {one.kind: one for one in read_all(root)[1].warnings}["group-not-used"]
-    assert told.examples == (name,)
-    assert "set data.group to it" in told.message
+    reported = {one.kind: one for one in read_all(root)[1].warnings}["group-not-used"]
+    assert reported.examples == (name,)
+    assert "set data.group to it" in reported.message
     assert "group-not-used" not in {one.kind for one in read_all(root, group=name)[1].warnings}
     alone = [f"{'ab'[n % 2]},p{n}" for n in range(24)]
     root = written(tmp_path, alone, head=f"file,label,{name}")
@@ -742,12 +744,12 @@ def test_a_column_of_splits_is_never_one_of_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["split", "partition", "fold"])
-def test_a_column_of_splits_by_number_is_told(tmp_path: Path, name: str) -> None:
+def test_a_column_of_splits_by_number_is_reported(tmp_path: Path, name: str) -> None:
     root = written(tmp_path, [f"{'ab'[n % 2]},{n // 2 % 3}" for n in range(18)])
     text = (root / "labels.csv").read_text().replace("file,label", f"file,label,{name}")
     (root / "labels.csv").write_text(text)
-    told = {one.kind: one for one in read_all(root)[1].warnings}["split-not-used"]
-    assert told.examples == (name,)
+    reported = {one.kind: one for one in read_all(root)[1].warnings}["split-not-used"]
+    assert reported.examples == (name,)
 
 
 def test_a_column_of_nothing_but_splits_is_one_of_splits(tmp_path: Path) -> None:
@@ -756,7 +758,7 @@ def test_a_column_of_nothing_but_splits_is_one_of_splits(tmp_path: Path) -> None
     assert (raw.num_train, raw.num_valid, raw.num_test) == (8, 8, 8)
 
 
-def test_a_column_of_a_class_without_images_is_told(tmp_path: Path) -> None:
+def test_a_column_of_a_class_without_images_is_reported(tmp_path: Path) -> None:
     labels = [f"{n % 2},{1 - n % 2},0" for n in range(12)]
     raw, findings = read_all(written(tmp_path, labels, head="image,MEL,NV,BCC"))
     assert raw.classes == ("MEL", "NV")
