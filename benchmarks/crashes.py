@@ -1,10 +1,10 @@
-"""Kills the work of a search step at many points; the result must be that of an undisturbed one.
+"""Crash test of a search step: killed at many points, it must give the undisturbed result.
 
     python benchmarks/crashes.py --kills 10 [--method nases] [--set key.path=value ...]
 
 The step runs as in a pod: by the supervisor, with the default number of restarts and pauses. Each
 kill is a SIGKILL of the work, after an equal part of the time that the undisturbed search took.
-docs/results/crashes.md tells what was seen.
+docs/results/crashes.md has the results.
 """
 
 import argparse
@@ -135,7 +135,7 @@ def search(
 
 
 def outcomes(result: dict[str, Any]) -> list[Any]:
-    """What must be the same: architectures and accuracies of all children of both arms."""
+    """Return what must be equal: architectures and accuracies of all children of both arms."""
     arms = [result["arm"], result["control"]]
     return [
         [child["genotype"], child["scores"] and child["scores"]["valid_accuracy"]]

@@ -1,8 +1,9 @@
-"""A real set that is no picture: the kind of a file by 256 of its bytes.
+"""Real data set without pictures: the kind of a file, recognised from 256 of its bytes.
 
-What the files of this Python and of scikit-learn hold, as signals of two channels: the bytes, and
-their differences to the byte before. A window of 256 is folded into 16 x 16. Train and test are of
-different files. As images of malware are made (Nataraj et al., VizSec 2011, which NASIB cites).
+The samples are windows of the files of this Python and of scikit-learn, as signals of two channels:
+the bytes, and their differences to the preceding byte, folded into 16 x 16. Train and test windows
+are from different files. Images of malware are made in this way (Nataraj et al., VizSec 2011, cited
+by NASIB).
 """
 
 import argparse
@@ -19,7 +20,7 @@ WINDOW, SIDE = 256, 16
 
 
 def files_of(kind: str) -> list[Path]:
-    """In a fixed order."""
+    """Return the files of a kind in a fixed order."""
     library, data = Path(sysconfig.get_path("stdlib")), Path(sklearn.__file__).parent
     found = {
         "source": library.glob("*.py"),
@@ -31,7 +32,7 @@ def files_of(kind: str) -> list[Path]:
 
 
 def windows(files: Sequence[Path], number: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(N, 16, 16, 2): at random places, of each file as many as it is long."""
+    """Return windows (N, 16, 16, 2) at random places, in proportion to the lengths of the files."""
     contents = [np.frombuffer(path.read_bytes(), np.uint8) for path in files]
     long = [content for content in contents if len(content) > WINDOW]
     lengths = np.array([len(content) - WINDOW for content in long])
@@ -46,7 +47,7 @@ def windows(files: Sequence[Path], number: int, rng: np.random.Generator) -> NDA
 
 
 def write(path: Path, *, num_train: int = 2000, num_test: int = 400, seed: int = 0) -> None:
-    """An archive for `data.source=npz:PATH`; as many windows of each kind."""
+    """Write an archive for `data.source=npz:PATH` with equal numbers of windows of each kind."""
     rng = np.random.default_rng(seed)
     arrays: dict[str, list[NDArray[np.uint8]]] = {"x_train": [], "x_test": []}
     for kind in KINDS:

@@ -2,7 +2,7 @@
 
     python benchmarks/instanas.py --data npz:CIFAR10.npz
 
-Every seed is a whole run of the search pipeline (`nas run`). The network that has the first
+Every seed is a complete run of the search pipeline (`nas run`). The network that has the first
 operation in every block, MobileNetV2 of that scale, is trained for as many epochs as the meta-graph
 was in all three stages, with the settings of the final training (`search.options.baseline`); its
 latency is measured by the pipeline's own step, image by image in turn with the routed network.
@@ -31,7 +31,7 @@ SETTINGS = Path(__file__).parent / "instanas.yaml"
 
 
 def run_once(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One run of the pipeline, the reference in it."""
+    """Run the pipeline once, with the reference network."""
     out = arguments.work / str(seed)
     if not (out / "result.json").exists():
         settings = {

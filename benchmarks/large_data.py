@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/large_data.py [--files N] [--images N] [--repeats N] [--folder DIR]
 
-Two measurements, each in processes of its own:
+Two measurements, each in new processes:
 
 1. `nas check-data` on a folder of N files in 100 classes: seconds and peak memory, of it and of the
    processes that it starts. A hundred thousand different pictures of 8 x 8 pixels are written, and
@@ -41,7 +41,7 @@ SIDE, SIZE, BATCH, WORKERS = 160, 64, 128, 2
 
 
 def write_many(root: Path, count: int) -> None:
-    """PNG files of 8 x 8 pixels, `SAME` names for each of them."""
+    """Write PNG files of 8 x 8 pixels with `SAME` names each."""
     rng = np.random.default_rng(0)
     folders = [root / f"class{number:03}" for number in range(CLASSES)]
     for folder in folders:
@@ -54,7 +54,7 @@ def write_many(root: Path, count: int) -> None:
 
 
 def write_photographs(root: Path, count: int) -> None:
-    """JPEG files of smooth noise, about as large as photographs of this size."""
+    """Write JPEG files of smooth noise, about as large as photographs of this size."""
     rng = np.random.default_rng(0)
     for number in range(count):
         folder = root / f"class{number % 10}"
@@ -70,7 +70,7 @@ def write_photographs(root: Path, count: int) -> None:
 
 
 def listed(root: Path) -> dict[str, float]:
-    """Listing alone, in this process."""
+    """Measure the listing of files in this process."""
     from nascore.config import DataConfig
     from nascore.data.file_access import LocalFiles
     from nascore.data.findings import Findings
@@ -87,7 +87,7 @@ def listed(root: Path) -> dict[str, float]:
 
 
 def checked(root: Path) -> dict[str, Any]:
-    """`nas check-data`, whose processes are looked at every half second."""
+    """Measure `nas check-data`; its processes are sampled every half second."""
     command = [sys.executable, "-m", "pipelines.cli", "check-data", str(root), "--json"]
     start = time.perf_counter()
     peak = highest = 0
@@ -116,7 +116,7 @@ def checked(root: Path) -> dict[str, Any]:
 
 
 def highest_memory_of(pid: int) -> int:
-    """Megabytes that one process has had at most, libraries included."""
+    """Return the peak memory of one process in MB, libraries included."""
     try:
         text = Path(f"/proc/{pid}/status").read_text()
     except OSError:  # it has just ended
@@ -125,7 +125,7 @@ def highest_memory_of(pid: int) -> int:
 
 
 def memory_of(pid: int) -> int:
-    """Megabytes of a process and its children; what they share counts once."""
+    """Return the memory of a process and its children in MB; shared pages count once."""
     total = 0
     for each in [pid, *children_of(pid)]:
         try:

@@ -2,13 +2,13 @@
 
     python benchmarks/memory_enas.py --data npz:CIFAR10.npz --table nasbench201_cifar10.csv.gz
 
-Every seed and method is a whole run of the search pipeline (`nas run`) in the NAS-Bench-201 cell,
-and `nas diagnose` looks into its controller: random initial weights, ENAS and memory-ENAS are read
-on one fixed set of architectures. The architecture that a run trained in the end is looked up in
-the table. The first seed also runs the control of each method and gives the verdict of one run; the
-methods are compared over seeds. Writes docs/results/memory_enas.{json,md,svg}.
+Every seed and method is a complete run of the search pipeline (`nas run`) in the cell of
+NAS-Bench-201, and `nas diagnose` examines its controller: random initial weights, ENAS and
+memory-ENAS on one fixed set of architectures. The architecture of the final training is looked up
+in the table. The first seed also runs the control of each method and gives the verdict of one run;
+the methods are compared over seeds. Writes docs/results/memory_enas.{json,md,svg}.
 
-A run that has ended is not made again: call it once more after an interruption.
+Finished runs are not repeated: call it again after an interruption.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def _mean(values: Sequence[float | None]) -> float:
 
 
 def run_once(method: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One run of the pipeline and what `nas diagnose` says of it."""
+    """Run the pipeline once, and `nas diagnose`; return the measures."""
     out = arguments.work / f"{method}-{seed}"
     settings = {
         **SETTINGS,
@@ -113,7 +113,7 @@ def run_once(method: str, seed: int, arguments: argparse.Namespace) -> dict[str,
 
 
 def arms_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """Values of each measure by arm, one for each seed."""
+    """Return the values of each measure by arm, one for each seed."""
 
     def values(method: str, when: str) -> dict[str, list[float]]:
         seen = [one["diagnosis"][when] for one in runs if one["method"] == method]
@@ -149,7 +149,7 @@ def searches_of(
 
 
 def supernet_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Rank correlation of shared-weight accuracy with the table, by method."""
+    """Return the rank correlation of shared-weight accuracies with the table, by method."""
     found: dict[str, list[float]] = {}
     for one in runs:
         weights = one.get("diagnosis", {}).get("shared_weights", {})

@@ -6,10 +6,10 @@ import sys
 
 
 def nas(*arguments: str) -> str:
-    """Runs a command on one thread and returns what it has printed.
+    """Run a command on one thread and return its standard output.
 
     Raises:
-        SystemExit: it failed; with all that it has said.
+        SystemExit: it failed; with its output.
     """
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.cli", *arguments],

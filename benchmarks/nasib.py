@@ -5,9 +5,9 @@
 Budgets: each seed and budget is a complete run of the search pipeline (`nas run`); the first
 `--with-control` seeds also run random search with the same shared weights, at equal cost.
 Small set: the same search among 8 operations, as many as DARTS has; time of a step and memory are
-measured in the same process by turns. Planted: how often the one right size of a kernel is found
-with a short budget, a long one, and by chance. Bytes: the same command on a set that is no picture.
-Writes docs/results/nasib.{json,md}. What has ended is not made again.
+measured in the same process in turn. Planted: how often the one right size of a kernel is found
+with a short budget, a long one, and by chance. Bytes: the same command on a data set without
+pictures. Writes docs/results/nasib.{json,md}. Finished runs are not repeated.
 """
 
 import argparse
@@ -66,7 +66,7 @@ _PAIRS = 12  # of steps that are timed by turns
 
 
 def run_once(out: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """One run of the pipeline, and what it has left."""
+    """Run the pipeline once; return its result."""
     if not (out / "result.json").exists():
         resume = ["--resume"] if (out / "config.json").exists() else []
         tracking = {"tracking.uri": f"sqlite:///{out}/mlflow.db"}
@@ -96,7 +96,7 @@ def run_once(out: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def budgets(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each seed and budget, those that are not there yet left out."""
+    """Return a row for each seed and budget that has been run."""
     rows = []
     for seed in range(arguments.seeds):
         for seconds in arguments.budgets:
@@ -113,7 +113,7 @@ def budgets(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def small_set(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """The search among 8 operations, at one of the budgets."""
+    """Run the search among 8 operations with one of the budgets."""
     seconds = arguments.budgets[min(1, len(arguments.budgets) - 1)]
     rows = []
     for seed in range(arguments.seeds):
@@ -131,7 +131,7 @@ def small_set(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def planted(arguments: argparse.Namespace) -> dict[str, list[float]]:
-    """Of each budget and seed, the share of the edges whose kernel has the planted height."""
+    """Return by budget and seed the fraction of edges whose kernel has the planted height."""
     found: dict[str, list[float]] = {}
     for seed in range(arguments.planted_seeds):
         for steps in arguments.planted_steps:
@@ -142,7 +142,7 @@ def planted(arguments: argparse.Namespace) -> dict[str, list[float]]:
 
 
 def _planted_once(work: Path, steps: int, seed: int) -> float:
-    """A search alone: what its winner is worth is not the question."""
+    """Run a search without the final training."""
     data = work / "planted"
     if not data.exists():
         planted_kernel.write(work / "planted.npz")
@@ -174,7 +174,7 @@ def _planted_once(work: Path, steps: int, seed: int) -> float:
 
 
 def bytes_of_files(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The quick preset on signals of two channels."""
+    """Run the quick preset on signals of two channels."""
     archive = arguments.work / "bytes.npz"
     if not archive.exists():
         file_bytes.write(archive)
@@ -192,9 +192,11 @@ def bytes_of_files(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def costs() -> dict[str, dict[str, float]]:
-    """Seconds of the processor of a step, bytes for its backward pass and weights of an edge: of
-    paths through 96 convolutions, of the same paths of plain ones, and of paths through 8
-    operations; medians of pairs by turns, one thread, 64 images of 16 x 16."""
+    """Return CPU seconds of a step, bytes for its backward pass, and weights of an edge.
+
+    Measured are paths through 96 convolutions, the same paths of plain ones, and paths through 8
+    operations: medians of pairs in turn, on one thread, with 64 images of 16 x 16.
+    """
     torch.set_num_threads(1)
     shape, generator = ImageShape(3, 16, 10), torch.Generator().manual_seed(0)
     x_BCHW = torch.randn(64, 3, 16, 16, generator=generator)
@@ -231,7 +233,7 @@ def _drawn(
     shape: ImageShape,
     generator: torch.Generator,
 ) -> dict[str, nn.Module]:
-    """A uniform path of each supernet, and the first one of plain convolutions."""
+    """Return a uniform path of each supernet, and the first path of plain convolutions."""
     networks: dict[str, nn.Module] = {}
     for name, space in spaces.items():
         distribution = Distribution(space, shape)
@@ -255,7 +257,7 @@ def _timed(network: nn.Module, x_BCHW: Tensor) -> float:
 def _bytes_saved(
     network: nn.Module, x_BCHW: Tensor, supernets: Mapping[str, SuperkernelSupernet]
 ) -> int:
-    """What the backward pass keeps that is no weight."""
+    """Return the bytes that the backward pass stores besides weights."""
     holders = [network, *supernets.values()]
     weights = {p.untyped_storage().data_ptr() for one in holders for p in one.parameters()}
     saved: dict[int, int] = {}

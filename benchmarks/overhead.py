@@ -1,11 +1,11 @@
-"""What a first contact costs: the overhead of `nas run`, help, suggestions, the client install.
+"""Overhead of commands: `nas run`, help, suggestions, the client install.
 
     git worktree add --detach /tmp/before COMMIT
     python benchmarks/overhead.py --before /tmp/before --out docs/results/overhead.md
 
 The same small search is run from two folders of code in turn, so that other work on the machine
-falls on both. The overhead is what the command itself says: all that is not data, search, training
-or profiling. Processor time is that of all processes of a command.
+affects both. The overhead is that which the command reports: all time that is not data, search,
+training or profiling. CPU time is that of all processes of a command.
 """
 
 import argparse
@@ -58,13 +58,13 @@ def call(command: Sequence[str], code: Path, folder: Path) -> Cost:
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Minimum, median and maximum as cells of a table."""
+    """Return minimum, median and maximum as cells of a table."""
     numbers = (min(values), statistics.median(values), max(values))
     return " | ".join(f"{number:.{digits}f}" for number in numbers)
 
 
 def compare_runs(before: Path, after: Path, runs: int) -> list[str]:
-    """The overhead of the same run from two folders, in turn."""
+    """Compare the overhead of the same run from two folders, in turn."""
     found: dict[str, dict[str, list[float]]] = {}
     parts: dict[str, list[float]] = {}
     for number in range(runs):
@@ -93,7 +93,7 @@ def compare_runs(before: Path, after: Path, runs: int) -> list[str]:
 
 
 def part_seconds(result: dict[str, object]) -> dict[str, float]:
-    """The parts of the overhead of a run; none of one that does not tell them."""
+    """Return the parts of the overhead of a run; empty if its version does not report them."""
     timings = result.get("timings")
     if not isinstance(timings, dict):
         return {}
@@ -112,7 +112,7 @@ def part_seconds(result: dict[str, object]) -> dict[str, float]:
 
 
 def compare_quick(before: Path, after: Path, runs: int) -> list[str]:
-    """Processor and wall seconds of what should come at once."""
+    """Compare CPU and wall seconds of commands that should answer at once."""
     lines = ["| command | | processor s: minimum | median | maximum | wall s: median |"]
     lines.append("| --- | --- | ---: | ---: | ---: | ---: |")
     for command in _QUICK:
@@ -127,7 +127,7 @@ def compare_quick(before: Path, after: Path, runs: int) -> list[str]:
 
 
 def suggestions(after: Path) -> list[str]:
-    """The table of `nas bench suggest`."""
+    """Return the table of `nas bench suggest`."""
     cost = call(["bench", "suggest", "--json"], after, Path(tempfile.gettempdir()))
     rows = json.loads(cost.said)
     lines = ["| method | space | trials | p50, ms |", "| --- | --- | ---: | ---: |"]
@@ -136,7 +136,7 @@ def suggestions(after: Path) -> list[str]:
 
 
 def client_install(code: Path) -> list[str]:
-    """Size and seconds of the client install in a clean environment, and what it leaves out."""
+    """Return size and seconds of the client install in a clean environment."""
     with tempfile.TemporaryDirectory() as folder:
         venv = Path(folder) / "venv"
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
@@ -165,7 +165,7 @@ def client_install(code: Path) -> list[str]:
 
 
 def megabytes(folder: Path) -> float:
-    """What the files below a folder take."""
+    """Return the size of the files below a folder in MB."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 

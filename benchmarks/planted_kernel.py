@@ -18,8 +18,11 @@ SPACE = SuperkernelSpaceConfig(
 
 
 def images(number: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[Any]]:
-    """(N, 16, 16) and labels: noise with pairs of dots, one above the other, that are equal in one
-    class and opposite in the other. A single dot says nothing of the class."""
+    """Return images (N, 16, 16) and labels.
+
+    Images are noise with pairs of dots, one above the other, that are equal in one class and
+    opposite in the other. A single dot does not depend on the class.
+    """
     x_NHW, y_N = rng.normal(0, 0.35, (number, SIZE, SIZE)), rng.integers(0, 2, number)
     for x_HW, y in zip(x_NHW, y_N, strict=True):
         for _ in range(8):
@@ -31,7 +34,7 @@ def images(number: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], ND
 
 
 def write(path: Path, *, num_train: int = 2400, num_test: int = 400, seed: int = 5) -> None:
-    """An archive for `data.source=npz:PATH`."""
+    """Write an archive for `data.source=npz:PATH`."""
     rng = np.random.default_rng(seed)
     (x_train, y_train), (x_test, y_test) = images(num_train, rng), images(num_test, rng)
     np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)

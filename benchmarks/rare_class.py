@@ -48,7 +48,7 @@ FIGURES = ("recall of the defects", "balanced accuracy", "accuracy")
 
 
 def make_data(path: Path, seed: int) -> None:
-    """Other images, defects and noise for each seed; no digit is in two splits."""
+    """Return other images, defects and noise for each seed; no digit is in two splits."""
     rng = np.random.default_rng(seed)
     digits = load_digits().images
     order, start = rng.permutation(len(digits)), 0
@@ -71,7 +71,7 @@ def make_data(path: Path, seed: int) -> None:
 
 
 def scratch(image: NDArray[np.float64], rng: np.random.Generator) -> None:
-    """Five pixels in a diagonal, brighter on dark and darker on bright."""
+    """Draw five diagonal pixels, bright on dark and dark on bright images."""
     y, x = rng.integers(2, 9, 2)
     along = np.arange(5)
     pixels = (y + along, x + along)
@@ -79,7 +79,7 @@ def scratch(image: NDArray[np.float64], rng: np.random.Generator) -> None:
 
 
 def run_once(data: Path, seed: int, objective: str, folder: Path) -> dict[str, Any]:
-    """One search and final training, as the pipeline's steps do them."""
+    """Run one search and final training, as the steps of the pipeline do."""
     child = {"batch_size": 32, "lr": 0.02}
     config = parse(
         {

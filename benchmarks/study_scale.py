@@ -1,10 +1,10 @@
-"""How a study of very many children behaves: time to open it, memory, and time per suggestion.
+"""Scaling of a study with many children: time to open it, memory, and time per suggestion.
 
     python benchmarks/study_scale.py --storage postgresql://USER:PASSWORD@HOST/EMPTY_DATABASE
 
 Fills a study (rows are written in bulk; a search would take months), then opens it in a new process
 for each method and continues it: start, suggest, propose, finish, learn. Writes
-docs/results/study_scale.json. Use a database that is empty and serves nothing else.
+docs/results/study_scale.json. Use an empty database that nothing else uses.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def identity(space: SearchSpace) -> dict[str, Any]:
 
 
 def accuracy(tokens: tuple[int, ...], cardinalities: tuple[int, ...]) -> float:
-    """Anything that depends on the tokens."""
+    """Return an artificial accuracy that depends on the tokens."""
     shares = np.array(tokens) / np.maximum(1, np.array(cardinalities) - 1)
     return float(0.5 + 0.4 * np.mean(np.abs(shares - 0.3)))
 
@@ -66,7 +66,7 @@ def child_of(space: SearchSpace, number: int, rng: np.random.Generator) -> Child
 
 
 def fill(url: str, name: str, space: SearchSpace, count: int) -> None:
-    """Writes `count` ended children as a search leaves them."""
+    """Write `count` finished children as a search stores them."""
     storage = Storage(url)
     study = Study(storage, name, identity(space))
     engine, worker = storage.optuna.engine, json.dumps(storage.worker.to_dict())  # type: ignore[union-attr]
@@ -118,7 +118,7 @@ def memory_mb() -> float:
 def measure(
     url: str, name: str, space: SearchSpace, method: str, controller: Path
 ) -> dict[str, Any]:
-    """In a process that does nothing else: memory is the process's peak."""
+    """Measure in a process that does nothing else, since memory is the process's peak."""
     module = METHODS[method].load_proposing()
     assert module is not None
     options, seeds = METHODS[method].options(), Seeds(0)

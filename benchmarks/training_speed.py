@@ -1,4 +1,4 @@
-"""Speed of a child's training against a bare PyTorch loop on the same network, in one run.
+"""Speed of a child's training compared with a bare PyTorch loop on the same network.
 
     .venv/bin/python benchmarks/training_speed.py [--children N] [--epochs N] [--repeats N]
 
@@ -59,7 +59,7 @@ def seconds(work: object) -> float:
 def measure(
     source: str, config: TrainingConfig, *, children: int, repeats: int
 ) -> dict[str, object]:
-    """Median ratio of bare seconds to our seconds (1 is as fast; above 1 is faster) per child."""
+    """Return the median ratio of bare seconds to ours per child (above 1: ours is faster)."""
     space = base.make_space(ChainSpaceConfig())
     with tempfile.TemporaryDirectory() as folder:
         info = prepare(DataConfig(source=source), seed=0, folder=Path(folder) / "data")

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Copies the databases to $FOLDER and removes copies older than $KEEP_DAYS. A copy that cannot be read
-# back is no copy, and then nothing old is removed.
+# Copies the databases to $FOLDER and removes copies older than $KEEP_DAYS. If a copy cannot be read
+# back, nothing is removed.
 set -eu
 now=$(date -u +%Y%m%dT%H%M%SZ)
 part=

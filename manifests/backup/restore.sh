@@ -1,6 +1,6 @@
 #!/bin/sh
-# Puts the copies of $STAMP (as in studies-STAMP.dump; empty: the newest) in the place of the databases.
-# The present ones stay, renamed to NAME_before_TIME: nothing is lost when the wrong copy was named.
+# Replaces the databases by the copies of $STAMP (as in studies-STAMP.dump; empty: the newest). The
+# present databases are renamed to NAME_before_TIME, so that a wrong choice loses nothing.
 set -eu
 now=$(date -u +%Y%m%dt%H%M%Sz)
 stamp=${STAMP:-}

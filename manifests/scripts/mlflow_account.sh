@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the account of the steps, as the secret nas-mlflow has it, in the MLflow server; gives it that
-# password when the account is there. Run it when the server is up, and after a change of the secret.
+# Creates the account of the steps, from the secret nas-mlflow, in the MLflow server; sets the password
+# of an existing account. Run it when the server is up, and after a change of the secret.
 # Usage: mlflow_account.sh NAMESPACE
 set -eu
 namespace=${1:?usage: mlflow_account.sh NAMESPACE}

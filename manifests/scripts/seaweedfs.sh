@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the buckets nas-mlflow and nas-state in Kubeflow's SeaweedFS, and lets the keys of the secret
-# nas-s3 read and write there and nowhere else. May be run again.
+# Creates the buckets nas-mlflow and nas-state in Kubeflow's SeaweedFS, and allows the keys of the
+# secret nas-s3 to read and write these buckets only. May be run again.
 # Usage: seaweedfs.sh NAMESPACE
 set -eu
 namespace=${1:?usage: seaweedfs.sh NAMESPACE}
@@ -15,8 +15,8 @@ weed() {
 
 user=$(key access-key-id)
 secret=$(key secret-access-key)
-# It prints the account that it has made, with the secret; and it fails for a bucket that is there, so
-# what came of it is looked at instead.
+# Its output contains the account with the secret, and it fails for an existing bucket; so the result
+# is checked instead of the exit status.
 said=$(weed <<COMMANDS
 s3.bucket.create -name nas-mlflow
 s3.bucket.create -name nas-state

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the secrets that the services and the steps read, with random passwords; what is there is left
-# as it is. Values travel by standard input: no list of processes shows them.
+# Creates the secrets of the services and the steps with random passwords; existing secrets are not
+# changed. Values are passed by standard input, so that no process list shows them.
 # Usage: secrets.sh NAMESPACE
 set -eu
 namespace=${1:?usage: secrets.sh NAMESPACE}
@@ -40,8 +40,8 @@ fi
 if is_missing nas-mlflow; then
   create nas-mlflow "username: nas-steps" "password: '$(random)'"
 fi
-# Keys of Kubeflow's SeaweedFS, which seaweedfs.sh makes known there. Make this secret yourself, before,
-# for an object store that has given you keys.
+# Keys for Kubeflow's SeaweedFS, which seaweedfs.sh registers there. For another object store, create
+# this secret with its keys before you run this script.
 if is_missing nas-s3; then
   create nas-s3 "access-key-id: 'nas-$namespace'" "secret-access-key: '$(random)'"
 fi

@@ -1,4 +1,4 @@
-"""Makes sure that the steps can write on a volume, or says why not and what to do.
+"""Make sure that the steps can write on a volume, or print why not and what to do.
 
 The Job nas-state-permissions runs it as user and group of the steps.
 """
@@ -27,7 +27,7 @@ def prepare(root: Path) -> str:
     """
     mode = stat.S_IMODE(root.stat().st_mode)
     if root.stat().st_uid == os.getuid():
-        root.chmod(mode | 0o2770)  # what is made below belongs to the same group
+        root.chmod(mode | 0o2770)  # new files get the same group
     with TemporaryDirectory(prefix=".permissions-", dir=root) as folder:
         draft = Path(folder) / "draft"
         draft.write_text("written")
