@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.object_store.outputs import KEY, Outputs, sha256_of
+from components.object_store.outputs import KEY, Outputs
 from nascore.errors import InputError, ResourceUnavailable
+from nascore.files import sha256_of
 
 VERSION = 1
 WEIGHTS = "model.safetensors"

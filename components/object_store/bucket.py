@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 from components.object_store.client import Store
 from components.object_store.downloads import download
 from components.object_store.objects import fetch, look
-from components.object_store.outputs import KEY, sha256_of
+from components.object_store.outputs import KEY
 from components.object_store.writing import (
     ObjectExists,
     digest_of,
@@ -15,6 +15,7 @@ from components.object_store.writing import (
     put_if_same,
     upload,
 )
+from nascore.files import sha256_of
 
 _PROBE = ".writable"  # stays: without it, the right to delete would be needed
 

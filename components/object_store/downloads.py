@@ -1,8 +1,6 @@
 """Objects copied to local files, in parallel parts, with their checksums compared."""
 
 import base64
-import os
-import uuid
 import zlib
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,8 @@ from s3transfer.subscribers import BaseSubscriber
 
 from components.object_store.client import Store
 from components.object_store.objects import DIGEST, look, parsed, report_changes
-from components.object_store.outputs import sha256_of
 from components.object_store.s3_errors import RAISED, code_of, is_damage
+from nascore.files import replacing, sha256_of
 
 TRANSFER = TransferConfig(multipart_chunksize=8 * 2**20, max_concurrency=8)
 _TRIES_IF_DAMAGED = 3
@@ -47,14 +45,14 @@ def download(uri: str, path: Path, *, store: Store | None = None) -> None:
     store = store or Store()
     bucket, key = parsed(uri, store)
     found = look(uri, store=store)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-
-    def request(client: Any) -> None:
-        with create_transfer_manager(client, TRANSFER) as manager:
-            manager.download(bucket, key, str(temporary), subscribers=[_Version(found)]).result()
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with replacing(path) as temporary:
+
+        def request(client: Any) -> None:
+            with create_transfer_manager(client, TRANSFER) as manager:
+                name, version = str(temporary), _Version(found)
+                manager.download(bucket, key, name, subscribers=[version]).result()
+
         with report_changes(uri, store):
             store.call(uri, request)
         if not _is_intact(temporary, found):
@@ -63,9 +61,6 @@ def download(uri: str, path: Path, *, store: Store | None = None) -> None:
                 "does not have the checksum that was stored with it; run again, and if it says the "
                 "same, write the object again",
             )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def download_exact(uri: str, path: Path, *, sha256: str, store: Store) -> None:

@@ -6,10 +6,8 @@ a process that has read the version it replaces.
 
 import contextlib
 import hashlib
-import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +16,7 @@ from filelock import FileLock
 
 from nascore.data.file_access import S3, parse_prefix
 from nascore.errors import InputError, ResourceUnavailable
+from nascore.files import replacing, sha256_of
 
 KEY = "promote.export_to"
 _LOCK = ".lock"
@@ -78,12 +77,6 @@ def uri_error(root: str) -> str:
     return ""
 
 
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class FolderOutputs:
     """A folder that this machine sees; writers take turns by a lock in it."""
 
@@ -107,7 +100,8 @@ class FolderOutputs:
         target = self._root / name
         with self._reporting(), self._locked():
             if not target.exists():
-                with self._appearing(target) as temporary:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(target) as temporary:
                     shutil.copyfile(path, temporary)
             return sha256_of(target)
 
@@ -121,7 +115,8 @@ class FolderOutputs:
             existing = self._read(target)
             if (None if existing is None else existing[1]) != version:
                 return False
-            with self._appearing(target) as temporary:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(target) as temporary:
                 temporary.write_bytes(data)
             return True
 
@@ -135,17 +130,6 @@ class FolderOutputs:
     def _locked(self) -> FileLock:
         self._root.mkdir(parents=True, exist_ok=True)
         return FileLock(self._root / _LOCK)
-
-    @contextlib.contextmanager
-    def _appearing(self, target: Path) -> Iterator[Path]:
-        """Give a file next to the target, which becomes it whole or not at all."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            yield temporary
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:

@@ -12,8 +12,8 @@ from botocore.exceptions import ClientError
 from components.object_store.client import Store, make_client
 from components.object_store.downloads import TRANSFER
 from components.object_store.objects import DIGEST, look_for, parsed
-from components.object_store.outputs import sha256_of
 from components.object_store.s3_errors import code_of
+from nascore.files import sha256_of
 
 _Answer = TypeVar("_Answer")
 _WRITER = "nas-writer"  # user metadata: who wrote an object, where the answer was lost

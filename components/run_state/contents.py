@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from components.object_store.client import Store
 from components.object_store.objects import list_objects
-from components.object_store.outputs import sha256_of
 from components.object_store.writing import abort_uploads, remove, upload
 from components.run_state.manifest import FILES, StoredFile, generation_of
 from components.run_state.snapshot import FileChanged, Snapshot, Stamps, Taken, is_unchanged
 from nascore.errors import InputError
+from nascore.files import sha256_of
 
 _log = logging.getLogger(__name__)
 THREADS = 4  # files at a time; the parts of a large one are sent at a time, too

@@ -1,14 +1,13 @@
 """The file that says that a folder on a volume is the state of a run."""
 
 import json
-import os
-import uuid
 from pathlib import Path
 from typing import Any
 
 from components.run_state.manifest import FORMAT, NEW_RUN, PROJECT, check_origin, project_version
 from components.run_state.reference import KEY
 from nascore.errors import InputError, ResourceUnavailable
+from nascore.files import replacing
 
 MARKER = "nas-state.json"
 
@@ -32,9 +31,8 @@ def mark(folder: Path, run_id: str) -> None:
             "version": project_version(),
             "run_id": run_id,
         }
-        temporary = path.with_name(f".{MARKER}.{uuid.uuid4().hex[:8]}")
-        temporary.write_text(json.dumps(values))
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(values))
     except OSError as error:
         raise ResourceUnavailable.of(
             KEY, path, f"cannot be read or written ({error}); free space, or correct the rights"

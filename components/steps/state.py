@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from components.config.schema import Config
+from nascore.files import replacing
 
 DONE = "done.json"
 CONFIG = "config.json"
@@ -40,9 +41,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write JSON to a temporary name and rename it, so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(data, indent=2))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=2))
 
 
 def fingerprint(config: Config, inputs: Mapping[str, Path]) -> str:

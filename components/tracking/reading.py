@@ -6,7 +6,6 @@ ids of the runs.
 
 import heapq
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from typing import Any
 
 from components.tracking.spool import EVENTS
 from nascore.errors import ResourceUnavailable
+from nascore.files import replacing
 
 STATE = "state.json"
 _REFUSAL = "refusal.txt"  # what is wrong with the set-up of the store, and what to do
@@ -71,9 +71,8 @@ class State:
         return cls(data["sent"], {key: RunInfo(**run) for key, run in data["runs"].items()})
 
     def save(self, spool: Path) -> None:
-        temporary = spool / f".{STATE}"
-        temporary.write_text(json.dumps(asdict(self)))
-        os.replace(temporary, spool / STATE)
+        with replacing(spool / STATE) as temporary:
+            temporary.write_text(json.dumps(asdict(self)))
 
 
 def unsent_lines(spool: Path, state: State) -> Iterator[Line]:

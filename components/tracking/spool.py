@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nascore.errors import InputError
+from nascore.files import replacing
 from nascore.redaction import redact
 
 TARGET = "target.json"
@@ -207,10 +208,9 @@ class Tracker:
 
 def _write_private(path: Path, text: str) -> None:
     """Write a file that appears whole; only its owner may read it: it may hold a password."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with open(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
-        file.write(text)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.touch(mode=0o600)
+        temporary.write_text(text)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,13 +6,18 @@ mlflow, which takes seconds to import, is loaded for servers only.
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from components.tracking.client import quick_settings, sqlite_path, within
 from components.tracking.mlflow_errors import brief, kind_of, remedy_of
 from nascore.errors import Problem
+from nascore.files import is_writable
 from nascore.redaction import redact, redact_setting
 from nascore.service_errors import ErrorKind
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _KEY = "tracking.uri"
 _SQLITE = "sqlite:///"
@@ -97,23 +102,9 @@ def _check_sqlite(uri: str, path: Path, experiment: str | None) -> list[Problem]
 def _sqlite_folder_fault(path: Path) -> str | None:
     if not path.name or path.is_dir():
         return "is a folder; name a file in it, such as mlflow.db"
-    folder = path.parent
-    while not folder.exists():
-        folder = folder.parent
-    if not _is_writable(folder):
-        return f"cannot be written: {folder} is not a writable folder; choose another place"
+    if not is_writable(path.parent):  # SQLite puts its journal next to the file
+        return f"cannot be written: {path.parent} is not a writable folder; choose another place"
     return None
-
-
-def _is_writable(folder: Path) -> bool:
-    """Try a write: permissions say nothing of what root may do, or of a read-only mount."""
-    import tempfile
-
-    try:
-        with tempfile.TemporaryFile(dir=folder):  # SQLite puts its journal next to the file
-            return True
-    except OSError:
-        return False
 
 
 def _sqlite_file_fault(path: Path) -> str | None:
@@ -156,10 +147,13 @@ def _rows(path: Path, statement: str, *values: str) -> list[tuple[str, ...]]:
 def _check_server(uri: str, experiment: str | None) -> tuple[list[Problem], list[str]]:
     shown = redact(uri)
     try:
+        from mlflow import MlflowClient  # before the limit: the import takes seconds
+
+        client = MlflowClient(tracking_uri=uri)
         with quick_settings(
             MLFLOW_HTTP_REQUEST_TIMEOUT=_TIMEOUT_S, MLFLOW_HTTP_REQUEST_MAX_RETRIES=0
         ):
-            problem = within(_LIMIT_S, lambda: _ask_server(uri, experiment))
+            problem = within(_LIMIT_S, lambda: _ask(client, experiment))
         return ([] if problem is None else [problem]), []
     except ImportError:
         return [], [f"the tracking server {shown} was not checked: mlflow is not installed here"]
@@ -172,10 +166,7 @@ def _check_server(uri: str, experiment: str | None) -> tuple[list[Problem], list
         ]
 
 
-def _ask_server(uri: str, experiment: str | None) -> Problem | None:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
+def _ask(client: "MlflowClient", experiment: str | None) -> Problem | None:
     client.search_experiments(max_results=1)
     found = None if experiment is None else client.get_experiment_by_name(experiment)
     if found is not None and found.lifecycle_stage != "active":

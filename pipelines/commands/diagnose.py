@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from nascore.errors import InputError, Problem, collect_problems
+from nascore.files import replacing
 from pipelines.commands.output_folder import folder_problems
 from pipelines.commands.stderr_log import log_to_stderr
 from pipelines.local.run import CONFIG
@@ -194,6 +194,5 @@ def history(run: Path) -> Mapping[str, list[tuple[int, float]]]:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text)

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from components.config.schema import Config
+from nascore.files import is_writable
 from pipelines.doctor.finding import Finding
 
 _MIN_DISK_GB = 1.0
@@ -149,22 +150,6 @@ def _temporary() -> Path:
         return Path(tempfile.gettempdir())
     except FileNotFoundError:
         return Path(os.environ.get("TMPDIR", "/tmp"))
-
-
-def is_writable(folder: Path) -> bool:
-    """Return whether a file can be created in the nearest existing folder.
-
-    Permissions do not show read-only mounts.
-    """
-    import tempfile
-
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
 
 
 def check_shm(config: Config) -> Finding:

@@ -5,9 +5,9 @@ from pathlib import Path
 from components.config.schema import Config
 from components.tracking import check_store
 from nascore.errors import InputError
+from nascore.files import is_writable
 from nascore.redaction import redact
 from pipelines.doctor.finding import Finding
-from pipelines.doctor.machine_checks import is_writable
 
 _CONNECT_S = 5
 

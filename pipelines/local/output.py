@@ -16,6 +16,7 @@ from components.config.schema import Config, dumps, loads
 from components.tracking.store_checks import absolute
 from nascore.data.file_access import S3
 from nascore.errors import InputError, Problem
+from nascore.files import replacing
 from nascore.redaction import redact, redact_setting
 from pipelines.config import differences
 from pipelines.local.events import ProgressFile
@@ -209,7 +210,6 @@ class Output:
         timings = timings_of(events, start_s=time.time() - total_s, total_s=total_s)
         result["seconds"] |= {"total": timings["total_s"], "overhead": timings["overhead_s"]}
         result["timings"] = timings
-        temporary = self.folder / f".{RESULT}"
-        temporary.write_text(json.dumps(result, indent=2))
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(result, indent=2))
         return result

@@ -25,6 +25,7 @@ import yaml
 from components.config.schema import loads
 from components.steps.refusals import forget_refusals
 from components.tracking import follower
+from nascore.files import replacing
 from pipelines.definitions.kinds import KINDS, Kind, compile_pipeline
 from pipelines.local.events import ProgressFile
 from pipelines.local.forking import fork_server
@@ -108,9 +109,8 @@ def _collect(out: Path) -> None:
 
 
 def _copy(path: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}")
-    shutil.copyfile(path, temporary)
-    os.replace(temporary, target)
+    with replacing(target) as temporary:
+        shutil.copyfile(path, temporary)
 
 
 @contextlib.contextmanager

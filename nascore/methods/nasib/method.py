@@ -1,11 +1,11 @@
 """NASIB (arXiv 1910.08665): twelve times the operations on an edge, within any budget.
 
-1. `pretrain`: the warm-up, in which paths are uniform and only weights learn. It is the first part
-   of the budget. Of several processes the search makes it, together.
+1. `pretrain`: the warm-up, in which paths are uniform and only weights are trained. It is the first
+   part of the budget. With several processes it is part of the search, which they run together.
 2. `search`: weights and distribution until the budget is spent (`nascore.methods.nasib.search`).
    The control trains the same shared weights along random architectures at equal cost, and chooses
-   one by them (`nascore.methods.nasib.random_control`). What both have chosen is trained from
-   scratch several times, as a child is: the verdict compares these trainings.
+   one by them (`nascore.methods.nasib.random_control`). Both choices are trained from scratch
+   several times, as children: the verdict compares these trainings.
 3. `train_final`: the winner from scratch.
 """
 
@@ -24,7 +24,7 @@ from nascore.genotype import Genotype
 from nascore.methods.common.controller_folder import write_card
 from nascore.methods.common.fixed_proposer import FixedProposer
 from nascore.methods.common.one_shot_loop import checkpoint_path
-from nascore.methods.nasib.planning import dropped_in_words
+from nascore.methods.nasib.planning import excluded_text
 from nascore.methods.nasib.planning import plan as plan
 from nascore.methods.nasib.random_control import RandomControl
 from nascore.methods.nasib.search import BudgetSearch, Context, space_of
@@ -50,7 +50,7 @@ def pretrain(context: Context) -> dict[str, float]:
         WeightsDivergedError, InputError: see `BudgetSearch.run`.
     """
     start = time.perf_counter()
-    dropped = dropped_in_words(space_of(context), context.shape)
+    dropped = excluded_text(space_of(context), context.shape)
     if dropped:
         context.callbacks.on_message(dropped)
     metrics: dict[str, float] = {}
@@ -204,7 +204,7 @@ def _export_details(context: Context, method: BudgetSearch) -> None:
         "exploring_share": method.schedule.exploring_share,
         "warmup": method.schedule.warmup,
         "candidates": config.num_convolutions + len(config.branches) - 1,
-        "dropped": dropped_in_words(space_of(context), context.shape),
+        "dropped": excluded_text(space_of(context), context.shape),
         "values": {
             "branch": list(config.branches),
             "type": list(config.types),
