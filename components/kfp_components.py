@@ -63,7 +63,7 @@ def review(
     dataset: Input[Dataset],
     review: Output[Artifact],
     metrics: Output[Metrics],
-) -> NamedTuple("Reviewed", [("plan", str)]):  # type: ignore[valid-type]
+) -> NamedTuple("Plan", [("plan", str)]):  # type: ignore[valid-type]
     """Compares new data with the champion's, and decides whether to search an architecture.
 
     Args:
@@ -79,7 +79,7 @@ def review(
 
     reviewed = step.run(run_key=run_key, **_paths(dataset=dataset, review=review))
     _log(metrics, reviewed.metrics)
-    return NamedTuple("Reviewed", [("plan", str)])(reviewed.plan)  # type: ignore[operator]
+    return NamedTuple("Plan", [("plan", str)])(reviewed.plan)  # type: ignore[operator]
 
 
 def reuse(

@@ -56,7 +56,7 @@ class ModelDiffers(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class ModelVersion:
     """A version in the registry; `uri` loads it with `mlflow.pytorch.load_model`."""
 
     name: str
@@ -72,7 +72,7 @@ def register(
     run_id: str,
     model_name: str,
     tags: Mapping[str, str],
-) -> Registered:
+) -> ModelVersion:
     """Log a network under a run, register it, and check that it predicts the same when loaded.
 
     The run is neither started nor ended. May be called again after a failure: a model that an
@@ -100,7 +100,7 @@ def register(
     client = MlflowClient(tracking_uri=uri)
     expected = adapter.predictions(network)
     for version in client.search_model_versions(f"name='{model_name}' and run_id='{run_id}'"):
-        made = registered(model_name, version.version)
+        made = version_of(model_name, version.version)
         if max_abs_difference(adapter.loaded_predictions(made.uri), expected) <= _TOLERANCE:
             return made
     model_uri, model_id = _log_model(client, network, adapter, expected, run_id)
@@ -114,7 +114,7 @@ def register(
     version = client.create_model_version(
         model_name, model_uri, run_id=run_id, tags=dict(tags), model_id=model_id
     )
-    return registered(model_name, version.version)
+    return version_of(model_name, version.version)
 
 
 # --- logging --------------------------------------------------------------------------------
@@ -127,15 +127,15 @@ def use(uri: str) -> None:
     mlflow.set_registry_uri(uri)
 
 
-def set_description(version: Registered, text: str, *, uri: str) -> None:
+def set_description(version: ModelVersion, text: str, *, uri: str) -> None:
     """Set the description of a version, Markdown; replaces an earlier one."""
     client = MlflowClient(tracking_uri=uri)
     client.update_model_version(version.name, version.version, description=text)
 
 
-def registered(name: str, version: str | int) -> Registered:
+def version_of(name: str, version: str | int) -> ModelVersion:
     """Return a version of a registered model."""
-    return Registered(name, str(version), f"models:/{name}/{version}")
+    return ModelVersion(name, str(version), f"models:/{name}/{version}")
 
 
 def _log_model(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from components.config.settings import PromoteConfig
 from components.registry import model_registry
 from components.registry.aliases import CHALLENGER, CHAMPION, DECISION, set_champion
-from components.registry.model_registry import Registered
+from components.registry.model_registry import ModelVersion
 from components.registry.test_sets import IncomparableModels, TestSet
 from components.tracking.mlflow_errors import kind_of
 from nascore.evaluation.paired_bootstrap import PairedComparison
@@ -38,7 +38,7 @@ class Candidate:
         latency_ms: median of the profile.
     """
 
-    registered: Registered
+    registered: ModelVersion
     scores: NDArray[Any]
     num_params: int
     latency_ms: float
@@ -124,7 +124,7 @@ def _decide(
         return _verdict("there was no champion", limits)
     if str(version) == new.version:
         return Decision(CHAMPION, "it is the champion already")
-    champion = model_registry.registered(new.name, version)
+    champion = model_registry.version_of(new.name, version)
     fault = _why_incomparable(champion, new)
     if fault is None:
         try:
@@ -225,7 +225,7 @@ def _limits(candidate: Candidate, config: PromoteConfig) -> list[Gate]:
     return gates
 
 
-def _load(champion: Registered, test_set: TestSet) -> Any:
+def _load(champion: ModelVersion, test_set: TestSet) -> Any:
     """Load the model of the champion.
 
     Raises:
@@ -250,7 +250,7 @@ def _first_line(error: MlflowException) -> str:
     return redact(str(error)).splitlines()[0][:200]
 
 
-def _why_incomparable(champion: Registered, new: Registered) -> str | None:
+def _why_incomparable(champion: ModelVersion, new: ModelVersion) -> str | None:
     """Return why two models cannot be compared; None when input and output have equal shapes."""
     theirs, ours = get_model_info(champion.uri), get_model_info(new.uri)
     if "pytorch" not in theirs.flavors:

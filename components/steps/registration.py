@@ -10,7 +10,7 @@ from torch import Tensor
 from components.config.schema import Config
 from components.registry import model_registry
 from components.registry.model_kinds import ClassifierAdapter, FewShotAdapter, ModelAdapter
-from components.registry.model_registry import Registered
+from components.registry.model_registry import ModelVersion
 from components.registry.promotion import Candidate, Decision, promote
 from components.registry.test_sets import FewShotTestSet, ImageTestSet, TestSet
 from components.steps.context_builder import examples_of
@@ -41,7 +41,7 @@ class Promotion:
         tags: lineage of the version.
     """
 
-    registered: Registered
+    registered: ModelVersion
     decision: Decision
     run_id: str
     tags: Mapping[str, str]

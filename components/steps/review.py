@@ -35,7 +35,7 @@ Plan = Literal["search", "reuse"]
 
 
 @dataclass(frozen=True, slots=True)
-class Reviewed:
+class ReviewOutcome:
     """What the pipeline does next, and the scalars of the step."""
 
     plan: Plan
@@ -58,7 +58,7 @@ class _Champion:
     search: SearchResult | None
 
 
-def run(*, run_key: str, dataset: Path, review: Path) -> Reviewed:
+def run(*, run_key: str, dataset: Path, review: Path) -> ReviewOutcome:
     """Write `review` (JSON): plan and reason, drift, and the search that found the champion.
 
     Raises:
@@ -93,7 +93,7 @@ def run(*, run_key: str, dataset: Path, review: Path) -> Reviewed:
         inputs={"dataset": dataset},
         outputs={"review": review},
     )
-    return Reviewed(read_json(review)["plan"], metrics)
+    return ReviewOutcome(read_json(review)["plan"], metrics)
 
 
 _NEXT = {

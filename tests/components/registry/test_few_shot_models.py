@@ -90,7 +90,7 @@ class House:
 
     def register(
         self, network: nn.Module, example: Any = None, run_id: str | None = None
-    ) -> model_registry.Registered:
+    ) -> model_registry.ModelVersion:
         if run_id is None:
             run_id = self.client.create_run(self.experiment).info.run_id
         if example is None:
@@ -100,7 +100,7 @@ class House:
         )
 
     def promote(
-        self, new: model_registry.Registered, network: nn.Module, test_set: Any
+        self, new: model_registry.ModelVersion, network: nn.Module, test_set: Any
     ) -> Decision:
         return promote(
             Candidate(new, test_set.scores(network), 4, 1.0),

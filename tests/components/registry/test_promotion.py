@@ -53,7 +53,7 @@ class House:
 
     def register(
         self, network: nn.Module, example: NDArray[np.float32] = EXAMPLE
-    ) -> model_registry.Registered:
+    ) -> model_registry.ModelVersion:
         run_id = self.client.create_run(self.experiment).info.run_id
         return model_registry.register(
             network.eval(), example, uri=self.store, run_id=run_id, model_name="net", tags={}
@@ -61,7 +61,7 @@ class House:
 
     def promote(
         self,
-        new: model_registry.Registered,
+        new: model_registry.ModelVersion,
         network: nn.Module,
         *,
         num_params: int = 4,
@@ -85,7 +85,7 @@ class House:
 
     def enter(
         self, network: nn.Module, **settings: Any
-    ) -> tuple[model_registry.Registered, Decision]:
+    ) -> tuple[model_registry.ModelVersion, Decision]:
         new = self.register(network)
         return new, self.promote(new, network, **settings)
 
@@ -320,7 +320,7 @@ def test_a_model_that_was_not_logged_to_the_end_is_logged_by_the_next_try(
 ):
     run_id = house.client.create_run(house.experiment).info.run_id
 
-    def register() -> model_registry.Registered:
+    def register() -> model_registry.ModelVersion:
         return model_registry.register(
             Constant(0).eval(), EXAMPLE, uri=house.store, run_id=run_id, model_name="net", tags={}
         )

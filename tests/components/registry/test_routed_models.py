@@ -83,7 +83,7 @@ def new_run(store: str, folder: Path) -> str:
     return client.create_run(identifier).info.run_id
 
 
-def register(network: DeployedModel, store: str, folder: Path) -> model_registry.Registered:
+def register(network: DeployedModel, store: str, folder: Path) -> model_registry.ModelVersion:
     return model_registry.register(
         network,
         pixels(2).numpy(),
@@ -188,7 +188,7 @@ def test_controller_and_most_used_experts_are_exported_as_programs(
         latency={},
         timings={},
     )
-    made = model_registry.registered("net", 1)
+    made = model_registry.version_of("net", 1)
     promotion = Promotion(made, Decision(CHALLENGER, "because"), "1", {})
 
     def work(step: Step) -> dict[str, float]:

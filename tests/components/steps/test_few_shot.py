@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from components.config.schema import Config, dumps, parse
 from components.registry.aliases import CHAMPION
-from components.registry.model_registry import Registered
+from components.registry.model_registry import ModelVersion
 from components.registry.promotion import Decision
 from components.steps import prepare_data, profile_latency
 from components.steps.context_builder import StepInputs, build_context
@@ -182,7 +182,7 @@ def test_learning_and_answering_are_timed(store: str, tmp_path: Path, has_contro
     assert ("few_shot_conv4_baseline_prediction_mean_ms" in events) == has_control
     splits = load(dataset, torch.device("cpu"))
     results = results_of(settings, final, splits, latency=written)
-    made = Promotion(Registered("m", "1", "models:/m/1"), Decision(CHAMPION, ""), "1", {})
+    made = Promotion(ModelVersion("m", "1", "models:/m/1"), Decision(CHAMPION, ""), "1", {})
     assert summary_of(results, made, {})["latency_ms"]["few_shot"] == few_shot
 
 

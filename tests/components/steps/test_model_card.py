@@ -10,7 +10,7 @@ import torch
 
 from components.config.schema import parse
 from components.registry.aliases import CHAMPION
-from components.registry.model_registry import Registered
+from components.registry.model_registry import ModelVersion
 from components.registry.promotion import Decision
 from components.steps.model_card import MAX_DESCRIPTION, description, model_card
 from components.steps.registration import Promotion
@@ -25,7 +25,7 @@ from nascore.training.final_model import FinalModel
 
 URI = "models:/digits/3"
 PROMOTION = Promotion(
-    Registered("digits", "3", URI), Decision(CHAMPION, "there was no champion"), "run-7", {}
+    ModelVersion("digits", "3", URI), Decision(CHAMPION, "there was no champion"), "run-7", {}
 )
 LATENCY = LatencyResult(1.5, 2.5, 1.6, 0.1, 1.4, 1, "a CPU", 2, 20, 200, "2.10", "2026-01-02")
 VERDICT = {"outcome": "undecided", "statement": "It is undecided whether it is better."}
