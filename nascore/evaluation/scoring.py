@@ -42,6 +42,7 @@ class Epochs:
         self.scores = self.accuracies if objective == "accuracy" else []
 
     def add(self, accuracy: float, score: float) -> None:
+        """Add an epoch."""
         self.accuracies.append(accuracy)
         if self.scores is not self.accuracies:
             self.scores.append(score)
@@ -57,15 +58,18 @@ class Answers:
         self._kept: list[tuple[Tensor, Tensor]] = []
 
     def add(self, logits_BK: Tensor, y_B: Tensor) -> None:
+        """Add a batch of logits."""
         self._correct += (logits_BK.argmax(1) == y_B).sum()
         self._seen += len(y_B)
         if self._objective != "accuracy":
             self._kept.append((logits_BK, y_B))
 
     def accuracy(self) -> float:
+        """Return the accuracy of all batches."""
         return int(self._correct) / self._seen
 
     def score(self) -> float:
+        """Return the score of all batches."""
         if self._objective == "accuracy":
             return self.accuracy()
         logits_NK, y_N = (torch.cat(parts) for parts in zip(*self._kept, strict=True))

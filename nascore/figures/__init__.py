@@ -1,1 +1,1 @@
-"""Drawing of figures as SVG, and numbers as text."""
+"""Figures of pages and files by matplotlib, and numbers as text."""

@@ -1,24 +1,26 @@
-"""Numbers as a person reads them. Nothing is hidden: what is missing is said to be missing."""
+"""Numbers as text. A missing value is shown as not available."""
 
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 MISSING = "not available"
 
 
 def percent(fraction: float | None, digits: int = 2) -> str:
+    """Return a fraction in percent."""
     return MISSING if fraction is None else f"{100 * fraction:.{digits}f}%"
 
 
 def points(fraction: float | None, digits: int = 2) -> str:
-    """A difference of accuracies, in percentage points and with its sign."""
+    """Return a difference of accuracies in percentage points, with its sign."""
     return MISSING if fraction is None else f"{100 * fraction:+.{digits}f}"
 
 
 def count(number: float | None) -> str:
+    """Return a whole number with thousands separators."""
     return MISSING if number is None else f"{int(number):,}"
 
 
 def short_count(number: float | None) -> str:
-    """Three digits and a unit from a million on: 3.42 M."""
+    """Return a number with three digits and a unit from a million on: 3.42 M."""
     if number is None:
         return MISSING
     for size, unit in _UNITS[:2]:
@@ -28,14 +30,14 @@ def short_count(number: float | None) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """Three digits: 0.812 ms, 12.0 ms, 340 ms."""
+    """Return milliseconds with three digits: 0.812 ms, 12.0 ms, 340 ms."""
     if value is None:
         return MISSING
     return f"{value:#.3g} ms" if value < 100 else f"{value:,.0f} ms"
 
 
 def duration(seconds: float | None) -> str:
-    """0.42 s, 12.3 s, 4 min 05 s, 3 h 20 min."""
+    """Return a duration: 0.42 s, 12.3 s, 4 min 05 s, 3 h 20 min."""
     if seconds is None:
         return MISSING
     if seconds < 1:
@@ -49,6 +51,7 @@ def duration(seconds: float | None) -> str:
 
 
 def p_value(p: float | None) -> str:
+    """Return a p-value with two digits."""
     return MISSING if p is None else f"{p:.2g}"
 
 

@@ -1,4 +1,4 @@
-"""The jinja2 environment of pages: text is escaped, and a missing value is an error."""
+"""Environment of page templates, which escape text and refuse missing values."""
 
 from collections.abc import Callable
 from typing import Any

@@ -182,6 +182,8 @@ class _Shared:
             self.network(genotype)
 
     def network(self, genotype: Genotype) -> nn.Module:
+        """Return the network of a genotype."""
+
         def part(name: str, make: Any) -> nn.Module:
             if name not in self.parts:
                 self.parts[name] = make()
@@ -190,6 +192,7 @@ class _Shared:
         return self._space.assemble(genotype, self._shape, part, _PHASE).eval()
 
     def covering(self) -> Iterator[nn.Module]:
+        """Return networks that have every operation of the space."""
         return (self.network(genotype) for genotype in self._space.covering())
 
 
@@ -204,9 +207,11 @@ class _Separate:
         self.parts = {str(i): module for i, module in enumerate(modules)}
 
     def network(self, genotype: Genotype) -> nn.Module:
+        """Return the network of a genotype."""
         return self._networks[genotype]
 
     def covering(self) -> Iterator[nn.Module]:
+        """Return no networks: operations cannot be listed without architectures."""
         return iter(())
 
 

@@ -1,4 +1,4 @@
-"""The page of one run: a single HTML file that needs no network."""
+"""The page of one run: a single HTML file that loads nothing."""
 
 from nascore.report.page import Report, render
 

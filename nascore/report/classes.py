@@ -1,4 +1,4 @@
-"""Figures of each class on the test split: a table, the confusion matrix, the confused pairs."""
+"""Section of the page with the metrics of each class: table, confusion matrix, confused pairs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,16 +13,16 @@ from nascore.figures.plots import confusion_matrix
 from nascore.figures.templates import make_environment
 
 MAX_ROWS = 100
-"""Classes in the table, those with the lowest recall first where there are more."""
+"""Classes in the table; where there are more, those with the lowest recall."""
 MAX_DRAWN = 30
-"""Classes of a matrix that is drawn."""
+"""Classes up to which the matrix is drawn."""
 
 
 def section(result: Mapping[str, Any], images: Mapping[int, NDArray[Any]]) -> Markup:
-    """The section as markup.
+    """Return the section as markup.
 
     Args:
-        result: the content of `result.json`.
+        result: content of `result.json`.
         images: pixels (C, H, W) by their place in the test split.
     """
     per_class = result.get("per_class")
@@ -47,7 +47,7 @@ def section(result: Mapping[str, Any], images: Mapping[int, NDArray[Any]]) -> Ma
 
 
 def places(result: Mapping[str, Any]) -> list[int]:
-    """Of the images that are shown, in the test split."""
+    """Return the places of the images that are shown, in the test split."""
     return sorted({place for pair in result.get("confused") or () for place in pair["examples"]})
 
 

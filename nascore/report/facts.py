@@ -1,4 +1,4 @@
-"""What the page says of the cost of the steps and of the data."""
+"""Cost of the steps and description of the data, as the page shows them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ _MAX_CLASSES = 30
 def cost(
     step_seconds: Mapping[str, float] | None, step_busy: Mapping[str, Mapping[str, float]] | None
 ) -> dict[str, Any] | None:
-    """Seconds of each step and what it was busy with; see `nascore.report.page.Report`."""
+    """Return the seconds of each step by kind of work; see `nascore.report.page.Report`."""
     if not step_seconds:
         return None
     steps = [
@@ -39,7 +39,7 @@ def _kinds(steps: Sequence[run_charts.StepCost]) -> list[str]:
 
 
 def dataset(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What is told of the data; `found` is `DatasetInfo.to_dict()`."""
+    """Return the description of the data; `found` is `DatasetInfo.to_dict()`."""
     if found is None:
         return None
     names = [str(name) for name in found.get("classes") or ()]

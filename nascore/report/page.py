@@ -1,7 +1,7 @@
-"""What the page of a run says, put together from the run's own artifacts.
+"""The page of a run, made from the run's own artifacts.
 
-Everything but the result and the search may be missing; the page then says so. All text is escaped
-by the template; the only markup that passes unescaped is drawn by `nascore.figures` and by
+Everything but the result and the search may be missing, which the page then states. All text is
+escaped by the template; the only markup that passes unescaped is drawn by `nascore.figures` and by
 `nascore.spaces.drawing`.
 """
 
@@ -28,26 +28,26 @@ _BADGES = {"better": "Better", "not better": "Not better", "undecided": "Undecid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything that the page of one run shows.
+    """Content of the page of one run.
 
     Attributes:
-        result: the content of `result.json`; accuracies are fractions. Absent keys are shown as
-            not available.
+        result: content of `result.json`; accuracies are fractions. Absent keys are shown as not
+            available.
         search: both arms with all their children.
         describe: one line of text for a genotype, such as `space.describe`; or such lines by
             `Genotype.hash`. Genotypes without a line are shown by their short hash.
-        architecture_svg: the drawing of the found architecture (`nascore.spaces.drawing`), trusted
-            markup.
-        config: the whole resolved configuration, values that YAML can show.
+        architecture_svg: drawing of the found architecture (`nascore.spaces.drawing`), which is
+            trusted markup.
+        config: the whole resolved configuration.
         dataset: `nascore.data.prepared.DatasetInfo.to_dict()`.
-        latency: `nascore.latency.benchmark.LatencyResult.to_dict()`; more keys do no harm.
+        latency: `nascore.latency.benchmark.LatencyResult.to_dict()`, and keys of some methods.
         step_seconds: wall seconds by step, in order.
-        step_busy: of the same steps, seconds by `data`, `training` and `profiling`.
-        command: what to type to get this run again; several lines are possible.
-        details: `nascore.training.final_model.FinalModel.details`, what the method has to say
-            beside.
+        step_busy: seconds of the same steps by `data`, `training` and `profiling`.
+        command: command that repeats this run, one or more lines.
+        details: `nascore.training.final_model.FinalModel.details`, content of the sections of
+            methods.
         images: pixels (C, H, W) of validation images that the details name, by their places.
-        test_images: of the test images that `nascore.report.classes.places` names.
+        test_images: pixels of the test images that `nascore.report.classes.places` names.
     """
 
     result: Mapping[str, Any]
@@ -66,7 +66,7 @@ class Report:
 
 
 def render(report: Report) -> str:
-    """The page as one HTML document: no script, and nothing is loaded from anywhere.
+    """Return the page as one HTML document without scripts, which loads nothing.
 
     Raises:
         ValueError: `architecture_svg` is not an SVG element.
@@ -111,7 +111,7 @@ def render(report: Report) -> str:
 
 
 def _data_name(report: Report) -> str:
-    """`digits`, or the last part of a path without its suffix."""
+    """Return `digits`, or the last part of a path without its suffix."""
     if report.dataset is None:
         return "unnamed data"
     source = str(report.dataset.get("source", "unnamed data"))
@@ -120,7 +120,7 @@ def _data_name(report: Report) -> str:
 
 
 def _figures(report: Report) -> list[dict[str, str]]:
-    """The tiles below the headline."""
+    """Return the tiles below the headline."""
     result, latency = report.result, report.latency or {}
     interval = _test_interval(report)
     num_params, macs = result.get("num_params"), result.get("macs")
@@ -162,7 +162,7 @@ def _objective(report: Report) -> str:
 
 
 def _objective_figure(report: Report) -> list[dict[str, str]]:
-    """The tile of the objective, where that is not the accuracy."""
+    """Return the tile of the objective, where that is not the accuracy."""
     if report.search.objective == "accuracy":
         return []
     valid = formatting.percent(report.result.get("valid_score"))
@@ -216,7 +216,7 @@ def _arms(report: Report) -> tuple[Arm, Arm | None]:
 
 
 def _milestones(search: SearchResult) -> list[dict[str, Any]]:
-    """Best so far of both arms after 1, 2, 5, 10, 20, 50, ... children and at the end."""
+    """Return the best so far of both arms after 1, 2, 5, 10, ... children and at the end."""
     curve = run_charts.best_so_far(search.arm.children)
     other = [] if search.control is None else run_charts.best_so_far(search.control.children)
     end = max(len(curve), len(other))

@@ -1,4 +1,4 @@
-"""Sections of the page that only some methods have; each method names its module of them."""
+"""Sections of the page that only some methods have, from the `report` module of each method."""
 
 import importlib
 from collections.abc import Mapping

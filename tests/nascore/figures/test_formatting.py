@@ -5,7 +5,7 @@ import pytest
 from nascore.figures import formatting
 
 
-def test_numbers_as_a_person_reads_them() -> None:
+def test_numbers_have_units_and_few_digits() -> None:
     assert [formatting.duration(s) for s in (0.417, 12.34, 245, 12_000)] == [
         *("0.42 s", "12.3 s", "4 min 05 s", "3 h 20 min")
     ]

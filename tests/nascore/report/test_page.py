@@ -266,7 +266,7 @@ def test_everything_is_escaped() -> None:
     assert not Page(html).tagged("script")
 
 
-def test_why_the_model_was_promoted_or_not_is_told() -> None:
+def test_why_the_model_was_promoted_or_not_is_shown() -> None:
     report = make_report()
     promotion = {"alias": "challenger", "reason": "a gain of -0.2, where any gain is enough"}
     html = render(dataclasses.replace(report, result={**report.result, "promotion": promotion}))
@@ -277,11 +277,11 @@ def test_why_the_model_was_promoted_or_not_is_told() -> None:
 # --- what may be missing --------------------------------------------------------------------
 
 
-def test_without_control_the_page_says_so() -> None:
+def test_a_page_without_control_reports_it() -> None:
     report = make_report()
     html = render(dataclasses.replace(report, search=without_control(report)))
     text = Page(html).text
-    assert "No control was run beside this search" in text
+    assert "This run had no control" in text
     assert "The control was turned off" in text
     assert "interval-chart" not in html.partition("</style>")[2]
     assert "undecided whether" not in text
@@ -323,7 +323,7 @@ def test_a_verdict_without_interval_is_shown_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize("outcome", ["better", "not better", "undecided"])
-def test_the_badge_tells_the_outcome(outcome: str) -> None:
+def test_the_badge_has_the_outcome(outcome: str) -> None:
     report = make_report()
     verdict = {**(report.search.verdict or {}), "outcome": outcome}
     search = dataclasses.replace(report.search, verdict=verdict)
@@ -332,7 +332,7 @@ def test_the_badge_tells_the_outcome(outcome: str) -> None:
     assert html.count(f'<span class="badge {kind}">{outcome.capitalize()}</span>') == 2
 
 
-def test_a_missed_latency_target_is_told() -> None:
+def test_a_missed_latency_target_is_shown() -> None:
     config = {"latency": {"target_ms": 0.5}}
     assert "Above the target of 0.500 ms" in Page(render(make_report(config=config))).text
 
@@ -373,7 +373,7 @@ def test_the_page_in_a_real_browser(browser: Any, tmp_path: Path) -> None:
     assert browser.get_log("browser") == []
 
 
-def test_splits_of_different_classes_are_told_and_have_no_interval_of_images() -> None:
+def test_splits_of_different_classes_are_shown_and_have_no_interval_of_images() -> None:
     plain = make_report()
     assert "classes of its own" not in render(plain)
     assert "covers the choice of 1,000 test images" in render(plain)
@@ -382,7 +382,7 @@ def test_splits_of_different_classes_are_told_and_have_no_interval_of_images() -
         dataclasses.replace(plain, dataset={**(plain.dataset or {}), "class_splits": own})
     )
     assert "3,400 images of 3 classes of its own: weights" in page
-    assert "1,000 images of 2 classes of its own: touched once" in page
+    assert "1,000 images of 2 classes of its own: used once" in page
     assert "covers the choice of" not in page
 
 
@@ -428,7 +428,7 @@ def test_a_network_without_fixed_classes_says_why_it_has_no_figures() -> None:
     report = make_report()
     none = {**report.result, "per_class": None, "confused": None}
     text = Page(render(dataclasses.replace(report, result=none))).text
-    assert "This network knows no fixed classes" in text
+    assert "A few-shot network has no metrics of classes" in text
     assert "Figures of classes were not recorded" in Page(render(report)).text
 
 
