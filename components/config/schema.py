@@ -33,9 +33,9 @@ class Config(Section, Generic[OptionsT]):
     """One run, from data to promotion; `config_class` is that of one method."""
 
     method: str = DEFAULT_METHOD
-    """A name in `nascore.methods.registry.METHODS`."""
+    """Search method; `nas config NAME` lists the settings of one."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Everything random derives from it."""
+    """Seed of all random numbers of a run."""
     data: DataConfig = DataConfig()
     search: SearchConfig[OptionsT] = Field(default_factory=lambda: {})  # type: ignore[arg-type]
     train: OwnTrainingConfig = OwnTrainingConfig(epochs=40)

@@ -25,13 +25,13 @@ class DataConfig(Section):
     `folders` ignores tables and takes the folders as classes. By default a table in the source is
     found by its content."""
     file_column: str | None = None
-    """Column of that table with the image files; by default found by its name or content."""
+    """Column of the table with the image files; by default found by its name or content."""
     label_column: str | None = None
-    """Column of that table with the labels; by default found by its name."""
+    """Column of the table with the labels; by default found by its name."""
     split_column: str | None = None
-    """Column of that table with train, valid or test; by default found by its name."""
+    """Column of the table with train, valid or test; by default found by its name."""
     group: str | None = None
-    """Column of that table, such as a patient or a video; all images with the same value are in
+    """Column of the table, such as a patient or a video; all images with the same value are in
     the same split."""
     valid_fraction: Fraction = 0.15
     """Fraction of the training images that selects architectures; the test split is never used for
@@ -66,8 +66,8 @@ class DataConfig(Section):
     """Size of decoded images above which an image folder is not part of the prepared data. It is
     then decoded once on each machine, or in each training if the cache has no room."""
     decoded_cache_mb: Annotated[int, Field(ge=0)] = 10_240
-    """Disk space for decoded images of such folders, shared by all runs on a machine; the least
-    recently used are deleted first."""
+    """Disk space for decoded images of folders above `data.memory_limit_mb`, shared by all runs on
+    a machine; the least recently used are deleted first."""
     cache_mb: Annotated[int, Field(ge=0)] = 10_240
     """Disk space for copies of images that are streamed from S3; the least recently used are
     deleted first."""

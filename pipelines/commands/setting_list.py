@@ -22,9 +22,13 @@ _UNITS = {
     "gpu_hours": "h",
     "_hours": "h",
     "_days": "d",
-    "_bytes": "bytes",
+    "_mb": "MB",
     "image_size": "pixels",
+    "crop_padding": "pixels",
+    "cutout": "pixels",
 }
+"""By the end of a name."""
+_BOUNDS = {"ge": ">= {}", "gt": "> {}", "le": "<= {}", "lt": "< {}"}
 _SPACE = "search.space.name"
 
 
@@ -67,8 +71,27 @@ def _rows(
                 "type": _type(field.annotation),
                 "default": to_jsonable_python(value),
                 "unit": next((unit for end, unit in _UNITS.items() if name.endswith(end)), ""),
-                "description": field.description or texts.get(name, ""),
+                "description": _with_range(field, field.description or texts.get(name, "")),
             }
+
+
+def _with_range(field: FieldInfo, text: str) -> str:
+    """Return a description with the range of a number."""
+    bounds = [
+        form.format(f"{value:,g}" if abs(value) < 1e6 else value)
+        for constraint in _constraints(field)
+        for name, form in _BOUNDS.items()
+        if (value := getattr(constraint, name, None)) is not None
+    ]
+    return f"{text} Range: {', '.join(bounds)}." if bounds and text else text
+
+
+def _constraints(field: FieldInfo) -> Iterator[Any]:
+    """Return the constraints of a field, or of the member of its union that has some."""
+    yield from field.metadata
+    for part in typing.get_args(field.annotation):
+        for annotated in getattr(part, "__metadata__", ()):
+            yield from annotated.metadata if isinstance(annotated, FieldInfo) else [annotated]
 
 
 def _models(annotation: Any, is_named: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:

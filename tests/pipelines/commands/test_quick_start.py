@@ -90,6 +90,10 @@ def test_every_setting_has_its_row() -> None:
     assert by_key["search.budget.seconds"]["unit"] == "s"
     assert by_key["train.epochs"]["default"] == 40  # of the whole configuration, not of the class
     assert by_key["data.image_size"]["unit"] == "pixels"
+    assert by_key["data.image_size"]["description"].endswith("Range: >= 4, <= 1,024.")
+    assert by_key["data.max_train"]["description"].endswith("Range: >= 1."), "of a number or null"
+    assert "Range" not in by_key["data.source"]["description"]
+    assert by_key["cluster.tolerations"]["type"] == "list of {key, operator, value, effect}"
     assert "nasbench201" in by_key["search.space.name"]["type"].split("|")
     assert by_key["search.options.autoencoder.steps"]["description"].startswith("Weight updates")
 
