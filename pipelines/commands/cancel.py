@@ -8,23 +8,26 @@ from typing import TYPE_CHECKING
 import click
 
 from nascore.errors import InputError
-from pipelines.commands.cluster_options import Find, as_json, on_cluster
+from pipelines.commands.cluster_options import (
+    Find,
+    as_json,
+    on_cluster,
+    poll_option,
+    seconds_option,
+)
 from pipelines.commands.options import given
-from pipelines.commands.submit import poll_option
 from pipelines.exit_status import FAILED
 
 if TYPE_CHECKING:
     from pipelines.kubeflow.client import Thing
     from pipelines.kubeflow.stopping import Stopped
 
-end_within_option = click.option(
+end_within_option = seconds_option(
     "--end-within",
     "limit_s",
-    type=click.FloatRange(min=1),
     default=300.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Longest wait for the end of a run that is being stopped.",
+    text="Longest wait for the end of a run that is being stopped.",
+    least=1,
 )
 
 

@@ -70,6 +70,26 @@ as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else."
 )
 
+
+def seconds_option(
+    flag: str, name: str, *, default: float, text: str, least: float = 0.1
+) -> Callable[..., Any]:
+    """Return an option for a time in seconds."""
+    return click.option(
+        flag,
+        name,
+        type=click.FloatRange(min=least),
+        default=default,
+        show_default=True,
+        metavar="SECONDS",
+        help=text,
+    )
+
+
+poll_option = seconds_option(
+    "--poll", "poll_s", default=5.0, text="Pause between two requests while it waits."
+)
+
 Find = Callable[[], Connection]
 """Checks the options and returns the connection."""
 

@@ -12,7 +12,7 @@ from nascore.errors import InputError, Problem, collect_problems
 from nascore.files import replacing
 from pipelines.commands.output_folder import folder_problems
 from pipelines.commands.stderr_log import log_to_stderr
-from pipelines.local.run import CONFIG
+from pipelines.local.output import saved_config
 
 if TYPE_CHECKING:
     from components.config.schema import Config
@@ -42,7 +42,7 @@ def diagnose(
     RUN is the folder of a run, which may still be running. Writes diagnosis.html and
     diagnosis.json. See docs/memory-enas.md.
     """
-    config = _read_config(run)
+    config = saved_config(run, "RUN")
     name = _diagnosis_module(run, config.method)
     folder = run if out is None else out
     problems = folder_problems(folder)
@@ -63,25 +63,6 @@ def diagnose(
     for line in found.lines:
         click.echo(line)
     click.echo(f"Wrote {folder / PAGE} and {DOCUMENT}.")
-
-
-def _read_config(run: Path) -> "Config":
-    """Return the configuration of a run.
-
-    Raises:
-        InputError: this is not the folder of a run.
-    """
-    from components.config.schema import loads
-
-    path = run / CONFIG
-    try:
-        return loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError.of(
-            "RUN", run, f"holds no run (no {CONFIG}); name a folder that nas run has written"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InputError.of("RUN", path, f"cannot be read ({error})") from error
 
 
 def _diagnosis_module(run: Path, method: str) -> str:

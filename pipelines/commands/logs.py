@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipelines.commands.cluster_options import Find, on_cluster
+from pipelines.commands.cluster_options import Find, on_cluster, poll_option
 from pipelines.commands.options import given
-from pipelines.commands.submit import poll_option
 from pipelines.exit_status import FAILED, INTERRUPTED
 
 if TYPE_CHECKING:

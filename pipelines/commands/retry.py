@@ -5,10 +5,9 @@ from functools import partial
 import click
 
 from nascore.errors import InputError
-from pipelines.commands.cluster_options import Find, as_json, on_cluster
+from pipelines.commands.cluster_options import Find, as_json, on_cluster, poll_option
 from pipelines.commands.options import given
 from pipelines.commands.submit import (
-    poll_option,
     retries_option,
     retries_problems,
     started,

@@ -15,10 +15,15 @@ import click
 
 from nascore.errors import InputError, Problem
 from pipelines.commands.cancel import end_within_option
-from pipelines.commands.cluster_options import Find, as_json, on_cluster
+from pipelines.commands.cluster_options import (
+    Find,
+    as_json,
+    on_cluster,
+    poll_option,
+    seconds_option,
+)
 from pipelines.commands.options import given
 from pipelines.commands.schedule import schedule
-from pipelines.commands.submit import poll_option
 from pipelines.exit_status import FAILED
 from pipelines.kubeflow.schedule_view import find_one
 
@@ -34,14 +39,11 @@ _DAY_S = 86400.0
 @click.argument("which", metavar="NAME_OR_ID", callback=given)
 @click.option("--when-idle", is_flag=True, help="Pause it, let its runs end, then delete it.")
 @click.option("--with-runs", is_flag=True, help="Cancel its runs as nas cancel does, then delete.")
-@click.option(
+@seconds_option(
     "--idle-within",
     "idle_s",
-    type=click.FloatRange(min=0.1),
     default=7 * _DAY_S,
-    show_default=True,
-    metavar="SECONDS",
-    help="With --when-idle: longest wait; the schedule stays paused then.",
+    text="With --when-idle: longest wait; the schedule stays paused then.",
 )
 @end_within_option
 @poll_option

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nascore.errors import InputError, Problem, collect_problems
-from pipelines.commands.cluster_options import Find, as_json, on_cluster
+from pipelines.commands.cluster_options import Find, as_json, on_cluster, poll_option
 from pipelines.commands.compile import image_option, kind_option, resolve_for_cluster
 from pipelines.commands.options import configuration, given
 from pipelines.commands.shortcuts import shortcuts
@@ -32,15 +32,6 @@ experiment_option = click.option(
     callback=given,
     metavar="NAME",
     help="Kubeflow experiment; created if new [tracking.experiment].",
-)
-poll_option = click.option(
-    "--poll",
-    "poll_s",
-    type=click.FloatRange(min=0.1),
-    default=5.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Time between two requests while waiting.",
 )
 wait_option = click.option("--wait", "is_waiting", is_flag=True, help="Follow the run to its end.")
 retries_option = click.option(

@@ -78,8 +78,12 @@ def _without_account(uri: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def saved_config(folder: Path) -> Config:
+def saved_config(folder: Path, key: str = "--resume") -> Config:
     """Return the configuration with which a run was started.
+
+    Args:
+        folder: folder of the run.
+        key: argument that names the folder.
 
     Raises:
         InputError: there is none, or it is not of this version.
@@ -88,11 +92,10 @@ def saved_config(folder: Path) -> Config:
     try:
         return loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError.of(
-            "--resume", folder, f"holds no run (no {CONFIG}); name its folder with --out"
-        ) from error
+        message = f"holds no run (no {CONFIG}); name the folder of a run"
+        raise InputError.of(key, folder, message) from error
     except (OSError, ValueError) as error:
-        raise InputError.of("--resume", path, f"cannot be read ({error})") from error
+        raise InputError.of(key, path, f"cannot be read ({error})") from error
 
 
 def problems_with(folder: Path, config: Config, *, resume: bool) -> list[Problem]:
