@@ -8,6 +8,7 @@ import torch
 from nascore.config import BudgetConfig, CommonTrainingConfig, SearchConfig, TrainingConfig
 from nascore.context import NO_CALLBACKS, Callbacks, SearchContext
 from nascore.data.batches import Splits, load
+from nascore.methods.nasib.distribution import Distribution
 from nascore.methods.nasib.options import NasibOptions
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
@@ -27,6 +28,12 @@ OPTIONS: dict[str, Any] = {
     "num_candidates": 4,
     "eval_batch_size": 60,
 }
+
+
+def num_alive(distribution: Distribution) -> dict[str, list[int]]:
+    """Return the number of values that each edge has left, by axis."""
+    alive_ES = distribution.alive_ES
+    return {name: alive_ES[:, s].sum(1).tolist() for name, s in distribution._named_slices()}
 
 
 def make_task(

@@ -133,7 +133,7 @@ class OneShotLoop:
             step: number of steps of this kind so far.
             fraction: of the budget that was spent before the step.
             loss: scalar, of the shared weights; None after a step that did not train them.
-            metrics: returns what is reported beside the loss.
+            metrics: returns what is reported in addition to the loss.
 
         Raises:
             WeightsDivergedError: the loss is not finite.

@@ -1,7 +1,6 @@
 """ENAS with and without memory (arXiv 1802.03268, 1904.00438).
 
-`controller` is the policy over token strings, `memory` the buffer and what it teaches the policy's
-hidden state, `learner` both of them with REINFORCE. `shared_search` is the loop that trains a
-supernet beside a `policy`, and `kept` what it goes on from. The methods themselves are in
-`nascore.methods.enas.method`.
+`controller` is the policy over token strings, `memory` the buffer of architectures that the policy
+learns to encode, `learner` trains both by REINFORCE. `shared_search` trains a supernet and a
+`policy` in turn. `method` has the functions of the three methods.
 """

@@ -1,4 +1,4 @@
-"""The policy of ENAS: an LSTM that writes an architecture token by token.
+"""The policy of ENAS: an LSTM that emits an architecture token by token.
 
     pi(a) = prod_t pi(a_t | a_<t),   h_t = LSTM(embedding of a_t, h_{t-1})
 
@@ -7,7 +7,7 @@ token has embeddings and a linear head of its own. Source: ENAS (arXiv 1802.0326
 code for the logits, which are divided by a temperature and bounded by a tanh: without that the
 policy turns deterministic early. Departures: all nodes are chosen by linear heads (the release
 chooses inputs by attention over earlier nodes), and the last token is read as well, so that the
-last hidden state has seen the whole architecture.
+last hidden state depends on the whole architecture.
 """
 
 from collections.abc import Sequence
@@ -27,12 +27,12 @@ _INITIAL_RANGE = 0.1  # weights start uniform within +- this, as in both ENAS co
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the controller made of given architectures.
+    """Probabilities and states of a controller on given architectures.
 
     Attributes:
         log_prob_BT: log pi(a_t | a_<t).
-        entropy_BT: of the whole distribution that token t was taken from, in nats.
-        hidden_BTH: state after token t was read; the last one stands for the architecture.
+        entropy_BT: entropy of the distribution of token t, in nats.
+        hidden_BTH: state after token t was read; the last one represents the architecture.
         last: hidden and cell state after the last token.
     """
 
@@ -43,7 +43,7 @@ class Reading:
 
 
 class Controller(nn.Module):
-    """An autoregressive policy over token strings, on the CPU: its steps are small."""
+    """An autoregressive policy over token strings; on the CPU, since its steps are small."""
 
     def __init__(self, cardinalities: Sequence[int], options: ControllerOptions) -> None:
         super().__init__()
@@ -65,16 +65,20 @@ class Controller(nn.Module):
 
     @torch.no_grad()
     def sample(self, num: int, generator: torch.Generator, *, start: State | None = None) -> Tensor:
-        """Architectures from the policy, all at once; int64 (num, T).
+        """Sample architectures from the policy in one batch; int64 (num, T).
 
         Args:
-            start: state before the first token, (num, H) each; zeros when not given.
+            start: state before the first token, (num, H) each; zeros by default.
         """
         return self.complete(self._begin(num, start), 0, generator)
 
     @torch.no_grad()
     def complete(self, state: State, position: int, generator: torch.Generator) -> Tensor:
-        """Tokens `position` to the end, int64 (B, T - position), after those before were read."""
+        """Sample the tokens from `position` on, int64 (B, T - position).
+
+        Args:
+            state: after the tokens before `position` were read.
+        """
         tokens: list[Tensor] = []
         for t in range(position, self.num_tokens):
             probs_BK = self.log_probs(t, state).exp()
@@ -84,7 +88,7 @@ class Controller(nn.Module):
         return torch.stack(tokens, dim=1)
 
     def read(self, tokens_BT: Tensor, *, start: State | None = None) -> Reading:
-        """Goes through given architectures, token by token (teacher forcing); differentiable."""
+        """Read given architectures (B, T) token by token (teacher forcing); differentiable."""
         state = self._begin(len(tokens_BT), start)
         log_probs, entropies, hidden = [], [], []
         for t in range(self.num_tokens):
@@ -98,7 +102,7 @@ class Controller(nn.Module):
         )
 
     def read_prefix(self, tokens_BP: Tensor, *, start: State | None = None) -> State:
-        """The state after the first P tokens of an architecture."""
+        """Return the state after the first P tokens of architectures."""
         state = self._begin(len(tokens_BP), start)
         for t in range(tokens_BP.shape[1]):
             state = self._advance(self.embeddings[t](tokens_BP[:, t]), state)
@@ -106,7 +110,7 @@ class Controller(nn.Module):
 
     @torch.no_grad()
     def distributions(self, tokens_BT: Tensor) -> list[Tensor]:
-        """log pi(. | a_<t) of given architectures, (B, K) for each t."""
+        """Return log pi(. | a_<t) of given architectures, (B, K) for each t."""
         state = self._begin(len(tokens_BT), None)
         found = []
         for t in range(self.num_tokens):
@@ -115,7 +119,7 @@ class Controller(nn.Module):
         return found
 
     def log_probs(self, position: int, state: State) -> Tensor:
-        """log pi(. | state) of the token at `position`, (B, K)."""
+        """Return log pi(. | state) of the token at `position`, (B, K)."""
         logits_BK = self.heads[position](state[0]) / self._options.temperature
         bound = self._options.tanh_constant
         return F.log_softmax(bound * torch.tanh(logits_BK), dim=1)

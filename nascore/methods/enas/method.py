@@ -1,15 +1,15 @@
 """memory-ENAS, ENAS, and random search with shared weights: three arms of one search.
 
-Source: Understanding Neural Architecture Search Techniques (arXiv 1904.00438), of which we know the
-abstract; the search is ENAS (arXiv 1802.03268), and what the abstract leaves open is our choice
-(docs/memory-enas.md).
+Source: Understanding Neural Architecture Search Techniques (arXiv 1904.00438), of which only the
+abstract was available; the search is ENAS (arXiv 1802.03268), and what the abstract leaves open is
+our choice (docs/memory-enas.md).
 
-1. `pretrain`: the memory is filled with uniform architectures, and the controller learns to encode
-   them, if asked to.
+1. `pretrain`: the memory is filled with uniform architectures, and the controller is trained to
+   encode them for `memory.pretrain_steps`.
 2. `search`: shared weights and controller are trained in turn
-   (`nascore.methods.enas.shared_search`). A control, equal in all else, samples uniformly. Then
-   each arm ranks what it would choose by shared weights, and the first of both rankings are trained
-   from scratch: their accuracies are what the verdict compares, since shared weights rank poorly.
+   (`nascore.methods.enas.shared_search`). The control samples uniformly and is equal otherwise.
+   Then each arm ranks candidates by shared weights, and the first of both rankings are trained from
+   scratch: the verdict compares their accuracies, since shared weights rank poorly.
 3. `train_final`: the winner from scratch.
 """
 

@@ -1,4 +1,4 @@
-"""What decides on the paths of a supernet, and the policy that learns nothing.
+"""Policies over the paths of a supernet, and the uniform policy, which is not trained.
 
 N architectures, T tokens.
 """
@@ -17,21 +17,24 @@ Reward = Callable[[Tensor], Tensor]
 
 
 def uniform(num: int, cardinalities: Sequence[int], seeds: Seeds, *name: str | int) -> Tensor:
-    """Uniform token strings, int64 (num, T); equal names give equal ones."""
+    """Sample uniform token strings, int64 (num, T); equal names give equal ones."""
     rng = seeds.numpy(*name)
     return torch.from_numpy(rng.integers(cardinalities, size=(num, len(cardinalities))))
 
 
 class Policy(Protocol):
-    """What decides on paths. Random numbers come from the seed and the names given, so `state`
-    holds all that its future depends on."""
+    """A policy over paths.
+
+    Random numbers depend on the seed and on names alone, so `state` contains everything that later
+    samples depend on.
+    """
 
     def sample(self, num: int, *name: str | int) -> Tensor:
-        """Token strings, int64 (num, T), on the CPU."""
+        """Sample token strings, int64 (num, T), on the CPU."""
         ...
 
     def update(self, number: int, reward: Reward) -> dict[str, float]:
-        """Learns from the rewards of what it samples; returns metrics."""
+        """Learn from the rewards of samples; return metrics."""
         ...
 
     def state(self) -> dict[str, Tensor]: ...
@@ -40,7 +43,7 @@ class Policy(Protocol):
 
 
 class UniformPolicy:
-    """Every token string is as likely as any other, and nothing is learned."""
+    """Samples token strings uniformly; it is not trained."""
 
     def __init__(self, space: SearchSpace, seeds: Seeds, stream: str) -> None:
         self._cardinalities, self._seeds, self._stream = space.cardinalities, seeds, stream

@@ -111,7 +111,7 @@ class SharedSearch:
                 self._loop.end_step(self._step, fraction, loss=loss)
             self._loop.save()
 
-    # The two that alternate.
+    # One step of the weights, and one of the policy.
 
     def _train_weights(self, x_BCHW: Tensor, y_B: Tensor, fraction: float) -> Tensor:
         """Train one sampled path; no other weights are computed or changed. Returns the loss."""

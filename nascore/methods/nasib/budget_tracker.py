@@ -1,9 +1,9 @@
-"""How much of a budget is spent, and how many weight updates all of it will buy.
+"""The spent fraction of a budget, and the number of weight updates that it allows.
 
-A budget of steps says both itself. Of a budget of time the spent share is that of the clock; the
-number of updates, which decides how long to explore, is what was made so far and what the present
-pace makes of the time that is left. Steps of the warm-up train weights alone and are faster than
-those after it, so each kind has a pace of its own.
+A budget of steps is that number. For a budget of time, the spent fraction is that of the elapsed
+time; the number of updates, which determines how long to explore, is the number done plus the
+remaining time divided by the pace. Steps of the warm-up train weights alone and are faster than
+those after it, so each kind has its own pace.
 """
 
 import time
@@ -17,24 +17,24 @@ from nascore.methods.common.one_shot_loop import available_seconds
 from nascore.training import distributed
 
 MEASURED_STEPS = 20
-"""A budget of time is turned into steps again after so many."""
-_WITH_LOGITS = 2.0  # a step after the warm-up, in those of the warm-up, until it is measured
+"""Steps between two estimates of the number of steps in a budget of time."""
+_WITH_LOGITS = 2.0  # duration of a step after the warm-up, in those of the warm-up, until measured
 _ROUNDING = 1e-9
-_INERTIA = 0.8  # of the running mean of a pace
+_INERTIA = 0.8  # decay of the moving average of a pace
 
 
 class BudgetTracker:
-    """Of one arm.
+    """The budget of one arm.
 
     Args:
-        num_steps: weight updates of a budget of steps; of one of time, None.
-        seconds: wall seconds that the arm has cost so far, those before a crash included.
-        warmup: share of the budget in which steps train weights alone.
-        device: of the trainings; all processes agree on the time through it.
+        num_steps: weight updates of a budget of steps; None for one of time.
+        seconds: returns the wall seconds of the arm so far, those before a crash included.
+        warmup: fraction of the budget in which steps train weights alone.
+        device: device through which all processes agree on the time.
 
     Attributes:
         paces_s: seconds of a step in the warm-up, and after it; 0 until it is measured.
-        total_steps: T, weight updates in all, as far as is known.
+        total_steps: T, the estimated number of weight updates in all.
     """
 
     def __init__(
@@ -62,15 +62,15 @@ class BudgetTracker:
         return available_seconds(self._budget)
 
     def share(self, step: int) -> float:
-        """u, the share that is spent after `step` updates; the same in all processes."""
+        """Return u, the fraction that is spent after `step` updates; the same in all processes."""
         if self._num_steps is not None:
             return step / self._num_steps
         return distributed.agree(self._seconds() / self.available_s, device=self._device)
 
     def is_over(self, step: int, u: float, *, until: float = 1.0) -> bool:
-        """Whether no further step fits, by the present pace: none ends after the budget.
+        """Return whether the next step would, at the present pace, end after the budget.
 
-        Of a budget of time the first step is made in any case: `end` tells when it was too long.
+        The first step is made in any case; `end` raises if it was too long.
         """
         if not self.is_timed:
             return u >= until
@@ -80,14 +80,18 @@ class BudgetTracker:
         return u >= until or u + next_s / self.available_s > 1 + _ROUNDING
 
     def begin(self) -> None:
-        """A step begins."""
+        """Start the clock of a step."""
         self._began_s = time.monotonic()
 
     def end(self, step: int, u: float) -> bool:
-        """It has ended, as number `step` counted from 1; it had begun at the share `u`.
+        """Stop the clock of a step.
+
+        Args:
+            step: number of the step, from 1.
+            u: spent fraction when it began.
 
         Returns:
-            Whether `total_steps` is estimated anew.
+            Whether `total_steps` has a new estimate.
 
         Raises:
             InputError: the first step took longer than the whole budget.
@@ -114,12 +118,12 @@ class BudgetTracker:
         return True
 
     def finish(self, step: int) -> None:
-        """The search is over: so many steps it was."""
+        """Set the number of steps at the end of the search."""
         if self.is_timed:
             self.total_steps = step
 
     def _steps_in(self, left_s: float, u: float) -> float:
-        """Updates that the time before and after the end of the warm-up still makes."""
+        """Return the updates that fit into the remaining seconds, warm-up and after."""
         slow_s = self.paces_s[1] or _WITH_LOGITS * self.paces_s[0]
         warmup_s = max(0.0, self._warmup - u) * self.available_s if self.paces_s[0] else 0.0
         warmup_s = min(warmup_s, left_s)
@@ -129,7 +133,7 @@ class BudgetTracker:
     def _in_unit(self, seconds: float) -> float:
         return seconds / (self.available_s / self._budget.amount)
 
-    # What survives.
+    # The checkpoint.
 
     def state(self) -> dict[str, float | list[float]]:
         return {"total_steps": self.total_steps, "paces_s": list(self.paces_s)}

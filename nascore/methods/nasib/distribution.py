@@ -1,16 +1,16 @@
-"""What NASIB learns: for every edge a categorical distribution on each axis of its operations.
+"""The distribution of NASIB: for every edge a categorical one on each axis of its operations.
 
     P(operation) = P(branch) P(type) P(height) P(width) P(dilation | height, width)
 
-with the last four for convolutions alone. The condition is only that the convolution fits the
-image: of the dilations that do not fit with a height and width none is drawn, and the others share
-the probability as their logits say. Where all fit it is the product of the axes.
+with the last four for convolutions alone. The condition is that the convolution fits the image:
+dilations that do not fit with a height and width have probability 0, and the others share it in
+proportion to the exponentials of their logits. Where all fit it is the product of the axes.
 
-A sample is straight-through Gumbel-softmax: one noise g per sample decides both the choice, the
-arg-max of `logits + g`, and what it is differentiated by, `softmax((logits + g) / temperature)`.
-On an edge that explores, the choice is the arg-max of the noise alone: uniform.
+A sample is straight-through Gumbel-softmax: one noise g per sample determines both the choice, the
+arg-max of `logits + g`, and its relaxation, `softmax((logits + g) / temperature)`. On an edge that
+explores, the choice is the arg-max of the noise alone: uniform.
 
-Source: our choice after SNAS (arXiv 1812.09926), since the paper's distribution is not known.
+Source: our choice after SNAS (arXiv 1812.09926), since the paper's distribution is not published.
 E edges, A axes (`nascore.spaces.superkernel.space.AXES`), S logits of an edge, D dilations.
 """
 
@@ -33,7 +33,7 @@ class Sample:
     """One operation for every edge.
 
     Attributes:
-        tokens_EA: int64; of branches other than convolutions the other axes mean nothing.
+        tokens_EA: int64; only convolutions use the axes other than the branch.
         branch_gates_E, kernel_gates_E: exactly 1, with the gradient of the choice of the branch and
             of the other axes of a convolution: the output of an operation is multiplied by both.
     """
@@ -48,15 +48,15 @@ class Sample:
 
 
 class Distribution(nn.Module):
-    """Logits and the values that are left, for all edges of a space.
+    """Logits and remaining values of all edges of a space.
 
     Args:
         max_parameterless_edges: edges of a cell that may end without a convolution; None is no
             limit.
 
     Attributes:
-        logits_ES: zero in the beginning: uniform.
-        alive_ES: bool; a value that was eliminated has no probability.
+        logits_ES: zero at the start: uniform.
+        alive_ES: bool; false for an eliminated value, whose probability is 0.
 
     Raises:
         InputError: no convolution of the space fits the image.
@@ -64,7 +64,6 @@ class Distribution(nn.Module):
 
     alive_ES: Tensor
     _fits_HWD: Tensor
-    _node_E: Tensor
     _cell_E: Tensor
 
     def __init__(
@@ -75,7 +74,7 @@ class Distribution(nn.Module):
         max_parameterless_edges: int | None = None,
     ) -> None:
         super().__init__()
-        self._space = space
+        self.space = space
         ends = torch.tensor(space.axis_sizes).cumsum(0).tolist()
         self._slices = [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
         self._conv = space.config.branches.index("conv")
@@ -93,9 +92,6 @@ class Distribution(nn.Module):
         for axis in (_HEIGHT, _WIDTH):
             alive_ES[:, self._slices[axis]] = fits_KD.any(1)
         alive_ES[:, self._slices[_DILATION]] = fits_KD.any(0)
-        nodes = sorted({(edge.cell, edge.target) for edge in space.edges})
-        node_E = torch.tensor([nodes.index((edge.cell, edge.target)) for edge in space.edges])
-        self.register_buffer("_node_E", node_E, persistent=False)
         cell_E = torch.tensor([edge.cell for edge in space.edges])
         self.register_buffer("_cell_E", cell_E, persistent=False)
         self._max_parameterless_edges = max_parameterless_edges
@@ -106,22 +102,23 @@ class Distribution(nn.Module):
     # Probabilities.
 
     def log_probs(self) -> dict[str, Tensor]:
-        """Of each axis (E, values), `-inf` for those that were eliminated."""
+        """Return the log-probabilities of each axis (E, values), `-inf` for eliminated values."""
         masked_ES = self.logits_ES.masked_fill(~self.alive_ES, _NEVER)
         return {name: masked_ES[:, s].log_softmax(1) for name, s in self._named_slices()}
 
     def entropies(self) -> dict[str, Tensor]:
-        """Of each axis (E,), in nats."""
-        found = {}
-        for name, log_p in self.log_probs().items():
-            # Zero times minus infinity is zero here, and so is its gradient.
-            found[name] = -(log_p.exp() * log_p.masked_fill(log_p == _NEVER, 0.0)).sum(1)
-        return found
+        """Return the entropies of each axis (E,), in nats."""
+        # Zero times minus infinity is zero here, and so is its gradient.
+        return {
+            name: -(log_p.exp() * log_p.masked_fill(log_p == _NEVER, 0.0)).sum(1)
+            for name, log_p in self.log_probs().items()
+        }
 
     def log_prob(self, tokens_EA: Tensor) -> Tensor:
-        """Of an operation for each edge (E,); `-inf` of one that cannot be drawn any more."""
+        """Return the log-probability of an operation on each edge (E,); `-inf` if eliminated."""
         edges_E = torch.arange(len(tokens_EA), device=tokens_EA.device)
-        chosen = [log_p[edges_E, t] for log_p, t in zip(self._by_axis(), tokens_EA.T, strict=True)]
+        by_axis = self.log_probs().values()
+        chosen = [log_p[edges_E, t] for log_p, t in zip(by_axis, tokens_EA.T, strict=True)]
         dilations_ED = self._masked(_DILATION, self.logits_ES, self._fitting(tokens_EA))
         chosen[_DILATION] = dilations_ED.log_softmax(1)[edges_E, tokens_EA[:, _DILATION]]
         of_kernel_E = torch.stack(chosen[_TYPE:]).sum(0)
@@ -131,16 +128,20 @@ class Distribution(nn.Module):
     # Samples.
 
     def noise(self, generator: torch.Generator) -> Tensor:
-        """Standard Gumbel noise (E, S) for one sample."""
+        """Return standard Gumbel noise (E, S) for one sample."""
         shape, device = self.logits_ES.shape, generator.device
         u_ES = torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
         smallest = torch.finfo(torch.float64).tiny
         return (-(-u_ES.clamp_min(smallest).log()).log()).float().to(self.logits_ES.device)
 
     def sample(self, noise_ES: Tensor, explores_E: Tensor, *, temperature: float) -> Sample:
-        """An operation for each edge, uniform where `explores_E` (bool) says so.
+        """Sample an operation for each edge.
 
-        Values that were eliminated, and convolutions that do not fit, are not drawn there either.
+        Eliminated values and convolutions that do not fit are never sampled.
+
+        Args:
+            explores_E: bool; on these edges the choice is uniform.
+            temperature: of the softmax.
         """
         noisy_ES = self.logits_ES + noise_ES
         deciding_ES = noise_ES.where(explores_E[:, None], noisy_ES.detach())
@@ -160,19 +161,19 @@ class Distribution(nn.Module):
 
     @torch.no_grad()
     def best(self) -> Tensor:
-        """The most probable value of each axis, tokens (E, A); the first of equal ones."""
+        """Return the most probable value of each axis, tokens (E, A); the first of equal ones."""
         return self._arg_max(self.logits_ES)
 
     @torch.no_grad()
     def genotype(self) -> Genotype:
-        """The arg-max architecture: valid at any time.
+        """Return the arg-max architecture, which is valid at any time.
 
         Each node keeps the two incoming edges whose most probable branch other than `none` is most
-        probable, and that branch. Probabilities are those of all branches, eliminated ones too:
-        where one is left, all edges would be as sure as each other. An edge that has nothing but
+        probable, and that branch. Probabilities are those among all branches, eliminated ones
+        included: with one branch left, all edges would have probability 1. An edge that has only
         `none` left is the last to be kept.
         """
-        tokens_EA, branches = self.best(), self._space.config.branches
+        tokens_EA, branches = self.best(), self.space.config.branches
         of_branch = self._slices[_BRANCH]
         alive_EB = self.alive_ES[:, of_branch]
         probs_EB = self.logits_ES[:, of_branch].softmax(1).masked_fill(~alive_EB, 0.0)
@@ -186,34 +187,17 @@ class Distribution(nn.Module):
         strengths, kept = probs_EB.amax(1).tolist(), []
         first = 0
         while first < len(strengths):
-            num_sources = self._space.edges[first].target
+            num_sources = self.space.edges[first].target
             order = sorted(range(num_sources), key=lambda i: -strengths[first + i])
             kept.append(tuple(sorted(order[:KEPT])))
             first += num_sources
-        return self._space.genotype([tuple(row) for row in tokens_EA.tolist()], kept)
-
-    def without_scale(self, gradients_E: Tensor, tokens_EA: Tensor) -> Tensor:
-        """Gradients of gates, without that of a node's scale: the mean of its edges is taken off.
-
-        To make all terms of a sum larger changes how sure the network is and not what it computes.
-        Weights that are trained along changing paths are too sure, so that every operation would be
-        pushed down for it, and `none`, which has no gradient, would be left. Edges that are `none`
-        have none and are left out of the mean. Of the other axes all values are convolutions, which
-        it pushes alike.
-        """
-        branches = self._space.config.branches
-        chosen_E = tokens_EA[:, _BRANCH]
-        is_some_E = torch.tensor([branch != "none" for branch in branches])[chosen_E]
-        kept_E = gradients_E * is_some_E
-        num_nodes = int(self._node_E[-1]) + 1
-        zeros_N = torch.zeros(num_nodes, dtype=kept_E.dtype)
-        sums_N = zeros_N.index_add(0, self._node_E, kept_E)
-        counts_N = zeros_N.index_add(0, self._node_E, is_some_E.to(kept_E.dtype))
-        return kept_E - (sums_N / counts_N.clamp_min(1))[self._node_E] * is_some_E
+        return self.space.genotype([tuple(row) for row in tokens_EA.tolist()], kept)
 
     def _with_convolutions(self, branch_E: Tensor, probs_EB: Tensor) -> Tensor:
-        """Branches, with convolutions where too many edges of a cell would have none: on those that
-        come nearest to having one."""
+        """Return branches with convolutions where a cell would have too few of them.
+
+        They replace other branches on the edges where their probability is nearest.
+        """
         chosen_E = branch_E.clone()
         gain_E = probs_EB.amax(1) - probs_EB[:, self._conv]
         for cell in self._cell_E.unique():
@@ -224,13 +208,9 @@ class Distribution(nn.Module):
 
     # Elimination.
 
-    def num_alive(self) -> dict[str, list[int]]:
-        """Of each axis, the values that each edge has left."""
-        return {name: self.alive_ES[:, s].sum(1).tolist() for name, s in self._named_slices()}
-
     @torch.no_grad()
     def num_candidates(self) -> float:
-        """Operations that an edge still chooses from, in the mean over the edges."""
+        """Return the number of operations that an edge has left, the mean over the edges."""
         branches_E, types_E, heights_EK, widths_EK, dilations_ED = (
             self.alive_ES[:, s] for s in self._slices
         )
@@ -242,20 +222,19 @@ class Distribution(nn.Module):
 
     @torch.no_grad()
     def eliminate(self, axis: str, num_left: int) -> int:
-        """Drops the least probable values of an axis on every edge until `num_left` are left.
+        """Eliminate the least probable values of an axis on every edge until `num_left` are left.
 
-        The last one is never dropped, nor the last branch other than `none`, nor a dilation without
-        which a size that is left would fit the image no more.
+        The last value stays, and the last branch other than `none`, and a dilation without which a
+        remaining size would not fit the image.
 
         Returns:
-            How many were dropped, over all edges.
+            The number of eliminated values, over all edges.
         """
         place = AXES.index(axis)
         log_p, dropped = self.log_probs()[axis].tolist(), 0
         edges = list(range(len(log_p)))
-        if (
-            place == _BRANCH
-        ):  # so that those lose the convolutions that are least likely to need them
+        if place == _BRANCH:
+            # Edges on which convolutions are least probable lose them first.
             edges = sorted(edges, key=lambda edge: log_p[edge][self._conv])
         for edge in edges:
             of_edge = log_p[edge]
@@ -268,11 +247,12 @@ class Distribution(nn.Module):
         return dropped
 
     def _can_go(self, edge: int, axis: int, value: int) -> bool:
-        """Whether the rest is still in order without this one: a branch other than `none`, not too
-        many edges without convolutions, and for every size that is left a dilation that fits.
+        """Return whether a value may be eliminated.
 
-        Something can always go: any branch but the convolutions where these must stay, or the
-        largest dilation, since what fits with it fits with a smaller one.
+        The edge must keep a branch other than `none` and a fitting dilation for every remaining
+        size, and the cell enough edges with convolutions. Some value can always be eliminated: any
+        branch but a convolution that must stay, or the largest dilation, since a size that fits
+        with it fits with a smaller one.
         """
         if axis == _BRANCH:
             return self._branch_can_go(edge, value)
@@ -286,7 +266,7 @@ class Distribution(nn.Module):
         return bool((self._fits_HWD[heights][:, widths] & left).any(-1).all())
 
     def _branch_can_go(self, edge: int, value: int) -> bool:
-        names = self._space.config.branches
+        names = self.space.config.branches
         alive_EB = self.alive_ES[:, self._slices[_BRANCH]]
         others = [n for n, alive in zip(names, alive_EB[edge], strict=True) if alive]
         if value == self._conv and self._max_parameterless_edges is not None:
@@ -300,21 +280,18 @@ class Distribution(nn.Module):
     def _named_slices(self) -> list[tuple[str, slice]]:
         return list(zip(AXES, self._slices, strict=True))
 
-    def _by_axis(self) -> list[Tensor]:
-        return list(self.log_probs().values())
-
     def _fitting(self, tokens_EA: Tensor) -> Tensor:
-        """Which dilations fit the image with each edge's height and width, (E, D)."""
+        """Return which dilations fit the image with each edge's height and width, (E, D)."""
         return self._fits_HWD[tokens_EA[:, _HEIGHT], tokens_EA[:, _WIDTH]]
 
     def _masked(self, axis: int, values_ES: Tensor, allowed_EV: Tensor | None = None) -> Tensor:
-        """The values of an axis, `-inf` for those that cannot be drawn."""
+        """Return the values of an axis, `-inf` for those that cannot be sampled."""
         alive_EV = self.alive_ES[:, self._slices[axis]]
         possible_EV = alive_EV if allowed_EV is None else alive_EV & allowed_EV
         return values_ES[:, self._slices[axis]].masked_fill(~possible_EV, _NEVER)
 
     def _arg_max(self, values_ES: Tensor) -> Tensor:
-        """Tokens (E, A); a dilation is the best of those that fit with the best sizes."""
+        """Return the best tokens (E, A); the dilation among those that fit with the best sizes."""
         tokens = [self._masked(axis, values_ES).argmax(1) for axis in range(_DILATION)]
         sizes_EA = torch.stack(tokens, 1)
         dilation_E = self._masked(_DILATION, values_ES, self._fitting(sizes_EA)).argmax(1)

@@ -1,4 +1,4 @@
-"""What a search keeps of its way: the distribution at equally spaced shares of the budget."""
+"""The history of a search: the distribution at equally spaced fractions of the budget."""
 
 from typing import Any
 
@@ -7,23 +7,23 @@ import torch
 from nascore.methods.nasib.distribution import Distribution
 
 NUM_MARKS = 50
-"""Looks in a search, at most."""
+"""Largest number of rows of a search."""
 
 
 class DistributionHistory:
-    """Rows for the report; JSON, and part of the checkpoint."""
+    """Rows for the report, as JSON; part of the checkpoint."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
 
     def is_due(self, u: float) -> bool:
-        """Whether a mark was passed since the last look."""
+        """Return whether a mark was passed since the last row."""
         last = -1 if not self.rows else int(self.rows[-1]["u"] * NUM_MARKS)
         return int(u * NUM_MARKS) > last
 
     @torch.no_grad()
     def add(self, distribution: Distribution, *, u: float, step: int, exploration: float) -> None:
-        """`probs` has for each axis its values' probabilities in the mean over the edges."""
+        """Add a row; `probs` has the probabilities of each axis, the mean over the edges."""
         self.rows.append(
             {
                 "u": u,

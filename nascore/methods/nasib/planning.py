@@ -126,7 +126,7 @@ def plan(context: Context) -> BudgetPlan:
             for axis, size in zip(AXES, space_of(context).axis_sizes, strict=True)
         },
         candidates=search.distribution.num_candidates(),
-        dropped=dropped_in_words(space_of(context), context.shape),
+        dropped=excluded_text(space_of(context), context.shape),
         control_steps=control_steps(space_of(context), steps, share),
     )
 
@@ -175,7 +175,7 @@ def _rehearsal(context: Context, budget: BudgetConfig, folder: Path, **schedule:
     )
 
 
-def dropped_in_words(space: SuperkernelSpace, shape: ImageShape) -> str:
+def excluded_text(space: SuperkernelSpace, shape: ImageShape) -> str:
     """Return a sentence about the convolutions that are larger than the image; empty if none."""
     config = space.config
     too_far = [

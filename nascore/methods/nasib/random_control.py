@@ -1,9 +1,9 @@
 """The control: random search with the same shared weights, at equal cost.
 
-It trains the weights along uniform architectures, each as it would be in the end (nodes with two
-edges), and its choice is the best of some uniform architectures by shared weights. A step of it has
-fewer operations than one of the method, so of a budget of steps it makes as many more as the method
-applies operations; a budget of time is the same for both. What its ranking costs comes on top.
+It trains the weights along uniform architectures in their final form (nodes with two edges), and
+chooses the best of some uniform architectures by shared weights. Its step has fewer operations than
+one of the method, so with a budget of steps it makes more of them, until both have applied as many
+operations; a budget of time is the same for both. The cost of its ranking is added.
 """
 
 import numpy as np

@@ -1,15 +1,15 @@
-"""How a budget divides exploration from exploitation, as functions of its spent share u.
+"""Exploration and exploitation within a budget, as functions of its spent fraction u.
 
-NASIB (arXiv 1910.08665) takes the budget as an input and adapts the search to it; how is not
-published, so all of this is our choice (docs/nasib.md):
+NASIB (arXiv 1910.08665) takes the budget as an input and adapts the search to it. The formulas are
+not published; these are our choice (docs/nasib.md):
 
     u_x(T)  = u_min + (u_max - u_min) log(T / T_min) / log(T_max / T_min), within [u_min, u_max]
     eps(u)  = eps0 max(0, 1 - u / u_x),   eps0 = u_x / u_max
     tau(u)  = tau0 (tau1 / tau0)^u
     w_H(u)  = w0 (1 - u), and a penalty of the same size in the last fifth
 
-Functions of u are rescaled by any budget; u_x makes it more than that: a larger budget explores for
-a larger share of itself, and more strongly.
+Functions of u stretch with the budget. In addition, by u_x, a larger budget explores for a larger
+fraction of itself, and more strongly.
 """
 
 import math
@@ -23,7 +23,7 @@ _KEY = "search.options.schedule"
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Of a search of `steps` weight updates, T; `ScheduleOptions.over` makes it.
+    """The schedule of a search of `steps` weight updates, T; see `ScheduleOptions.over`.
 
     Attributes:
         min_steps, max_steps: T_min and T_max; budgets beyond them explore as these do.
@@ -35,7 +35,7 @@ class Schedule:
         entropy_weight: w0.
 
     Raises:
-        InputError: values that contradict each other, all of them told.
+        InputError: values contradict each other; all contradictions are reported.
     """
 
     steps: int
@@ -50,7 +50,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         wrong = [
-            (self.steps < 1, "steps", self.steps, "a search takes one step at least"),
+            (self.steps < 1, "steps", self.steps, "must be 1 or more"),
             (
                 not 0 < self.min_steps < self.max_steps,
                 "min_steps",
@@ -83,44 +83,44 @@ class Schedule:
 
     @property
     def exploring_share(self) -> float:
-        """u_x: after it, no choice is uniform any more."""
+        """u_x, the spent fraction after which no choice is uniform."""
         place = math.log(self.steps / self.min_steps) / math.log(self.max_steps / self.min_steps)
         least, most = self.min_explore_fraction, self.max_explore_fraction
         return least + (most - least) * min(1.0, max(0.0, place))
 
     def exploration(self, u: float) -> float:
-        """eps: the probability that a choice of an edge is drawn uniformly; 1 while warming up."""
+        """Return eps, the probability that an edge samples uniformly; 1 in the warm-up."""
         if u < self.warmup:
             return 1.0
         share = self.exploring_share
         return share / self.max_explore_fraction * max(0.0, 1 - u / share)
 
     def temperature(self, u: float) -> float:
-        """Return tau."""
+        """Return tau, the temperature of the Gumbel softmax."""
         ratio = self.temperature_end / self.temperature_start
         return self.temperature_start * math.pow(ratio, u)
 
     def entropy_bonus(self, u: float) -> float:
-        """Of the entropy in the objective; below 0 it is a penalty, so that choices become sure."""
+        """Return the weight of the entropy in the objective; a penalty if negative."""
         if u < _PENALTY_FROM:
             return self.entropy_weight * (1 - u)
         return -self.entropy_weight * (u - _PENALTY_FROM) / (1 - _PENALTY_FROM)
 
     def milestones(self, num_values: int) -> tuple[float, ...]:
-        """Shares at which an axis of that many values loses its least likely one.
+        """Return the spent fractions at which an axis of so many values loses its least likely one.
 
         Equally spaced from the end of warm-up and exploration to the end of the budget, where one
         value is left.
         """
         if num_values < 1:
-            raise ValueError(f"an axis has one value at least, got {num_values}")
+            raise ValueError(f"an axis has at least one value, got {num_values}")
         start = max(self.warmup, self.exploring_share)
         return tuple(
             start + (1 - start) * place / (num_values - 1) for place in range(1, num_values)
         )
 
     def num_left(self, u: float, num_values: int) -> int:
-        """Values of such an axis that are still in the search; one at least."""
+        """Return the number of values of such an axis that are left; at least one."""
         if u >= 1:
             return 1
         return num_values - sum(u >= share for share in self.milestones(num_values))

@@ -21,12 +21,7 @@ from nascore.context import SearchContext
 from nascore.data.batches import Split
 from nascore.genotype import Genotype
 from nascore.methods.common import shared_evaluation
-from nascore.methods.common.one_shot_loop import (
-    Batches,
-    OneShotLoop,
-    checkpoint_path,
-    identity_of,
-)
+from nascore.methods.common.one_shot_loop import Batches, OneShotLoop, checkpoint_path, identity_of
 from nascore.methods.common.shared_evaluation import even_batches
 from nascore.methods.common.weight_updates import WeightUpdates
 from nascore.methods.nasib.budget_tracker import BudgetTracker

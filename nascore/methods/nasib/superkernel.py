@@ -1,14 +1,14 @@
 """Superkernels: one weight tensor holds every convolution of an edge.
 
-A convolution of a smaller size is the centre of the largest kernel, really cropped before it is
-applied: a 1x1 costs a 1x1. All dilations read the same weights. Standard convolutions share a
+A convolution of a smaller size is the centre of the largest kernel, cropped before it is applied:
+a 1x1 has the cost of a 1x1. All dilations share the weights. Standard convolutions share a
 tensor of their own, and separable ones a depthwise tensor and a pointwise one. Tensors are
 (B, C, H, W).
 
-Each convolution has a batch norm of its own, without weights: in a supernet it normalises by the
-batch that it sees, so what it uses are the statistics of just the convolution that ran, and the
-size of the kernel cannot decide by its scale. A learned scale for each would be trained in one step
-of a hundred, and its weights would not be shared. In final training batch norms scale and shift.
+Each convolution has its own batch norm without weights: in a supernet it normalises by the current
+batch, so by the statistics of the convolution that ran, and the size of a kernel cannot win by its
+scale. A learned scale for each would be trained in one step of a hundred and would not be shared.
+In final training batch norms scale and shift.
 
 Source: single-path NAS (arXiv 1904.02877), where the choice is a threshold on the outer ring.
 Departures: a choice for each axis, and crops instead of masks.
@@ -25,9 +25,9 @@ from nascore.spaces.superkernel.network import Convolution
 
 
 class CroppedConv(nn.Module):
-    """The convolution by the centre of a kernel, which it shares with others.
+    """The convolution with the centre of a kernel that it shares with others.
 
-    Its state dict holds the crop, so it is that of a plain convolution of this size.
+    Its state dict contains the crop, so it is that of a plain convolution of this size.
 
     Args:
         weight: (out, in / groups, K, K), K odd and not less than `size`.
@@ -46,7 +46,7 @@ class CroppedConv(nn.Module):
         self.register_state_dict_post_hook(_crop_in_state_dict)  # type: ignore[no-untyped-call]
 
     def crop(self, weight: Tensor) -> Tensor:
-        """A view of the centre."""
+        """Return a view of the centre."""
         return weight[:, :, self._rows, self._columns]
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class Superkernel(nn.Module):
     """The weights of all convolutions of one edge, and each of them as a module.
 
     Attributes:
-        standard: (C, C, K, K), K the largest size; not there when the space has none of them.
+        standard: (C, C, K, K), K the largest size; absent if the space has no such convolution.
         depthwise, pointwise: (C, 1, K, K) and (C, C, 1, 1), likewise.
     """
 
@@ -85,7 +85,7 @@ class Superkernel(nn.Module):
             self.pointwise = _weight(ops.conv(channels, channels, 1))
 
     def convolution(self, one: Convolution) -> nn.Sequential:
-        """ReLU - convolution - batch norm on the shared weights; the same module every time.
+        """Return ReLU, convolution and batch norm on the shared weights; always the same module.
 
         Its state dict fits `nascore.spaces.superkernel.network.convolution` of the search phase,
         with a batch norm that normalises by the batch.
@@ -106,5 +106,5 @@ class Superkernel(nn.Module):
 
 
 def _weight(layer: nn.Conv2d) -> nn.Parameter:
-    """Its initial weights alone: the tensor is used in crops only, never as this layer."""
+    """Return the initial weights of a layer, of which only crops are used."""
     return nn.Parameter(layer.weight.detach())

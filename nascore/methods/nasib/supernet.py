@@ -1,13 +1,13 @@
 """The shared weights of a search: a superkernel for every edge, and paths through them.
 
 A path has an operation on every edge, not only on the two that a node keeps in the end, so each
-step tells something of all edges. It is assembled by the code that builds a network of its own
-(`nascore.spaces.superkernel.network`), from modules that are made once: it costs what that network
-costs. Batch normalisation has no running averages, as in `nascore.training.supernet`.
+step trains all edges. It is assembled by the code that builds a stand-alone network
+(`nascore.spaces.superkernel.network`) from modules that are made once: it has the cost of that
+network. Batch normalisation has no running averages, as in `nascore.training.supernet`.
 
 In a step of the distribution every operation is multiplied by its gate. All of them but the
-identity end in a batch norm without weights, so the gate is given to it as its scale: the product,
-and the gradient of the gate, cost nothing of their own, and nothing more is kept for them.
+identity end in a batch norm without weights, whose scale is the gate: the product and the gradient
+of the gate need no further time and memory.
 
 E edges, A axes; feature maps are (B, C, H, W).
 """
@@ -48,15 +48,15 @@ class SuperkernelSupernet(nn.Module):
         replace_all_batch_norm_modules_(self)
 
     def path(self, tokens_EA: Tensor, gates_E: Tensor | None = None) -> nn.Module:
-        """The network with these operations on all edges, (B, C, H, W) -> (B, num_classes).
+        """Return the network with these operations on all edges, (B, C, H, W) -> (B, num_classes).
 
         Args:
-            gates_E: what each edge is multiplied by; None for a step of the weights alone.
+            gates_E: factor of each edge; None for a step of the weights alone.
         """
         return self.network(self.cells(tokens_EA), gates_E)
 
     def cells(self, tokens_EA: Tensor) -> tuple[Cell, ...]:
-        """Cells that keep all edges but those that are `none`."""
+        """Return cells that keep all edges but those that are `none`."""
         rows = iter(tokens_EA.tolist())
         targets = range(NUM_INPUTS, NUM_INPUTS + self._space.config.num_nodes)
         cells = []
@@ -71,7 +71,7 @@ class SuperkernelSupernet(nn.Module):
         return tuple(cells)
 
     def child(self, genotype: Genotype) -> nn.Module:
-        """The network of a genotype, in which nodes keep two edges, on the shared weights.
+        """Return the network of a genotype, in which nodes keep two edges, on the shared weights.
 
         Raises:
             GenotypeNotInSpace: the genotype is not one of the space.
@@ -79,7 +79,7 @@ class SuperkernelSupernet(nn.Module):
         return self.network(self._space.cells(genotype))
 
     def network(self, cells: tuple[Cell, ...], gates_E: Tensor | None = None) -> nn.Module:
-        """The network of any cells on the shared weights; see `path`."""
+        """Return the network of any cells on the shared weights; see `path`."""
 
         def parts(name: str, make: Callable[[], nn.Module]) -> nn.Module:
             if name in self.others:
@@ -89,10 +89,10 @@ class SuperkernelSupernet(nn.Module):
 
         return self._space.network(cells, self._shape, parts)
 
-    # What there is.
+    # Modules.
 
     def _make_all(self) -> None:
-        """Every part once: from the network that has all edges, and from the reads of each cell."""
+        """Make every part once: all edges, and the calibrations of the inputs of each cell."""
 
         def parts(name: str, make: Callable[[], nn.Module]) -> nn.Module:
             part = EdgePart.from_name(name)
@@ -111,7 +111,7 @@ class SuperkernelSupernet(nn.Module):
         self._space.network((everything,) * len(self._space.cell_names), self._shape, parts)
 
     def _operation(self, name: str) -> nn.Module:
-        """The module of an edge's operation, the same every time."""
+        """Return the module of an edge's operation, the same every time."""
         if name not in self._operations:
             part = EdgePart.from_name(name)
             assert part is not None
@@ -134,7 +134,7 @@ class SuperkernelSupernet(nn.Module):
 
 
 class Gated(nn.Module):
-    """An operation times a number: (B, C, H, W) -> (B, C, H, W).
+    """An operation times its gate: (B, C, H, W) -> (B, C, H, W).
 
     Args:
         operation: ends in a batch norm without weights that normalises by the batch, unless it is
@@ -160,6 +160,6 @@ class Gated(nn.Module):
 def make_superkernel_supernet(
     space: SuperkernelSpace, shape: ImageShape, *, seed: int
 ) -> SuperkernelSupernet:
-    """With initial weights that depend on `seed` alone; the global generator is kept."""
+    """Return a supernet whose initial weights depend on `seed` alone."""
     with seeded_weights(seed):
         return SuperkernelSupernet(space, shape)

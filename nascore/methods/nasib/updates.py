@@ -11,6 +11,7 @@ from torch import Tensor
 from nascore.methods.common.weight_updates import path_loss
 from nascore.methods.nasib.distribution import Distribution, Sample
 from nascore.methods.nasib.supernet import SuperkernelSupernet
+from nascore.spaces.superkernel.space import AXES, SuperkernelSpace
 from nascore.training import checkpoint, distributed
 from nascore.training.resumable import load_optimizer, optimizer_tensors, tensors_of
 
@@ -62,7 +63,7 @@ class LogitUpdates:
         )
         distributed.sum_([of_gates_E])
         of_gates_E = of_gates_E.cpu()
-        of_branches_E = self.distribution.without_scale(of_gates_E, sample.tokens_EA)
+        of_branches_E = without_node_scale(of_gates_E, sample.tokens_EA, self.distribution.space)
         logits_ES = self.distribution.logits_ES
         (gradient_ES,) = torch.autograd.grad(
             [sample.branch_gates_E, sample.kernel_gates_E], [logits_ES], [of_branches_E, of_gates_E]
@@ -83,3 +84,27 @@ class LogitUpdates:
     def load(self, tensors: dict[str, Tensor]) -> None:
         self.distribution.load_state_dict(checkpoint.below("distribution.", tensors))
         load_optimizer("adam", self._adam, tensors)
+
+
+def without_node_scale(gradients_E: Tensor, tokens_EA: Tensor, space: SuperkernelSpace) -> Tensor:
+    """Subtract from the gradients of gates their mean over the edges of a node.
+
+    The mean is the gradient of the scale of a node's sum, which changes how confident the network
+    is and not what it computes. Weights that are trained along changing paths are overconfident, so
+    the gradient would reduce every operation and only `none`, which has no gradient, would be left.
+    On the other axes all values are convolutions, which it would reduce alike.
+
+    Args:
+        gradients_E: of the gates of the edges.
+        tokens_EA: the sampled operations; edges that are `none` have no gradient and do not count.
+    """
+    nodes = [(edge.cell, edge.target) for edge in space.edges]
+    places = {node: place for place, node in enumerate(sorted(set(nodes)))}
+    node_E = torch.tensor([places[node] for node in nodes])
+    is_operation = torch.tensor([branch != "none" for branch in space.config.branches])
+    is_operation_E = is_operation[tokens_EA[:, AXES.index("branch")]]
+    kept_E = gradients_E * is_operation_E
+    zeros_N = torch.zeros(len(places), dtype=kept_E.dtype)
+    sums_N = zeros_N.index_add(0, node_E, kept_E)
+    counts_N = zeros_N.index_add(0, node_E, is_operation_E.to(kept_E.dtype))
+    return kept_E - (sums_N / counts_N.clamp_min(1))[node_E] * is_operation_E

@@ -1,13 +1,13 @@
-"""How much the policy's choice depends on what it has chosen before.
+"""Dependence of the policy on the tokens that it has emitted before.
 
 For each position, the mean Kullback-Leibler divergence between the distributions after two
 different prefixes, over all pairs of prefixes of a set of architectures:
 
     mean over (a, a') of KL( pi(. | a_<t) || pi(. | a'_<t) ),   in nats
 
-Near zero, the policy ignores its past. Among prefixes that end in the same token, it measures what
-the policy remembers beyond the last token: a controller whose state is never carried over (the
-zero-state bug) depends on the last token alone. Our measure; arXiv 1904.00438 names none.
+Near zero, the policy ignores earlier tokens. Among prefixes that end in the same token, it measures
+the dependence beyond the last token: a controller whose state is reset at each step (the zero-state
+bug) depends on the last token alone. The measure is ours; arXiv 1904.00438 names none.
 """
 
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """By position, in nats; None where there is no pair of different prefixes.
+    """Mean divergence by position, in nats; None where there is no pair of different prefixes.
 
     Attributes:
-        mean_kl: over all pairs.
-        mean_kl_beyond_last: over pairs whose last tokens are equal.
+        mean_kl: mean over all pairs.
+        mean_kl_beyond_last: mean over pairs whose last tokens are equal.
     """
 
     mean_kl: tuple[float | None, ...]
@@ -36,7 +36,7 @@ class Conditioning:
 
 
 def conditioning(controller: Controller, tokens_NT: Tensor) -> Conditioning:
-    """Over the prefixes of N architectures."""
+    """Measure a controller on the prefixes of N architectures."""
     tokens = tokens_NT.numpy()
     together_N = np.zeros(len(tokens), dtype=np.int64)
     over_all, beyond_last = [], []
@@ -49,13 +49,13 @@ def conditioning(controller: Controller, tokens_NT: Tensor) -> Conditioning:
 
 
 def mean(values: tuple[float | None, ...]) -> float | None:
-    """Over the positions that have one."""
+    """Return the mean over the positions that have a value."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
 
 def _mean_kl(log_probs_NK: Floats, prefix_N: Ints, group_N: Ints) -> float | None:
-    """Over ordered pairs of one group with different prefixes.
+    """Return the mean over ordered pairs of one group with different prefixes.
 
     Pairs with equal prefixes have no divergence, so the sum may go over all pairs of a group:
     sum_ij p_i (log p_i - log p_j) = n sum_i p_i log p_i - (sum_i p_i) (sum_j log p_j).

@@ -1,9 +1,10 @@
 """Rank correlations, with intervals over architectures.
 
-Pairs of architectures are no independent observations: 200 architectures make 19,900 pairs, and a
-bootstrap over pairs would give an interval that is far too narrow. Here architectures are drawn
-anew, with all their pairs. N architectures, P pairs in the order of `scipy.spatial.distance.pdist`,
-B bootstraps.
+Pairs of architectures are not independent observations: 200 architectures make 19,900 pairs, and a
+bootstrap over pairs would give an interval that is far too narrow. Here architectures are
+resampled, with all their pairs.
+
+N architectures, P pairs in the order of `scipy.spatial.distance.pdist`, B bootstrap samples.
 """
 
 import math
@@ -26,14 +27,14 @@ _NUM_RESAMPLES = 2000  # of the architectures of a plain rank correlation, which
 
 @dataclass(frozen=True, slots=True)
 class Correlation:
-    """Of two distances over all pairs of architectures.
+    """Correlation of two distances over all pairs of architectures.
 
     Attributes:
         spearman: ties share their mean rank.
-        interval: 95 % of it, percentile bootstrap over architectures.
-        kendall: tau-b, which takes ties out.
-        p_value: one-sided Mantel test: how often the architectures of one distance, in random
-            order, give at least this Spearman correlation. Never 0.
+        interval: 95 % interval of `spearman`, percentile bootstrap over architectures.
+        kendall: tau-b, which corrects for ties.
+        p_value: one-sided Mantel test: the fraction of random orders of the architectures of one
+            distance that give at least this Spearman correlation. Never 0.
     """
 
     spearman: float
@@ -44,11 +45,11 @@ class Correlation:
 
 @dataclass(frozen=True, slots=True)
 class RankCorrelation:
-    """Of two values of the same architectures; both None where one is the same for all.
+    """Correlation of two values of the same architectures; None where a value is constant.
 
     Attributes:
-        num: architectures.
-        interval: 95 % of `spearman`, percentile bootstrap over architectures.
+        num: number of architectures.
+        interval: 95 % interval of `spearman`, percentile bootstrap over architectures.
     """
 
     num: int
@@ -58,7 +59,7 @@ class RankCorrelation:
 
 
 def spearman(x_P: Floats, y_P: Floats) -> float | None:
-    """None where one of the two is the same for all pairs."""
+    """Return Spearman's correlation; None where one of the two is constant."""
     if not (np.ptp(x_P) > 0 and np.ptp(y_P) > 0):
         return None
     return _correlated(stats.rankdata(x_P), stats.rankdata(y_P), np.ones(len(x_P)))
@@ -72,10 +73,15 @@ def correlate(
     num_bootstraps: int = _NUM_BOOTSTRAPS,
     num_permutations: int = _NUM_PERMUTATIONS,
 ) -> dict[str, dict[str, Correlation | None]]:
-    """Every distance of `xs` with every one of `ys`, by their names.
+    """Correlate every distance of `xs` with every one of `ys`.
 
-    One bootstrap and one set of permutations serve all of them. None where a distance is the same
-    for all pairs: nothing can be correlated with it then.
+    All use the same bootstrap samples.
+
+    Args:
+        xs, ys: distances (P,) by name.
+
+    Returns:
+        Correlations by both names; None where a distance is the same for all pairs.
     """
     found: dict[str, dict[str, Correlation | None]] = {name: dict.fromkeys(ys) for name in xs}
     weights = _bootstrap_weights(_num_points(xs, ys), rng, num_bootstraps)
@@ -98,7 +104,7 @@ def correlate(
 def rank_correlation(
     x_N: Sequence[float], y_N: Sequence[float], rng: np.random.Generator
 ) -> RankCorrelation:
-    """Of accuracies with shared weights and of those of networks trained alone, for example."""
+    """Correlate two values of N architectures, such as accuracies with shared weights and alone."""
     x, y = np.asarray(x_N, dtype=np.float64), np.asarray(y_N, dtype=np.float64)
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return RankCorrelation(len(x), None, None, None)
@@ -115,7 +121,7 @@ def rank_correlation(
 
 
 def mean_interval(values: Floats, rng: np.random.Generator) -> Interval:
-    """95 % of the mean of independent values, percentile bootstrap."""
+    """Return the 95 % interval of the mean of independent values, percentile bootstrap."""
     rows_BN = rng.integers(len(values), size=(_NUM_RESAMPLES, len(values)))
     return _interval(values[rows_BN].mean(axis=1))
 
@@ -136,9 +142,9 @@ def _num_points(xs: Mapping[str, Floats], ys: Mapping[str, Floats]) -> int:
 
 
 def _bootstrap_weights(num: int, rng: np.random.Generator, num_bootstraps: int) -> list[Floats]:
-    """How often each pair comes when `num` architectures are drawn with replacement.
+    """Return the count of each pair when `num` architectures are drawn with replacement.
 
-    A pair of an architecture with its own copy is left out: its distance is 0 in any measure, and
+    A pair of an architecture with its own copy is excluded: its distance is 0 in any measure, which
     would raise every correlation.
     """
     rows, columns = np.triu_indices(num, k=1)
@@ -147,7 +153,7 @@ def _bootstrap_weights(num: int, rng: np.random.Generator, num_bootstraps: int) 
 
 
 class _Ranks:
-    """Mean ranks of values of which each comes a number of times; sorted once for all weights."""
+    """Mean ranks of values with multiplicities; sorted once for all multiplicities."""
 
     def __init__(self, values_P: Floats) -> None:
         _, self._group_P = np.unique(values_P, return_inverse=True)
@@ -163,7 +169,7 @@ class _Ranks:
 def _bootstrapped(
     xs: Mapping[str, _Ranks], ys: Mapping[str, _Ranks], weights: Sequence[Floats]
 ) -> dict[tuple[str, str], list[float]]:
-    """The Spearman correlation of each pair of distances in each bootstrap."""
+    """Return the Spearman correlation of each pair of distances in each bootstrap sample."""
     found: dict[tuple[str, str], list[float]] = {(x, y): [] for x in xs for y in ys}
     for weights_P in weights:
         x_ranks = {name: ranks(weights_P) for name, ranks in xs.items()}
@@ -174,7 +180,7 @@ def _bootstrapped(
 
 
 def _correlated(x_P: Floats, y_P: Floats, weights_P: Floats) -> float:
-    """Pearson's correlation of weighted pairs; 0 where one does not vary in this sample."""
+    """Return Pearson's correlation of weighted pairs; 0 where one is constant in this sample."""
     x_P = x_P - np.average(x_P, weights=weights_P)
     y_P = y_P - np.average(y_P, weights=weights_P)
     # Not by BLAS: on vectors of this size its threads cost more than they save.
@@ -186,7 +192,7 @@ def _correlated(x_P: Floats, y_P: Floats, weights_P: Floats) -> float:
 
 
 def _correlated_rows(x_BN: Floats, y_BN: Floats) -> Floats:
-    """Pearson's correlation of each row; rows where one of the two does not vary are left out."""
+    """Return Pearson's correlation of each row, without rows in which a value is constant."""
     x_BN = x_BN - x_BN.mean(axis=1, keepdims=True)
     y_BN = y_BN - y_BN.mean(axis=1, keepdims=True)
     spread_B = np.sqrt((x_BN**2).sum(axis=1) * (y_BN**2).sum(axis=1))
@@ -201,9 +207,9 @@ def _correlated_rows(x_BN: Floats, y_BN: Floats) -> Floats:
 def _mantel(
     x_P: Floats, ys: Mapping[str, _Ranks], rng: np.random.Generator, num_permutations: int
 ) -> dict[str, float]:
-    """One-sided p-values of the Spearman correlations of one distance's ranks with others.
+    """Return one-sided p-values of the Spearman correlations of one distance's ranks with others.
 
-    Whoever permutes architectures permutes ranks: nothing has to be ranked again.
+    A permutation of architectures permutes ranks, so nothing has to be ranked again.
     """
     if not ys:
         return {}

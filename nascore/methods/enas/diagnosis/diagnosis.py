@@ -1,8 +1,8 @@
-"""All instruments on one fixed set of architectures.
+"""All measures on one fixed set of architectures.
 
-The set is drawn uniformly, without repeats, and the controller reads it token by token: a policy
-that has collapsed would otherwise be judged on copies, and two controllers on different
-architectures. A controller with random weights remembers something, too; compare with it.
+The set is sampled uniformly, without repeats, and the controller reads it token by token. Samples
+of the controllers themselves would be copies where a policy has collapsed, and would differ between
+two controllers. A controller with random weights retains information too; compare with it.
 """
 
 import math
@@ -29,7 +29,7 @@ from nascore.spaces.dag import LabelledDag
 Floats = NDArray[np.float64]
 
 SEEDS = Seeds(0)
-"""Of the fixed set where nothing else is said: one set for all runs of a space."""
+"""Default seed of the fixed set: one set for all runs of a space."""
 _NUM_STATES = 50
 _NUM_SHOWN = 1500  # pairs in the figure
 _QUICK = 200, 100  # architectures that are read and compared during a search
@@ -37,11 +37,11 @@ _QUICK = 200, 100  # architectures that are read and compared during a search
 
 @dataclass(frozen=True)
 class FixedSet:
-    """Different architectures, uniformly drawn, and the distances between some of them.
+    """Distinct, uniformly sampled architectures, and the distances between some of them.
 
     Attributes:
-        tokens_NT: all of them; the probes read them.
-        num_compared: how many, from the first on, are compared pair by pair.
+        tokens_NT: all architectures; the controller reads them for the probes.
+        num_compared: number of them, from the first on, that are compared pair by pair.
     """
 
     space: SharedSpace
@@ -62,7 +62,7 @@ class FixedSet:
 def fixed_set(
     space: SharedSpace, seeds: Seeds = SEEDS, *, num_compared: int = 200, num_read: int = 1000
 ) -> FixedSet:
-    """The set of a seed; all architectures of the space where there are no more."""
+    """Return the set of a seed; all architectures of a space that has no more."""
     rng = seeds.numpy("diagnosis", "architectures")
     num = min(num_read, math.prod(space.cardinalities))
     found: dict[tuple[int, ...], None] = {}
@@ -74,7 +74,7 @@ def fixed_set(
 
 
 def quick_set(space: SharedSpace, seeds: Seeds = SEEDS) -> FixedSet:
-    """The first architectures of the set, as many as `quick_metrics` has time for."""
+    """Return the first architectures of the set, for `quick_metrics`."""
     whole = fixed_set(space, seeds)
     num_read, num_compared = _QUICK
     return FixedSet(space, seeds, whole.tokens_NT[:num_read], min(num_compared, whole.num_compared))
@@ -82,16 +82,16 @@ def quick_set(space: SharedSpace, seeds: Seeds = SEEDS) -> FixedSet:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What the instruments say of one controller.
+    """All measures of one controller.
 
     Attributes:
         correlations: of distances between hidden states (`euclidean`, `cosine`) with distances
-            between architectures, by both names; None where one does not vary.
+            between architectures, by both names; None where one is constant.
         same_start: identical-state test from carried-over states, by graph distance.
         same_prefix: the same from states after the first half.
         token_probes: from the last hidden state to each token.
-        noisy_token_probes: from that state with noise on it.
-        property_probes: from it to properties of the graph, R^2; None where one does not vary.
+        noisy_token_probes: from that state with noise added.
+        property_probes: from it to properties of the graph, R^2; None where one is constant.
         pairs: (edit distance, Euclidean distance of states) of some pairs, for a figure.
     """
 
@@ -108,12 +108,12 @@ class Diagnosis:
     pairs: tuple[tuple[float, float], ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Values that JSON can hold."""
+        """Return the measures as JSON."""
         return asdict(self)
 
 
 def diagnose(controller: Controller, fixed: FixedSet) -> Diagnosis:
-    """A few seconds on one core. The same controller and set give the same figures."""
+    """Measure a controller, in a few seconds on one core; equal inputs give equal figures."""
     seeds = fixed.seeds
     hidden_NH = _hidden(controller, fixed.tokens_NT)
     apart = distances.state_distances(hidden_NH[: fixed.num_compared])
@@ -156,9 +156,9 @@ def diagnose(controller: Controller, fixed: FixedSet) -> Diagnosis:
 
 
 def quick_metrics(controller: Controller, fixed: FixedSet) -> dict[str, float]:
-    """Some of it, without intervals, in a fraction of a second: to be followed during a search.
+    """Return some measures, without intervals, in a fraction of a second, for use in a search.
 
-    A figure that is not defined (no distance varies, a single position) is left out.
+    An undefined measure (a constant distance, a single position) is omitted.
     """
     hidden_NH = _hidden(controller, fixed.tokens_NT)
     apart = distances.state_distances(hidden_NH[: fixed.num_compared])["euclidean"]
@@ -191,7 +191,7 @@ def _dags(space: SharedSpace, tokens_NT: Tensor) -> list[LabelledDag]:
 
 @torch.no_grad()
 def _hidden(controller: Controller, tokens_NT: Tensor) -> Floats:
-    """The states that stand for whole architectures, (N, H)."""
+    """Return the states that represent whole architectures, (N, H)."""
     hidden_NH: Floats = controller.read_prefix(tokens_NT)[0].double().numpy()
     return hidden_NH
 

@@ -3,12 +3,13 @@
 All are condensed: a vector (P,) over the P = N (N - 1) / 2 pairs of N architectures, in the order
 of `scipy.spatial.distance.pdist`.
 
-- `hamming`: tokens that differ.
-- `edit`: labels that differ, and edges that one of the two graphs has. Nodes have fixed positions,
-  so this is the edit distance with the identity as alignment: exact, and a metric on graphs.
+- `hamming`: number of tokens that differ.
+- `edit`: number of labels that differ, and of edges that one of the two graphs has. Nodes have
+  fixed positions, so this is the edit distance with the identity as alignment: exact, and a metric
+  on graphs.
 - `weisfeiler-lehman`: distance of the two graphs in the feature space of the subtree kernel
-  (Shervashidze et al., JMLR 12, 2011), sqrt(k(a, a) + k(b, b) - 2 k(a, b)). It knows no positions:
-  isomorphic graphs are at 0.
+  (Shervashidze et al., JMLR 12, 2011), sqrt(k(a, a) + k(b, b) - 2 k(a, b)). It ignores positions:
+  isomorphic graphs have distance 0.
 - differences of leaves, depth and edges: coarse, with many ties.
 """
 
@@ -38,7 +39,7 @@ PROPERTIES: dict[str, Callable[[LabelledDag], int]] = {
 def architecture_distances(
     tokens_NT: NDArray[np.int64], dags: Sequence[LabelledDag]
 ) -> dict[str, Floats]:
-    """All distances of the module's text between N architectures, by name."""
+    """Return all distances of the module docstring between N architectures, by name."""
     return {
         "hamming": hamming(tokens_NT),
         "edit": edit(dags),
@@ -48,17 +49,22 @@ def architecture_distances(
 
 
 def state_distances(hidden_NH: Floats) -> dict[str, Floats]:
-    """Distances between hidden states; of a state of zeros the cosine distance is not defined."""
+    """Return distances between hidden states; the cosine distance of a zero state is undefined."""
     return {"euclidean": pdist(hidden_NH, "euclidean"), "cosine": pdist(hidden_NH, "cosine")}
 
 
 def hamming(tokens_NT: NDArray[np.int64]) -> Floats:
+    """Return the number of tokens in which two architectures differ, (P,)."""
     distances: Floats = np.rint(tokens_NT.shape[1] * pdist(tokens_NT, "hamming"))
     return distances
 
 
 def edit(dags: Sequence[LabelledDag]) -> Floats:
-    """Raises ValueError when the graphs have different numbers of nodes."""
+    """Return the edit distances of graphs whose nodes have fixed positions, (P,).
+
+    Raises:
+        ValueError: the graphs have different numbers of nodes.
+    """
     if len({len(dag.labels) for dag in dags}) != 1:
         raise ValueError("graphs must have the same nodes to be compared position by position")
     numbers = _Numbers()
@@ -68,20 +74,23 @@ def edit(dags: Sequence[LabelledDag]) -> Floats:
 
 
 def weisfeiler_lehman(dags: Sequence[LabelledDag], iterations: int = WL_ITERATIONS) -> Floats:
-    """Neighbours before and behind a node are told apart: the graphs are directed."""
+    """Return the Weisfeiler-Lehman distances of directed graphs, (P,).
+
+    Predecessors and successors of a node are distinguished.
+    """
     numbers = _Numbers()
     return np.sqrt(_squared_distances(_counts([_subtrees(d, iterations, numbers) for d in dags])))
 
 
 def difference(dags: Sequence[LabelledDag], name: str) -> Floats:
-    """Of one of the `PROPERTIES`."""
+    """Return the absolute differences in one of the `PROPERTIES`, (P,)."""
     values_N1 = np.array([[PROPERTIES[name](dag)] for dag in dags], dtype=np.float64)
     distances: Floats = pdist(values_N1, "cityblock")
     return distances
 
 
 class _Numbers(dict[Any, int]):
-    """Numbers things in the order in which they are first asked for."""
+    """Assigns consecutive numbers to keys, in the order of their first use."""
 
     def __missing__(self, key: Any) -> int:
         self[key] = len(self)
@@ -89,20 +98,20 @@ class _Numbers(dict[Any, int]):
 
 
 def _subtrees(dag: LabelledDag, iterations: int, numbers: _Numbers) -> Counter[int]:
-    """How often each rooted subtree pattern occurs, of all heights up to `iterations`."""
-    before: list[list[int]] = [[] for _ in dag.labels]
-    behind: list[list[int]] = [[] for _ in dag.labels]
+    """Count each rooted subtree pattern, of all heights up to `iterations`."""
+    predecessors: list[list[int]] = [[] for _ in dag.labels]
+    successors: list[list[int]] = [[] for _ in dag.labels]
     for source, target in dag.edges:
-        before[target].append(source)
-        behind[source].append(target)
+        predecessors[target].append(source)
+        successors[source].append(target)
     colours = [numbers[label] for label in dag.labels]
     counts = Counter(colours)
     for _ in range(iterations):
         colours = [
             numbers[
                 colour,
-                tuple(sorted(colours[i] for i in before[node])),
-                tuple(sorted(colours[i] for i in behind[node])),
+                tuple(sorted(colours[i] for i in predecessors[node])),
+                tuple(sorted(colours[i] for i in successors[node])),
             ]
             for node, colour in enumerate(colours)
         ]
@@ -111,7 +120,7 @@ def _subtrees(dag: LabelledDag, iterations: int, numbers: _Numbers) -> Counter[i
 
 
 def _counts(counts: Sequence[Counter[Any]]) -> sparse.csr_array:
-    """A row of counts for each of N counters; the columns are the things counted."""
+    """Return a row of counts for each of N counters; the columns are the counted keys."""
     numbers = _Numbers()
     cells = [
         (row, numbers[key], value) for row, one in enumerate(counts) for key, value in one.items()
@@ -122,7 +131,7 @@ def _counts(counts: Sequence[Counter[Any]]) -> sparse.csr_array:
 
 
 def _squared_distances(features_NF: sparse.csr_array) -> Floats:
-    """Of rows, by inner products, which are whole numbers here: exact."""
+    """Return squared distances of rows by inner products, which are exact integers here."""
     inner_NN = (features_NF @ features_NF.T).toarray()
     own_N = inner_NN.diagonal()
     square_NN = own_N[:, None] + own_N[None, :] - 2 * inner_NN

@@ -1,4 +1,4 @@
-"""The page of a diagnosis, and the same as JSON."""
+"""The report of a diagnosis, as HTML and as JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -30,16 +30,15 @@ _FOLLOWED = (  # the course of the search: metric, heading, axis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """Everything that the page shows of one run.
+    """Content of the report about one run.
 
     Attributes:
-        now: of the controller that the search has left.
-        initial: of the same controller with the weights that it began with.
-        shared_weights: by arm, accuracy with shared weights against that of networks trained
-            alone; empty without a table.
+        now: diagnosis of the controller at the end of the search.
+        initial: diagnosis of the same controller with its initial weights.
+        shared_weights: by arm, correlation of the accuracy with shared weights with that of
+            networks trained alone; empty without a table.
         table: name and column of that table.
-        history: what was recorded during the search; names that the page does not know are kept in
-            the JSON.
+        history: metrics of the search; those that the page does not show are in the JSON too.
     """
 
     method: str
@@ -52,7 +51,7 @@ class Findings:
     history: History = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Values that JSON can hold."""
+        """Return the content as JSON."""
         return {
             "version": VERSION,
             "method": self.method,
@@ -67,7 +66,7 @@ class Findings:
 
 
 def render(findings: Findings) -> str:
-    """The page as one HTML document: no script, and nothing is loaded from anywhere."""
+    """Return the report as one HTML document without scripts and external resources."""
     environment = make_environment(
         __package__, number=number, interval=interval, percent=formatting.percent
     )
@@ -92,7 +91,7 @@ def render(findings: Findings) -> str:
 
 
 def headline(findings: Findings) -> list[dict[str, str]]:
-    """The figures that matter most, in words: label, value, and what to hold it against."""
+    """Return the key figures: label, value, and a reference to compare with."""
     now, initial = findings.now, findings.initial
     edit, was = _edit(now), _edit(initial)
     first, first_was = now.noisy_token_probes[0], initial.noisy_token_probes[0]
@@ -109,7 +108,7 @@ def headline(findings: Findings) -> list[dict[str, str]]:
         _tile(
             "First token",
             formatting.percent(first.accuracy, 1),
-            f"read off the noisy state; chance {formatting.percent(first.chance, 1)}, "
+            f"predicted from the noisy state; chance {formatting.percent(first.chance, 1)}, "
             f"initial weights {formatting.percent(first_was.accuracy, 1)}",
         ),
         _tile("Conditioning", number(kl), f"nats, mean KL; initial weights {number(kl_was)}"),
@@ -129,13 +128,14 @@ def headline(findings: Findings) -> list[dict[str, str]]:
 
 
 def number(value: float | None) -> str:
-    """Three digits; the sign only of what is below zero."""
+    """Format a number with three digits."""
     if value is None:
         return formatting.MISSING
     return f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}"
 
 
 def interval(ends: Interval | None) -> str:
+    """Format an interval."""
     return formatting.MISSING if ends is None else f"{number(ends[0])} to {number(ends[1])}"
 
 
@@ -181,12 +181,12 @@ def _conditioning(findings: Findings) -> Chart:
 
 
 def _by_position(values: Sequence[float | None]) -> list[tuple[float, float]]:
-    """Positions count from 1 for people."""
+    """Return the points of a line; positions count from 1."""
     return [(float(t), value) for t, value in enumerate(values, start=1) if value is not None]
 
 
 def _course(history: History) -> list[dict[str, Any]]:
-    """A chart for each metric that was recorded more than once."""
+    """Return a chart for each metric that was recorded more than once."""
     return [
         {
             "heading": heading,

@@ -1,10 +1,11 @@
-"""What a linear map can read off hidden states: past tokens, and properties of the graph.
+"""Linear probes of hidden states: earlier tokens, and properties of the graph.
 
-Ridge regression of standardised states, cross-validated; its strength is chosen by leave-one-out
+Cross-validated ridge regression of standardised states; its strength is chosen by leave-one-out
 within each training part. A token is predicted as the largest of the regressions of its one-hot
-code. A probe finds a signal however faint it is: what random weights keep of a short architecture
-can be read off exactly. With noise on the states, what counts is how much of a state a token makes
-up. N architectures, H hidden units, T tokens.
+code. A probe finds a signal of any strength: the state of a random network predicts the tokens of a
+short architecture exactly. Noise on the states shows how much of a state a token accounts for.
+
+N architectures, H hidden units, T tokens.
 """
 
 from collections.abc import Mapping
@@ -21,18 +22,18 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 NOISE = 0.3
-"""Of noisy states, in deviations: the root mean square over the units."""
+"""Standard deviation of the noise, relative to the root mean square deviation of the units."""
 _NUM_FOLDS = 5
 _STRENGTHS = np.logspace(-4, 3, 8)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenProbe:
-    """How well a token can be read off the last hidden state.
+    """Accuracy with which a token is predicted from the last hidden state.
 
     Attributes:
-        accuracy: share of held-out architectures whose token was predicted.
-        chance: share of its most frequent value, which needs no state.
+        accuracy: fraction of held-out architectures whose token was predicted.
+        chance: fraction of its most frequent value, which needs no state.
     """
 
     accuracy: float
@@ -44,13 +45,13 @@ class TokenProbe:
 
 
 def noisy(hidden_NH: Floats, rng: np.random.Generator, noise: float = NOISE) -> Floats:
-    """The same noise on all units, so that units of little variance say little."""
+    """Add the same noise to all units, so that units of little variance carry little."""
     deviation = float(np.sqrt(hidden_NH.var(axis=0).mean()))
     return hidden_NH + noise * deviation * rng.normal(size=hidden_NH.shape)
 
 
 def token_probes(hidden_NH: Floats, tokens_NT: Ints, *, seed: int) -> tuple[TokenProbe, ...]:
-    """One a token; `seed` fixes the folds."""
+    """Return a probe for each token; `seed` fixes the folds."""
     values = [np.unique(tokens_N) for tokens_N in tokens_NT.T]
     codes = [tokens_N[:, None] == v for tokens_N, v in zip(tokens_NT.T, values, strict=True)]
     predicted_NC = _predicted(hidden_NH, np.concatenate(codes, axis=1).astype(np.float64), seed)
@@ -68,10 +69,10 @@ def token_probes(hidden_NH: Floats, tokens_NT: Ints, *, seed: int) -> tuple[Toke
 def property_probes(
     hidden_NH: Floats, properties: Mapping[str, Floats], *, seed: int
 ) -> dict[str, float | None]:
-    """Explained share of the variance (R^2) on held-out architectures, by property.
+    """Return the explained variance (R^2) on held-out architectures, by property.
 
-    0 is what the mean alone explains, and less than 0 is worse than that. None where a property is
-    the same for all architectures.
+    0 is the prediction of the mean, negative is worse than that. None where a property is the same
+    for all architectures.
     """
     varying = {name: values_N for name, values_N in properties.items() if np.ptp(values_N) > 0}
     found: dict[str, float | None] = dict.fromkeys(properties)
@@ -84,7 +85,7 @@ def property_probes(
 
 
 def _predicted(hidden_NH: Floats, targets_NC: Floats, seed: int) -> Floats:
-    """Each row by a model that has not seen it."""
+    """Predict each row by a model that was not trained on it."""
     model = make_pipeline(StandardScaler(), RidgeCV(_STRENGTHS, alpha_per_target=True))
     folds = KFold(min(_NUM_FOLDS, len(hidden_NH)), shuffle=True, random_state=seed)
     predicted: Floats = cross_val_predict(model, hidden_NH, targets_NC, cv=folds)

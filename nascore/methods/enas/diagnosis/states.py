@@ -1,13 +1,13 @@
 """The identical-state test: are architectures that are sampled from one state alike?
 
-If the controller conditions on its past, what it samples from one state is more alike than what it
-samples from different states. That this is not so in ENAS is the finding of arXiv 1904.00438; the
-two forms of the test are ours.
+If the controller conditions on earlier tokens, samples from one state are more alike than samples
+from different states. arXiv 1904.00438 finds that this is not so in ENAS; the two forms of the test
+are ours.
 
-- start: the state after a whole architecture is carried over as the start of a new one.
+- start: the state after a whole architecture is the start state of a new one.
 - prefix: the state after the first half of an architecture is completed twice, and compared with a
-  completion from the state after another half. All are put behind the same first half, so that only
-  the completions differ.
+  completion from the state after another half. All are appended to the same first half, so that
+  only the completions differ.
 """
 
 from collections.abc import Callable
@@ -32,10 +32,10 @@ class StateTest:
     """Mean distances between architectures, in the units of that distance.
 
     Attributes:
-        within: of architectures from the same state.
-        between: of architectures from different states.
+        within: distance of architectures from the same state.
+        between: distance of architectures from different states.
         difference: between minus within, paired by state; above 0 the state matters.
-        interval: 95 % of the difference, bootstrap over states.
+        interval: 95 % interval of the difference, bootstrap over states.
     """
 
     within: float
@@ -63,11 +63,11 @@ def same_start(
     rng: np.random.Generator,
     num_samples: int = 10,
 ) -> dict[str, StateTest]:
-    """The start form, by distance.
+    """Run the start form of the test, by distance.
 
     Args:
         tokens_ST: architectures whose last states are the S start states.
-        num_samples: architectures from each of them.
+        num_samples: architectures sampled from each of them.
     """
     with torch.no_grad():
         hidden_SH, cell_SH = controller.read_prefix(tokens_ST)
@@ -92,7 +92,7 @@ def same_prefix(
     generator: torch.Generator,
     rng: np.random.Generator,
 ) -> dict[str, StateTest]:
-    """The prefix form, by distance, for the first halves of S architectures.
+    """Run the prefix form of the test, by distance, for the first halves of S architectures.
 
     The other state of each is that of the architecture before it.
     """

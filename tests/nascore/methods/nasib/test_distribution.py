@@ -5,6 +5,7 @@ from itertools import product
 
 import pytest
 import torch
+from nasib_tasks import num_alive
 from scipy import stats
 from torch import Tensor
 
@@ -94,7 +95,7 @@ def test_images_smaller_than_every_kernel_are_refused() -> None:
     space = SuperkernelSpace(SuperkernelSpaceConfig(kernel_sizes=(5, 7), dilations=(2, 3)))
     with pytest.raises(InputError, match=r"kernel_sizes = \[5, 7\]: none fits images of 8 pixels"):
         Distribution(space, SMALL)
-    assert Distribution(space, ImageShape(1, 9, 2)).num_alive()["height"] == [1] * NUM_EDGES
+    assert num_alive(Distribution(space, ImageShape(1, 9, 2)))["height"] == [1] * NUM_EDGES
 
 
 # --- samples --------------------------------------------------------------------------------
@@ -193,9 +194,9 @@ def test_the_least_probable_goes_first_and_the_last_never() -> None:
     alive_EV = distribution.log_probs()["width"] > -torch.inf
     assert torch.equal((~alive_EV).int().argmax(1), before.argmin(1))
     assert distribution.eliminate("width", 0) == 2 * NUM_EDGES
-    assert distribution.num_alive()["width"] == [1] * NUM_EDGES
+    assert num_alive(distribution)["width"] == [1] * NUM_EDGES
     assert torch.equal(distribution.best()[:, AXES.index("width")], before.argmax(1))
-    assert distribution.num_alive()["height"] == [4] * NUM_EDGES, "another axis"
+    assert num_alive(distribution)["height"] == [4] * NUM_EDGES, "another axis"
     assert distribution.entropies()["width"].abs().max() == 0
 
 
@@ -308,20 +309,3 @@ def test_few_edges_of_a_cell_end_without_a_convolution(limit: int) -> None:
 
 
 # --- what the branches learn by -----------------------------------------------------------------
-
-
-def test_the_scale_of_a_node_is_taken_out_of_the_gradient() -> None:
-    distribution = Distribution(SPACE, LARGE)
-    tokens_EA = torch.zeros(len(SPACE.edges), len(AXES), dtype=torch.int64)
-    tokens_EA[3, 0] = NONE
-    gradients_E = torch.randn(len(SPACE.edges), generator=generator())
-    found_E = distribution.without_scale(gradients_E, tokens_EA)
-    assert found_E[3] == 0, "an edge that is nothing has no scale"
-    nodes: dict[tuple[int, int], list[int]] = {}
-    for number, edge in enumerate(SPACE.edges):
-        nodes.setdefault((edge.cell, edge.target), []).append(number)
-    for edges in nodes.values():
-        there = [edge for edge in edges if edge != 3]
-        assert float(found_E[there].sum()) == pytest.approx(0.0, abs=1e-6)
-        left = gradients_E[there] - found_E[there]
-        torch.testing.assert_close(left, left[:1].expand_as(left))

@@ -14,7 +14,7 @@ import planted_kernel
 import pytest
 import torch
 from callbacks import CallbacksOf
-from nasib_tasks import SPACE, make_task
+from nasib_tasks import SPACE, make_task, num_alive
 from torch import Tensor, nn
 
 from nascore.config import BudgetConfig, CommonTrainingConfig, DataConfig
@@ -97,7 +97,7 @@ def test_a_budget_below_the_warm_up_gives_an_architecture(
     search = run(tmp_path, digits, budget=BudgetConfig(steps=steps), schedule={"warmup": 0.95})
     assert (search.step, search.decisions) == (steps, 0)
     check(search.context.space, search.genotype())
-    assert set(search.distribution.num_alive()["branch"]) == {1}, "as at the end of any budget"
+    assert set(num_alive(search.distribution)["branch"]) == {1}, "as at the end of any budget"
 
 
 def test_it_is_over_at_once_when_it_is_stopped_at_once(tmp_path: Path, digits: Splits) -> None:
@@ -332,7 +332,7 @@ def test_values_are_dropped_at_the_milestones_and_not_before(
     real = BudgetSearch._train
 
     def train(self: BudgetSearch, *more: Any) -> None:
-        alive[self.step] = self.distribution.num_alive()
+        alive[self.step] = num_alive(self.distribution)
         return real(self, *more)
 
     monkeypatch.setattr(BudgetSearch, "_train", train)
@@ -340,7 +340,7 @@ def test_values_are_dropped_at_the_milestones_and_not_before(
     for axis, size in zip(AXES, SuperkernelSpace(SPACE).axis_sizes, strict=True):
         for step, left in alive.items():
             assert set(left[axis]) == {search.schedule.num_left(step / 40, size)}
-        assert set(search.distribution.num_alive()[axis]) == {1}
+        assert set(num_alive(search.distribution)[axis]) == {1}
 
 
 def test_half_a_budget_shifts_to_exploitation(

@@ -55,7 +55,7 @@ def test_nothing_that_was_given_is_markup(diagnosis: Diagnosis) -> None:
 def test_a_page_without_a_table_and_a_record_says_so(diagnosis: Diagnosis) -> None:
     page = render(make_findings(diagnosis))
     assert "No table of trained networks was given" in page
-    assert "This run has kept no record of its search" in page
+    assert "This run has no record of its search" in page
     assert page.count("<svg") == 5
 
 
