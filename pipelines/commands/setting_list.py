@@ -1,12 +1,8 @@
 """List of the settings of a configuration, made of the models that validate it."""
 
-import ast
-import sys
 import types
 import typing
 from collections.abc import Iterable, Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal, Union
 
 from pydantic import BaseModel
@@ -57,7 +53,6 @@ def _rows(
         prefix: of its keys.
         preset: the default of the group in the section above; None for the defaults of its fields.
     """
-    texts = _descriptions(model)
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
         below = list(_models(field.annotation))
@@ -71,12 +66,16 @@ def _rows(
                 "type": _type(field.annotation),
                 "default": to_jsonable_python(value),
                 "unit": next((unit for end, unit in _UNITS.items() if name.endswith(end)), ""),
-                "description": _with_range(field, field.description or texts.get(name, "")),
+                "description": _description(model, name),
             }
 
 
-def _with_range(field: FieldInfo, text: str) -> str:
-    """Return a description with the range of a number."""
+def _description(model: type[BaseModel], name: str) -> str:
+    """Return the description of a field, its own or that of a base class, with its range."""
+    field = model.model_fields[name]
+    classes = (one for one in model.__mro__ if issubclass(one, BaseModel))
+    found = (one.model_fields[name].description for one in classes if name in one.model_fields)
+    text = " ".join(next(filter(None, found), "").split())
     bounds = [
         form.format(f"{value:,g}" if abs(value) < 1e6 else value)
         for constraint in _constraints(field)
@@ -127,36 +126,3 @@ def _type(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "{" + ", ".join(annotation.model_fields) + "}"
     return str(getattr(annotation, "__name__", annotation))
-
-
-def _descriptions(model: type[BaseModel]) -> dict[str, str]:
-    """Return the first paragraph below each field of a model and of its base classes."""
-    found: dict[str, str] = {}
-    for one in reversed(model.__mro__):
-        if issubclass(one, BaseModel) and one is not BaseModel:
-            found |= _classes(one.__module__).get(one.__name__, {})
-    return found
-
-
-@cache
-def _classes(module: str) -> dict[str, dict[str, str]]:
-    """Return the texts below the fields of all classes of a module."""
-    found: dict[str, dict[str, str]] = {}
-    source = Path(str(sys.modules[module].__file__)).read_text(encoding="utf-8")
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.ClassDef):
-            pairs = zip(node.body, node.body[1:], strict=False)
-            found[node.name] = {
-                field.target.id: _text(text)
-                for field, text in pairs
-                if isinstance(field, ast.AnnAssign)
-                and isinstance(field.target, ast.Name)
-                and _text(text)
-            }
-    return found
-
-
-def _text(node: ast.stmt) -> str:
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-        return " ".join(str(node.value.value).split("\n\n")[0].split())
-    return ""
