@@ -3,9 +3,8 @@
 Shapes: T tasks, N = ways * shots images of a support set, M = ways * queries.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 import torch
@@ -13,11 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nascore.data.batches import Split, Splits
-from nascore.data.class_splits import SPLITS, ClassSplits, EpisodeShape, Need, unmet
-from nascore.data.content import count_values, statistics_of
-from nascore.errors import InputError, Problem
+from nascore.data.class_splits import EpisodeShape, Need, unmet
+from nascore.errors import InputError
 
-_Part = tuple[Tensor, NDArray[np.int64]]  # uint8 (N, C, H, W) on the device, and labels (N,)
 _CHUNK = 4096
 
 
@@ -100,64 +97,29 @@ class EpisodeSampler:
 
 
 class FewShotData:
-    """Images with labels on a device, and the classes of each split.
+    """The classes and images of each split of prepared data, on its device.
 
-    The images of a split are looked at when its first sampler is made, not before: what never asks
-    for a sampler of test classes has never touched them.
+    The images of a split are read when its first sampler is made: code that never asks for a
+    sampler of test classes has never read them.
+
+    Args:
+        data: prepared data whose splits have different classes.
+
+    Raises:
+        InputError: It is split by images, so that the splits share their classes.
     """
 
-    def __init__(
-        self,
-        images: NDArray[np.uint8],
-        labels: NDArray[np.int64],
-        splits: ClassSplits,
-        *,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        """Compute mean and standard deviation from the training classes alone.
-
-        Args:
-            images: (N, C, H, W).
-            labels: (N,).
-
-        Raises:
-            InputError: images and labels do not fit together, or a split names a class that has no
-                image.
-        """
-        _check_arrays(images, labels, splits)
-        on_device = torch.from_numpy(images).to(device)
-        mean, std = _statistics(images, labels, splits.train)
-        self._set(splits, dict.fromkeys(SPLITS, lambda: (on_device, labels)), mean, std, device)
-
-    @classmethod
-    def of(cls, data: Splits) -> Self:
-        """Return the few-shot data of prepared data, on its device.
-
-        Raises:
-            InputError: it is split by images, so that the splits share their classes.
-        """
+    def __init__(self, data: Splits) -> None:
         if data.info.class_splits is None:
             message = "train, valid and test have the same classes; few-shot tasks need `class`"
             raise InputError.of("data.split_by", "image", message)
-        few_shot = cls.__new__(cls)
-        mean, std = (np.array(values) for values in (data.info.mean, data.info.std))
-        parts = {name: lambda name=name: _read(getattr(data, name)) for name in SPLITS}
-        few_shot._set(data.info.class_splits, parts, mean, std, data.train.device)
-        return few_shot
-
-    def _set(
-        self,
-        splits: ClassSplits,
-        parts: Mapping[str, Callable[[], _Part]],
-        mean: NDArray[np.float64],
-        std: NDArray[np.float64],
-        device: str | torch.device,
-    ) -> None:
-        self.splits = splits
-        self._parts = parts
-        self._seen: dict[str, _Part] = {}
-        self._mean = torch.tensor(mean, dtype=torch.float32, device=device)[:, None, None]
-        self._std = torch.tensor(std, dtype=torch.float32, device=device)[:, None, None]
+        self.splits = data.info.class_splits
+        self._data = data
+        self._read: dict[str, tuple[Tensor, NDArray[np.int64]]] = {}
+        self._mean, self._std = (
+            torch.tensor(values, device=data.train.device)[:, None, None]
+            for values in (data.info.mean, data.info.std)
+        )
 
     def sampler(
         self, split: str, shape: EpisodeShape, *, as_pixels: bool = False
@@ -165,14 +127,18 @@ class FewShotData:
         """Return a sampler of tasks of `train`, `valid` or `test`.
 
         Args:
-            as_pixels: 0..255, and not normalised.
+            split: name of the split.
+            shape: size of a task.
+            as_pixels: whether images are pixels 0..255 instead of normalised values.
 
         Raises:
-            InputError: it has fewer classes than ways, or a class fewer images than a task needs.
+            InputError: The split has fewer classes than ways, or a class too few images.
         """
-        if split not in self._seen:
-            self._seen[split] = self._parts[split]()
-        images, labels = self._seen[split]
+        if split not in self._read:
+            own: Split = getattr(self._data, split)
+            pixels = torch.cat(list(own.pixel_batches(_CHUNK)))
+            self._read[split] = pixels, own.labels.cpu().numpy()
+        images, labels = self._read[split]
         classes = self.splits.of(split)
         counts = np.bincount(labels, minlength=max(classes) + 1).tolist()
         problems = unmet([Need(shape, (split,))], counts, self.splits)
@@ -183,39 +149,3 @@ class FewShotData:
         ]
         mean = None if as_pixels else self._mean
         return EpisodeSampler(images, places, classes, shape, mean=mean, std=self._std)
-
-
-def _read(split: Split) -> _Part:
-    return torch.cat(list(split.pixel_batches(_CHUNK))), split.labels.cpu().numpy()
-
-
-def _statistics(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[int]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation of pixel / 255 by channel; a class at a time of memory."""
-    histogram = np.zeros((images.shape[1], 256), np.int64)
-    for label in classes:
-        histogram += count_values(images[labels == label].transpose(0, 2, 3, 1))
-    return statistics_of(histogram)
-
-
-def _check_arrays(
-    images: NDArray[np.uint8], labels: NDArray[np.int64], splits: ClassSplits
-) -> None:
-    problems = []
-    if images.ndim != 4 or images.dtype != np.uint8:
-        found = f"{images.dtype} {images.shape}"
-        problems.append(Problem("images", found, "must be uint8 (N, channels, height, width)"))
-    if labels.shape != images.shape[:1]:
-        message = f"one for each of {images.shape[0]} images is needed"
-        problems.append(Problem("labels", str(labels.shape), message))
-    known = set(np.unique(labels).tolist())
-    for name in SPLITS:
-        unknown = sorted(set(splits.of(name)) - known)
-        if unknown:
-            message = "has no image; leave it out"
-            problems.append(Problem(f"classes of {name}", str(unknown[0]), message))
-        if not splits.of(name):
-            problems.append(Problem(f"classes of {name}", "", "are none; a split needs some"))
-    if problems:
-        raise InputError(problems)

@@ -1,7 +1,7 @@
 """Networks that learn new classes from a few examples: how they are rebuilt, tested and timed."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -24,9 +24,6 @@ _NUM_TIMED = 10  # different tasks in a measurement
 class FewShotKind(NetworkKind):
     """Kind of `nascore.meta_learning.few_shot_model.FewShotLearner`."""
 
-    is_tested_by: Literal["images", "tasks"] = "tasks"
-    is_profiled_on_data = True
-
     def rebuild(
         self,
         spec: Mapping[str, Any],
@@ -45,9 +42,7 @@ class FewShotKind(NetworkKind):
     def tasks(self, examples: Examples, split: str, number: int) -> Sequence[FewShotTask]:
         options = examples.options
         assert isinstance(options, FewShotOptions), "networks of few-shot methods"
-        sampler = FewShotData.of(examples.splits).sampler(
-            split, options.episode.shape, as_pixels=True
-        )
+        sampler = FewShotData(examples.splits).sampler(split, options.episode.shape, as_pixels=True)
         drawn = sampler.draw(number, examples.seeds.torch("examining", split))
         names = ("support_x", "support_y", "query_x", "query_y")
         return [
@@ -59,7 +54,7 @@ class FewShotKind(NetworkKind):
         self,
         final: FinalModel,
         config: LatencyConfig,
-        examples: Examples | None,
+        examples: Callable[[], Examples],
     ) -> tuple[LatencyResult, dict[str, Any]]:
         """Measure adaptation and prediction on tasks of validation classes.
 
@@ -75,11 +70,11 @@ class FewShotKind(NetworkKind):
                 shape.channels, shape.size, shape.num_classes, channels=baseline["channels"]
             )
             networks.append(FewShotLearner(conv4, learner.settings))
-        assert examples is not None
+        data = examples()
         adapters = [
-            DeployedModel(one, examples.splits.info).eval().to(device).adapter() for one in networks
+            DeployedModel(one, data.splits.info).eval().to(device).adapter() for one in networks
         ]
-        tasks = list(self.tasks(examples, "valid", _NUM_TIMED))
+        tasks = list(self.tasks(data, "valid", _NUM_TIMED))
         latencies = measure(adapters, tasks, config)
         found: dict[str, Any] = {
             "ways": learner.settings.ways,

@@ -78,7 +78,7 @@ def meta_train_final(
     channels = channels_of(shape, at_least=cost.num_params)
     with seeded_weights(seeds.integer("final", "four convolutions")):
         conv4 = Conv4(shape.channels, shape.size, shape.num_classes, channels=channels)
-    data = FewShotData.of(context.splits)
+    data = FewShotData(context.splits)
     # Where each training uses one thread, the other core would be idle.
     on_cpu = device_of(context.training).type == "cpu"
     at_once = (on_cpu and torch.get_num_threads() == 1) or has_small_steps(

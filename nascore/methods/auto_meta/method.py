@@ -74,7 +74,7 @@ def pretrain(context: Context) -> dict[str, float]:
     with collect_problems(problems):
         _check_cell(context.options, context.space)
     with collect_problems(problems):
-        FewShotTraining(FewShotData.of(context.splits), context.options)
+        FewShotTraining(FewShotData(context.splits), context.options)
     if problems:
         raise InputError(problems)
     return {}
@@ -147,7 +147,7 @@ def search(context: Context) -> SearchResult:
         context.callbacks.on_metrics({"search/rank_correlation": correlation}, stage)
 
     proposer = _proposer(context.options, context.space, context.seeds, "method", on_stage)
-    training = FewShotTraining(FewShotData.of(context.splits), context.options)
+    training = FewShotTraining(FewShotData(context.splits), context.options)
     result = search_against_random(context, proposer, training=training)
     _report_end(context, result)
     return result

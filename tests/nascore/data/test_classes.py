@@ -80,7 +80,7 @@ def test_digits_are_split_four_three_three(digits: Path) -> None:
 
 def test_tasks_of_prepared_data_are_its_images(digits: Path) -> None:
     splits = load(digits, torch.device("cpu"))
-    data = FewShotData.of(splits)
+    data = FewShotData(splits)
     assert splits.info.class_splits == data.splits
     drawn = data.sampler("valid", EpisodeShape(3, 2, 4)).draw(5, torch.Generator().manual_seed(0))
     known = {
@@ -101,7 +101,7 @@ class Untouchable:
 def test_what_draws_no_test_task_touches_no_test_image(digits: Path) -> None:
     splits = load(digits, torch.device("cpu"))
     guarded = Splits(splits.info, splits.train, splits.valid, Untouchable())  # type: ignore[arg-type]
-    data = FewShotData.of(guarded)
+    data = FewShotData(guarded)
     used = set()
     for split in ("train", "valid"):
         sampler = data.sampler(split, EpisodeShape(3, 1, 5))
@@ -114,7 +114,7 @@ def test_what_draws_no_test_task_touches_no_test_image(digits: Path) -> None:
 
 def test_data_that_is_split_by_images_has_no_tasks(digits_folder: Path) -> None:
     with pytest.raises(InputError, match=r"data\.split_by = image"):
-        FewShotData.of(load(digits_folder, torch.device("cpu")))
+        FewShotData(load(digits_folder, torch.device("cpu")))
 
 
 def test_normalised_by_the_training_classes(digits: Path) -> None:

@@ -7,12 +7,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from few_shot_data import few_shot_data
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nascore.data.class_splits import EpisodeShape, split_classes
-from nascore.data.episodes import FewShotData
 from nascore.meta_learning.conv4 import Conv4
 from nascore.meta_learning.execution import run_looped, run_vmapped
 from nascore.meta_learning.learners import (
@@ -317,7 +317,7 @@ def test_adaptation_helps_on_classes_never_seen() -> None:
     digits = load_digits()
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
     splits = split_classes(range(10), valid_fraction=0.3, test_fraction=0.3, seed=0)
-    data = FewShotData(images, digits.target.astype(np.int64), splits)
+    data = few_shot_data(images, digits.target, splits)
     train = data.sampler("train", EpisodeShape(3, 5, 1))
     valid = data.sampler("valid", EpisodeShape(3, 5, 5))
     forward, parameters = stateless(make_network(channels=8))

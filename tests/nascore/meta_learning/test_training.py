@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from few_shot_data import few_shot_data
 
 from nascore.data.class_splits import EpisodeShape, split_classes
 from nascore.data.episodes import EpisodeSampler, FewShotData
@@ -33,7 +34,7 @@ def data() -> FewShotData:
     images = rng.integers(0, 60, (120, 1, 8, 8), dtype=np.uint8)
     images[np.arange(120), 0, 1 + labels // 5 * 3, labels % 5] = 255
     splits = split_classes(range(10), valid_fraction=0.3, test_fraction=0.3, seed=0)
-    return FewShotData(images, labels, splits)
+    return few_shot_data(images, labels, splits)
 
 
 @pytest.fixture
