@@ -29,12 +29,7 @@ def problems_of(root: type[BaseModel], error: Any) -> Iterator[Problem]:
     if error["loc"][-1:] == (OF_KEY,):
         yield _problem_of_key(path, error)
     elif kind == "extra_forbidden":
-        tree = list(keys_of(root))
-        renamed = list(_renamed(key, value, tree))
-        yield from renamed
-        if not renamed:
-            shown = "" if _SECRET.search(path[-1]) else short(value)
-            yield Problem(key, shown, "unknown key" + _nearest(path, known, tree))
+        yield from _unknown(path, value, known, list(keys_of(root)))
     elif kind == "missing":
         yield Problem(key, "", "is missing; give a value")
     elif kind == "union_tag_invalid":
@@ -64,16 +59,29 @@ def _problem_of_key(path: tuple[str, ...], error: Any) -> Problem:
     return Problem(".".join(path), "", message)
 
 
-def _renamed(key: str, value: Any, tree: list[str]) -> Iterator[Problem]:
-    """Describe an unknown key that has another name now, or those in an unknown group."""
+def _unknown(
+    path: tuple[str, ...], value: Any, known: list[str], tree: list[str]
+) -> Iterator[Problem]:
+    """Describe an unknown key, or the keys of an unknown group that had settings once.
+
+    Args:
+        known: keys of the group.
+        tree: all dotted keys.
+    """
+    key = ".".join(path)
     new = RENAMED.get(key)
     if new in tree:
         shown = short(value)
         written = f"write {new}={_as_written(value)}" if shown else f"write {new}"
         yield Problem(key, shown, f"was renamed to {new}; {written}")
-    elif isinstance(value, Mapping):
+    elif isinstance(value, Mapping) and any(
+        old.startswith(f"{key}.") and new in tree for old, new in RENAMED.items()
+    ):
         for name, below in value.items():
-            yield from _renamed(f"{key}.{name}", below, tree)
+            yield from _unknown((*path, str(name)), below, [], tree)
+    else:
+        shown = "" if _SECRET.search(path[-1]) else short(value)
+        yield Problem(key, shown, "unknown key" + _nearest(path, known, tree))
 
 
 def _as_written(value: Any) -> str:
@@ -124,12 +132,7 @@ def short(value: Any) -> str:
 
 
 def _nearest(path: tuple[str, ...], known: list[str], tree: list[str]) -> str:
-    """Suggest the nearest key: of the same group, else one of that name elsewhere, else by path.
-
-    Args:
-        known: keys of the group.
-        tree: all dotted keys.
-    """
+    """Suggest the nearest key: of the same group, else of that name elsewhere, else alike."""
     key, name = ".".join(path), path[-1]
     close = difflib.get_close_matches(name, known, n=1)
     if close:

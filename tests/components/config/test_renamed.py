@@ -35,6 +35,17 @@ def test_several_old_keys_of_one_group_are_reported_one_by_one() -> None:
     ]
 
 
+def test_an_unknown_key_next_to_an_old_one_is_reported_as_well() -> None:
+    layer, _ = layer_of(
+        ["method=nasib", "search.options.logits.reach=5", "search.options.logits.x=1"]
+    )
+    with pytest.raises(InputError) as caught:
+        parse(layer)
+    found = {problem.key: problem.message for problem in caught.value.problems}
+    assert found["search.options.logits.reach"].startswith("was renamed to")
+    assert found["search.options.logits.x"].startswith("unknown key")
+
+
 def test_a_new_name_that_the_method_does_not_have_is_not_suggested() -> None:
     """Only some methods train shared weights."""
     with pytest.raises(InputError) as caught:
