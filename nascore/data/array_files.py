@@ -42,21 +42,14 @@ _NUMPY_DTYPES |= {"F16", "F32", "F64"}
 
 def load_npz(path: Path, config: DataConfig) -> tuple[Arrays, list[Problem]]:
     """Return the arrays by name (None for one that cannot be read), and problems of those."""
-    arrays: Arrays = {}
-    problems: list[Problem] = []
     with _reading(path, config, "npz"), open(path, "rb") as raw:
         # numpy would leave a file open that is no archive.
         file = np.load(raw, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             message = "holds a single array; write it with numpy.savez, or use npy:PATH"
             raise refusal(config, _ARRAYS, message)
-        for name, stored in _wanted(file.files, config).items():
-            try:
-                arrays[name] = file[stored]
-            except _UNREADABLE as error:
-                arrays[name] = None
-                problems.append(finding(config, _ARRAYS, f"array {stored} {_reason(error)}"))
-    return arrays, problems
+        wanted = _wanted(file.files, config)
+        return _loaded(wanted, file.__getitem__, "array {}", config)
 
 
 def load_npy(path: Path, config: DataConfig) -> tuple[Arrays, list[Problem]]:
@@ -68,16 +61,40 @@ def load_npy(path: Path, config: DataConfig) -> tuple[Arrays, list[Problem]]:
             pass
         if canonical(path.stem) is None:
             files = {"x_train": path, **{n: f for n, f in files.items() if n in _OTHERS}}
-    problems: list[Problem] = []
-    arrays: Arrays = {}
-    for name, stored in _wanted(files, config).items():
-        try:
-            arrays[name] = np.load(files[stored], allow_pickle=False)
-        except _UNREADABLE as error:
-            arrays[name] = None
-            problems.append(finding(config, _ARRAYS, f"{stored}.npy {_reason(error)}"))
+    arrays, problems = _loaded(
+        _wanted(files, config),
+        lambda stored: np.load(files[stored], allow_pickle=False),
+        "{}.npy",
+        config,
+    )
     if "y_train" not in files and config.labels is not None:
         arrays["y_train"] = _labels_of(config.labels, config)
+    return arrays, problems
+
+
+def _loaded(
+    wanted: dict[str, str],
+    load: Callable[[str], NDArray[Any]],
+    called: str,
+    config: DataConfig,
+) -> tuple[Arrays, list[Problem]]:
+    """Return the arrays that can be read, and a problem for each other one.
+
+    Args:
+        wanted: name under which an array is stored, by our name.
+        load: reads an array by the name under which it is stored.
+        called: name of an array in messages, with `{}` for that name.
+        config: settings of the data.
+    """
+    arrays: Arrays = {}
+    problems: list[Problem] = []
+    for name, stored in wanted.items():
+        try:
+            arrays[name] = load(stored)
+        except _UNREADABLE as error:
+            arrays[name] = None
+            message = f"{called.format(stored)} {_reason(error)}"
+            problems.append(finding(config, _ARRAYS, message))
     return arrays, problems
 
 
@@ -110,9 +127,7 @@ def _tensor(file: Any, name: str, config: DataConfig) -> NDArray[Any]:
 
 
 def _labels_of(name: str, config: DataConfig) -> NDArray[Any]:
-    """Return labels from another file: a .npy, or the only column of a table, in the order of the
-    images.
-    """
+    """Return labels in the order of the images from a .npy or the only column of a table."""
     from nascore.data.tables import TableError, read_table
 
     path = Path(name).expanduser()
