@@ -1,0 +1,1 @@
+"""A method that samples uniformly and scales the logits of its network."""

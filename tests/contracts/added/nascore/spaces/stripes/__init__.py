@@ -1,0 +1,1 @@
+"""A space of plain convolutional networks."""
