@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 import optuna
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
 from nascore.retries import Backoff, call_with_retries
 from nascore.search import optuna_private
+from nascore.search.database_errors import is_final, is_outage, report
 from nascore.search.database_url import KEY, without_password
 from nascore.search.worker_identity import WorkerIdentity
 
@@ -72,6 +73,7 @@ class Storage:
         self.worker_timeout_s = worker_timeout_s
         self._patience_s = patience_s
         self._should_stop = should_stop
+        self._is_closing = False
         self._trouble_s = -math.inf  # of the last outage, by the monotonic clock
         self._listened_s: dict[int, float] = {}  # of the last query for silent trials, by study
         self._heart = _Heart(self, max(1, worker_timeout_s // _BEATS_PER_TIMEOUT))
@@ -100,7 +102,7 @@ class Storage:
             # Two processes that create the tables at once also fail here; a retry works.
             return call_with_retries(
                 open_once,
-                is_transient=lambda error: isinstance(error, _OPENING) and not _is_final(error),
+                is_transient=lambda error: isinstance(error, _OPENING) and not is_final(error),
                 timeout_s=_OPEN_S - _CONNECT_S,
                 backoff=Backoff(first_pause_s=0.6, longest_pause_s=0.6),
                 should_stop=self._should_stop,
@@ -114,12 +116,13 @@ class Storage:
             raise kind.of(
                 KEY,
                 without_password(url),
-                f"cannot be used ({_first_line(error)}); check the address, the account "
+                f"cannot be used ({report(error)}); check the address, the account "
                 "and that the server is up",
             ) from error
 
     def close(self) -> None:
         """End the heartbeats and close the connections."""
+        self._is_closing = True  # a heartbeat that is retried would keep this thread waiting
         self._heart.stop()
         self.worker.retire()
         self.optuna.engine.dispose()
@@ -132,6 +135,7 @@ class Storage:
 
         Raises:
             ServiceUnavailable: it did not answer for `patience_s`, or a stop was requested.
+            ResourceUnavailable: a retry is useless, such as with a full disk.
         """
         start = time.monotonic()
         warned = False
@@ -140,26 +144,28 @@ class Storage:
             nonlocal warned
             self._trouble_s = now = time.monotonic()
             if not warned and now - start > _LONGEST_PAUSE_S:
-                log.warning("the study database does not answer (%s); retrying", _first_line(error))
+                log.warning("the study database does not answer (%s); retrying", report(error))
                 warned = True
 
         try:
             return call_with_retries(
                 lambda: operation(*args, **kwargs),
-                is_transient=_is_outage,
+                is_transient=is_outage,
                 timeout_s=self._patience_s,
                 backoff=Backoff(first_pause_s=0.05, longest_pause_s=_LONGEST_PAUSE_S),
                 on_retry=note,
-                should_stop=self._should_stop,
+                should_stop=lambda: self._should_stop() or self._is_closing,
             )
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            if not _is_outage(error):
+            if is_final(error):
+                message = f"the database cannot be used any more ({report(error)})"
+                raise ResourceUnavailable.of(KEY, None, message) from error
+            if not is_outage(error):
                 raise
             self._trouble_s = now = time.monotonic()
             raise ServiceUnavailable(
                 "study database",
-                f"the database of {KEY} did not answer for {now - start:.0f} s: "
-                f"{_first_line(error)}",
+                f"the database of {KEY} did not answer for {now - start:.0f} s: {report(error)}",
             ) from error
 
     # --- heartbeats.
@@ -227,43 +233,10 @@ class _Heart:
             for trial_id in trials:
                 try:
                     self._storage.beat(trial_id)
-                except ServiceUnavailable as error:  # the search reports it and ends
-                    log.warning("%s", error)
-
-
-def _is_outage(error: BaseException) -> bool:
-    """Return whether it may end by itself: no connection, a server that shuts down, a lock."""
-    if not isinstance(error, (SQLAlchemyError, optuna.exceptions.StorageInternalError)):
-        return False
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, DBAPIError):
-        # It may hide behind a later error of the same session.
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        return False
-    return cause.connection_invalidated or type(cause).__name__ in (
-        "OperationalError",
-        "InterfaceError",
-        "InternalError",
-    )
-
-
-def _is_final(error: BaseException) -> bool:
-    """Return whether a retry is useless: a wrong password, a schema of another program."""
-    text = str(error).lower()
-    return isinstance(error, (RuntimeError, ArgumentError)) or any(
-        sign in text for sign in ("password authentication", "does not exist", "unable to open")
-    )
+                except Exception as error:  # without this thread a living worker counts as dead
+                    log.warning("no heartbeat was sent (%s); the next one follows", error)
 
 
 def _is_refused(error: BaseException) -> bool:
     """Return whether the server refuses the account or the database."""
     return _REFUSED.search(str(error)) is not None
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the message of the database, which is that of the innermost error."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = str(getattr(error, "orig", None) or error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

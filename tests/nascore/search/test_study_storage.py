@@ -181,6 +181,49 @@ def test_a_mistake_is_not_tried_again(tmp_path: Path) -> None:
     assert tries == [1]
 
 
+def test_a_full_disk_is_not_waited_for(tmp_path: Path) -> None:
+    """A real one: SQLite may not take another page."""
+    storage = Storage(f"sqlite:///{tmp_path / 'study.db'}")
+    study_id = storage.optuna.create_new_study([], "study")
+
+    def fill() -> None:
+        with storage.optuna.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count = 1")
+            connection.exec_driver_sql("CREATE TABLE filler AS SELECT zeroblob(1000000) AS x")
+
+    start = time.monotonic()
+    with pytest.raises(ResourceUnavailable, match=r"disk is full.*; the disk of the database is"):
+        storage.call_with_retries(fill)
+    assert time.monotonic() - start < 10
+    assert storage.call_with_retries(storage.optuna.get_study_name_from_id, study_id) == "study"
+    storage.close()
+
+
+def test_heartbeats_survive_any_error_and_a_close_does_not_wait(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(f"sqlite:///{tmp_path / 'study.db'}", worker_timeout_s=6)
+    beats: list[int] = []
+
+    def record(trial_id: int) -> None:
+        beats.append(trial_id)
+        if len(beats) == 2:
+            raise KeyError("whatever a driver raises")
+        if len(beats) > 3:
+            raise outage()
+
+    monkeypatch.setattr(storage.optuna, "record_heartbeat", record)
+    storage.keep_alive(7)
+    end = time.monotonic() + 20
+    while len(beats) < 5 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert len(beats) >= 5
+    assert "no heartbeat was sent" in caplog.text
+    start = time.monotonic()
+    storage.close()  # the thread retries, and could do so for ten minutes
+    assert time.monotonic() - start < 10
+
+
 def test_what_was_written_survives_a_server_that_is_stopped_at_once(postgres: Postgres) -> None:
     storage = Storage(postgres.new_database())
     study_id = storage.optuna.create_new_study([], "study")

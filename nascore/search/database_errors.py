@@ -1,0 +1,55 @@
+"""Which errors of the study's database may end by themselves, by the common table of errors."""
+
+import optuna
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from nascore.service_errors import ErrorKind, Row, find
+
+
+def is_outage(error: BaseException) -> bool:
+    """Return whether it may end by itself: no connection, a server that shuts down, a lock."""
+    if not isinstance(error, (SQLAlchemyError, optuna.exceptions.StorageInternalError)):
+        return False
+    row, cause = _row(error), _of_driver(error)
+    if row is not None or cause is None:
+        return row is not None and row.kind is ErrorKind.TRANSIENT
+    return cause.connection_invalidated or type(cause).__name__ in (
+        "OperationalError",
+        "InterfaceError",
+        "InternalError",
+    )
+
+
+def is_final(error: BaseException) -> bool:
+    """Return whether a retry is useless: a wrong account, a full disk, another program's schema."""
+    row = _row(error)
+    if row is not None:
+        return row.kind is not ErrorKind.TRANSIENT
+    return isinstance(error, (RuntimeError, ArgumentError))
+
+
+def report(error: BaseException) -> str:
+    """Return the message of the database, which is that of the innermost error, and a remedy."""
+    row = _row(error)
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    message = lines[0] if lines else type(error).__name__
+    return message if row is None or not row.remedy else f"{message}; {row.remedy}"
+
+
+def _of_driver(error: BaseException) -> DBAPIError | None:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DBAPIError):
+        # It may hide behind a later error of the same session.
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+def _row(error: BaseException) -> Row | None:
+    cause = _of_driver(error)
+    if cause is None:
+        return None
+    names = (getattr(cause.orig, name, None) for name in ("sqlstate", "sqlite_errorname"))
+    code = next((name for name in names if name), "")
+    return find("database", code=code, text=str(cause.orig))
