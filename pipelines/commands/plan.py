@@ -1,4 +1,4 @@
-"""`nas plan`: what a budget buys, before any of it is spent."""
+"""`nas plan`: what a search does with its budget, computed before the search."""
 
 import json
 import tempfile
@@ -13,23 +13,22 @@ from pipelines.commands.shortcuts import shortcuts
 
 if TYPE_CHECKING:
     from components.config.schema import Config
-    from nascore.methods.base import BudgetPlan
+    from nascore.methods.base import BudgetPlan, PlanningModule
 
 
 @configuration
 @shortcuts()
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(config: Path | None, preset: str | None, settings: tuple[str, ...], as_json: bool) -> None:
-    """Say what the search's budget buys: steps, epochs, exploration, milestones.
+    """Print what the search does with its budget: steps, epochs, exploration, milestones.
 
-    Of a budget of time, a few steps are made on this machine and timed. Reads the data, and writes
+    With a budget of time, a few steps are run on this machine and timed. Reads the data, and writes
     nothing. See docs/nasib.md.
     """
     from pipelines.config import resolve
 
     resolved = resolve(config, preset, settings)
-    _check_method(resolved)
-    found = _plan(resolved)
+    found = _plan(resolved, _planning_module(resolved.method))
     if as_json:
         click.echo(json.dumps({"version": 1, "method": resolved.method, **found.to_dict()}))
         return
@@ -37,24 +36,25 @@ def plan(config: Path | None, preset: str | None, settings: tuple[str, ...], as_
         click.echo(line)
 
 
-def _check_method(config: "Config") -> None:
-    """Raises InputError for a method that does nothing else with another budget."""
+def _planning_module(name: str) -> "PlanningModule":
+    """Return the module of a method. Raises InputError if its search does not plan."""
     from nascore.methods.registry import METHODS
 
-    if METHODS[config.method].load_planning() is None:
+    module = METHODS[name].load_planning()
+    if module is None:
         planning = [name for name, method in METHODS.items() if method.load_planning() is not None]
         raise InputError.of(
             "method",
-            config.method,
+            name,
             f"does the same with every budget, only longer; {' or '.join(planning)} plans with it",
         )
+    return module
 
 
-def _plan(config: "Config") -> "BudgetPlan":
+def _plan(config: "Config", module: "PlanningModule") -> "BudgetPlan":
     from components.steps.context_builder import StepInputs, build_context
     from components.steps.s3_source import open_remote
     from nascore.data.prepared import prepare
-    from nascore.methods.registry import METHODS
 
     with tempfile.TemporaryDirectory() as given:
         folder = Path(given)
@@ -67,6 +67,4 @@ def _plan(config: "Config") -> "BudgetPlan":
             state=folder / "state",
             run_key="plan",
         )
-        planning = METHODS[config.method].load_planning()
-        assert planning is not None, "checked before the data was read"
-        return planning.plan(build_context(inputs))
+        return module.plan(build_context(inputs))
