@@ -13,7 +13,7 @@ from components.steps.state import write_json
 from nascore.data.batches import load
 from nascore.spaces.base import make_space
 from nascore.training.final_model import FinalModel
-from nascore.training.network_kinds import kind_of
+from nascore.training.network_kinds import Examples, kind_of
 
 
 def run(*, run_key: str, dataset: Path, model: Path, latency: Path) -> dict[str, float]:
@@ -25,14 +25,14 @@ def run(*, run_key: str, dataset: Path, model: Path, latency: Path) -> dict[str,
 
     def work(step: Step) -> dict[str, float]:
         final = FinalModel.load(model, make_space(config.search.space))
-        kind, examples = kind_of(final.network), None
-        if kind.is_profiled_on_data:
+
+        def examples() -> Examples:
             with step.busy("data"):
                 remote = open_remote(config.data, trusted=True)
-                splits = load(dataset, torch.device("cpu"), remote)
-            examples = examples_of(splits, config)
+                return examples_of(load(dataset, torch.device("cpu"), remote), config)
+
         with step.busy("profiling"):
-            result, more = kind.profile(final, config.latency, examples)
+            result, more = kind_of(final.network).profile(final, config.latency, examples)
         step.tracked.params(result.to_dict())
         step.tracked.metrics(dict(_numbers(more)))
         write_json(latency, {**result.to_dict(), **more, "step": step.timing()})

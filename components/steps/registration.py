@@ -95,30 +95,21 @@ def adapter_and_test_set(
     network: DeployedModel, splits: Splits, config: Config
 ) -> tuple[ModelAdapter, TestSet]:
     """Return how a network is logged and loaded, and the test set on which models are compared."""
-    if network.kind.is_tested_by == "tasks":
-        return _few_shot(network, splits, config)
+    info = splits.info
+    tasks = network.kind.tasks(examples_of(splits, config), "test", _NUM_TASKS)
+    if tasks:
+        example = {name: tasks[0][name] for name in ("support_x", "support_y", "query_x")}
+        learned = [*info.names_of("train"), *info.names_of("valid")]
+        adapter = FewShotAdapter(example, learned=learned)
+        return adapter, FewShotTestSet(tasks, info.names_of("test"))
 
     def images() -> Iterator[Tensor]:
         return (x_BCHW.float() for x_BCHW in splits.test.pixel_batches(_BATCH_SIZE))
 
-    example = next(images())[:_EXAMPLE_IMAGES].numpy()
     test_set = ImageTestSet(
-        images,
-        splits.test.labels,
-        classes=splits.info.classes,
-        objective=config.search.objective,
+        images, splits.test.labels, classes=info.classes, objective=config.search.objective
     )
-    return ClassifierAdapter(example), test_set
-
-
-def _few_shot(
-    network: DeployedModel, splits: Splits, config: Config
-) -> tuple[ModelAdapter, TestSet]:
-    tasks = list(network.kind.tasks(examples_of(splits, config), "test", _NUM_TASKS))
-    info = splits.info
-    example = {name: tasks[0][name] for name in ("support_x", "support_y", "query_x")}
-    adapter = FewShotAdapter(example, learned=[*info.names_of("train"), *info.names_of("valid")])
-    return adapter, FewShotTestSet(tasks, info.names_of("test"))
+    return ClassifierAdapter(next(images())[:_EXAMPLE_IMAGES].numpy()), test_set
 
 
 def call_store(step: Step, call: Callable[[], Answer]) -> Answer:

@@ -59,12 +59,17 @@ class Step:
 
     @contextlib.contextmanager
     def busy(self, kind: str) -> Iterator[None]:
-        """Count the block as `data`, `training` or `profiling` time; the rest is overhead."""
-        start = time.perf_counter()
+        """Count the block as `data`, `training` or `profiling` time; the rest is overhead.
+
+        The time of a block within this one is counted as that block's alone.
+        """
+        start, within_s = time.perf_counter(), sum(self.busy_s.values())
         try:
             yield
         finally:
-            self.busy_s[kind] = self.busy_s.get(kind, 0.0) + time.perf_counter() - start
+            within_s = sum(self.busy_s.values()) - within_s
+            elapsed_s = time.perf_counter() - start - within_s
+            self.busy_s[kind] = self.busy_s.get(kind, 0.0) + elapsed_s
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:

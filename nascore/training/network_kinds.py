@@ -6,9 +6,9 @@ a JSON mapping whose key `kind` names its kind.
 """
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,16 +70,7 @@ class Examples:
 
 
 class NetworkKind:
-    """A kind of network. The methods of this class are those of static networks.
-
-    Attributes:
-        is_tested_by: what a test score is the mean of: images of the classes that were learned, or
-            tasks of other classes.
-        is_profiled_on_data: random images do not do to measure latency.
-    """
-
-    is_tested_by: Literal["images", "tasks"] = "images"
-    is_profiled_on_data: bool = False
+    """A kind of network. The methods of this class are those of static networks."""
 
     def rebuild(
         self,
@@ -115,22 +106,21 @@ class NetworkKind:
         raise TypeError("a network that knows its classes learns no others")
 
     def tasks(self, examples: Examples, split: str, number: int) -> Sequence[FewShotTask]:
-        """Return tasks of the classes of a split, for kinds that are tested by them."""
-        raise TypeError("a network that knows its classes is tested by images")
+        """Return few-shot tasks of a split; empty for kinds that are tested on single images."""
+        return ()
 
     def profile(
         self,
         final: "FinalModel",
         config: LatencyConfig,
-        examples: Examples | None,
+        examples: Callable[[], Examples],
     ) -> tuple[LatencyResult, dict[str, Any]]:
         """Measure the latency of a network.
 
         Args:
             final: the network.
             config: protocol of the measurement.
-            examples: where `is_profiled_on_data`: images that differ in their networks, or are
-                learned from, must be real ones.
+            examples: reads real data, for kinds whose latency depends on the images.
 
         Returns:
             The latency, and what networks of this kind have to say beyond it; JSON.

@@ -1,11 +1,11 @@
-"""Networks that send each image along a path of its own: how they are rebuilt, timed, exported.
+"""The kind of routed networks, which choose the operations of each image.
 
 The programs are the policy network and the stand-alone networks of the policies that most
 validation images have. `programs.json` describes them:
 
 | key | content |
 | --- | --- |
-| `version` | of this form |
+| `version` | version of this format |
 | `controller` | `file`: pixels -> probabilities (B, L, O); an operation is taken from 0.5 on |
 | `experts` | most used first: `file`, pixels -> logits (B, K); `policy` (L, O); `num_images` |
 | `num_images` | in the validation split; of an expert, those that have its policy |
@@ -13,7 +13,7 @@ validation images have. `programs.json` describes them:
 B images, L blocks, O operations, K classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,8 +45,6 @@ CONTROLLER = "controller.pt2"
 class RoutedKind(NetworkKind):
     """Kind of `nascore.methods.instanas.routed_network.Routed`."""
 
-    is_profiled_on_data = True
-
     def rebuild(
         self,
         spec: Mapping[str, Any],
@@ -65,14 +63,13 @@ class RoutedKind(NetworkKind):
         self,
         final: FinalModel,
         config: LatencyConfig,
-        examples: Examples | None,
+        examples: Callable[[], Examples],
     ) -> tuple[LatencyResult, dict[str, Any]]:
         """Measure on as many validation images as are timed, and a batch."""
         # Loads scipy's statistics, a second that other networks need not wait for.
         from nascore.methods.instanas.latency_per_image import BATCH, measure
 
-        assert examples is not None
-        x_BCHW, _ = next(examples.splits.valid.eval_batches(max(config.runs, BATCH)))
+        x_BCHW, _ = next(examples().splits.valid.eval_batches(max(config.runs, BATCH)))
         unit = final.details["instanas"]["unit"]
         result, per_image = measure(_routed(final.network), x_BCHW, config, unit=unit)
         return result, {"per_image": per_image.to_dict()}

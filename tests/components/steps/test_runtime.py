@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,17 @@ def test_seconds_are_reported_by_what_they_were_spent_on(tmp_path: Path) -> None
     finished = progress(tmp_path)[-1]
     assert finished["busy"].keys() == {"data", "training"}
     assert finished["seconds"] >= sum(finished["busy"].values())
+
+
+def test_a_block_within_another_is_counted_once(tmp_path: Path) -> None:
+    def work(step: Step) -> dict[str, float]:
+        with step.busy("profiling"), step.busy("data"):
+            time.sleep(0.2)
+        return writing(tmp_path, "")(step)
+
+    run_step(tmp_path, work)
+    busy = progress(tmp_path)[-1]["busy"]
+    assert busy["data"] >= 0.2 > 0.1 > busy["profiling"]
 
 
 def test_a_run_is_declared_below_the_run_of_the_pipeline(tmp_path: Path) -> None:
