@@ -12,7 +12,7 @@ SIZE = 16
 DISTANCE = 7  # rows; with the stem of 3 rows only kernels that are 7 high see both ends of a pair
 HEIGHT = 7
 SPACE = SuperkernelSpaceConfig(
-    num_nodes=1, num_stages=1, dilations=(1,), types=("standard",), branches=("conv",)
+    num_nodes=1, num_stages=1, dilations=(1,), types=("standard",), operations=("conv",)
 )
 """One cell of one node: two edges that both read the image, 16 convolutions on each."""
 

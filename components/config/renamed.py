@@ -17,6 +17,7 @@ _COMMON = (
 _AUGMENTATION = ("flip", "crop_padding", "cutout")
 
 RENAMED: dict[str, str] = {
+    "search.space.branches": "search.space.operations",
     **{
         f"{old}.{name}": f"training.{name}"
         for old, name in product(("train", "search.child"), _COMMON)

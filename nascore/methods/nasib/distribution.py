@@ -77,7 +77,7 @@ class Distribution(nn.Module):
         self.space = space
         ends = torch.tensor(space.axis_sizes).cumsum(0).tolist()
         self._slices = [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
-        self._conv = space.config.branches.index("conv")
+        self._conv = space.config.operations.index("conv")
         sizes = torch.tensor(space.config.kernel_sizes)
         extents_KD = torch.tensor(space.config.dilations) * (sizes[:, None] - 1) + 1
         fits_KD = extents_KD <= shape.size
@@ -173,7 +173,7 @@ class Distribution(nn.Module):
         included: with one branch left, all edges would have probability 1. An edge that has only
         `none` left is the last to be kept.
         """
-        tokens_EA, branches = self.best(), self.space.config.branches
+        tokens_EA, branches = self.best(), self.space.config.operations
         of_branch = self._slices[_BRANCH]
         alive_EB = self.alive_ES[:, of_branch]
         probs_EB = self.logits_ES[:, of_branch].softmax(1).masked_fill(~alive_EB, 0.0)
@@ -266,7 +266,7 @@ class Distribution(nn.Module):
         return bool((self._fits_HWD[heights][:, widths] & left).any(-1).all())
 
     def _branch_can_go(self, edge: int, value: int) -> bool:
-        names = self.space.config.branches
+        names = self.space.config.operations
         alive_EB = self.alive_ES[:, self._slices[_BRANCH]]
         others = [n for n, alive in zip(names, alive_EB[edge], strict=True) if alive]
         if value == self._conv and self._max_parameterless_edges is not None:

@@ -203,10 +203,10 @@ def _export_details(context: Context, method: BudgetSearch) -> None:
         "seconds": method.seconds,
         "exploring_share": method.schedule.exploring_share,
         "warmup": method.schedule.warmup,
-        "candidates": config.num_convolutions + len(config.branches) - 1,
+        "candidates": config.num_convolutions + len(config.operations) - 1,
         "dropped": excluded_text(space_of(context), context.shape),
         "values": {
-            "branch": list(config.branches),
+            "branch": list(config.operations),
             "type": list(config.types),
             "height": list(config.kernel_sizes),
             "width": list(config.kernel_sizes),

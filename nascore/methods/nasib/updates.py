@@ -101,7 +101,7 @@ def without_node_scale(gradients_E: Tensor, tokens_EA: Tensor, space: Superkerne
     nodes = [(edge.cell, edge.target) for edge in space.edges]
     places = {node: place for place, node in enumerate(sorted(set(nodes)))}
     node_E = torch.tensor([places[node] for node in nodes])
-    is_operation = torch.tensor([branch != "none" for branch in space.config.branches])
+    is_operation = torch.tensor([branch != "none" for branch in space.config.operations])
     is_operation_E = is_operation[tokens_EA[:, AXES.index("branch")]]
     kept_E = gradients_E * is_operation_E
     zeros_N = torch.zeros(len(places), dtype=kept_E.dtype)

@@ -1,9 +1,8 @@
-"""The network of a few-shot cell: a stem, the cell several times, and a linear layer.
+"""Network of a few-shot cell: a stem, the cell several times, a linear layer.
 
-What a cell is and how it is written: `nascore.spaces.fewshot.space`.
+For cells see `nascore.spaces.fewshot.space`.
 """
 
-import itertools
 from typing import get_args
 
 import torch
@@ -19,40 +18,21 @@ OPS: tuple[str, ...] = get_args(FewShotOperation)
 
 
 def outputs(cell: Cell, config: FewShotCellSpaceConfig) -> tuple[int, ...]:
-    """The nodes that a cell gives on, inputs being nodes 0 and 1."""
-    if config.cell_output == "all":
+    """Return the nodes that are the output of a cell; its inputs are nodes 0 and 1."""
+    if config.skeleton == "pnas":
         return tuple(range(NUM_INPUTS + len(cell)))
     return tuple(node for node in loose_ends(cell) if node >= NUM_INPUTS)
 
 
-def channels_of(cell: Cell, shape: ImageShape, config: FewShotCellSpaceConfig, phase: Phase) -> int:
-    """Of every block."""
-    if phase == "search":
-        return config.search_channels
-    if config.final_params is None:
-        return config.final_channels
-    wanted, before = config.final_params, 0
-    for channels in itertools.count(2):  # strided inputs are two halves
-        tried = config.model_copy(update={"final_channels": channels, "final_params": None})
-        with torch.device("meta"):  # shapes alone, and no random numbers
-            network = FewShotNetwork(cell, shape, tried, phase)
-        num_params = sum(parameter.numel() for parameter in network.parameters())
-        if num_params >= wanted:
-            is_closer = num_params - wanted < wanted - before
-            return channels if is_closer or not before else channels - 1
-        before = num_params
-    raise AssertionError("weights grow with channels")
-
-
 class FewShotNetwork(nn.Module):
-    """Stem, cells, ReLU, global average pooling or none, and a linear layer."""
+    """Stem, cells, ReLU, global average pooling (`pnas`), linear layer."""
 
     def __init__(
         self, cell: Cell, shape: ImageShape, config: FewShotCellSpaceConfig, phase: Phase
     ) -> None:
         super().__init__()
-        channels = channels_of(cell, shape, config, phase)
-        pools = config.reduction == "max_pool"
+        is_final, pools = phase == "final", config.skeleton == "maml"
+        channels = config.final_channels if is_final else config.search_channels
         stride = config.stem_stride
         stem = ops.conv(shape.channels, channels, 3, stride=1 if pools else stride)
         self.stem = nn.Sequential(stem, nn.BatchNorm2d(channels))
@@ -75,12 +55,11 @@ class FewShotNetwork(nn.Module):
             larger = (reduces or older[1], reduces)
             self.cells.append(FewShotCell(cell, (older[0], newer[0]), larger, channels, config))
             older, newer = (newer[0], reduces), (wide, False)
-        average = config.head == "average"
         self.head = nn.Sequential(
             nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1) if average else nn.Identity(),
+            nn.Identity() if pools else nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Linear(wide * (1 if average else size**2), shape.num_classes),
+            nn.Linear(wide * (size**2 if pools else 1), shape.num_classes),
         )
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -94,7 +73,7 @@ class FewShotNetwork(nn.Module):
 
 
 class FewShotCell(nn.Module):
-    """One cell of the stack; all its nodes have the same channels and size."""
+    """One cell of the stack; all its nodes have equal channels and size."""
 
     def __init__(
         self,
@@ -106,13 +85,16 @@ class FewShotCell(nn.Module):
     ) -> None:
         """
         Args:
+            cell: its blocks.
             inputs: channels of the older and the newer input.
-            halves: which of them are made half as large.
+            halves: which of them are halved in height and width.
+            channels: of each node.
+            config: settings of the space.
         """
         super().__init__()
         self.read = tuple(node for block in cell for node, _ in block)
         self.given = outputs(cell, config)
-        always = config.cell_output == "all"
+        always = config.skeleton == "pnas"
         self.inputs = nn.ModuleList()
         for node, (given, half) in enumerate(zip(inputs, halves, strict=True)):
             if not always and node not in self.read:
@@ -136,7 +118,7 @@ class FewShotCell(nn.Module):
 
 
 def make_operation(name: str, channels: int) -> nn.Module:
-    """One of `OPS`; what has weights is ReLU - convolutions - batch norm."""
+    """Return one of `OPS`; those with weights are ReLU, convolutions, batch norm."""
     match name:
         case "identity":
             return nn.Identity()

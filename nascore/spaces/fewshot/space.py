@@ -167,8 +167,7 @@ class FewShotCellSpace:
         cell = self.cell(genotype)
         image = f"{shape.size}×{shape.size}×{shape.channels}, 3×3 stem"
         if self.config.stem_stride > 1:
-            pools = self.config.reduction == "max_pool"
-            image += ", max pool 2×2" if pools else f", stride {self.config.stem_stride}"
+            image += ", max pool 2×2" if self.config.skeleton == "maml" else ", stride 2"
         every = self.config.halve_every
         stacked = f"{self.config.num_cells} cells, one in {every} halves the map"
         drawn = draw_cell(

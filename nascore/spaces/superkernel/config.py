@@ -39,8 +39,8 @@ class SuperkernelSpaceConfig(SpaceSection):
     """Dilations of the convolutions."""
     types: Annotated[tuple[ConvolutionType, ...], Field(min_length=1)] = get_args(ConvolutionType)
     """Types of convolutions."""
-    branches: tuple[SuperkernelBranch, ...] = get_args(SuperkernelBranch)
-    """What an edge may be; all when not given."""
+    operations: tuple[SuperkernelBranch, ...] = get_args(SuperkernelBranch)
+    """Operations of an edge; `conv` stands for all convolutions."""
     num_stages: Annotated[int, Field(ge=1, le=4)] = 3
     """Between them a reduction cell halves the map; with one there is no reduction cell."""
     search_channels: Annotated[int, Field(ge=2)] = 8
@@ -56,7 +56,7 @@ class SuperkernelSpaceConfig(SpaceSection):
     def axis_sizes(self) -> tuple[int, ...]:
         """Number of values of the five tokens of an edge."""
         sizes = len(self.kernel_sizes)
-        return len(self.branches), len(self.types), sizes, sizes, len(self.dilations)
+        return len(self.operations), len(self.types), sizes, sizes, len(self.dilations)
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
@@ -93,19 +93,19 @@ class SuperkernelSpaceConfig(SpaceSection):
     def _different_types(cls, types: tuple[str, ...]) -> tuple[str, ...]:
         return _without_repeats(types)
 
-    @field_validator("branches")
+    @field_validator("operations")
     @classmethod
-    def _has_convolutions(cls, branches: tuple[str, ...]) -> tuple[str, ...]:
-        if "conv" not in branches:
-            raise ValueError("give conv among the branches: all else has no kernel to search for")
-        return _without_repeats(branches)
+    def _has_convolutions(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
+        if "conv" not in operations:
+            raise ValueError("give conv among the operations: only it has a kernel to search for")
+        return _without_repeats(operations)
 
     @model_validator(mode="after")
     def _something_to_choose(self) -> Self:
-        if self.num_convolutions == 1 and len(self.branches) == 1:
+        if self.num_convolutions == 1 and len(self.operations) == 1:
             raise ValueError(
                 "one operation is no choice; give several kernel_sizes, dilations, types or "
-                "branches"
+                "operations"
             )
         return self
 

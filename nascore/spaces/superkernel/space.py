@@ -119,8 +119,8 @@ class SuperkernelSpace:
         """What five tokens of an edge stand for; `none` is nothing."""
         branch, kind, height, width, dilation = tokens
         config = self.config
-        if config.branches[branch] != "conv":
-            return config.branches[branch]
+        if config.operations[branch] != "conv":
+            return config.operations[branch]
         return Convolution(
             config.types[kind],
             config.kernel_sizes[height],
@@ -212,7 +212,7 @@ class SuperkernelSpace:
         """Every operation on every edge, the same one on all that a genotype keeps."""
         num_turns = (max(self._targets) + 1) // KEPT
         for tokens in product(*map(range, self.axis_sizes)):
-            if self.config.branches[tokens[0]] != "conv" and any(tokens[1:]):
+            if self.config.operations[tokens[0]] != "conv" and any(tokens[1:]):
                 continue
             for turn in range(num_turns):
                 kept = [
@@ -262,8 +262,8 @@ def _identifier(config: SuperkernelSpaceConfig) -> str:
     if config.types != get_args(ConvolutionType):
         rows.append("_".join(config.types))
     every = get_args(SuperkernelBranch)
-    if config.branches != every:
-        rows.append("ops" + "".join(str(every.index(branch)) for branch in config.branches))
+    if config.operations != every:
+        rows.append("ops" + "".join(str(every.index(branch)) for branch in config.operations))
     return "-".join(rows + (["normal"] if config.num_stages == 1 else []))
 
 

@@ -33,7 +33,7 @@ CONFIGS: dict[str, SpaceSection] = {
         num_nodes=2,
         kernel_sizes=(1, 3),
         dilations=(1, 2),
-        branches=("conv", "none"),
+        operations=("conv", "none"),
         search_channels=4,
     ),
 }

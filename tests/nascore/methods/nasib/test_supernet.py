@@ -78,7 +78,7 @@ def test_gates_of_one_change_nothing_and_have_the_gradient_of_a_factor(
     )
     loss = supernet.path(tokens_EA, gates_E)(x_BCHW).square().mean()
     (gradient_E,) = torch.autograd.grad(loss, [gates_E])
-    branches = SPACE.config.branches
+    branches = SPACE.config.operations
     for edge, row in enumerate(tokens_EA.tolist()):
         found = [_scaled(supernet, tokens_EA, edge, 1 + step, x_BCHW) for step in (-1e-5, 1e-5)]
         quotient = (found[1] - found[0]) / 2e-5

@@ -8,7 +8,7 @@ from nascore.spaces.superkernel.config import SuperkernelSpaceConfig
 from nascore.spaces.superkernel.space import AXES, SuperkernelSpace
 
 SPACE = SuperkernelSpace(SuperkernelSpaceConfig())
-NONE = SPACE.config.branches.index("none")
+NONE = SPACE.config.operations.index("none")
 
 
 def test_the_scale_of_a_node_is_subtracted_from_the_gradient() -> None:

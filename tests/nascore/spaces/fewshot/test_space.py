@@ -13,7 +13,7 @@ from nascore.meta_learning.learners import stateless
 from nascore.spaces.base import ImageShape, make_genotype, sample
 from nascore.spaces.blocks import Cell
 from nascore.spaces.fewshot.config import FewShotCellSpaceConfig, FewShotOperation
-from nascore.spaces.fewshot.network import OPS, FewShotNetwork, channels_of, make_operation
+from nascore.spaces.fewshot.network import OPS, FewShotNetwork, make_operation
 from nascore.spaces.fewshot.space import PUBLISHED, FewShotCellSpace, depth, width
 from nascore.spaces.flops import count
 
@@ -136,14 +136,14 @@ def test_operations_keep_the_shape_and_work_on_many_tasks_at_once(name: str) -> 
         torch.testing.assert_close(results[i], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_cell_may_give_on_its_loose_ends_alone() -> None:
+def test_the_output_of_a_cell_may_be_its_loose_ends() -> None:
     identity, pool, conv = (OPS.index(name) for name in ("identity", "max_pool_3x3", "conv_3x3"))
     cell: Cell = (
         ((0, identity), (1, pool)),
         ((2, identity), (2, identity)),
         ((1, conv), (1, conv)),
     )
-    config = FewShotCellSpaceConfig(search_channels=4, num_cells=2, cell_output="loose_ends")
+    config = FewShotCellSpaceConfig(search_channels=4, num_cells=2, skeleton="maml")
     space, shape = FewShotCellSpace(config), ImageShape(1, 8, 3)
     first = FewShotNetwork(cell, shape, config, "search").eval().cells[0]
     assert all(isinstance(part, torch.nn.Identity) for part in first.inputs)
@@ -156,49 +156,44 @@ def test_a_cell_may_give_on_its_loose_ends_alone() -> None:
     assert sources == {"3", "4"}
 
 
-def test_inputs_that_no_block_reads_have_no_weights_where_loose_ends_are_given_on() -> None:
+def test_inputs_that_no_block_reads_have_no_weights_where_loose_ends_are_the_output() -> None:
     chain: Cell = (((1, OPS.index("conv_3x3")), (1, OPS.index("max_pool_3x3"))),)
-    config = FewShotCellSpaceConfig(search_channels=4, num_cells=4, cell_output="loose_ends")
+    config = FewShotCellSpaceConfig(search_channels=4, num_cells=4, skeleton="maml")
     network = FewShotNetwork(chain, ImageShape(1, 8, 3), config, "search")
     network(torch.randn(2, 1, 8, 8)).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("reduction", ["strided", "max_pool"])
+@pytest.mark.parametrize("skeleton", ["pnas", "maml"])
 @pytest.mark.parametrize("size", [2, 7, 11, 28])
 @pytest.mark.parametrize(("stem_stride", "num_cells"), [(1, 4), (2, 1), (2, 4)])
-def test_the_last_layer_may_read_every_place(
-    reduction: Literal["strided", "max_pool"],
-    size: int,
-    stem_stride: Literal[1, 2],
-    num_cells: int,
+def test_the_last_layer_reads_means_or_every_position(
+    skeleton: Literal["pnas", "maml"], size: int, stem_stride: Literal[1, 2], num_cells: int
 ) -> None:
     config = FewShotCellSpaceConfig(
-        search_channels=3,
-        reduction=reduction,
-        stem_stride=stem_stride,
-        num_cells=num_cells,
-        head="flatten",
+        search_channels=3, skeleton=skeleton, stem_stride=stem_stride, num_cells=num_cells
     )
     network = FewShotNetwork(PUBLISHED[:2], ImageShape(1, size, 5), config, "search").eval()
     seen: list[torch.Tensor] = []
     network.head.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
     logits = network(torch.randn(2, 1, size, size))
-    torch.testing.assert_close(logits, network.head[-1](seen[0].relu().flatten(1)))
+    read = seen[0].relu().flatten(1) if skeleton == "maml" else seen[0].relu().mean(dim=(2, 3))
+    torch.testing.assert_close(logits, network.head[-1](read))
 
 
-def test_every_cell_may_have_a_max_pool_behind_it() -> None:
+@pytest.mark.parametrize(("skeleton", "sizes"), [("maml", [14, 7, 3]), ("pnas", [14, 7, 7])])
+def test_each_cell_or_every_second_one_halves_the_map(
+    skeleton: Literal["pnas", "maml"], sizes: list[int]
+) -> None:
     config = FewShotCellSpaceConfig(
-        reduction="max_pool", halve_every=1, stem_stride=2, num_cells=3, search_channels=3
+        skeleton=skeleton, stem_stride=2, num_cells=3, search_channels=3
     )
     network = FewShotNetwork(PUBLISHED[:1], ImageShape(1, 28, 5), config, "search").eval()
     seen: list[int] = []
     for cell in network.cells:
         cell.register_forward_hook(lambda _m, _i, out: seen.append(out.shape[-1]))
     network(torch.randn(2, 1, 28, 28))
-    assert seen == [14, 7, 3]
-    with pytest.raises(ValidationError, match="set reduction: max_pool"):
-        FewShotCellSpaceConfig(halve_every=1)
+    assert seen == sizes
 
 
 def test_identifier_says_which_operations_there_are() -> None:
@@ -248,11 +243,9 @@ def test_a_stem_of_stride_two_leaves_a_quarter_of_the_work() -> None:
     assert "stride 2" in space.graph(genotype, shape).nodes[0].detail
 
 
-@pytest.mark.parametrize(("size", "sizes"), [(28, [14, 14, 7, 7]), (4, [2, 2, 1, 1])])
+@pytest.mark.parametrize(("size", "sizes"), [(28, [14, 7, 3, 1]), (4, [2, 1, 1, 1])])
 def test_maps_are_halved_by_max_pools(size: int, sizes: list[int]) -> None:
-    config = FewShotCellSpaceConfig(
-        reduction="max_pool", stem_stride=2, num_cells=4, search_channels=3
-    )
+    config = FewShotCellSpaceConfig(skeleton="maml", stem_stride=2, num_cells=4, search_channels=3)
     space, shape = FewShotCellSpace(config), ImageShape(1, size, 5)
     genotype = space.genotype(PUBLISHED[:1])
     network = space.build(genotype, shape).eval()
@@ -263,35 +256,9 @@ def test_maps_are_halved_by_max_pools(size: int, sizes: list[int]) -> None:
     x = torch.randn(2, 1, size, size)
     assert network(x).shape == (2, 5)
     assert [part.shape[-1] for part in seen[1::2]] == sizes
-    newer, before = seen[4], seen[3]
+    newer, before = seen[2], seen[1]
     expected = torch.nn.functional.max_pool2d(before, 2)
     torch.testing.assert_close(newer, expected)
     stem = torch.nn.functional.max_pool2d(network.stem[:2](x).relu(), 2)
     torch.testing.assert_close(seen[0], stem)
     assert "max pool 2×2" in space.graph(genotype, shape).nodes[0].detail
-
-
-@pytest.mark.parametrize("wanted", [1, 2_000, 28_000, 28_300, 99_000])
-def test_final_networks_have_the_channels_that_come_closest(wanted: int) -> None:
-    def num_params(config: FewShotCellSpaceConfig) -> int:
-        return sum(parameter.numel() for parameter in _final(config).parameters())
-
-    found = num_params(FewShotCellSpaceConfig(final_params=wanted))
-    sizes = [num_params(FewShotCellSpaceConfig(final_channels=n)) for n in range(2, 25)]
-    assert found == min(sizes, key=lambda size: abs(size - wanted))
-    search = FewShotCellSpaceConfig(final_params=wanted)
-    assert channels_of(PUBLISHED, MINI_IMAGENET, search, "search") == search.search_channels
-
-
-def test_choosing_channels_draws_no_random_numbers() -> None:
-    def weights(config: FewShotCellSpaceConfig) -> torch.Tensor:
-        torch.manual_seed(0)
-        return torch.cat([p.flatten() for p in _final(config).parameters()])
-
-    chosen = FewShotCellSpaceConfig(final_params=28_000)
-    channels = channels_of(PUBLISHED, MINI_IMAGENET, chosen, "final")
-    assert torch.equal(weights(chosen), weights(FewShotCellSpaceConfig(final_channels=channels)))
-
-
-def _final(config: FewShotCellSpaceConfig) -> FewShotNetwork:
-    return FewShotNetwork(PUBLISHED, MINI_IMAGENET, config, "final")

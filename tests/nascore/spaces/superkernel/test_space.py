@@ -111,8 +111,8 @@ def test_identifier_names_what_the_tokens_mean() -> None:
         {"types": ("separable",)},
         {"types": ("standard",)},
         {"types": ("separable", "standard")},
-        {"branches": ("conv", "none")},
-        {"branches": ("none", "conv")},
+        {"operations": ("conv", "none")},
+        {"operations": ("none", "conv")},
         {"num_stages": 1},
     ]
     names = {SuperkernelSpace(SuperkernelSpaceConfig(**change)).identifier for change in changes}
@@ -127,7 +127,7 @@ def test_identifier_names_what_the_tokens_mean() -> None:
         ({"kernel_sizes": (3, 1)}, "growing order"),
         ({"dilations": (1, 1)}, "growing order"),
         ({"types": ("standard", "standard")}, "give each operation once"),
-        ({"branches": ("identity", "none")}, "give conv"),
+        ({"operations": ("identity", "none")}, "give conv"),
         ({"kernel_sizes": ()}, "kernel_sizes"),
         ({"search_channels": 1}, "search_channels"),
         (
@@ -135,7 +135,7 @@ def test_identifier_names_what_the_tokens_mean() -> None:
                 "kernel_sizes": (3,),
                 "dilations": (1,),
                 "types": ("standard",),
-                "branches": ("conv",),
+                "operations": ("conv",),
             },
             "no choice",
         ),
