@@ -12,8 +12,6 @@ are all that lie in the folder of that name, in the root or in `images/`. Where 
 folder they are those of the column `filename`, wherever in `images/` they lie.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
@@ -32,6 +30,7 @@ from nascore.data.listing import (
 from nascore.data.raw_dataset import shortened
 from nascore.data.recognition import recognise, unwrapped
 from nascore.data.split_names import find_splits
+from nascore.data.tables import TableError, read_table
 from nascore.data.tree import Folder, Tree
 from nascore.errors import InputError, Problem
 
@@ -169,15 +168,17 @@ def _read(
     """Return label and file name of each row; the name is empty where there is none."""
     try:
         with files.open(table) as file:
-            reader = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
-            if "label" in (reader.fieldnames or ()):
-                rows = [(row["label"], row.get("filename") or "") for row in reader]
-                return [(label, name) for label, name in rows if label]
+            columns = read_table(table.name, file.read()).columns
+    except (OSError, TableError) as error:
+        problems.append(finding(config, "table", f"cannot read {table.name}: it {error}"))
+        return []
+    if "label" not in columns:
         message = f"{table.name} has no column called label; write it as the first row"
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        message = f"cannot read {table.name} ({error}); repair it"
-    problems.append(finding(config, "table", message))
-    return []
+        problems.append(finding(config, "table", message))
+        return []
+    labels = columns["label"]
+    names = columns.get("filename", [""] * len(labels))
+    return [(label, name) for label, name in zip(labels, names, strict=True) if label]
 
 
 def _members(
