@@ -42,9 +42,9 @@ class FewShotCellSpaceConfig(SpaceSection):
     """Number of stacked cells."""
     skeleton: Literal["pnas", "maml"] = "pnas"
     """How cells are stacked. `pnas`: every second cell halves its inputs by strides, the output of
-    a cell is all its nodes, the last layer reads the mean of each channel. `maml`, for small images:
-    a 2x2 max pool follows each cell, the output of a cell is the blocks that no other block reads,
-    the last layer reads every position."""
+    a cell is all its nodes, the last layer reads the mean of each channel. `maml`, for small
+    images: a 2x2 max pool follows each cell, the output of a cell is the blocks that no other block
+    reads, the last layer reads every position."""
     stem_stride: Literal[1, 2] = 1
     """2 halves the map before the first cell, in the same way; for images such as 28x28."""
     search_channels: Positive = 9
