@@ -16,13 +16,13 @@ PAGE = Path(__file__).parent.parent / "docs" / "operators.md"
 WORKERS = (1, 4, 8, 16, 64)
 CHILDREN = (10, 100, 1000)
 ARMS = 2
-"""A search trains as many children by random search, to compare itself with."""
+"""Random search, with which a search is compared, trains the same number of children."""
 GPU = "nvidia.com/gpu"
 
-# Measured as by the test, on PostgreSQL 15 with architectures of 24 tokens: 8,453,479 bytes after
+# Measured as in the test, on PostgreSQL 15 with architectures of 24 tokens: 8,453,479 bytes after
 # 20 trials, 9,035,111 after 400.
 STUDY_EMPTY, STUDY_OF_CHILD = 8_400_000, 1_500
-# Measured on two runs of `nas run --set method=random`: `du -sb` of the state after 20 trials says
+# Measured on two runs of `nas run --set method=random`: `du -sb` of the state after 20 trials gives
 # 540,861 bytes, after 80 trials 816,987.
 STATE_OF_CHILD = 4_600
 
@@ -30,7 +30,7 @@ _G = 10**9
 
 
 def demand(workers: int) -> Demand:
-    """Return what a search with so many workers asks of the cluster, by the default settings."""
+    """Return the requests of a search with a number of workers, with default settings."""
     search = {"workers": workers, "storage": "env:NAS_STUDY_URL"}
     cluster = {"secrets": {"NAS_STUDY_URL": "nas-study/url"}, "state": "s3://bucket/state"}
     config = parse({"method": "nases", "search": search, "cluster": cluster})
@@ -38,7 +38,7 @@ def demand(workers: int) -> Demand:
 
 
 def pods(workers: int) -> tuple[str, ...]:
-    """Return a row: pods of the run, then what those that run at once ask for."""
+    """Return a row: pods of the run, and the requests of those that run at once."""
     found = demand(workers)
     at_once = [(step.copies, step.container.requests) for step in found.at_once()]
     cpu, memory, gpus = (
@@ -74,13 +74,13 @@ def table(head: Sequence[str], rows: Iterator[tuple[str, ...]]) -> str:
 
 
 def pods_table() -> str:
-    """Return the table of what runs ask of the nodes."""
+    """Return the table of the requests of runs."""
     head = ("workers", "pods of steps", "pods at once", "CPU", "memory", "GPUs")
     return table(head, map(pods, WORKERS))
 
 
 def sizes_table() -> str:
-    """Return the table of what runs leave behind."""
+    """Return the table of the data that runs leave behind."""
     head = ("children", "trials", "study in PostgreSQL", "state of the search")
     return table(head, map(sizes, CHILDREN))
 

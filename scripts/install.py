@@ -1,4 +1,4 @@
-"""Installs what requirements.lock pins, and says how far it is: `python scripts/install.py`.
+"""Install the packages of requirements.lock, and print the progress: `python scripts/install.py`.
 
 Called by `make install` with the interpreter of the environment. The stamp that it writes holds the
 seconds that it took, which `nas run --timings` shows apart.
@@ -22,7 +22,7 @@ _EVERY = 10  # packages
 
 
 def install(count: int) -> int:
-    """Call pip, with a line for every few packages; return its exit status."""
+    """Call pip, and print a line for every few packages; return its exit status."""
     pip = [sys.executable, "-m", "pip", "install"]
     start, seen = time.monotonic(), 0
     command = [*pip, "--progress-bar=off", "--requirement", str(LOCK)]
@@ -50,7 +50,7 @@ def install(count: int) -> int:
 
 
 def main(stamp: Path) -> int:
-    """Install, and write the seconds to the stamp."""
+    """Install, and write the duration in seconds to the stamp."""
     count = sum("==" in line for line in LOCK.read_text().splitlines())
     print(_SAID.format(count=count, place=sys.prefix), flush=True)
     start = time.monotonic()

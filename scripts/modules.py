@@ -1,6 +1,6 @@
-"""Writes docs/modules.md: every module of the product with the first sentence of its docstring.
+"""Write docs/modules.md: every module of the product with the first sentence of its docstring.
 
-python scripts/modules.py            # tests/test_docs.py says when it has to be run again
+python scripts/modules.py            # tests/test_docs.py fails if it has to be run
 """
 
 import ast

@@ -1,1 +1,1 @@
-"""The commands of `nas`, a module each."""
+"""Commands of `nas`, one module each."""

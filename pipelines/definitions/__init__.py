@@ -1,1 +1,1 @@
-"""The pipelines in `kfp.dsl`, and what each step asks of the cluster."""
+"""Pipelines in `kfp.dsl`, and resources of the steps."""

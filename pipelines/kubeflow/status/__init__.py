@@ -1,1 +1,1 @@
-"""The status of a run on Kubeflow, from KFP's list of nodes, pod logs and MLflow."""
+"""Status of a run on Kubeflow, from KFP's list of nodes, pod logs and MLflow."""
