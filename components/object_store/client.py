@@ -38,7 +38,7 @@ _Result = TypeVar("_Result")
 
 # One request ends within 3 * (3 + 30) s and two pauses of at most 2 s. A wrong address: 15 s.
 _CONNECT_S, _READ_S, _FIRST_READ_S, _ATTEMPTS = 3, 30, 3, 3
-PATIENCE_S = 300.0
+RETRY_TIMEOUT_S = 300.0
 _BACKOFF = Backoff(first_pause_s=0.5, longest_pause_s=10.0)
 _WARN_EVERY_S = 30.0
 _CONNECTIONS = 64  # as many as there may be threads
@@ -50,8 +50,8 @@ class Store:
 
     Args:
         key: the setting that problems are reported for.
-        patience_s: how long transient errors are retried. Before the first answer they are final
-            unless `trusted`: a wrong address is reported within 15 s.
+        retry_timeout_s: how long transient errors are retried. Before the first answer they are
+            final unless `trusted`: a wrong address is reported within 15 s.
         trusted: an earlier step has used the same address.
         damage_help: what to do about an object that does not have its checksum.
     """
@@ -60,11 +60,11 @@ class Store:
         self,
         *,
         key: str = "uri",
-        patience_s: float = PATIENCE_S,
+        retry_timeout_s: float = RETRY_TIMEOUT_S,
         trusted: bool = False,
         damage_help: str = "write the object again",
     ) -> None:
-        self._key, self._patience_s, self._damage_help = key, patience_s, damage_help
+        self._key, self._retry_timeout_s, self._damage_help = key, retry_timeout_s, damage_help
         self._answered = trusted
         self._warned_at = -math.inf
         self._clients: dict[tuple[int, bool], Any] = {}
@@ -102,7 +102,7 @@ class Store:
             result = call_with_retries(
                 lambda: request(self.client),
                 is_transient=is_retried,
-                timeout_s=self._patience_s,
+                timeout_s=self._retry_timeout_s,
                 backoff=_BACKOFF,
                 on_retry=lambda raised: self._warn(uri, cause_of(raised)),
             )
@@ -122,13 +122,15 @@ class Store:
         """Warn now and then: many threads wait for the same server."""
         if time.monotonic() - self._warned_at > _WARN_EVERY_S:
             self._warned_at = time.monotonic()
-            _log.warning("%s: %s; retried for up to %.0f s", uri, brief(error), self._patience_s)
+            _log.warning(
+                "%s: %s; retried for up to %.0f s", uri, brief(error), self._retry_timeout_s
+            )
 
     def _message(self, error: BaseException) -> str:
         if is_damage(error):
             return f"does not have the checksum that the store has for it; {self._damage_help}"
         if is_transient(error):
-            waited = f" for {self._patience_s:.0f} s" if self._answered else ""
+            waited = f" for {self._retry_timeout_s:.0f} s" if self._answered else ""
             return (
                 f"the server does not answer as it should{waited} ({brief(error)}); check "
                 f"{CHECK_ADDRESS}, and whether it is up, then run again"

@@ -16,20 +16,20 @@ _CONDITIONS = (
 )
 
 
-def check_state(root: str, *, trusted: bool = False, patience_s: float = 60.0) -> None:
+def check_state(root: str, *, trusted: bool = False, retry_timeout_s: float = 60.0) -> None:
     """Write, read, replace and remove a small object or file.
 
     Args:
         root: `s3://BUCKET/PREFIX`, or a folder.
         trusted: an earlier step has used the address, so an unreachable server is waited for.
-        patience_s: for how long.
+        retry_timeout_s: for how long.
 
     Raises:
         InputError: with every problem that was found.
     """
     name = f".nas-check-{uuid.uuid4().hex}"
     if root.startswith(S3):
-        _check_store(f"{root.rstrip('/')}/{name}", trusted=trusted, patience_s=patience_s)
+        _check_store(f"{root.rstrip('/')}/{name}", trusted=trusted, retry_timeout_s=retry_timeout_s)
     else:
         _check_folder(Path(root), name)
 
@@ -67,7 +67,7 @@ def _with_acts(problem: Problem, acts: list[str]) -> Problem:
     return Problem(problem.key, problem.value, failed + problem.message)
 
 
-def _check_store(uri: str, *, trusted: bool, patience_s: float) -> None:
+def _check_store(uri: str, *, trusted: bool, retry_timeout_s: float) -> None:
     from components.object_store.client import Store  # boto3: a third of a second
     from components.object_store.objects import fetch, look, may_list
     from components.object_store.writing import (
@@ -78,7 +78,7 @@ def _check_store(uri: str, *, trusted: bool, patience_s: float) -> None:
         remove,
     )
 
-    store = Store(key=KEY, trusted=trusted, patience_s=patience_s)
+    store = Store(key=KEY, trusted=trusted, retry_timeout_s=retry_timeout_s)
     findings = _Findings(uri)
 
     def refused(condition: str, write: Callable[[], str]) -> None:

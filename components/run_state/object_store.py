@@ -17,7 +17,7 @@ import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from components.object_store.client import PATIENCE_S, Store
+from components.object_store.client import RETRY_TIMEOUT_S, Store
 from components.object_store.objects import fetch
 from components.object_store.writing import ObjectExists, put_if_absent, put_if_same
 from components.run_state.contents import Content, Contents
@@ -59,8 +59,8 @@ class ObjectState:
         root: `s3://BUCKET/PREFIX`.
         folder: the local state folder of the step; its parent holds copies for a short time.
         config: what identifies the configuration; a state that was made with another is refused.
-        patience_s: how long a pull waits for an unreachable store. A push does not wait: the next
-            one sends the same.
+        retry_timeout_s: how long a pull waits for an unreachable store. A push does not wait: the
+            next one sends the same.
     """
 
     def __init__(
@@ -71,16 +71,16 @@ class ObjectState:
         folder: Path,
         *,
         config: str | None = None,
-        patience_s: float = PATIENCE_S,
+        retry_timeout_s: float = RETRY_TIMEOUT_S,
     ) -> None:
         self.uri = f"{root.rstrip('/')}/{run_id}/{step}"
         self._manifest_uri = f"{self.uri}/{MANIFEST}"
         self._folder = folder
         self._blank = Manifest(run_id, step, config, 1, uuid.uuid4().hex, socket.gethostname())
         self._waiting_store = Store(
-            key=KEY, patience_s=patience_s, trusted=True, damage_help=DAMAGE_HELP
+            key=KEY, retry_timeout_s=retry_timeout_s, trusted=True, damage_help=DAMAGE_HELP
         )
-        self._store = Store(key=KEY, patience_s=0, trusted=True, damage_help=DAMAGE_HELP)
+        self._store = Store(key=KEY, retry_timeout_s=0, trusted=True, damage_help=DAMAGE_HELP)
         self._lock = threading.Lock()
         self._manifest: Manifest | None = None
         self._etag = ""

@@ -198,7 +198,9 @@ def _give_back(settings: Config, url: str, studies: Mapping[str, bool]) -> None:
     from nascore.search.give_back import give_back_all
 
     timeout_s = settings.search.worker_timeout_s
-    given = give_back_all(url, studies, worker_timeout_s=timeout_s, patience_s=_DATABASE_TIMEOUT_S)
+    given = give_back_all(
+        url, studies, worker_timeout_s=timeout_s, retry_timeout_s=_DATABASE_TIMEOUT_S
+    )
     for name, one in given.items():
         if one.returned or one.completed:
             _say(

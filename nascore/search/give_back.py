@@ -33,7 +33,7 @@ class GivenBack:
 
 
 def give_back_all(
-    url: str, studies: Mapping[str, bool], *, worker_timeout_s: int, patience_s: float
+    url: str, studies: Mapping[str, bool], *, worker_timeout_s: int, retry_timeout_s: float
 ) -> dict[str, GivenBack]:
     """Close the RUNNING trials of several studies of one database, which is not created.
 
@@ -41,7 +41,7 @@ def give_back_all(
         url: as `nascore.search.database_url.resolve_url` returns it.
         studies: whether each, by name, belongs to the ended run alone.
         worker_timeout_s: a worker without a heartbeat for so long counts as dead.
-        patience_s: how long an unreachable database is retried.
+        retry_timeout_s: how long an unreachable database is retried.
 
     Raises:
         ResourceUnavailable: the database cannot be reached.
@@ -51,7 +51,7 @@ def give_back_all(
     if place.get_backend_name() == "sqlite" and not Path(place.database or "").is_file():
         return {}  # opening would create it
     with contextlib.closing(
-        Storage(url, worker_timeout_s=worker_timeout_s, patience_s=patience_s)
+        Storage(url, worker_timeout_s=worker_timeout_s, retry_timeout_s=retry_timeout_s)
     ) as storage:
         return {name: give_back(storage, name, alone=alone) for name, alone in studies.items()}
 

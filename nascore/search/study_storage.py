@@ -53,7 +53,7 @@ class Storage:
     Args:
         url: as `nascore.search.database_url.resolve_url` returns it.
         worker_timeout_s: a worker without a heartbeat for so long counts as dead.
-        patience_s: how long an operation is retried while the database is unreachable.
+        retry_timeout_s: how long an operation is retried while the database is unreachable.
         should_stop: ends the waiting early.
 
     Raises:
@@ -66,12 +66,12 @@ class Storage:
         url: str,
         *,
         worker_timeout_s: int = 60,
-        patience_s: float = 600.0,
+        retry_timeout_s: float = 600.0,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.worker = WorkerIdentity.here()
         self.worker_timeout_s = worker_timeout_s
-        self._patience_s = patience_s
+        self._retry_timeout_s = retry_timeout_s
         self._should_stop = should_stop
         self._is_closing = False
         self._trouble_s = -math.inf  # of the last outage, by the monotonic clock
@@ -134,7 +134,7 @@ class Storage:
         harmless.
 
         Raises:
-            ServiceUnavailable: it did not answer for `patience_s`, or a stop was requested.
+            ServiceUnavailable: it did not answer for `retry_timeout_s`, or a stop was requested.
             ResourceUnavailable: a retry is useless, such as with a full disk.
         """
         start = time.monotonic()
@@ -151,7 +151,7 @@ class Storage:
             return call_with_retries(
                 lambda: operation(*args, **kwargs),
                 is_transient=is_outage,
-                timeout_s=self._patience_s,
+                timeout_s=self._retry_timeout_s,
                 backoff=Backoff(first_pause_s=0.05, longest_pause_s=_LONGEST_PAUSE_S),
                 on_retry=note,
                 should_stop=lambda: self._should_stop() or self._is_closing,

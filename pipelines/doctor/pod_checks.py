@@ -20,7 +20,7 @@ def check_state(config: Config) -> Finding:
 
     root = os.environ[variables.STATE_ROOT]
     try:
-        check_state(root, patience_s=_STORE_S)
+        check_state(root, retry_timeout_s=_STORE_S)
     except InputError as error:
         problem = error.problems[0]
         return Finding("state", "problem", f"{problem.value}: {problem.message}")

@@ -445,7 +445,7 @@ def test_large_object_that_changes_on_the_way(
     ("mode", "said"), [("corrupt", "does not have the checksum"), ("cut", "does not answer as it")]
 )
 def test_damage_on_the_way(prefix: str, relay: Relay, mode: str, said: str) -> None:
-    store = Store(patience_s=6)  # one answer can take more than two seconds on a busy machine
+    store = Store(retry_timeout_s=6)  # one answer can take more than two seconds on a busy machine
     item = next(list_objects(f"{prefix}/", store=store))
     uri = f"s3://data/{item.key}"
     relay.mode = mode
@@ -503,7 +503,7 @@ def test_server_that_is_away_is_told_within_15_s(relay: Relay, tmp_path: Path, m
 
 
 def test_patience_ends(prefix: str, relay: Relay) -> None:
-    store = Store(patience_s=2)
+    store = Store(retry_timeout_s=2)
     item = next(list_objects(f"{prefix}/", store=store))
     relay.mode = "away"
     start = time.monotonic()

@@ -53,7 +53,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answering]:
 def said(call: Callable[[Store], object]) -> str:
     """What is raised by a store that would wait a minute for a server that has answered before."""
     with pytest.raises(InputError) as caught:
-        call(Store(trusted=True, patience_s=60))
+        call(Store(trusted=True, retry_timeout_s=60))
     return str(caught.value)
 
 

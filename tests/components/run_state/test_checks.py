@@ -45,7 +45,7 @@ def test_every_request_that_is_refused_is_reported(
         relay.mode = "errors" if refused else "pass"
 
     relay.on_request = watch
-    (found,) = said(root, patience_s=0)
+    (found,) = said(root, retry_timeout_s=0)
     assert found.startswith("reading, removing failed: the server does not answer as it should")
 
 

@@ -199,7 +199,9 @@ def test_a_removal_that_was_cut_off_is_done_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client, "_ATTEMPTS", 1)
-    monkeypatch.setattr(bucket_states, "Store", lambda key: client.Store(key=key, patience_s=0))
+    monkeypatch.setattr(
+        bucket_states, "Store", lambda key: client.Store(key=key, retry_timeout_s=0)
+    )
     push("r1")
 
     def watch(head: bytes) -> None:

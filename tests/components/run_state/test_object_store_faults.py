@@ -397,13 +397,13 @@ def test_a_pull_waits_for_the_store_but_not_for_ever(
     state.pull()
     fill(folder, a=b"1")
     state.push()
-    other, there = pod("b", patience_s=2.0)
+    other, there = pod("b", retry_timeout_s=2.0)
     relay.mode = mode
     start = time.monotonic()
     assert "does not answer as it should for 2 s" in said(other.pull, ResourceUnavailable)
     assert 1.5 < time.monotonic() - start < 15
     assert not there.exists()
-    patient, there = pod("c", patience_s=60.0)
+    patient, there = pod("c", retry_timeout_s=60.0)
     threading.Timer(1.5, setattr, (relay, "mode", "pass")).start()
     assert patient.pull() is True
     assert files_in(there) == {"a": b"1"}
@@ -422,7 +422,7 @@ def test_what_is_damaged_on_the_way_is_not_taken(
         relay.mode = mode if head.startswith(b"GET") and b"/files/" in head else "pass"
 
     relay.on_request = watch
-    other, there = pod("b", patience_s=2.0)
+    other, there = pod("b", retry_timeout_s=2.0)
     found = said(other.pull, InputError if mode == "corrupt" else ResourceUnavailable)
     assert ("has another content than was saved" in found) == (mode == "corrupt")
     assert not there.exists()

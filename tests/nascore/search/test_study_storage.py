@@ -159,7 +159,7 @@ def test_patience_ends(tmp_path: Path) -> None:
         raise outage()
 
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    impatient = Storage(url, patience_s=0.3)
+    impatient = Storage(url, retry_timeout_s=0.3)
     with pytest.raises(ServiceUnavailable, match="did not answer"):
         impatient.call_with_retries(operation)
     stopping = Storage(url, should_stop=lambda: True)

@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cluster.spec import Json
 
-PATIENCE_S = 11.0
+RETRY_TIMEOUT_S = 11.0
 """N9: so long the launcher's client tries again (maxRetries 5 of KFP's default configuration)."""
 BUCKET = "mlpipeline"
 
@@ -125,7 +125,7 @@ class ArtifactStore:
             try:
                 return getattr(self._client, method)(*arguments, **options)
             except (BotoCoreError, ClientError, OSError) as error:
-                if time.monotonic() - start > PATIENCE_S:
+                if time.monotonic() - start > RETRY_TIMEOUT_S:
                     raise StoreError(f"{method}: {error}") from error
                 time.sleep(0.5)
 
