@@ -8,6 +8,7 @@ import pytest
 
 from components.config.schema import dumps, loads, parse
 from nascore.methods.registry import METHODS
+from pipelines.commands.shortcuts import SHORTCUTS, settings_of
 from pipelines.config import read_yaml, resolve
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +39,9 @@ def test_preset_opens_with_what_it_is_how_to_run_it_and_what_it_costs(path: Path
     commands = [line for line in comment if line.startswith("nas run")]
     assert commands, "the comment shows no command"
     given = commands[0].split()[2:]
-    settings = [word for flag, word in pairwise(given) if flag == "--set"]
+    options = {one.option: one for one in SHORTCUTS}
+    chosen = {options[flag]: word for flag, word in pairwise(given) if flag in options}
+    settings = settings_of([word for flag, word in pairwise(given) if flag == "--set"], chosen)
     preset = given[given.index("--preset") + 1] if "--preset" in given else None
     started, written = resolve(None, preset, settings), parse(read_yaml(path))
     assert (started.method, started.search) == (written.method, written.search)
