@@ -31,7 +31,7 @@ def prepare_data(
     dataset: Output[Dataset],
     metrics: Output[Metrics],
 ) -> NamedTuple("Prepared", [("run_key", str)]):  # type: ignore[valid-type]
-    """Resolves the configuration, reads, checks and splits the data.
+    """Resolve the configuration, read, check and split the data.
 
     Args:
         config: The whole configuration as JSON or YAML.
@@ -64,7 +64,7 @@ def review(
     review: Output[Artifact],
     metrics: Output[Metrics],
 ) -> NamedTuple("Plan", [("plan", str)]):  # type: ignore[valid-type]
-    """Compares new data with the champion's, and decides whether to search an architecture.
+    """Compare new data with the champion's, and decide whether to search an architecture.
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
@@ -91,7 +91,7 @@ def reuse(
     weights: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
-    """Passes on the architecture of the champion, where no search is needed.
+    """Pass on the architecture of the champion, where no search is needed.
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
@@ -117,7 +117,7 @@ def pretrain_controller(
     controller: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
-    """Trains what the method learns before any child is trained (NASES: encoder and decoder).
+    """Train what the method learns before any child is trained (NASES: encoder and decoder).
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
@@ -141,7 +141,7 @@ def search(
     weights: Output[Model],
     metrics: Output[Metrics],
 ) -> None:
-    """Searches within the budget, and runs random search at equal cost as a control.
+    """Search within the budget, and run random search at equal cost as a control.
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
@@ -168,7 +168,7 @@ def search_worker(
     place: int,
     workers_here: int,
 ) -> None:
-    """Trains children of the study that the search task collects, until the budget is spent.
+    """Train children of the study of the search task, until the budget is spent.
 
     Args:
         run_key: Key of the tracked run, from prepare_data; names the study.
@@ -192,7 +192,7 @@ def train_final(
     classes: Output[ClassificationMetrics],
     metrics: Output[Metrics],
 ) -> None:
-    """Trains the found architecture and evaluates it once on the test split.
+    """Train the found architecture and evaluate it once on the test split.
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
@@ -222,7 +222,7 @@ def profile_latency(
     latency: Output[Artifact],
     metrics: Output[Metrics],
 ) -> None:
-    """Measures the latency of the trained network on this node.
+    """Measure the latency of the trained network on this node.
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
@@ -250,7 +250,7 @@ def promote(
     report: Output[HTML],
     metrics: Output[Metrics],
 ) -> None:
-    """Registers the model, makes it champion or challenger, and writes result and report.
+    """Register the model, make it champion or challenger, and write result and report.
 
     Args:
         run_key: Key of the tracked run, from prepare_data.
@@ -275,7 +275,7 @@ def promote(
 
 
 def close_run(config: str, overrides: str, status: PipelineTaskFinalStatus) -> None:
-    """Closes what an ended run left open: MLflow runs, trials and unsent events.
+    """Close what an ended run left open: MLflow runs, trials and unsent events.
 
     Args:
         config: The whole configuration as JSON or YAML.

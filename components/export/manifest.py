@@ -71,7 +71,14 @@ def export_files(outputs: Outputs, run_key: str, files: Mapping[str, Path]) -> s
 def champion_entry(
     run_key: str, *, model_name: str, model_version: str, manifest_sha256: str
 ) -> dict[str, Any]:
-    """Return the content of `champion.json`."""
+    """Return the content of `champion.json`.
+
+    Args:
+        run_key: key of the run that trained the model.
+        model_name: name of the registered model.
+        model_version: version of the champion.
+        manifest_sha256: SHA-256 of the manifest of that run.
+    """
     return {
         "version": VERSION,
         "model_name": model_name,

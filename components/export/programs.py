@@ -18,6 +18,11 @@ from nascore.training.network_kinds import kind_of
 def write_programs(folder: Path, final: FinalModel, info: DatasetInfo) -> dict[str, Path]:
     """Write the programs of a network.
 
+    Args:
+        folder: folder of the files.
+        final: the trained network.
+        info: data of the run; the normalisation is part of the programs.
+
     Returns:
         Paths by file name; empty for kinds of networks without programs.
     """

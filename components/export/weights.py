@@ -36,7 +36,14 @@ _PREFIX = "network."
 
 
 def write_model(folder: Path, final: FinalModel, info: DatasetInfo, settings: Config) -> None:
-    """Write the weights of the network with its normalisation, and what it is built from."""
+    """Write the weights of the network with its normalisation, and what it is built from.
+
+    Args:
+        folder: folder of the two files.
+        final: the trained network.
+        info: data of the run.
+        settings: configuration of the run.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_weights(final.network, info), folder / WEIGHTS)
     described = {

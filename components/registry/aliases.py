@@ -24,7 +24,12 @@ def set_champion(client: MlflowClient, name: str, version: str) -> None:
 
 
 def roll_back(model_name: str, *, uri: str, to: str | None = None) -> tuple[str | None, str]:
-    """Make the previous champion champion again, or the version `to`.
+    """Make the previous champion champion again, or another version.
+
+    Args:
+        model_name: name of the registered model.
+        uri: MLflow store.
+        to: the version; the champion before the present one by default.
 
     Returns:
         The version that was champion, and the one that is now.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from components.registry.model_kinds import LEARNED, arrays_of
 from nascore.config import OBJECTIVES, Objective
-from nascore.data.findings import few
+from nascore.data.findings import join_first
 from nascore.evaluation.class_metrics import recalls
 from nascore.evaluation.paired_bootstrap import (
     PairedComparison,
@@ -133,7 +133,7 @@ class FewShotTestSet:
         seen = sorted(self._classes & set((described.metadata or {}).get(LEARNED, ())))
         if seen:
             raise IncomparableModels(
-                f"has learned {len(seen)} of the classes of this test ({few(seen)})"
+                f"has learned {len(seen)} of the classes of this test ({join_first(seen)})"
             )
         settings = described.flavors["python_function"].get("config", {}).get("settings")
         if settings is None:

@@ -75,7 +75,15 @@ def run(*, run_key: str, inputs: Inputs, result: Path, report: Path) -> dict[str
 def write_report(
     step: Step, results: RunResults, summary: Mapping[str, Any], timings: Timings, report: Path
 ) -> None:
-    """Write the page of the run."""
+    """Write the page of the run.
+
+    Args:
+        step: the running step.
+        results: of the earlier steps.
+        summary: content of `result.json`.
+        timings: time of each step by name.
+        report: HTML file to write.
+    """
     space, final, splits = results.space, results.final, results.splits
     with step.part("report"):
         page = render(

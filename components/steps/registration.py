@@ -66,7 +66,13 @@ def register_and_decide(step: Step, results: RunResults, tags: Mapping[str, str]
 
 
 def register(results: RunResults, *, run_id: str, tags: Mapping[str, str]) -> Promotion:
-    """Register the network once; see `register_and_decide`."""
+    """Register the network and decide, without retries; see `register_and_decide`.
+
+    Args:
+        results: of the earlier steps.
+        run_id: MLflow id of the pipeline's run.
+        tags: lineage of the version.
+    """
     config, final = results.config, results.final
     network = DeployedModel(final.network, results.splits.info).eval()
     adapter, test_set = adapter_and_test_set(network, results.splits, config)

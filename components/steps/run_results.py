@@ -48,7 +48,7 @@ class RunResults:
 
     @property
     def measured(self) -> LatencyResult:
-        """The latency of the network."""
+        """Return the latency of the network."""
         return LatencyResult.from_dict(dict(self.latency))
 
 

@@ -187,7 +187,7 @@ def _recall(key: str, config: Config) -> str | None:
     """Return the stored input error of an earlier pod of this step, if pods share no state."""
     if RESTARTS not in os.environ or STATE_ROOT in os.environ:
         return None
-    from components.tracking.recall import tag_of_run
+    from components.tracking.pipeline_runs import tag_of_run
 
     return tag_of_run(config.tracking.uri, key, REFUSED)
 

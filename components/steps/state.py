@@ -89,7 +89,7 @@ def restore(name: str, work: str, outputs: Mapping[str, Path]) -> dict[str, floa
 
 
 def save(name: str, work: str, outputs: Mapping[str, Path], metrics: dict[str, float]) -> None:
-    """Save the outputs and metrics of a step for `restore`."""
+    """Save the outputs and metrics of a step for `restore`; see there for the arguments."""
     if not outlives():
         return
     saved = state_folder() / name / "outputs"
