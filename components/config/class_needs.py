@@ -2,7 +2,7 @@
 
 from components.config.schema import Config
 from nascore.config import BalanceConfig
-from nascore.data.findings import few
+from nascore.data.findings import join_first
 from nascore.data.prepared import DatasetInfo
 from nascore.errors import Problem
 
@@ -23,7 +23,7 @@ def unfit_for_classes(settings: Config, info: DatasetInfo) -> list[Problem]:
                 "search.objective",
                 objective,
                 f"ranks images of different classes, but the {split} split has images of only "
-                f"{few(present[split])}; add images of another class, or set it to accuracy",
+                f"{join_first(present[split])}; add images of another class, or set it to accuracy",
             )
             for split in ("valid", "test")
             if len(present[split]) < 2
@@ -34,8 +34,8 @@ def unfit_for_classes(settings: Config, info: DatasetInfo) -> list[Problem]:
         value = getattr(training, name)
         if value == "balanced" and missing:
             message = (
-                f"needs training images of every class; {few(missing)} has none: add some, remove "
-                "the class, or set it to " + ("none" if name == "class_weights" else "uniform")
+                f"needs training images of every class; {join_first(missing)} has none: add some, "
+                "remove the class, or set it to " + ("none" if name == "class_weights" else "uniform")
             )
             problems.append(Problem(f"training.{name}", value, message))
     return problems

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nascore.config import DataConfig
 from nascore.data.class_splits import SPLITS
-from nascore.data.findings import few, finding, refusal
+from nascore.data.findings import finding, join_first, refusal
 from nascore.data.split_names import name_words, split_of
 from nascore.errors import InputError, Problem
 
@@ -141,7 +141,7 @@ def _labels_of(name: str, config: DataConfig) -> NDArray[Any]:
     only = next(iter(table.columns)) if len(table.columns) == 1 else "label"
     column = config.label_column or only
     if column not in table.columns:
-        message = f"set data.label_column to one of {few(table.columns)}"
+        message = f"set data.label_column to one of {join_first(table.columns)}"
         raise InputError.of("data.labels", name, message)
     return np.array(table.columns[column])
 
@@ -181,7 +181,9 @@ def _wanted(stored: Iterable[str], config: DataConfig) -> dict[str, str]:
         if {"x_train", "y_train"} <= aliases.keys():
             twice = next((names for names in aliases.values() if len(names) > 1), None)
             if twice is not None:
-                raise refusal(config, _ARRAYS, f"has {few(twice)} for the same; keep one of them")
+                raise refusal(
+                    config, _ARRAYS, f"has {join_first(twice)} for the same; keep one of them"
+                )
             found |= {meant: names[0] for meant, names in aliases.items()}
     for name in _NAMES_OF_CLASSES:
         if "classes" not in found and name in stored:

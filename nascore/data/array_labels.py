@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nascore.config import DataConfig
 from nascore.data.class_splits import SPLITS, ClassSplits
-from nascore.data.findings import Findings, and_others, few, finding
+from nascore.data.findings import Findings, and_others, finding, join_first
 from nascore.errors import Problem
 
 _ARRAYS = "arrays"
@@ -61,7 +61,9 @@ def check_labels(
             problems.append(finding(config, _ARRAYS, message))
     kinds = {y.dtype.kind for y in read.values() if y is not None}
     if len(kinds & {"U"}) and len(kinds) > 1:
-        message = f"{few(f'y_{part}' for part in read)} hold text and numbers; write one of them"
+        message = (
+            f"{join_first(f'y_{part}' for part in read)} hold text and numbers; write one of them"
+        )
         problems.append(finding(config, _ARRAYS, message))
     whole = {part: y for part, y in read.items() if y is not None}
     problems += _check_unlabelled(whole, config)
@@ -133,8 +135,8 @@ def _check_known(labels: dict[str, NDArray[Any]], config: DataConfig) -> list[Pr
         unknown = np.setdiff1d(y, labels["train"]) if "train" in labels else np.array([])
         if len(unknown):
             message = (
-                f"y_{part} has labels that y_train does not have: {few(unknown)}; every class "
-                "needs training images"
+                f"y_{part} has labels that y_train does not have: {join_first(unknown)}; every "
+                "class needs training images"
             )
             found.append(finding(config, "unknown-class", message))
     return found
@@ -146,8 +148,8 @@ def _check_apart(labels: dict[str, NDArray[Any]], config: DataConfig) -> list[Pr
         shared = np.intersect1d(labels[first], labels[second])
         if len(shared):
             message = (
-                f"y_{first} and y_{second} share {len(shared)} classes: {few(shared)}; a class "
-                "belongs to one split alone"
+                f"y_{first} and y_{second} share {len(shared)} classes: {join_first(shared)}; a "
+                "class belongs to one split alone"
             )
             problems.append(finding(config, "shared-class", message))
     return problems
@@ -179,8 +181,8 @@ def merge_labels(
         findings.warnings.append(finding(config, "missing-class", message, lacking))
         return Labels(merged.numbers, [texts[value] for value in values.tolist()], counts)
     message = (
-        f"classes has {len(texts)} names, and there are {len(values)} labels ({few(values)}); the "
-        "classes are called by their labels"
+        f"classes has {len(texts)} names, and there are {len(values)} labels ({join_first(values)}); "
+        "the classes are called by their labels"
     )
     findings.warnings.append(finding(config, "class-names", message))
     return merged
@@ -195,6 +197,8 @@ def _texts(names: NDArray[Any], config: DataConfig, findings: Findings) -> list[
         return None
     twice = sorted({name for name in found if found.count(name) > 1})
     if twice:
-        message = f"classes has {few(twice)} several times; give each class a name of its own"
+        message = (
+            f"classes has {join_first(twice)} several times; give each class a name of its own"
+        )
         findings.problems.append(finding(config, "class-names", message))
     return found

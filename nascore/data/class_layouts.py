@@ -18,7 +18,7 @@ from itertools import combinations
 from nascore.config import FOLDERS, DataConfig
 from nascore.data.class_splits import SPLITS, ClassSplits
 from nascore.data.file_access import FileEntry, Files
-from nascore.data.findings import Finding, Findings, few, finding, refusal
+from nascore.data.findings import Finding, Findings, finding, join_first, refusal
 from nascore.data.layouts import list_layout
 from nascore.data.listing import (
     Listing,
@@ -106,7 +106,8 @@ def _by_parts(
     shown = {split: part.path for split, part in parts.items()}
     others = sorted(base.folders.keys() - {part.name for part in parts.values()})
     if others:
-        message = f"has folders next to {few(shown.values())}: {few(others)}; move them away"
+        parts_text, others_text = join_first(shown.values()), join_first(others)
+        message = f"has folders next to {parts_text}: {others_text}; move them away"
         findings.problems.append(finding(config, "layout", message))
     members = {
         split: {name: folder.all_images() for name, folder in sorted(part.folders.items())}
@@ -121,8 +122,8 @@ def _by_groups(base: Folder, config: DataConfig, findings: Findings) -> Listing:
     if mixed:
         others = sorted(set(groups) - set(mixed))
         message = (
-            f"{few(mixed)} have images and {few(others)} do not: a folder is a class or a group of "
-            "classes, all of them the same; move what is neither away"
+            f"{join_first(mixed)} have images and {join_first(others)} do not: a folder is a class or a "
+            "group of classes, all of them the same; move what is neither away"
         )
         findings.problems.append(finding(config, "layout", message))
     members = {
@@ -147,8 +148,8 @@ def _by_tables(
     missing = [f"{_VALID[0] if s == 'valid' else s}.csv" for s in SPLITS if s not in tables]
     if missing:
         message = (
-            f"has {few(shown.values())} and no {few(missing)}; class splits of its own are three "
-            "tables: add what is missing, or move the others away"
+            f"has {join_first(shown.values())} and no {join_first(missing)}; class splits of its own "
+            "are three tables: add what is missing, or move the others away"
         )
         raise refusal(config, "layout", message)
     images = base.folders.get(_IMAGES)
@@ -227,13 +228,13 @@ def _published(
         both = sorted(set(members[first]) & set(members[second]))
         if both:
             message = (
-                f"{shown[first]} and {shown[second]} share {len(both)} classes: {few(both)}; a "
-                "class belongs to one split alone"
+                f"{shown[first]} and {shown[second]} share {len(both)} classes: {join_first(both)}; "
+                "a class belongs to one split alone"
             )
             shared.append(finding(config, "shared-class", message))
     empty = [shown[split] for split in SPLITS if not members[split]]
     if empty:
-        message = f"{few(empty)} names no class; each split needs some"
+        message = f"{join_first(empty)} names no class; each split needs some"
         shared.append(finding(config, "empty-split", message))
     whole = {name: entries for split in SPLITS for name, entries in members[split].items()}
     findings.problems += shared

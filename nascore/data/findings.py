@@ -115,7 +115,7 @@ def refusal(config: DataConfig, kind: str, message: str) -> InputError:
     return InputError([finding(config, kind, message)])
 
 
-def few(values: Iterable[Any]) -> str:
+def join_first(values: Iterable[Any]) -> str:
     """Return the first values as text."""
     shown = [str(value) for value in values]
     return ", ".join(shown[:_MAX_VALUES]) + (", ..." if len(shown) > _MAX_VALUES else "")

@@ -3,7 +3,7 @@
 from nascore.config import FOLDERS, DataConfig
 from nascore.data.class_splits import SPLITS
 from nascore.data.file_access import FileEntry, Files
-from nascore.data.findings import Finding, Findings, few, finding
+from nascore.data.findings import Finding, Findings, finding, join_first
 from nascore.data.listing import (
     Listing,
     check_class_names,
@@ -86,7 +86,9 @@ def _check_known(layout: Layout, config: DataConfig, findings: Findings) -> None
     for split, part in layout.parts.items():
         unknown = sorted(part.folders.keys() - train.folders.keys())
         if unknown and split != "train":
-            message = f"{part.path} has classes that {train.path} does not have: {few(unknown)}"
+            message = (
+                f"{part.path} has classes that {train.path} does not have: {join_first(unknown)}"
+            )
             message += "; add training images of them, or remove or rename the folders"
             findings.problems.append(finding(config, "unknown-class", message, unknown))
         missing = sorted(train.folders.keys() - part.folders.keys())

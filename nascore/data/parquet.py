@@ -17,7 +17,7 @@ from nascore.data.array_files import Arrays, canonical
 from nascore.data.arrays import from_named
 from nascore.data.class_splits import SPLITS
 from nascore.data.file_access import FileEntry
-from nascore.data.findings import KEY, Findings, few, finding, refusal
+from nascore.data.findings import KEY, Findings, finding, join_first, refusal
 from nascore.data.image_folders import read_listed
 from nascore.data.listing import Listing, check_class_names
 from nascore.data.raw_dataset import Raw
@@ -68,7 +68,7 @@ def read_parquet(config: DataConfig, path: str, findings: Findings) -> Raw:
     parts = [_read(parquet, file, len(files) > 1, config) for file in files]
     by_split = {s: [part for part in parts if part.split == s] for s in SPLITS}
     if not by_split["train"]:
-        message = f"has no file for train among {few(file.name for file in files)}"
+        message = f"has no file for train among {join_first(file.name for file in files)}"
         raise refusal(config, _KIND, message)
     if all(isinstance(image, bytes) for part in parts for image in part.images):
         return _decoded(root, by_split, config, findings)
@@ -88,7 +88,7 @@ def _read(parquet: Any, file: Path, is_one_of_many: bool, config: DataConfig) ->
     )
     if image is None or label is None or label not in names:
         lacking = "images" if image is None else "labels (set data.label_column)"
-        message = f"{file.name} has no column of {lacking}; it has {few(names)}"
+        message = f"{file.name} has no column of {lacking}; it has {join_first(names)}"
         raise refusal(config, _KIND, message)
     cells = table[image].to_pylist()
     images = [cell["bytes"] if isinstance(cell, dict) else cell for cell in cells]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from nascore.config import DataConfig
 from nascore.data.archives import ENDINGS as ARCHIVES
 from nascore.data.file_access import FileEntry
-from nascore.data.findings import Finding, few, finding
+from nascore.data.findings import Finding, finding, join_first
 from nascore.data.listing import NO_CLASSES
 from nascore.data.split_names import find_splits, is_neutral, is_unlabelled, name_words, split_of
 from nascore.data.tree import Folder
@@ -57,7 +57,7 @@ def recognise(root: Folder, shown: str, config: DataConfig) -> Layout | Finding:
     by_split = find_splits(base.folders)
     twice = next((names for names in by_split.values() if len(names) > 1), None)
     if twice is not None:
-        return _refusal(config, base, f"has {few(twice)} for one split; keep one of them")
+        return _refusal(config, base, f"has {join_first(twice)} for one split; keep one of them")
     splits = {split: base.folders[names[0]] for split, names in by_split.items()}
     outer = list(splits.values())
     others = [folder for folder in base.bearing if folder not in outer]
@@ -69,14 +69,14 @@ def recognise(root: Folder, shown: str, config: DataConfig) -> Layout | Finding:
         if len(splits) == 1 and len(others) > 1 and not any(o.bearing for o in others):
             return _classes(base, outer, around, config)
         if "train" in flat or "train" not in inner:
-            names = few(inner[split].path for split in sorted(flat))
+            names = join_first(inner[split].path for split in sorted(flat))
             message = f"has images and no class folders in {names}: {{examples}}"
             if others and not any(folder.bearing for folder in base.bearing):
                 message += " (a folder of this name is a split; rename it if it is a class)"
             return _refusal(config, base, message)
     elif "train" not in splits:
         only = outer[0].path
-        other = f" (and {few(f.path for f in others)}, no split's name)" if others else ""
+        other = f" (and {join_first(f.path for f in others)}, no split's name)" if others else ""
         return _refusal(
             config,
             base,
@@ -139,7 +139,7 @@ def _classes(
     names = [folder.name for folder in base.bearing]
     alike = len(names) > 1 and len({tuple(name_words(name)) for name in names}) == 1
     if alike and _PIECES & set(name_words(names[0])):
-        message = f"has folders that look like pieces of one set, not classes: {few(names)}"
+        message = f"has folders that look like pieces of one set, not classes: {join_first(names)}"
         return _refusal(config, base, f"{message}; they hold {{examples}}")
     reason = _not_classes(base)
     if reason:
@@ -154,13 +154,15 @@ def _not_classes(base: Folder) -> str:
     inner_splits = [folder for folder in below if split_of(folder.name)]
     has_train = any(split_of(folder.name) == "train" for folder in inner_splits)
     if has_train or (inner_splits and not any(folder.images for folder in base.bearing)):
-        paths = few(folder.path for folder in inner_splits)
+        paths = join_first(folder.path for folder in inner_splits)
         return f"has splits inside classes: {paths}; name the folder that holds them alone"
     holders = [folder for folder in base.bearing if _has_folders_of_its_own(folder)]
     wrappers = [f.path for f in holders if is_neutral(f.name) and not f.images]
     if wrappers and len(base.bearing) > 1:
-        others = few(folder.path for folder in base.bearing if folder.path not in wrappers)
-        return f"has folders next to {few(wrappers)}, which holds folders of its own: {others}"
+        others = join_first(folder.path for folder in base.bearing if folder.path not in wrappers)
+        return (
+            f"has folders next to {join_first(wrappers)}, which holds folders of its own: {others}"
+        )
     if len(base.bearing) == 1 and is_neutral(base.bearing[0].name):
         return f"{NO_CLASSES} in {base.bearing[0].path}, only images"
     return _masks(base.bearing)
@@ -172,7 +174,7 @@ def _masks(folders: Sequence[Folder]) -> str:
     drawn = sorted(name for name in names if set(name_words(name)) & _DRAWN)
     pictures = sorted(name for name in names - set(drawn) if is_neutral(name))
     if drawn and pictures and len(names) == len(drawn) + len(pictures):
-        return f"has {few([*pictures, *drawn])}, which look like images and their masks"
+        return f"has {join_first([*pictures, *drawn])}, which look like images and their masks"
     return ""
 
 
@@ -189,7 +191,7 @@ def _warnings(base: Folder, called_split: Sequence[Folder], config: DataConfig) 
         )
         inner = {tuple(inner.name for inner in f.bearing) for f in base.bearing}
         if len(inner) == 1 and len(nested) > 1:
-            message += f"; if {few(*inner)} are the classes, move them out of these folders"
+            message += f"; if {join_first(*inner)} are the classes, move them out of these folders"
         found.append(finding(config, "nested-folders", message, nested))
     return found
 
@@ -221,8 +223,8 @@ def _parts(
         return finding(
             config,
             LAYOUT,
-            f"has folders next to {_joined_paths(inner)}: {few(strange)}; move their images into "
-            "train/CLASS/, valid/CLASS/ or test/CLASS/, or move the folders away",
+            f"has folders next to {_joined_paths(inner)}: {join_first(strange)}; move their "
+            "images into train/CLASS/, valid/CLASS/ or test/CLASS/, or move the folders away",
         )
     warnings: list[Finding] = []
     for part in parts.values():
@@ -231,7 +233,7 @@ def _parts(
             return _refusal(config, base, reason)
         named = [folder for folder in part.bearing if split_of(folder.name)]
         if named and (len(named) > 1 or len(part.bearing) < 3):
-            paths = few(folder.path for folder in named)
+            paths = join_first(folder.path for folder in named)
             return _refusal(config, base, f"has folders of splits where classes belong: {paths}")
         if named and not warnings:
             warnings += _warnings(part, named, config)[:1]

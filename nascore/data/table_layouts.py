@@ -20,7 +20,7 @@ from nascore.data.columns import (
 )
 from nascore.data.file_access import FileEntry, Files
 from nascore.data.file_index import FileIndex
-from nascore.data.findings import Finding, Findings, few, finding, refusal
+from nascore.data.findings import Finding, Findings, finding, join_first, refusal
 from nascore.data.listing import Listing
 from nascore.data.split_names import is_neutral, name_words, split_of, split_of_table
 from nascore.data.table_rows import list_rows
@@ -86,8 +86,8 @@ def list_by_table(
             return None
         if has_classes and tables and not agree:
             message = (
-                f"{few(one.table.name for one in tables)} and the folders give different classes; "
-                f"set data.labels to that table, or to {FOLDERS}"
+                f"{join_first(one.table.name for one in tables)} and the folders give different "
+                f"classes; set data.labels to that table, or to {FOLDERS}"
             )
             raise refusal(config, "layout", message)
     if config.group is not None:
@@ -116,7 +116,9 @@ def _named_table(tree: Tree, files: Files, config: DataConfig, name: str) -> Lab
             folder = found[0].name.rpartition("/")[0]
             base = f"{folder}/" if folder else ""
         elif found:
-            message = f"is the name of {few(entry.name for entry in found)}; give the whole path"
+            message = (
+                f"is the name of {join_first(entry.name for entry in found)}; give the whole path"
+            )
             raise InputError.of(KEY, name, message)
         elif path.is_file():
             content, base = path.read_bytes(), ""
@@ -259,7 +261,7 @@ def _chosen(tables: Sequence[LabelTable], config: DataConfig) -> list[LabelTable
     outer = [one for one in tables if one.split is None]
     if len(outer) == 1 and len({one.folder for one in tables}) == 1:
         return outer
-    names = few(one.table.name for one in tables)
+    names = join_first(one.table.name for one in tables)
     message = f"has several tables of labels: {names}; set data.labels to the one that counts"
     raise refusal(config, "layout", message)
 
