@@ -84,16 +84,18 @@ class FinalModel:
     def save(self, folder: Path) -> None:
         """Write `model.json` and `weights.pt`."""
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
-        checkpoint.save(
-            folder / "weights.pt", weights, {"genotype": self.genotype.to_dict()}, _KIND
-        )
+        meta = {"genotype": self.genotype.to_dict()}
+        checkpoint.save(folder / "weights.pt", self.network.state_dict(), meta, _KIND)
         with replacing(folder / "model.json") as temporary:
             temporary.write_text(json.dumps(self.summary(), indent=2))
 
     @classmethod
     def load(cls, folder: Path, space: SearchSpace) -> "FinalModel":
-        """Raises CheckpointError when the weights are damaged or of another network."""
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: the weights are damaged or of another network.
+        """
         summary = json.loads((folder / "model.json").read_text())
         genotype = Genotype.from_dict(summary["genotype"])
         shape = ImageShape(**summary["shape"])

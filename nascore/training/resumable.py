@@ -69,7 +69,7 @@ class TrainingCheckpoint:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.save(
             self._path,
-            {name: value.cpu() for name, value in tensors.items()},
+            tensors,
             {**meta, "identity": self._identity, "seconds": self.seconds},
             self._kind,
         )

@@ -1,11 +1,11 @@
 """Checkpoints come back whole or not at all."""
 
 import hashlib
-import json
 import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,9 +38,9 @@ def test_everything_comes_back(path: Path) -> None:
 
 
 def test_damage_in_any_byte_is_found(path: Path) -> None:
-    """Every byte of the head in two ways, every 29th of the rest."""
+    """Every byte of the first 300 in two ways, every 29th of the rest."""
     whole = path.read_bytes()
-    head = len(whole) - len(whole.split(b"\n", 2)[2])
+    head = 300
     for position in [*range(head), *range(head, len(whole), 29), len(whole) - 1]:
         for damage in (0x01, 0x20):  # 0x20 turns a letter into its capital, a blank into a zero
             broken = bytearray(whole)
@@ -48,12 +48,6 @@ def test_damage_in_any_byte_is_found(path: Path) -> None:
             path.write_bytes(broken)
             with pytest.raises(CheckpointError, match="damaged"):
                 checkpoint.load(path, "test")
-
-
-def test_another_white_space_is_found(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b'": ', b'":\t', 1))
-    with pytest.raises(CheckpointError, match="damaged"):
-        checkpoint.load(path, "test")
 
 
 @pytest.mark.parametrize("length", [0, 1, 64, 65, 100, -1])
@@ -76,13 +70,13 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 
 
 def test_another_kind_is_refused(path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"'test' version 1, expected 'other' version 1"):
+    with pytest.raises(CheckpointError, match=r"'test' version 2, expected 'other' version 2"):
         checkpoint.load(path, "other")
 
 
 def test_another_version_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "VERSION", 2)
-    with pytest.raises(CheckpointError, match="version 1, expected 'test' version 2"):
+    monkeypatch.setattr(checkpoint, "VERSION", 3)
+    with pytest.raises(CheckpointError, match="version 2, expected 'test' version 3"):
         checkpoint.load(path, "test")
 
 
@@ -93,8 +87,7 @@ class Trap:
         return os.mkdir, ("trapped",)
 
 
-def _forged(body: bytes, header: object) -> bytes:
-    content = json.dumps(header).encode() + b"\n" + body
+def _forged(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
 
 
@@ -102,22 +95,28 @@ def test_a_pickle_is_not_run_even_when_its_hash_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    header = {"kind": "test", "version": 1, "meta": {}}
-    torch.save(Trap(), tmp_path / "trap")
-    for body in ((tmp_path / "trap").read_bytes(), pickle.dumps(Trap(), protocol=2), b"", b"text"):
+    torch.save({"kind": "test", "tensors": Trap()}, tmp_path / "trap")
+    for content in ((tmp_path / "trap").read_bytes(), pickle.dumps(Trap(), protocol=2)):
         path = tmp_path / "forged.pt"
-        path.write_bytes(_forged(body, header))
-        with pytest.raises(CheckpointError, match="no tensors"):
+        path.write_bytes(_forged(content))
+        with pytest.raises(CheckpointError, match="is no checkpoint"):
             checkpoint.load(path, "test")
     assert not (tmp_path / "trapped").exists()
 
 
-@pytest.mark.parametrize("header", [[], "text", {}, {"kind": "test"}])
-def test_a_foreign_header_is_refused(tmp_path: Path, header: object) -> None:
+@pytest.mark.parametrize("content", [[], "text", {}, {"kind": "test"}])
+def test_a_foreign_content_is_refused(tmp_path: Path, content: object) -> None:
     path = tmp_path / "foreign.pt"
-    path.write_bytes(_forged(b"", header))
-    with pytest.raises(CheckpointError):
-        checkpoint.load(path, "test")
+    torch.save(content, path)
+    for whole in (path.read_bytes(), b"", b"text", b'{"kind": "test", "version": 1}\nPK'):
+        path.write_bytes(_forged(whole))
+        with pytest.raises(CheckpointError):
+            checkpoint.load(path, "test")
+
+
+def test_scalars_of_numpy_are_metadata_too(path: Path) -> None:
+    checkpoint.save(path, {}, {"accuracy": np.float64(0.25)}, "test")
+    assert checkpoint.load(path, "test")[1] == {"accuracy": 0.25}
 
 
 def test_a_failed_write_keeps_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
