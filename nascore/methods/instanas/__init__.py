@@ -1,6 +1,6 @@
 """InstaNAS (arXiv 1811.10201): an architecture for each image.
 
-`metagraph` all operations in one network; `routing` inference that computes the chosen ones only;
-`controller` which to choose; `reward` what is worth choosing; `table` what it costs; `explain` what
-was chosen; `export` what leaves this code.
+`supernet`: all operations in one network; `routing`: inference that computes the chosen ones;
+`controller`: the policy; `reward`: its reward; `cost_table`: the latency of policies; `decisions`:
+statistics of policies; `export`: programs of `torch.export`.
 """

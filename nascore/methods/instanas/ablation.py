@@ -1,13 +1,11 @@
-"""Did it help that each image has an architecture of its own?
+"""The gain of an architecture for each image, as two paired comparisons on the same images.
 
-Two answers, each a paired comparison on the same images:
+1. With the *same policies assigned to other images*, at the same mean latency to the bit: the
+   difference is what the policies gain from their images.
+2. With the *best of random networks* that are the same for all images, trained for as long and no
+   slower: the control of the search.
 
-1. against the *same policies given to other images*, at the same mean latency to the bit: what is
-   lost then is what the policies know of their images;
-2. against the *best of random networks* that are the same for all images, trained for as long and
-   no slower: the control of a search, as everywhere.
-
-The search has earned its cost only if both are above zero.
+The search is better than its control only if both differences are above zero.
 """
 
 from typing import Any
@@ -23,13 +21,12 @@ _STATISTIC = "paired bootstrap over the validation images"
 
 
 def compare(own_N: Tensor, others_N: Tensor, rng: np.random.Generator) -> PairedComparison:
-    """Whether images are classified right by their own policies, and by something else; bool."""
+    """Compare which images two networks classify correctly, bool (N,) each."""
     return compare_paired(own_N.numpy(), others_N.numpy(), rng=rng, confidence=_CONFIDENCE)
 
 
 def verdict(shuffled: PairedComparison, static: PairedComparison | None) -> dict[str, Any]:
-    """As `nascore.evaluation.verdict.Verdict.to_dict`, where it applies, with both comparisons
-    beside.
+    """Return the verdict: `nascore.evaluation.verdict.Verdict.to_dict` and both comparisons.
 
     Args:
         static: None where there was no control.
@@ -47,7 +44,7 @@ def verdict(shuffled: PairedComparison, static: PairedComparison | None) -> dict
         "num_method": main.num_images,
         "num_control": main.num_images,
         "statistic": _STATISTIC,
-        "statement": " ".join(_static_words(static) + _shuffled_words(shuffled)),
+        "statement": " ".join(_static_sentences(static) + _shuffled_sentences(shuffled)),
         "shuffled": shuffled.to_dict(),
         "static": None if static is None else static.to_dict(),
     }
@@ -61,28 +58,30 @@ def _outcome(comparisons: list[PairedComparison]) -> Outcome:
     return "undecided"
 
 
-def _static_words(static: PairedComparison | None) -> list[str]:
+def _static_sentences(static: PairedComparison | None) -> list[str]:
     if static is None:
         return []
-    told = {
+    start = {
         "better": "InstaNAS beat random search at equal cost",
         "not better": "InstaNAS did not beat random search at equal cost",
         "undecided": "It is undecided whether InstaNAS beats random search at equal cost",
     }[_outcome([static])]
     return [
-        f"{told}: {_points(static)} against the best of random networks, the same for all images "
-        "and no slower."
+        f"{start}: {_points(static)} compared with the best of random networks, the same for all "
+        "images and no slower."
     ]
 
 
-def _shuffled_words(shuffled: PairedComparison) -> list[str]:
-    told = {
-        "better": "That each image has an architecture of its own bought",
-        "not better": "That each image has an architecture of its own bought nothing:",
-        "undecided": "It is undecided whether it helps that each image has an architecture of its "
-        "own:",
+def _shuffled_sentences(shuffled: PairedComparison) -> list[str]:
+    start = {
+        "better": "An architecture for each image gives a gain",
+        "not better": "An architecture for each image gives no gain",
+        "undecided": "It is undecided whether an architecture for each image gives a gain",
     }[_outcome([shuffled])]
-    return [f"{told} {_points(shuffled)} against the same architectures given to other images."]
+    return [
+        f"{start}: {_points(shuffled)} compared with the same architectures assigned to other "
+        "images."
+    ]
 
 
 def _points(one: PairedComparison) -> str:

@@ -18,7 +18,7 @@ from nascore.methods.instanas.cost_table import LatencyTable
 from nascore.methods.instanas.networks import Context, space_of
 from nascore.methods.instanas.point_checkpoints import load_point
 from nascore.methods.instanas.routed_network import Routed
-from nascore.methods.instanas.search_points import Point, is_correct, judge
+from nascore.methods.instanas.search_points import Point, evaluate, is_correct
 from nascore.methods.instanas.static_baseline import Static, best_static
 from nascore.methods.instanas.supernet import MetaGraph
 from nascore.results import Child, ChildScores
@@ -113,11 +113,11 @@ def verdict(
     """
     valid, seeds = context.splits.valid, context.seeds
     own = network_of(context, context.state, point)
-    judged = judge(own.meta_graph, own.controller, table, valid)
+    evaluated = evaluate(own.meta_graph, own.controller, table, valid)
     order_N = torch.randperm(valid.num_images, generator=seeds.torch("shuffled"))
-    others_N = search_points.is_correct_by(own.meta_graph, judged.policy_NLO[order_N], valid)
+    others_N = search_points.is_correct_by(own.meta_graph, evaluated.policy_NLO[order_N], valid)
     rng = seeds.numpy("verdict")
-    shuffled = ablation.compare(judged.is_correct_N, others_N, rng)
+    shuffled = ablation.compare(evaluated.is_correct_N, others_N, rng)
     against = None if static is None else ablation.compare(is_correct_N, static.is_correct_N, rng)
     return ablation.verdict(shuffled, against)
 

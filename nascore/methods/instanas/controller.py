@@ -1,11 +1,11 @@
-"""The policy: a small network that says for each image how likely each operation is.
+"""The policy: a small network that returns the probability of each operation for an image.
 
     p = C(x) in (0, 1)^(L x O),   p' = alpha p + (1 - alpha) (1 - p),   a_ij ~ Bernoulli(p'_ij)
 
-Operations are chosen independently of each other, given the image. Source: InstaNAS (arXiv
+Given the image, operations are chosen independently of each other. Source: InstaNAS (arXiv
 1811.10201, released code `controller.py`, its small ResNet for 32x32 images). Departures: the maps
-are pooled globally, whatever size is left of them, so that any image from 8x8 on is taken; widths
-and the number of stages come from the caller.
+are pooled globally at any size, so that images may have any size from 8x8; widths and the number of
+stages are arguments.
 
 B images, L blocks, O operations, C channels, D features.
 """
@@ -21,16 +21,17 @@ from nascore.spaces import ops
 class PolicyNetwork(nn.Module):
     """Images (B, C, H, W) -> probabilities of operations (B, L, O).
 
-    A 3x3 convolution, then a residual block a stage: the first keeps size and channels, each later
-    one halves the size and doubles the channels. Then global average pooling and a linear layer.
+    A 3x3 convolution, then a residual block per stage: the first keeps size and channels, each
+    later one halves the size and doubles the channels. Then global average pooling and a linear
+    layer.
 
     Args:
-        in_channels: of the images.
+        in_channels: channels of the images.
         policy_shape: (L, O).
-        channels: of the first stage; 16 in the release.
+        channels: channels of the first stage; 16 in the release.
         num_stages: 3 in the release for 32x32 images, 4 for larger ones.
-        pooling: images are averaged over squares of this side first; 1 leaves them, and the release
-            has 2 for large images. The network is part of what an image costs.
+        pooling: side in pixels of the squares over which images are averaged first; 2 in the
+            release for large images. The network is part of the latency of an image.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class PolicyNetwork(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Two 3x3 convolutions beside the input, which is averaged and filled up with zero channels."""
+    """Two 3x3 convolutions and a shortcut, which is averaged and padded with zero channels."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
         super().__init__()
@@ -93,7 +94,7 @@ def make_policy_network(
     num_stages: int = 3,
     pooling: int = 1,
 ) -> PolicyNetwork:
-    """A policy whose initial weights depend on `seed` alone; the global generator is kept."""
+    """Return a policy whose initial weights depend on `seed` alone."""
     with seeded_weights(seed):
         return PolicyNetwork(
             in_channels,
@@ -108,10 +109,10 @@ def make_policy_network(
 
 
 def bounded(p_BLO: Tensor, alpha: float = 0.8) -> Tensor:
-    """p' = alpha p + (1 - alpha) (1 - p), within [1 - alpha, alpha]: exploration never ends.
+    """Return p' = alpha p + (1 - alpha) (1 - p), within [1 - alpha, alpha], for exploration.
 
     Raises:
-        ValueError: alpha is not within [0.5, 1]; below, likely operations would become unlikely.
+        ValueError: alpha is not within [0.5, 1]; below, probabilities would be reversed.
     """
     if not 0.5 <= alpha <= 1:
         raise ValueError(f"alpha must be within [0.5, 1], got {alpha}")
@@ -120,24 +121,24 @@ def bounded(p_BLO: Tensor, alpha: float = 0.8) -> Tensor:
 
 
 def greedy(p_BLO: Tensor) -> Tensor:
-    """The operations that are at least as likely as not, bool (B, L, O)."""
+    """Return the operations with probability 0.5 or more, bool (B, L, O)."""
     return p_BLO >= 0.5
 
 
 def sample(p_BLO: Tensor, generator: torch.Generator) -> Tensor:
-    """Policies by these probabilities, bool (B, L, O); equal numbers on every device."""
+    """Sample policies, bool (B, L, O); equal generators give equal ones on every device."""
     drawn_BLO = torch.rand(p_BLO.shape, generator=generator, device=generator.device)
     return drawn_BLO.to(p_BLO.device) < p_BLO
 
 
 def permuted(policy_BLO: Tensor, generator: torch.Generator) -> Tensor:
-    """The same policies, given to other images of the batch: image and network are decoupled."""
+    """Assign the policies to other images of the batch, to decouple image and network."""
     order_B = torch.randperm(len(policy_BLO), generator=generator, device=generator.device)
     return policy_BLO[order_B.to(policy_BLO.device)]
 
 
 def log_prob(policy_BLO: Tensor, p_BLO: Tensor) -> Tensor:
-    """log of the probability of each image's policy, (B,)."""
+    """Return the log-probability of each image's policy, (B,)."""
     chosen_BLO = policy_BLO.to(p_BLO.dtype)
     on_BLO = torch.special.xlogy(chosen_BLO, p_BLO)
     off_BLO = torch.special.xlog1py(1 - chosen_BLO, -p_BLO)

@@ -1,7 +1,7 @@
-"""Times the operations of a meta-graph inside the networks that run them, image by image.
+"""Measurement of the operations of a meta-graph inside networks, one image at a time.
 
-The protocol is that of `nascore.latency.op_profiler`; networks are random policies, computed as
-`run_one` computes them. The file that comes of it is read by `nascore.methods.instanas.cost_table`.
+The protocol is that of `nascore.latency.op_profiler`; the networks are random policies, computed by
+`run_one`. `nascore.methods.instanas.cost_table` reads the file that results.
 
 C channels, L blocks, O operations.
 """
@@ -46,27 +46,26 @@ def measure(
     num_checked: int = 0,
     seed: int = 0,
 ) -> tuple[OperationTable, Check | None]:
-    """Times the operations of a graph, one image at a time, as `run_one` computes them.
+    """Measure the operations of a graph, one image at a time, as `run_one` computes them.
 
-    Random policies have from a tenth to nine tenths of all operations, each its own share; one has
-    them all.
+    Each random policy has a random fraction, 0.1 to 0.9, of all operations; one has them all.
 
     Args:
-        controller: is run before each image, as in use.
-        num_checked: further random policies, on which the table is held against the clock; with 0
-            there is no check.
+        controller: runs before each image, as in use.
+        num_checked: further random policies, for which the prediction of the table is compared with
+            the measured latency; with 0 there is no check.
 
     Returns:
-        The table, to be saved and to be read by `from_operations`; and its check.
+        The table, which `from_operations` reads, and its check.
 
     Raises:
-        InputError: the device is not there, or `latency.batch_size` is not 1.
+        InputError: the device does not exist, or `latency.batch_size` is not 1.
     """
     if config.batch_size != 1:
         raise InputError.of(
             "latency.batch_size",
             config.batch_size,
-            "images have networks of their own and are computed one at a time; set it to 1",
+            "each image has its own network and is computed alone; set it to 1",
         )
     rng = np.random.default_rng(seed)
     num_measured = space_profile.NUM_MEASURED
@@ -95,11 +94,11 @@ def profile_policies(
     seed: int = 0,
     policy: PolicyOptions | None = None,
 ) -> tuple[OperationTable, Check, LatencyTable]:
-    """`measure` for a space, on a meta-graph that nobody has trained; see there.
+    """Run `measure` for a space, on an untrained meta-graph.
 
     Args:
-        policy: of the search that the table is for; then its controller is timed, too, and all of
-            it as it is deployed, with batch normalisation folded.
+        policy: settings of the controller of a search, which is measured too, and everything as it
+            is deployed, with batch normalisation folded.
     """
     graph, controller = make_metagraph(MobileSpace(section), shape, seed=seed), None
     if policy is not None:
@@ -145,13 +144,13 @@ def _random_policy(graph: MetaGraph, rng: np.random.Generator) -> Tensor:
 
 
 def _describe(policy_LO: Tensor) -> str:
-    """Bits of each block, `01000 11010 ...`."""
+    """Return the bits of each block, `01000 11010 ...`."""
     return " ".join("".join(str(int(bit)) for bit in block) for block in policy_LO)
 
 
 @contextmanager
 def _ready(network: nn.Module | None) -> Iterator[None]:
-    """Evaluation mode inside the block; afterwards mode and device are what they were."""
+    """Set evaluation mode; restore mode and device at the end."""
     if network is None:
         yield
         return

@@ -1,11 +1,11 @@
-"""What a policy costs an image: a time or a count for each operation of each block.
+"""The cost of a policy: a time or a count of multiply-adds for each operation of each block.
 
     lat(policy) = sum over the operations that are computed of their entries
 
 A block that must not be empty has the basic operation, as in the network. Source: InstaNAS (arXiv
-1811.10201, released code `_profile`). Departures: an operation is timed inside the networks that
-run it and not alone (`nascore.methods.instanas.cost_measurement`), with medians over many runs;
-stem, head and policy network are timed, too, since an image pays for them (`LatencyTable.total`).
+1811.10201, released code `_profile`). Departures: an operation is measured inside networks and not
+alone (`nascore.methods.instanas.cost_measurement`), with medians over many runs; stem, head and
+policy network are measured too, since they are part of the latency (`LatencyTable.total`).
 
 B images, L blocks, O operations.
 """
@@ -41,16 +41,16 @@ _PHASE = "final"
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """The cost of each operation of each block, and of what every image goes through.
+    """The cost of each operation of each block, and of the parts that every image needs.
 
-    `predict`, `baseline`, `baseline_max` and `baseline_min` are of the blocks alone, as the reward
-    of InstaNAS has them; `total` and `reachable` are all that an image takes.
+    `predict`, `baseline`, `baseline_max` and `baseline_min` are costs of the blocks alone, as the
+    reward of InstaNAS uses them; `total` and `reachable` are whole costs of an image.
 
     Attributes:
         unit: `ms`, or `macs`: millions of multiply-adds.
         costs_LO: float64.
-        fixed: of stem and head, and what comes after.
-        controller: of the policy network; 0 where it was not measured.
+        fixed: cost of stem, head and the rest.
+        controller: cost of the policy network; 0 where it was not measured.
         plans: the blocks.
     """
 
@@ -61,57 +61,57 @@ class LatencyTable:
     plans: tuple[BlockPlan, ...]
 
     def predict(self, policy_BLO: Tensor) -> Tensor:
-        """Cost of the operations that are computed, float64 (B,), on the device of the policy."""
+        """Return the cost of the computed operations, float64 (B,), on the device of the policy."""
         costs_LO = self.costs_LO.to(policy_BLO.device)
         return (effective(policy_BLO, self.plans) * costs_LO).sum(dim=(-2, -1))
 
     def total(self, policy_BLO: Tensor) -> Tensor:
-        """All that an image takes, the choice of its policy included, (B,)."""
+        """Return the whole cost of each image, the controller included, (B,)."""
         return self.predict(policy_BLO) + self.fixed + self.controller
 
     @property
     def baseline(self) -> float:
-        """Of the network that has the first operation everywhere, MobileNetV2's."""
+        """Cost of the network that has the first operation everywhere, MobileNetV2."""
         return float(self.costs_LO[:, 0].sum())
 
     @property
     def baseline_max(self) -> float:
-        """Of all operations."""
+        """Cost of all operations."""
         return float(self.costs_LO.sum())
 
     @property
     def baseline_min(self) -> float:
-        """Of the policy without an operation: basic ones where there must be one."""
+        """Cost of the policy without operations: basic ones in blocks that need one."""
         return float(
             sum(self.costs_LO[plan.index, DEFAULT_OP] for plan in self.plans if plan.is_first)
         )
 
     @property
     def reachable(self) -> tuple[float, float]:
-        """The least and the most that a policy can cost an image, in all.
+        """Smallest and largest cost of an image.
 
-        The least is below that of the empty policy where another operation than the basic one is
-        the cheapest of a block that must have one.
+        The smallest is below that of the empty policy if another operation than the basic one is
+        the cheapest of a block that needs one.
         """
         least = sum(float(self.costs_LO[plan.index].min()) for plan in self.plans if plan.is_first)
         around = self.fixed + self.controller
         return around + least, around + self.baseline_max
 
     def check_target(self, target: float, *, key: str = "latency.target_ms") -> None:
-        """Raises InputError when no policy can be as cheap as that."""
+        """Raise InputError if no policy can be as cheap as the target."""
         least, most = self.reachable
         if target < least:
             raise InputError.of(
                 key,
                 f"{target:g}",
                 f"no policy can reach it: by the latency table an image costs {least:.4g} to "
-                f"{most:.4g} {self.unit}, {self.fixed + self.controller:.4g} of it in any case; "
+                f"{most:.4g} {self.unit}, of which {self.fixed + self.controller:.4g} are fixed; "
                 "raise the target, or make the network smaller",
             )
 
 
 def macs_table(graph: MetaGraph, controller: nn.Module | None = None) -> LatencyTable:
-    """Multiply-adds instead of time: the same on every machine."""
+    """Return a table of multiply-adds instead of time, the same on every machine."""
     costs_LO = [
         [
             _macs(graph.operation(plan.index, op), plan.in_channels, plan.in_size)
@@ -131,10 +131,10 @@ def macs_table(graph: MetaGraph, controller: nn.Module | None = None) -> Latency
 def from_operations(
     graph: MetaGraph, table: OperationTable, controller: nn.Module | None = None
 ) -> LatencyTable:
-    """The times of a graph's operations, from a table that holds them.
+    """Return the latencies of a graph's operations from a table of operations.
 
     Raises:
-        InputError: it does not hold one of them, such as the policy network.
+        InputError: an operation, or the policy network, is not in the table.
     """
     keys = _keys(graph, controller)
     absent = [name for name, key in keys.items() if key not in table.entries]
@@ -142,7 +142,7 @@ def from_operations(
         raise InputError.of(
             "latency table",
             None,
-            f"holds no time for {', '.join(absent)}; make one with this configuration: nas profile",
+            f"has no latency of {', '.join(absent)}; make one with this configuration: nas profile",
         )
     ms = {name: table.entries[key].ms for name, key in keys.items()}
     costs_LO = [
@@ -165,7 +165,7 @@ def read(
     controller: nn.Module | None = None,
     key: str = "latency table",
 ) -> LatencyTable:
-    """A table that was measured before, if it is of this graph on this machine.
+    """Read a table that was measured before, of this graph on this machine.
 
     Raises:
         InputError: see `nascore.latency.table.load` and `from_operations`.
@@ -183,7 +183,7 @@ def conditions_of(graph: MetaGraph, profiler: Profiler) -> MeasurementConditions
 
 
 def _keys(graph: MetaGraph, controller: nn.Module | None) -> dict[str, str]:
-    """Of all parts, by their names; batch 1."""
+    """Return the keys of all parts by name; batch 1."""
     shape, last = graph.shape, graph.plans[-1]
     image = (1, shape.channels, shape.size, shape.size)
     inputs = {STEM: image, HEAD: (1, last.out_channels, last.out_size, last.out_size)}

@@ -16,12 +16,12 @@ KEY = "search.options.table"
 
 
 def make_table(context: Context, graph: MetaGraph, controller: PolicyNetwork) -> LatencyTable:
-    """The table of a new search; one that is measured here is kept in `context.state`.
+    """Return the table of a new search; one that is measured here is saved in `context.state`.
 
     Networks are measured as they are deployed, with batch normalisation folded.
 
     Raises:
-        InputError: a table that was given is of another machine or network.
+        InputError: the table file is of another machine or network.
     """
     given = context.options.table
     if given == "macs":
@@ -37,7 +37,7 @@ def make_table(context: Context, graph: MetaGraph, controller: PolicyNetwork) ->
 
 
 def load_table(context: Context, graph: MetaGraph, controller: PolicyNetwork) -> LatencyTable:
-    """The same in a later step, which may run on another machine."""
+    """Return the table of `make_table` in a later step, which may run on another machine."""
     given = context.options.table
     if given == "macs":
         return macs_table(graph, controller)

@@ -1,7 +1,7 @@
-"""What the policies of a search are like: are they really different for different images?
+"""Statistics of the policies of a search: do different images have different ones?
 
-A controller may have learned one network and give it to all images. Then one policy is in use, no
-two images differ, and knowing the image says nothing about its policy.
+A controller may have collapsed to one network for all images. Then there is one policy, no two
+images differ, and the mutual information of image and policy is 0.
 
 B images, L blocks, O operations.
 """
@@ -22,16 +22,15 @@ class Explanation:
     """Policies over a set of images.
 
     Attributes:
-        num_images: how many there are.
-        num_distinct: different policies among them.
-        mean_hamming: bits in which two images differ, over all pairs.
-        policy_entropy_bits: H of the policies in use. A greedy policy is a function of its image,
-            and then this is its mutual information with the image, as far as these images go.
-        mutual_information_bits: of the image with what is drawn from the probabilities; see
-            `mutual_information`.
-        active_share: of images that have each operation, by block.
-        most_used: policies by use, with the number of images, most used first.
-        fastest, slowest: places of images by the latency of their policies.
+        num_images: number of images.
+        num_distinct: number of distinct policies.
+        mean_hamming: mean number of bits in which two images differ, over all pairs.
+        policy_entropy_bits: entropy of the policies in use. A greedy policy is a function of its
+            image, so this is its mutual information with the image, estimated on these images.
+        mutual_information_bits: of the image and a sampled policy; see `mutual_information`.
+        active_share: fraction of images that have each operation, by block.
+        most_used: policies with the number of their images, most used first.
+        fastest, slowest: positions of images by the latency of their policies.
     """
 
     num_images: int
@@ -48,14 +47,14 @@ class Explanation:
 def explain(
     p_BLO: Tensor, policy_BLO: Tensor, latency_B: Tensor, *, num_examples: int = 8
 ) -> Explanation:
-    """What can be said of the policies of B images.
+    """Return statistics of the policies of B images.
 
     Args:
         p_BLO: the controller's probabilities.
-        policy_BLO: what is computed, bool: the effective policy. An empty block that takes the
-            default is no other network than one that chooses it.
-        latency_B: of these policies.
-        num_examples: images at each end, and policies that are named.
+        policy_BLO: the effective policies, bool: an empty block that uses the default operation is
+            the same network as one that chooses it.
+        latency_B: latency of these policies.
+        num_examples: number of images at each end, and of policies that are listed.
 
     Raises:
         ValueError: there is no image, or the arguments are of different lengths.
@@ -81,12 +80,12 @@ def explain(
 
 
 def num_distinct(policy_BLO: Tensor) -> int:
-    """How many different policies there are."""
+    """Return the number of distinct policies."""
     return len(policy_BLO.unique(dim=0))
 
 
 def most_used(policy_BLO: Tensor, number: int | None = None) -> list[tuple[Policy, int]]:
-    """Different policies and how many images have them, most used first; ties in a fixed order."""
+    """Return distinct policies and their numbers of images, most used first, in a fixed order."""
     policies, counts = policy_BLO.bool().unique(dim=0, return_counts=True)
     # Distinct rows come sorted; a stable sort keeps that order among equals.
     order = counts.argsort(descending=True, stable=True)[:number]
@@ -95,7 +94,7 @@ def most_used(policy_BLO: Tensor, number: int | None = None) -> list[tuple[Polic
 
 
 def mean_hamming(policy_BLO: Tensor) -> float:
-    """Mean number of bits in which the policies of two different images differ; 0 for one image."""
+    """Return the mean number of bits in which two images differ; 0 for a single image."""
     num = len(policy_BLO)
     if num < 2:
         return 0.0
@@ -105,9 +104,9 @@ def mean_hamming(policy_BLO: Tensor) -> float:
 
 
 def policy_entropy(policy_BLO: Tensor) -> float:
-    """Entropy in bits of the policies in use, from their counts (a plug-in estimate).
+    """Return the entropy in bits of the policies in use, from their counts (a plug-in estimate).
 
-    At most log2 B: many images are needed to tell many policies.
+    It is at most log2 B, so many policies need many images.
     """
     _, counts = policy_BLO.unique(dim=0, return_counts=True)
     shares = counts.double() / len(policy_BLO)
@@ -115,7 +114,7 @@ def policy_entropy(policy_BLO: Tensor) -> float:
 
 
 def mutual_information(p_BLO: Tensor) -> float:
-    """I(image; policy) in bits, summed over operations: sum_ij H(mean_b p_bij) - mean_b H(p_bij).
+    """Return I(image; policy) in bits, the sum over operations of H(mean_b p_b) - mean_b H(p_b).
 
     A plug-in estimate with the controller's own probabilities, over these images. Given the image
     the bits are independent, so the sum of their informations is an upper bound of that of the
@@ -128,7 +127,7 @@ def mutual_information(p_BLO: Tensor) -> float:
 
 
 def extremes(latency_B: Tensor, number: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Places of the fastest and of the slowest images, from the end inwards; ties by place."""
+    """Return the positions of the fastest and the slowest images, the most extreme first."""
     fastest: Sequence[int] = latency_B.argsort(stable=True)[:number].tolist()
     slowest: Sequence[int] = latency_B.argsort(descending=True, stable=True)[:number].tolist()
     return tuple(fastest), tuple(slowest)

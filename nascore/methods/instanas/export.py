@@ -1,22 +1,21 @@
-"""What leaves this code: programs of `torch.export` that need no class of ours.
+"""Programs of `torch.export`, which need no class of this project.
 
-| what | answers | computes |
+| function | outputs | computes |
 | --- | --- | --- |
 | `export_controller` | probabilities | the policy network |
 | `export_expert` | logits | one policy's operations, for all images |
 | `export_routed` | logits, policy, latency | each operation, on the images that have it |
 | `export_masked` | logits, policy, latency | all operations on all images, and a mask |
 
-`MetaGraph.forward` itself cannot be exported: whether an operation has an image at all decides what
-runs, and a program has no such decision. `RoutedModel` takes none: every operation is called, on no
-image if need be. That takes batch normalisation folded into the convolutions before it, since
-torch.export cannot tell whether batch normalisation of so many images is allowed. In a batch the
-empty calls do not count; one image spends a tenth of a millisecond or two in each, and is answered
-sooner by `routing.run_one`, or by an expert. (`torch.cond` around each operation can be exported
-too; it takes minutes, and is no faster.) `MaskedModel` saves no time; it is for runtimes where the
-number of images may not change inside.
+`MetaGraph.forward` itself cannot be exported: it skips operations without an image, and a program
+cannot depend on data. `RoutedModel` calls every operation, also on no image. That needs batch
+normalisation folded into the convolutions before it, since torch.export cannot prove that the batch
+is large enough for batch normalisation. In a batch the empty calls are cheap; for one image each
+takes 0.1 to 0.2 ms, so `routing.run_one` or an expert is faster. (`torch.cond` around each
+operation can be exported too; it takes minutes, and is no faster.) `MaskedModel` saves no time; it
+is for runtimes that cannot change the number of images.
 
-All programs take any number of images. B images, L blocks, O operations, C channels, K classes.
+All programs accept any number of images. B images, L blocks, O operations, C channels, K classes.
 """
 
 import copy
@@ -35,15 +34,15 @@ from nascore.spaces.mobilenet.space import OPS
 Network = TypeVar("Network", bound=nn.Module)
 
 Answer = tuple[Tensor, Tensor, Tensor]
-"""Logits (B, K), what was computed as bool (B, L, O), and its latency (B,)."""
+"""Logits (B, K), the computed operations as bool (B, L, O), and their latency (B,)."""
 
 
 def folded(network: Network) -> Network:
-    """A copy for inference: batch normalisation is part of the convolution before it.
+    """Return a copy for inference, with batch normalisation folded into convolutions.
 
-    It answers the same but for rounding, and sooner. Only pairs in an `nn.Sequential` are found.
+    Outputs are equal but for rounding. Only pairs in an `nn.Sequential` are folded.
     """
-    # Copied in evaluation mode, so that nothing depends on the mode of what is given.
+    # In evaluation mode, so that the copy does not depend on the mode of the original.
     network = copy.deepcopy(network).eval()
     for module in network.modules():
         if isinstance(module, nn.Sequential):
@@ -62,11 +61,11 @@ def folded(network: Network) -> Network:
 class RoutedModel(nn.Module):
     """Controller and meta-graph in one, with the greedy policy: (B, C, H, W) -> `Answer`.
 
-    Both are copied. Nothing in it depends on a value, so it can be exported.
+    Both are copied. Its control flow does not depend on values, so it can be exported.
 
     Args:
         cost_LO: latency of each operation.
-        constant: latency of what all images need: stem, head and the controller itself.
+        constant: latency of the parts that all images need: stem, head and controller.
     """
 
     cost_LO: Tensor
@@ -98,13 +97,13 @@ class RoutedModel(nn.Module):
     def _add(
         self, total_BCHW: Tensor, operation: nn.Module, x_BCHW: Tensor, is_active_B: Tensor
     ) -> Tensor:
-        """The sum with what the operation makes of the images that have it."""
+        """Add the output of an operation on the images that have it."""
         rows_N = is_active_B.nonzero().squeeze(1)
         return total_BCHW.index_add(0, rows_N, operation(x_BCHW.index_select(0, rows_N)))
 
 
 class MaskedModel(RoutedModel):
-    """The same answers from all operations on all images."""
+    """Computes all operations on all images, with equal outputs."""
 
     def _add(
         self, total_BCHW: Tensor, operation: nn.Module, x_BCHW: Tensor, is_active_B: Tensor
@@ -114,7 +113,7 @@ class MaskedModel(RoutedModel):
 
 
 def export(network: nn.Module, shape: ImageShape) -> ExportedProgram:
-    """A program for any number of images; the network should be in evaluation mode."""
+    """Export a network, which should be in evaluation mode, for any number of images."""
     device = next(network.parameters()).device
     example_BCHW = torch.zeros(2, shape.channels, shape.size, shape.size, device=device)
     batch = Dim("batch", min=1)
@@ -122,19 +121,19 @@ def export(network: nn.Module, shape: ImageShape) -> ExportedProgram:
 
 
 def export_controller(controller: PolicyNetwork, shape: ImageShape) -> ExportedProgram:
-    """Images -> probabilities (B, L, O)."""
+    """Export images -> probabilities (B, L, O)."""
     return export(folded(controller), shape)
 
 
 def export_expert(graph: MetaGraph, policy_LO: Tensor) -> ExportedProgram:
-    """Images -> logits (B, K), through the network of one policy."""
+    """Export images -> logits (B, K), through the network of one policy."""
     return export(folded(graph.static(policy_LO)), graph.shape)
 
 
 def export_routed(
     controller: PolicyNetwork, graph: MetaGraph, *, cost_LO: Tensor, constant: float
 ) -> ExportedProgram:
-    """Images -> `Answer`, in the time of what is chosen; see `RoutedModel`."""
+    """Export images -> `Answer`, computing the chosen operations; see `RoutedModel`."""
     model = RoutedModel(controller, graph, cost_LO=cost_LO, constant=constant)
     return export(model, graph.shape)
 
@@ -142,6 +141,6 @@ def export_routed(
 def export_masked(
     controller: PolicyNetwork, graph: MetaGraph, *, cost_LO: Tensor, constant: float
 ) -> ExportedProgram:
-    """Images -> `Answer`, in the time of all operations; see `MaskedModel`."""
+    """Export images -> `Answer`, computing all operations; see `MaskedModel`."""
     model = MaskedModel(controller, graph, cost_LO=cost_LO, constant=constant)
     return export(model, graph.shape)

@@ -1,9 +1,9 @@
-"""What a trained network of this kind really takes, image by image, on this machine.
+"""Latency of a trained routed network on this machine, image by image.
 
-Each image goes alone through the controller, the decision and the operations that are chosen for
-it, as `run_one` computes them. Beside it, in the same loop so that both meet the same disturbances,
-goes the network that has the first operation everywhere: MobileNetV2 of that size. Both have their
-batch normalisation folded.
+Each image goes alone through the controller and the operations that it chooses, as `run_one`
+computes them. The network that has the first operation everywhere, MobileNetV2 of that size, is
+measured in the same loop, so that disturbances affect both alike. Both have their batch
+normalisation folded.
 
 B images, L blocks, O operations, C channels.
 """
@@ -38,22 +38,22 @@ _BATCH_RUNS = 5
 
 @dataclass(frozen=True, slots=True)
 class PerImage:
-    """Milliseconds, medians where nothing else is said.
+    """Latencies in milliseconds, medians unless noted.
 
     Attributes:
-        controller_ms: of the controller and its decision; part of what an image takes.
-        baseline_ms: of the network that has the first operation everywhere.
-        saving: share of `baseline_ms` that an image is faster in the median.
-        predicted_ms: by the latency table, in the mean over the images; None where the table
-            counts multiply-adds.
-        mean_absolute_error: of the table's prediction for each image, as a fraction of what that
-            image took; None where `predicted_ms` is.
-        spearman: rank correlation, over the images, of what the table predicts with what each took;
-            None where all have the same prediction. An image is timed once as a rule, so both tell
-            of the clock's own scatter, too: `nas profile` has the table's without it.
-        num_images: different ones that were timed.
-        batch_speedup: of a batch of `batch_size` images in groups of equal operations, against all
-            operations on all images and a mask.
+        controller_ms: latency of the controller, which is part of the latency of an image.
+        baseline_ms: latency of the network that has the first operation everywhere.
+        saving: fraction by which the median image is faster than `baseline_ms`.
+        predicted_ms: prediction of the latency table, the mean over the images; None where the
+            table counts multiply-adds.
+        mean_absolute_error: of the prediction for each image, as a fraction of its latency; None
+            where `predicted_ms` is None.
+        spearman: rank correlation of prediction and latency over the images; None where all have
+            the same prediction. Most images are measured once, so both figures include the scatter
+            of the clock; those of `nas profile` do not.
+        num_images: number of distinct images that were measured.
+        batch_speedup: of a batch of `batch_size` images in groups of equal operations, relative to
+            all operations on all images with a mask.
     """
 
     controller_ms: float
@@ -74,11 +74,11 @@ class PerImage:
 def measure(
     network: Routed, images_NCHW: Tensor, config: LatencyConfig, *, unit: str
 ) -> tuple[LatencyResult, PerImage]:
-    """Times `config.runs` images, one at a time; images come again when there are fewer.
+    """Measure `config.runs` images, one at a time; images repeat if there are fewer.
 
     Args:
-        images_NCHW: normalised, as the network sees them.
-        unit: of the network's latency table.
+        images_NCHW: normalised images, the inputs of the network.
+        unit: unit of the network's latency table.
 
     Raises:
         InputError: `latency.device` is cuda and there is none.
@@ -135,9 +135,9 @@ def _alternating(
     config: LatencyConfig,
     device: torch.device,
 ) -> list[NDArray[np.float64]]:
-    """Milliseconds of each call on each image, (runs,) a call, from the first image on.
+    """Return the milliseconds of each call on each image, (runs,) per call.
 
-    Warm-up runs come before, on the last images, and do not count.
+    Warm-up runs come first, on the last images, and do not count.
     """
     times: list[list[float]] = [[] for _ in calls]
     for run in range(-config.warmup_runs, config.runs):
@@ -148,12 +148,12 @@ def _alternating(
 
 
 def _by_image(times_R: NDArray[np.float64], num_images: int) -> NDArray[np.float64]:
-    """Of each image the median of its runs, (N,); the images come in turn."""
+    """Return the median of the runs of each image, (N,)."""
     return np.array([np.median(times_R[place::num_images]) for place in range(num_images)])
 
 
 def _batch_speedup(network: Routed, images_BCHW: Tensor, device: torch.device) -> float:
-    """Of groups against masks, controller included in both; medians of runs in turn."""
+    """Return the speed-up of groups over masks, controller included, from medians of runs."""
     cost_LO, constant = network.cost_LO, float(network.constant)
     models = [
         kind(network.controller, network.meta_graph, cost_LO=cost_LO, constant=constant)

@@ -1,8 +1,8 @@
-"""The reference of a search: the network that has the first operation in every block, MobileNetV2.
+"""The baseline of a search: the network that has the first operation in every block, MobileNetV2.
 
 It is trained from scratch by the settings of the final training, for as many epochs as the chosen
-point's meta-graph has learned in all: before the search, in it, and after it. So it sees as many
-images, and only what each image's own network is worth is compared.
+point's meta-graph in all: before the search, in it, and after it. So both are trained on as many
+images.
 """
 
 from dataclasses import asdict, dataclass
@@ -21,11 +21,11 @@ from nascore.training.loop import evaluate, planned_steps, train
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What it reached.
+    """Results of the training of the baseline.
 
     Attributes:
         latency: by the table of the search, in its unit; without a controller.
-        test_accuracy: of the weights after the last epoch.
+        test_accuracy: accuracy of the weights after the last epoch.
     """
 
     epochs: int
@@ -41,13 +41,13 @@ class Baseline:
 
 
 def train_baseline(context: Context, point: Point, *, latency: float) -> Baseline:
-    """Trains it, and judges it once on the test split.
+    """Train the baseline, and evaluate it once on the test split.
 
     Args:
-        point: whose meta-graph was trained on.
+        point: the point whose meta-graph was trained further.
 
     Raises:
-        Stopped: the context was told to stop.
+        TrainingStopped: the search has to stop.
     """
     network = build_network(
         context.space,
@@ -79,13 +79,13 @@ def train_baseline(context: Context, point: Point, *, latency: float) -> Baselin
 
 
 def first_operations(space: SearchSpace) -> Genotype:
-    """The first operation in every block."""
+    """Return the architecture that has the first operation in every block."""
     places = range(len(space.cardinalities))
     return make_genotype(space, [int(place % len(OPS) == 0) for place in places])
 
 
 def epochs_of(context: Context, point: Point) -> int:
-    """Of the point's meta-graph in all three stages, at least one."""
+    """Return the epochs of the point's meta-graph in all three stages, at least one."""
     options, train_split = context.options, context.splits.train
     searched = point.step / train_split.steps_per_epoch(options.weights)
     around = sum(

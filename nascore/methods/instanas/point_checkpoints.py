@@ -1,4 +1,4 @@
-"""The points of a search as files: a checkpoint each, and which one is trained to the end."""
+"""The points of a search as files: a checkpoint each, and a list with the chosen one."""
 
 import json
 import shutil
@@ -31,10 +31,10 @@ def save_point(path: Path, network: Routed, point: Point) -> None:
 
 
 def load_point(folder: Path, point: Point, space: MobileSpace, shape: ImageShape) -> Routed:
-    """The network of a point, on the CPU.
+    """Return the network of a point, on the CPU.
 
     Raises:
-        CheckpointError: its weights are damaged, or not there.
+        CheckpointError: its weights are damaged or missing.
     """
     tensors, meta = checkpoint.load(point_path(folder, point), _KIND)
     network = rebuild(meta["blueprint"], space, shape)
@@ -45,7 +45,7 @@ def load_point(folder: Path, point: Point, space: MobileSpace, shape: ImageShape
 def export_points(
     state: Path, weights: Path, found: Sequence[Point], chosen: Chosen, table: LatencyTable
 ) -> None:
-    """All points of `state` with their weights, and which one is meant, to the folder `weights`."""
+    """Copy all points of `state` to the folder `weights`, with a list that has the chosen one."""
     weights.mkdir(parents=True, exist_ok=True)
     for point in found:
         shutil.copyfile(point_path(state, point), point_path(weights, point))
@@ -68,10 +68,10 @@ def export_points(
 
 @dataclass(frozen=True, slots=True)
 class SelectedPoint:
-    """What `export_points` left.
+    """The points that `export_points` has written.
 
     Attributes:
-        described: as it was written.
+        described: the list of points.
     """
 
     folder: Path
@@ -80,9 +80,13 @@ class SelectedPoint:
 
     @classmethod
     def read(cls, folder: Path | None) -> "SelectedPoint":
-        """Raises InputError where there is none."""
+        """Read a folder.
+
+        Raises:
+            InputError: there are no points in it.
+        """
         if folder is None or not (folder / POINTS).exists():
-            message = "holds no points of a search; run the step search again"
+            message = "contains no points of a search; run the step search again"
             raise InputError.of("weights", folder, message)
         described = json.loads((folder / POINTS).read_text())
         chosen = Point.from_dict(described["points"][described["chosen"]])

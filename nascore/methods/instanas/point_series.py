@@ -13,7 +13,7 @@ from nascore.methods.instanas.decisions import most_used, num_distinct
 from nascore.methods.instanas.networks import Context
 from nascore.methods.instanas.point_checkpoints import point_path, save_point
 from nascore.methods.instanas.routed_network import Routed
-from nascore.methods.instanas.search_points import Point, judge
+from nascore.methods.instanas.search_points import Point, evaluate
 from nascore.methods.instanas.supernet import MetaGraph
 
 _MOMENTUM, _NUM_BATCHES = 0.3, 8  # after so many batches, 6 % of the old averages is left
@@ -59,7 +59,7 @@ class PointSeries:
         """Evaluate the present networks on the validation split, and save them as a point."""
         controller, table = self._controller, self._table
         assert controller is not None
-        evaluated = judge(self._graph, controller, table, self._context.splits.valid)
+        evaluated = evaluate(self._graph, controller, table, self._context.splits.valid)
         ((policy, _), *_) = most_used(evaluated.policy_NLO, 1)
         point = Point(
             number=len(self.points),

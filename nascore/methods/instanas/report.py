@@ -1,4 +1,4 @@
-"""An architecture for each image: which are in use, where they differ, and what they save."""
+"""Report section of InstaNAS: the policies in use, their differences, and the latency saved."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from nascore.figures.templates import make_environment
 from nascore.spaces.mobilenet.space import OPS
 
 MAX_IMAGES = 8
-"""Shown of the fastest, and of the slowest."""
+"""Number of the fastest and of the slowest images that are shown."""
 
 DETAILS = "instanas"
 """Key in `nascore.training.final_model.FinalModel.details` of what this section shows."""
@@ -25,7 +25,13 @@ def section(
     latency: Mapping[str, Any] | None,
     images: Mapping[int, NDArray[Any]],
 ) -> Markup:
-    """The section as markup; see `nascore.methods.instanas.summary.describe` for the details."""
+    """Return the section as markup.
+
+    Args:
+        details: see `nascore.methods.instanas.summary.describe`.
+        latency: the latency result, if there is one.
+        images: images of the validation split by position.
+    """
     environment = make_environment(
         __package__, percent=formatting.percent, milliseconds=formatting.milliseconds
     )
@@ -53,14 +59,13 @@ def places(details: Mapping[str, Any]) -> list[int]:
 
 
 def accuracy_of(point: Mapping[str, Any]) -> float:
-    """After further training where there was any, else as it was in the search."""
+    """Return the accuracy after further training, if any, else that in the search."""
     tuned = point.get("valid_accuracy")
     return float(point["shared_accuracy"] if tuned is None else tuned)
 
 
 def _marks(details: Mapping[str, Any]) -> list[Mark]:
-    """The points of the search; and where MobileNetV2 was trained, that and the final network,
-    which has learned for as long."""
+    """Return the points of the search and, if MobileNetV2 was trained, both final networks."""
     marks = []
     for point in details["front"]:
         is_chosen = point["name"] == details["point"]["name"]
@@ -70,9 +75,9 @@ def _marks(details: Mapping[str, Any]) -> list[Mark]:
     if reference is not None:
         final = details["latency"], details["valid_accuracy"]
         marks.append(Mark("final", *final, "point final"))
-        beside = reference["latency"], reference["valid_accuracy"]
+        measured = reference["latency"], reference["valid_accuracy"]
         # The line at its latency has its name.
-        marks.append(Mark("MobileNetV2", *beside, "point reference", is_labelled=False))
+        marks.append(Mark("MobileNetV2", *measured, "point reference", is_labelled=False))
     return marks
 
 

@@ -1,11 +1,11 @@
-"""What a policy is rewarded for: a right answer, within a window of latencies that moves.
+"""The reward of a policy: a correct answer, with a latency in a window that moves.
 
     q(l) = max(0, (ub - l) (l - lb) / ((ub - lb)^2 / 4))
     R = 30 q   where the answer is correct,   0   where it is wrong
 
-The parabola is 1 in the middle of the window and 0 at both ends: too slow is not rewarded, and
-neither is too cheap, which keeps the policy from the empty network. The upper end comes down while
-the search goes on. Source: InstaNAS (arXiv 1811.10201, released code `search.py`).
+The parabola is 1 in the middle of the window and 0 at both ends: policies that are too slow have no
+reward, nor those that are too cheap, which excludes the empty network. The upper end falls during
+the search. Source: InstaNAS (arXiv 1811.10201, released code `search.py`).
 
 B images.
 """
@@ -26,10 +26,10 @@ _MAX_REWARD = 30.0  # as in the release; only its ratio to the entropy weight ma
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Latencies that are rewarded, in the unit of the latency table.
+    """The rewarded latencies, in the unit of the latency table.
 
     Raises:
-        ValueError: upper <= lower, where the parabola would have its sign turned, or not finite.
+        ValueError: upper <= lower, where the parabola would be negative, or not finite.
     """
 
     lower: float
@@ -47,18 +47,18 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class WindowSchedule:
-    """The window over the search: lb = minimum, ub from start maximum down to end baseline.
+    """The window over the search: lb = minimum, ub falls from start maximum to end baseline.
 
     Attributes:
-        minimum: latency of the policy without an operation (basic ones where there must be one).
-        baseline: of the network that has the first operation everywhere, MobileNetV2.
-        maximum: of the policy with all operations.
-        start, end: shares of `maximum` and of `baseline`; 0.7 and 0.5 in the release.
-        key: of the configuration, for the message.
+        minimum: latency of the policy without operations (basic ones where one is needed).
+        baseline: latency of the network that has the first operation everywhere, MobileNetV2.
+        maximum: latency of the policy with all operations.
+        start, end: fractions of `maximum` and of `baseline`; 0.7 and 0.5 in the release.
+        key: setting that the error message names.
 
     Raises:
-        InputError: at some time the window would be empty, or it would not come down. A table that
-            was measured on a busy machine may be the cause.
+        InputError: at some time the window would be empty, or it would not fall. A table that was
+            measured on a busy machine may be the cause.
     """
 
     minimum: float
@@ -76,16 +76,16 @@ class WindowSchedule:
         raise InputError.of(
             self.key,
             f"{self.start:g} of {self.maximum:.6g} to {self.end:g} of {self.baseline:.6g}",
-            f"the upper end of the window goes from {first:.6g} to {last:.6g}; it must come down "
-            f"and stay above the lower end, {self.minimum:.6g}, the cheapest policy. Policies cost "
+            f"the upper end of the window goes from {first:.6g} to {last:.6g}; it must fall and "
+            f"stay above the lower end, {self.minimum:.6g}, the cheapest policy. Policies cost "
             f"{self.minimum:.6g} to {self.maximum:.6g} by the latency table: choose other shares, "
             "or measure the table again while the machine is idle",
         )
 
     def at(self, rho: float) -> Window:
-        """The window when the share `rho` of the search is done, 0 to 1."""
+        """Return the window when the fraction `rho` of the search is done, 0 to 1."""
         if not 0 <= rho <= 1:
-            raise ValueError(f"a share must be within 0 and 1, got {rho}")
+            raise ValueError(f"rho must be within 0 and 1, got {rho}")
         first, last = self.start * self.maximum, self.end * self.baseline
         return Window(self.minimum, first - (first - last) * rho)
 
@@ -133,10 +133,19 @@ def policy_loss(
     *,
     entropy_weight: float = 0.8,
 ) -> Tensor:
-    """L = mean_b [-(R(a_b) - R(m_b)) log p'(a_b) - beta H_b], a scalar (self-critical REINFORCE).
+    """Return the loss of self-critical REINFORCE, averaged over images.
 
-    The reward of the greedy policy is each image's own baseline. Rewards carry no gradient: it
-    reaches the controller through `log_prob_B` and `entropy_B` alone.
+        L = mean_b [-(R(a_b) - R(m_b)) log p'(a_b) - beta H_b]
+
+    Args:
+        log_prob_B: log-probability of each sampled policy, with gradient.
+        entropy_B: entropy of each image's policy in nats, with gradient.
+        sampled_reward_B: reward of each sampled policy, no gradient.
+        greedy_reward_B: reward of each greedy policy, the baseline of its image, no gradient.
+        entropy_weight: beta.
+
+    Returns:
+        Scalar to minimise.
     """
     advantage_B = sampled_reward_B - greedy_reward_B
     return reinforce_loss(log_prob_B, advantage_B) - entropy_weight * entropy_B.mean()

@@ -1,7 +1,7 @@
 """Controller and meta-graph as one network, which sends each image along its own path.
 
-It is what a search ends with: the controller decides and learns nothing more, the meta-graph can be
-trained on (stage 3 of InstaNAS, arXiv 1811.10201, released code `finetune.py`).
+It is the result of a search: the controller is frozen, the meta-graph can be trained further (stage
+3 of InstaNAS, arXiv 1811.10201, released code `finetune.py`).
 
 B images, L blocks, O operations, C channels, K classes.
 """
@@ -24,11 +24,11 @@ KIND = "routed"
 class Routed(nn.Module):
     """Images (B, C, H, W) -> logits (B, K), each image by its own greedy policy.
 
-    The controller is frozen: it has no gradient and stays in evaluation mode, whatever the mode.
+    The controller is frozen: it has no gradient and stays in evaluation mode.
 
     Attributes:
         cost_LO: latency of each operation, in the unit of the table.
-        constant: scalar; latency of what all images need: stem, head and the controller itself.
+        constant: scalar; latency of the parts that all images need: stem, head and controller.
     """
 
     cost_LO: Tensor
@@ -60,12 +60,12 @@ class Routed(nn.Module):
         return self
 
     def policy(self, x_BCHW: Tensor) -> Tensor:
-        """What is computed for each image, bool (B, L, O)."""
+        """Return the operations that are computed for each image, bool (B, L, O)."""
         with torch.no_grad():
             return self.meta_graph.effective(greedy(self.controller(x_BCHW)))
 
     def latency(self, policy_BLO: Tensor) -> Tensor:
-        """Of these effective policies, all included, (B,)."""
+        """Return the whole latency of effective policies, (B,)."""
         return (policy_BLO * self.cost_LO).sum(dim=(1, 2)) + self.constant
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -73,24 +73,24 @@ class Routed(nn.Module):
         return logits_BK
 
     def answer(self, x_BCHW: Tensor) -> Answer:
-        """Logits (B, K), what was computed as bool (B, L, O), and its latency (B,)."""
+        """Return logits (B, K), computed operations as bool (B, L, O), and their latency (B,)."""
         policy_BLO = self.policy(x_BCHW)
         return self.meta_graph(x_BCHW, policy_BLO), policy_BLO, self.latency(policy_BLO)
 
     def deployed(self) -> RoutedModel:
-        """A copy that can be exported and answers with all three."""
+        """Return a copy that can be exported and returns all three outputs of `answer`."""
         constant = float(self.constant)
         return RoutedModel(
             self.controller, self.meta_graph, cost_LO=self.cost_LO, constant=constant
         ).eval()
 
     def blueprint(self) -> dict[str, Any]:
-        """What `rebuild` needs beside space and shape; JSON."""
+        """Return what `rebuild` needs in addition to space and shape, as JSON."""
         return {"kind": KIND, "controller": self.controller.settings}
 
 
 def rebuild(blueprint: dict[str, Any], space: MobileSpace, shape: ImageShape) -> Routed:
-    """A network of the same form, whose weights and latencies are to be loaded."""
+    """Return a network of the same structure, whose weights and latencies are to be loaded."""
     graph = make_metagraph(space, shape, seed=0)
     controller = PolicyNetwork(shape.channels, graph.policy_shape, **blueprint["controller"])
     return Routed(controller, graph, cost_LO=torch.zeros(graph.policy_shape), constant=0.0)

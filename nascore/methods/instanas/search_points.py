@@ -1,4 +1,4 @@
-"""What one search leaves: points of accuracy and latency, and the one that is taken.
+"""The points of a search, each a trade-off of accuracy and latency, and the choice among them.
 
 B or N images, L blocks, O operations.
 """
@@ -22,17 +22,17 @@ _BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A controller and its meta-graph at some time of the search.
+    """A controller and its meta-graph at one time of the search.
 
     Attributes:
         step: updates of the meta-graph until then.
-        shared_accuracy: with each image's own greedy policy, as it was then; fraction.
+        shared_accuracy: validation accuracy with each image's greedy policy, a fraction.
         valid_accuracy: the same after further training with the policy frozen; None before.
-        train_accuracy: of the augmented training images since the point before, each judged just
-            before it was learned from, by the policy of another image.
+        train_accuracy: accuracy on the augmented training images since the previous point, each
+            evaluated before the update with it, by the policy of another image.
         latency: mean over the images, controller included, in the unit of the table.
-        num_distinct: different policies among the images.
-        tokens: of the policy that most images have.
+        num_distinct: number of distinct policies among the images.
+        tokens: tokens of the policy that most images have.
     """
 
     number: int
@@ -51,7 +51,7 @@ class Point:
 
     @property
     def accuracy(self) -> float:
-        """The best that is known of it."""
+        """Accuracy after further training, if any, else that in the search."""
         return self.shared_accuracy if self.valid_accuracy is None else self.valid_accuracy
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,20 +65,20 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The point that is taken, and by which rule, in words."""
+    """The chosen point, and the rule as text."""
 
     point: Point
     rule: str
 
 
 def choose(points: Sequence[Point], *, tolerance: float, target: float | None) -> Chosen:
-    """One of the points.
+    """Choose one of the points.
 
-    With a target: the most accurate of those within it, or the fastest where there is none.
-    Without: the fastest whose validation accuracy is at most `tolerance` below the best one's.
+    With a target: the most accurate point within it, or the fastest if there is none. Without: the
+    fastest whose validation accuracy is at most `tolerance` below the best.
 
     Raises:
-        ValueError: there is no point.
+        ValueError: there are no points.
     """
     if not points:
         raise ValueError("there is no point to choose")
@@ -100,12 +100,13 @@ def choose(points: Sequence[Point], *, tolerance: float, target: float | None) -
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedPoint:
-    """A split, image by image; all on the CPU.
+    """Evaluation on a split, image by image; all tensors on the CPU.
 
     Attributes:
+        is_correct_N: whether each image is classified correctly.
         p_NLO: the controller's probabilities.
-        policy_NLO: what was computed, bool.
-        latency_N: of that, all included, in the unit of the table.
+        policy_NLO: the computed operations, bool.
+        latency_N: whole latency, in the unit of the table.
     """
 
     is_correct_N: Tensor
@@ -119,10 +120,10 @@ class EvaluatedPoint:
 
 
 @torch.inference_mode()
-def judge(
+def evaluate(
     graph: MetaGraph, controller: PolicyNetwork, table: LatencyTable, split: Split
 ) -> EvaluatedPoint:
-    """A split by the greedy policies; modes are left as they were."""
+    """Evaluate the greedy policies on a split; modes are restored."""
     probabilities, policies, right = [], [], []
     with evaluation_mode(graph), evaluation_mode(controller):
         for x_BCHW, y_B in split.eval_batches(_BATCH):
@@ -139,7 +140,7 @@ def judge(
 
 @torch.inference_mode()
 def is_correct_by(graph: MetaGraph, policy_NLO: Tensor, split: Split) -> Tensor:
-    """Whether each image of a split is classified right by these policies, bool (N,), CPU."""
+    """Return whether these policies classify each image of a split correctly, bool (N,), CPU."""
     right, start = [], 0
     with evaluation_mode(graph):
         for x_BCHW, y_B in split.eval_batches(_BATCH):
@@ -151,7 +152,7 @@ def is_correct_by(graph: MetaGraph, policy_NLO: Tensor, split: Split) -> Tensor:
 
 @torch.inference_mode()
 def is_correct(network: nn.Module, split: Split) -> Tensor:
-    """The same of any network, bool (N,), CPU."""
+    """Return whether a network classifies each image of a split correctly, bool (N,), CPU."""
     with evaluation_mode(network):
         found = [
             (network(x_BCHW).argmax(1) == y_B).cpu() for x_BCHW, y_B in split.eval_batches(_BATCH)

@@ -1,4 +1,4 @@
-"""The control: networks that are the same for all images, drawn at random.
+"""The control: random networks that are the same for all images.
 
 L blocks, O operations.
 """
@@ -23,8 +23,8 @@ class Static:
     """A network for all images, on the weights of a meta-graph.
 
     Attributes:
-        latency: in the unit of the table; without a controller, since there is nothing to decide.
-        is_correct_N: which validation images it classifies right.
+        latency: in the unit of the table; without a controller, which it does not need.
+        is_correct_N: which validation images it classifies correctly.
     """
 
     policy_LO: Tensor
@@ -42,8 +42,12 @@ def best_static(
     number: int,
     at_most: float,
 ) -> Static | None:
-    """The most accurate of `number` random networks whose latency is `at_most` so much; None where
-    none of those drawn is so fast."""
+    """Return the most accurate of random networks; None if none is fast enough.
+
+    Args:
+        number: of networks.
+        at_most: largest latency, in the unit of the table.
+    """
     found = []
     for policy_LO in random_within(table, rng, number=number, at_most=at_most):
         network = graph.static(policy_LO)
@@ -55,7 +59,7 @@ def best_static(
 def random_within(
     table: LatencyTable, rng: np.random.Generator, *, number: int, at_most: float
 ) -> list[Tensor]:
-    """Up to `number` different policies (L, O), each with its own share of operations."""
+    """Sample up to `number` distinct policies (L, O), each with a random fraction of operations."""
     kept: dict[bytes, Tensor] = {}
     for _ in range(_DRAWS * number):
         policy = rng.random(tuple(table.costs_LO.shape)) < rng.uniform(_SPARSEST, _DENSEST)

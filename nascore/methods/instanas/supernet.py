@@ -1,13 +1,12 @@
-"""The meta-graph: all operations of all blocks, of which each image takes some.
+"""The meta-graph: all operations of all blocks, of which each image uses some.
 
 A policy is a bit for each operation of each block and image, bool (B, L, O). An operation is
-computed on the images that have it, so that a batch costs what its images do. Batch normalisation
-in training is therefore over those images: what an operation is judged by, alone, are statistics of
-images that are given to it. Where fewer than `MIN_IMAGES` have it, and not the whole batch, their
-statistics would be noise (of one image on a map of one pixel, none at all): the operation then
-normalises by its running averages, which stay as they are, and its weights learn as ever. The
-release computes all operations on all images and masks the outputs, so that its statistics are of
-images that do not have the operation, too.
+computed on the images that have it, so that a batch has the cost of its images. Batch normalisation
+in training therefore uses the statistics of those images. If fewer than `MIN_IMAGES` have the
+operation, and not the whole batch, their statistics would be noise (undefined for one image with a
+map of one pixel): the operation then normalises by its running averages, which are unchanged, and
+its weights are trained as usual. The release computes all operations on all images and masks the
+outputs, so its statistics include images that do not have the operation.
 
 B images, L blocks, O operations, C channels, K classes.
 """
@@ -39,11 +38,10 @@ class MetaGraph(nn.Module):
     """The shared weights of a `mobile` space's final networks.
 
     Attributes:
-        space: whose subsets of operations the policies are.
+        space: the search space.
         shape: of the images.
         plans: the blocks.
-        parts: all that has weights, by the names that the space gives them; a path of a supernet
-            and a network of its own have the same.
+        parts: all modules by their names in the space; a stand-alone network has the same names.
     """
 
     def __init__(self, space: MobileSpace, shape: ImageShape) -> None:
@@ -71,9 +69,9 @@ class MetaGraph(nn.Module):
         return self.parts[part_name(block, operation)]
 
     def forward(self, x_BCHW: Tensor, policy_BLO: Tensor) -> Tensor:
-        """Logits (B, K) of each image through its own network.
+        """Return the logits (B, K) of each image through its own network.
 
-        Operations that no image has get no gradient.
+        Operations without an image have no gradient.
 
         Raises:
             ValueError: images or policy are of another shape.
@@ -87,18 +85,18 @@ class MetaGraph(nn.Module):
         return logits_BK
 
     def effective(self, policy_BLO: Tensor) -> Tensor:
-        """What is computed for a policy; see `nascore.spaces.mobilenet.space.effective`."""
+        """Return the computed operations; see `nascore.spaces.mobilenet.space.effective`."""
         return effective(policy_BLO, self.plans)
 
     def static(self, policy_LO: Tensor) -> nn.Module:
-        """The network that all images of this policy go through, on the meta-graph's weights."""
+        """Return the network of a policy on the meta-graph's weights."""
         genotype = make_genotype(self.space, policy_LO.flatten().tolist())
         return self.space.assemble(
             genotype, self.shape, lambda name, make: self.parts[name], "final"
         )
 
     def check(self, x_BCHW: Tensor, policy_BLO: Tensor) -> None:
-        """Raises ValueError when images or policy do not fit the graph."""
+        """Raise ValueError if images or policy do not fit the graph."""
         shape = self.shape
         wanted = (shape.channels, shape.size, shape.size)
         if tuple(x_BCHW.shape[1:]) != wanted:
@@ -112,16 +110,16 @@ class MetaGraph(nn.Module):
             )
 
     def scale(self, active_BO: Tensor) -> Tensor | None:
-        """What the sum of each image's operations is multiplied by, (B, 1, 1, 1); None for 1."""
+        """Return the factor of the sum of each image's operations, (B, 1, 1, 1); None for 1."""
         if not self.space.takes_mean:
             return None
         return 1 / active_BO.sum(dim=1).clamp(min=1)[:, None, None, None]
 
     def _block(self, block: int, x_BCHW: Tensor, active_BO: Tensor) -> Tensor:
-        """Sum or mean of each image's operations; the image itself where it has none."""
+        """Return the sum or mean of each image's operations; its input if it has none."""
         batch, counts = len(x_BCHW), active_BO.sum(dim=0).tolist()
         total_BCHW = passed_on(x_BCHW, active_BO, self.plans[block])
-        # In place: no backward pass needs the sums, and copies of them cost what an operation does.
+        # In place: no backward pass needs the sums, and copying them takes as long as an operation.
         for operation, count in enumerate(counts):
             if count == 0:
                 continue
@@ -144,13 +142,13 @@ class MetaGraph(nn.Module):
 
 
 def make_metagraph(space: MobileSpace, shape: ImageShape, *, seed: int) -> MetaGraph:
-    """A meta-graph whose initial weights depend on `seed` alone; the global generator is kept."""
+    """Return a meta-graph whose initial weights depend on `seed` alone."""
     with seeded_weights(seed):
         return MetaGraph(space, shape)
 
 
 def passed_on(x_BCHW: Tensor, active_BO: Tensor, plan: BlockPlan) -> Tensor:
-    """A block's output before any operation: images that have none, and zeros for the others."""
+    """Return a block's output before any operation: inputs of images without one, else zeros."""
     if plan.is_first:
         size = (x_BCHW.shape[0], plan.out_channels, plan.out_size, plan.out_size)
         return x_BCHW.new_zeros(size).to(memory_format=torch.channels_last)
@@ -159,6 +157,6 @@ def passed_on(x_BCHW: Tensor, active_BO: Tensor, plan: BlockPlan) -> Tensor:
 
 
 def _statistics(module: nn.Module, count: int, batch: int) -> AbstractContextManager[None]:
-    """Running averages inside the block where `count` images of a `batch` are too few."""
+    """Use running averages if `count` images of a `batch` are too few."""
     too_few = module.training and count < min(batch, MIN_IMAGES)
     return evaluation_mode(module) if too_few else nullcontext()

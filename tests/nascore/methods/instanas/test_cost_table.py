@@ -193,12 +193,12 @@ def test_a_table_without_the_policy_network_is_refused_where_one_is_used(
         entries={k: v for k, v in measured.entries.items() if not k.startswith("PolicyNetwork")},
     )
     assert from_operations(graph, own).controller == 0
-    with pytest.raises(InputError, match="holds no time for controller; make one"):
+    with pytest.raises(InputError, match="has no latency of controller; make one"):
         from_operations(graph, own, controller)
 
 
 def test_several_images_at_a_time_are_refused(graph: MetaGraph) -> None:
-    with pytest.raises(InputError, match=r"latency\.batch_size = 4: .*one at a time"):
+    with pytest.raises(InputError, match=r"latency\.batch_size = 4: .*is computed alone"):
         measure(graph, QUICK.model_copy(update={"batch_size": 4}))
 
 

@@ -27,7 +27,7 @@ from nascore.methods.instanas.alternating_trainer import AlternatingTrainer
 from nascore.methods.instanas.controller import make_policy_network
 from nascore.methods.instanas.cost_table import LatencyTable
 from nascore.methods.instanas.pretraining import routed_step
-from nascore.methods.instanas.search_points import judge
+from nascore.methods.instanas.search_points import evaluate
 from nascore.methods.instanas.supernet import MetaGraph, make_metagraph
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
 from nascore.spaces.mobilenet.space import DEFAULT_OP, MobileSpace
@@ -115,7 +115,7 @@ def mean_latencies(folder: Path, seed: int) -> tuple[float, float]:
     arm = AlternatingTrainer(task, "method", graph, controller, prices(graph))
     arm.run()
     valid = task.splits.valid
-    latency_N = judge(graph, controller, prices(graph), valid).latency_N
+    latency_N = evaluate(graph, controller, prices(graph), valid).latency_N
     is_hard_N = valid.labels >= FIRST_HARD
     return float(latency_N[~is_hard_N].mean()), float(latency_N[is_hard_N].mean())
 

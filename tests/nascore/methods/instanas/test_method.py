@@ -26,7 +26,7 @@ from nascore.methods.instanas.options import InstanasOptions
 from nascore.methods.instanas.point_checkpoints import POINTS as POINTS_JSON
 from nascore.methods.instanas.point_checkpoints import load_point
 from nascore.methods.instanas.routed_network import Routed
-from nascore.methods.instanas.search_points import Point, choose, judge
+from nascore.methods.instanas.search_points import Point, choose, evaluate
 from nascore.results import SearchResult
 from nascore.spaces.base import make_space
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
@@ -105,10 +105,10 @@ def test_images_get_different_architectures(searched: Searched) -> None:
     task, _, _ = searched
     network = point_of(task, 0)
     table = costs.load_table(task, network.meta_graph, network.controller)
-    aware = judge(network.meta_graph, network.controller, table, task.splits.valid)
+    aware = evaluate(network.meta_graph, network.controller, table, task.splits.valid)
     assert len(aware.policy_NLO.unique(dim=0)) >= 2
     torch.nn.init.zeros_(network.controller.head.weight)
-    blind = judge(network.meta_graph, network.controller, table, task.splits.valid)
+    blind = evaluate(network.meta_graph, network.controller, table, task.splits.valid)
     assert len(blind.policy_NLO.unique(dim=0)) == 1
 
 

