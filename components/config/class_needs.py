@@ -35,7 +35,8 @@ def unfit_for_classes(settings: Config, info: DatasetInfo) -> list[Problem]:
         if value == "balanced" and missing:
             message = (
                 f"needs training images of every class; {join_first(missing)} has none: add some, "
-                "remove the class, or set it to " + ("none" if name == "class_weights" else "uniform")
+                "remove the class, or set it to "
+                + ("none" if name == "class_weights" else "uniform")
             )
             problems.append(Problem(f"training.{name}", value, message))
     return problems

@@ -181,8 +181,8 @@ def merge_labels(
         findings.warnings.append(finding(config, "missing-class", message, lacking))
         return Labels(merged.numbers, [texts[value] for value in values.tolist()], counts)
     message = (
-        f"classes has {len(texts)} names, and there are {len(values)} labels ({join_first(values)}); "
-        "the classes are called by their labels"
+        f"classes has {len(texts)} names, and there are {len(values)} labels "
+        f"({join_first(values)}); the classes are called by their labels"
     )
     findings.warnings.append(finding(config, "class-names", message))
     return merged

@@ -122,8 +122,8 @@ def _by_groups(base: Folder, config: DataConfig, findings: Findings) -> Listing:
     if mixed:
         others = sorted(set(groups) - set(mixed))
         message = (
-            f"{join_first(mixed)} have images and {join_first(others)} do not: a folder is a class or a "
-            "group of classes, all of them the same; move what is neither away"
+            f"{join_first(mixed)} have images and {join_first(others)} do not: a folder is a class "
+            "or a group of classes, all of them the same; move what is neither away"
         )
         findings.problems.append(finding(config, "layout", message))
     members = {
@@ -148,8 +148,8 @@ def _by_tables(
     missing = [f"{_VALID[0] if s == 'valid' else s}.csv" for s in SPLITS if s not in tables]
     if missing:
         message = (
-            f"has {join_first(shown.values())} and no {join_first(missing)}; class splits of its own "
-            "are three tables: add what is missing, or move the others away"
+            f"has {join_first(shown.values())} and no {join_first(missing)}; class splits of its "
+            "own are three tables: add what is missing, or move the others away"
         )
         raise refusal(config, "layout", message)
     images = base.folders.get(_IMAGES)
@@ -228,8 +228,8 @@ def _published(
         both = sorted(set(members[first]) & set(members[second]))
         if both:
             message = (
-                f"{shown[first]} and {shown[second]} share {len(both)} classes: {join_first(both)}; "
-                "a class belongs to one split alone"
+                f"{shown[first]} and {shown[second]} share {len(both)} classes: "
+                f"{join_first(both)}; a class belongs to one split alone"
             )
             shared.append(finding(config, "shared-class", message))
     empty = [shown[split] for split in SPLITS if not members[split]]
