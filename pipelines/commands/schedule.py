@@ -17,7 +17,6 @@ from pipelines.commands.options import configuration, given
 from pipelines.commands.shortcuts import shortcuts
 from pipelines.commands.submit import (
     account_option,
-    experiment_option,
     no_check_option,
     plugins,
     prepare,
@@ -37,7 +36,7 @@ from pipelines.settings import problems_of
 
 if TYPE_CHECKING:
     from components.config.schema import Config
-    from pipelines.kubeflow.client import Cluster, Thing
+    from pipelines.kubeflow.client import Cluster, JsonObject
 
 
 @click.group()
@@ -75,7 +74,6 @@ def schedule() -> None:
 )
 @kind_option
 @image_option
-@experiment_option
 @account_option
 @no_check_option
 @as_json
@@ -92,7 +90,6 @@ def create(
     paused: bool,
     kind: Kind,
     image: str | None,
-    experiment: str | None,
     service_account: str | None,
     no_check: bool,
     as_json: bool,
@@ -104,7 +101,7 @@ def create(
 
     With --latest the configuration is that of the version; --set changes settings of it.
     """
-    from pipelines.kubeflow.before_submit import refuse_hopeless
+    from pipelines.kubeflow.before_submit import refuse_impossible_run
     from pipelines.kubeflow.client import Cluster
     from pipelines.kubeflow.starting import make_schedule
 
@@ -122,7 +119,7 @@ def create(
         raise InputError(problems)
     say_times(expression, as_json=as_json)
     if resolved is not None and not no_check:
-        refuse_hopeless(
+        refuse_impossible_run(
             resolved, image, connection=connection, service_account=service_account, kind=kind
         )
     cluster = Cluster(connection)
@@ -130,7 +127,7 @@ def create(
     body: dict[str, Any] = {
         "display_name": name,
         "experiment_id": cluster.experiment(
-            experiment or _experiment(resolved), partial(click.echo, err=True)
+            _experiment(resolved, settings), partial(click.echo, err=True)
         ),
         "trigger": {"cron_schedule": {"cron": expression}},
         "mode": "DISABLE" if paused else "ENABLE",
@@ -235,15 +232,19 @@ def _latest_problems(
     return problems
 
 
-def _experiment(config: "Config | None") -> str:
+def _experiment(config: "Config | None", settings: tuple[str, ...]) -> str:
+    """Return the experiment of the configuration, or that of the settings of a version."""
     from components.config.settings import TrackingConfig
 
-    return (TrackingConfig() if config is None else config.tracking).experiment
+    if config is not None:
+        return config.tracking.experiment
+    tracking = layer_of(settings)[0].get("tracking", {})
+    return str(tracking.get("experiment", TrackingConfig().experiment))
 
 
 def _pinned(
     cluster: "Cluster", config: "Config", *, kind: Kind, image: str | None, pipeline: str | None
-) -> "Thing":
+) -> "JsonObject":
     from components.config.schema import dumps
 
     parameters = {"config": dumps(config), "overrides": ""}
@@ -251,7 +252,7 @@ def _pinned(
     return {"runtime_config": {"parameters": parameters}, **what, **plugins(config)}
 
 
-def _latest(cluster: "Cluster", pipeline: str, settings: tuple[str, ...]) -> "Thing":
+def _latest(cluster: "Cluster", pipeline: str, settings: tuple[str, ...]) -> "JsonObject":
     """Return a request that names only the pipeline: KFP takes its latest version each time."""
     pipeline_id = cluster.pipeline(pipeline)
     if pipeline_id is None:

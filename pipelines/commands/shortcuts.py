@@ -11,6 +11,7 @@ import yaml
 
 from nascore.errors import Problem
 from pipelines.commands.completion import complete_value
+from pipelines.commands.options import given
 from pipelines.settings import Settings
 
 
@@ -48,16 +49,17 @@ SHORTCUTS = (
     Shortcut("--objective", "search.objective", "NAME", "Metric to maximise."),
     Shortcut("--image-size", "data.image_size", "PIXELS", "Height and width.", is_text=False),
     Shortcut("--model", "promote.model_name", "NAME", "Name in the MLflow registry."),
+    Shortcut("--experiment", "tracking.experiment", "NAME", "In MLflow and on Kubeflow."),
 )
 
 
-def settings_of(given: Sequence[str], shortcuts: Mapping[Shortcut, str]) -> Settings:
+def settings_of(texts: Sequence[str], shortcuts: Mapping[Shortcut, str]) -> Settings:
     """Put shortcuts and the texts of `--set` together."""
-    settings = Settings([*(_setting(one, text) for one, text in shortcuts.items()), *given])
+    settings = Settings([*(_setting(one, text) for one, text in shortcuts.items()), *texts])
     settings.problems = tuple(
         Problem(one.option, text, f"contradicts --set {other}; give one of them")
         for one, text in shortcuts.items()
-        for other in given
+        for other in texts
         if _contradicts(_setting(one, text), other)
     )
     return settings
@@ -96,8 +98,8 @@ def shortcuts(
         @wraps(command)
         def wrapped(*args: Any, **kwargs: Any) -> None:
             values = {one: kwargs.pop(one.parameter) for one in chosen}
-            given = {one: text for one, text in values.items() if text is not None}
-            command(*args, **{**kwargs, "settings": settings_of(kwargs["settings"], given)})
+            texts = {one: text for one, text in values.items() if text is not None}
+            command(*args, **{**kwargs, "settings": settings_of(kwargs["settings"], texts)})
 
         decorated: Callable[..., None] = wrapped
         for one in reversed(chosen):
@@ -105,6 +107,7 @@ def shortcuts(
                 one.option,
                 one.parameter,
                 metavar=one.metavar,
+                callback=given,
                 help=f"{one.help} Sets {one.key}.",
                 shell_complete=complete_value(one.key),
             )(decorated)

@@ -19,7 +19,7 @@ from pipelines.definitions.kinds import Kind
 
 if TYPE_CHECKING:
     from components.config.schema import Config
-    from pipelines.kubeflow.client import Cluster, Thing
+    from pipelines.kubeflow.client import Cluster, JsonObject
 
 
 _NO_IMAGE = (
@@ -27,12 +27,6 @@ _NO_IMAGE = (
     "image: --image REGISTRY/nas-python@sha256:..."
 )
 
-experiment_option = click.option(
-    "--experiment",
-    callback=given,
-    metavar="NAME",
-    help="Kubeflow experiment; created if new [tracking.experiment].",
-)
 wait_option = click.option("--wait", "is_waiting", is_flag=True, help="Follow the run to its end.")
 retries_option = click.option(
     "--retries",
@@ -72,14 +66,14 @@ def prepare(
     return resolved
 
 
-def plugins(config: "Config") -> "Thing":
+def plugins(config: "Config") -> "JsonObject":
     """Return the part of a request that turns off Kubeflow's MLflow plugin."""
     return {} if config.tracking.kfp_plugin else {"plugins_input": {"mlflow": {"disabled": True}}}
 
 
 def source(
     cluster: "Cluster", config: "Config", *, kind: Kind, image: str | None, pipeline: str | None
-) -> "Thing":
+) -> "JsonObject":
     """Return the part of a request with the pipeline: the compiled file, or a version of it."""
     from components.image import IMAGE
     from pipelines.definitions.kinds import compile_pipeline
@@ -100,7 +94,6 @@ def source(
 @shortcuts()
 @kind_option
 @image_option
-@experiment_option
 @click.option(
     "--run-name", callback=given, metavar="NAME", help="Name of the run [kind, method and time]."
 )
@@ -124,7 +117,6 @@ def submit(
     settings: tuple[str, ...],
     kind: Kind,
     image: str | None,
-    experiment: str | None,
     run_name: str | None,
     pipeline: str | None,
     service_account: str | None,
@@ -149,19 +141,19 @@ def submit(
     resolved = prepare(config, preset, settings, image, problems)
     if problems or resolved is None or connection is None:
         raise InputError(problems)
-    from pipelines.kubeflow.before_submit import refuse_hopeless
+    from pipelines.kubeflow.before_submit import refuse_impossible_run
     from pipelines.kubeflow.client import Cluster
     from pipelines.kubeflow.starting import start_run
 
     if not no_check:
-        refuse_hopeless(
+        refuse_impossible_run(
             resolved, image, connection=connection, service_account=service_account, kind=kind
         )
     cluster = Cluster(connection)
     body: dict[str, Any] = {
         "display_name": run_name or f"{kind} {resolved.method} {datetime.now(UTC):%Y-%m-%d %H:%M}",
         "experiment_id": cluster.experiment(
-            experiment or resolved.tracking.experiment, partial(click.echo, err=True)
+            resolved.tracking.experiment, partial(click.echo, err=True)
         ),
         "runtime_config": {"parameters": {"config": dumps(resolved), "overrides": ""}},
         **source(cluster, resolved, kind=kind, image=image, pipeline=pipeline),
@@ -190,7 +182,7 @@ def retries_problems(retries: int, *, is_waiting: bool) -> list[Problem]:
 
 def started(
     cluster: "Cluster",
-    run: "Thing",
+    run: "JsonObject",
     *,
     poll_s: float | None,
     retries: int,

@@ -38,6 +38,7 @@ def test_shortcuts_are_settings(tmp_path: Path) -> None:
         "--objective": "macro_f1",
         "--image-size": "32",
         "--model": "12",  # a name, and no number
+        "--experiment": "team",
     }
     assert chosen.keys() == {one.option for one in SHORTCUTS}
     arguments = [text for pair in chosen.items() for text in pair]
