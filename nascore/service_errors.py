@@ -78,6 +78,15 @@ TABLE: tuple[Row, ...] = (
     Row("mlflow", _TRANSIENT, "TEMPORARILY_UNAVAILABLE|REQUEST_LIMIT_EXCEEDED|RESOURCE_EXHAUSTED"
         "|DEADLINE_EXCEEDED|ABORTED|CANCELLED|RESOURCE_CONFLICT|INTERNAL_ERROR|INVALID_STATE"),
     # --- S3: codes, and of answers to HEAD, which have no body, the status --------------------
+    Row("s3", _SETUP, "NoCredentialsError|PartialCredentialsError", "", "no complete credentials "
+        "were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (from a secret), or give the "
+        "step a role"),
+    Row("s3", _SETUP, "CredentialRetrievalError", "",
+        "the credentials cannot be fetched; check the role or profile"),
+    Row("s3", _SETUP, "RecursionError", "",
+        f"the server redirects in a circle; correct {_S3_ADDRESS}"),
+    Row("s3", _SETUP, "NotS3Error", "",
+        f"the server does not answer as S3 does; correct {_S3_ADDRESS}"),
     Row("s3", _SETUP, "NoSuchBucket", "", f"there is no such bucket; correct the name, or "
         f"{_S3_ADDRESS}"),
     Row("s3", _REQUEST, "NoSuchKey", "", "there is no such object; correct the key"),

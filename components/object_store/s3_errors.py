@@ -5,12 +5,9 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectionError,
-    CredentialRetrievalError,
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
-    NoCredentialsError,
-    PartialCredentialsError,
     ResponseStreamingError,
     SSLError,
 )
@@ -20,7 +17,6 @@ from nascore.redaction import redact
 from nascore.service_errors import ErrorKind, Row, find, kind_of_status
 
 CHECK_ADDRESS = "AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL"
-_CREDENTIALS = (NoCredentialsError, PartialCredentialsError)
 _UNREACHABLE = (
     ConnectionError,
     HTTPClientError,
@@ -79,16 +75,6 @@ def is_transient(error: BaseException) -> bool:
 
 def final_message(error: BaseException) -> str:
     """Return what an error that a retry does not end means, and what to do."""
-    if isinstance(error, _CREDENTIALS):
-        return (
-            "no complete credentials were found; set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY (from a secret), or give the step a role"
-        )
-    if isinstance(error, CredentialRetrievalError):
-        return "the credentials cannot be fetched; check the role or profile"
-    if isinstance(error, NotS3Error | RecursionError):
-        what = "redirects in a circle" if isinstance(error, RecursionError) else str(error)
-        return f"the server does not answer as S3 does ({what}); correct {CHECK_ADDRESS}"
     row = _row(error)
     if row is not None and row.remedy:
         detail = f" ({brief(error)})" if isinstance(error, SSLError) else ""

@@ -16,6 +16,7 @@ from components.tracking.lineage import KFP_RUN_ID
 from components.tracking.pipeline_runs import (
     FINISHED,
     RUNNING,
+    Closed,
     Status,
     ask_store,
     end_runs,
@@ -32,19 +33,6 @@ if TYPE_CHECKING:
 LOST = "lost"
 """Kind of an end without a reason from the step."""
 _LIMIT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The MLflow runs of a pipeline run that were ended, and those that could not be.
-
-    Attributes:
-        run_ids: ids of the runs that were RUNNING and are ended now.
-        refused: ids of runs that this account may not write.
-    """
-
-    run_ids: tuple[str, ...] = ()
-    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +98,8 @@ def close_run(
     """
 
     def close(client: "MlflowClient") -> Closed:
-        return _close(client, runs_of(client, run_key, experiment), status, reason, kind)
+        runs = runs_of(client, run_key, experiment)
+        return end_runs(client, runs, status=status, reason=reason, kind=kind)
 
     return ask_store(uri, limit_s, close) or Closed()
 
@@ -186,13 +175,6 @@ def close_ended_runs(
     return ask_store(uri, limit_s, close) or ()
 
 
-def _close(
-    client: "MlflowClient", runs: Iterable[Any], status: Status, reason: str, kind: str
-) -> Closed:
-    ended, refused = end_runs(client, list(runs), status=status, reason=reason, kind=kind)
-    return Closed(tuple(ended), tuple(refused))
-
-
 def _close_ended(
     client: "MlflowClient",
     run_key: str,
@@ -212,7 +194,7 @@ def _close_ended(
         runs = runs_of(client, run_key, experiment)
     else:
         runs = list(ended.runs)
-    closed = _close(client, runs, "FAILED", ended.reason, LOST)
+    closed = end_runs(client, runs, status="FAILED", reason=ended.reason, kind=LOST)
     if not closed.run_ids:
         return None
     return EndedRun(run_key, ids[-1], ended.reason, ended.is_pipeline, closed)

@@ -1,4 +1,4 @@
-"""All MLflow runs of one pipeline run: found by their keys, and ended.
+"""All MLflow runs of one pipeline run: found by their keys, read, and ended.
 
 The pipeline's run has the key KEY, those of its steps KEY.STEP and those of children
 KEY.STEP.child-N. mlflow is imported by the calls, not by this module.
@@ -7,11 +7,13 @@ KEY.STEP.child-N. mlflow is imported by the calls, not by this module.
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from components.ending import TAG_KIND, TAG_REASON
 from components.tracking.client import open_client, quick_settings, sqlite_path, within
 from components.tracking.mlflow_errors import brief, kind_of, refuses_account, remedy_of
+from components.tracking.notes import warn
 from components.tracking.store_checks import reach_database
 from components.tracking.tags import ADOPTED, MAX_TAG, RUN_KEY
 from nascore.errors import ResourceUnavailable
@@ -26,8 +28,23 @@ RUNNING, FINISHED = "RUNNING", "FINISHED"
 
 _KEY = re.compile(r"[\w:/-]{1,200}")
 _AT_ONCE = 1000  # runs or experiments in one answer
+_RECALL_LIMIT_S = 20.0
+_UNKNOWN = "earlier tries of this step are not known"
 
 _Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The MLflow runs of a pipeline run that were ended, and those that could not be.
+
+    Attributes:
+        run_ids: ids of the runs that were RUNNING and are ended now.
+        refused: ids of runs that this account may not write.
+    """
+
+    run_ids: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
 
 def ask_store(uri: str, limit_s: float, ask: Callable[["MlflowClient"], _Result]) -> _Result | None:
@@ -57,6 +74,30 @@ def ask_store(uri: str, limit_s: float, ask: Callable[["MlflowClient"], _Result]
             uri,
             f"the store did not do what was asked ({brief(error)}); {advice}",
         ) from error
+
+
+def tag_of_run(uri: str, key: str, tag: str, *, unknown: str = _UNKNOWN) -> str | None:
+    """Return a tag of the run of a key; None when there is no such run or tag.
+
+    A store that cannot be asked is no reason to wait: the work is done again, with a warning.
+
+    Args:
+        uri: MLflow store.
+        key: value of the tag `nas.run_key`.
+        tag: name of the tag.
+        unknown: text of the warning where the store cannot be asked; the cause follows.
+    """
+
+    def read(client: "MlflowClient") -> str | None:
+        experiments = [one.experiment_id for one in client.search_experiments()]
+        runs = client.search_runs(experiments, f"tags.`{RUN_KEY}` = '{key}'", max_results=1)
+        return runs[0].data.tags.get(tag) if runs else None
+
+    try:
+        return ask_store(uri, _RECALL_LIMIT_S, read)
+    except ResourceUnavailable as error:
+        warn(f"{unknown} ({brief(error.__cause__ or error)})")
+        return None
 
 
 def key_of(run: Any) -> str:
@@ -107,15 +148,12 @@ def end_runs(
     status: Status,
     reason: str,
     kind: str,
-) -> tuple[list[str], list[str]]:
+) -> Closed:
     """End those runs that are RUNNING, from the children up, and write the reason.
 
     Where this is cut off, the pipeline's run is still open and found again. Kubeflow's runs keep
-    their status. A run that has ended badly without a word is given the reason, if it is the
+    their status. A run that has failed without a reason is given it, if it is the
     pipeline's or Kubeflow's.
-
-    Returns:
-        Ids of the runs that were ended, and of those that this account may not write.
     """
     tags = {TAG_REASON: redact(reason)[:MAX_TAG], TAG_KIND: kind} if reason else {}
     ended: list[str] = []
@@ -137,4 +175,4 @@ def end_runs(
             if not refuses_account(error):
                 raise
             refused.append(run.info.run_id)
-    return ended, refused
+    return Closed(tuple(ended), tuple(refused))

@@ -88,7 +88,7 @@ def recorded_end(origin: Origin, task: str) -> End | None:
     uri = uri_of(origin)
     if not origin.is_ours or unreachable(uri):
         return None
-    from components.tracking.recall import tag_of_run
+    from components.tracking.pipeline_runs import tag_of_run
 
     step = step_of(task)
     key = f"{origin.run_key}.{step}"

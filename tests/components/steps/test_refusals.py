@@ -92,7 +92,7 @@ def test_what_was_unreachable_is_tried_again(pod: Callable[..., dict[str, float]
 
 def test_an_unreachable_store_keeps_no_step_from_its_work(tmp_path: Path) -> None:
     code = (
-        "from components.tracking.recall import tag_of_run; "
+        "from components.tracking.pipeline_runs import tag_of_run; "
         f"print(tag_of_run('http://127.0.0.1:9', 'key', {TAG!r}))"
     )
     root = Path(__file__).parents[3]
