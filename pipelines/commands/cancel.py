@@ -19,8 +19,8 @@ from pipelines.commands.options import given
 from pipelines.exit_status import FAILED
 
 if TYPE_CHECKING:
-    from pipelines.kubeflow.client import Thing
-    from pipelines.kubeflow.stopping import Stopped
+    from pipelines.kubeflow.client import JsonObject
+    from pipelines.kubeflow.stopping import StopResult
 
 end_within_option = seconds_option(
     "--end-within",
@@ -68,7 +68,7 @@ def cancel(find: Find, run_id: str, limit_s: float, poll_s: float, as_json: bool
         sys.exit(FAILED)
 
 
-def outcome(stopped: "Stopped", run: "Thing", limit_s: float) -> str:
+def outcome(stopped: "StopResult", run: "JsonObject", limit_s: float) -> str:
     """Return the outcome of stopping a run as a sentence."""
     from pipelines.kubeflow.status.run_state import run_state
 

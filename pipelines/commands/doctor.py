@@ -149,16 +149,16 @@ def _of_cluster(
 ) -> Iterator[Finding]:
     from components.image import IMAGE
     from pipelines.kubeflow.doctor import kubeflow
-    from pipelines.kubeflow.doctor.aim import aim
     from pipelines.kubeflow.doctor.examine import examine
     from pipelines.kubeflow.doctor.kubeconfig import connect
     from pipelines.kubeflow.doctor.probe import probe as run_probe
+    from pipelines.kubeflow.doctor.target import make_target
 
     kube = connect(kube_context)
     if kube is None:
         message = "there is neither a kubeconfig nor the account of a pod; set KUBECONFIG"
         raise InputError.of("--cluster", None, message)
-    target = aim(
+    target = make_target(
         config,
         kube,
         kind=kind,

@@ -65,7 +65,7 @@ def _run(
     from components.tracking import check_store
     from pipelines.definitions.devices import missing_devices
     from pipelines.local.output import Output, default_folder, problems_with
-    from pipelines.local.process import Stopped, run_pipeline
+    from pipelines.local.process import RunInterrupted, run_pipeline
 
     if resume and out is None:
         raise InputError.of("--resume", None, "needs --out with the folder of the run")
@@ -85,7 +85,7 @@ def _run(
     )
     try:
         failure = run_pipeline(output, console, kind)
-    except Stopped as stop:
+    except RunInterrupted as stop:
         _say_stopped(output.folder, kind)
         sys.exit(INTERRUPTED if stop.signum == signal.SIGINT else FAILED)
     if failure is not None and failure.problems and failure.step == FIRST_STEP:

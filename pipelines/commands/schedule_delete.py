@@ -28,7 +28,7 @@ from pipelines.exit_status import FAILED
 from pipelines.kubeflow.schedule_view import find_one
 
 if TYPE_CHECKING:
-    from pipelines.kubeflow.client import Cluster, Thing
+    from pipelines.kubeflow.client import Cluster, JsonObject
 
     Say = Callable[[str], None]
 
@@ -90,7 +90,7 @@ def delete(
         click.echo(f"Schedule {which} has been deleted.")
 
 
-def _going_on(cluster: "Cluster", found: "Thing") -> list["Thing"]:
+def _going_on(cluster: "Cluster", found: "JsonObject") -> list["JsonObject"]:
     from pipelines.kubeflow.status.run_state import is_ended
 
     runs = cluster.runs(
@@ -99,19 +99,19 @@ def _going_on(cluster: "Cluster", found: "Thing") -> list["Thing"]:
     return [run for run in runs if not is_ended(run)]
 
 
-def _refusal(runs: list["Thing"]) -> str:
+def _refusal(runs: list["JsonObject"]) -> str:
     return (
         f"Kubernetes would kill with it what is going on: {_named(runs)}; give --when-idle to let "
         "that end first, or --with-runs to cancel it"
     )
 
 
-def _named(runs: list["Thing"]) -> str:
+def _named(runs: list["JsonObject"]) -> str:
     return ", ".join(f"{run.get('display_name', '')} ({run['run_id']})" for run in runs)
 
 
 def _wait_until_idle(
-    cluster: "Cluster", found: "Thing", say: "Say", *, poll_s: float, limit_s: float
+    cluster: "Cluster", found: "JsonObject", say: "Say", *, poll_s: float, limit_s: float
 ) -> None:
     """Wait until no run of a schedule is running; end the process if that takes too long.
 
@@ -136,7 +136,7 @@ def _wait_until_idle(
 
 
 def _stop_all(
-    cluster: "Cluster", runs: list["Thing"], say: "Say", *, poll_s: float, limit_s: float
+    cluster: "Cluster", runs: list["JsonObject"], say: "Say", *, poll_s: float, limit_s: float
 ) -> None:
     """Cancel runs, one after the other; end the process if one does not end.
 

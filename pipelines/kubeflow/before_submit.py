@@ -38,7 +38,7 @@ def _echo(text: str) -> None:
     click.echo(f"warning: {text}", err=True)
 
 
-def refuse_hopeless(
+def refuse_impossible_run(
     config: Config,
     image: str | None,
     *,
@@ -241,10 +241,10 @@ def _findings(
     warn: Warn,
 ) -> "list[ClusterFinding]":
     """Return the findings of the checks; none if the kubeconfig is of another cluster."""
-    from pipelines.kubeflow.doctor.aim import aim
     from pipelines.kubeflow.doctor.client import KubeError
     from pipelines.kubeflow.doctor.examine import examine_before_run
     from pipelines.kubeflow.doctor.kubeflow import is_here
+    from pipelines.kubeflow.doctor.target import make_target
 
     kube = place.kube
     try:
@@ -254,7 +254,7 @@ def _findings(
         return []
     if here is False:
         return []
-    target = aim(
+    target = make_target(
         config,
         kube,
         kind=kind,

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nascore.errors import InputError
-from pipelines.kubeflow.answers import read_part
 from pipelines.kubeflow.connection import Connection
 from pipelines.kubeflow.errors import BUSY, ClusterError, no_kfp, refused, unreachable
+from pipelines.kubeflow.responses import read_part
 
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
 """Final states of a run or a task."""
@@ -24,7 +24,7 @@ _TRIES_WHEN_BUSY = 4  # after the first: at once, then 1, 2 and 4 s later
 _PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10  # also if the server asks for more
 
-Thing = dict[str, Any]
+JsonObject = dict[str, Any]
 """An object of the server, with the field names of its REST API."""
 _Taken = TypeVar("_Taken")
 Warn = Callable[[str], None]
@@ -80,27 +80,27 @@ class Cluster:
         """Return the namespace of the pods of runs; `kubeflow` on a server without profiles."""
         return self.namespace() or "kubeflow"
 
-    def health(self) -> Thing:
+    def health(self) -> JsonObject:
         """Return the version of the server, and whether it has profiles (`multi_user`)."""
         return self._call(self._health.healthz_service_get_healthz)
 
-    def create_run(self, body: Thing) -> Thing:
+    def create_run(self, body: JsonObject) -> JsonObject:
         """Start a run, which may take a minute if the server's MLflow plugin is enabled."""
         method, limit_s = self._runs.run_service_create_run, self.connection.create_timeout_s
         return self._call(method, body, _limit_s=limit_s)
 
-    def run(self, run_id: str) -> Thing:
+    def run(self, run_id: str) -> JsonObject:
         return self._call(self._runs.run_service_get_run, run_id)
 
     def cancel(self, run_id: str) -> None:
         self._call(self._runs.run_service_terminate_run, run_id)
 
-    def runs(self, experiment_id: str, *, schedule_id: str | None = None) -> Iterator[Thing]:
+    def runs(self, experiment_id: str, *, schedule_id: str | None = None) -> Iterator[JsonObject]:
         """Yield the runs of an experiment, or only those of a schedule, newest first.
 
         Runs come with their pipelines, so pages are large: take no more runs than needed.
         """
-        wanted: Thing = {"experiment_id": experiment_id, "sort_by": "created_at desc"}
+        wanted: JsonObject = {"experiment_id": experiment_id, "sort_by": "created_at desc"}
         if schedule_id is not None:
             of_it = {"operation": "EQUALS", "key": "recurring_run_id", "stringValue": schedule_id}
             wanted["filter"] = _filter(of_it)
@@ -146,7 +146,7 @@ class Cluster:
         made = self._call(self._experiments.experiment_service_create_experiment, body)
         return str(made["experiment_id"])
 
-    def version_spec(self, pipeline_id: str, version_id: str) -> Thing:
+    def version_spec(self, pipeline_id: str, version_id: str) -> JsonObject:
         """Return the compiled pipeline of a version."""
         version = self._call(
             self._pipelines.pipeline_service_get_pipeline_version, pipeline_id, version_id
@@ -158,7 +158,7 @@ class Cluster:
         found = self._named(self._pipelines.pipeline_service_list_pipelines, "pipelines", name)
         return str(found[0]["pipeline_id"]) if found else None
 
-    def upload(self, name: str, version: str, file: Path) -> Thing:
+    def upload(self, name: str, version: str, file: Path) -> JsonObject:
         """Upload a compiled pipeline as a new version; create the pipeline if there is none.
 
         Returns:
@@ -187,10 +187,10 @@ class Cluster:
             version_id = versions["pipeline_versions"][0]["pipeline_version_id"]
         return {"pipeline_id": pipeline_id, "pipeline_version_id": version_id}
 
-    def create_schedule(self, body: Thing) -> Thing:
+    def create_schedule(self, body: JsonObject) -> JsonObject:
         return self._call(self._schedules.recurring_run_service_create_recurring_run, body)
 
-    def schedules(self) -> list[Thing]:
+    def schedules(self) -> list[JsonObject]:
         method = self._schedules.recurring_run_service_list_recurring_runs
         return list(self._pages(method, "recurringRuns", **self._in_namespace()))
 
@@ -211,21 +211,21 @@ class Cluster:
             propagation_policy="ORPHAN",
         )
 
-    def _in_namespace(self) -> Thing:
+    def _in_namespace(self) -> JsonObject:
         namespace = self.namespace()
         return {} if namespace is None else {"namespace": namespace}
 
-    def _named(self, method: Callable[..., Any], key: str, name: str) -> list[Thing]:
+    def _named(self, method: Callable[..., Any], key: str, name: str) -> list[JsonObject]:
         same_name = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
         answer = self._call(method, filter=_filter(same_name), **self._in_namespace())
         return sorted(answer.get(key, []), key=lambda one: one.get("display_name") != name)
 
     def _pages(
         self, method: Callable[..., Any], key: str, *, page_size: int = _PAGE, **arguments: Any
-    ) -> Iterator[Thing]:
+    ) -> Iterator[JsonObject]:
         token = ""
         while True:
-            following: Thing = {"page_token": token} if token else {}
+            following: JsonObject = {"page_token": token} if token else {}
             answer = self._call(method, page_size=page_size, **following, **arguments)
             yield from answer.get(key, [])
             token = answer.get("next_page_token", "")
@@ -238,7 +238,7 @@ class Cluster:
         *arguments: Any,
         _limit_s: float | None = None,
         **options: Any,
-    ) -> Thing:
+    ) -> JsonObject:
         """Return the JSON of an answer; the generated models would read a web page as empty.
 
         Raises:

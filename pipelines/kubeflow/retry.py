@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from nascore.errors import InputError
-from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.client import Cluster, JsonObject
 from pipelines.kubeflow.run_origin import Origin, continuing, first_of
 from pipelines.kubeflow.status.run_end import Failure, deciding
 from pipelines.kubeflow.status.run_state import is_ended, run_state, state_of
@@ -28,22 +28,22 @@ class Chain:
     """
 
     first: str
-    runs: tuple[Thing, ...]
+    runs: tuple[JsonObject, ...]
 
-    def going_on(self) -> Thing | None:
+    def going_on(self) -> JsonObject | None:
         """Return the run of the chain that has not ended, if any."""
         return next((run for run in self.runs if not is_ended(run)), None)
 
-    def succeeded(self) -> Thing | None:
+    def succeeded(self) -> JsonObject | None:
         """Return the run of the chain that has succeeded, if any."""
         return next((run for run in self.runs if run.get("state") == "SUCCEEDED"), None)
 
-    def is_newest(self, run: Thing) -> bool:
+    def is_newest(self, run: JsonObject) -> bool:
         """Return whether no run of the chain was started after this one."""
         return bool(self.runs[0]["run_id"] == run["run_id"])
 
 
-def chain_of(cluster: Cluster, run: Thing, first: str) -> Chain:
+def chain_of(cluster: Cluster, run: JsonObject, first: str) -> Chain:
     """Return a run with the later runs of its chain."""
     found = []
     for other in cluster.runs(run.get("experiment_id", "")):
@@ -54,7 +54,7 @@ def chain_of(cluster: Cluster, run: Thing, first: str) -> Chain:
     return Chain(first, (*found, run))
 
 
-def is_lost(cluster: Cluster, run: Thing) -> bool:
+def is_lost(cluster: Cluster, run: JsonObject) -> bool:
     """Return whether nothing is left of a cancelled run, which KFP never shows as ended.
 
     Raises:
@@ -63,7 +63,7 @@ def is_lost(cluster: Cluster, run: Thing) -> bool:
     return state_of(run) == "CANCELING" and status_of(cluster, run).signs.is_lost
 
 
-def check(run: Thing, origin: Origin, chain: Chain, *, is_lost: bool = False) -> None:
+def check(run: JsonObject, origin: Origin, chain: Chain, *, is_lost: bool = False) -> None:
     """Check that a run may be retried.
 
     Args:
@@ -93,7 +93,7 @@ def check(run: Thing, origin: Origin, chain: Chain, *, is_lost: bool = False) ->
         raise InputError.of("RUN", run_id, message)
 
 
-def check_input(run: Thing, found: list[Failure]) -> None:
+def check_input(run: JsonObject, found: list[Failure]) -> None:
     """Check that a run did not fail for its input.
 
     Raises:
@@ -108,7 +108,7 @@ def check_input(run: Thing, found: list[Failure]) -> None:
         raise InputError.of("RUN", run["run_id"], message)
 
 
-def request(run: Thing, origin: Origin, chain: Chain) -> Thing:
+def request(run: JsonObject, origin: Origin, chain: Chain) -> JsonObject:
     """Return the request that repeats a run, with steps that continue the state of the chain."""
     body = {
         "display_name": _name(run, chain),
@@ -132,7 +132,7 @@ def losses(origin: Origin) -> str:
     )
 
 
-def _name(run: Thing, chain: Chain) -> str:
+def _name(run: JsonObject, chain: Chain) -> str:
     names = [str(each.get("display_name", "")) for each in chain.runs]
     numbers = [int(match.group(1)) for name in names if (match := _NUMBER.search(name))]
     base = _NUMBER.sub("", str(run.get("display_name", "")))

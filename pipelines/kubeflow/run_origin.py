@@ -12,7 +12,7 @@ from typing import Any
 from components.config.merge import apply_overrides, read_mapping
 from components.run_identity import RETRY_OF, key_of
 from nascore.errors import InputError
-from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.client import Cluster, JsonObject
 from pipelines.kubeflow.errors import ClusterError
 
 _OURS = "NAS_PIPELINE"  # a variable of the steps of every pipeline that we compile
@@ -29,7 +29,7 @@ class Origin:
         config: complete configuration including overrides; empty if it cannot be read.
     """
 
-    pipeline: Thing
+    pipeline: JsonObject
     first: str
     is_ours: bool
     config: Mapping[str, Any]
@@ -47,7 +47,7 @@ class Origin:
         return value
 
 
-def origin_of(cluster: Cluster, run: Thing) -> Origin:
+def origin_of(cluster: Cluster, run: JsonObject) -> Origin:
     """Return the origin of a run; request the pipeline from the server if the run only names it.
 
     Raises:
@@ -67,7 +67,7 @@ def origin_of(cluster: Cluster, run: Thing) -> Origin:
     )
 
 
-def known_origin(cluster: Cluster, run: Thing) -> Origin:
+def known_origin(cluster: Cluster, run: JsonObject) -> Origin:
     """Return the origin of a run, or one of unknown content if its pipeline has been deleted.
 
     Raises:
@@ -81,7 +81,7 @@ def known_origin(cluster: Cluster, run: Thing) -> Origin:
         return Origin(pipeline={}, first=run["run_id"], is_ours=False, config={})
 
 
-def first_of(run: Thing) -> str:
+def first_of(run: JsonObject) -> str:
     """Return the id of the run that a run continues, or its own.
 
     A run that only names its pipeline is not a retry: a retry sends a changed pipeline.
@@ -92,7 +92,7 @@ def first_of(run: Thing) -> str:
     return str(run["run_id"])
 
 
-def continuing(pipeline: Thing, first: str) -> Thing:
+def continuing(pipeline: JsonObject, first: str) -> JsonObject:
     """Return a pipeline whose steps continue the run `first`."""
     changed = copy.deepcopy(pipeline)
     for container in _containers(changed):
@@ -107,7 +107,7 @@ def _inner(pipeline: Mapping[str, Any]) -> Mapping[str, Any]:
     return inner
 
 
-def _containers(pipeline: Mapping[str, Any]) -> Iterator[Thing]:
+def _containers(pipeline: Mapping[str, Any]) -> Iterator[JsonObject]:
     executors = (_inner(pipeline).get("deploymentSpec") or {}).get("executors") or {}
     for executor in executors.values():
         if "container" in executor:
@@ -120,7 +120,7 @@ def _variables(pipeline: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield str(variable.get("name")), str(variable.get("value"))
 
 
-def _config(run: Thing, pipeline: Mapping[str, Any]) -> Mapping[str, Any]:
+def _config(run: JsonObject, pipeline: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the configuration unchecked: it may be wrong or of an older version."""
     given = (run.get("runtime_config") or {}).get("parameters") or {}
     root = _inner(pipeline).get("root") or {}

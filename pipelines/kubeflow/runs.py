@@ -10,7 +10,7 @@ from typing import TypeVar
 import yaml
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.client import Cluster, JsonObject
 from pipelines.kubeflow.status.run_state import is_ended, state_of
 from pipelines.kubeflow.status.watching import Say, Watch
 
@@ -20,7 +20,7 @@ _Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Waited:
+class WaitResult:
     """Result of a wait.
 
     Attributes:
@@ -28,7 +28,7 @@ class Waited:
         lost: evidence that nothing of it is left although Kubeflow shows it as running, or None.
     """
 
-    run: Thing
+    run: JsonObject
     lost: str | None = None
 
 
@@ -43,7 +43,7 @@ def without_caching(file: Path) -> None:
     file.write_text(yaml.safe_dump_all(documents, sort_keys=True))
 
 
-def spec_of(file: Path) -> Thing:
+def spec_of(file: Path) -> JsonObject:
     """Return a compiled pipeline as requests hold it, with its platform settings if it has any."""
     spec, *platform = yaml.safe_load_all(file.read_text())
     return {"pipeline_spec": spec, "platform_spec": platform[0]} if platform else dict(spec)
@@ -51,7 +51,7 @@ def spec_of(file: Path) -> Thing:
 
 def wait(
     cluster: Cluster, run_id: str, say: Say, *, poll_s: float, limit_s: float | None = None
-) -> Waited:
+) -> WaitResult:
     """Wait for the end of a run and print each change of a task's state.
 
     Args:
@@ -67,9 +67,9 @@ def wait(
         run = call_with_retries(lambda: cluster.run(run_id), say, poll_s=poll_s)
         lost = call_with_retries(partial(watch.look, run), say, poll_s=poll_s)
         if is_ended(run) or (limit_s is not None and time.monotonic() - start_s > limit_s):
-            return Waited(run)
+            return WaitResult(run)
         if lost is not None and (limit_s is None or state_of(run) == "CANCELING"):
-            return Waited(run, lost)
+            return WaitResult(run, lost)
         time.sleep(poll_s)
 
 

@@ -11,7 +11,7 @@ from pipelines.kubeflow import schedule_times
 from pipelines.kubeflow.columns import aligned
 
 if TYPE_CHECKING:
-    from pipelines.kubeflow.client import Cluster, Thing
+    from pipelines.kubeflow.client import Cluster, JsonObject
 
 _TIMES = 3
 _SHOWN_RUNS = 5
@@ -29,7 +29,7 @@ def say_times(expression: str, *, as_json: bool) -> None:
     click.echo("\n".join(lines), err=as_json)
 
 
-def find_one(cluster: "Cluster", which: str) -> "Thing":
+def find_one(cluster: "Cluster", which: str) -> "JsonObject":
     """Return the schedule of an id or name.
 
     Raises:
@@ -47,16 +47,16 @@ def find_one(cluster: "Cluster", which: str) -> "Thing":
     return found[0]
 
 
-def last_runs(cluster: "Cluster", schedules: list["Thing"]) -> dict[str, "Thing"]:
+def last_runs(cluster: "Cluster", schedules: list["JsonObject"]) -> dict[str, "JsonObject"]:
     """Return the newest run of each schedule among the newest hundred runs of its experiment."""
-    last: dict[str, Thing] = {}
+    last: dict[str, JsonObject] = {}
     for experiment_id in sorted({str(each.get("experiment_id", "")) for each in schedules} - {""}):
         for run in itertools.islice(cluster.runs(experiment_id), _SEARCHED_RUNS):
             last.setdefault(run.get("recurring_run_id", ""), run)
     return last
 
 
-def describe(found: "Thing", last: dict[str, "Thing"]) -> "Thing":
+def describe(found: "JsonObject", last: dict[str, "JsonObject"]) -> "JsonObject":
     """Return a schedule as JSON; `last` has the newest run of each."""
     trigger = found.get("trigger") or {}
     expression = (trigger.get("cron_schedule") or {}).get("cron", "")
@@ -74,7 +74,7 @@ def describe(found: "Thing", last: dict[str, "Thing"]) -> "Thing":
     }
 
 
-def runs_of(cluster: "Cluster", found: "Thing") -> list["Thing"]:
+def runs_of(cluster: "Cluster", found: "JsonObject") -> list["JsonObject"]:
     """Return the last runs of a schedule, newest first."""
     runs = cluster.runs(
         str(found.get("experiment_id", "")), schedule_id=str(found["recurring_run_id"])
@@ -82,7 +82,7 @@ def runs_of(cluster: "Cluster", found: "Thing") -> list["Thing"]:
     return [_run(run) for run in itertools.islice(runs, _SHOWN_RUNS)]
 
 
-def lines_of(described: list["Thing"]) -> list[str]:
+def lines_of(described: list["JsonObject"]) -> list[str]:
     """Return schedules as a table, each with its runs below it if it has any."""
     rows = [("name", "when", "next", "state", "last run", "id")]
     rows += [
@@ -106,7 +106,7 @@ def lines_of(described: list["Thing"]) -> list[str]:
     return lines
 
 
-def _run(run: "Thing") -> "Thing":
+def _run(run: "JsonObject") -> "JsonObject":
     """Return a run of a schedule as JSON, with its pipeline, which KFP's run names do not show."""
     from pipelines.kubeflow.status.run_state import run_state
 
@@ -121,7 +121,7 @@ def _run(run: "Thing") -> "Thing":
     }
 
 
-def _when(trigger: "Thing", expression: str) -> tuple[str, list[str]]:
+def _when(trigger: "JsonObject", expression: str) -> tuple[str, list[str]]:
     """Return description and next times; a schedule of another client may be unreadable."""
     if not expression:
         seconds = (trigger.get("periodic_schedule") or {}).get("interval_second", "?")

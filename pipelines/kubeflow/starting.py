@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from pipelines.kubeflow import clock
-from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.client import Cluster, JsonObject
 from pipelines.kubeflow.errors import ClusterError
 
 _LOOK_S = 60.0
@@ -23,7 +23,7 @@ _MARK = "Started by nas, request "
 Say = Callable[[str], None]
 
 
-def start_run(cluster: Cluster, body: Thing, say: Say) -> Thing:
+def start_run(cluster: Cluster, body: JsonObject, say: Say) -> JsonObject:
     """Start a run; find it if the answer is lost.
 
     Args:
@@ -48,7 +48,7 @@ def start_run(cluster: Cluster, body: Thing, say: Say) -> Thing:
         return found
 
 
-def make_schedule(cluster: Cluster, body: Thing, say: Say) -> Thing:
+def make_schedule(cluster: Cluster, body: JsonObject, say: Say) -> JsonObject:
     """Create a schedule with a free name; find it if the answer is lost.
 
     Args:
@@ -75,14 +75,16 @@ def make_schedule(cluster: Cluster, body: Thing, say: Say) -> Thing:
         return found
 
 
-def _look_for(candidates: Callable[[], Iterator[Thing]], error: ClusterError) -> Thing | None:
+def _look_for(
+    candidates: Callable[[], Iterator[JsonObject]], error: ClusterError
+) -> JsonObject | None:
     """Return the first candidate, which may appear only after a while; None when there is none.
 
     Raises:
         ClusterError: the server refuses.
     """
 
-    def first() -> Thing | None:
+    def first() -> JsonObject | None:
         try:
             return next(candidates(), None)
         except ClusterError as refusal:
@@ -99,7 +101,7 @@ def _look_for(candidates: Callable[[], Iterator[Thing]], error: ClusterError) ->
     return retrying(first)
 
 
-def _runs_like(cluster: Cluster, body: Thing, begun: datetime) -> Iterator[Thing]:
+def _runs_like(cluster: Cluster, body: JsonObject, begun: datetime) -> Iterator[JsonObject]:
     """Yield runs that the request may have started; its own, if the description was kept."""
     for run in cluster.runs(str(body["experiment_id"])):
         created = datetime.fromisoformat(str(run.get("created_at") or begun.isoformat()))
@@ -111,7 +113,7 @@ def _runs_like(cluster: Cluster, body: Thing, begun: datetime) -> Iterator[Thing
             yield run
 
 
-def _unknown(cluster: Cluster, error: ClusterError, what: str, body: Thing) -> ClusterError:
+def _unknown(cluster: Cluster, error: ClusterError, what: str, body: JsonObject) -> ClusterError:
     ui, experiment = cluster.connection.ui, body.get("experiment_id")
     page = "" if ui is None else f" ({ui}/#/experiments/details/{experiment})"
     return ClusterError(

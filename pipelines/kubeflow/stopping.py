@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.client import Cluster, JsonObject
+from pipelines.kubeflow.closing import close_cancelled
 from pipelines.kubeflow.errors import ClusterError
-from pipelines.kubeflow.leftovers import close_cancelled
 from pipelines.kubeflow.runs import wait
 from pipelines.kubeflow.status.run_state import is_ended, state_of
 from pipelines.kubeflow.status.tracked_runs import Closing
@@ -15,7 +15,7 @@ _GONE = ("its workflow", "not found")  # both are in KFP's message on a run with
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
+class StopResult:
     """Result of stopping a run.
 
     Attributes:
@@ -25,7 +25,7 @@ class Stopped:
         closing: MLflow runs that were closed; None if the run has not been stopped.
     """
 
-    run: Thing
+    run: JsonObject
     state: str
     is_ended: bool
     is_gone: bool = False
@@ -33,8 +33,8 @@ class Stopped:
 
 
 def stop(
-    cluster: Cluster, run: Thing, say: Callable[[str], None], *, poll_s: float, limit_s: float
-) -> Stopped:
+    cluster: Cluster, run: JsonObject, say: Callable[[str], None], *, poll_s: float, limit_s: float
+) -> StopResult:
     """Cancel a run and wait for its end.
 
     Args:
@@ -52,9 +52,9 @@ def stop(
         run, is_gone = waited.run, waited.lost is not None
     state = "CANCELED" if is_gone else state_of(run)
     if state != "CANCELED":  # it had ended already, or takes longer
-        return Stopped(run, state, is_ended(run))
+        return StopResult(run, state, is_ended(run))
     closing = close_cancelled(cluster, run, _REASON)
-    return Stopped(run, state, is_ended=True, is_gone=is_gone, closing=closing)
+    return StopResult(run, state, is_ended=True, is_gone=is_gone, closing=closing)
 
 
 def _cancel(cluster: Cluster, run_id: str) -> bool:

@@ -40,7 +40,7 @@ class Failure:
     problems: tuple[Problem, ...] = ()
 
 
-class Stopped(Exception):
+class RunInterrupted(Exception):
     """A signal requested the end of the run."""
 
     def __init__(self, signum: int) -> None:
@@ -52,13 +52,13 @@ def run_pipeline(output: Output, console: Console, kind: Kind = "search") -> Fai
     """Run the pipeline in a new process group; return why it failed, or None.
 
     Raises:
-        Stopped: ctrl-C or SIGTERM; every process of the run has ended, and finished work is saved.
+        RunInterrupted: ctrl-C or SIGTERM. The processes of the run have ended, its work is saved.
     """
     with _signals_raise(), Display(console, kind) as display:
         process = _start(output, kind)
         try:
             follow(output.folder / PROGRESS, display, is_running=lambda: process.poll() is None)
-        except Stopped:
+        except RunInterrupted:
             display.say("Stopping: the step under way saves what it has (ctrl-C again to not wait)")
             _stop(process)
             raise
@@ -83,7 +83,7 @@ def _start(output: Output, kind: Kind) -> subprocess.Popen[bytes]:
 
 @contextlib.contextmanager
 def _signals_raise() -> Iterator[None]:
-    """Raise `Stopped` for signals that end a command, except ignored ones (nohup)."""
+    """Raise `RunInterrupted` for signals that end a command, except ignored ones (nohup)."""
     before = {
         signum: signal.signal(signum, _raise)
         for signum in _SIGNALS
@@ -97,13 +97,13 @@ def _signals_raise() -> Iterator[None]:
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:
-    raise Stopped(signum)
+    raise RunInterrupted(signum)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """Terminate the process, so that the step can save; kill it later or at a second signal."""
     process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired, Stopped):
+    with contextlib.suppress(subprocess.TimeoutExpired, RunInterrupted):
         process.wait(timeout=_STOP_S)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -30,7 +30,7 @@ from typing import Any
 import yaml
 from kube_http import KINDS, Asked, Handler, Refused
 
-Thing = dict[str, Any]
+JsonObject = dict[str, Any]
 
 USER, TOKEN = "dev@example.org", "token-of-dev"
 NOW = "2026-11-29T10:00:00Z"
@@ -55,12 +55,12 @@ class KubeApi:
         self.denied: set[tuple[str, ...]] = set()
         self.granted: dict[str, set[tuple[str, str]]] = {}
         self.raw: dict[str, Any] = {}
-        self.pods: Callable[[Thing], list[Thing]] = lambda job: []
+        self.pods: Callable[[JsonObject], list[JsonObject]] = lambda job: []
         self.log: str | None = None
         self.fault: tuple[int, str] | None = None
         self.token: str | None = TOKEN
-        self._objects: dict[tuple[str, str, str], Thing] = {}
-        self._looks: dict[str, list[Thing]] = {}
+        self._objects: dict[tuple[str, str, str], JsonObject] = {}
+        self._looks: dict[str, list[JsonObject]] = {}
         self._lock = threading.Lock()
         handler = type("OneHandler", (Handler,), {"api": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -75,7 +75,7 @@ class KubeApi:
 
     def kubeconfig(self, path: Path, *, namespace: str | None = None, token: str = TOKEN) -> Path:
         """Write a kubeconfig with the contexts `stand-in` (the current one) and `elsewhere`."""
-        context: Thing = {"cluster": "stand-in", "user": "dev"}
+        context: JsonObject = {"cluster": "stand-in", "user": "dev"}
         if namespace is not None:
             context["namespace"] = namespace
         away = {"cluster": "elsewhere", "user": "dev"}
@@ -98,7 +98,7 @@ class KubeApi:
 
     # --- objects ----------------------------------------------------------------------------
 
-    def put(self, kind: str, name: str, namespace: str = "", **content: Any) -> Thing:
+    def put(self, kind: str, name: str, namespace: str = "", **content: Any) -> JsonObject:
         """Keep an object, as the server would have completed it."""
         known = KINDS[kind]
         metadata = {
@@ -120,10 +120,10 @@ class KubeApi:
     def drop(self, kind: str, name: str, namespace: str = "") -> None:
         del self._objects[kind, namespace, name]
 
-    def find(self, kind: str, name: str, namespace: str = "") -> Thing | None:
+    def find(self, kind: str, name: str, namespace: str = "") -> JsonObject | None:
         return self._objects.get((kind, namespace, name))
 
-    def of(self, kind: str) -> list[Thing]:
+    def of(self, kind: str) -> list[JsonObject]:
         return [each for (one, _, _), each in self._objects.items() if one == kind]
 
     # --- answers ----------------------------------------------------------------------------
@@ -167,7 +167,7 @@ class KubeApi:
             kind=kind.plural,
         )
 
-    def _review(self, asked: Asked) -> Thing:
+    def _review(self, asked: Asked) -> JsonObject:
         spec = asked.body["spec"]
         wanted = spec["resourceAttributes"]
         if asked.kind == "SelfSubjectAccessReview":
@@ -183,7 +183,7 @@ class KubeApi:
         allowed = (wanted["verb"], wanted["resource"]) in self.granted.get(account, set())
         return {**asked.body, "status": {"allowed": allowed}}
 
-    def _list(self, asked: Asked) -> Thing:
+    def _list(self, asked: Asked) -> JsonObject:
         kind = KINDS[asked.kind]
         found = [
             each
@@ -205,7 +205,7 @@ class KubeApi:
             "items": items,
         }
 
-    def _create(self, asked: Asked) -> Thing:
+    def _create(self, asked: Asked) -> JsonObject:
         body = dict(asked.body)
         metadata = body.pop("metadata")
         if self.find("Namespace", asked.namespace) is None:
@@ -219,7 +219,7 @@ class KubeApi:
             self._start(made)
         return made
 
-    def _start(self, job: Thing) -> None:
+    def _start(self, job: JsonObject) -> None:
         name, template = job["metadata"]["name"], job["spec"]["template"]
         looks = self.pods(job)
         if not looks:
@@ -257,7 +257,7 @@ def _missing(asked: Asked) -> Refused:
     return Refused(404, "NotFound", message, **details)
 
 
-def _complete(item: Thing) -> None:
+def _complete(item: JsonObject) -> None:
     if item["type"] != "Container":
         return
     default = {**item.get("max", {}), **item.get("default", {})}
@@ -266,7 +266,7 @@ def _complete(item: Thing) -> None:
     item |= {"defaultRequest": request} if request else {}
 
 
-def _labels(thing: Thing) -> dict[str, str]:
+def _labels(thing: JsonObject) -> dict[str, str]:
     return thing["metadata"].get("labels") or {}
 
 

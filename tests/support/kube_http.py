@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-Thing = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Refused(Exception):
         self.code, self.reason, self.details = code, reason, details
 
     @property
-    def status(self) -> Thing:
+    def status(self) -> JsonObject:
         return {
             "kind": "Status",
             "apiVersion": "v1",
@@ -170,7 +170,7 @@ def _read(verb: str, path: str) -> tuple[str, str, str, str, str] | None:
     return None
 
 
-def _discovery(path: str) -> Thing | None:
+def _discovery(path: str) -> JsonObject | None:
     """What `kubectl` asks first: the groups, and the kinds of each."""
     groups = sorted({(kind.group, kind.version) for kind in KINDS.values() if kind.group})
     if path == "/version":

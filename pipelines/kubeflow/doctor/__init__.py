@@ -4,7 +4,7 @@
 - `kubeconfig`  choice of the cluster: that of the kubeconfig, or that of this pod
 - `findings`    findings of checks, with the `kubectl` command that shows them
 - `demand`      requests of the pods of a compiled pipeline
-- `target`      pipeline, namespaces and account that are checked; `aim` makes it
+- `target`      pipeline, namespaces and account that are checked
 - `kubeflow`    version of Kubeflow Pipelines, defaults of its workflow controller
 - `rights`      service account of the pods and its rights
 - `references`  secrets, config maps and pull secrets that the pipeline names

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from pipelines.kubeflow.doctor.client import Forbidden, Thing
+from pipelines.kubeflow.doctor.client import Forbidden, JsonObject
 from pipelines.kubeflow.doctor.demand import Step
 from pipelines.kubeflow.doctor.findings import ClusterFinding, Reporter, set_steps
 from pipelines.kubeflow.doctor.limit_ranges import ranges_of
@@ -59,7 +59,7 @@ class _Quota:
     """
 
     target: Target
-    quota: Thing
+    quota: JsonObject
     pods: dict[str, PodDemand]
     others: Amounts
 
@@ -162,7 +162,7 @@ def _counted(pod: PodDemand) -> Amounts:
     }
 
 
-def _counts(quota: Thing, step: Step) -> bool:
+def _counts(quota: JsonObject, step: Step) -> bool:
     """Return whether a quota counts the pods of a step."""
     spec = quota.get("spec") or {}
     if (spec.get("scopeSelector") or {}).get("matchExpressions"):
@@ -180,7 +180,7 @@ def _others(target: Target) -> Amounts:
     return add(*_amounts_of(pods))
 
 
-def _amounts_of(pods: Iterable[Thing]) -> Iterator[Amounts]:
+def _amounts_of(pods: Iterable[JsonObject]) -> Iterator[Amounts]:
     for pod in pods:
         labels = pod["metadata"].get("labels") or {}
         if _RUN in labels or (pod.get("status") or {}).get("phase") in _OVER:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pipelines.kubeflow.doctor.client import KubeError, Missing, Resource, Thing
+from pipelines.kubeflow.doctor.client import JsonObject, KubeError, Missing, Resource
 from pipelines.kubeflow.doctor.findings import ClusterFinding, Reporter
 from pipelines.kubeflow.doctor.nodes import usable_nodes
 from pipelines.kubeflow.doctor.target import Target
@@ -81,7 +81,7 @@ def _num_nodes(target: Target) -> int | None:
 
 
 def _unbound(
-    target: Target, name: str, phase: str, spec: Thing, report: Reporter
+    target: Target, name: str, phase: str, spec: JsonObject, report: Reporter
 ) -> ClusterFinding | None:
     seen = f"{name} is {phase}, not Bound"
     if phase == "Lost":
@@ -121,6 +121,6 @@ def _binding_mode(target: Target, class_name: str | None) -> str | None:
     return str(found.get("volumeBindingMode") or "Immediate")
 
 
-def _is_default(storage_class: Thing) -> bool:
+def _is_default(storage_class: JsonObject) -> bool:
     annotations = storage_class["metadata"].get("annotations") or {}
     return bool(annotations.get("storageclass.kubernetes.io/is-default-class") == "true")

@@ -16,7 +16,7 @@ from nascore.redaction import redact
 _SHOWN = 300
 _ANONYMOUS = 'User "system:anonymous"'
 
-Thing = dict[str, Any]
+JsonObject = dict[str, Any]
 """An object as the server sends it."""
 
 
@@ -99,7 +99,7 @@ class Kube:
     ) -> None:
         self.place, self.namespace, self.is_pod = place, namespace, is_pod
         self._client, self._context, self._timeout_s = client, context, timeout_s
-        self._seen: dict[str, Thing | KubeError] = {}
+        self._seen: dict[str, JsonObject | KubeError] = {}
 
     def kubectl(self, *words: str, namespace: str | None = None) -> str:
         """Return a command line for this cluster."""
@@ -107,7 +107,7 @@ class Kube:
         place = () if namespace is None else ("-n", namespace)
         return shlex.join(("kubectl", *context, *place, *words))
 
-    def get(self, resource: Resource) -> Thing:
+    def get(self, resource: Resource) -> JsonObject:
         """Return an object, or a list of objects; the same request is sent once.
 
         Raises:
@@ -132,11 +132,11 @@ class Kube:
             return False
         return True
 
-    def items(self, resource: Resource) -> list[Thing]:
+    def items(self, resource: Resource) -> list[JsonObject]:
         """Return the objects of a list. Raises KubeError."""
         return list(self.get(resource).get("items") or ())
 
-    def now(self, resource: Resource, **query: str) -> Thing:
+    def now(self, resource: Resource, **query: str) -> JsonObject:
         """Return an object or a list by a new request. Raises KubeError."""
         return self._json("GET", resource, query=query)
 
@@ -144,7 +144,7 @@ class Kube:
         """Return an answer that is not JSON, such as a log. Raises KubeError."""
         return self._send("GET", resource)
 
-    def create(self, resource: Resource, body: Thing) -> Thing:
+    def create(self, resource: Resource, body: JsonObject) -> JsonObject:
         """Create an object, or request a review. Raises KubeError."""
         return self._json("POST", resource, body=body)
 
@@ -152,7 +152,7 @@ class Kube:
         """Delete an object and its dependents. Raises KubeError."""
         self._json("DELETE", resource, query={"propagationPolicy": "Background"})
 
-    def _json(self, method: str, resource: Resource, **options: Any) -> Thing:
+    def _json(self, method: str, resource: Resource, **options: Any) -> JsonObject:
         text = self._send(method, resource, **options)
         try:
             answer = json.loads(text)
@@ -167,7 +167,7 @@ class Kube:
         method: str,
         resource: Resource,
         *,
-        body: Thing | None = None,
+        body: JsonObject | None = None,
         query: Mapping[str, str] | None = None,
     ) -> str:
         import urllib3

@@ -6,7 +6,14 @@ from typing import Any
 import yaml
 from packaging.version import InvalidVersion, Version
 
-from pipelines.kubeflow.doctor.client import Forbidden, Kube, KubeError, Missing, Resource, Thing
+from pipelines.kubeflow.doctor.client import (
+    Forbidden,
+    JsonObject,
+    Kube,
+    KubeError,
+    Missing,
+    Resource,
+)
 from pipelines.kubeflow.doctor.findings import ClusterFinding, Reporter, no_right
 from pipelines.kubeflow.doctor.target import SERVER, Target
 
@@ -20,7 +27,7 @@ _WHY = (
 )
 
 
-def health(kube: Kube, kubeflow: str) -> Thing | None:
+def health(kube: Kube, kubeflow: str) -> JsonObject | None:
     """Return the health of KFP's API server, by the Kubernetes API; None without an answer."""
     name = f"{SERVER}:{_PORT}"
     try:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from pipelines.kubeflow.doctor.client import Thing
+from pipelines.kubeflow.doctor.client import JsonObject
 from pipelines.kubeflow.doctor.demand import Step
 from pipelines.kubeflow.doctor.nodes import (
     ARCH,
@@ -45,11 +45,11 @@ class _Sieve:
         why: the obstacle if none of some nodes meets it.
     """
 
-    lets_through: Callable[[Thing], bool]
-    why: Callable[[list[Thing]], Obstacle]
+    lets_through: Callable[[JsonObject], bool]
+    why: Callable[[list[JsonObject]], Obstacle]
 
 
-def obstacle_of(step: Step, requests: Amounts, nodes: list[Thing]) -> Obstacle | None:
+def obstacle_of(step: Step, requests: Amounts, nodes: list[JsonObject]) -> Obstacle | None:
     """Return why no node can run a pod; None if one can.
 
     Args:
@@ -80,11 +80,11 @@ def _sieves(step: Step, requests: Amounts) -> Iterator[_Sieve]:
         yield _size(resource, requests.get(resource, Decimal(0)))
 
 
-def _not_ready(left: list[Thing]) -> Obstacle:
+def _not_ready(left: list[JsonObject]) -> Obstacle:
     return Obstacle(f"none of {len(left)} nodes is ready", "", "see to the nodes", ("get", "nodes"))
 
 
-def _other_architecture(left: list[Thing]) -> Obstacle:
+def _other_architecture(left: list[JsonObject]) -> Obstacle:
     there = ", ".join(sorted({architecture_of(node) for node in left}))
     seen = f"all are of {there}, and the image is built for {ARCHITECTURE}"
     return Obstacle(seen, "", f"add nodes of {ARCHITECTURE}", ("get", "nodes", "-L", ARCH))
@@ -93,7 +93,7 @@ def _other_architecture(left: list[Thing]) -> Obstacle:
 def _gpus(kind: str, wanted: int) -> _Sieve:
     column = kind.replace(".", "\\.")  # as JSONPath wants it
 
-    def why(left: list[Thing]) -> Obstacle:
+    def why(left: list[JsonObject]) -> Obstacle:
         most = max(allocatable(node, kind) for node in left)
         seen = f"none has {wanted} {kind}, but {most} at most" if most else f"none offers {kind}"
         return Obstacle(
@@ -112,7 +112,7 @@ def _gpus(kind: str, wanted: int) -> _Sieve:
 
 
 def _label(label: str, value: str) -> _Sieve:
-    def why(left: list[Thing]) -> Obstacle:
+    def why(left: list[JsonObject]) -> Obstacle:
         there = ", ".join(sorted({labels_of(node).get(label, "none") for node in left}))
         return Obstacle(
             f"none has the label {label}={value} (there: {there})",
@@ -124,7 +124,7 @@ def _label(label: str, value: str) -> _Sieve:
     return _Sieve(lambda node: labels_of(node).get(label) == value, why)
 
 
-def _tainted(left: list[Thing], step: Step) -> Obstacle:
+def _tainted(left: list[JsonObject], step: Step) -> Obstacle:
     taints = {_show(taint) for node in left for taint in untolerated(node, step.tolerations)}
     setting = f"cluster.{'gpu_' if step.gpus else ''}tolerations"
     return Obstacle(
@@ -135,13 +135,13 @@ def _tainted(left: list[Thing], step: Step) -> Obstacle:
     )
 
 
-def _show(taint: Thing) -> str:
+def _show(taint: JsonObject) -> str:
     value = f"={taint['value']}" if taint.get("value") else ""
     return f"{taint['key']}{value}:{taint['effect']}"
 
 
 def _size(resource: str, wanted: Decimal) -> _Sieve:
-    def why(left: list[Thing]) -> Obstacle:
+    def why(left: list[JsonObject]) -> Obstacle:
         most = show(resource, max(allocatable(node, resource) for node in left))
         columns = f"custom-columns=N:.metadata.name,SIZE:.status.allocatable.{resource}"
         return Obstacle(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.kubeflow.doctor.client import Forbidden, Kube, KubeError, Resource, Thing, short
+from pipelines.kubeflow.doctor.client import Forbidden, JsonObject, Kube, KubeError, Resource, short
 from pipelines.kubeflow.doctor.findings import ClusterFinding, Reporter, no_right
 from pipelines.kubeflow.doctor.probe_job import LABELS, job_of, settings
 from pipelines.kubeflow.doctor.rights import account_of
@@ -79,7 +79,7 @@ class _Probe:
     def findings(self) -> Iterator[ClusterFinding]:
         """Wait for the end of the pod, and yield its findings."""
         end = time.monotonic() + self.limit_s
-        pod: Thing | None = None
+        pod: JsonObject | None = None
         while time.monotonic() < end:
             pod = self._pod()
             stuck = self._refused() if pod is None else _stuck(pod)
@@ -93,7 +93,7 @@ class _Probe:
         seen = f"the pod was not done after {self.limit_s:g} s: {_waits_for(pod)}"
         yield self._problem(seen, "see what it waits for, or raise --probe-timeout")
 
-    def _pod(self) -> Thing | None:
+    def _pod(self) -> JsonObject | None:
         pods = self.target.own("pods")
         found = self.target.kube.now(pods, labelSelector=f"job-name={self.name}").get("items")
         return found[0] if found else None
@@ -112,7 +112,7 @@ class _Probe:
         message = str(found[0].get("message") or "no reason given")
         return f"no pod is made: {short(message)}", "mend what refuses it; steps fare the same"
 
-    def _ended(self, pod: Thing) -> Iterator[ClusterFinding]:
+    def _ended(self, pod: JsonObject) -> Iterator[ClusterFinding]:
         where = Resource("v1", "pods", self.target.namespace, pod["metadata"]["name"], "log")
         try:
             log = self.target.kube.text(where)
@@ -151,15 +151,15 @@ class _Probe:
         return self.target.kubectl(*words, *given)
 
 
-def _statuses(pod: Thing) -> list[Thing]:
+def _statuses(pod: JsonObject) -> list[JsonObject]:
     return list((pod.get("status") or {}).get("containerStatuses") or ())
 
 
-def _has_ended(pod: Thing) -> bool:
+def _has_ended(pod: JsonObject) -> bool:
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
-def _stuck(pod: Thing) -> tuple[str, str] | None:
+def _stuck(pod: JsonObject) -> tuple[str, str] | None:
     """Return why a container never starts, and what to do; None if it may start."""
     for status in _statuses(pod):
         waiting = (status.get("state") or {}).get("waiting") or {}
@@ -170,7 +170,7 @@ def _stuck(pod: Thing) -> tuple[str, str] | None:
     return None
 
 
-def _waits_for(pod: Thing | None) -> str:
+def _waits_for(pod: JsonObject | None) -> str:
     if pod is None:
         return "there is no pod"
     status = pod.get("status") or {}
@@ -182,7 +182,7 @@ def _waits_for(pod: Thing | None) -> str:
     return "; ".join(reasons) or f"it is {status.get('phase') or 'new'}"
 
 
-def _how(pod: Thing) -> str:
+def _how(pod: JsonObject) -> str:
     """Return how the pod ended."""
     for status in _statuses(pod):
         ended = (status.get("state") or {}).get("terminated")

@@ -6,7 +6,7 @@ from typing import Any
 
 from components.config.schema import Config
 from pipelines.doctor.pod_checks import REACH
-from pipelines.kubeflow.doctor.client import KubeError, Resource, Thing
+from pipelines.kubeflow.doctor.client import JsonObject, KubeError, Resource
 from pipelines.kubeflow.doctor.demand import Step
 from pipelines.kubeflow.doctor.target import Target
 
@@ -20,7 +20,7 @@ _STORES = ("seaweedfs", "minio-service")
 """Names of the service of Kubeflow's object store, by version."""
 
 
-def job_of(target: Target, name: str, account: str, *, limit_s: float) -> Thing:
+def job_of(target: Target, name: str, account: str, *, limit_s: float) -> JsonObject:
     """Return a Job that runs `nas doctor` once; the cluster removes it some time after its end.
 
     Args:
@@ -50,7 +50,7 @@ def job_of(target: Target, name: str, account: str, *, limit_s: float) -> Thing:
     }
 
 
-def _pod(target: Target, step: Step, account: str) -> Thing:
+def _pod(target: Target, step: Step, account: str) -> JsonObject:
     claims = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in step.claims]
     return {
         "restartPolicy": "Never",
@@ -64,9 +64,9 @@ def _pod(target: Target, step: Step, account: str) -> Thing:
     }
 
 
-def _container(target: Target, step: Step) -> Thing:
+def _container(target: Target, step: Step) -> JsonObject:
     reach = {"name": REACH, "value": " ".join(servers(target))}
-    user: Thing = {}
+    user: JsonObject = {}
     if step.user is not None:
         user = {"runAsUser": step.user, "runAsGroup": step.user, "runAsNonRoot": True}
     return {

@@ -6,7 +6,7 @@ its step is pending.
 
 from collections.abc import Iterator
 
-from pipelines.kubeflow.doctor.client import Forbidden, Missing, Thing
+from pipelines.kubeflow.doctor.client import Forbidden, JsonObject, Missing
 from pipelines.kubeflow.doctor.findings import ClusterFinding, Reporter, no_right
 from pipelines.kubeflow.doctor.target import Target
 
@@ -57,7 +57,7 @@ def _check_pull_secret(target: Target, name: str) -> ClusterFinding:
     make = target.kubectl("create", "secret", "docker-registry", name)
     advice = f"{make} --docker-server=REGISTRY --docker-username=USER --docker-password=PASSWORD"
     try:
-        found: Thing = target.kube.get(target.own("secrets", name))
+        found: JsonObject = target.kube.get(target.own("secrets", name))
     except Missing:
         seen = f"there is no secret {name}, so that the image is pulled without an account"
         return report.warning(seen, advice)

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from pipelines.exit_status import FAILED, INTERRUPTED
-from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.client import Cluster, JsonObject
+from pipelines.kubeflow.closing import close_after
 from pipelines.kubeflow.errors import ClusterError
-from pipelines.kubeflow.leftovers import close_after
 from pipelines.kubeflow.retry import chain_of, request
 from pipelines.kubeflow.run_origin import origin_of
 from pipelines.kubeflow.runs import call_with_retries, wait
@@ -54,7 +54,7 @@ class Following:
     def say(self) -> Callable[[str], None]:
         return partial(click.echo, err=self.as_json)
 
-    def to_end(self, run: Thing) -> None:
+    def to_end(self, run: JsonObject) -> None:
         """Wait for the end of a run and of its retries; exit with the status of the last one."""
         follow = self
         try:
@@ -75,7 +75,7 @@ class Following:
             sys.exit(error.exit_status)
         follow._finish(run, found)
 
-    def show(self, run: Thing) -> None:
+    def show(self, run: JsonObject) -> None:
         """Print the status of a run, as a text or as JSON."""
         status = status_of(self.cluster, run)
         if not self.as_json:
@@ -85,10 +85,10 @@ class Following:
     def _with_retries(self, request: Callable[[], _Answer]) -> _Answer:
         return call_with_retries(request, self.say, poll_s=self.poll_s)
 
-    def _again(self, run: Thing, found: list[Failure]) -> Thing:
+    def _again(self, run: JsonObject, found: list[Failure]) -> JsonObject:
         """Start a retry of a run, or adopt one that was started already, as by a lost answer."""
 
-        def once() -> Thing:
+        def once() -> JsonObject:
             origin = origin_of(self.cluster, run)
             chain = chain_of(self.cluster, run, origin.first)
             return chain.going_on() or start_run(
@@ -101,7 +101,7 @@ class Following:
         self.say(f"  it continues the one before; {self.retries - 1} further retries are left")
         return again
 
-    def _finish(self, run: Thing, found: list[Failure]) -> None:
+    def _finish(self, run: JsonObject, found: list[Failure]) -> None:
         status = self._with_retries(partial(status_of, self.cluster, run, found))
         self._end_with(status, close_after(self.cluster, run, found))
         state = status.view.state
@@ -122,7 +122,7 @@ class Following:
             click.echo(json.dumps({**status.view.to_dict(), **runs, **self.also}))
 
 
-def say_started(cluster: Cluster, run: Thing, say: Callable[[str], None]) -> None:
+def say_started(cluster: Cluster, run: JsonObject, say: Callable[[str], None]) -> None:
     """Print that a run has been started, and where to follow it."""
     page = link(cluster, run["run_id"])
     lines = [f"Run {run['run_id']} has been started."]
@@ -131,11 +131,11 @@ def say_started(cluster: Cluster, run: Thing, say: Callable[[str], None]) -> Non
     say("\n".join(lines))
 
 
-def _next(run: Thing) -> str:
+def _next(run: JsonObject) -> str:
     if is_ended(run):
         return f"The run has ended; see: nas status {run['run_id']}"
     return f"The run goes on; follow: nas status --wait {run['run_id']}"
 
 
-def _deleted(run: Thing) -> str:
+def _deleted(run: JsonObject) -> str:
     return f"The run {run['run_id']} was deleted in Kubeflow while it was followed."

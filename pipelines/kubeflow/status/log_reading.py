@@ -2,7 +2,7 @@
 
 from nascore.errors import InputError
 from nascore.redaction import redact
-from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.client import Cluster, JsonObject
 from pipelines.kubeflow.run_origin import Origin, known_origin
 from pipelines.kubeflow.status.pod_signs import expected_node
 from pipelines.kubeflow.status.run_end import failure_of
@@ -10,7 +10,7 @@ from pipelines.kubeflow.status.run_state import State
 from pipelines.kubeflow.status.run_view import TaskView
 from pipelines.kubeflow.status.signs import observe
 from pipelines.kubeflow.status.step_log import OwnLines, PodLog
-from pipelines.kubeflow.status.task_nodes import Listed, pods_of
+from pipelines.kubeflow.status.task_nodes import TaskList, pods_of
 
 _MB = 10**6
 _BY_DEFAULT: tuple[State, ...] = ("failed", "running")
@@ -31,9 +31,9 @@ class LogReader:
         self._cluster = cluster
         self._run_id = run_id
         self._raw = raw
-        self._run: Thing = {}
+        self._run: JsonObject = {}
         self._origin: Origin | None = None
-        self._listed, self._tasks = Listed(), tuple[TaskView, ...]()
+        self._listed, self._tasks = TaskList(), tuple[TaskView, ...]()
         self._node: str | None = None
         self._size, self._part = 0, ""
         self._filter = OwnLines()

@@ -11,7 +11,7 @@ _EXIT = "ALL_UPSTREAM_TASKS_COMPLETED"
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PipelineTask:
     """A task of a pipeline.
 
     Attributes:
@@ -35,7 +35,7 @@ class Planned:
         return tuple(f"{self.name}[{number}]" for number in range(self.items))
 
 
-def planned(pipeline: Mapping[str, Any]) -> list[Planned]:
+def planned(pipeline: Mapping[str, Any]) -> list[PipelineTask]:
     """Return the tasks of a compiled pipeline in the form of a request; empty if it has none."""
     spec = pipeline.get("pipeline_spec") or pipeline
     root = (spec.get("root") or {}).get("dag") or {}
@@ -67,7 +67,7 @@ def _tasks(
     components: Mapping[str, Any],
     groups: tuple[str, ...],
     items: int | None,
-) -> Iterator[Planned]:
+) -> Iterator[PipelineTask]:
     """Yield the tasks of a DAG and of the DAGs inside it, each after its dependencies."""
     tasks = dag.get("tasks") or {}
     inner = {
@@ -82,7 +82,7 @@ def _tasks(
             yield from _tasks(inner[name]["dag"], components, (*groups, name), count)
         else:
             strategy = (task.get("triggerPolicy") or {}).get("strategy")
-            yield Planned(name, groups, items, is_exit=strategy == _EXIT)
+            yield PipelineTask(name, groups, items, is_exit=strategy == _EXIT)
 
 
 def _count(task: Mapping[str, Any], outer: int | None) -> int | None:

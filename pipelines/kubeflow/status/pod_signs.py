@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from components.ending import End
-from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.client import Cluster, JsonObject
 from pipelines.kubeflow.status.node_names import node_id
 from pipelines.kubeflow.status.node_places import parse_time
 from pipelines.kubeflow.status.run_state import State
 from pipelines.kubeflow.status.run_view import TaskView
 from pipelines.kubeflow.status.step_log import PodLog
-from pipelines.kubeflow.status.task_nodes import Listed, pods_of
+from pipelines.kubeflow.status.task_nodes import TaskList, pods_of
 
 _UPDATE = timedelta(minutes=1)  # between the end of a pod and the change in KFP's list
 _ARGO_TIME = re.compile(r"^time=(\S+) .*argo=true", re.MULTILINE)
@@ -31,7 +31,7 @@ def log_of(cluster: Cluster, run_id: str, node: str) -> PodLog:
     return log
 
 
-def expected_node(listed: Listed, task: TaskView, tasks: Sequence[TaskView]) -> str | None:
+def expected_node(listed: TaskList, task: TaskView, tasks: Sequence[TaskView]) -> str | None:
     """Return the id of the node that does the work of a task, even before KFP has listed it."""
     if task.task is not None and task.task.nodes:
         return task.task.nodes[-1]
@@ -50,8 +50,8 @@ def expected_node(listed: Listed, task: TaskView, tasks: Sequence[TaskView]) -> 
 
 def pod_states(
     cluster: Cluster,
-    run: Thing,
-    listed: Listed,
+    run: JsonObject,
+    listed: TaskList,
     tasks: Sequence[TaskView],
     now: datetime,
     *,
@@ -76,7 +76,7 @@ def pod_states(
             return  # later tasks have not started either
 
 
-def _state_in(log: PodLog, listed: Listed, now: datetime) -> State | None:
+def _state_in(log: PodLog, listed: TaskList, now: datetime) -> State | None:
     if not log.text:
         return None
     times = [parse_time(text) for text in _ARGO_TIME.findall(log.text)]

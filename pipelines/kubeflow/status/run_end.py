@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from components.ending import End, Kind
-from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.client import Cluster, JsonObject
 from pipelines.kubeflow.errors import ClusterError, shown
 from pipelines.kubeflow.run_origin import Origin, known_origin
 from pipelines.kubeflow.status.pod_signs import expected_node, log_of
@@ -45,7 +45,7 @@ class Failure:
         return f"{self.kind}: {self.reason}"
 
 
-def failures(cluster: Cluster, run: Thing) -> list[Failure]:
+def failures(cluster: Cluster, run: JsonObject) -> list[Failure]:
     """Return a reason for each failed task of a run; empty for a run that was cancelled.
 
     Raises:
@@ -63,7 +63,9 @@ def failures(cluster: Cluster, run: Thing) -> list[Failure]:
     return _not_listed(cluster, run, origin)
 
 
-def failure_of(cluster: Cluster, run: Thing, task: Task, origin: Origin | None = None) -> Failure:
+def failure_of(
+    cluster: Cluster, run: JsonObject, task: Task, origin: Origin | None = None
+) -> Failure:
     """Return why the last try of a task failed.
 
     Args:
@@ -93,7 +95,7 @@ def deciding(found: Sequence[Failure]) -> Failure | None:
     return min(found, key=lambda failure: failure.kind in _PASSING, default=None)
 
 
-def _not_listed(cluster: Cluster, run: Thing, origin: Origin) -> list[Failure]:
+def _not_listed(cluster: Cluster, run: JsonObject, origin: Origin) -> list[Failure]:
     """Return why a run failed whose list is stale and names no failed task."""
     observed, found = observe(cluster, run, origin), []
     listed = observed.listed

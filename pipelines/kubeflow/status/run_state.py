@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pipelines.kubeflow.client import ENDED, Thing
+from pipelines.kubeflow.client import ENDED, JsonObject
 
 State = Literal["pending", "running", "succeeded", "failed", "skipped", "cancelled", "not-reached"]
 
@@ -17,12 +17,12 @@ _STATES: dict[str, State] = {
 }
 
 
-def is_ended(run: Thing) -> bool:
+def is_ended(run: JsonObject) -> bool:
     """Return whether a run has ended."""
     return run.get("state") in ENDED
 
 
-def state_of(run: Thing) -> str:
+def state_of(run: JsonObject) -> str:
     """Return KFP's state; `CANCELED` for a run that was cancelled, which KFP ends as FAILED."""
     state = str(run.get("state") or "PENDING")
     if state != "FAILED":
@@ -32,12 +32,12 @@ def state_of(run: Thing) -> str:
     return "CANCELED" if before == "CANCELING" else state
 
 
-def run_state(run: Thing) -> State:
+def run_state(run: JsonObject) -> State:
     """Return the state of a run as a `State`."""
     return state_named(state_of(run))
 
 
-def cancelled_at(run: Thing) -> str | None:
+def cancelled_at(run: JsonObject) -> str | None:
     """Return when the end of a run was requested."""
     history = run.get("state_history") or []
     times = [each.get("update_time") for each in history if each.get("state") == "CANCELING"]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.client import Cluster, JsonObject
 from pipelines.kubeflow.run_origin import known_origin
 from pipelines.kubeflow.status.run_end import Failure, deciding, failure_of, failures
 from pipelines.kubeflow.status.run_state import cancelled_at, run_state, state_of
@@ -14,7 +14,7 @@ from pipelines.kubeflow.status.run_view import (
     seconds_since,
     with_reasons,
 )
-from pipelines.kubeflow.status.signs import Signs, observe
+from pipelines.kubeflow.status.signs import RunSigns, observe
 
 LOST = (
     "nothing of it seems to be left, although Kubeflow calls it running: its pods have no log, and "
@@ -36,13 +36,13 @@ class Status:
 
     view: RunView
     found: tuple[Failure, ...]
-    signs: Signs
+    signs: RunSigns
     waiting: tuple[str, ...] = ()
 
 
 def status_of(
     cluster: Cluster,
-    run: Thing,
+    run: JsonObject,
     found: Sequence[Failure] | None = None,
 ) -> Status:
     """Return the status of a run.
@@ -86,7 +86,9 @@ def waiting_pods(tasks: Sequence[TaskView], now: datetime) -> Iterator[tuple[str
             yield task.name, f"its pod has been waiting to start since {since}"
 
 
-def _earlier(cluster: Cluster, run: Thing, tasks: Sequence[TaskView]) -> Iterator[tuple[str, str]]:
+def _earlier(
+    cluster: Cluster, run: JsonObject, tasks: Sequence[TaskView]
+) -> Iterator[tuple[str, str]]:
     """Yield why the last try failed, for tasks that are being tried again or were cancelled."""
     for view in tasks:
         task = view.task
@@ -99,7 +101,7 @@ def _earlier(cluster: Cluster, run: Thing, tasks: Sequence[TaskView]) -> Iterato
             yield view.name, f"try {len(ended)} failed: {failure.cause}"
 
 
-def _reason(run: Thing, found: Sequence[Failure], signs: Signs, changed: str) -> str | None:
+def _reason(run: JsonObject, found: Sequence[Failure], signs: RunSigns, changed: str) -> str | None:
     state = state_of(run)
     if signs.is_lost:
         return LOST.format(since=changed)

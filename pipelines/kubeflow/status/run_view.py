@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from pipelines.kubeflow.client import Thing
+from pipelines.kubeflow.client import JsonObject
 from pipelines.kubeflow.status.node_places import parse_time
-from pipelines.kubeflow.status.pipeline_tasks import Planned, natural
+from pipelines.kubeflow.status.pipeline_tasks import PipelineTask, natural
 from pipelines.kubeflow.status.run_state import (
     State,
     cancelled_at,
@@ -15,7 +15,7 @@ from pipelines.kubeflow.status.run_state import (
     run_state,
     state_named,
 )
-from pipelines.kubeflow.status.task_nodes import Listed, Task
+from pipelines.kubeflow.status.task_nodes import Task, TaskList
 
 _NOT_FINAL: tuple[State, ...] = ("pending", "running")
 _SKEW = timedelta(seconds=2)  # between the clocks of KFP and Argo
@@ -85,7 +85,7 @@ class RunView:
 
 
 def task_views(
-    run: Thing, listed: Listed, plan: Sequence[Planned], *, now: datetime
+    run: JsonObject, listed: TaskList, plan: Sequence[PipelineTask], *, now: datetime
 ) -> tuple[TaskView, ...]:
     """Return the tasks of a run, without reasons.
 
@@ -113,7 +113,7 @@ def with_reasons(tasks: Sequence[TaskView], reasons: Mapping[str, str]) -> tuple
 
 
 def _rows(
-    listed: Sequence[Task], plan: Sequence[Planned]
+    listed: Sequence[Task], plan: Sequence[PipelineTask]
 ) -> Iterator[tuple[str, Task | None, tuple[str, ...]]]:
     """Yield name, entry in the list and groups of each task, in the order of the pipeline."""
     left = {task.name: task for task in listed}
@@ -129,8 +129,8 @@ def _rows(
 
 
 def _view(
-    run: Thing,
-    listed: Listed,
+    run: JsonObject,
+    listed: TaskList,
     name: str,
     task: Task | None,
     groups: tuple[str, ...],
@@ -154,7 +154,7 @@ def _view(
     )
 
 
-def _state(run: Thing, task: Task) -> State:
+def _state(run: JsonObject, task: Task) -> State:
     """Return the state of a task; the run may have ended after the last change of the list."""
     listed, end = state_named(task.state), run_state(run)
     if listed == "failed" and end == "cancelled":
@@ -167,7 +167,7 @@ def _state(run: Thing, task: Task) -> State:
     return end if task.start else "not-reached"
 
 
-def _unlisted(run: Thing, listed: Listed, groups: tuple[str, ...]) -> State:
+def _unlisted(run: JsonObject, listed: TaskList, groups: tuple[str, ...]) -> State:
     """Return the state of a task of the pipeline that KFP does not list."""
     if any(listed.groups.get(group) == "SKIPPED" for group in groups):
         return "skipped"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from pipelines.kubeflow import clock
-from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.client import Cluster, JsonObject
 from pipelines.kubeflow.errors import ClusterError
 from pipelines.kubeflow.run_origin import Origin
 from pipelines.kubeflow.status.node_places import parse_time
@@ -18,9 +18,9 @@ from pipelines.kubeflow.status.pipeline_tasks import planned
 from pipelines.kubeflow.status.pod_signs import log_of, pod_states
 from pipelines.kubeflow.status.run_state import State, is_ended, run_state
 from pipelines.kubeflow.status.run_view import TaskView, task_views
-from pipelines.kubeflow.status.task_nodes import Listed, read
+from pipelines.kubeflow.status.task_nodes import TaskList, read
 from pipelines.kubeflow.status.tracked_runs import step_of
-from pipelines.kubeflow.status.tracked_steps import Tracked, TrackedStep, tracked
+from pipelines.kubeflow.status.tracked_steps import MlflowSteps, TrackedStep, tracked
 
 QUIET = timedelta(minutes=5)
 """A list that has not changed for this time may be stale."""
@@ -31,7 +31,7 @@ _UPLOAD = timedelta(minutes=15)  # between the end of a step in MLflow and that 
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class TaskSign:
     """State of a task according to its pod or MLflow.
 
     Attributes:
@@ -43,7 +43,7 @@ class Sign:
 
 
 @dataclass(frozen=True, slots=True)
-class Signs:
+class RunSigns:
     """Knowledge about a run beyond KFP's list.
 
     Attributes:
@@ -55,40 +55,40 @@ class Signs:
     """
 
     stale_since: str | None = None
-    of_tasks: Mapping[str, Sign] = field(default_factory=dict)
+    of_tasks: Mapping[str, TaskSign] = field(default_factory=dict)
     is_lost: bool = False
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class Observation:
     """State of a run at one time.
 
     Attributes:
         tasks: tasks in the states that the list and the signs show, without reasons.
     """
 
-    listed: Listed
+    listed: TaskList
     tasks: tuple[TaskView, ...]
-    signs: Signs
+    signs: RunSigns
     now: datetime
 
 
-def observe(cluster: Cluster, run: Thing, origin: Origin) -> Observed:
+def observe(cluster: Cluster, run: JsonObject, origin: Origin) -> Observation:
     """Return the tasks of a run by KFP's list, corrected by signs where the list is stale."""
     listed, now = read(run), clock.now()
     tasks = task_views(run, listed, planned(origin.pipeline), now=now)
     signs = look_for_signs(cluster, run, listed, tasks, origin, now)
-    return Observed(listed, with_signs(tasks, signs), signs, now)
+    return Observation(listed, with_signs(tasks, signs), signs, now)
 
 
-def is_quiet(listed: Listed, now: datetime, limit: timedelta | None = None) -> bool:
+def is_quiet(listed: TaskList, now: datetime, limit: timedelta | None = None) -> bool:
     """Return whether the list has not changed for a while, as is usual during a long step."""
     changed = parse_time(listed.changed)
     return changed is not None and now - changed > (limit or QUIET)
 
 
-def stale_since(run: Thing, listed: Listed, now: datetime) -> str | None:
+def stale_since(run: JsonObject, listed: TaskList, now: datetime) -> str | None:
     """Return since when the list is stale, as far as the list itself shows it."""
     if is_ended(run):
         return listed.changed if listed.is_going_on and listed.changed else None
@@ -98,12 +98,12 @@ def stale_since(run: Thing, listed: Listed, now: datetime) -> str | None:
 
 def look_for_signs(
     cluster: Cluster,
-    run: Thing,
-    listed: Listed,
+    run: JsonObject,
+    listed: TaskList,
     tasks: Sequence[TaskView],
     origin: Origin,
     now: datetime,
-) -> Signs:
+) -> RunSigns:
     """Look for signs of a run whose list may be stale; send no request if it is up to date.
 
     Args:
@@ -112,23 +112,23 @@ def look_for_signs(
     since = stale_since(run, listed, now)
     if is_ended(run):
         if since is None or run_state(run) != "failed":
-            return Signs(since)  # all tasks of a run that succeeded have succeeded
+            return RunSigns(since)  # all tasks of a run that succeeded have succeeded
     elif since is None and not is_quiet(listed, now):
-        return Signs()
+        return RunSigns()
     try:
         return _signs(cluster, run, listed, tasks, origin, now)
     except ClusterError as error:  # without the logs, the list is all that is shown
-        return Signs(since, note=f"what goes on now is not known: {error}")
+        return RunSigns(since, note=f"what goes on now is not known: {error}")
 
 
 def _signs(
     cluster: Cluster,
-    run: Thing,
-    listed: Listed,
+    run: JsonObject,
+    listed: TaskList,
     tasks: Sequence[TaskView],
     origin: Origin,
     now: datetime,
-) -> Signs:
+) -> RunSigns:
     """Read the logs of pods, and MLflow.
 
     Raises:
@@ -140,24 +140,24 @@ def _signs(
         since = listed.changed
         pods = dict(pod_states(cluster, run, listed, tasks, now, all_tasks=True))
     elif since is None and pods:
-        return Signs()  # its pods work, as the list shows
+        return RunSigns()  # its pods work, as the list shows
     known = tracked(origin)
     found = _tracked_signs(run, listed, tasks, known, now, is_stale=since is not None)
     if since is None and not found:
-        return Signs(is_lost=_is_lost(cluster, run, listed, tasks, known, now))
+        return RunSigns(is_lost=_is_lost(cluster, run, listed, tasks, known, now))
     for name, state in pods.items():
-        found[name] = Sign(state, found[name].step if name in found else None)
+        found[name] = TaskSign(state, found[name].step if name in found else None)
     if is_ended(run):
         found = {name: sign for name, sign in found.items() if sign.state != "running"}
-    return Signs(since or listed.changed, found, note=_note(found, pods, known))
+    return RunSigns(since or listed.changed, found, note=_note(found, pods, known))
 
 
-def with_signs(tasks: Sequence[TaskView], signs: Signs) -> tuple[TaskView, ...]:
+def with_signs(tasks: Sequence[TaskView], signs: RunSigns) -> tuple[TaskView, ...]:
     """Return tasks with the states that signs show instead of those of the list."""
     return tuple(_with_sign(task, signs.of_tasks.get(task.name)) for task in tasks)
 
 
-def _with_sign(task: TaskView, sign: Sign | None) -> TaskView:
+def _with_sign(task: TaskView, sign: TaskSign | None) -> TaskView:
     if sign is None:
         return task
     task, step = replace(task, state=sign.state, tries=max(task.tries, 1)), sign.step
@@ -175,14 +175,14 @@ def _with_sign(task: TaskView, sign: Sign | None) -> TaskView:
 
 
 def _tracked_signs(
-    run: Thing,
-    listed: Listed,
+    run: JsonObject,
+    listed: TaskList,
     tasks: Sequence[TaskView],
-    known: Tracked,
+    known: MlflowSteps,
     now: datetime,
     *,
     is_stale: bool,
-) -> dict[str, Sign]:
+) -> dict[str, TaskSign]:
     """Return the tasks for which MLflow is newer than the list.
 
     Entries older than the run belong to the run that it continues.
@@ -192,7 +192,7 @@ def _tracked_signs(
         if task.state != "skipped":
             of_steps.setdefault(step_of(task.name), []).append(task)
     created, changed = parse_time(run.get("created_at")), parse_time(listed.changed)
-    found: dict[str, Sign] = {}
+    found: dict[str, TaskSign] = {}
     for name, step in known.steps.items():
         candidates = of_steps.get(name, [])
         if len(candidates) != 1 or _is_done(candidates[0]):
@@ -206,7 +206,7 @@ def _tracked_signs(
             is_later = changed is not None and last_s > changed.timestamp()
             is_news = is_later and (is_over or not has_pod)
         if is_news:
-            found[task.name] = Sign(step.state, step)
+            found[task.name] = TaskSign(step.state, step)
     return found
 
 
@@ -214,7 +214,7 @@ def _is_done(task: TaskView) -> bool:
     return task.task is not None and task.task.state not in ("RUNNING", "PENDING", "OMITTED")
 
 
-def _note(found: Mapping[str, Sign], pods: Mapping[str, State], known: Tracked) -> str:
+def _note(found: Mapping[str, TaskSign], pods: Mapping[str, State], known: MlflowSteps) -> str:
     if not found:
         return f"what goes on now is not known: {known.note or 'MLflow has nothing newer'}"
     sources = ["the logs of its pods"] if pods else []
@@ -227,10 +227,10 @@ def _note(found: Mapping[str, Sign], pods: Mapping[str, State], known: Tracked) 
 
 def _is_lost(
     cluster: Cluster,
-    run: Thing,
-    listed: Listed,
+    run: JsonObject,
+    listed: TaskList,
     tasks: Sequence[TaskView],
-    known: Tracked,
+    known: MlflowSteps,
     now: datetime,
 ) -> bool:
     """Return whether there is proof that nothing is left of a run whose running pods have no log.

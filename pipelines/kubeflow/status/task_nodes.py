@@ -72,7 +72,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class TaskList:
     """KFP's list of the tasks of a run.
 
     Attributes:
@@ -96,7 +96,7 @@ class Listed:
     is_going_on: bool = False
 
 
-def read(run: Mapping[str, Any]) -> Listed:
+def read(run: Mapping[str, Any]) -> TaskList:
     """Return KFP's list of a run, each task once with its last state."""
     details = (run.get("run_details") or {}).get("task_details") or []
     listed = [node for node in details if shown_name(node)]
@@ -112,7 +112,7 @@ def read(run: Mapping[str, Any]) -> Listed:
     found.sort(key=lambda task: _order(task, depths))
     whole = [node for node in listed if shown_name(node) == workflow]
     leaves = [node for node in listed if not children_of(node)]
-    return Listed(
+    return TaskList(
         tasks=tuple(_with_drivers(found)),
         groups={name: str(_newest(nodes).get("state")) for name, nodes in places.of_groups.items()},
         workflow=workflow,

@@ -34,7 +34,7 @@ class TrackedStep:
 
 
 @dataclass(frozen=True, slots=True)
-class Tracked:
+class MlflowSteps:
     """A run in MLflow.
 
     Attributes:
@@ -48,33 +48,33 @@ class Tracked:
     note: str = ""
 
 
-def tracked(origin: Origin) -> Tracked:
+def tracked(origin: Origin) -> MlflowSteps:
     """Return what MLflow has recorded of a run; asked with the account of the user."""
     if not origin.is_ours:
-        return Tracked(note="its pipeline was not compiled by this project")
+        return MlflowSteps(note="its pipeline was not compiled by this project")
     uri = uri_of(origin)
     obstacle = unreachable(uri)
     if obstacle:
-        return Tracked(note=obstacle)
+        return MlflowSteps(note=obstacle)
     from components.tracking.pipeline_runs import ask_store, key_of, runs_of
     from components.tracking.signs_of_life import last_sign_s
 
     experiment = str(origin.setting("tracking", "experiment") or TrackingConfig().experiment)
 
-    def look(client: Any) -> Tracked:
+    def look(client: Any) -> MlflowSteps:
         runs = runs_of(client, origin.run_key, experiment)
         of_steps = {
             key_of(run).partition(".")[2]: run for run in runs if key_of(run).count(".") == 1
         }
-        return Tracked(
+        return MlflowSteps(
             steps={name: _step(run) for name, run in of_steps.items()},
             last_sign_s=last_sign_s(runs) if runs else None,
         )
 
     try:
-        return ask_store(uri, _LIMIT_S, look) or Tracked()
+        return ask_store(uri, _LIMIT_S, look) or MlflowSteps()
     except ResourceUnavailable as error:
-        return Tracked(note=str(error))
+        return MlflowSteps(note=str(error))
 
 
 def _step(run: Any) -> TrackedStep:

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from pipelines.kubeflow import clock
-from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.client import Cluster, JsonObject
 from pipelines.kubeflow.run_origin import Origin, known_origin
 from pipelines.kubeflow.status.pipeline_tasks import planned
 from pipelines.kubeflow.status.run_state import is_ended, state_of
 from pipelines.kubeflow.status.run_status import LOST, waiting_pods
 from pipelines.kubeflow.status.run_text import change
 from pipelines.kubeflow.status.run_view import task_views
-from pipelines.kubeflow.status.signs import Signs, look_for_signs, with_signs
+from pipelines.kubeflow.status.signs import RunSigns, look_for_signs, with_signs
 from pipelines.kubeflow.status.task_nodes import read
 
 _SIGNS_EVERY = timedelta(minutes=1)
@@ -28,11 +28,11 @@ class Watch:
         self._say = say
         self._said: dict[str, str] = {}
         self._origin: Origin | None = None
-        self._signs, self._asked = Signs(), datetime.min.replace(tzinfo=UTC)
+        self._signs, self._asked = RunSigns(), datetime.min.replace(tzinfo=UTC)
         self._changed = ""
         self._notes: set[str] = set()
 
-    def look(self, run: Thing) -> str | None:
+    def look(self, run: JsonObject) -> str | None:
         """Print what has changed since the last call.
 
         Returns:

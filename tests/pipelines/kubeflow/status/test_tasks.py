@@ -7,7 +7,7 @@ from kfp_commands import IMAGE, SEARCH, TRACKED, done
 from kfp_nodes import Group, Loop, Part, Step
 from kfp_server import KfpServer, Look
 
-from pipelines.kubeflow.status.pipeline_tasks import Planned, planned
+from pipelines.kubeflow.status.pipeline_tasks import PipelineTask, planned
 
 FINISH = ("train-final", "profile-latency", "promote")
 ANEW = ("pretrain-controller", "search", *FINISH)
@@ -136,4 +136,7 @@ def test_many_workers_are_in_the_order_of_their_numbers() -> None:
 
 def test_a_circle_of_tasks_comes_to_an_end() -> None:
     tasks = {"a": {"dependentTasks": ["b"]}, "b": {"dependentTasks": ["a"]}}
-    assert set(planned({"root": {"dag": {"tasks": tasks}}})) == {Planned("a"), Planned("b")}
+    assert set(planned({"root": {"dag": {"tasks": tasks}}})) == {
+        PipelineTask("a"),
+        PipelineTask("b"),
+    }

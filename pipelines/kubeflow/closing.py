@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pipelines.kubeflow.client import Cluster, Thing
+from pipelines.kubeflow.client import Cluster, JsonObject
 from pipelines.kubeflow.errors import ClusterError
 from pipelines.kubeflow.retry import chain_of
 from pipelines.kubeflow.run_origin import known_origin
@@ -11,7 +11,7 @@ from pipelines.kubeflow.status.run_state import is_ended, state_of
 from pipelines.kubeflow.status.tracked_runs import Closing, close_open
 
 
-def close_after(cluster: Cluster, run: Thing, found: list[Failure]) -> Closing | None:
+def close_after(cluster: Cluster, run: JsonObject, found: list[Failure]) -> Closing | None:
     """Close the open MLflow runs of a run that did not succeed.
 
     Args:
@@ -28,13 +28,13 @@ def close_after(cluster: Cluster, run: Thing, found: list[Failure]) -> Closing |
     return _close(cluster, run, "FAILED", f"{failure.name}: {failure.reason}", failure.kind)
 
 
-def close_cancelled(cluster: Cluster, run: Thing, reason: str) -> Closing | None:
+def close_cancelled(cluster: Cluster, run: JsonObject, reason: str) -> Closing | None:
     """Close the open MLflow runs of a run that was cancelled; see `close_after`."""
     return _close(cluster, run, "KILLED", reason, "stopped")
 
 
 def _close(
-    cluster: Cluster, run: Thing, status: Literal["FAILED", "KILLED"], reason: str, kind: str
+    cluster: Cluster, run: JsonObject, status: Literal["FAILED", "KILLED"], reason: str, kind: str
 ) -> Closing | None:
     try:
         origin = known_origin(cluster, run)
