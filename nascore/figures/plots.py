@@ -251,7 +251,9 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> C
         names: classes.
         counts: images by true class (row) and predicted class (column).
     """
-    left, top, size = 170, 150, len(names)
+    labels, size = [_short(name) for name in names], len(names)
+    longest = max(map(len, labels))
+    left, top = max(80, 36 + 7.5 * longest), 42 + 6 * longest
     side = min(44.0, (WIDTH - left - 20) / size)
     height, right = top + side * size + 10, WIDTH - left - side * size
     axes = make_axes(height, left=left, right=right, top=top, bottom=10)
@@ -263,10 +265,10 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> C
     for (i, j), share in np.ndenumerate(shares):
         axes.add_patch(_cell(i, j, float(share)))
         if rows[i, j] and size <= _MAX_NUMBERED:
-            colour = PALETTE["card" if share > 0.5 else "ink"]
+            colour = PALETTE["card" if share > 0.65 else "ink"]
             text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 11}
             axes.text(j + 0.5, i + 0.5, str(rows[i, j]), color=colour, **text)
-    labels, places = [_short(name) for name in names], np.arange(size) + 0.5
+    places = np.arange(size) + 0.5
     axes.set_yticks(places, labels)
     axes.xaxis.tick_top()
     turned: dict[str, Any] = {"rotation": 60, "ha": "left", "rotation_mode": "anchor"}
