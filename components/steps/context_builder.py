@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from components.config.schema import Config
 from components.steps.runtime import Step
 from components.steps.s3_source import open_remote
@@ -123,6 +125,12 @@ def build_context(
         latency=config.latency,
         training=training,
     )
+
+
+def load_splits(step: Step, dataset: Path) -> Splits:
+    """Return the prepared data on the CPU, and count the time of reading it as `data`."""
+    with step.busy("data"):
+        return load(dataset, torch.device("cpu"), open_remote(step.config.data, trusted=True))
 
 
 def examples_of(splits: Splits, config: Config) -> Examples:

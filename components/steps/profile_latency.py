@@ -4,13 +4,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from components.steps.context_builder import examples_of
+from components.steps.context_builder import examples_of, load_splits
 from components.steps.runtime import Step, execute, read_config
-from components.steps.s3_source import open_remote
 from components.steps.state import write_json
-from nascore.data.batches import load
 from nascore.spaces.base import make_space
 from nascore.training.final_model import FinalModel
 from nascore.training.network_kinds import Examples, kind_of
@@ -27,9 +23,7 @@ def run(*, run_key: str, dataset: Path, model: Path, latency: Path) -> dict[str,
         final = FinalModel.load(model, make_space(config.search.space))
 
         def examples() -> Examples:
-            with step.busy("data"):
-                remote = open_remote(config.data, trusted=True)
-                return examples_of(load(dataset, torch.device("cpu"), remote), config)
+            return examples_of(load_splits(step, dataset), config)
 
         with step.busy("profiling"):
             result, more = kind_of(final.network).profile(final, config.latency, examples)

@@ -8,19 +8,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-import torch
 from mlflow import MlflowClient
 
 from components.config.schema import Config
 from components.config.settings import RetrainConfig
 from components.registry.aliases import champion_of
+from components.steps.context_builder import load_splits
 from components.steps.promote import PROFILE, SEARCH_RESULT
 from components.steps.runtime import Step, execute, read_config
-from components.steps.s3_source import open_remote
 from components.steps.state import read_json, write_json
 from components.tracking import lineage
 from nascore.config import OBJECTIVES
-from nascore.data.batches import load
 from nascore.data.drift import DataProfile, Drift, drift, profile
 from nascore.errors import InputError
 from nascore.methods.registry import METHODS
@@ -68,9 +66,7 @@ def run(*, run_key: str, dataset: Path, review: Path) -> ReviewOutcome:
     config = read_config(dataset)
 
     def work(step: Step) -> dict[str, float]:
-        with step.busy("data"):
-            remote = open_remote(config.data, trusted=True)
-            present = profile(load(dataset, torch.device("cpu"), remote))
+        present = profile(load_splits(step, dataset))
         champion = _champion(config)
         change = None
         if champion is not None and champion.profile is not None:

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from components.config.schema import Config
+from components.steps.context_builder import load_splits
 from components.steps.runtime import Step
-from components.steps.s3_source import open_remote
 from components.steps.state import read_json
-from nascore.data.batches import Splits, load
+from nascore.data.batches import Splits
 from nascore.latency.benchmark import LatencyResult
 from nascore.results import SearchResult
 from nascore.spaces.base import SearchSpace, make_space
@@ -56,8 +54,6 @@ def load_results(step: Step, inputs: Inputs) -> RunResults:
     """Read the artifacts of the earlier steps, and count the time of reading images as `data`."""
     config = step.config
     space = make_space(config.search.space)
-    with step.busy("data"):
-        splits = load(inputs.dataset, torch.device("cpu"), open_remote(config.data, trusted=True))
     search, latency = read_json(inputs.search_result), read_json(inputs.latency)
     timings = [
         read_json(inputs.dataset / "step.json"),
@@ -71,7 +67,7 @@ def load_results(step: Step, inputs: Inputs) -> RunResults:
         space=space,
         search=SearchResult.from_dict(search),
         final=FinalModel.load(inputs.model, space),
-        splits=splits,
+        splits=load_splits(step, inputs.dataset),
         latency=latency,
         timings={timing["name"]: timing for timing in timings},
     )
