@@ -13,41 +13,53 @@ from pipelines.kubeflow import connection
 from pipelines.kubeflow.connection import Connection
 from pipelines.kubeflow.errors import ClusterError
 
-_OPTIONS = (
-    click.option(
+_OPTIONS = {  # by parameter
+    "host": click.option(
         "--host",
         envvar=connection.HOST,
         show_envvar=True,
         metavar="URL",
         help="Address of Kubeflow Pipelines; in a pod, by default that of its cluster.",
     ),
-    click.option("--ui-host", "ui", envvar=connection.UI, metavar="URL", help="Pages [--host]."),
-    click.option(
-        "--namespace", callback=given, envvar="NAS_KFP_NAMESPACE", show_envvar=True, help="Yours."
+    "ui": click.option(
+        "--ui-host",
+        "ui",
+        envvar=connection.UI,
+        metavar="URL",
+        help="Address of its pages [--host].",
     ),
-    click.option(
+    "namespace": click.option(
+        "--namespace",
+        callback=given,
+        envvar="NAS_KFP_NAMESPACE",
+        show_envvar=True,
+        help="Your namespace.",
+    ),
+    "token_file": click.option(
         "--token-file",
         envvar=connection.TOKEN_FILE,
         show_envvar=True,
         type=click.Path(path_type=Path),
         help=f"File with a token; or set {connection.TOKEN}, or {connection.COOKIE}.",
     ),
-    click.option(
+    "iap_client": click.option(
         "--iap-client-id",
         "iap_client",
         envvar=connection.IAP_CLIENT,
         show_envvar=True,
         help="Client of Google's Identity-Aware Proxy.",
     ),
-    click.option(
+    "ca_file": click.option(
         "--ca-file",
         envvar="NAS_KFP_CA_FILE",
         show_envvar=True,
         type=click.Path(path_type=Path),
         help="Certificates of the authorities to trust, in PEM form.",
     ),
-    click.option("--insecure", is_flag=True, help="Trust any certificate; said with each command."),
-    click.option(
+    "insecure": click.option(
+        "--insecure", is_flag=True, help="Trust any certificate; each command warns."
+    ),
+    "timeout_s": click.option(
         "--timeout",
         "timeout_s",
         type=click.FloatRange(min=0.1, max=600),
@@ -55,17 +67,7 @@ _OPTIONS = (
         help=f"Longest wait for one answer [{connection.TIMEOUT_S:g}; "
         f"{connection.CREATE_TIMEOUT_S:g} for the call that starts a run].",
     ),
-)
-_NAMES = (
-    "host",
-    "ui",
-    "namespace",
-    "token_file",
-    "iap_client",
-    "ca_file",
-    "insecure",
-    "timeout_s",
-)
+}
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON and nothing else."
 )
@@ -99,21 +101,21 @@ def on_cluster(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def wrapped(**arguments: Any) -> None:
-        own = {name: arguments.pop(name) for name in _NAMES}
+        own = {name: arguments.pop(name) for name in _OPTIONS}
         try:
-            command(find=lambda: _find(own), **arguments)
+            command(find=lambda: _find(dict(own)), **arguments)
         except ClusterError as error:
             click.echo(str(error), err=True)
             sys.exit(error.exit_status)
 
     decorated = one_message(wrapped)
-    for option in reversed(_OPTIONS):
+    for option in reversed(_OPTIONS.values()):
         decorated = option(decorated)
     return decorated
 
 
-def _find(given: dict[str, Any]) -> Connection:
-    found = connection.connect(given["host"], **{k: v for k, v in given.items() if k != "host"})
+def _find(options: dict[str, Any]) -> Connection:
+    found = connection.connect(options.pop("host"), **options)
     if found.insecure:
         click.echo(
             f"warning: --insecure: nothing proves that {found.host} is who it says; anybody on the "
