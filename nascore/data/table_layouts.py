@@ -6,7 +6,6 @@ labels; where folders name classes as well, both must agree.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from nascore.config import FOLDERS, DataConfig
@@ -23,29 +22,13 @@ from nascore.data.file_index import FileIndex
 from nascore.data.findings import Finding, Findings, finding, join_first, refusal
 from nascore.data.listing import Listing
 from nascore.data.split_names import is_neutral, name_words, split_of, split_of_table
-from nascore.data.table_rows import list_rows
+from nascore.data.table_rows import LabelTable, list_rows
 from nascore.data.tables import READABLE, Table, TableError, read_table
 from nascore.data.tree import Folder, Tree
 from nascore.errors import InputError
 
 KEY = "data.labels"
 _LEAST_SHARE = 0.5  # of the rows must name images, or the table is about something else
-
-
-@dataclass(frozen=True, slots=True)
-class LabelTable:
-    """A table that names images and their labels.
-
-    Attributes:
-        split: of all its rows, where its name or folder says one.
-        folder: that its paths are relative to.
-    """
-
-    table: Table
-    columns: Columns
-    index: FileIndex
-    folder: str
-    split: str | None = None
 
 
 def list_by_table(

@@ -3,16 +3,15 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nascore.config import DataConfig
 from nascore.data.class_splits import SPLITS
-from nascore.data.columns import possible_groups, splits_without_names
+from nascore.data.columns import Columns, possible_groups, splits_without_names
 from nascore.data.file_access import FileEntry
-from nascore.data.file_index import split_of_folder
+from nascore.data.file_index import FileIndex, split_of_folder
 from nascore.data.findings import Findings, Tally, finding
 from nascore.data.listing import (
     Listing,
@@ -23,11 +22,25 @@ from nascore.data.listing import (
 )
 from nascore.data.split_names import is_unlabelled, split_of
 from nascore.data.table_labels import check_values, is_float, labels_of
+from nascore.data.tables import Table
 from nascore.data.tree import Tree
 from nascore.errors import InputError
 
-if TYPE_CHECKING:
-    from nascore.data.table_layouts import LabelTable
+
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """A table that names images and their labels.
+
+    Attributes:
+        split: of all its rows, where its name or folder says one.
+        folder: that its paths are relative to.
+    """
+
+    table: Table
+    columns: Columns
+    index: FileIndex
+    folder: str
+    split: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +65,7 @@ class _Faults:
 
 def list_rows(
     tree: Tree,
-    tables: Sequence["LabelTable"],
+    tables: Sequence[LabelTable],
     config: DataConfig,
     findings: Findings,
     unlabelled: set[str],
@@ -79,7 +92,7 @@ def list_rows(
     return _listing(_with_splits(unique, tables, config, findings), config, findings)
 
 
-def _rows(one: "LabelTable", faults: _Faults) -> list[_Row]:
+def _rows(one: LabelTable, faults: _Faults) -> list[_Row]:
     columns, cells = one.columns, one.table.columns
     files = cells[columns.file]
     blank = [""] * len(files)
@@ -110,7 +123,7 @@ def _rows(one: "LabelTable", faults: _Faults) -> list[_Row]:
 # --- what is wrong with rows ----------------------------------------------------------------
 
 
-def _report_columns(tables: Sequence["LabelTable"], config: DataConfig, findings: Findings) -> None:
+def _report_columns(tables: Sequence[LabelTable], config: DataConfig, findings: Findings) -> None:
     columns = tables[0].columns
     label = columns.label or f"one column a class ({', '.join(columns.one_hot[:3])}, ...)"
     shown = {
@@ -219,7 +232,7 @@ def _report_others(
 
 
 def _with_splits(
-    rows: list[_Row], tables: Sequence["LabelTable"], config: DataConfig, findings: Findings
+    rows: list[_Row], tables: Sequence[LabelTable], config: DataConfig, findings: Findings
 ) -> list[_Row]:
     """Return rows with their splits; those of the folders where no table has any."""
     if not any(row.split for row in rows):
