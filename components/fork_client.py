@@ -1,4 +1,4 @@
-"""Asks the fork server of a local run for a process, and ends as that process does."""
+"""Ask the fork server of a local run for a process, and end with its exit status."""
 
 import json
 import os
@@ -16,9 +16,9 @@ LENGTH_BYTES = 8
 
 
 def run(arguments: Sequence[str]) -> int | None:
-    """Have a step done by a fork; return its exit status, or None where the server is gone.
+    """Run a step in a fork; return its exit status, or None where there is no server any more.
 
-    SIGTERM is left to the fork, which gets it from whoever stops the run.
+    SIGTERM is ignored here: the process that stops the run sends it to the fork too.
 
     Args:
         arguments: those of `components.execute`, the name of the step first.

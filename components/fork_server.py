@@ -1,13 +1,13 @@
-"""Runs the steps of a local run by fork, from one process that imports what they need only once.
+"""Run the steps of a local run as forks of one process, which imports their modules once.
 
     python -m components.fork_server --listener FD --preload JSON FOLDER
 
-`nas run` starts it on Linux. A step that is started finds its address in `NAS_FORK_SERVER` and asks
-for a fork (`components.fork_client`). The fork has the environment, the folder and the output of
-the process that asked, and ends with its status; it is killed when that process or this one is.
+`nas run` starts it on Linux. A step that is started finds its address in `NAS_FORK_SERVER` and
+requests a fork (`components.fork_client`). The fork gets the environment, the folder and the output
+of the client, which ends with its status; it is killed when the client or this process is killed.
 While steps run, this process imports what later ones need: JSON names the modules to import after
-the start of a step, those below "" at once. No thread is started and nothing is computed here, so
-that a fork is as good as a new process.
+the start of a step, those below "" at once. This process starts no thread and computes nothing, so
+that a fork behaves as a new process.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from components.fork_client import LENGTH_BYTES
 from components.progress import report
 
 AT_ONCE = ""
-"""In the place of a step: what is imported before any step."""
+"""Key of the modules that are imported before any step."""
 _LOOK_S = 1.0
 _CHUNK = 2**16
 _PR_SET_PDEATHSIG = 1  # Linux: the signal that a process gets when its parent ends
@@ -39,7 +39,7 @@ _PR_SET_PDEATHSIG = 1  # Linux: the signal that a process gets when its parent e
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a forked process is to do: the arguments, environment and folder of who asked."""
+    """A request: the arguments, environment, folder and outputs of the client."""
 
     arguments: list[str]
     environment: dict[str, str]
@@ -48,7 +48,7 @@ class Job:
 
 
 class Server:
-    """Forks until its parent ends or SIGTERM asks for the end; then waits for the forks.
+    """Forks until its parent ends or SIGTERM arrives; then waits for the forks.
 
     Args:
         listener: a listening Unix socket.
@@ -88,7 +88,7 @@ class Server:
                 job = self._start(connection)
                 if job is not None:
                     return job
-            elif key.data is not None:  # the process that asked is gone, and has said nothing
+            elif key.data is not None:  # the client has ended without an answer
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(key.data, signal.SIGKILL)
                 self._selector.unregister(key.fileobj)
@@ -126,14 +126,14 @@ class Server:
             one.close()
 
     def _reap(self) -> None:
-        """Tell the processes that asked how their forks have ended."""
+        """Send the clients the exit statuses of their forks."""
         for pid in list(self._running):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 connection = self._running.pop(pid)
-                with contextlib.suppress(KeyError):  # whoever asked is gone
+                with contextlib.suppress(KeyError):  # the client has ended
                     self._selector.unregister(connection)
-                with contextlib.suppress(OSError):  # the same, just now
+                with contextlib.suppress(OSError):  # the same, at this moment
                     connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
                 connection.close()
 
@@ -165,7 +165,7 @@ def _receive(connection: socket.socket) -> Job | None:
     data, outputs, _, _ = socket.recv_fds(connection, _CHUNK, 2)
     while len(data) < LENGTH_BYTES or len(data) < LENGTH_BYTES + _length(data):
         part = connection.recv(_CHUNK)
-        if not part:  # killed before it could ask
+        if not part:  # killed before its request
             for output in outputs:
                 os.close(output)
             return None
@@ -186,10 +186,10 @@ def _import(name: str) -> None:
 
 
 def become(job: Job, imported: Mapping[str, str]) -> None:
-    """Take over environment, folder and outputs of the process that asked.
+    """Take over environment, folder and outputs of the client.
 
     Args:
-        imported: variables that the imported modules have set, as they would have there.
+        imported: environment variables that the imported modules have set.
     """
     for output, number in zip(job.outputs, (1, 2), strict=True):
         os.dup2(output, number)
@@ -217,7 +217,7 @@ def main() -> int:
 
 
 def _execute() -> NoReturn:
-    """Run the step, and leave without taking torch apart, which takes a second."""
+    """Run the step, and exit without the destructors of torch, which take a second."""
     from components import execute
 
     try:

@@ -162,7 +162,7 @@ def make_client(*, read_s: float = _READ_S, if_absent: bool = False) -> Any:
     own = core.get_scoped_config().get("s3")
     settings = dict(own) if isinstance(own, dict) else {}
     if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
-        # Servers of one's own seldom have a name for each bucket.
+        # Servers other than Amazon's seldom have a name for each bucket.
         settings.setdefault("addressing_style", "path")
     config = Config(
         connect_timeout=_CONNECT_S,

@@ -108,7 +108,7 @@ class BucketState:
         return left
 
     def _read(self, step: str) -> dict[str, Any] | None:
-        """Return a manifest of ours, of whatever version; None when it is none. Raises InUse."""
+        """Return a manifest of this project, of any version; None for others. Raises InUse."""
         found = fetch(f"{self._uri}/{step}/{MANIFEST}", store=self._store)
         if found is None or found[1].strip('"') != self._steps[step].etag:
             raise InUse

@@ -218,7 +218,7 @@ def _is_database(path: Path) -> bool:
 
 
 def _back_up(path: Path, target: Path) -> None:
-    """Copy a database as of one transaction, whoever writes to it."""
+    """Copy a database as of one transaction, also while it is written."""
     end = time.monotonic() + _LOCKED_S
 
     def give_up(status: int, remaining: int, total: int) -> None:

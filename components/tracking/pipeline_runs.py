@@ -101,7 +101,7 @@ def tag_of_run(uri: str, key: str, tag: str, *, unknown: str = _UNKNOWN) -> str 
 
 
 def key_of(run: Any) -> str:
-    """Return the key of an MLflow run; empty when it is none of ours."""
+    """Return the key of an MLflow run; empty for a run of another program."""
     return str(run.data.tags.get(RUN_KEY, ""))
 
 

@@ -146,7 +146,7 @@ class Runs:
     # --- runs of Kubeflow's MLflow plugin ---------------------------------------------------
 
     def _adopt(self, event: Mapping[str, Any]) -> RunInfo | None:
-        """Return the run that the plugin made, where it is there and we may write to it."""
+        """Return the run that the plugin made, if it exists and this account may write to it."""
         given = event["adopt"] or event["adopt_parent_of"]
         if given is None:
             return None
