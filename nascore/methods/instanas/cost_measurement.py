@@ -32,7 +32,8 @@ from nascore.methods.instanas.routing import run_one
 from nascore.methods.instanas.supernet import MetaGraph, make_metagraph
 from nascore.spaces.base import ImageShape
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
-from nascore.spaces.mobilenet.space import OPS, MobileSpace
+from nascore.spaces.mobilenet.network import OPS
+from nascore.spaces.mobilenet.space import MobileSpace
 from nascore.spaces.ops import evaluation_mode
 
 _SPARSEST, _DENSEST = 0.1, 0.9

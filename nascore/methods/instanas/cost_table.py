@@ -25,15 +25,8 @@ from nascore.latency.table import MeasurementConditions, OperationTable, load, s
 from nascore.methods.instanas.supernet import MetaGraph
 from nascore.spaces.base import ImageShape
 from nascore.spaces.flops import count
-from nascore.spaces.mobilenet.space import (
-    DEFAULT_OP,
-    HEAD,
-    OPS,
-    STEM,
-    BlockPlan,
-    effective,
-    part_name,
-)
+from nascore.spaces.mobilenet.network import OPS, BlockPlan
+from nascore.spaces.mobilenet.space import DEFAULT_OP, HEAD, STEM, effective, part_name
 
 CONTROLLER = "controller"
 _PHASE = "final"

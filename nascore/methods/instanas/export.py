@@ -29,7 +29,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from nascore.methods.instanas.controller import PolicyNetwork, greedy
 from nascore.methods.instanas.supernet import MetaGraph, passed_on
 from nascore.spaces.base import ImageShape
-from nascore.spaces.mobilenet.space import OPS
+from nascore.spaces.mobilenet.network import OPS
 
 Network = TypeVar("Network", bound=nn.Module)
 

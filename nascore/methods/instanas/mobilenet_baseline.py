@@ -14,7 +14,7 @@ from nascore.methods.instanas.networks import Context
 from nascore.methods.instanas.search_points import Point
 from nascore.spaces.base import SearchSpace, make_genotype
 from nascore.spaces.flops import count
-from nascore.spaces.mobilenet.space import OPS
+from nascore.spaces.mobilenet.network import OPS
 from nascore.training.child import build_network
 from nascore.training.loop import evaluate, planned_steps, train
 

@@ -11,7 +11,7 @@ from nascore.figures import formatting
 from nascore.figures.chart import Chart
 from nascore.figures.plots import Mark, cost_accuracy
 from nascore.figures.templates import make_environment
-from nascore.spaces.mobilenet.space import OPS
+from nascore.spaces.mobilenet.network import OPS
 
 MAX_IMAGES = 8
 """Number of the fastest and of the slowest images that are shown."""

@@ -19,15 +19,8 @@ from torch import Tensor, nn
 
 from nascore.seeding import seeded_weights
 from nascore.spaces.base import ImageShape, make_genotype
-from nascore.spaces.mobilenet.space import (
-    HEAD,
-    OPS,
-    STEM,
-    BlockPlan,
-    MobileSpace,
-    effective,
-    part_name,
-)
+from nascore.spaces.mobilenet.network import OPS, BlockPlan
+from nascore.spaces.mobilenet.space import HEAD, STEM, MobileSpace, effective, part_name
 from nascore.spaces.ops import evaluation_mode
 
 MIN_IMAGES = 8

@@ -17,21 +17,22 @@ class EnasMicroSpaceConfig(SpaceSection):
     name: Literal["enas-micro"] = "enas-micro"
     implementation: ClassVar[str] = "nascore.spaces.enas_micro.space.EnasMicroSpace"
     operations: tuple[MicroOperation, ...] = get_args(MicroOperation)
-    """What a block may apply to its inputs; all of ENAS' when not given."""
+    """Operations that a block may apply to its inputs."""
     num_blocks: Annotated[int, Field(ge=1, le=12)] = 5
-    """Of each cell; a block adds two operations, and is four tokens."""
+    """Blocks of a cell; a block adds two operations and has four tokens."""
     search_channels: Positive = 8
-    """Of the first stage; 20 in the release."""
+    """Channels of the first stage in the search; 20 in the release."""
     search_cells_per_stage: Positive = 1
-    """Normal cells, beside the reduction cells between the stages; 2 in the release."""
+    """Normal cells per stage in the search, without the reduction cells between stages; 2 in the
+    release."""
     final_channels: Positive = 16
-    """36 in the release."""
+    """Channels of the first stage of the final network; 36 in the release."""
     final_cells_per_stage: Positive = 2
-    """5 in the release."""
+    """Normal cells per stage of the final network; 5 in the release."""
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        """Of the normal cell, then of the reduction cell, four tokens a block."""
+        """Number of values of the tokens: four per block, normal cell first."""
         return _of_blocks(self.num_blocks, len(self.operations)) * 2
 
     @field_validator("operations")

@@ -3,15 +3,15 @@
 A cell reads the outputs of the two cells before it, nodes 0 and 1. Each of its blocks, nodes 2, 3,
 ..., adds two operations, each on an earlier node. The nodes that no block reads, the loose ends,
 are joined by a 1x1 convolution of their concatenation: the cell's output. A genotype has four
-tokens a block (input, operation, input, operation), the normal cell first. The network is a stem,
+tokens per block (input, operation, input, operation), the normal cell first. The network is a stem,
 then three stages of normal cells with reduction cells between them, which halve the size and double
 the channels, then ReLU, global average pooling and a linear layer.
 
-Source: ENAS (arXiv 1802.03268) and its released code. As there, an operation has weights of its own
+Source: ENAS (arXiv 1802.03268) and its released code. As there, an operation has separate weights
 for each cell of the stack, block, half and input. Departures: one network for search and final
-training, where the release changes its reduction cells and leaves out the 1x1 in the end; both
-inputs of a reduction cell are made smaller before it (in the release's search the older one is the
-same output made smaller twice); no auxiliary head, no path dropout.
+training, where the release changes its reduction cells and omits the 1x1 in the end; both inputs of
+a reduction cell are downsampled before it (in the search of the release the older one is the same
+output downsampled twice); no auxiliary head, no path dropout.
 """
 
 from collections.abc import Iterable
@@ -55,7 +55,7 @@ class EnasMicroSpace:
         self.cardinalities = config.cardinalities
 
     def cells(self, genotype: Genotype) -> tuple[Cell, Cell]:
-        """The normal and the reduction cell.
+        """Return the normal and the reduction cell.
 
         Raises:
             GenotypeNotInSpace: the genotype is not one of this space.
@@ -67,15 +67,15 @@ class EnasMicroSpace:
         return blocks[: len(blocks) // 2], blocks[len(blocks) // 2 :]
 
     def canonical(self, genotype: Genotype) -> str:
-        """Equal for cells that differ in the order of their blocks, or of the halves of a block."""
+        """Return a key that does not depend on the order of blocks and of the halves of a block."""
         return "|".join(str(least_order(cell)) for cell in self.cells(genotype))
 
     def describe(self, genotype: Genotype) -> str:
-        """`normal 2=sep3(0)+avg(1) 3=... | reduction ...`; 0 and 1 are the cell's inputs."""
+        """Return text, `normal 2=sep3(0)+avg(1) 3=... | reduction ...`; 0 and 1 are inputs."""
         lines = []
         for name, cell in zip(CELLS, self.cells(genotype), strict=True):
             blocks = [
-                f"{node}={_words(left)}+{_words(right)}"
+                f"{node}={_half_text(left)}+{_half_text(right)}"
                 for node, (left, right) in enumerate(cell, start=NUM_INPUTS)
             ]
             lines.append(" ".join([name, *blocks]))
@@ -87,7 +87,7 @@ class EnasMicroSpace:
     def assemble(
         self, genotype: Genotype, shape: ImageShape, parts: Parts, phase: Phase = "search"
     ) -> nn.Module:
-        """`build`, with all that has weights from `parts`."""
+        """Build a network whose modules come from `parts`."""
         normal, reduction = self.cells(genotype)
         config = self.config
         channels, cells_per_stage = (
@@ -109,7 +109,7 @@ class EnasMicroSpace:
         return network
 
     def covering(self) -> Iterable[Genotype]:
-        """Every operation on every input in every half; together they leave every node loose."""
+        """Yield architectures with every operation on every input, and every node loose."""
         for operation in range(len(self._allowed)):
             for node in range(max(self.cardinalities[0::2])):
                 inputs = [min(node, size - 1) for size in self.cardinalities[0::2]]
@@ -117,7 +117,7 @@ class EnasMicroSpace:
                 yield Genotype(self.identifier, tuple(tokens))
 
     def dag(self, genotype: Genotype) -> LabelledDag:
-        """Both cells; see `label_cells`."""
+        """Return the graph of both cells; see `label_cells`."""
         return label_cells(
             (
                 [[Labelled(node, OPS[operation]) for node, operation in block] for block in cell],
@@ -127,7 +127,7 @@ class EnasMicroSpace:
         )
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
-        """The reduction cell below the normal one; how they are stacked is in the details."""
+        """Return the drawing of the cells; the details say how they are stacked."""
         drawn = [
             draw_cell(
                 draw_blocks(cell, _DRAWN),
@@ -150,7 +150,7 @@ class EnasMicroSpace:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Shape of what a cell gives: its channels, and how often the map was halved."""
+    """Shape of the output of a cell: its channels, and the number of halvings of the map."""
 
     channels: int
     halvings: int
@@ -228,7 +228,7 @@ def _head(channels: int, num_classes: int) -> nn.Module:
 
 
 def _calibration(given: Output, wanted: Output) -> nn.Module:
-    """Brings a cell's input to the shape that the cell works with."""
+    """Make the module that brings an input of a cell to the shape of its nodes."""
     if given.halvings < wanted.halvings:
         return ops.FactorisedReduction(given.channels, wanted.channels)
     if given.channels != wanted.channels:
@@ -249,6 +249,6 @@ def _operation(name: str, channels: int) -> nn.Module:
 # --- text ---------------------------------------------------------------------------------------
 
 
-def _words(half: Half) -> str:
+def _half_text(half: Half) -> str:
     node, operation = half
     return f"{_SHORT[operation]}({node})"

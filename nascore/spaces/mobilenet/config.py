@@ -11,7 +11,7 @@ MobileStage = tuple[Annotated[int, Field(ge=1, le=4096)], Positive, Literal[1, 2
 
 
 class MobileSpaceConfig(SpaceSection):
-    """The MobileNetV2 skeleton of InstaNAS: a block sums any of five operations.
+    """The MobileNetV2 structure of InstaNAS: a block sums any of five operations.
 
     The published size for CIFAR is `stages` [[16, 1, 1], [24, 2, 1], [32, 3, 2], [64, 4, 2],
     [96, 3, 1], [160, 3, 2], [320, 1, 1]] with `stem_channels` 32 and `head_channels` 1280; larger
@@ -29,7 +29,7 @@ class MobileSpaceConfig(SpaceSection):
         (64, 2, 2),
         (96, 1, 1),
     )
-    """Rows of channels, blocks and stride; the stride is that of a stage's first block."""
+    """Stages as [channels, blocks, stride]; the stride is that of the first block."""
     stem_channels: Positive = 16
     """Channels of the stem."""
     stem_stride: Literal[1, 2] = 1
@@ -37,18 +37,18 @@ class MobileSpaceConfig(SpaceSection):
     head_channels: Positive = 256
     """Channels of the head."""
     width: Annotated[float, Field(gt=0, le=4)] = 1.0
-    """All channels times this, rounded to a multiple of four; of the final network, and of the
+    """Factor of all channels, rounded to a multiple of four, in the final network and in the
     meta-graph of InstaNAS."""
     search_width: Annotated[float, Field(gt=0, le=4)] = 0.5
-    """The same for networks that are trained to judge an architecture only."""
+    """The same factor for networks that are trained only to evaluate an architecture."""
     combine: Literal["sum", "mean"] = "sum"
-    """What a block makes of the outputs of its operations. The published sum grows with their
-    number, and so do the shortcuts in it. With the mean, few operations and many give maps of one
-    scale, so that a short search can judge a policy by weights that others have trained."""
+    """How a block combines its operations. The published sum, with its shortcuts, grows with their
+    number. With the mean, all policies give maps of one scale, so that a short search can evaluate
+    a policy with weights that other policies have trained."""
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        """Whether a block has an operation, for each of five in each block."""
+        """Two values, absent and present, for each of the five operations of each block."""
         return (2,) * (5 * sum(repeats for _, repeats, _ in self.stages))
 
     @field_validator("stages")

@@ -1,38 +1,39 @@
 """The space of InstaNAS (arXiv 1811.10201, released code): MobileNetV2 with a choice in each block.
 
-A block has five operations and any subset of them; its output is the sum of theirs, or, as a choice
-of ours, the mean. So a genotype
-is a bit for each operation of each block, and so is what a policy chooses for one image. A block
-without an operation passes its input on; the first one of a stage, where the shape changes, has the
-basic operation then, always (the release takes another one where a whole batch is without). The
-network is a stem, the blocks, a 1x1 convolution, global average pooling of whatever size is left
-(the release pools a fixed one), and a linear layer.
-
-Weights are kept with the channels last: convolutions of each channel alone, which most of these
-are, then learn in about two thirds of the time on a processor.
+A block computes any subset of five operations; its output is the sum of theirs or, as a choice of
+ours, the mean. So a genotype is a bit for each operation of each block, and so is the policy of one
+image. A block without an operation passes its input on; the first block of a stage, where the shape
+changes, then has the basic operation (the release uses another one if a whole batch has none). The
+network is a stem, the blocks, a 1x1 convolution, global average pooling of any size (the release
+pools a fixed one), and a linear layer (`nascore.spaces.mobilenet.network`).
 
 L blocks, O operations.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from nascore.genotype import Genotype
-from nascore.spaces import ops
 from nascore.spaces.base import ArchitectureGraph, GraphNode, ImageShape, Phase, check
 from nascore.spaces.dag import OUTPUT, LabelledDag
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
+from nascore.spaces.mobilenet.network import (
+    INVERTED,
+    OPS,
+    Block,
+    BlockPlan,
+    MobileNetwork,
+    make_head,
+    make_operation,
+    make_stem,
+)
 from nascore.spaces.parts import Parts, fresh
 
-OPS = ("k3e6", "k3e3", "k5e6", "k5e3", "basic")
-"""Inverted residuals by kernel and expansion, then two 3x3 convolutions."""
 DEFAULT_OP = OPS.index("basic")
 STEM, HEAD = "stem", "head"
-_INVERTED = {"k3e6": (3, 6), "k3e3": (3, 3), "k5e6": (5, 6), "k5e3": (5, 3)}
 _DRAWN = {
     "k3e6": "inverted 3×3, ×6",
     "k3e3": "inverted 3×3, ×3",
@@ -43,35 +44,18 @@ _DRAWN = {
 _CHANNEL_STEP = 4
 
 Operations = tuple[int, ...]
-"""Of a block, those that are computed, as places in `OPS`; none passes the input on."""
-
-
-@dataclass(frozen=True, slots=True)
-class BlockPlan:
-    """What a block turns into what: (B, in_channels, in_size, in_size) -> out_...
-
-    Attributes:
-        is_first: of its stage; then it cannot pass its input on.
-    """
-
-    index: int
-    in_channels: int
-    out_channels: int
-    stride: int
-    is_first: bool
-    in_size: int
-    out_size: int
+"""The computed operations of a block, as indices into `OPS`; empty passes the input on."""
 
 
 def part_name(block: int, operation: int) -> str:
-    """The name of an operation's part; the others are `STEM` and `HEAD`."""
+    """Return the name of an operation's module; the others are `STEM` and `HEAD`."""
     return f"block{block}/{OPS[operation]}"
 
 
 def effective(policy_BLO: Tensor, plans: Sequence[BlockPlan]) -> Tensor:
-    """What is computed for a policy, bool (..., L, O): blocks that must not be empty have `basic`.
+    """Return the operations that are computed for policies, bool (..., L, O).
 
-    Each row is completed by itself; the others do not matter.
+    Blocks that must not be empty have `basic`. Each policy is completed independently.
     """
     is_first_L = torch.tensor([plan.is_first for plan in plans], device=policy_BLO.device)
     completed_BLO = policy_BLO.bool().clone()
@@ -80,13 +64,13 @@ def effective(policy_BLO: Tensor, plans: Sequence[BlockPlan]) -> Tensor:
 
 
 def active_operations(bits: Sequence[int], *, is_first: bool) -> Operations:
-    """The same for one block, as places in `OPS`."""
+    """Return the computed operations of one block, as indices into `OPS`."""
     active = tuple(operation for operation, bit in enumerate(bits) if bit)
     return active or ((DEFAULT_OP,) if is_first else ())
 
 
 class MobileSpace:
-    """`SearchSpace` of one subset of operations a block: 32^L token strings."""
+    """`SearchSpace` of a subset of operations for each block: 32^L token strings."""
 
     def __init__(self, config: MobileSpaceConfig) -> None:
         self.config = config
@@ -99,7 +83,7 @@ class MobileSpace:
 
     @property
     def takes_mean(self) -> bool:
-        """Whether a block's output is the mean of its operations', and not their sum."""
+        """Whether the output of a block is the mean of its operations, not their sum."""
         return self.config.combine == "mean"
 
     @property
@@ -107,7 +91,7 @@ class MobileSpace:
         return len(self._is_first)
 
     def plans(self, shape: ImageShape, phase: Phase = "final") -> tuple[BlockPlan, ...]:
-        """The blocks, as images of that shape go through them."""
+        """Return the shapes of all blocks for images of a shape."""
         config = self.config
         channels, size = self._channels(config.stem_channels, phase), shape.size
         size = _strided(size, config.stem_stride)
@@ -124,7 +108,7 @@ class MobileSpace:
         return tuple(plans)
 
     def operations(self, genotype: Genotype) -> tuple[Operations, ...]:
-        """What each block computes.
+        """Return the computed operations of each block.
 
         Raises:
             GenotypeNotInSpace: the genotype is not one of this space.
@@ -137,11 +121,11 @@ class MobileSpace:
         return tuple(blocks)
 
     def canonical(self, genotype: Genotype) -> str:
-        """Equal where what is computed is: an empty first block of a stage is a basic one."""
+        """Return a key that is equal for equal networks: an empty first block is a basic one."""
         return "|".join("".join(map(str, block)) for block in self.operations(genotype))
 
     def describe(self, genotype: Genotype) -> str:
-        """`0=k3e6+basic 1=identity ...`, what each block computes."""
+        """Return the operations of each block as text, `0=k3e6+basic 1=identity ...`."""
         return " ".join(
             f"{block}=" + ("+".join(OPS[operation] for operation in active) or "identity")
             for block, active in enumerate(self.operations(genotype))
@@ -153,10 +137,11 @@ class MobileSpace:
     def assemble(
         self, genotype: Genotype, shape: ImageShape, parts: Parts, phase: Phase = "search"
     ) -> nn.Module:
-        """`build`, with all that has weights from `parts`."""
+        """Build a network whose modules come from `parts`."""
         active, plans, config = self.operations(genotype), self.plans(shape, phase), self.config
-        make_stem = partial(_stem, shape.channels, plans[0].in_channels, config.stem_stride)
-        stem = parts(STEM, make_stem)
+        stem = parts(
+            STEM, partial(make_stem, shape.channels, plans[0].in_channels, config.stem_stride)
+        )
         blocks = [
             Block(
                 [
@@ -168,18 +153,18 @@ class MobileSpace:
             for plan, operations in zip(plans, active, strict=True)
         ]
         head_channels = self._channels(config.head_channels, phase)
-        make_head = partial(_head, plans[-1].out_channels, head_channels, shape.num_classes)
-        return MobileNetwork(stem, blocks, parts(HEAD, make_head))
+        head = partial(make_head, plans[-1].out_channels, head_channels, shape.num_classes)
+        return MobileNetwork(stem, blocks, parts(HEAD, head))
 
     def covering(self) -> Iterable[Genotype]:
-        """The one that has all operations."""
+        """Yield the architecture that has all operations."""
         yield Genotype(self.identifier, (1,) * len(self.cardinalities))
 
     def dag(self, genotype: Genotype) -> LabelledDag:
-        """The input; of each block its five operations and their sum; the output.
+        """Return the graph of the input, five operations and their sum per block, and the output.
 
-        An operation that is not computed is labelled `none` and has no edges. An empty block's sum
-        reads the sum before it.
+        An operation that is not computed is labelled `none` and has no edges. The sum of an empty
+        block reads the sum before it.
         """
         labels, edges, before = ["input"], set[tuple[int, int]](), 0
         for active in self.operations(genotype):
@@ -195,7 +180,7 @@ class MobileSpace:
         return LabelledDag((*labels, OUTPUT), frozenset(edges))
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
-        """All blocks of the final network, one below the other."""
+        """Return the drawing of all blocks of the final network, one below the other."""
         stem = f"{shape.size}×{shape.size}×{shape.channels}, 3×3 stem"
         nodes = [GraphNode("image", "image", "input", stem)]
         edges: list[tuple[str, str, str]] = []
@@ -221,117 +206,11 @@ class MobileSpace:
 
 
 def _strided(size: int, stride: int) -> int:
-    """Height and width after a convolution that is padded to keep them at stride 1."""
+    """Return the size after a convolution whose padding keeps it at stride 1."""
     return (size - 1) // stride + 1
 
 
 def _drawn(block: int, operation: int, detail: str) -> GraphNode:
     name = OPS[operation]
-    kind = "separable" if name in _INVERTED else "conv"
+    kind = "separable" if name in INVERTED else "conv"
     return GraphNode(f"b{block}-{name}", _DRAWN[name], kind, detail)
-
-
-# --- the network --------------------------------------------------------------------------------
-
-
-class MobileNetwork(nn.Module):
-    """One architecture, the same for all images: (B, C, H, W) -> logits (B, num_classes)."""
-
-    def __init__(self, stem: nn.Module, blocks: Iterable[nn.Module], head: nn.Module) -> None:
-        super().__init__()
-        self.stem = stem
-        self.blocks = nn.ModuleList(blocks)
-        self.head = head
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        x_BCHW = self.stem(x_BCHW)
-        for block in self.blocks:
-            x_BCHW = block(x_BCHW)
-        logits_BK: Tensor = self.head(x_BCHW)
-        return logits_BK
-
-
-class Block(nn.Module):
-    """The sum or mean of some operations, or the input where there is none."""
-
-    def __init__(self, operations: Iterable[nn.Module], *, takes_mean: bool) -> None:
-        super().__init__()
-        self.operations = nn.ModuleList(operations)
-        self.takes_mean = takes_mean
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        if len(self.operations) == 0:
-            return x_BCHW
-        out_BCHW: Tensor = reduce(torch.add, [module(x_BCHW) for module in self.operations])
-        return out_BCHW / len(self.operations) if self.takes_mean else out_BCHW
-
-
-class InvertedResidual(nn.Module):
-    """Expand 1x1 - depthwise k x k - project 1x1, plus the input where the shape is kept."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, *, kernel: int, expansion: int, stride: int
-    ) -> None:
-        super().__init__()
-        inner = expansion * in_channels
-        self.body = nn.Sequential(
-            *_conv_bn(in_channels, inner, 1),
-            nn.ReLU(),
-            *_conv_bn(inner, inner, kernel, stride=stride, groups=inner),
-            nn.ReLU(),
-            *_conv_bn(inner, out_channels, 1),
-        )
-        self.has_shortcut = stride == 1 and in_channels == out_channels
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        out_BCHW: Tensor = self.body(x_BCHW)
-        return out_BCHW + x_BCHW if self.has_shortcut else out_BCHW
-
-
-def make_operation(operation: int, plan: BlockPlan) -> nn.Module:
-    """A new operation of a block, with initial weights."""
-    name, given, wanted = OPS[operation], plan.in_channels, plan.out_channels
-    if name in _INVERTED:
-        kernel, expansion = _INVERTED[name]
-        return _channels_last(
-            InvertedResidual(given, wanted, kernel=kernel, expansion=expansion, stride=plan.stride)
-        )
-    return _channels_last(
-        nn.Sequential(
-            *_conv_bn(given, wanted, 3, stride=plan.stride),
-            nn.ReLU(),
-            *_conv_bn(wanted, wanted, 3),
-            nn.ReLU6(),
-        )
-    )
-
-
-def _conv_bn(
-    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1
-) -> tuple[nn.Module, nn.Module]:
-    return (
-        ops.conv(in_channels, out_channels, kernel, stride=stride, groups=groups),
-        nn.BatchNorm2d(out_channels),
-    )
-
-
-def _stem(in_channels: int, channels: int, stride: int) -> nn.Module:
-    return _channels_last(
-        nn.Sequential(*_conv_bn(in_channels, channels, 3, stride=stride), nn.ReLU())
-    )
-
-
-def _head(in_channels: int, channels: int, num_classes: int) -> nn.Module:
-    return _channels_last(
-        nn.Sequential(
-            *_conv_bn(in_channels, channels, 1),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(channels, num_classes),
-        )
-    )
-
-
-def _channels_last(module: nn.Module) -> nn.Module:
-    return module.to(memory_format=torch.channels_last)

@@ -22,19 +22,19 @@ SuperkernelBranch = Literal["conv", "max_pool_3x3", "avg_pool_3x3", "identity", 
 
 
 class SuperkernelSpaceConfig(SpaceSection):
-    """The space of NASIB: cells of a few nodes, with every convolution of some sizes on an edge.
+    """The space of NASIB: cells of a few nodes, with many convolutions to choose from on an edge.
 
-    The defaults are 4 x 4 kernel sizes, 3 dilations and 2 types: 96 convolutions beside four other
-    operations, twelve times as many as the 8 operations of DARTS.
+    The defaults are 4 x 4 kernel sizes, 3 dilations and 2 types: 96 convolutions and four other
+    operations; DARTS has 8 operations.
     """
 
     shares_weights: ClassVar[bool] = True
     name: Literal["superkernel"] = "superkernel"
     implementation: ClassVar[str] = "nascore.spaces.superkernel.space.SuperkernelSpace"
     num_nodes: Annotated[int, Field(ge=1, le=6)] = 4
-    """Of each cell, beside its two inputs; each node keeps two of its incoming edges."""
+    """Nodes of a cell, without its two inputs; each node keeps two of its incoming edges."""
     kernel_sizes: Annotated[tuple[KernelSize, ...], Field(min_length=1)] = (1, 3, 5, 7)
-    """Heights, and as many widths: odd and growing, in pixels before dilation."""
+    """Heights, and as many widths: odd, ascending, in pixels before dilation."""
     dilations: Annotated[tuple[Dilation, ...], Field(min_length=1)] = (1, 2, 3)
     """Dilations of the convolutions."""
     types: Annotated[tuple[ConvolutionType, ...], Field(min_length=1)] = get_args(ConvolutionType)
@@ -42,15 +42,15 @@ class SuperkernelSpaceConfig(SpaceSection):
     operations: tuple[SuperkernelBranch, ...] = get_args(SuperkernelBranch)
     """Operations of an edge; `conv` stands for all convolutions."""
     num_stages: Annotated[int, Field(ge=1, le=4)] = 3
-    """Between them a reduction cell halves the map; with one there is no reduction cell."""
+    """Stages, with a reduction cell that halves the map between two of them."""
     search_channels: Annotated[int, Field(ge=2)] = 8
-    """Of the first stage; 16 in DARTS."""
+    """Channels of the first stage in the search; 16 in DARTS."""
     search_cells_per_stage: Positive = 1
-    """Normal cells; 2 are the 8 cells of DARTS."""
+    """Normal cells per stage in the search; 2 give the 8 cells of DARTS."""
     final_channels: Annotated[int, Field(ge=2)] = 16
-    """36 in DARTS."""
+    """Channels of the first stage of the final network; 36 in DARTS."""
     final_cells_per_stage: Positive = 2
-    """6 are the 20 cells of DARTS."""
+    """Normal cells per stage of the final network; 6 give the 20 cells of DARTS."""
 
     @property
     def axis_sizes(self) -> tuple[int, ...]:
@@ -60,7 +60,7 @@ class SuperkernelSpaceConfig(SpaceSection):
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        """Of each cell and each of its nodes: which two edges are kept, then all its edges."""
+        """Number of values of the tokens: per node the kept edges, then all its edges."""
         tokens: list[int] = []
         for num_sources in range(2, 2 + self.num_nodes):
             tokens += [math.comb(num_sources, 2)] if num_sources > 2 else []
@@ -69,7 +69,7 @@ class SuperkernelSpaceConfig(SpaceSection):
 
     @property
     def num_convolutions(self) -> int:
-        """Convolutions that an edge chooses from."""
+        """Number of convolutions that an edge chooses from."""
         return len(self.types) * len(self.kernel_sizes) ** 2 * len(self.dilations)
 
     @field_validator("kernel_sizes")
@@ -78,7 +78,7 @@ class SuperkernelSpaceConfig(SpaceSection):
         even = [size for size in sizes if size % 2 == 0]
         if even:
             raise ValueError(
-                f"kernel sizes must be odd, to have a centre that smaller ones share; "
+                f"kernel sizes must be odd, so that smaller ones share their centre; "
                 f"got {', '.join(map(str, even))}"
             )
         return _growing(sizes)
@@ -97,7 +97,7 @@ class SuperkernelSpaceConfig(SpaceSection):
     @classmethod
     def _has_convolutions(cls, operations: tuple[str, ...]) -> tuple[str, ...]:
         if "conv" not in operations:
-            raise ValueError("give conv among the operations: only it has a kernel to search for")
+            raise ValueError("add conv to the operations: only it has a kernel to search for")
         return _without_repeats(operations)
 
     @model_validator(mode="after")
@@ -112,7 +112,7 @@ class SuperkernelSpaceConfig(SpaceSection):
 
 def _growing(values: tuple[int, ...]) -> tuple[int, ...]:
     if any(a >= b for a, b in pairwise(values)):
-        raise ValueError(f"give each value once, in growing order; got {values}")
+        raise ValueError(f"give each value once, in ascending order; got {values}")
     return values
 
 

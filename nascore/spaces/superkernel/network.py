@@ -4,10 +4,10 @@ A cell reads the outputs of the two cells before it, nodes 0 and 1. Each further
 operations on earlier nodes; the cell's output is the concatenation of its further nodes. Between
 the stages a reduction cell halves the map and doubles the channels. Tensors are (B, C, H, W).
 
-Source: the cells of DARTS (arXiv 1806.09055). Departures: both inputs of a reduction cell are made
-smaller before it, so that every operation keeps its map and an identity has no weights; a separable
-convolution is applied once, not twice, so that one tensor can hold all of them; cells that nothing
-reads are left out; no auxiliary head, no path dropout.
+Source: the cells of DARTS (arXiv 1806.09055). Departures: both inputs of a reduction cell are
+downsampled before it, so that operations keep the map and an identity has no weights; a separable
+convolution is applied once, not twice, so that one tensor contains all of them; cells that no other
+reads are omitted; no auxiliary head, no path dropout.
 """
 
 import re
@@ -33,7 +33,7 @@ class Convolution:
     Attributes:
         kind: `separable` is depthwise, then pointwise.
         height, width: of the kernel in pixels, odd.
-        dilation: distance between the pixels that it reads; 1 when it reads one pixel.
+        dilation: distance between the pixels of the kernel; 1 for a kernel of one pixel.
     """
 
     kind: ConvolutionType
@@ -47,17 +47,17 @@ class Convolution:
 
     @property
     def name(self) -> str:
-        """Such as `separable_3x5_d2`, height first."""
+        """Name such as `separable_3x5_d2`, height first."""
         return f"{self.kind}_{self.height}x{self.width}_d{self.dilation}"
 
     @property
     def extent(self) -> int:
-        """Pixels from the first that it reads to the last, along its longer side."""
+        """Pixels from the first to the last of the kernel, along its longer side."""
         return self.dilation * (max(self.height, self.width) - 1) + 1
 
     @classmethod
     def from_name(cls, name: str) -> "Convolution | None":
-        """None when it is the name of another operation."""
+        """Read a name; return None for that of another operation."""
         found = re.fullmatch(r"(standard|separable)_(\d+)x(\d+)_d(\d+)", name)
         if found is None:
             return None
@@ -68,18 +68,19 @@ class Convolution:
 Operation = Convolution | str
 """A convolution, or the name of another branch (`nascore.config.SuperkernelBranch`)."""
 Edge = tuple[int, Operation]
-"""The node that is read, and the operation on it; never `none`."""
+"""Source node and operation; never `none`."""
 Node = tuple[Edge, ...]
 Cell = tuple[Node, ...]
 
 
 def name_of(operation: Operation) -> str:
+    """Return the name of an operation."""
     return operation if isinstance(operation, str) else operation.name
 
 
 @dataclass(frozen=True, slots=True)
 class EdgePart:
-    """Where an operation is: the part `cell2/edge3_0/...` of cell 2, from node 0 to node 3."""
+    """Position of an operation: `cell2/edge3_0/...` is in cell 2, from node 0 to node 3."""
 
     cell: int
     target: int
@@ -92,7 +93,7 @@ class EdgePart:
 
     @classmethod
     def from_name(cls, name: str) -> "EdgePart | None":
-        """None when it is the name of a part that is no operation of an edge."""
+        """Read a name; return None for that of a module that is not on an edge."""
         found = re.fullmatch(r"cell(\d+)/edge(\d+)_(\d+)/(\w+)", name)
         if found is None:
             return None
@@ -101,7 +102,7 @@ class EdgePart:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Shape of what a cell gives: its channels, and how often the map was halved."""
+    """Shape of the output of a cell: its channels, and the number of halvings of the map."""
 
     channels: int
     halvings: int
@@ -109,7 +110,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A cell of the stack: what it reads, and the channels that its nodes work with."""
+    """A cell of the stack: the shapes of its inputs and of its nodes."""
 
     is_reduction: bool
     inputs: tuple[Output, Output]
@@ -119,7 +120,7 @@ class Plan:
 def plans(
     num_nodes: int, *, num_stages: int, cells_per_stage: int, channels: int
 ) -> tuple[Plan, ...]:
-    """The stack of cells, the first one first."""
+    """Return the cells of the stack in order."""
     stem = Output(_STEM_WIDTH * channels, 0)
     older, newer = stem, stem
     made: list[Plan] = []
@@ -135,9 +136,9 @@ class StackedNetwork(nn.Module):
     """A stack of cells that read the two before them: (B, C, H, W) -> logits (B, num_classes).
 
     Args:
-        cells: the normal cell, then the reduction cell where a plan has one.
-        in_channels: of the images.
-        parts: gives all that has weights, and every operation.
+        cells: the normal cell, then the reduction cell if a plan has one.
+        in_channels: channels of the images.
+        parts: returns the modules.
         affine: whether batch norms of operations scale and shift.
     """
 
@@ -166,9 +167,12 @@ class StackedNetwork(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         stem_BCHW = self.stem(x_BCHW)
-        outputs = {-2: stem_BCHW, -1: stem_BCHW}  # by place in the stack; the stem twice before it
+        outputs = {
+            -2: stem_BCHW,
+            -1: stem_BCHW,
+        }  # by position in the stack
         for place, cell in zip(self.places, self.cells, strict=True):
-            # A cell that nothing reads is left out, and who would read it does not look.
+            # Omitted cells have no output; the cells after them do not read it.
             older = outputs.pop(place - 2, stem_BCHW)
             outputs[place] = cell(older, outputs.get(place - 1, stem_BCHW))
         logits_BK: Tensor = self.head(outputs[self.places[-1]])
@@ -215,7 +219,7 @@ class StackedCell(nn.Module):
 
 
 def make_operation(operation: Operation, channels: int, *, affine: bool) -> nn.Module:
-    """A freshly initialised operation that keeps channels and size."""
+    """Make an operation that keeps channels and size, with initial weights."""
     if isinstance(operation, Convolution):
         return convolution(operation, channels, affine=affine)
     if operation == "identity":
@@ -229,7 +233,7 @@ def make_operation(operation: Operation, channels: int, *, affine: bool) -> nn.M
 
 
 def convolution(one: Convolution, channels: int, *, affine: bool) -> nn.Sequential:
-    """ReLU - convolution, or depthwise and pointwise - batch norm."""
+    """Make ReLU, convolution (or depthwise and pointwise), batch norm."""
     kernel = (one.height, one.width)
     if one.kind == "standard":
         layers = [ops.conv(channels, channels, kernel, dilation=one.dilation)]
@@ -242,13 +246,13 @@ def convolution(one: Convolution, channels: int, *, affine: bool) -> nn.Sequenti
 
 
 def _reads(cell: Cell) -> tuple[int, ...]:
-    """Which of its inputs a cell needs: a node without an edge is made of the newer one."""
+    """Return the inputs that a cell reads; a node without an edge is made of the newer one."""
     read = {source for node in cell for source, _ in node if source < NUM_INPUTS}
     return tuple(sorted(read | ({1} if not all(cell) else set())))
 
 
 def _needed(reads: Sequence[tuple[int, ...]]) -> list[int]:
-    """Places of the cells that the last one depends on, in order."""
+    """Return the positions of the cells that the last one depends on, in order."""
     needed = {len(reads) - 1}
     for place in reversed(range(len(reads))):
         if place in needed:
@@ -267,7 +271,7 @@ def _head(channels: int, num_classes: int) -> nn.Module:
 
 
 def _calibration(given: Output, wanted: Output) -> nn.Module:
-    """Brings a cell's input to the shape that its nodes have."""
+    """Make the module that brings an input of a cell to the shape of its nodes."""
     layers: list[nn.Module] = []
     channels = given.channels
     for _ in range(wanted.halvings - given.halvings):

@@ -21,7 +21,8 @@ from nascore.methods.instanas.export import (
 from nascore.methods.instanas.supernet import MetaGraph, make_metagraph
 from nascore.spaces.base import ImageShape
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
-from nascore.spaces.mobilenet.space import OPS, MobileSpace
+from nascore.spaces.mobilenet.network import OPS
+from nascore.spaces.mobilenet.space import MobileSpace
 
 CONFIG = MobileSpaceConfig(stages=((4, 2, 1), (8, 1, 2)), stem_channels=4)
 SPACE = MobileSpace(CONFIG)

@@ -15,7 +15,8 @@ from nascore.methods.instanas.options import InstanasOptions
 from nascore.methods.instanas.search_points import Point
 from nascore.methods.instanas.supernet import make_metagraph
 from nascore.spaces.flops import count
-from nascore.spaces.mobilenet.space import OPS, MobileSpace
+from nascore.spaces.mobilenet.network import OPS
+from nascore.spaces.mobilenet.space import MobileSpace
 from nascore.training.loop import TrainingStopped
 
 POINT = Point(

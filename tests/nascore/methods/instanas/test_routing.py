@@ -12,7 +12,8 @@ from nascore.methods.instanas.routing import run_one
 from nascore.methods.instanas.supernet import MetaGraph, make_metagraph
 from nascore.spaces.base import ImageShape
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
-from nascore.spaces.mobilenet.space import OPS, MobileSpace
+from nascore.spaces.mobilenet.network import OPS
+from nascore.spaces.mobilenet.space import MobileSpace
 
 CONFIG = MobileSpaceConfig(stages=((8, 2, 1), (12, 2, 2)), stem_channels=8)
 SPACE = MobileSpace(CONFIG)

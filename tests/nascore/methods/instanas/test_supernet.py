@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from nascore.methods.instanas.supernet import MIN_IMAGES, MetaGraph, make_metagraph
 from nascore.spaces.base import ImageShape, make_genotype
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
-from nascore.spaces.mobilenet.space import OPS, MobileSpace, effective
+from nascore.spaces.mobilenet.network import OPS
+from nascore.spaces.mobilenet.space import MobileSpace, effective
 from nascore.spaces.ops import evaluation_mode
 
 CONFIG = MobileSpaceConfig(stages=((4, 2, 1), (8, 2, 2)), stem_channels=4)

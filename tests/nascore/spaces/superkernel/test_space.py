@@ -124,10 +124,10 @@ def test_identifier_names_what_the_tokens_mean() -> None:
     ("settings", "message"),
     [
         ({"kernel_sizes": (1, 4)}, "must be odd.*got 4"),
-        ({"kernel_sizes": (3, 1)}, "growing order"),
-        ({"dilations": (1, 1)}, "growing order"),
+        ({"kernel_sizes": (3, 1)}, "ascending order"),
+        ({"dilations": (1, 1)}, "ascending order"),
         ({"types": ("standard", "standard")}, "give each operation once"),
-        ({"operations": ("identity", "none")}, "give conv"),
+        ({"operations": ("identity", "none")}, "add conv"),
         ({"kernel_sizes": ()}, "kernel_sizes"),
         ({"search_channels": 1}, "search_channels"),
         (
