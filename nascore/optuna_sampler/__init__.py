@@ -3,8 +3,8 @@
     study = optuna.create_study(direction="maximize", sampler=NasesSampler(seed=0))
     study.optimize(objective, n_trials=100)
 
-A categorical parameter is a token of an architecture, and so is an integer or a stepped float that
-has few values. The tokens of a trial are proposed together; all else is drawn at random.
+Categorical parameters are tokens of an architecture, and so are integers and stepped floats with
+few values. The tokens of a trial are proposed together; other parameters are sampled at random.
 """
 
 from nascore.optuna_sampler.sampler import NasesSampler, ProposerSampler

@@ -1,4 +1,4 @@
-"""The samplers; see the package."""
+"""Samplers of Optuna that ask a proposing method."""
 
 import logging
 import secrets
@@ -19,14 +19,14 @@ from nascore.config import Section
 from nascore.errors import InputError, Problem
 from nascore.methods.base import ProposingModule
 from nascore.methods.registry import METHODS
-from nascore.optuna_sampler.learner import TrialLearner
 from nascore.optuna_sampler.parameters import (
-    MOST_VALUES,
+    MAX_VALUES,
     PROPOSED,
     Distributions,
     ParameterSpace,
     num_values,
 )
+from nascore.optuna_sampler.trial_feed import TrialFeed
 from nascore.search import optuna_private
 from nascore.search.proposer import Proposer
 from nascore.seeding import Seeds
@@ -39,25 +39,26 @@ _log = logging.getLogger(__name__)
 class ProposerSampler(BaseSampler):
     """A proposing method (`nascore.methods.registry.METHODS`) as a sampler of Optuna.
 
-    The study is the only state: a sampler that is made anew with the same seed goes on as the old
-    one would have, and several processes may work on one study. Trials are learned from in the
-    order in which they ended; those that failed, were pruned or have an infinite value as children
-    that failed. What other workers are trying is known to the method, too.
+    The study is the only state: a new sampler with the same seed continues like the old one, and
+    several processes may work on one study. The method receives trials in the order in which they
+    ended; those that failed, were pruned or have an infinite value count as failed children. It
+    also receives the running trials of other workers.
 
-    Parameters that not all trials have, or not with one range, are drawn at random, unless
+    Parameters that not all trials have, or not with one range, are sampled at random, unless
     `search_space` names them.
 
     `nases-paper` is for one worker, and for parameters that all have the same number of values.
 
     Args:
-        seed: of all random numbers, 0 or more; with None one is drawn. A suggestion depends on it,
-            the trial's number and the study, so workers may share it.
-        search_space: name to distribution. Without it, what all finished trials have in common,
+        method: name of a proposing method.
+        seed: of all random numbers, 0 or more; None draws one. A suggestion depends on it, on the
+            trial's number and on the study, so workers may share it.
+        search_space: name to distribution; None: the parameters that all finished trials share,
             from the second trial on.
         options: settings of the method, as its section or as a dictionary.
-        controller: a folder that keeps what the method learns before the first trial (NASES: its
-            encoder and decoder, which takes seconds for every new search space).
-        warn_independent_sampling: say once a parameter that it is drawn at random.
+        controller: folder for what the method learns before the first trial (NASES: its
+            autoencoder, which takes seconds for each new search space); None: a temporary one.
+        warn_independent_sampling: whether to warn once per parameter that is sampled at random.
 
     Raises:
         InputError: there is no such method, or a setting is wrong.
@@ -89,12 +90,12 @@ class ProposerSampler(BaseSampler):
         self._lock = threading.RLock()
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._intersection = IntersectionSearchSpace()
-        self._learner: TrialLearner | None = None
+        self._feed: TrialFeed | None = None
         self._study: tuple[object, int] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Settings alone: everything else follows from the study."""
-        left_out = ("_lock", "_temporary", "_intersection", "_learner", "_study", "_module")
+        """Return the settings alone: all other state follows from the study."""
+        left_out = ("_lock", "_temporary", "_intersection", "_feed", "_study", "_module")
         return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -103,10 +104,10 @@ class ProposerSampler(BaseSampler):
         self._forget()
 
     def reseed_rng(self) -> None:
-        """Nothing to do: no two trials of a study draw the same numbers, whoever the worker is.
+        """Do nothing: the trials of a study draw different numbers in all workers.
 
-        Optuna calls this before every trial when it has several threads. Another seed would cost
-        what was learned, and the promise that a new sampler proposes what the old one would have.
+        Optuna calls this before each trial when it has several threads. Another seed would discard
+        what was learned, and a new sampler could not repeat the proposals of the old one.
         """
 
     def infer_relative_search_space(
@@ -153,9 +154,9 @@ class ProposerSampler(BaseSampler):
     def _warn(self, study: Study, trial: FrozenTrial, name: str, one: BaseDistribution) -> None:
         reason = "not all trials have it, or not with the same range"
         if num_values(one) == 0:
-            reason = f"it is continuous or has more than {MOST_VALUES} values"
+            reason = f"it is continuous or has more than {MAX_VALUES} values"
         elif self._search_space is None and not study.get_trials(False, (TrialState.COMPLETE,)):
-            return  # nobody knows the space yet
+            return  # the search space is still unknown
         self._warned.add(name)
         _log.warning(
             "Parameter %r is drawn at random from trial %d on and not proposed by %s: %s. "
@@ -168,22 +169,22 @@ class ProposerSampler(BaseSampler):
     ) -> dict[str, Any]:
         storage = optuna_private.storage_of(study)
         self._turn_to(study)
-        if self._learner is None or self._learner.space.distributions != tokens:
-            self._learner = TrialLearner(ParameterSpace(tokens), self._make_proposer)
+        if self._feed is None or self._feed.space.distributions != tokens:
+            self._feed = TrialFeed(ParameterSpace(tokens), self._make_proposer)
         # Not `study.trials`: pruners such as Hyperband's show a sampler only part of them.
         trials = storage.get_all_trials(optuna_private.id_of_study(study), deepcopy=False)
-        genotype = self._learner.suggest(trial.number, trials, study.direction)
-        # Parameters are stored one by one, when the objective asks for them; others would know of
-        # this trial too late.
+        genotype = self._feed.suggest(trial.number, trials, study.direction)
+        # Optuna stores parameters one by one, when the objective requests them: other workers would
+        # see this trial too late.
         trial_id = optuna_private.id_of_trial(trial)
         storage.set_trial_system_attr(trial_id, PROPOSED, genotype.to_dict())
-        return self._learner.space.params(genotype)
+        return self._feed.space.params(genotype)
 
     def _turn_to(self, study: Study) -> None:
-        """Starts anew when this is another study than the last time."""
+        """Forget the study of the last call if this is another one."""
         place = (optuna_private.storage_of(study), optuna_private.id_of_study(study))
         if self._study is None or self._study[0] is not place[0] or self._study[1] != place[1]:
-            self._study, self._learner = place, None
+            self._study, self._feed = place, None
             self._intersection = IntersectionSearchSpace()
 
     def _make_proposer(self, space: ParameterSpace) -> Proposer:
@@ -205,30 +206,11 @@ class ProposerSampler(BaseSampler):
 class NasesSampler(ProposerSampler):
     """NASES, reinforcement learning in an architecture-embedding space, as a sampler of Optuna.
 
-    See `ProposerSampler` for what holds of every method, and `nascore.methods.options.NasesOptions`
-    for the settings.
+    See `ProposerSampler`, and `nascore.methods.nases.options.NasesOptions` for the settings.
     """
 
-    def __init__(
-        self,
-        *,
-        seed: int | None = None,
-        search_space: Distributions | None = None,
-        options: Section | Mapping[str, Any] | None = None,
-        controller: Path | str | None = None,
-        warn_independent_sampling: bool = True,
-    ) -> None:
-        super().__init__(
-            "nases",
-            seed=seed,
-            search_space=search_space,
-            options=options,
-            controller=controller,
-            warn_independent_sampling=warn_independent_sampling,
-        )
 
-
-# --- what a person gives --------------------------------------------------------------------
+# --- user settings --------------------------------------------------------------------------
 
 
 def _module(method: str) -> ProposingModule:

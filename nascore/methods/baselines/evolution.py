@@ -2,9 +2,9 @@
 
 Source: Real et al., Regularized Evolution for Image Classifier Architecture Search, AAAI 2019,
 algorithm 1. The population starts with random architectures; then the best of a random sample is
-mutated, and the child takes the place of the *oldest*, so that nothing lives on by one lucky
+mutated, and the child replaces the *oldest* member, so that no member stays because of one lucky
 measurement. The paper has a population of 100 and samples of 25 for 20,000 children; the defaults
-here suit the hundred children of a small search. A mutation changes one token.
+here are for a hundred children. A mutation changes one token.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ from nascore.spaces.base import SearchSpace
 
 
 class RegularizedEvolution:
-    """As published, an architecture may come again; it is then trained again.
+    """As published, an architecture may be proposed, and trained, repeatedly.
 
     The population is the last `population_size` children that finished, in the order in which they
     ended, so the history alone rebuilds it. Failed children never enter it, and those that other

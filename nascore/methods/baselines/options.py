@@ -9,16 +9,16 @@ from nascore.methods.common.method_options import MethodOptions
 
 
 class RandomOptions(MethodOptions):
-    """Random search has nothing to set."""
+    """Random search has no settings."""
 
 
 class RegularizedEvolutionOptions(MethodOptions):
-    """Regularized evolution: sizes in children; 100 and 25 in the paper, for 20,000 children."""
+    """Settings of regularized evolution; the paper has 100 and 25, for 20,000 children."""
 
     population_size: Annotated[int, Field(ge=2)] = 10
-    """Children that are alive."""
+    """Size of the population in children."""
     sample_size: Positive = 3
-    """Members that compete to be the parent of the next child."""
+    """Members sampled for each child; the best of them is its parent."""
 
     @model_validator(mode="after")
     def _sample_in_population(self) -> Self:
@@ -31,16 +31,16 @@ class RegularizedEvolutionOptions(MethodOptions):
 
 
 class LocalSearchOptions(MethodOptions):
-    """Hill climbing with random restarts."""
+    """Settings of hill climbing with random restarts."""
 
     improvement: Literal["first", "best"] = "first"
-    """Go on from the first neighbour that is better, or from the best of all neighbours."""
+    """Continue from the first better neighbour, or from the best of all neighbours."""
     isomorphism: bool = True
-    """Count architectures whose networks are the same as one."""
+    """Count isomorphic architectures as one."""
 
 
 class TpeOptions(MethodOptions):
-    """Optuna's multivariate TPE."""
+    """Settings of Optuna's multivariate TPE."""
 
     startup_trials: Positive = 10
-    """Random children before the estimator is asked; Optuna's default."""
+    """Random children before the first suggestion of the estimator."""

@@ -1,11 +1,11 @@
 """The tree-structured Parzen estimator of Optuna, one categorical parameter a token.
 
 Source: Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011, in Optuna's
-multivariate form, which models the tokens together. An architecture may come again.
+multivariate form, which models the tokens jointly. An architecture may be proposed repeatedly.
 
-A suggestion costs time in proportion to the trials that the estimator reads. Of more than
-`_MOST_TRIALS` it reads the best, of which its density of good ones is made (at most 25 in Optuna,
-however many there are), and the latest: Optuna weighs the others by age, the oldest hardly at all.
+The time of a suggestion is proportional to the trials that the estimator reads. Above `_MAX_TRIALS`
+it reads the best, from which it makes the density of good trials (at most 25 in Optuna), and the
+latest: Optuna weighs the others by age, the oldest hardly at all.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ from nascore.seeding import Seeds
 from nascore.spaces import base
 from nascore.spaces.base import SearchSpace
 
-_MOST_TRIALS = 500  # that the estimator reads; then the history is cut
+_MAX_TRIALS = 500  # that the estimator reads; then the history is cut
 _BEST, _LATEST = 25, 275  # that are left
 
 
 class _Sampler(optuna.samplers.TPESampler):
-    """Knows the search space, which Optuna would else read from all trials for each suggestion."""
+    """A sampler with a given search space, which Optuna would read from all trials each time."""
 
     def __init__(self, space: dict[str, BaseDistribution], **settings: Any) -> None:
         super().__init__(multivariate=True, **settings)
@@ -45,7 +45,7 @@ class _Sampler(optuna.samplers.TPESampler):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Optuna's news of a study that nobody has asked for."""
+    """Hide Optuna's log line about the new study."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -72,8 +72,11 @@ class Tpe:
         self._new_study()
 
     def suggest(self, number: int, pending: Pending = NONE_PENDING) -> Genotype:
-        """What is under way is in the study for this suggestion alone: the order of its trials
-        counts, and it has to be the order in which the children ended."""
+        """Return the architecture of child `number`.
+
+        Pending children are in the study for this suggestion alone: its trials must be in the order
+        in which the children ended.
+        """
         passing = [self._add(pending[other], TrialState.RUNNING) for other in sorted(pending)]
         self._study.sampler = self._sampler(number, with_pending=bool(pending))
         trial = self._study.ask(self._distributions)
@@ -82,16 +85,16 @@ class Tpe:
         return base.make_genotype(self._space, [trial.params[n] for n in self._distributions])
 
     def update(self, child: Child) -> None:
-        """The estimator learns nothing from a child that failed."""
+        """Add a finished child; failed ones are ignored."""
         if child.objective is None:
             return
         self._add(child.genotype, TrialState.COMPLETE, child.objective)
         self._ended.append(self._study.get_trials(deepcopy=False)[-1])
-        if len(self._ended) > _MOST_TRIALS:
+        if len(self._ended) > _MAX_TRIALS:
             self._cut()
 
     def _cut(self) -> None:
-        """Forget all but the best and the latest trials, in the order in which they ended."""
+        """Keep only the best and the latest trials, in the order in which they ended."""
         earlier, latest = self._ended[:-_LATEST], self._ended[-_LATEST:]
         order = sorted(range(len(earlier)), key=lambda i: -float(earlier[i].value or 0.0))
         best = [earlier[i] for i in sorted(order[:_BEST])]

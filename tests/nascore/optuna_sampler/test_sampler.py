@@ -37,8 +37,8 @@ from nascore.methods.baselines.options import LocalSearchOptions
 from nascore.methods.nases.autoencoder import ReleasedAutoencoder
 from nascore.methods.nases.options import NasesOptions
 from nascore.optuna_sampler import NasesSampler, ProposerSampler
-from nascore.optuna_sampler.learner import TrialLearner
 from nascore.optuna_sampler.parameters import PROPOSED, ParameterSpace, num_values
+from nascore.optuna_sampler.trial_feed import TrialFeed
 from nascore.results import Child
 from nascore.search.proposer import NONE_PENDING, Pending
 
@@ -405,14 +405,14 @@ def ended(number: int, seconds: int, value: float | None, **params: Any) -> Froz
     return trial
 
 
-def recorded() -> tuple[TrialLearner, list[Recorder]]:
+def recorded() -> tuple[TrialFeed, list[Recorder]]:
     made: list[Recorder] = []
 
     def make_recorder(space: ParameterSpace) -> Recorder:
         made.append(Recorder(space))
         return made[-1]
 
-    return TrialLearner(ParameterSpace(AB), make_recorder), made
+    return TrialFeed(ParameterSpace(AB), make_recorder), made
 
 
 def told(recorder: Recorder) -> list[tuple[int, tuple[int, ...], float | None]]:
