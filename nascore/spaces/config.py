@@ -18,6 +18,7 @@ PACKAGES = (
     "nascore.spaces.mobilenet",
     "nascore.spaces.superkernel",
     "nascore.spaces.fewshot",
+    "nascore.spaces.residual",
 )
 
 SPACE_SECTIONS: tuple[type[SpaceSection], ...] = tuple(

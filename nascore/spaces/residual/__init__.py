@@ -1,0 +1,1 @@
+"""Residual networks in stages; the standard residual network is one of them."""

@@ -1,0 +1,42 @@
+"""Settings of the residual space."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from nascore.spaces.section import SpaceSection
+
+WIDTHS = (0.5, 0.75, 1.0, 1.5)
+"""Channels of a stage, relative to those of the standard network."""
+KERNELS = (3, 5, 7)
+"""Kernel sizes of the spatial convolutions, in pixels."""
+BLOCKS = ("plain", "basic", "bottleneck", "inverted3", "inverted6")
+"""Kinds of blocks; see `nascore.spaces.residual.blocks`."""
+STRIDES = (1, 2)
+"""Strides of the first block of a stage."""
+NORMS = ("batch", "group")
+"""Normalisations behind the convolutions."""
+ACTIVATIONS = ("relu", "silu", "hardswish")
+"""Activation functions."""
+
+
+class ResidualSpaceConfig(SpaceSection):
+    """Residual networks: a stem, stages of equal blocks, global average pooling, a linear layer."""
+
+    name: Literal["residual"] = "residual"
+    implementation: ClassVar[str] = "nascore.spaces.residual.space.ResidualSpace"
+    num_stages: Annotated[int, Field(ge=1, le=6)] = 3
+    """Stages of a network; the standard width doubles from one to the next."""
+    max_depth: Annotated[int, Field(ge=2, le=16)] = 3
+    """Most blocks of a stage; at least one."""
+    channels: Annotated[int, Field(ge=8, le=1024)] = 16
+    """Channels of the stem and standard width of the first stage; 64 in ResNet-18."""
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """Six tokens a stage, then normalisation and activation of the whole network."""
+        stage = (self.max_depth, len(WIDTHS), len(KERNELS), len(BLOCKS), 2, len(STRIDES))
+        return (*stage * self.num_stages, len(NORMS), len(ACTIVATIONS))
+
+
+SECTION = ResidualSpaceConfig

@@ -1,0 +1,102 @@
+"""The residual space: what its tokens mean, and the standard network that it contains."""
+
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from nascore.spaces.base import ImageShape, make_genotype
+from nascore.spaces.residual.blocks import BlockShape, Style, make_block
+from nascore.spaces.residual.config import ACTIVATIONS, BLOCKS, NORMS, ResidualSpaceConfig
+from nascore.spaces.residual.space import ResidualSpace
+
+STYLE = Style("batch", "relu")
+SHAPE = ImageShape(3, 32, 10)
+
+
+def params(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_the_standard_network_has_two_basic_blocks_a_stage() -> None:
+    space = ResidualSpace(ResidualSpaceConfig())
+    described = space.describe(space.standard)
+    assert described == "2xbasic3-c16 2xbasic3-c32/2 2xbasic3-c64/2 batch relu"
+
+
+def test_the_standard_network_has_the_parameters_of_a_resnet_for_cifar() -> None:
+    """ResNet-14 with shortcuts of option B: six blocks of two convolutions."""
+    space = ResidualSpace(ResidualSpaceConfig())
+    network = space.build(space.standard, SHAPE)
+    stem = 3 * 16 * 9 + 32
+    first = 2 * (2 * 16 * 16 * 9 + 64)
+    second = (16 * 32 + 32 * 32) * 9 + 128 + (16 * 32 + 64) + 2 * 32 * 32 * 9 + 128
+    third = (32 * 64 + 64 * 64) * 9 + 256 + (32 * 64 + 128) + 2 * 64 * 64 * 9 + 256
+    assert params(network) == stem + first + second + third + 64 * 10 + 10
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_basic_block_computes_what_torchvisions_does(stride: int) -> None:
+    block = make_block("basic", BlockShape(16, 32, stride, 3, squeeze=False), STYLE).eval()
+    shortcut = nn.Sequential(nn.Conv2d(16, 32, 1, stride, bias=False), nn.BatchNorm2d(32))
+    theirs = BasicBlock(16, 32, stride, shortcut).eval()
+    same_function(block, theirs)
+
+
+def test_a_bottleneck_computes_what_torchvisions_does() -> None:
+    block = make_block("bottleneck", BlockShape(64, 64, 1, 3, squeeze=False), STYLE).eval()
+    same_function(block, Bottleneck(64, 16).eval())
+
+
+def same_function(block: nn.Module, theirs: nn.Module) -> None:
+    """Copy the weights in the order in which both register them, and compare outputs."""
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), block.state_dict().values(), strict=True)))
+    channels = next(block.parameters()).shape[1]
+    x_BCHW = torch.randn(2, channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(block(x_BCHW), theirs(x_BCHW))
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize(("stride", "squeeze"), [(1, False), (2, True)])
+def test_blocks_have_the_promised_shape(kind: str, stride: int, squeeze: bool) -> None:
+    for norm, activation in product(NORMS, ACTIVATIONS):
+        shape = BlockShape(16, 24, stride, 5, squeeze)
+        block = make_block(kind, shape, Style(norm, activation))
+        assert block(torch.randn(2, 16, 9, 9)).shape == (2, 24, -(-9 // stride), -(-9 // stride))
+
+
+def test_only_plain_blocks_pass_no_gradient_around_their_body() -> None:
+    """With a body that answers zeros, the input passes a shortcut."""
+    x_BCHW = torch.rand(1, 16, 4, 4)
+    for kind in BLOCKS:
+        block = make_block(kind, BlockShape(16, 16, 1, 3, squeeze=False), STYLE).eval()
+        norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+        nn.init.zeros_(norms[-1].weight)
+        assert torch.equal(block(x_BCHW), torch.zeros_like(x_BCHW) if kind == "plain" else x_BCHW)
+
+
+def test_tokens_change_what_they_name() -> None:
+    space = ResidualSpace(ResidualSpaceConfig(num_stages=1, channels=32))
+    tokens = [0, 2, 0, 1, 0, 0, 0, 0]
+    expected = {
+        0: "2xbasic3-c32 batch relu",
+        1: "1xbasic3-c48 batch relu",
+        2: "1xbasic5-c32 batch relu",
+        3: "1xbottleneck3-c32 batch relu",
+        4: "1xbasic3-se-c32 batch relu",
+        5: "1xbasic3-c32/2 batch relu",
+        6: "1xbasic3-c32 group relu",
+        7: "1xbasic3-c32 batch silu",
+    }
+    for place, text in expected.items():
+        changed = [token + (place == i) for i, token in enumerate(tokens)]
+        assert space.describe(make_genotype(space, changed)) == text
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64])
+def test_any_size_of_images(size: int) -> None:
+    space = ResidualSpace(ResidualSpaceConfig(num_stages=4, channels=8))
+    network = space.build(space.standard, ImageShape(1, size, 3)).eval()
+    assert network(torch.randn(2, 1, size, size)).shape == (2, 3)
