@@ -4,10 +4,18 @@ from components.config.merge import layer_of, merge
 from components.config.model_tree import keys_of
 from components.config.renamed import RENAMED
 from components.config.schema import config_class, parse
+from nascore.config import SPACE_SECTIONS
 from nascore.errors import InputError
 from nascore.methods.registry import METHODS
 
 KEYS = {method: set(keys_of(config_class(method))) for method in METHODS}
+
+
+def space_with(key: str) -> list[str]:
+    """The setting that chooses a space which has the key, for keys of spaces."""
+    group, _, name = key.rpartition(".")
+    names = [one.model_fields["name"].default for one in SPACE_SECTIONS if name in one.model_fields]
+    return [f"search.space.name={names[-1]}"] if group == "search.space" else []
 
 
 @pytest.mark.parametrize("old", RENAMED)
@@ -17,7 +25,7 @@ def test_a_renamed_setting_is_refused_with_its_new_name(old: str) -> None:
     methods = [method for method, keys in KEYS.items() if new in keys and old not in keys]
     assert methods, f"no method has {new}, or all still have {old}"
     for method in methods:
-        layer, _ = layer_of([f"method={method}", f"{old}=5"])
+        layer, _ = layer_of([f"method={method}", f"{old}=5", *space_with(new)])
         with pytest.raises(InputError) as caught:
             parse(layer)
         (found,) = (problem for problem in caught.value.problems if problem.key == old)
