@@ -17,7 +17,6 @@ from torch import nn
 
 from components.registry.served import pyfunc_few_shot, pyfunc_multi_output
 from nascore.meta_learning import task_adaptation
-from nascore.training.final_model import DeployedModel
 
 Arrays = list[NDArray[Any]]
 
@@ -78,7 +77,7 @@ class ClassifierAdapter:
 
 
 class FewShotAdapter:
-    """A support set and queries to labels and probabilities.
+    """A support set and queries to labels and probabilities; networks are `DeployedModel`.
 
     Args:
         task: `support_x`, `support_y` and `query_x`, the input of the model.
@@ -90,8 +89,7 @@ class FewShotAdapter:
         self._learned = list(learned)
         self.images = self._task["support_x"]
 
-    def predictions(self, network: nn.Module) -> Arrays:
-        assert isinstance(network, DeployedModel), "no other network has an adapter"
+    def predictions(self, network: Any) -> Arrays:
         return self._arrays(network.adapter().predict(self._task))
 
     def loaded_predictions(self, model_uri: str) -> Arrays:
@@ -100,9 +98,7 @@ class FewShotAdapter:
     def code(self, outputs: Arrays) -> list[str]:
         return [pyfunc_few_shot.__file__, str(Path(task_adaptation.__file__).parent)]
 
-    def complete(self, described: Model, network: nn.Module, outputs: Arrays) -> None:
-        assert isinstance(network, DeployedModel), "no other network has an adapter"
-        assert network.tasks is not None
+    def complete(self, described: Model, network: Any, outputs: Arrays) -> None:
         (probabilities,) = outputs
         answer = {"labels": probabilities.argmax(axis=1), "probabilities": probabilities}
         described.signature = infer_signature(self._task, answer)
