@@ -168,7 +168,7 @@ def canonical(name: str) -> str | None:
 def _wanted(stored: Iterable[str], config: DataConfig) -> dict[str, str]:
     """Return the known names, and the name under which each array is stored.
 
-    Other names than our own are taken where images and labels are recognised by them.
+    Names in other spellings count where they identify both images and labels.
     """
     stored = list(stored)
     own = [f"{axis}_{split}" for split in SPLITS for axis in "xy"]

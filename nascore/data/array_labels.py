@@ -47,7 +47,7 @@ def check_labels(
     """Return labels (N,) of each part as whole numbers or text; None where there is a problem.
 
     Args:
-        sizes: images of each part, as far as that is known.
+        sizes: number of images of each part, where it is known.
         is_complete: whether no array is missing, so that their classes can be compared.
     """
     problems: list[Problem] = []
@@ -164,7 +164,7 @@ def merge_labels(
     """Return labels 0..K-1 of all parts, and the name of each class.
 
     Args:
-        names: of the classes: one for each value that occurs, or for each value from 0 on.
+        names: names of the classes: one for each value that occurs, or for each value from 0 on.
     """
     values, y = np.unique(np.concatenate(list(labels.values())), return_inverse=True)
     classes = [str(value) for value in values.tolist()]

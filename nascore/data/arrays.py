@@ -1,8 +1,8 @@
 """Sources of arrays: x_train, y_train and optionally x_valid, y_valid, x_test, y_test, classes.
 
-Where the splits shall have different classes, `groups` may name the group of each class, in the
-order of the labels. With x_valid, y_valid, x_test and y_test the arrays then bring classes for each
-split; without x_valid, test images are images like others.
+With `data.split_by=class`, `groups` may name the group of each class in the order of the labels,
+and x_valid, y_valid, x_test and y_test define the classes of each split; without x_valid, test
+images are treated like all others.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def from_named(arrays: Arrays, config: DataConfig, findings: Findings) -> Raw:
     names them.
 
     Raises:
-        InputError: with every problem of the arrays.
+        InputError: The arrays have problems; all are listed.
     """
     parts = _parts(arrays)
     missing = _missing(arrays, parts, config)

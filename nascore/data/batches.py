@@ -34,7 +34,7 @@ class Split:
     Attributes:
         labels: int64 (N,), on the device.
         size: height and width in pixels.
-        class_weights_K: of the loss, on the device; None where all images weigh the same.
+        class_weights_K: weights in the loss, on the device; None for equal weights.
     """
 
     def __init__(

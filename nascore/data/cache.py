@@ -1,10 +1,9 @@
 """Cache of decoded images for data sets larger than memory, in files that any process can map.
 
-An entry is named by the digest of what its pixels come from: the files with their versions, and
-the size, channels and background they are brought to. It holds `images.npy`, uint8 (N, C, H, W),
-and `entry.json` with a checksum for each few megabytes. It appears whole: it is written under
-another name, and renamed when it is complete. Of several processes that need an entry one writes
-it, and the others wait.
+The name of an entry is the digest of the files with their versions and of the target size, channels
+and background. It contains `images.npy`, uint8 (N, C, H, W), and `entry.json` with a checksum for
+each few megabytes. An entry is written under another name and renamed when it is complete. Of
+several processes that need an entry one writes it, and the others wait.
 """
 
 import contextlib
@@ -68,7 +67,7 @@ class DecodedCache:
     """Entries in one folder; the least recently used are removed for new ones.
 
     Attributes:
-        max_bytes: what all entries may take together.
+        max_bytes: limit of the size of all entries.
     """
 
     folder: Path
@@ -105,7 +104,7 @@ class DecodedCache:
     def locked(self, key: str) -> Iterator[bool]:
         """Lock an entry for one process at a time; yield whether the folder can be used.
 
-        What an earlier process has left half-written is removed.
+        Unfinished entries of earlier processes are removed.
         """
         with contextlib.ExitStack() as opened:
             try:
@@ -165,8 +164,8 @@ class DecodedCache:
 class Writer:
     """Writer of an entry, some images at a time; see `DecodedCache.writer`.
 
-    A context: what is not finished at its end is removed. A full disk costs a warning and speed,
-    no run.
+    As a context manager it removes an unfinished entry. A full disk causes a warning and costs
+    speed, but stops no run.
     """
 
     def __init__(self, folder: Path, key: str, shape: Sequence[int]) -> None:

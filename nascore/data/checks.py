@@ -45,7 +45,7 @@ def check(
     """Check everything that is known once all images are decoded and split.
 
     Args:
-        copies: positions of images that are there more than once.
+        copies: positions of images that occur more than once.
         histogram: (C, 256), pixel values of the training images.
     """
     part = part_of(indices, len(raw.labels))
@@ -182,8 +182,8 @@ def _check_near(
 def near_pairs(hashes: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return pairs (P, 2) of positions of rows that differ in few bits.
 
-    Rows that share a band of bits are sorted to lie side by side, and each is compared with the
-    next ones. Where more rows share a band than are compared, some pairs are missed.
+    Rows that share a band of bits are sorted next to each other, and each is compared with the next
+    ones. Where more rows share a band than are compared, some pairs are missed.
     """
     count = len(hashes)
     if count < 2:

@@ -8,8 +8,8 @@
 | a folder a class, also in `train/` and `test/` with the same classes | of classes, drawn |
 
 The tables have a column `label`, and a row for each image or for each class. The images of a class
-are all that lie in the folder of that name, in the root or in `images/`. Where there is no such
-folder they are those of the column `filename`, wherever in `images/` they lie.
+are those in the folder of that name, in the root or in `images/`. Without such a folder they are
+those of the column `filename`, anywhere in `images/`.
 """
 
 from collections.abc import Mapping, Sequence

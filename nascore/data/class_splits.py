@@ -50,7 +50,7 @@ class Need:
     """Tasks that a run will draw, and the configuration keys of their size.
 
     Attributes:
-        splits: from which they are drawn.
+        splits: splits from which they are drawn.
         ways, images: keys of the settings, for messages.
     """
 
@@ -97,10 +97,10 @@ def split_classes(
     Args:
         groups: the group of each class, such as its alphabet; the class itself where there are
             none.
-        valid_fraction, test_fraction: share of the groups, rounded.
+        valid_fraction, test_fraction: fraction of the groups, rounded.
 
     Raises:
-        InputError: there are fewer than three groups.
+        InputError: There are fewer than three groups.
     """
     names = list(dict.fromkeys(groups))
     if len(names) < len(SPLITS):
@@ -126,7 +126,7 @@ def unmet(
 
     Args:
         counts: images of each class that may be used.
-        splits: None where the classes could not be split; then images alone are counted.
+        splits: None where the classes could not be split; then only images are counted.
     """
     problems: list[Problem] = []
     for need in needs:

@@ -73,12 +73,11 @@ def find_columns(
     """Return the columns; why there are no labels; or None where no column names files.
 
     Args:
-        is_file: whether there is an image that a cell names.
-        guess: take the only other column, or several of 0 and 1, for the labels, whatever their
-            names.
+        is_file: whether a cell names an image.
+        guess: use the only other column, or several of 0 and 1, as labels, whatever their names.
 
     Raises:
-        InputError: a column that the configuration names is not there.
+        InputError: The table lacks a column that the configuration names.
     """
     file = _given(table, config.file_column, "data.file_column")
     file = file or _file_column(table, is_file)

@@ -29,7 +29,7 @@ class Content:
     Attributes:
         digests: uint8 (N, 16), equal for equal pixels.
         hashes: uint8 (N, 16), nearly equal bits for pictures that look alike.
-        has_hash: bool (N,), whether there is enough in the picture for a hash.
+        has_hash: bool (N,), whether the image has enough structure for a hash.
         is_constant: bool (N,), whether all pixels are the same.
         is_known: bool (N,), whether the image could be decoded.
     """
@@ -74,7 +74,7 @@ def content_of(images: NDArray[np.uint8], readable: NDArray[np.bool_] | None = N
     """Return the content of images uint8 (N, S, S, C) in memory.
 
     Args:
-        readable: which of them could be decoded; all where not given.
+        readable: which of them could be decoded; by default all.
     """
     builder = ContentBuilder(len(images))
     start = 0

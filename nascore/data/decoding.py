@@ -91,7 +91,7 @@ class Scan:
     Attributes:
         histogram: int64 (channels, 256), pixel values of the counted images.
         pixels_sha256: digest of shape and pixels, the same as if they were in memory.
-        content: what identifies each image.
+        content: digests and hashes of the images.
     """
 
     histogram: NDArray[np.int64]
@@ -109,12 +109,12 @@ def scan(
 ) -> Scan:
     """Decode every file of a streamed source once, keeping nothing of it in memory.
 
-    It costs what one epoch's reading costs, finds damaged files before any training, and makes
-    the statistics exact.
+    It takes as long as reading one epoch, finds damaged files before any training, and makes the
+    statistics exact.
 
     Args:
         counted: positions of the images whose pixels enter the histogram.
-        cache: keeps the pixels for training.
+        cache: stores the pixels for training.
     """
     assert raw.files is not None
     target = raw.pixel_format(config)
@@ -154,10 +154,10 @@ def decode_blocks(
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Number of the first image, and some images (n, size, size, channels), until the last.
 
-    Files that cannot be decoded are left out, and are problems.
+    Files that cannot be decoded are left out and reported as problems.
 
     Args:
-        cache: what it holds is not decoded, and what it does not hold is put there.
+        cache: images in it are not decoded again; others are added to it.
     """
     tallies = _Tallies(config)
     blocks = _stacked(entries, _decoded(files, entries, target), tallies, target)

@@ -22,8 +22,9 @@ class DataProfile:
     """Fractions of classes and pixel values; each list sums to 1.
 
     Attributes:
-        class_shares: of the training images, in the order of `classes`.
-        value_shares: of pixel values 0..255 in `NUM_BINS` equal bins, one list a channel.
+        class_shares: fractions of the training images, in the order of `classes`.
+        value_shares: fractions of pixel values 0..255 in `NUM_BINS` equal bins, a list for each
+            channel.
     """
 
     classes: tuple[str, ...]
@@ -63,9 +64,9 @@ class Drift:
     """Distance of new data from old data, as population stability indices.
 
     Attributes:
-        classes: of the class shares.
-        values: of the pixel values, of the channel where it is largest.
-        schema: what makes the two incomparable; empty when nothing does.
+        classes: index of the class fractions.
+        values: largest index of the pixel values over the channels.
+        schema: differences that prevent a comparison; empty when there are none.
     """
 
     classes: float

@@ -41,8 +41,7 @@ class EpisodeSampler:
     """Sampler of tasks from one split.
 
     Attributes:
-        used: every class that a task was ever drawn from. What holds only a sampler of training
-            and one of validation classes can be shown not to have seen a test class.
+        used: every class that a task was drawn from; shows that a run has drawn no test class.
     """
 
     def __init__(
@@ -60,7 +59,8 @@ class EpisodeSampler:
         Args:
             images: (N, C, H, W) uint8, of all classes.
             members: places of the images of each of `classes`.
-            mean, std: of pixel / 255; pixels 0..255 are drawn as they are where `mean` is None.
+            mean, std: mean and standard deviation of pixel / 255; without `mean` pixels are not
+                normalised.
         """
         self.shape = shape
         self.used: set[int] = set()

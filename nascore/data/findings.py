@@ -67,7 +67,7 @@ class Findings:
     """Problems and warnings of a data set, collected while it is read.
 
     Attributes:
-        lenient: read on after a problem as far as that is possible, to find the others as well.
+        lenient: continue after a problem where possible, to find the others as well.
     """
 
     lenient: bool = False
@@ -97,11 +97,11 @@ def finding(
     """Return a finding about the source.
 
     Args:
-        message: what is wrong and what to do; `{examples}` stands for the first ones and the
-            number of others, `{count}` for their number.
-        examples: what it concerns; of many, more than the first three need not be given.
-        count: how many there are, where fewer are given.
-        shown: the examples as the message shows them, where that is more than their names.
+        message: the problem and what to do; `{examples}` is replaced by the first examples and the
+            number of others, `{count}` by the number.
+        examples: names that it concerns; the first three are enough.
+        count: number of all, where fewer examples are given.
+        shown: the examples as text of the message, where that is more than their names.
     """
     names = tuple(map(printable, examples))
     count = count if count is not None else max(len(names), 1)

@@ -25,8 +25,8 @@ def split_by_group(
 ) -> SplitIndices:
     """Split whole groups, with the classes in nearly the same proportions.
 
-    Splits that the source brings are kept; a group that stands in two of them is a problem, and so
-    is a class whose groups are too few for all splits.
+    Splits of the source are kept. A group in two of them is a problem, and so is a class with too
+    few groups for all splits.
 
     Args:
         groups: (N,), the group of each image.
@@ -156,13 +156,12 @@ def keep_together(
 ) -> SplitIndices:
     """Move identical images that a drawn split has divided into one split.
 
-    A copy changes places with an image of its class that has no copy, so that the splits keep
-    their sizes; a class that has not enough of those is divided again, whole groups of copies at a
-    time. The splits of the source itself are left alone, and where no copies are divided nothing
-    changes.
+    A copy is exchanged with an image of its class that has no copy, so that the splits keep their
+    sizes; a class without enough of those is split again, whole groups of copies at a time. The
+    splits of the source do not change, and neither do splits that divide no copies.
 
     Args:
-        copies: positions of images that are there more than once.
+        copies: positions of images that occur more than once.
     """
     part = part_of(indices, len(labels))
     drawn = np.array([True, not has_own_valid, not has_own_test, False])  # the last: not used

@@ -1,7 +1,7 @@
 """Images from a folder or an archive; `layouts` and `class_layouts` find the class of each.
 
-Every file is looked at before anything is computed: first the headers, then the pixels, either
-into memory or, when the folder is larger than `memory_limit_mb` allows, once through and on.
+Every file is read before any training: first the headers, then the pixels, into memory or, when the
+    folder is larger than `memory_limit_mb`, in one pass that keeps none.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def read_folder(config: DataConfig, path: str, findings: Findings) -> Raw:
     resizes (bilinear, aspect not kept).
 
     Raises:
-        InputError: with every problem of the folder.
+        InputError: The folder has problems; all are listed.
     """
     root = Path(path).expanduser()
     if root.is_file():
@@ -67,7 +67,7 @@ def read_files(config: DataConfig, files: Files, findings: Findings) -> Raw:
     """Read images from files that may be anywhere.
 
     Raises:
-        InputError: with every problem that was found.
+        InputError: There are problems; all are listed.
     """
     list_files = list_by_class if config.split_by == "class" else list_by_image
     try:
@@ -81,7 +81,7 @@ def read_listed(config: DataConfig, files: Files, listing: Listing, findings: Fi
     """Read the header of every listed file, and decode all where they fit into memory.
 
     Raises:
-        InputError: with every problem that was found.
+        InputError: There are problems; all are listed.
     """
     findings.problems += check_classes(
         listing.labels,

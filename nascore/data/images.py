@@ -77,7 +77,7 @@ def open_images(
         remote: opens the files of a data set that is streamed from S3.
 
     Raises:
-        InputError: a file is missing or damaged, or has changed.
+        InputError: A file is missing or damaged, or has changed.
     """
     if info.streamed:
         names = FileNames(_open_root(info, remote), (folder / "files.txt").read_bytes())

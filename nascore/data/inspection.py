@@ -30,8 +30,8 @@ class Inspected:
     Attributes:
         class_splits: the classes of each split, where they differ.
         histogram: int64 (C, 256), pixel values of the training images.
-        data_sha256: over shape, pixels, labels and class names in order.
-        content: what identifies each image.
+        data_sha256: hash of shape, pixels, labels and class names in order.
+        content: digests and hashes of the images.
     """
 
     raw: Raw
@@ -64,14 +64,14 @@ def inspect(
     """Read, split and check the data.
 
     Args:
-        findings: takes all that is found.
+        findings: collects problems and warnings.
         remote: opens `s3://` sources.
         needs: the tasks that will be drawn, where the splits have different classes.
-        before_scan: called when the images are listed, before a large data set is read through.
-        cache: keeps the decoded images of a large data set; nothing is written where not given.
+        before_scan: is called when the images are listed, before a large data set is read.
+        cache: stores the decoded images of a large data set.
 
     Raises:
-        InputError: the source does not do; every problem is listed.
+        InputError: The data cannot be used; all problems are listed.
     """
     raw = read(config, remote, findings)
     findings.checkpoint()
@@ -142,7 +142,7 @@ def _by_class(
 ) -> tuple[ClassSplits | None, SplitIndices]:
     """Split whole classes; the source's own test images are treated like all others.
 
-    There may be too few groups, classes or images, or they may be streamed.
+    Too few groups, classes or images are problems, and so are streamed images.
     """
     problems: list[Problem] = []
     if raw.images is None:

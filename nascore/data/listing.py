@@ -132,7 +132,7 @@ def report_left_out(
     class.
 
     Args:
-        by_class: the folders of each class, by what a message calls it.
+        by_class: the folders of each class, by its name in messages.
     """
     if not tree.root.num_left_out:
         return
@@ -173,7 +173,7 @@ def report_unlabelled(
 
     Args:
         num_images: images that have one.
-        why: where they lie, or what does not name them.
+        why: reason, such as their place or the table that does not name them.
     """
     if not names:
         return

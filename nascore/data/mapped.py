@@ -22,7 +22,7 @@ def blank(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Return zeros; a large array is in a temporary file without a name.
 
     Raises:
-        OSError: the disk of temporary files has not enough room.
+        OSError: The disk of temporary files has not enough room.
     """
     num_bytes = int(np.prod(shape))
     if num_bytes <= _IN_MEMORY:

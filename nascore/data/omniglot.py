@@ -1,9 +1,9 @@
 """Omniglot (Lake et al., Science 2015): 1,623 handwritten characters of 50 alphabets, 20 of each.
 
 Read from the folders that torchvision makes, `omniglot-py/images_background` and
-`images_evaluation`, of which one will do; they have a folder an alphabet and in it a folder a
-character. A class is a character, its group the alphabet. The published division into background
-and evaluation is not kept: splits are of whole alphabets, drawn.
+`images_evaluation`, or one of them; they have a folder for each alphabet and in it a folder for
+each character. A class is a character, its group the alphabet. The published division into
+background and evaluation is not used: whole alphabets are drawn for the splits.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def read_omniglot(config: DataConfig, path: str, findings: Findings) -> Raw:
     """Read Omniglot; images are 105 x 105 unless `data.image_size` is set, usually to 28.
 
     Raises:
-        InputError: the files are not there and cannot be downloaded, or are damaged.
+        InputError: The files are missing and cannot be downloaded, or are damaged.
     """
     root = config.root or Path.home() / ".cache" / "nas" / config.source
     folder = root / _FOLDER

@@ -39,12 +39,13 @@ def in_parallel(
 
     Args:
         function: is not pickled; what it returns or raises is.
-        threads: as in `in_threads`; more than one: a network is waited for, and threads are enough.
-        chunk: results that are held at most.
-        what: what is done, for a log line every ten seconds.
+        threads: as in `in_threads`; more than one means that the work waits for a network, for
+            which threads are enough.
+        chunk: limit of the results in memory.
+        what: name of the work in a log line every ten seconds.
 
     Raises:
-        ResourceUnavailable: a process was killed.
+        ResourceUnavailable: A process was killed.
     """
     processes = num_cpus()
     if threads > 1 or processes == 1 or len(items) < _WORTH_PROCESSES:
@@ -75,9 +76,9 @@ def in_threads(
     """Yield results in the order of the items; Pillow decodes outside the interpreter lock.
 
     Args:
-        threads: at least this many; more than for a disk are worth it when a network is waited for.
-        chunk: results that are held at most.
-        what: what is done, for a log line every ten seconds.
+        threads: least number; a network is worth more of them than a disk.
+        chunk: limit of the results in memory.
+        what: name of the work in a log line every ten seconds.
     """
 
     def several(batch: Sequence[_Item]) -> list[_Result]:

@@ -58,7 +58,7 @@ def read_parquet(config: DataConfig, path: str, findings: Findings) -> Raw:
     """Read Parquet files: encoded images like files, nested lists of numbers like arrays.
 
     Raises:
-        InputError: with every problem of the files.
+        InputError: The files have problems; all are listed.
     """
     root = Path(path).expanduser()
     files = sorted(root.rglob("*.parquet")) if root.is_dir() else [root]

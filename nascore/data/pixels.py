@@ -2,8 +2,8 @@
 
 The EXIF orientation is applied, transparent pixels are composited on a background, 16 bits are
 reduced to 8, CMYK and palettes become RGB, ICC profiles are converted to sRGB, and of animations
-and documents with several pages the first picture counts. Whatever was converted is named, so that
-a data set can report what was done to it.
+and documents with several pages the first picture counts. Conversions are returned with the pixels,
+to be reported.
 """
 
 import struct
@@ -135,7 +135,7 @@ def read_header(source: BinaryIO, *, find_orientation: bool = True) -> Header:
         find_orientation: whether width and height matter.
 
     Raises:
-        OSError: the file is no image that can be read, or too large.
+        OSError: The file is no image that can be read, or too large.
     """
     try:
         with Image.open(source, formats=formats()) as image:
@@ -173,7 +173,7 @@ def show(source: BinaryIO, target: PixelFormat) -> Shown:
     """Decode an image as a viewer shows it, in its own size.
 
     Raises:
-        OSError: it is damaged, too large, or has more than 16 bits a channel.
+        OSError: It is damaged, too large, or has more than 16 bits a channel.
     """
     try:
         with Image.open(source, formats=formats()) as image:

@@ -1,9 +1,9 @@
 """Prepared data on disk, which `prepare_data` writes and every other step reads. Imports no torch.
 
 A folder with `dataset.json` (`DatasetInfo`), `labels.npy`, `splits.npz`, and `images.npy` as uint8
-(N, C, H, W), or `files.txt` when the images are streamed from where they are: POSIX paths relative
-to `DatasetInfo.root`, one a line, in the order of the labels, each followed by a tab and the
-version of the file that was seen.
+(N, C, H, W), or `files.txt` when the images are streamed: POSIX paths relative to
+`DatasetInfo.root`, one a line, in the order of the labels, each followed by a tab and the version
+of the file.
 """
 
 import hashlib
@@ -42,17 +42,17 @@ class DatasetInfo:
 
     Attributes:
         source: `data.source` as it was given.
-        num_images: in the source; with `data.max_train` the splits hold fewer.
+        num_images: images of the source; with `data.max_train` the splits have fewer.
         mean, std: one value a channel of pixel / 255, over the training split only.
-        data_sha256: over shape, pixels, labels and class names in order, whatever kind of files
-            the pixels come from.
-        split_sha256: over the indices of the three splits.
+        data_sha256: hash of shape, pixels, labels and class names in order, whatever the files are.
+        split_sha256: hash of the indices of the three splits.
         class_counts: images of each class, by split.
-        root: folder or URI of the files when streamed; every machine that trains must see it there.
-        class_splits: places in `classes` of those of each split; None where all have the same ones.
-        groups: of each class, where the source has some.
+        root: folder or URI of streamed files, the same on every machine that trains.
+        class_splits: places in `classes` of those of each split; None where splits share their
+            classes.
+        groups: group of each class, where the source has groups.
         background: colour behind transparent pixels of files.
-        warnings: what was left out, converted or is suspicious, as `Finding.to_dict`.
+        warnings: findings about left out, converted or suspicious images, as `Finding.to_dict`.
         decoded_cache_mb: disk space for the decoded images of a streamed data set.
     """
 
@@ -125,15 +125,15 @@ def prepare(
 ) -> DatasetInfo:
     """Read, check, split and write the data; `folder` appears whole or not at all.
 
-    An earlier data set in `folder` is replaced, anything else there is left alone.
+    An earlier data set in `folder` is replaced; a folder with other content is refused.
 
     Args:
-        min_free_bytes: what must stay free on the disk, for the steps that follow.
+        min_free_bytes: disk space that must stay free for later steps.
         remote: opens `s3://` sources.
         needs: the tasks that will be drawn, where the splits have different classes.
 
     Raises:
-        InputError: the source or the disk does not do; every problem is listed.
+        InputError: The data or the folder cannot be used; all problems are listed.
     """
     _check_folder(folder)
     findings = Findings()

@@ -26,7 +26,7 @@ class Raw:
     Attributes:
         images: uint8 (N, H, W, C), or None when they are streamed.
         entries: the files, in order, when streamed; else empty.
-        files: where they lie when streamed; else None.
+        files: access to them when streamed; else None.
         labels: int64 (N,), values 0..len(classes)-1.
         classes: names, by label.
         num_test: the last `num_test` images are the source's own test split; 0 when it has none.
@@ -34,13 +34,13 @@ class Raw:
         channels: 1 or 3; any number for npz.
         size: height and width in pixels.
         groups: the group of each class, such as its alphabet; None where there are none.
-        class_splits: those that the source itself brings; None where it brings none.
+        class_splits: classes of the source's own splits; None where it has none.
         image_groups: int64 (N,), number of the group of each image, such as its patient; groups
             are not divided among splits. None where there are none.
         background: colour behind transparent pixels of files.
         readable: bool (N,), which images could be read; the others, which a problem names, are
             black. None where all could.
-        names: of the files of images in memory; empty where images have none.
+        names: file names of images in memory; empty where they have none.
     """
 
     images: NDArray[np.uint8] | None

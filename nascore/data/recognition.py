@@ -1,8 +1,8 @@
 """Recognition of split folders and class folders in a tree.
 
-A folder a class, in one tree that is split or in folders for train, valid and test, whatever they
-are called; wrappers that unpacking leaves around are passed through. A layout that can be read in
-two ways is refused.
+A layout has a folder for each class, in one tree that will be split or in folders for train, valid
+and test in many spellings. Outer folders, which unpacking often adds, are skipped. An ambiguous
+layout is refused.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Layout:
         parts: by split; a tree that has no splits of its own is its training part.
         has_splits: whether the parts are the source's own.
         loose: images that lie in no class folder.
-        warnings: what is worth knowing.
+        warnings: findings that are no problems.
     """
 
     parts: dict[str, Folder]
@@ -50,7 +50,7 @@ def recognise(root: Folder, shown: str, config: DataConfig) -> Layout | Finding:
     """Return the layout of a tree, or why it is not understood.
 
     Args:
-        shown: what a message calls the root.
+        shown: name of the root in messages.
     """
     base = unwrapped(root)
     around = _images_around(root, base)
@@ -212,10 +212,10 @@ def _parts(
     """Return the layout of folders for the splits.
 
     Args:
-        parts: those that have class folders.
-        inner: those of all splits.
+        parts: folders of splits that have class folders.
+        inner: folders of all splits.
         others: sibling folders that have images.
-        around: images that lie in none of them.
+        around: images in none of them.
     """
     unlabelled = [folder for folder in others if is_unlabelled(folder.name)]
     strange = [folder.name for folder in others if folder not in unlabelled]

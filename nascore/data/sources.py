@@ -39,7 +39,7 @@ def read(config: DataConfig, remote: Remote | None = None, findings: Findings | 
             problems that are found together are raised.
 
     Raises:
-        InputError: with every problem that was found.
+        InputError: There are problems; all are listed.
     """
     if findings is not None:
         return _read(config, remote, findings)

@@ -39,7 +39,7 @@ def split(
             `test_fraction` of every class is cut off first, at least one image.
         num_valid: those before them are its own validation split. When it is 0, `valid_fraction`
             of every class is cut off.
-        valid_fraction: share of what remains, at least one image a class.
+        valid_fraction: fraction of the rest, at least one image of each class.
         max_train: keep at most this many for train and valid together, in the classes' proportions.
 
     Raises:

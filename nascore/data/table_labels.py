@@ -25,7 +25,7 @@ def labels_of(table: Table, columns: Columns, several: Tally) -> list[str | None
     """Return the label of each row; None where it has none.
 
     Args:
-        several: takes the images that have several.
+        several: counts images with several labels.
     """
     files = table.columns[columns.file]
     if columns.label is not None:
@@ -49,7 +49,7 @@ def check_values(
     """Report class columns without a 1, and a label column whose values are no classes.
 
     Args:
-        labels: of all images.
+        labels: labels of all images.
     """
     values = dict.fromkeys(labels)
     lacking = [name for name in columns.one_hot if name not in values]

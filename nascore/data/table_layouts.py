@@ -46,7 +46,7 @@ def list_by_table(
         has_classes, has_splits: whether the folders name classes and splits, too.
 
     Raises:
-        InputError: a table that is named cannot be used, or it is unclear which one counts.
+        InputError: A named table cannot be used, or it is unclear which one counts.
     """
     unlabelled: set[str] = set()
     unused: list[Finding] = []
@@ -140,8 +140,8 @@ def _usable_tables(
     """Yield the tables that name images and labels.
 
     Args:
-        unused: takes what is wrong with those that name images alone, or cannot be read.
-        unlabelled: takes the images that a table of test images names without labels (Kaggle).
+        unused: collects findings about tables without labels and unreadable ones.
+        unlabelled: collects images that a table of test images names without labels (Kaggle).
     """
     images: list[FileEntry] | None = None
     for folder, split in _places(tree.root):
@@ -198,7 +198,8 @@ def _columns(
 ) -> Columns | str | None:
     """Return the columns of a table about these images; None for any other.
 
-    Where folders name classes, what is no label by its name is none: the table may be of sizes.
+    Where folders name classes, only a column with the name of labels counts: the table may be about
+        sizes.
     """
     plain = config.model_copy(update={"group": None} if config.group not in table.columns else {})
     columns = find_columns(table, index.has, plain, guess=not has_classes)

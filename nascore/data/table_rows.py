@@ -32,8 +32,8 @@ class LabelTable:
     """A table that names images and their labels.
 
     Attributes:
-        split: of all its rows, where its name or folder says one.
-        folder: that its paths are relative to.
+        split: split of all its rows, where its name or folder names one.
+        folder: folder to which its paths are relative.
     """
 
     table: Table

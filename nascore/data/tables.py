@@ -22,7 +22,7 @@ class Table:
     """Cells as text, column by column.
 
     Attributes:
-        name: what a message calls it.
+        name: its name in messages.
         columns: by their name; all of one length.
     """
 
@@ -43,7 +43,7 @@ def read_table(name: str, content: bytes) -> Table:
     """Read a table of the kind that its name says.
 
     Raises:
-        TableError: it is damaged, not UTF-8, has no header, or rows of other lengths.
+        TableError: It is damaged, not UTF-8, has no header, or rows of different lengths.
     """
     if name.lower().endswith(".parquet"):
         return Table(name, _parquet(name, content))

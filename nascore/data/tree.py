@@ -20,10 +20,10 @@ class Folder:
 
     Attributes:
         path: ends with a slash; empty for the root.
-        images, tables: files that lie in it, sorted by name once the tree is complete.
+        images, tables: files in it, sorted by name once the tree is complete.
         left_out: files in it that are no images and no descriptions either.
         num_below: images in it and in all folders below it.
-        num_left_out: the same of files that are left out.
+        num_left_out: left out files in it and in all folders below it.
     """
 
     __slots__ = ("folders", "images", "left_out", "num_below", "num_left_out", "path", "tables")
@@ -68,7 +68,7 @@ class Tree:
 
     Attributes:
         root: the outermost folder.
-        tool_files: what tools have put there.
+        tool_files: files that tools have created.
     """
 
     def __init__(self, files: Files, config: DataConfig, findings: Findings) -> None:

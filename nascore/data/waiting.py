@@ -11,7 +11,7 @@ class Waiting:
     """Time that is spent on getting items rather than on using them.
 
     Attributes:
-        seconds: of all that was iterated over.
+        seconds: total time of all iterations.
     """
 
     def __init__(self) -> None:
