@@ -59,13 +59,13 @@ def _print_once(reader: "LogReader", task: "TaskView", tail: int | None) -> None
 
 def _follow(reader: "LogReader", step: str | None, tail: int | None, poll_s: float) -> None:
     """Print new lines of a step, try after try, until it has ended."""
-    from pipelines.kubeflow.runs import call_with_retries
+    from pipelines.kubeflow.runs import request_with_retries
 
     say = partial(click.echo, err=True)
     task = reader.choose(step)
     is_first, waits_for = True, ""
     while True:
-        lines = call_with_retries(partial(reader.new_lines, task), say, poll_s=poll_s)
+        lines = request_with_retries(partial(reader.new_lines, task), say, poll_s=poll_s)
         if reader.is_new_try and not is_first:
             say(f"--- try {task.tries} of {task.name}")
         if lines:
@@ -77,7 +77,7 @@ def _follow(reader: "LogReader", step: str | None, tail: int | None, poll_s: flo
             waits_for = task.name
             say(f"{task.name} has no log yet ({reader.why_not}); waiting")
         time.sleep(max(poll_s, reader.pause_s))
-        task = call_with_retries(partial(reader.choose, task.name), say, poll_s=poll_s)
+        task = request_with_retries(partial(reader.choose, task.name), say, poll_s=poll_s)
     if is_first and not reader.has_log:
         click.echo(reader.no_log(task), err=True)
         sys.exit(FAILED)

@@ -118,10 +118,10 @@ def _wait_until_idle(
     Raises:
         ClusterError: the server refuses, or has been unreachable for ten minutes.
     """
-    from pipelines.kubeflow.runs import call_with_retries
+    from pipelines.kubeflow.runs import request_with_retries
 
     start_s, names = time.monotonic(), ""
-    while runs := call_with_retries(partial(_going_on, cluster, found), say, poll_s=poll_s):
+    while runs := request_with_retries(partial(_going_on, cluster, found), say, poll_s=poll_s):
         if _named(runs) != names:
             names = _named(runs)
             say(f"Paused; waiting for the end of {names}.")

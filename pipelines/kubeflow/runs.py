@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import yaml
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
+from nascore.retries import Backoff, call_with_retries
 from pipelines.kubeflow.client import Cluster, JsonObject
+from pipelines.kubeflow.errors import ClusterError
 from pipelines.kubeflow.status.run_state import is_ended, state_of
 from pipelines.kubeflow.status.watching import Say, Watch
 
@@ -64,8 +65,8 @@ def wait(
     """
     watch, start_s = Watch(cluster, say), time.monotonic()
     while True:
-        run = call_with_retries(lambda: cluster.run(run_id), say, poll_s=poll_s)
-        lost = call_with_retries(partial(watch.look, run), say, poll_s=poll_s)
+        run = request_with_retries(lambda: cluster.run(run_id), say, poll_s=poll_s)
+        lost = request_with_retries(partial(watch.look, run), say, poll_s=poll_s)
         if is_ended(run) or (limit_s is not None and time.monotonic() - start_s > limit_s):
             return WaitResult(run)
         if lost is not None and (limit_s is None or state_of(run) == "CANCELING"):
@@ -73,27 +74,28 @@ def wait(
         time.sleep(poll_s)
 
 
-def call_with_retries(request: Callable[[], _Answer], say: Say, *, poll_s: float) -> _Answer:
+def request_with_retries(request: Callable[[], _Answer], say: Say, *, poll_s: float) -> _Answer:
     """Return the answer to a request; repeat the request while the server is unreachable.
 
     Args:
         request: one that may be sent many times.
         say: prints once that the server is unreachable.
-        poll_s: pause between two requests.
+        poll_s: longest pause between two requests.
 
     Raises:
         ClusterError: the server refuses, or has been unreachable for ten minutes.
     """
+    warnings: list[str] = []
 
-    def warn(state: RetryCallState) -> None:
-        if state.attempt_number == 1 and state.outcome is not None:
-            say(f"warning: {state.outcome.exception()}; the run goes on, still waiting")
+    def warn(error: BaseException) -> None:
+        if not warnings:
+            warnings.append(f"warning: {error}; the run goes on, still waiting")
+            say(warnings[0])
 
-    retrying = Retrying(
-        retry=retry_if_exception(lambda error: getattr(error, "is_transient", False)),
-        wait=wait_fixed(poll_s),
-        stop=stop_after_delay(_OUTAGE_S),
-        before_sleep=warn,
-        reraise=True,
+    return call_with_retries(
+        request,
+        is_transient=lambda error: isinstance(error, ClusterError) and error.is_transient,
+        timeout_s=_OUTAGE_S,
+        backoff=Backoff(first_pause_s=poll_s, longest_pause_s=poll_s),
+        on_retry=warn,
     )
-    return retrying(request)

@@ -15,7 +15,7 @@ from pipelines.kubeflow.closing import close_after
 from pipelines.kubeflow.errors import ClusterError
 from pipelines.kubeflow.retry import chain_of, request
 from pipelines.kubeflow.run_origin import origin_of
-from pipelines.kubeflow.runs import call_with_retries, wait
+from pipelines.kubeflow.runs import request_with_retries, wait
 from pipelines.kubeflow.starting import start_run
 from pipelines.kubeflow.status.run_end import Failure, deciding, failures, is_passing
 from pipelines.kubeflow.status.run_state import is_ended
@@ -83,7 +83,7 @@ class Following:
         self._end_with(status, close_after(self.cluster, run, list(status.found)))
 
     def _with_retries(self, request: Callable[[], _Answer]) -> _Answer:
-        return call_with_retries(request, self.say, poll_s=self.poll_s)
+        return request_with_retries(request, self.say, poll_s=self.poll_s)
 
     def _again(self, run: JsonObject, found: list[Failure]) -> JsonObject:
         """Start a retry of a run, or adopt one that was started already, as by a lost answer."""
