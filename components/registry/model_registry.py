@@ -51,7 +51,7 @@ else:
 _TOLERANCE = 1e-4
 
 
-class ModelDiffers(Exception):
+class ModelMismatchError(Exception):
     """The logged model predicts something else than the trained network."""
 
 
@@ -91,7 +91,7 @@ def register(
         The version.
 
     Raises:
-        ModelDiffers: the loaded model predicts something else; nothing is registered.
+        ModelMismatchError: the loaded model predicts something else; nothing is registered.
     """
     adapter = ClassifierAdapter(example) if isinstance(example, np.ndarray) else example
     if len(adapter.images) < 2:
@@ -106,7 +106,7 @@ def register(
     model_uri, model_id = _log_model(client, network, adapter, expected, run_id)
     difference = max_abs_difference(adapter.loaded_predictions(model_uri), expected)
     if not difference <= _TOLERANCE:
-        raise ModelDiffers(
+        raise ModelMismatchError(
             f"the logged model differs from the trained network by {difference:.2g} in its "
             "answers; it is not registered"
         )

@@ -25,7 +25,7 @@ from nascore.service_errors import ErrorKind
 _ROUNDING = 1e-9  # 0.3 - 0.2 is a gain of 0.1
 
 
-class _Unusable(Exception):
+class _UnusableModelError(Exception):
     """The champion exists, and cannot be loaded."""
 
 
@@ -129,7 +129,7 @@ def _decide(
     if fault is None:
         try:
             before = test_set.scores(_load(champion, test_set))
-        except _Unusable as error:
+        except _UnusableModelError as error:
             fault = f"cannot be loaded: {error}"
         except IncomparableModels as error:
             fault = str(error)
@@ -229,7 +229,7 @@ def _load(champion: ModelVersion, test_set: TestSet) -> Any:
     """Load the model of the champion.
 
     Raises:
-        _Unusable: it is pickled, damaged or gone.
+        _UnusableModelError: it is pickled, damaged or gone.
         IncomparableModels: see `TestSet.load`.
         MlflowException: its files cannot be fetched now, which says nothing about the model.
     """
@@ -238,12 +238,12 @@ def _load(champion: ModelVersion, test_set: TestSet) -> Any:
             path = mlflow.artifacts.download_artifacts(artifact_uri=champion.uri, dst_path=folder)
         except MlflowException as error:
             if kind_of(error) is ErrorKind.REQUEST:
-                raise _Unusable(_first_line(error)) from error
+                raise _UnusableModelError(_first_line(error)) from error
             raise
         try:
             return test_set.load(path)
         except MlflowException as error:
-            raise _Unusable(_first_line(error)) from error
+            raise _UnusableModelError(_first_line(error)) from error
 
 
 def _first_line(error: MlflowException) -> str:

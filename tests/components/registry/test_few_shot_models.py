@@ -250,7 +250,7 @@ def test_a_model_that_answers_otherwise_is_not_registered(
         "loaded_predictions",
         lambda self, uri: [x + 1 for x in loaded(self, uri)],
     )
-    with pytest.raises(model_registry.ModelDiffers):
+    with pytest.raises(model_registry.ModelMismatchError):
         house.register(network, true)
     assert house.client.search_model_versions("name='net'") == []
 

@@ -109,7 +109,7 @@ def test_a_model_that_predicts_something_else_is_not_registered(
             self.calls += 1
             return x_BCHW.flatten(1) + (0 if self.calls == 1 else 1)
 
-    with pytest.raises(model_registry.ModelDiffers, match="not registered"):
+    with pytest.raises(model_registry.ModelMismatchError, match="not registered"):
         register(Unsteady(), example, store, run_id)
     assert MlflowClient(store).search_registered_models() == []
 
