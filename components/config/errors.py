@@ -72,7 +72,7 @@ def _unknown(
     new = RENAMED.get(key)
     if new in tree:
         shown = short(value)
-        written = f"write {new}={_as_written(value)}" if shown else f"write {new}"
+        written = f"write {new}=" + shown.strip("'") if shown else f"write {new}"
         yield Problem(key, shown, f"was renamed to {new}; {written}")
     elif isinstance(value, Mapping) and any(
         old.startswith(f"{key}.") and new in tree for old, new in RENAMED.items()
@@ -82,13 +82,6 @@ def _unknown(
     else:
         shown = "" if _SECRET.search(path[-1]) else short(value)
         yield Problem(key, shown, "unknown key" + _nearest(path, known, tree))
-
-
-def _as_written(value: Any) -> str:
-    """Return a value as it stands in YAML."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    return short(value).strip("'")
 
 
 def reject_booleans(
@@ -102,8 +95,9 @@ def reject_booleans(
         if field is None:
             continue
         if isinstance(value, bool) and field.annotation is not bool:
-            shown = "true" if value else "false"
-            yield Problem(".".join((*prefix, name)), shown, "must not be yes or no; give a value")
+            yield Problem(
+                ".".join((*prefix, name)), short(value), "must not be yes or no; give a value"
+            )
         models = models_in(field.annotation)
         named = [m for m in models if len(models) == 1 or _is_named(m, value)]
         for model in named[:1]:
@@ -127,6 +121,8 @@ def short(value: Any) -> str:
     """Return a value as a message shows it; empty for a group of keys."""
     if isinstance(value, Mapping | BaseModel):
         return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = repr(redact_setting(value)) if isinstance(value, str) else redact(str(value))
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
 

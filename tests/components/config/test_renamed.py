@@ -38,7 +38,7 @@ def test_several_old_keys_of_one_group_are_reported_one_by_one() -> None:
         parse(merge({"method": "random"}, layer))
     assert [str(problem) for problem in caught.value.problems] == [
         "search.child.device = 'cuda': was renamed to training.device; write training.device=cuda",
-        "train.flip = True: was renamed to training.flip; write training.flip=true",
+        "train.flip = true: was renamed to training.flip; write training.flip=true",
         "train.cutout = 8: was renamed to training.cutout; write training.cutout=8",
     ]
 

@@ -159,7 +159,7 @@ def test_every_problem_of_file_preset_and_settings_is_told_at_once(tmp_path: Pat
         ("search.space.name=chains", "search.space.name = chains: must be one of 'chain'"),
         (
             "train.flip=true",
-            "train.flip = True: was renamed to training.flip; write training.flip=true",
+            "train.flip = true: was renamed to training.flip; write training.flip=true",
         ),
         ("training.flip=true", "training.flip = true: mirrored digits are wrong"),
         ("train.lr=.inf", "train.lr = inf: must be a finite number"),
