@@ -120,7 +120,7 @@ def test_its_end_is_that_of_who_asked(server: Server, status: str, expected: int
     assert ("RuntimeError: this step fails" in said) == (status == "raise")
 
 
-def test_a_fork_that_is_killed_is_told(server: Server) -> None:
+def test_a_fork_that_is_killed_is_reported(server: Server) -> None:
     process = server.ask("step", 60)
     server.fork().kill()
     said, _ = process.communicate(timeout=30)
@@ -140,7 +140,7 @@ def test_a_fork_ends_with_who_asked_and_with_the_server(server: Server, victim: 
     until(lambda: not fork.is_running() or fork.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_told_to_end_it_waits_for_its_forks(server: Server) -> None:
+def test_asked_to_end_it_waits_for_its_forks(server: Server) -> None:
     process = server.ask("step", 1.0, "5")
     server.fork()
     server.process.terminate()

@@ -59,7 +59,7 @@ def _fill(folder: Path, start: int) -> None:
         size = 50 + number % 100
         content = bytes([number % 256]) * size
         assert cache.get(str(number), size, lambda content=content: content) == content
-        with cache._locked():  # a look at many files is no moment: nobody may make room meanwhile
+        with cache._locked():  # listing takes time: no other process may make room meanwhile
             assert held(folder) <= 5000
 
 

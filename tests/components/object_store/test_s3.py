@@ -238,7 +238,7 @@ def test_decoded_images_need_no_server(prefix: str, relay: Relay, tmp_path: Path
     assert sum(len(x) for x in train.pixel_batches(8)) == train.num_images
 
 
-def test_an_object_that_changes_while_training_is_told(
+def test_an_object_that_changes_while_training_is_reported(
     prefix: str, s3: Any, tree: Path, tmp_path: Path
 ) -> None:
     settings = {"image_size": 256, "memory_limit_mb": 1, "decoded_cache_mb": 0}
@@ -254,7 +254,7 @@ def test_an_object_that_changes_while_training_is_told(
     assert "has changed while it was read; let it rest" in found
 
 
-def test_a_changed_object_is_told_by_prepare(prefix: str, s3: Any, tmp_path: Path) -> None:
+def test_a_changed_object_is_reported_by_prepare(prefix: str, s3: Any, tmp_path: Path) -> None:
     files = S3(tmp_path, cache_bytes=CACHE).folder(prefix)
     entry = next(files.entries())
     s3.put_object(Bucket="data", Key=f"{prefix[10:]}/{entry.name}", Body=b"new")
@@ -474,7 +474,7 @@ def test_no_such_bucket_and_key(s3: Any, tmp_path: Path) -> None:
     ("key", "secret", "said"),
     [
         (ACCESS_KEY, "wrong", "the secret key is wrong"),
-        ("nobody", "wrong", "does not know the access key"),
+        ("unknown", "wrong", "does not know the access key"),
         ("stranger", SECRET_KEY, "may not be read or written with these credentials"),
         ("", "", "no complete credentials were found"),
     ],
@@ -492,7 +492,9 @@ def test_wrong_credentials(
 
 
 @pytest.mark.parametrize("mode", ["away", "hang", "errors"])
-def test_server_that_is_away_is_told_within_15_s(relay: Relay, tmp_path: Path, mode: str) -> None:
+def test_unreachable_server_is_reported_within_15_s(
+    relay: Relay, tmp_path: Path, mode: str
+) -> None:
     relay.mode = mode
     start = time.monotonic()
     remote = S3(tmp_path, cache_bytes=CACHE)
@@ -512,7 +514,7 @@ def test_patience_ends(prefix: str, relay: Relay) -> None:
     assert 2 < time.monotonic() - start < 12
 
 
-def test_address_with_a_password_is_told_without(
+def test_a_password_in_an_address_is_hidden(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="components")

@@ -1,4 +1,4 @@
-"""Killed pushers, two pods of one step, a store that is away, and states that are damaged."""
+"""Killed pushers, two pods of one step, an unreachable store, and states that are damaged."""
 
 import json
 import multiprocessing
@@ -276,7 +276,7 @@ def test_a_state_that_was_removed_is_not_written_again(
     assert "was removed" in said(state.push, StateTaken)
 
 
-# --- the store is away ------------------------------------------------------------------------
+# --- the store is unreachable -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", ["away", "errors", "hang"])
@@ -325,7 +325,7 @@ def test_what_was_sent_before_the_store_went_away_is_not_sent_again(
 def test_a_manifest_that_was_written_without_an_answer_is_ours(
     pod: Pod, relay: Relay, quick: None, keys: Keys
 ) -> None:
-    """The server replaces it, then it is away; the next push finds another ETag than it knows."""
+    """The server replaces it, then it is unreachable; the next push finds a new ETag."""
     state, folder = pod("a")
     state.pull()
     fill(folder, a=b"1")
@@ -430,7 +430,7 @@ def test_what_is_damaged_on_the_way_is_not_taken(
     assert other.pull() is True
 
 
-# --- damaged, or somebody else's --------------------------------------------------------------
+# --- damaged, or of another program -----------------------------------------------------------
 
 
 def changed(**values: Any) -> Callable[[bytes], bytes]:

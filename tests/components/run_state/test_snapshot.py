@@ -1,4 +1,4 @@
-"""What is taken of a folder in which somebody writes."""
+"""Snapshots of a folder while another process writes there."""
 
 import os
 import sqlite3

@@ -123,7 +123,7 @@ def test_the_work_does_not_wait_for_a_store_that_goes_away(
         relay.close()
 
 
-def test_a_damaged_state_is_told_and_left_as_it_is(
+def test_a_damaged_state_is_reported_and_left_as_it_is(
     pod: Callable[..., tuple[int, str]], store: s3.S3Server, tmp_path: Path
 ) -> None:
     pod("os.kill(os.getpid(), 9)")
@@ -161,7 +161,7 @@ def test_the_older_of_two_pods_ends_its_work(
     assert "taken over by pod b" in said[0]
 
 
-def test_a_state_of_another_configuration_is_told() -> None:
+def test_a_state_of_another_configuration_is_reported() -> None:
     import json
 
     from components.supervisor.state import identity_of

@@ -1,4 +1,4 @@
-"""The supervisor with real child processes: what is started again, and how a bad end is told."""
+"""The supervisor with real child processes: restarts, and reports of a bad end."""
 
 import json
 import os
@@ -152,7 +152,7 @@ def test_a_signal_in_a_pause_ends_the_step(tmp_path: Path) -> None:
     assert starts(tmp_path) == 1
 
 
-def test_a_volume_that_cannot_be_written_is_told_in_one_message(tmp_path: Path) -> None:
+def test_a_volume_that_cannot_be_written_is_reported_in_one_message(tmp_path: Path) -> None:
     """Finding H1: volumes come root-owned, and nothing in Kubeflow changes that."""
     folder = tmp_path / "volume"
     folder.mkdir()

@@ -158,10 +158,10 @@ def test_a_run_that_succeeded_is_closed_without_a_reason(store: str, made: Made)
 
 def test_reasons_are_cut_and_hold_no_password(store: str, made: Made) -> None:
     pipeline = made.add(KEY)
-    close(store, reason=f"postgresql://me:hunter2@db is away {'x' * 6000}")
+    close(store, reason=f"postgresql://me:hunter2@db is down {'x' * 6000}")
     reason = made.get(pipeline).data.tags["nas.end_reason"]
     assert "hunter2" not in reason
-    assert reason.startswith("postgresql://me:***@db is away")
+    assert reason.startswith("postgresql://me:***@db is down")
     assert len(reason) == 5000
 
 
@@ -216,15 +216,17 @@ def test_where_there_is_no_store_yet_none_is_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["http", "postgresql+psycopg"])
-def test_a_server_that_is_away_is_told_at_once_with_the_way_out(kind: str) -> None:
-    with socket.socket() as nobody:  # bound and not listening: connections are refused
-        nobody.bind(("127.0.0.1", 0))
-        uri = f"{kind}://me:hunter2@127.0.0.1:{nobody.getsockname()[1]}/nas"
+def test_an_unreachable_server_is_reported_at_once_with_the_way_out(kind: str) -> None:
+    with socket.socket() as silent:  # bound and not listening: connections are refused
+        silent.bind(("127.0.0.1", 0))
+        uri = f"{kind}://me:hunter2@127.0.0.1:{silent.getsockname()[1]}/nas"
         start = time.monotonic()
-        with pytest.raises(ResourceUnavailable, match=r"`nas status RUN` or the next run") as told:
+        with pytest.raises(
+            ResourceUnavailable, match=r"`nas status RUN` or the next run"
+        ) as caught:
             close(uri)
     assert time.monotonic() - start < 50  # and not the minute that is the limit
-    assert "hunter2" not in str(told.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_server_that_never_answers_is_given_up() -> None:

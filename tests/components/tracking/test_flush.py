@@ -1,4 +1,4 @@
-"""What ended steps have left in their spools is sent within a limited time, or told."""
+"""What ended steps have left in their spools is sent within a limited time, or reported."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ Runs = Callable[..., dict]
 
 
 def leave(state: Path, step: str, uri: str) -> Path:
-    """Three events that nobody has sent."""
+    """Write three events that are not sent."""
     spool = state / step / "spool"
     tracker = Tracker.open(spool, uri=uri, experiment="nas")
     tracker.run("p", name="pipeline")

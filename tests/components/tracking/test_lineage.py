@@ -88,7 +88,7 @@ def test_a_working_tree_names_its_revision_and_whether_it_was_changed(
     assert lineage.of_code()["nas.git_revision"] == f"{revision}-dirty"
 
 
-def test_an_architecture_is_told_as_a_word_and_a_hash():
+def test_an_architecture_is_reported_as_a_word_and_a_hash():
     genotype = Genotype("nasbench201", (0, 1, 2, 3, 4, 0))
     assert lineage.of_genotype(genotype) == {
         "nas.genotype": "nasbench201:0-1-2-3-4-0",

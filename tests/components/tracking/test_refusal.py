@@ -94,10 +94,10 @@ def test_a_run_that_we_may_read_and_not_write_is_not_adopted(
     assert found["p.search"][0].data.tags["mlflow.parentRunId"] == found["p"][0].info.run_id
     assert wait_for_run(tmp_path, "p", timeout_s=0) == found["p"][0].info.run_id
     assert client.get_run(task).info.status == "RUNNING"
-    told = capfd.readouterr().err
-    assert told.count("warning: tracking") == 1
-    assert "PERMISSION_DENIED" in told or "403" in told
-    assert "kfp-mlflow-credentials" in told
+    output = capfd.readouterr().err
+    assert output.count("warning: tracking") == 1
+    assert "PERMISSION_DENIED" in output or "403" in output
+    assert "kfp-mlflow-credentials" in output
     log(tmp_path, server.uri, experiment, adopt=task)  # the step is tried again
     assert follow(tmp_path) == SENT
     assert sorted(map(len, runs_by_key(server.uri, experiment).values())) == [1, 1]
@@ -106,7 +106,7 @@ def test_a_run_that_we_may_read_and_not_write_is_not_adopted(
 def test_a_run_that_a_server_with_accounts_does_not_have_is_not_adopted(
     tmp_path: Path, server: MlflowServer, log_in: As, experiment: str, runs_by_key: Runs
 ) -> None:
-    """It answers "permission denied", so that nobody can find out which runs there are."""
+    """It answers "permission denied", so that an account cannot find out which runs there are."""
     log_in(STEPS)
     log(tmp_path, server.uri, experiment, adopt="0" * 32)
     assert follow(tmp_path) == SENT
@@ -114,7 +114,7 @@ def test_a_run_that_a_server_with_accounts_does_not_have_is_not_adopted(
 
 
 @pytest.mark.parametrize("account", [STEPS, Account("nas-steps", "wrong-password")])
-def test_what_is_refused_is_kept_told_and_sent_once_the_account_is_right(
+def test_what_is_refused_is_kept_reported_and_sent_once_the_account_is_right(
     tmp_path: Path,
     server: MlflowServer,
     log_in: As,
@@ -130,11 +130,11 @@ def test_what_is_refused_is_kept_told_and_sent_once_the_account_is_right(
         log(tmp_path, server.uri, experiment)
         with pytest.raises(ResourceUnavailable, match=ADVICE[account.password]):
             wait_for_run(tmp_path, "p", timeout_s=120)
-    assert time.monotonic() - start < 30, "nobody waits for what will not come"
-    told = capfd.readouterr().err
-    assert "the tracking store refuses access" in told
-    assert "is unreachable" not in told
-    assert "6 events are not sent yet" in told
+    assert time.monotonic() - start < 30, "no wait for what will not come"
+    output = capfd.readouterr().err
+    assert "the tracking store refuses access" in output
+    assert "is unreachable" not in output
+    assert "6 events are not sent yet" in output
     assert not (tmp_path / "rejected.jsonl").exists()
     log_in(KUBEFLOW)
     assert follow(tmp_path) == SENT

@@ -180,7 +180,7 @@ def test_what_can_never_be_sent_is_put_aside_and_the_rest_arrives(
     from components.tracking.spool import TrackedRun
 
     run = tracker.run("a", name="a")
-    TrackedRun(tracker, "nobody").metrics({"loss": 1.0})
+    TrackedRun(tracker, "undeclared").metrics({"loss": 1.0})
     for step in range(50):
         run.metrics({"loss": 1.0, **({"not|a|name": 2.0} if step == 20 else {})}, step)
     tracker.append("a", "artifact", path="files/gone/x.txt", folder="")

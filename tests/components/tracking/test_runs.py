@@ -25,7 +25,7 @@ def spool(tmp_path: Path) -> Path:
 
 def log(spool: Path, store: str, *, send: bool = True, end: str | None = None, **run: Any) -> None:
     """One try of a step: it declares the runs of the pipeline and its own, and writes a metric."""
-    time.sleep(0.002)  # events are told apart by milliseconds
+    time.sleep(0.002)  # events are ordered by milliseconds
     tracker = Tracker.open(spool, uri=store, experiment="nas")
     pipeline = tracker.run("p", name="pipeline", adopt_parent_of=run.get("adopt"))
     step = tracker.run("p.search", name="search", parent="p", **run)
@@ -221,7 +221,7 @@ def test_open_runs_carry_the_time_of_the_last_sign_of_life(
         assert abs(alive.timestamp() - time.time()) < 30
     assert "nas.alive" not in found["p.prepare"][0].data.tags, "it has ended"
     MlflowClient(store).delete_run(found["p.search"][0].info.run_id)
-    replay.give_sign()  # a run that somebody has deleted is no reason to end
+    replay.give_sign()  # a deleted run is no reason to end
     tracker.close()
 
 

@@ -44,10 +44,10 @@ def test_what_is_not_sent_stays_and_its_message_tells_how_to_send_it(
         tracker.run("a", name="a").metrics({"loss": 1.0})
         tracker.close()
     assert time.monotonic() - start < 60
-    told = capfd.readouterr().err
-    assert "2 events are not sent yet" in told
-    assert "secret" not in told
-    command = re.search(r"python (-m components\S+ --spool \S+)", told).group(1)
+    output = capfd.readouterr().err
+    assert "2 events are not sent yet" in output
+    assert "secret" not in output
+    command = re.search(r"python (-m components\S+ --spool \S+)", output).group(1)
     server.start()
     assert subprocess.run([sys.executable, *command.split()]).returncode == 0
     (found,) = runs_by_key(server.uri, "later")["a"]
@@ -96,10 +96,10 @@ def test_a_server_that_goes_away_and_comes_back_loses_nothing(
     assert longest < 0.5
 
 
-def test_a_follower_that_is_told_to_end_says_what_it_leaves(tmp_path: Path):
-    with socket.socket() as nobody:  # bound and not listening: connections are refused
-        nobody.bind(("127.0.0.1", 0))
-        uri = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+def test_a_follower_that_is_asked_to_end_reports_what_it_leaves(tmp_path: Path):
+    with socket.socket() as silent:  # bound and not listening: connections are refused
+        silent.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         tracker = Tracker.open(tmp_path, uri=uri, experiment="nas")
         tracker.run("a", name="a")
         process = subprocess.Popen(
