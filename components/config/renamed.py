@@ -23,7 +23,7 @@ RENAMED: dict[str, str] = {
         for old, name in product(("train", "search.child"), _COMMON)
     },
     **{f"search.options.weights.{name}": f"training.{name}" for name in _AUGMENTATION},
-    **{f"search.options.pretraining.{name}": f"training.{name}" for name in _AUGMENTATION[:2]},
+    **{f"search.options.pretraining.{name}": f"training.{name}" for name in _COMMON[:3]},
     **{
         f"search.options.{old}": f"search.options.{new}"
         for old, new in {
