@@ -1,5 +1,5 @@
-"""Replays of tables: methods against each other on architectures that were all trained before.
+"""Benchmarks of proposing methods on tables of architectures that were trained before.
 
-`table` reads a CSV file, `replay` runs methods on it, `statistics` says what the figures mean,
-`writing` puts them down. A method is known here by its proposer alone.
+`table` reads a CSV file, `replay` runs one search on it, `bench` all searches, `statistics` has the
+tests and `writing` the output.
 """

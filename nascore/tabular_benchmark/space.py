@@ -1,4 +1,4 @@
-"""A search space that is given by a table alone: one character a decision."""
+"""A search space that is known by a table alone: one character per decision."""
 
 import zlib
 from collections.abc import Sequence
@@ -11,27 +11,30 @@ from nascore.spaces.base import ArchitectureGraph, ImageShape, Phase, check, mak
 
 
 class CategoricalSpace:
-    """`SearchSpace` of strings of one length; position i takes the characters of `alphabets[i]`.
+    """`SearchSpace` of strings of one length; position i has the characters of `alphabets[i]`.
 
-    Nothing is known of the networks behind the strings, so no two of them count as isomorphic and
-    none can be built.
+    The networks are unknown, so none counts as isomorphic to another and none can be built.
     """
 
     def __init__(self, alphabets: Sequence[str]) -> None:
         self.alphabets = tuple(alphabets)
         self.cardinalities = tuple(len(alphabet) for alphabet in self.alphabets)
-        # The characters are part of the meaning: equal sizes alone do not make two spaces equal.
+        # The characters are part of the identity: spaces of equal sizes may differ.
         digest = zlib.crc32("\0".join(self.alphabets).encode())
         self.identifier = f"categorical-{len(self.alphabets)}-{digest:08x}"
 
     @classmethod
     def of(cls, architectures: Sequence[str]) -> "CategoricalSpace":
-        """The smallest space that holds all `architectures`, which have one length."""
+        """Return the smallest space that contains all architectures, which have one length."""
         positions = zip(*architectures, strict=True)
         return cls(["".join(sorted(set(characters))) for characters in positions])
 
     def parse(self, text: str) -> Genotype:
-        """Raises GenotypeNotInSpace when `text` has another length or a character that is new."""
+        """Return the genotype of a string of the table.
+
+        Raises:
+            GenotypeNotInSpace: it has another length, or an unknown character.
+        """
         if len(text) != len(self.alphabets):
             raise GenotypeNotInSpace(
                 f"has {len(text)} characters, expected {len(self.alphabets)}, one a decision"
@@ -43,15 +46,15 @@ class CategoricalSpace:
         return self.describe(genotype)
 
     def describe(self, genotype: Genotype) -> str:
-        """The string of the table."""
+        """Return the string of the table."""
         check(self, genotype)
         pairs = zip(self.alphabets, genotype.tokens, strict=True)
         return "".join(alphabet[token] for alphabet, token in pairs)
 
     def build(self, genotype: Genotype, shape: ImageShape, phase: Phase = "search") -> nn.Module:
-        """Raises GenotypeNotInSpace: a table says how good a network is, not what it is."""
+        """Raise GenotypeNotInSpace: a table has scores of networks, not the networks."""
         raise GenotypeNotInSpace(f"{self.identifier} is known by a table only, none can be built")
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
-        """Raises GenotypeNotInSpace, as `build` does."""
+        """Raise GenotypeNotInSpace, as `build` does."""
         raise GenotypeNotInSpace(f"{self.identifier} is known by a table only, none can be drawn")

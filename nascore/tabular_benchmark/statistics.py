@@ -1,13 +1,13 @@
-"""What the figures of a replay mean: spread over seeds, and paired tests with correction.
+"""Statistics of a replay: spread over seeds, and paired tests with correction.
 
-Test. Two methods are compared seed by seed. If they were the same, each difference could as well
-have the other sign, so the mean difference is held against those of random signs (a paired
-permutation test, two-sided; exact when there are few seeds). It tests the very mean that is
-reported and needs no assumption about its distribution, which has a ceiling: the table's best
-architecture (Good, Permutation, Parametric and Bootstrap Tests, 3rd ed., chapter 3).
+Test. Two methods are compared seed by seed. If they were equal, each difference could have either
+sign, so the mean difference is compared with those of random signs (a two-sided paired permutation
+test; exact for few seeds). It tests the reported mean and assumes nothing about its distribution,
+which has a ceiling, the best architecture of the table (Good, Permutation, Parametric and Bootstrap
+Tests, 3rd ed., chapter 3).
 
-Correction. All tests of one report count together, by Holm's step-down procedure: `p_corrected` may
-be held against any level, and the chance of one false claim among all stays below it.
+Correction. Holm's step-down procedure over all tests of one report: `p_corrected` can be compared
+with any level, and the probability of one or more false claims stays below it.
 """
 
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ from nascore.tabular_benchmark.replay import Outcome
 
 BASELINES = ("random", "regularized-evolution", "local-search", "tpe")
 CURVE_AT = (25, 50, 100, 200)
-"""Queries at which the curve is reported; where it ends, too."""
+"""Queries at which the curve is reported, in addition to its end."""
 TEST = "paired permutation test of the mean difference, two-sided"
-_NUM_RESAMPLES = 19_999  # smallest p 1e-4: twelve tests, corrected, still come below 0.01
+_NUM_RESAMPLES = 19_999  # smallest p 1e-4: below 0.01 even when corrected for twelve tests
 _CONFIDENCE = 0.95
 
 _Floats = NDArray[np.float64]
 
 
 def summary(outcome: Outcome) -> dict[str, Any]:
-    """The figures of one method, in the table's unit; None where one seed says nothing."""
+    """Return the figures of one method in the table's unit; None where one seed gives none."""
     curves = outcome.curves
     final = curves[:, -1]
     num_queries = curves.shape[1]
@@ -57,7 +57,7 @@ def summary(outcome: Outcome) -> dict[str, Any]:
 
 
 def interval(values: _Floats) -> list[float] | None:
-    """95 % interval of the mean by Student's t; None for a single value."""
+    """Return the 95 % interval of the mean by Student's t; None for a single value."""
     if len(values) < 2:
         return None
     half = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1) * stats.sem(values))
@@ -65,9 +65,9 @@ def interval(values: _Floats) -> list[float] | None:
 
 
 def paired_tests(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Every entry against every baseline among the others, corrected together.
+    """Test each entry against each baseline among the others, corrected together.
 
-    Two baselines are listed from either side; that is one test, and is counted once.
+    Two baselines are listed from either side, but count as one test.
     """
     tests: list[dict[str, Any]] = []
     pairs: dict[frozenset[str], float] = {}
@@ -97,9 +97,9 @@ def paired_tests(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def permutation_p(differences: _Floats) -> float:
-    """Two-sided p-value of the mean of paired differences under random signs; never 0."""
+    """Return the two-sided p-value of the mean difference under random signs; never 0."""
     if len(differences) < 2 or not np.any(differences):
-        return 1.0  # scipy asks for two pairs; a single one never decides anything
+        return 1.0  # scipy needs two pairs; a single one is never significant
     result = stats.permutation_test(
         (differences,),
         lambda sample, axis: sample.mean(axis=axis),
@@ -113,7 +113,7 @@ def permutation_p(differences: _Floats) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction (Scandinavian Journal of Statistics 6, 1979), in the order given."""
+    """Return p-values by Holm's correction (Scandinavian Journal of Statistics 6, 1979)."""
     corrected = [0.0] * len(p_values)
     highest = 0.0
     ascending = sorted(range(len(p_values)), key=lambda i: p_values[i])

@@ -1,7 +1,7 @@
-"""What a suggestion costs: processor time of each proposer after a long history.
+"""Processor time of a suggestion of each proposer after a long history.
 
-The history is random architectures with made-up scores, the same for all methods. Processor time
-and not wall time, so that other work on the machine does not count; all runs on one thread.
+The history is random architectures with synthetic scores, the same for all methods. Processor time
+on one thread, unlike wall time, does not depend on other load of the machine.
 """
 
 import statistics
@@ -29,7 +29,7 @@ from nascore.spaces.nasbench201.config import Cell201SpaceConfig
 from nascore.training.threads import one_thread
 
 OPTUNA = "optuna-tpe"
-"""Optuna's sampler with its own defaults, as a script without this project would call it."""
+"""Optuna's sampler with its defaults, as a script without this project calls it."""
 _OURS = ("random", "regularized-evolution", "local-search", "tpe", "nases", "nases-paper")
 METHODS = (*_OURS, OPTUNA)
 SPACES: Mapping[str, Section] = {
@@ -47,8 +47,10 @@ def measure(method: str, space: str, trials: int, *, repeats: int = 20) -> dict[
     """Return `method`, `space`, `trials` and `p50_ms`, the median of one suggestion.
 
     Args:
-        trials: ended children that the method knows before the first suggestion that is timed.
-        repeats: suggestions; each is answered with a score before the next one.
+        method: name of a proposing method, or `OPTUNA`.
+        space: name in `SPACES`.
+        trials: ended children before the first measured suggestion.
+        repeats: measured suggestions; each gets a score before the next one.
     """
     made = make_space(SPACES[space])
     rng = Seeds(0).numpy(_STREAM, "history")
@@ -68,7 +70,7 @@ def measure(method: str, space: str, trials: int, *, repeats: int = 20) -> dict[
 
 
 def _child(number: int, genotype: Genotype, target: Any, rng: np.random.Generator) -> Child:
-    """The share of tokens that are as in a hidden architecture, with noise."""
+    """Return a child with a synthetic score: tokens equal to a target, plus noise."""
     score = float(np.mean(np.array(genotype.tokens) == target)) * 0.9 + 0.05 * rng.random()
     return Child(number=number, genotype=genotype, objective=score, train_objective=score)
 

@@ -1,7 +1,7 @@
-"""Tables of trained architectures: one CSV row each, read strictly.
+"""Tables of trained architectures: one CSV row for each.
 
-A row has an architecture, the metric that a search may see and the metric that is reported; both
-are maximised, in whatever unit the table has. Other columns are left alone.
+A row has an architecture, the metric that a search sees and the metric that is reported; both are
+maximised, in any unit. Other columns are ignored.
 """
 
 import csv
@@ -25,17 +25,17 @@ from nascore.tabular_benchmark.space import CategoricalSpace
 
 SPACES = ("nasbench201", "categorical")
 ARCH_COLUMN = "arch_str"
-_LISTED = 5  # problems of one kind that are told one by one; more help nobody
+_LISTED = 5  # problems of one kind that are listed; of more only the number is given
 _GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Architectures and what is known of them.
+    """Architectures and their scores.
 
     Attributes:
         rows: tokens -> (search metric, report metric), in the table's unit.
-        sha256: of the file as it lies on disk.
+        sha256: of the file.
     """
 
     space: SearchSpace
@@ -47,15 +47,15 @@ class Table:
 
     @property
     def coverage(self) -> float:
-        """Share of the space's token strings that the table holds."""
+        """Share of the space's token strings that are in the table."""
         return len(self.rows) / math.prod(self.space.cardinalities)
 
     @property
     def scale(self) -> float:
-        """What turns the search metric into the fraction that methods expect.
+        """Factor from the search metric to the fraction that methods expect.
 
-        1 when no value is above 1 in size, else 1/100: the table is in percent then. It follows
-        from the unit alone and tells a method nothing about the best value.
+        1 if all values are within -1 to 1, else 1/100, for percentages. It depends on the unit
+        alone, so it does not reveal the best value to a method.
         """
         return 1.0 if max(abs(search) for search, _ in self.rows.values()) <= 1 else 0.01
 
@@ -68,15 +68,22 @@ def read_table(
     report_metric: str,
     arch_column: str = ARCH_COLUMN,
 ) -> Table:
-    """Reads a CSV file, gzipped or not.
+    """Read a CSV file, gzipped or not.
 
     Args:
+        path: of the file.
         space: `nasbench201` (architecture strings in the benchmark's notation) or `categorical`
-            (one character a decision; the space is what the table's characters span).
+            (one character per decision; the characters at a position are its values).
+        search_metric: column of the score that a search sees.
+        report_metric: column of the score that is reported.
+        arch_column: column of the architecture.
+
+    Returns:
+        The table.
 
     Raises:
-        InputError: the file cannot be read, columns are missing, cells are no finite numbers,
-            architectures come twice or do not fit the space; all of that at once.
+        InputError: the file cannot be read, columns are missing, cells are not finite numbers,
+            architectures are duplicates or do not fit the space; it lists all problems.
     """
     if space not in SPACES:
         raise InputError.of("--space", space, f"must be one of {', '.join(SPACES)}")
@@ -115,10 +122,10 @@ def _content(path: Path) -> bytes:
 def _cells(
     path: Path, content: bytes, columns: Mapping[str, str]
 ) -> tuple[list[int], dict[str, list[str]], list[Problem]]:
-    """Line numbers, and the text of the wanted columns by option.
+    """Return line numbers, the text of the wanted columns by option, and problems.
 
     Raises:
-        InputError: there is no table, or a wanted column is not there once.
+        InputError: the file is not a table, or does not have a wanted column exactly once.
     """
     try:
         text = (gzip.decompress(content) if content.startswith(_GZIP) else content).decode(
@@ -192,7 +199,7 @@ def _numbers(
 def _genotypes(
     file: str, space: str, column: str, lines: Sequence[int], cells: Sequence[str]
 ) -> tuple[SearchSpace, list[Genotype], list[Problem]]:
-    """The space, the architectures that fit it, and what is wrong with the others."""
+    """Return the space, the architectures that fit it, and the problems of the others."""
     made: SearchSpace
     parse: Callable[[str], Genotype]
     if space == "nasbench201":
@@ -220,14 +227,14 @@ def _genotypes(
 
 
 def _categorical(cells: Sequence[str]) -> CategoricalSpace:
-    """The space of the strings that have the most common length; the others will not fit it."""
+    """Return the space of the strings of the most common length; others do not fit it."""
     lengths = Counter(len(cell) for cell in cells if cell)
     length = lengths.most_common(1)[0][0] if lengths else 1
     return CategoricalSpace.of([cell for cell in cells if len(cell) == length])
 
 
 def _shortened(problems: list[Problem]) -> list[Problem]:
-    """The first few of a kind, and how many more there are."""
+    """Return the first few problems of a kind, and the number of the others."""
     if len(problems) <= _LISTED:
         return problems
     last = problems[_LISTED - 1]

@@ -1,4 +1,4 @@
-"""A replay as JSON, as a Markdown table and as a figure."""
+"""Writes the results of a benchmark as JSON, Markdown and a figure."""
 
 import json
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from nascore.versions import versions
 VERSION = 1
 FILES = ("bench.json", "bench.md", "bench.svg")
 
-# Okabe and Ito's colours, which colour-blind people tell apart; dashes when they come again.
+# Okabe and Ito's colours, distinguishable by colour-blind readers; dashes when they repeat.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _DASHES = ("-", "--", ":")
 
 
 def document(plan: ReplayPlan, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """The result as it is written to JSON; values are in the table's unit."""
+    """Return the results as JSON, with values in the table's unit."""
     table = plan.table
     return {
         "version": VERSION,
@@ -59,7 +59,7 @@ def write(folder: Path, result: dict[str, Any], outcomes: Sequence[Outcome]) -> 
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """Two tables: the figures of each method, and the tests."""
+    """Return two tables: the figures of each method, and the tests."""
     table, digits = result["table"], _digits(result)
     points = list(result["results"][0]["curve"])
     header = ["method", *(f"at {point}" for point in points), "95 % interval", "median", "std"]
@@ -123,7 +123,7 @@ def _range(bounds: Sequence[float] | None, digits: int, sign: str = "") -> str:
 
 
 def _digits(result: dict[str, Any]) -> int:
-    """Two decimals for percents, four for smaller units."""
+    """Return two decimals for percentages, four for smaller units."""
     return 2 if abs(result["table"]["best"]) >= 10 else 4
 
 
@@ -139,7 +139,7 @@ def figure(result: dict[str, Any], outcomes: Sequence[Outcome]) -> Chart:
     digits, table = _digits(result), result["table"]
     means = [outcome.curves.mean(axis=0) for outcome in outcomes]
     num_queries = len(means[0])
-    # The first few queries lie far below all that matters and would flatten the rest.
+    # The first few queries are far below the others and would compress the rest of the axis.
     low = min(float(mean[max(0, num_queries // 10 - 1)]) for mean in means)
     high = max(table["best"], *(float(mean[-1]) for mean in means))
     span = (high - low) or 1.0

@@ -110,7 +110,9 @@ def bench(
     table: Table | None = None
     with collect_problems(problems):
         entries = read_entries(methods, variants)
-    from nascore.tabular_benchmark import replay, writing
+    from nascore.tabular_benchmark import bench as benchmark
+    from nascore.tabular_benchmark import writing
+    from nascore.tabular_benchmark.replay import ReplayPlan
     from nascore.tabular_benchmark.table import read_table
 
     with collect_problems(problems):
@@ -122,16 +124,16 @@ def bench(
             arch_column=arch_column,
         )
     if table is not None:
-        plan = replay.ReplayPlan(
+        plan = ReplayPlan(
             table, tuple(entries), queries, range(first_seed, first_seed + seeds), verdicts
         )
         reported = {problem.key for problem in problems}
-        problems += [problem for problem in replay.check(plan) if problem.key not in reported]
+        problems += [problem for problem in benchmark.check(plan) if problem.key not in reported]
     if problems:
         raise InputError(problems)
     signal.signal(signal.SIGTERM, _interrupt)
     with _progress(len(entries) * seeds) as progress:
-        outcomes = replay.run(plan, jobs=jobs, progress=progress)
+        outcomes = benchmark.run(plan, jobs=jobs, progress=progress)
     result = writing.document(plan, outcomes)
     if out is not None:
         writing.write(out, result, outcomes)

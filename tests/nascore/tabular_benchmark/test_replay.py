@@ -20,7 +20,7 @@ from nascore.methods.registry import METHODS
 from nascore.results import Child
 from nascore.search.proposer import NONE_PENDING, Pending
 from nascore.spaces.base import ImageShape
-from nascore.tabular_benchmark import replay, writing
+from nascore.tabular_benchmark import bench, replay, writing
 from nascore.tabular_benchmark.replay import MethodSettings, Outcome, Replay, ReplayPlan
 from nascore.tabular_benchmark.space import CategoricalSpace
 from nascore.tabular_benchmark.statistics import (
@@ -260,8 +260,8 @@ def entries(*methods: str) -> tuple[MethodSettings, ...]:
 def test_processes_find_what_one_process_finds(table: Table) -> None:
     plan = ReplayPlan(table, entries("random", "local-search"), 10, range(3, 15))
     done: list[tuple[str, int]] = []
-    here = replay.run(plan, jobs=1)
-    there = replay.run(plan, jobs=2, progress=lambda label, count: done.append((label, count)))
+    here = bench.run(plan, jobs=1)
+    there = bench.run(plan, jobs=2, progress=lambda label, count: done.append((label, count)))
     for one, other in zip(here, there, strict=True):
         assert one.entry == other.entry
         assert np.array_equal(one.curves, other.curves)
@@ -272,7 +272,7 @@ def test_processes_find_what_one_process_finds(table: Table) -> None:
 
 def test_other_seeds_are_other_searches(table: Table) -> None:
     first, second = (
-        replay.run(ReplayPlan(table, entries("random"), 10, seeds), jobs=1)[0].curves
+        bench.run(ReplayPlan(table, entries("random"), 10, seeds), jobs=1)[0].curves
         for seeds in (range(4), range(2, 6))
     )
     assert np.array_equal(first[2:], second[:2])
@@ -286,22 +286,22 @@ def test_verdicts_are_those_of_a_run_and_chance_is_seldom_called_better(tmp_path
     ]
     table = read(write_csv(tmp_path / "rows.csv", rows))
     plan = ReplayPlan(table, entries("random", "local-search"), 30, range(100), with_verdicts=True)
-    chance, climber = (summary(outcome)["verdicts"] for outcome in replay.run(plan, jobs=1))
+    chance, climber = (summary(outcome)["verdicts"] for outcome in bench.run(plan, jobs=1))
     assert sum(chance.values()) == pytest.approx(1)
     assert chance["better"] <= 0.05
     assert climber["better"] > 0.3
-    assert "called better" in writing.markdown(writing.document(plan, replay.run(plan, jobs=1)[:1]))
-    without = replay.run(ReplayPlan(table, entries("random"), 30, range(2)), jobs=1)
+    assert "called better" in writing.markdown(writing.document(plan, bench.run(plan, jobs=1)[:1]))
+    without = bench.run(ReplayPlan(table, entries("random"), 30, range(2)), jobs=1)
     assert "verdicts" not in summary(without[0])
 
 
 def test_more_queries_than_architectures_are_refused(table: Table) -> None:
     with pytest.raises(InputError, match="--queries = 28: must be 1 to 27"):
-        replay.run(ReplayPlan(table, entries("random"), 28, range(2)), jobs=1)
+        bench.run(ReplayPlan(table, entries("random"), 28, range(2)), jobs=1)
 
 
 def test_every_architecture_may_be_asked_for(table: Table) -> None:
-    for outcome in replay.run(
+    for outcome in bench.run(
         ReplayPlan(table, entries("random", "local-search"), 27, range(3)), jobs=1
     ):
         assert [one.num_queries for one in outcome.replays] == [27] * 3
@@ -312,7 +312,7 @@ def test_a_table_in_which_nothing_is_found_is_refused(tmp_path: Path) -> None:
     letters = "abcdefghijklmnopqrstuvwxyz"
     path = write_csv(tmp_path / "t.csv", [(letter * 8, i, i) for i, letter in enumerate(letters)])
     with pytest.raises(InputError, match="random has found none of its architectures in 2000"):
-        replay.run(ReplayPlan(read(path), entries("random"), 1, range(1)), jobs=1)
+        bench.run(ReplayPlan(read(path), entries("random"), 1, range(1)), jobs=1)
 
 
 # --- figures --------------------------------------------------------------------------------
@@ -400,7 +400,7 @@ def test_every_method_is_tested_against_every_baseline_but_itself() -> None:
 
 def test_the_files_hold_what_was_found(table: Table, tmp_path: Path) -> None:
     plan = ReplayPlan(table, entries("random", "local-search"), 20, range(5))
-    outcomes = replay.run(plan, jobs=1)
+    outcomes = bench.run(plan, jobs=1)
     made = writing.document(plan, outcomes)
     assert made["version"] == 1
     assert made["table"]["rows"] == 27
@@ -420,7 +420,7 @@ def test_the_files_hold_what_was_found(table: Table, tmp_path: Path) -> None:
 def test_one_seed_one_query_one_value_can_be_written(tmp_path: Path) -> None:
     table = read(write_csv(tmp_path / "t.csv", [("a", 1, 1), ("b", 1, 1)]))
     plan = ReplayPlan(table, entries("random"), 1, range(1))
-    outcomes = replay.run(plan, jobs=1)
+    outcomes = bench.run(plan, jobs=1)
     writing.write(tmp_path / "out", writing.document(plan, outcomes), outcomes)
     assert "–" in (tmp_path / "out" / "bench.md").read_text()
 
@@ -433,7 +433,7 @@ def test_baselines_on_the_real_table(offline_data: Path) -> None:
     table = read_table(path, "nasbench201", search_metric="c10_valid", report_metric="c10_test")
     assert table.coverage == 1
     methods = ("random", "regularized-evolution", "local-search")
-    outcomes = replay.run(ReplayPlan(table, entries(*methods), 100, range(10)), jobs=1)
+    outcomes = bench.run(ReplayPlan(table, entries(*methods), 100, range(10)), jobs=1)
     means = [summary(outcome)["mean"] for outcome in outcomes]
     # Known means of many seeds; of 10 seeds, a standard error is 0.07 to 0.1.
     assert means == pytest.approx([93.81, 94.11, 94.28], abs=0.35)

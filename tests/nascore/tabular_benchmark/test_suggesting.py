@@ -50,7 +50,7 @@ def proposer() -> tpe.Tpe:
 def test_tpe_reads_the_best_and_the_latest_of_a_long_history(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tpe, "_MOST_TRIALS", 60)
+    monkeypatch.setattr(tpe, "_MAX_TRIALS", 60)
     monkeypatch.setattr(tpe, "_BEST", 5)
     monkeypatch.setattr(tpe, "_LATEST", 20)
     live, history = proposer(), children(200)
