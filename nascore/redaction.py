@@ -23,8 +23,8 @@ _AUTHORIZATION = re.compile(
     r"(?i)(authorization['\"]?\s*[:=]\s*(?:b?['\"])?)(?:[a-z][\w-]*[ \t]+)?[^\s'\"]+"
 )
 _VARIABLE = re.compile(r"(?i)password|passwd|pwd$|secret|token|access_?key$|api_?key|credential")
-# Where a secret lies, or whose it is.
-_NO_SECRET = re.compile(r"(?i)_(file|path|dir|ur[il]|id|name)$")
+# Where a secret lies, or whose it is; PWD and OLDPWD are the shell's folders.
+_NO_SECRET = re.compile(r"(?i)_(file|path|dir|ur[il]|id|name)$|^(old)?pwd$")
 _MIN_LENGTH = 8  # a shorter value would be found in ordinary words
 # A user may leave spaces in a password, which no URI can hold.
 _SPACED = re.compile(r"^([\w+.-]+://)[^/?#]*:[^/?#]*@")

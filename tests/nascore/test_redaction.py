@@ -104,3 +104,9 @@ def test_an_error_stays_what_it_is_on_its_way_to_another_process() -> None:
     assert type(again) is ResourceUnavailable
     assert isinstance(again, InputError)
     assert again.problems == error.problems
+
+
+@pytest.mark.parametrize("name", ["PWD", "OLDPWD"])
+def test_the_folder_of_the_shell_is_no_secret(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "/home/anna/work")
+    assert redact_setting("sqlite:////home/anna/work/runs/mlflow.db").endswith("work/runs/mlflow.db")
