@@ -36,6 +36,7 @@ class TrainingCheckpoint:
 
     @property
     def seconds(self) -> float:
+        """Wall seconds of the training, those before a crash included."""
         return self._before_s + time.monotonic() - self._start
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -63,9 +64,11 @@ class TrainingCheckpoint:
         return tensors, meta
 
     def is_due(self) -> bool:
+        """Return whether the last checkpoint is `every_s` old."""
         return time.monotonic() - self._saved >= self._every_s
 
     def save(self, tensors: Mapping[str, Tensor], **meta: Any) -> None:
+        """Write a checkpoint with these tensors and metadata."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.save(
             self._path,
@@ -77,15 +80,16 @@ class TrainingCheckpoint:
 
 
 def tensors_of(prefix: str, network: nn.Module) -> dict[str, Tensor]:
+    """Return the state of a network by name: `prefix.layer.weight`."""
     return {f"{prefix}.{name}": value for name, value in network.state_dict().items()}
 
 
 def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the state of an optimiser by parameter number: `prefix.0.exp_avg`."""
     return {
-        f"{prefix}.{place}.{key}": value
-        for place, parameter in enumerate(_parameters(optimizer))
-        for key, value in optimizer.state[parameter].items()
+        f"{prefix}.{number}.{key}": value
+        for number, state in optimizer.state_dict()["state"].items()
+        for key, value in state.items()
         if isinstance(value, Tensor)
     }
 
@@ -94,13 +98,8 @@ def load_optimizer(
     prefix: str, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
     """Load what `optimizer_tensors` returned."""
-    parameters = _parameters(optimizer)
+    state: dict[int, dict[str, Tensor]] = {}
     for name, value in checkpoint.below(f"{prefix}.", tensors).items():
-        place, _, key = name.partition(".")
-        parameter = parameters[int(place)]
-        home = value if key == "step" else value.to(parameter.device)
-        optimizer.state[parameter][key] = home
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        number, _, key = name.partition(".")
+        state.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

@@ -22,6 +22,7 @@ from nascore.methods.enas.options import EnasOptions
 from nascore.methods.enas.policy import Reward, uniform
 from nascore.seeding import Seeds, seeded_weights
 from nascore.training.checkpoint import below
+from nascore.training.resumable import load_optimizer, optimizer_tensors
 
 _NUM_HELD_OUT = 200
 _MAX_GRAD_NORM = 1.0  # one outlier must not dominate Adam's moving averages
@@ -154,9 +155,7 @@ class Learner:
         tensors = {f"controller.{k}": v for k, v in self.controller.state_dict().items()}
         if self.encoder is not None:
             tensors |= self.encoder.state()
-        for i, parameter in enumerate(self._parameters):
-            for name, value in self._optimizer.state[parameter].items():
-                tensors[f"adam.{i}.{name}"] = value
+        tensors |= optimizer_tensors("adam", self._optimizer)
         if self._baseline is not None:
             tensors["baseline"] = torch.tensor(self._baseline, dtype=torch.float64)
         return {name: tensor.detach().clone() for name, tensor in tensors.items()}
@@ -166,10 +165,8 @@ class Learner:
         self.controller.load_state_dict(below("controller.", state))
         if self.encoder is not None:
             self.encoder.load_state(state)
-        self._optimizer.state.clear()
-        for name, value in below("adam.", state).items():
-            index, _, part = name.partition(".")
-            self._optimizer.state[self._parameters[int(index)]][part] = value.clone()
+        copies = {name: value.clone() for name, value in state.items()}
+        load_optimizer("adam", self._optimizer, copies)
         self._baseline = float(state["baseline"]) if "baseline" in state else None
 
 
