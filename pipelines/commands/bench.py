@@ -47,8 +47,20 @@ _METHODS = "random,regularized-evolution,local-search,tpe"
     metavar="COLUMN",
     help="Column that is reported for the architecture with the best search metric.",
 )
-@click.option("--arch-column", default="arch_str", show_default=True, metavar="COLUMN")
-@click.option("--methods", default=_METHODS, show_default=True, metavar="A,B,...")
+@click.option(
+    "--arch-column",
+    default="arch_str",
+    show_default=True,
+    metavar="COLUMN",
+    help="Column of the architectures.",
+)
+@click.option(
+    "--methods",
+    default=_METHODS,
+    show_default=True,
+    metavar="A,B,...",
+    help="Methods to replay with their default options.",
+)
 @click.option(
     "--variant",
     "variants",
@@ -66,7 +78,9 @@ _METHODS = "random,regularized-evolution,local-search,tpe"
 @click.option(
     "--seeds", default=200, show_default=True, type=int, help="Number of searches per method."
 )
-@click.option("--first-seed", default=0, show_default=True, type=int)
+@click.option(
+    "--first-seed", default=0, show_default=True, type=int, help="Seed of the first search."
+)
 @click.option("--jobs", type=int, help="Number of processes with one thread each [all cores].")
 @click.option(
     "--verdicts",

@@ -30,8 +30,20 @@ class _Bench(click.Command):
     metavar="N,N,...",
     help="Numbers of earlier trials.",
 )
-@click.option("--spaces", default="nasbench201,chain", show_default=True, metavar="A,B")
-@click.option("--repeats", default=20, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--spaces",
+    default="nasbench201,chain",
+    show_default=True,
+    metavar="A,B",
+    help="Search spaces.",
+)
+@click.option(
+    "--repeats",
+    default=20,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Number of timed suggestions.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
 @one_message
 def suggest(methods: str | None, trials: str, spaces: str, repeats: int, as_json: bool) -> None:

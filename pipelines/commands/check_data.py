@@ -59,7 +59,7 @@ class Report:
 
 @click.command("check-data")
 @click.argument("source")
-@click.option("--labels", metavar="FILE", help="Table of the labels, in the source or elsewhere.")
+@click.option("--labels", metavar="FILE", help="Table of the labels, inside or outside the source.")
 @click.option(
     "--set",
     "settings",
@@ -83,10 +83,10 @@ def check_data(
     page: Path | None,
     as_json: bool,
 ) -> None:
-    """Look for faults of a data set: copies, contradicting labels, damaged or left out files.
+    """Check a data set for duplicates, contradicting labels, damaged files and skipped files.
 
-    SOURCE is a folder, an archive or a file, or what data.source takes. Exit status: 0 when nothing
-    is wrong, 1 when something is, 2 when the source cannot be read or the command is wrong.
+    SOURCE is a folder, an archive, a file, or a value of data.source. Exit status: 0 without
+    problems, 1 with problems, 2 if the source cannot be read or the command is wrong.
     """
     from nascore.data.findings import SOURCE
 

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 @click.argument("run_id", metavar="RUN", callback=given)
 @click.argument("step", callback=given, required=False)
-@click.option("--follow", "-f", "is_following", is_flag=True, help="Until the step ends.")
-@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="The last N lines [all].")
-@click.option("--raw", is_flag=True, help="Also the lines of Argo and of KFP's own programs.")
+@click.option(
+    "--follow", "-f", "is_following", is_flag=True, help="Print new lines until the step ends."
+)
+@click.option(
+    "--tail", type=click.IntRange(min=0), metavar="N", help="Print only the last N lines [all]."
+)
+@click.option("--raw", is_flag=True, help="Also print lines of Argo and of KFP's programs.")
 @poll_option
 @on_cluster
 def logs(
@@ -34,7 +38,7 @@ def logs(
 ) -> None:
     """Print the log of a step of a run on Kubeflow; RUN is its id, STEP a task of nas status.
 
-    Without a STEP, that of the step that has failed, else of the one that runs.
+    The default STEP is the one that has failed, else the one that runs.
     """
     from pipelines.kubeflow.client import Cluster
     from pipelines.kubeflow.status.log_reading import LogReader

@@ -16,7 +16,7 @@ from pipelines.commands.submit import (
 
 
 @click.argument("run_id", metavar="RUN", callback=given)
-@click.option("--force", is_flag=True, help="Also where the run was refused for its input.")
+@click.option("--force", is_flag=True, help="Also retry a run that was refused for its input.")
 @wait_option
 @retries_option
 @poll_option

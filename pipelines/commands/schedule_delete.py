@@ -37,7 +37,9 @@ _DAY_S = 86400.0
 
 @schedule.command()
 @click.argument("which", metavar="NAME_OR_ID", callback=given)
-@click.option("--when-idle", is_flag=True, help="Pause it, let its runs end, then delete it.")
+@click.option(
+    "--when-idle", is_flag=True, help="Pause it, wait for the end of its runs, then delete it."
+)
 @click.option("--with-runs", is_flag=True, help="Cancel its runs as nas cancel does, then delete.")
 @seconds_option(
     "--idle-within",
@@ -59,10 +61,10 @@ def delete(
     poll_s: float,
     as_json: bool,
 ) -> None:
-    """Delete a schedule; runs of it that have ended stay.
+    """Delete a schedule, without its finished runs.
 
-    Runs that are going on would be killed with it, and shown as running for ever. While there are
-    any it is refused: choose --when-idle or --with-runs.
+    Kubernetes would kill running runs of it, and Kubeflow would show them as running for ever. With
+    such runs the command is refused: choose --when-idle or --with-runs.
     """
     from pipelines.kubeflow.client import Cluster
 
