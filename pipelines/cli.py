@@ -10,7 +10,7 @@ from pipelines.commands.lazy_group import Later, LazyGroup
 _LATER = {
     "bench": Later("commands.bench_suggest:bench", "Replay a table: many seeds of each method."),
     "cancel": Later("commands.cancel:cancel", "Stop a run on Kubeflow.", is_for_client=True),
-    "check-data": Later("commands.check_data:check_data", "Look for faults of a data set."),
+    "check-data": Later("commands.check_data:check_data", "Check a data set."),
     "clean-state": Later("commands.clean_state:clean_state", "Remove old states of runs."),
     "compile": Later(
         "commands.compile:compile_command", "Write the pipeline as KFP's IR YAML.", True
@@ -19,7 +19,7 @@ _LATER = {
     "diagnose": Later("commands.diagnose:diagnose", "Examine the controller of a run."),
     "doctor": Later("commands.doctor:doctor", "Check this machine, or a cluster.", True),
     "logs": Later("commands.logs:logs", "Print the log of a step on Kubeflow.", True),
-    "plan": Later("commands.plan:plan", "Say what the search's budget buys."),
+    "plan": Later("commands.plan:plan", "Print what a search does with its budget."),
     "profile": Later("commands.profile:profile", "Measure a latency table here."),
     "retrain": Later("commands.run:retrain", "Train the champion's architecture on new data."),
     "retry": Later("commands.retry:retry", "Continue a run on Kubeflow that has failed.", True),

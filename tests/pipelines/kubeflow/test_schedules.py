@@ -171,7 +171,8 @@ def test_a_schedule_whose_runs_go_on_is_not_deleted_with_them(kfp: KfpServer) ->
     assert "--when-idle" in message
     assert "--with-runs" in message
     assert kfp.schedules[schedule_id]["status"] == "ENABLED"
-    assert "shown as running for ever" in nas("schedule", "delete", "--help").stdout
+    text = " ".join(nas("schedule", "delete", "--help").stdout.split())
+    assert "would show them as running for ever" in text
     assert "contradicts" in refused("schedule", "delete", "weekly", "--when-idle", "--with-runs")
 
 
