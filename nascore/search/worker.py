@@ -19,8 +19,9 @@ from nascore.genotype import Genotype
 from nascore.results import Arm, Child, ChildScores, best_child
 from nascore.search.attempts import Attempt, OpenChild
 from nascore.search.budget import Budget
-from nascore.search.proposer import Proposer
+from nascore.search.proposer import Pending, Proposer
 from nascore.search.study import Study
+from nascore.spaces.base import StandardSpace
 from nascore.training.child import ChildJob, ChildTraining, cost_of
 from nascore.training.loop import OnEpoch, TrainingStopped
 
@@ -123,7 +124,7 @@ class Worker:
             for other in self._study.open_children()
             if other.genotype is not None and other.number != attempt.number
         }
-        genotype = attempt.genotype or self._proposer.suggest(attempt.number, pending)
+        genotype = attempt.genotype or self._suggest(attempt.number, pending)
         if not self._study.propose(attempt, genotype):
             self._study.withdraw(attempt)  # another worker took this one for dead
             return
@@ -135,6 +136,17 @@ class Worker:
         else:
             child = dataclasses.replace(child, started_s=started_s, ended_s=time.time())
             self._study.finish(attempt, child)
+
+    def _suggest(self, number: int, pending: Pending) -> Genotype:
+        """Return the standard network of the space as the first child, then what is proposed.
+
+        So the result of a search is at least as good, on the validation split, as the network that
+        would be used without it; this holds for the control as well.
+        """
+        space = self._context.space
+        if number == 0 and isinstance(space, StandardSpace):
+            return space.standard
+        return self._proposer.suggest(number, pending)
 
     def _evaluate(self, attempt: Attempt, genotype: Genotype) -> Child:
         """Train a child, unless it failed too often or costs too much.

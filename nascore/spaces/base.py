@@ -1,14 +1,14 @@
-"""Search spaces: what an architecture may be, and the network that one stands for.
+"""Interface of search spaces, and functions that work on all of them.
 
-A method sees a space only through `SearchSpace`; length and vocabularies come from it, so a new
-space works with every method that proposes token strings. One module a space, one line here.
+A method uses a space only through `SearchSpace`, so a new space works with every method that
+proposes token strings.
 """
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from operator import lt
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 from torch import nn
@@ -22,7 +22,7 @@ Phase = Literal["search", "final"]
 
 @dataclass(frozen=True, slots=True)
 class ImageShape:
-    """What a network reads and answers: (B, channels, size, size) -> (B, num_classes)."""
+    """Input and output of a network: (B, channels, size, size) -> (B, num_classes)."""
 
     channels: int
     size: int
@@ -31,8 +31,11 @@ class ImageShape:
 
 @dataclass(frozen=True, slots=True)
 class GraphNode:
-    """A node of a drawn architecture. `kind` chooses the colour: input, output, conv,
-    separable, pool, skip, sum."""
+    """A node of a drawn architecture.
+
+    Attributes:
+        kind: selects the colour: input, output, conv, separable, pool, skip, sum.
+    """
 
     id: str
     label: str
@@ -42,7 +45,7 @@ class GraphNode:
 
 @dataclass(frozen=True, slots=True)
 class ArchitectureGraph:
-    """A directed acyclic graph for a person to look at; edges are (source, target, label)."""
+    """A directed acyclic graph to draw; edges are (source, target, label)."""
 
     nodes: tuple[GraphNode, ...]
     edges: tuple[tuple[str, str, str], ...]
@@ -51,21 +54,27 @@ class ArchitectureGraph:
 class SearchSpace(Protocol):
     """A finite set of architectures, each one a string of tokens.
 
-    `identifier` names length, vocabularies and meaning; genotypes carry it. `cardinalities[i]`
-    is the number of values of token i.
+    Attributes:
+        identifier: stands for length, vocabularies and meaning; genotypes contain it.
+        cardinalities: number of values of each token.
     """
 
     identifier: str
     cardinalities: tuple[int, ...]
 
     def canonical(self, genotype: Genotype) -> str:
-        """A key that is equal for genotypes whose networks are the same (isomorphic)."""
+        """Return a key that is equal for genotypes of the same (isomorphic) network."""
         ...
 
     def build(self, genotype: Genotype, shape: ImageShape, phase: Phase = "search") -> nn.Module:
-        """A freshly initialised network, (B, C, H, W) float -> logits (B, num_classes).
+        """Build a network with initial weights, (B, C, H, W) float -> logits (B, num_classes).
 
-        Uses torch's default generator for the initial weights: fork and seed it around the call.
+        The weights come from torch's default generator: see `nascore.seeding.seeded_weights`.
+
+        Args:
+            genotype: of this space.
+            shape: of the images and classes.
+            phase: the final network, or the smaller one of the search.
 
         Raises:
             GenotypeNotInSpace: the genotype is not one of this space.
@@ -73,11 +82,11 @@ class SearchSpace(Protocol):
         ...
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
-        """The architecture as a person would draw it."""
+        """Return the architecture as a graph to draw."""
         ...
 
     def describe(self, genotype: Genotype) -> str:
-        """One line of text, for logs and tables."""
+        """Return one line of text, for logs and tables."""
         ...
 
 
@@ -91,35 +100,45 @@ class SharedSpace(SearchSpace, Protocol):
         parts: Callable[[str, Callable[[], nn.Module]], nn.Module],
         phase: Phase = "search",
     ) -> nn.Module:
-        """`build`, with all that has weights from `parts` (see `nascore.spaces.parts`)."""
+        """Build a network whose modules with weights come from `nascore.spaces.parts`."""
         ...
 
     def covering(self) -> Iterable[Genotype]:
-        """Architectures that have, all together, every part of the space."""
+        """Yield architectures that together contain every part of the space."""
         ...
 
     def dag(self, genotype: Genotype) -> LabelledDag:
-        """The architecture as a graph that others can be held against; raises as `build` does."""
+        """Return the architecture as a labelled graph, to compare it with others."""
         ...
 
 
-# --- functions that hold for every space ----------------------------------------------------
+@runtime_checkable
+class StandardSpace(SearchSpace, Protocol):
+    """A space that contains the network which an engineer would use without a search."""
+
+    @property
+    def standard(self) -> Genotype:
+        """Its genotype: the first child of every search of the space."""
+        ...
+
+
+# --- functions for all spaces ----------------------------------------------------
 
 
 def restriction(allowed: tuple[int, ...], number: int) -> str:
-    """What a space's identifier ends in when not all of its `number` operations are allowed."""
+    """Return the end of a space's identifier when only some of `number` operations are allowed."""
     return "" if allowed == tuple(range(number)) else "-ops" + "".join(map(str, allowed))
 
 
 def make_genotype(space: SearchSpace, tokens: Any) -> Genotype:
-    """A genotype of `space`; raises GenotypeNotInSpace when the tokens do not fit."""
+    """Return a genotype of `space`; raise GenotypeNotInSpace when the tokens do not fit."""
     genotype = Genotype(space.identifier, tuple(int(token) for token in tokens))
     check(space, genotype)
     return genotype
 
 
 def check(space: SearchSpace, genotype: Genotype) -> None:
-    """Raises GenotypeNotInSpace, saying which token is wrong."""
+    """Raise GenotypeNotInSpace with the invalid token."""
     if genotype.space != space.identifier:
         raise GenotypeNotInSpace(
             f"genotype is of space {genotype.space!r}, expected {space.identifier!r}"
@@ -138,12 +157,12 @@ def check(space: SearchSpace, genotype: Genotype) -> None:
 
 
 def sample(space: SearchSpace, rng: np.random.Generator) -> Genotype:
-    """Uniform over token strings."""
+    """Draw a genotype, uniform over token strings."""
     return Genotype(space.identifier, tuple(rng.integers(space.cardinalities).tolist()))
 
 
 def mutate(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> Genotype:
-    """Another value for one token that has a choice; the result always differs as a string."""
+    """Change one token; the result always differs as a string."""
     free = [i for i, size in enumerate(space.cardinalities) if size > 1]
     position = int(rng.choice(free))
     shift = int(rng.integers(1, space.cardinalities[position]))
@@ -153,7 +172,7 @@ def mutate(space: SearchSpace, genotype: Genotype, rng: np.random.Generator) -> 
 
 
 def neighbours(space: SearchSpace, genotype: Genotype) -> Iterator[Genotype]:
-    """All genotypes that differ in exactly one token, in a fixed order."""
+    """Yield the genotypes that differ in exactly one token, in a fixed order."""
     for position, size in enumerate(space.cardinalities):
         for token in range(size):
             if token != genotype.tokens[position]:
