@@ -46,6 +46,7 @@ THIRD_PARTY = {
         "s3transfer",
         "safetensors",
         "torch",
+        "urllib3",
         "yaml",
     },
     "pipelines": {
@@ -114,6 +115,7 @@ ONLY_IN = {
     },
     "kfp_server_api": {"pipelines.kubeflow.client"},
     "urllib3": {
+        "components.supervisor.artifact_store",
         "pipelines.kubeflow.client",
         "pipelines.kubeflow.doctor.client",
         "pipelines.kubeflow.errors",

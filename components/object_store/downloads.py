@@ -13,7 +13,10 @@ from components.object_store.objects import DIGEST, look, parsed, report_changes
 from components.object_store.s3_errors import RAISED, code_of, is_damage
 from nascore.files import replacing, sha256_of
 
-TRANSFER = TransferConfig(multipart_chunksize=8 * 2**20, max_concurrency=8)
+# Not the client in C, which boto3 takes on some machines: it does not read a given version.
+TRANSFER = TransferConfig(
+    multipart_chunksize=8 * 2**20, max_concurrency=8, preferred_transfer_client="classic"
+)
 _TRIES_IF_DAMAGED = 3
 
 

@@ -6,14 +6,13 @@ done its work waits before it ends. The address of the store is in the metadata 
 as `store_session_info`; a step without inputs uses the names that KFP's own store has in a cluster.
 """
 
-import http.client
 import json
 import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+
+import urllib3
 
 from components.variables import STORE_WAIT_S, seconds
 
@@ -64,18 +63,13 @@ def address_of(executor_input: Mapping[str, Any]) -> str | None:
 
 def answers(address: str) -> bool:
     """Return whether an HTTP server answers there, also one that refuses access."""
-    parts = urlsplit(address)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=_CONNECT_S)
     try:
-        connection.request("GET", "/")
-        return connection.getresponse().status not in _GATEWAY_ERRORS
-    except ssl.SSLError:  # a server answers; only the launcher may know its certificate
+        answer = urllib3.request("GET", address, timeout=_CONNECT_S, retries=False)
+        return answer.status not in _GATEWAY_ERRORS
+    except urllib3.exceptions.SSLError:  # only the launcher may know the server's certificate
         return True
-    except (OSError, http.client.HTTPException):
+    except (OSError, urllib3.exceptions.HTTPError):
         return False
-    finally:
-        connection.close()
 
 
 def _address(endpoint: str, is_plain: bool) -> str:

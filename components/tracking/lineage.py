@@ -20,20 +20,12 @@ from nascore.redaction import redact
 FILE = "lineage.json"
 
 METHOD = "nas.method"
-SEED = "nas.seed"
-DATA_SOURCE = "nas.data_source"
-DATA_SHA256 = "nas.data_sha256"
-SOURCE_SHA256 = "nas.source_sha256"
-SPACE = "nas.space"
-SPACE_SHA256 = "nas.space_sha256"
-KFP_JOB = "nas.kfp_job"
 KFP_RUN_ID = "nas.kfp_run_id"
 PIPELINE = "nas.pipeline"
 VERSION = "nas.version"
 GIT_REVISION = "nas.git_revision"
 IMAGE = "nas.image"
 GENOTYPE = "nas.genotype"
-GENOTYPE_SHA256 = "nas.genotype_sha256"
 MODEL_URI = "nas.model_uri"
 CHAMPION_RUN_ID = "nas.champion_run_id"
 
@@ -52,15 +44,15 @@ def of_run(
     """
     tags = {
         METHOD: config.method,
-        SEED: str(config.seed),
-        DATA_SOURCE: redact(config.data.source),
-        DATA_SHA256: data_sha256,
-        SPACE: config.search.space.name,
-        SPACE_SHA256: space_sha256(config),
-        KFP_JOB: job_name,
+        "nas.seed": str(config.seed),
+        "nas.data_source": redact(config.data.source),
+        "nas.data_sha256": data_sha256,
+        "nas.space": config.search.space.name,
+        "nas.space_sha256": space_sha256(config),
+        "nas.kfp_job": job_name,
     }
     if source_sha256 is not None:
-        tags[SOURCE_SHA256] = source_sha256
+        tags["nas.source_sha256"] = source_sha256
     return tags | of_kfp() | of_code()
 
 
@@ -86,7 +78,7 @@ def of_code() -> dict[str, str]:
 def of_genotype(genotype: Genotype) -> dict[str, str]:
     """Return the architecture as one word, and its hash."""
     tokens = "-".join(str(token) for token in genotype.tokens)
-    return {GENOTYPE: f"{genotype.space}:{tokens}", GENOTYPE_SHA256: genotype.hash}
+    return {GENOTYPE: f"{genotype.space}:{tokens}", "nas.genotype_sha256": genotype.hash}
 
 
 def space_sha256(config: Config) -> str:
