@@ -86,24 +86,26 @@ def _task(results: RunResults) -> list[str]:
 def _load(results: RunResults, promotion: Promotion) -> list[str]:
     info, uri = results.splits.info, promotion.registered.uri
     if info.class_splits is not None:
-        return [
-            "```python",
+        code = [
             "import mlflow",
             f'model = mlflow.pyfunc.load_model("{uri}")',
             'task = {"support_x": ..., "support_y": ..., "query_x": ...}  # float32 pixels 0..255',
             'labels = model.predict(task)["labels"]',
-            "```",
+        ]
+    else:
+        code = [
+            "import mlflow, torch",
+            f'model = mlflow.pytorch.load_model("{uri}")',
+            f"pixels = torch.zeros(1, {info.channels}, {info.size}, {info.size})  # float, 0..255",
+            "logits = model(pixels)  # in the order of the classes; of several outputs the first",
         ]
     return [
         "```python",
-        "import mlflow, torch",
-        f'model = mlflow.pytorch.load_model("{uri}")',
-        f"pixels = torch.zeros(1, {info.channels}, {info.size}, {info.size})  # float, 0..255",
-        "logits = model(pixels)  # in the order of the classes below",
+        *code,
         "```",
         "",
-        "The model contains the normalisation of its training data. With several outputs it "
-        "returns a tuple, logits first.",
+        "The model contains the normalisation of its training data. From exported files: "
+        "`components.export.weights.read_network(folder)`, for normalised images.",
     ]
 
 
