@@ -1,7 +1,7 @@
 """Results of a search, as values that are written to JSON and read back."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -12,8 +12,6 @@ from nascore.genotype import Genotype
 VERSION = 3
 
 Status = Literal["finished", "failed", "pruned", "rejected"]
-Report = Callable[[Mapping[str, float], int], None]
-"""`report(metrics, step)`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def check_studies(settings: Config, data_sha256: str) -> None:
                 seed=settings.seed,
                 data_sha256=data_sha256,
                 search=search,
-                aims=objective_settings(search.objective, settings.training),
+                objective=objective_settings(search.objective, settings.training),
             )
             with collect_problems(problems):
                 check(storage, study_name(search, "", arm), wanted)

@@ -201,5 +201,5 @@ def _identity(context: SearchContext, method: str) -> dict[str, object]:
         seed=context.seeds.seed,
         data_sha256=context.splits.info.data_sha256,
         search=context.search,
-        aims=context.objective_settings(),
+        objective=context.objective_settings(),
     )

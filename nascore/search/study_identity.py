@@ -25,7 +25,7 @@ def identity(
     seed: int,
     data_sha256: str,
     search: SearchConfig,
-    aims: Mapping[str, object] = NOTHING,
+    objective: Mapping[str, object] = NOTHING,
 ) -> dict[str, object]:
     """Return the identity of the study of one arm.
 
@@ -34,12 +34,12 @@ def identity(
         options: of the method; None where the arm has none.
         evaluation: further settings of the training of children, `evaluation_settings`.
         space: its identifier.
-        aims: `nascore.context.objective_settings`.
+        objective: `nascore.context.objective_settings`.
     """
     common = {"evaluation": dict(evaluation)} if evaluation else {}
     return {
         **common,
-        **aims,
+        **objective,
         "method": method,
         "space": space,
         "seed": seed,

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from nascore.config import Objective
@@ -228,8 +227,3 @@ def train_network(
         valid_score=training.valid_score[-1],
         test_score=score_of(objective, logits_NK, context.splits.test.labels),
     )
-
-
-def device_summary() -> str:
-    """Return the name of the device that trainings with `device: auto` use."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
