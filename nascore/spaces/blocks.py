@@ -1,4 +1,4 @@
-"""Cells of blocks that add two operations, as in ENAS and in PNAS; see `nascore.spaces.cells`."""
+"""Cells of blocks that add two operations, as in ENAS and PNAS; see `nascore.spaces.cells`."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,22 +7,22 @@ from nascore.spaces.cells import NUM_INPUTS, Drawn
 SIDES = ("left", "right")
 
 Half = tuple[int, int]
-"""The node that is read, and the operation on it as a place among those of the space."""
+"""Input node, and operation as an index into those of the space."""
 Block = tuple[Half, Half]
 Cell = tuple[Block, ...]
 
 
 def loose_ends(cell: Cell) -> tuple[int, ...]:
-    """The nodes that no block reads, the cell's inputs among them."""
+    """Return the nodes that no block reads, inputs of the cell included."""
     read = {node for block in cell for node, _ in block}
     return tuple(node for node in range(NUM_INPUTS + len(cell)) if node not in read)
 
 
 def least_order(cell: Cell) -> list[Block]:
-    """The cell's blocks in the order that gives the least list, inputs numbered by that order.
+    """Return the blocks in the topological order that gives the smallest list.
 
-    Blocks are placed one by one, always the least of those whose inputs are placed. Where several
-    are equally small, all of them are tried: they may be read differently.
+    Inputs are numbered by that order. Blocks are placed one by one, always the smallest of those
+    whose inputs are placed; of equal ones all are tried, since later blocks may read either.
     """
 
     def place(placed: dict[int, int], left: frozenset[int]) -> Iterator[list[Block]]:
@@ -45,7 +45,12 @@ def least_order(cell: Cell) -> list[Block]:
 
 
 def draw_blocks(cell: Cell, looks: Sequence[tuple[str, str]]) -> list[list[Drawn]]:
-    """What `draw_cell` takes; `looks` are label and kind of each operation."""
+    """Return the nodes for `draw_cell`.
+
+    Args:
+        cell: its blocks.
+        looks: label and kind of each operation.
+    """
     return [
         [
             Drawn(node, side, *looks[operation])

@@ -1,8 +1,7 @@
-"""What spaces of cells have in common: a cell with two inputs, drawn and as a labelled graph.
+"""Cells with two inputs, as drawings and as labelled graphs; shared by spaces of cells.
 
-A cell reads the outputs of the two cells before it, its nodes 0 and 1. Each further node adds some
-operations, each on an earlier node. Which operations there are, and what a cell gives, is a matter
-of its space.
+A cell reads the outputs of the two previous cells, its nodes 0 and 1. Each further node adds some
+operations, each on an earlier node. Operations and output of a cell depend on its space.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,8 +17,7 @@ class Labelled(NamedTuple):
     """An operation as a node of a labelled graph.
 
     Attributes:
-        source: the node of the cell that it reads; None of an operation that is not there, whose
-            place is kept.
+        source: the node that it reads; None for an absent operation, which keeps its position.
     """
 
     source: int | None
@@ -30,8 +28,8 @@ class Drawn(NamedTuple):
     """An operation as a box.
 
     Attributes:
-        source: the node of the cell that it reads.
-        side: what tells it from the other operations of its node.
+        source: the node that it reads.
+        side: distinguishes the operations of one node.
         label, kind: see `GraphNode`.
     """
 
@@ -44,16 +42,17 @@ class Drawn(NamedTuple):
 def label_cells(
     cells: Iterable[tuple[Sequence[Sequence[Labelled]], Iterable[int]]],
 ) -> LabelledDag:
-    """Cells, not connected. A cell has its inputs, of each node the operations and their sum, and
-    its output; all are where they are in every other architecture.
+    """Return the graph of unconnected cells, with equal positions in all architectures.
+
+    A cell has its inputs, for each node the operations and their sum, and its output.
 
     Args:
-        cells: of each its nodes, and those of them that its output reads.
+        cells: nodes of each cell, and the nodes that its output reads.
     """
     labels: list[str] = []
     edges: set[tuple[int, int]] = set()
     for nodes, ends in cells:
-        at = [len(labels), len(labels) + 1]  # where the cell's nodes are among all positions
+        at = [len(labels), len(labels) + 1]  # positions of the cell's nodes
         labels += ["older input", "newer input"]
         for node in nodes:
             total = len(labels) + len(node)
@@ -76,13 +75,14 @@ def draw_cell(
     name: str = "",
     node_name: str = "block",
 ) -> ArchitectureGraph:
-    """A cell with operations as boxes, from its two inputs to its output, which comes last.
+    """Return the graph of a cell with operations as boxes; its output is the last node.
 
     Args:
-        nodes: each node's operations.
+        nodes: operations of each node.
         ends: nodes that the output reads.
         output: kind and detail of the box of the output.
-        name: of the cell, where there are several; ids and labels start with it.
+        name: of the cell, if there are several; ids and labels start with it.
+        node_name: name of a node in its label.
     """
     title = f"{name}: " if name else ""
     boxes = [
@@ -105,10 +105,10 @@ def draw_cell(
 def draw_stack(
     cells: Sequence[ArchitectureGraph], *, image: str, classes: str
 ) -> ArchitectureGraph:
-    """Cells one below the other, from the image to the classes; how they are stacked is in words.
+    """Return the graph of cells one below the other, from the image to the classes.
 
     Args:
-        cells: each as `draw_cell` draws it.
+        cells: graphs by `draw_cell`.
         image, classes: details of the first and the last box.
     """
     boxes = [GraphNode("image", "image", "input", image)]

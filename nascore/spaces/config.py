@@ -1,7 +1,7 @@
-"""The settings of all search spaces, told apart by `name`.
+"""Settings of all search spaces, selected by `name`.
 
-A space is a folder of `nascore.spaces` and one line here: its module `config` holds its settings as
-`SECTION`, which names the class that implements the space.
+A space is a folder of `nascore.spaces` and one line here: its module `config` has its settings as
+`SECTION`, which names the class of the space.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 """An architecture as a labelled graph, for distances between architectures.
 
-Nodes have fixed positions: node i of one architecture stands for the same place as node i of any
-other of its space. That makes an edit distance exact and cheap
+Nodes have fixed positions: node i is the same position in all architectures of a space, which makes
+an edit distance exact and fast
 (`nascore.methods.enas.diagnosis.distances`).
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 OUTPUT = "output"
-"""Label of a node that nothing is read from: a network's, or a cell's, result."""
+"""Label of the output of a network or of a cell."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class LabelledDag:
     """A directed acyclic graph; edges are (source, target) with source < target.
 
     Attributes:
-        labels: one a node, such as the operation that it stands for.
+        labels: one per node, such as its operation.
         edges: positions of nodes.
     """
 
@@ -38,12 +38,12 @@ class LabelledDag:
 
     @property
     def num_leaves(self) -> int:
-        """What the outputs read: nodes with an edge into one labelled `output`."""
+        """Number of nodes that outputs read."""
         return len({source for source, target in self.edges if self.labels[target] == OUTPUT})
 
     @cached_property
     def depth(self) -> int:
-        """Edges of the longest path that ends in an output."""
+        """Number of edges of the longest path to an output."""
         longest = [0] * len(self.labels)
         for source, target in sorted(self.edges, key=lambda edge: edge[1]):
             longest[target] = max(longest[target], longest[source] + 1)

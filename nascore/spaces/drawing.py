@@ -1,11 +1,11 @@
-"""An architecture as a picture: one `<svg>` element that needs nothing from outside.
+"""Drawing of an architecture as one self-contained `<svg>` element.
 
-The layout runs from top to bottom. A node's row is the longest path that leads to it (Sugiyama's
-layering), so an edge to the next row crosses the gap between two rows, where no box is. An edge
+The layout runs from top to bottom. The row of a node is the length of the longest path to it
+(Sugiyama's layering), so an edge to the next row crosses only the gap between two rows. An edge
 that skips rows leaves into the gap below its source, runs down a lane outside of all boxes that it
-passes, and comes back in the gap above its target; edges of one source share a lane like the lines
-of a bus. Text and lines take the colour of the page (`currentColor`) and boxes are tinted, so that
-the same picture is legible on a light and on a dark page.
+passes, and returns in the gap above its target; edges of one source share a lane. Text and lines
+have the colour of the page (`currentColor`) and boxes are tinted, so that a drawing is legible on
+light and dark pages. Graphviz would need its `dot` program, which no maintained wheel contains.
 """
 
 import re
@@ -35,7 +35,7 @@ _NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 @dataclass(frozen=True, slots=True)
 class _Box:
-    """A node with its place; `x` is its middle, 0 the middle of the picture."""
+    """A node with its position; `x` is its centre, 0 the centre of the drawing."""
 
     node: GraphNode
     row: int
@@ -61,19 +61,20 @@ class _Lane:
 
 
 def to_svg(graph: ArchitectureGraph, *, title: str = "Architecture") -> str:
-    """Draws a directed acyclic graph.
+    """Draw a directed acyclic graph.
 
-    Edges with a label are dashed, and a legend says what the label is. Every box and line has a
-    tooltip with its full text.
+    Edges with a label are dashed, with a legend. Each box and line has a tooltip with its full
+    text.
 
     Args:
-        title: what a screen reader says, and the tooltip of the picture.
+        graph: nodes and edges.
+        title: for screen readers, and the tooltip of the drawing.
 
     Returns:
         An `<svg>` element; all text of the graph is escaped.
 
     Raises:
-        ValueError: the graph has a cycle, or an edge names a node that is not there.
+        ValueError: the graph has a cycle, or an edge with an unknown node.
     """
     boxes = _place(graph)
     lanes = _lanes(graph, boxes)
@@ -90,7 +91,7 @@ def to_svg(graph: ArchitectureGraph, *, title: str = "Architecture") -> str:
             f'aria-label={quoteattr(_clean(title))} font-family="system-ui, sans-serif" '
             'fill="none" stroke-width="1.5">',
             f"<title>{escape(_clean(title))}</title>",
-            # Opacity of the group, not of its members: where lines meet they do not grow darker.
+            # Opacity of the group, not of its members: crossing lines are not darker.
             '<g stroke="currentColor" opacity="0.6">',
             *lines,
             "</g>",
@@ -101,7 +102,7 @@ def to_svg(graph: ArchitectureGraph, *, title: str = "Architecture") -> str:
     )
 
 
-# --- places ---------------------------------------------------------------------------------
+# --- positions ---------------------------------------------------------------------------------
 
 
 def _place(graph: ArchitectureGraph) -> dict[str, _Box]:
@@ -115,8 +116,8 @@ def _place(graph: ArchitectureGraph) -> dict[str, _Box]:
     places: dict[str, _Box] = {}
     num_wide = 0  # rows of several nodes so far
     for row, nodes in sorted(members.items()):
-        # Nodes whose edges go far stand outside, where they block nobody's lane; from one row to
-        # the next they change sides, so that their lanes seldom cross.
+        # Nodes with long edges are outside, where they block no lane, and on alternating sides, so
+        # that their lanes seldom cross.
         ordered: list[GraphNode] = []
         for position, node in enumerate(sorted(nodes, key=lambda node: reach[node.id])):
             ordered.insert(0 if (position + num_wide) % 2 else len(ordered), node)
@@ -130,7 +131,7 @@ def _place(graph: ArchitectureGraph) -> dict[str, _Box]:
 
 
 def _rows(graph: ArchitectureGraph) -> dict[str, int]:
-    """The longest path to each node; outputs stand below everything else."""
+    """Return the row of each node, the longest path to it; outputs are in the last row."""
     rows = {node.id: 0 for node in graph.nodes}
     for source, target, _ in graph.edges:
         if source not in rows or target not in rows:
@@ -152,7 +153,7 @@ def _rows(graph: ArchitectureGraph) -> dict[str, int]:
 
 
 def _lanes(graph: ArchitectureGraph, boxes: dict[str, _Box]) -> dict[str, _Lane]:
-    """One lane for each source of edges that skip rows, the short ones inside."""
+    """Return one lane for each source of edges that skip rows, short lanes inside."""
     last: dict[str, int] = {}
     for source, target, _ in graph.edges:
         if boxes[target].row - boxes[source].row > 1:
@@ -170,7 +171,7 @@ def _lanes(graph: ArchitectureGraph, boxes: dict[str, _Box]) -> dict[str, _Lane]
 
 
 def _free_lane(side: int, first: int, last: int, boxes: list[_Box], lanes: list[_Lane]) -> _Lane:
-    """The innermost lane on one side (1 right, -1 left) beyond the boxes and lanes it passes."""
+    """Return the innermost free lane on one side (1 right, -1 left)."""
     edges = [side * box.x + box.width / 2 for box in boxes if first < box.row < last]
     x = max(edges) + _LANE_DISTANCE
     for lane in lanes:
@@ -211,7 +212,7 @@ def _line(edge: tuple[str, str, str], boxes: dict[str, _Box], lanes: dict[str, _
             f"V{_n(arrive)}{_bend(lane.x, arrive, end, target.top)}"
         )
     else:
-        # A labelled edge runs beside an unlabelled one between the same two boxes.
+        # A labelled edge is parallel to an unlabelled one between the same two boxes.
         shift = min(source.width, target.width) / 4 if label else 0.0
         start, end = source.x + shift, target.x + shift
         path = f"M{_n(start)} {_n(source.bottom)}{_bend(start, source.bottom, end, target.top)}"
@@ -225,7 +226,7 @@ def _line(edge: tuple[str, str, str], boxes: dict[str, _Box], lanes: dict[str, _
 
 
 def _bend(x: float, y: float, to_x: float, to_y: float) -> str:
-    """A curve that starts and ends downwards."""
+    """Return a curve that starts and ends vertically."""
     middle = (y + to_y) / 2
     return f"C{_n(x)} {_n(middle)} {_n(to_x)} {_n(middle)} {_n(to_x)} {_n(to_y)}"
 
@@ -274,7 +275,7 @@ def _short(text: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Without the control characters that XML cannot hold."""
+    """Remove control characters, which XML does not allow."""
     return _NOT_IN_XML.sub("", text)
 
 

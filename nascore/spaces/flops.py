@@ -14,9 +14,9 @@ class Cost:
     """Size of a network.
 
     Attributes:
-        num_params: trainable numbers; running statistics are not among them.
+        num_params: trainable parameters, without running statistics.
         macs: multiply-adds for one image, in convolutions and linear layers only; the bias of a
-            linear layer counts as one input more, as NAS-Bench-201 counts it.
+            linear layer counts as one more input, as in NAS-Bench-201.
     """
 
     num_params: int
@@ -24,10 +24,14 @@ class Cost:
 
 
 def count(network: nn.Module, shape: ImageShape) -> Cost:
-    """Counts by running one image through the network, on the network's own device.
+    """Count by running one image through the network, on the network's own device.
 
-    A module that runs twice counts twice in `macs` and once in `num_params`. The network is left as
-    it was: no hook stays, modes and running statistics do not change.
+    A module that runs twice counts twice in `macs` and once in `num_params`. Modes and running
+    statistics of the network do not change.
+
+    Args:
+        network: to be measured.
+        shape: of the image.
     """
     macs = 0
 
@@ -46,7 +50,7 @@ def count(network: nn.Module, shape: ImageShape) -> Cost:
     ]
     device = next(network.parameters()).device
     try:
-        # In training mode batch norm refuses a batch of one pixel, and would learn from the zeros.
+        # In training mode batch norm rejects one pixel, and its statistics would change.
         with evaluation_mode(network), torch.inference_mode():
             network(torch.zeros(1, shape.channels, shape.size, shape.size, device=device))
     finally:

@@ -1,7 +1,7 @@
-"""Operations that networks are built from. Every one keeps height and width unless it has a stride.
+"""Operations of networks; they keep height and width unless they have a stride.
 
 Tensors are (B, C, H, W). Convolutions before a batch norm have no bias. Blocks start with their
-activation (ReLU - convolution - batch norm), so that a sum or concatenation feeds them unactivated.
+activation (ReLU, convolution, batch norm), so that sums and concatenations are not activated.
 """
 
 from collections.abc import Iterator
@@ -21,10 +21,12 @@ def conv(
     dilation: int = 1,
     groups: int = 1,
 ) -> nn.Conv2d:
-    """A convolution that keeps the size at stride 1; He-normal initial weights.
+    """Make a convolution that keeps the size at stride 1; He-normal initial weights.
 
     Args:
-        kernel: odd; height and width when they differ.
+        in_channels, out_channels: of the maps.
+        kernel: odd size; height and width where they differ.
+        stride, dilation, groups: as in `nn.Conv2d`.
     """
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     layer = nn.Conv2d(
@@ -52,7 +54,7 @@ def relu_conv_bn(
 
 
 def separable(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
-    """Depthwise k x k, then pointwise 1 x 1."""
+    """Make a depthwise k x k and a pointwise 1 x 1 convolution."""
     return nn.Sequential(
         conv(in_channels, in_channels, kernel, groups=in_channels),
         conv(in_channels, out_channels, 1),
@@ -60,7 +62,7 @@ def separable(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential
 
 
 def conv_block(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
-    """NASES' convolution block: ReLU - 1x1 - BN - ReLU - k x k - BN."""
+    """Make NASES' convolution block: ReLU - 1x1 - BN - ReLU - k x k - BN."""
     return nn.Sequential(
         *relu_conv_bn(in_channels, out_channels, 1),
         *relu_conv_bn(out_channels, out_channels, kernel),
@@ -68,7 +70,7 @@ def conv_block(in_channels: int, out_channels: int, kernel: int) -> nn.Sequentia
 
 
 def separable_block(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
-    """NASES' separable block: twice ReLU - separable 1x1 - BN - ReLU - separable k x k - BN."""
+    """Make NASES' separable block: twice ReLU, separable 1x1, BN, ReLU, separable k x k, BN."""
     layers: list[nn.Module] = []
     channels = in_channels
     for size in (1, kernel, 1, kernel):
@@ -78,7 +80,7 @@ def separable_block(in_channels: int, out_channels: int, kernel: int) -> nn.Sequ
 
 
 def separable_twice(channels: int, kernel: int) -> nn.Sequential:
-    """The separable operation of cells (NASNet, ENAS): twice ReLU - depthwise k x k - 1x1 - BN."""
+    """Make the separable operation of NASNet and ENAS: twice ReLU - depthwise k x k - 1x1 - BN."""
     layers: list[nn.Module] = []
     for _ in range(2):
         layers += [nn.ReLU(), separable(channels, channels, kernel), nn.BatchNorm2d(channels)]
@@ -86,10 +88,10 @@ def separable_twice(channels: int, kernel: int) -> nn.Sequential:
 
 
 class FactorisedReduction(nn.Module):
-    """Halves the map, rounding up, without leaving out any pixel: ReLU - two halves - BN.
+    """Halves the map, rounding up, and reads all pixels: ReLU - two halves - BN.
 
-    One half of the channels sees the pixels at even places, the other those one to the right and
-    below, each by a 1x1 convolution. Source: the released code of ENAS (arXiv 1802.03268).
+    One half of the channels reads the pixels at even positions, the other those one to the right
+    and below, each by a 1x1 convolution. Source: the released code of ENAS (arXiv 1802.03268).
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -121,7 +123,7 @@ class Sum(nn.Module):
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block; afterwards every module has its own mode again."""
+    """Set evaluation mode inside the block, and restore the mode of each module after it."""
     was_training = {module: module.training for module in network.modules()}
     try:
         network.eval()

@@ -1,4 +1,4 @@
-"""The settings that every search space has."""
+"""Settings that all search spaces have."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar
@@ -7,10 +7,10 @@ from nascore.section import Section
 
 
 class SpaceSection(Section):
-    """The settings of a search space, which its `name` tells from others."""
+    """Settings of a search space; `name` selects the space."""
 
     name: str
-    """Which search space."""
+    """Search space."""
     implementation: ClassVar[str]
     """Dotted name of the class of the space (`nascore.spaces.base.SearchSpace`)."""
     shares_weights: ClassVar[bool] = False
@@ -33,6 +33,6 @@ def _without_repeats(operations: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _of_blocks(num_blocks: int, num_operations: int) -> tuple[int, ...]:
-    """A block reads two earlier nodes, the cell's two inputs among them, by an operation each."""
+    """Return the numbers of values of blocks: two input nodes and two operations each."""
     halves = [(2 + block, num_operations) * 2 for block in range(num_blocks)]
     return tuple(size for half in halves for size in half)

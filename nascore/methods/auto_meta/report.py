@@ -74,7 +74,7 @@ def _verdict(tests: list[Mapping[str, Any]]) -> str:
         if abs(test["difference"]["mean"]) > test["difference"]["interval"]
     }
     if not signs:
-        return "no different from"
+        return "not different from"
     return (
         f"{signs.pop()} than" if len(signs) == 1 else "better in one test and worse in another than"
     )

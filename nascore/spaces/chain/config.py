@@ -9,24 +9,24 @@ from nascore.spaces.section import SpaceSection
 
 
 class ChainSpaceConfig(SpaceSection):
-    """The NASES chain: layers of four tokens (op, kernel, filters, skip)."""
+    """Settings of the NASES chain: layers of four tokens (op, kernel, filters, skip)."""
 
     name: Literal["chain"] = "chain"
     implementation: ClassVar[str] = "nascore.spaces.chain.space.ChainSpace"
     num_layers: Annotated[int, Field(ge=1, le=64)] = 5
-    """Layers of a network."""
+    """Number of layers."""
     vocabulary: Annotated[int, Field(ge=4, le=64)] = 8
-    """Values a token can take; 29 in the paper. Thresholds keep the paper's proportions."""
+    """Values of a token; 29 in the paper. Thresholds keep the paper's proportions."""
     channels_per_token: Positive = 2
-    """Output channels of a layer = this times its filters token (1-based); 10 in the paper."""
+    """Output channels of a layer for each unit of its filters token; 10 in the paper."""
     final_added_channels: Annotated[int, Field(ge=0)] = 8
-    """Added to every layer's channels in the final network; 150 in the paper."""
+    """Channels added to each layer in the final network; 150 in the paper."""
     min_map_size: Positive = 2
-    """Pooling stops at this height and width: a 15-fold pooling of 32 pixels is a 1x1 map."""
+    """Height and width in pixels below which layers do not pool; 1 in the paper."""
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        """Four tokens a layer."""
+        """Number of values of the tokens: four per layer."""
         return (self.vocabulary,) * (4 * self.num_layers)
 
 

@@ -1,7 +1,7 @@
 """The chain space of NASES (arXiv 1909.03615, released code): layers of four tokens.
 
 Layer k is described by (op, kernel, filters, skip). The released code reads tokens 1..29; genotypes
-count from 0, so a token here is the paper's minus one. Another vocabulary is stretched onto 1..29
+count from 0, so a token here is the paper's minus one. Other vocabularies are mapped to 1..29
 (`paper = ceil(token * 29 / vocabulary)`, 1-based), which keeps the share of each operation.
 
 - op, ignored for layer 0 (always a plain convolution): 1-4 separable block, 5-19 convolution block,
@@ -50,7 +50,7 @@ _LABELS = {  # operation -> label and kind of its node in a drawing
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer as its tokens mean it.
+    """A decoded layer.
 
     Attributes:
         op: `conv` (plain, layer 0), `conv_block`, `separable`, `max_pool` or `avg_pool`.
@@ -74,7 +74,7 @@ class Layer:
 
 
 class ChainSpace:
-    """`SearchSpace` of chains; see the module text."""
+    """`SearchSpace` of chains; see the module."""
 
     def __init__(self, config: ChainSpaceConfig) -> None:
         self.config = config
@@ -83,14 +83,14 @@ class ChainSpace:
             f"-c{config.channels_per_token}-m{config.min_map_size}"
         )
         self.cardinalities = config.cardinalities
-        # Searches name hundreds of architectures for each that they train.
+        # Searches compute hundreds of keys for each architecture that they train.
         values = [self._paper_token(token) for token in range(config.vocabulary)]
         pairs = product(enumerate(values), repeat=2)
         self._connects = {(i, j): abs(a - b) < _SKIP_REACH for (i, a), (j, b) in pairs}
         self._texts: dict[tuple[bool, tuple[int, ...]], str] = {}  # of layers without shortcuts
 
     def layers(self, genotype: Genotype) -> tuple[Layer, ...]:
-        """Raises GenotypeNotInSpace."""
+        """Return the layers of a genotype; raise GenotypeNotInSpace for other spaces."""
         check(self, genotype)
         skips = genotype.tokens[3::TOKENS_PER_LAYER]
         layers = []
@@ -108,11 +108,11 @@ class ChainSpace:
         return Layer(op, kernel=kernel, filters=tokens[2] + 1, sources=sources)
 
     def canonical(self, genotype: Genotype) -> str:
-        """What `describe` says, at a part of its cost: layers, then who is connected."""
+        """Return a key with the content of `describe`, but faster: layers, then connections."""
         check(self, genotype)
         tokens, step = genotype.tokens, TOKENS_PER_LAYER
         layers = [
-            # The look-up of `_text` without its call: a search asks for thousands of names.
+            # The look-up of `_text` without a call: a search needs thousands of keys.
             self._texts.get((k == 0, tokens[k : k + 3])) or self._text(k == 0, tokens[k : k + 3])
             for k in range(0, len(tokens), step)
         ]
@@ -120,11 +120,11 @@ class ChainSpace:
         return f"{' '.join(layers)} {bytes(connects).hex()}"
 
     def describe(self, genotype: Genotype) -> str:
-        """All layers as `Layer` writes them."""
+        """Return the layers as text, see `Layer`."""
         return " ".join(map(str, self.layers(genotype)))
 
     def _text(self, is_first: bool, tokens: tuple[int, ...]) -> str:
-        """Of a layer, by its first three tokens."""
+        """Return the text of a layer without shortcuts, by its first three tokens."""
         found = self._texts.get((is_first, tokens))
         if found is None:
             found = str(self._layer(is_first, tokens, ()))
@@ -136,7 +136,7 @@ class ChainSpace:
         return ChainNetwork(self.layers(genotype), shape, self.config, added_channels=added)
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
-        """The network of the search phase; the final one is the same with more channels."""
+        """Return the network of the search phase; the final one has more channels."""
         nodes = [
             GraphNode("input", "image", "input", f"{shape.size}×{shape.size}×{shape.channels}")
         ]
@@ -163,7 +163,7 @@ class ChainSpace:
 
 
 class ChainLayer(nn.Module):
-    """One layer with the shortcuts that arrive at it."""
+    """One layer with its incoming shortcuts."""
 
     def __init__(
         self, body: nn.Module, shortcuts: list[nn.Module], sources: tuple[int, ...]
@@ -174,9 +174,10 @@ class ChainLayer(nn.Module):
         self.sources = sources
 
     def forward(self, x_BCHW: Tensor, outputs: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """The layer's own output, and what the next layer reads.
+        """Return the layer's own output, and the input of the next layer.
 
         Args:
+            x_BCHW: input of the layer.
             outputs: own outputs of all earlier layers.
         """
         own: Tensor = self.body(x_BCHW)
@@ -190,7 +191,7 @@ class ChainLayer(nn.Module):
 
 
 class ChainNetwork(nn.Module):
-    """A child model of the chain space: (B, C, H, W) -> logits (B, num_classes)."""
+    """A network of the chain space: (B, C, H, W) -> logits (B, num_classes)."""
 
     def __init__(
         self,
@@ -262,7 +263,7 @@ def _body(layer: Layer, in_channels: int, out_channels: int) -> nn.Module:
 
 
 def _pooled(size: int, min_size: int) -> int:
-    """Size after a 2x2 pooling with "same" padding, or the same size when it is small already."""
+    """Return the size after a 2x2 pooling with "same" padding, or the size itself if too small."""
     half = math.ceil(size / 2)
     return half if half >= min_size else size
 

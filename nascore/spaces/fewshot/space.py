@@ -1,21 +1,18 @@
 """The search space of Auto-Meta: one cell of one or more blocks, stacked for few-shot tasks.
 
-A cell reads the outputs of the two cells before it, nodes 0 and 1. Each of its blocks, nodes 2, 3,
-..., adds two operations, each on an earlier node. The cell's output is the concatenation of all its
-nodes, the two inputs among them, or of the blocks that no other block reads. The same cell is
-stacked several times; every second one, or as `halve_every` says, makes its inputs half as large
-first, or has a max pool behind it.
+A cell reads the outputs of the two previous cells, nodes 0 and 1. Each of its blocks, nodes 2, 3,
+..., adds two operations, each on an earlier node. The same cell is stacked several times; output,
+halving and last layer depend on the skeleton (`FewShotCellSpaceConfig.skeleton`).
 
-A genotype starts with the number of blocks less one, then four tokens for each of the most blocks
-there may be (input, operation, input, operation); those behind the cell's own blocks mean nothing.
-That is how a progressive search, which adds a block at a time, has one space with one length.
+A genotype starts with the number of blocks less one, then four tokens for each possible block
+(input, operation, input, operation); those after the cell's own blocks have no meaning. So a
+progressive search, which adds a block at a time, has one space of one length.
 
 Sources: PNAS (arXiv 1712.00559) for cells and blocks; Auto-Meta (arXiv 1806.06927) by its abstract;
-the published cell as transcribed in the code of MetaNAS (boschresearch/metanas). Choices of ours,
-where nothing was published: the six operations, the number of cells, the same channels everywhere
-(as the network of MAML has), both inputs made smaller before a reduction cell, global pooling.
-By the figure of the paper all nodes are put together; loose ends are as in the micro space of ENAS,
-but without inputs that no block reads.
+the published cell as transcribed in the code of MetaNAS (boschresearch/metanas). Our choices, where
+nothing was published: the six operations, the number of cells, equal channels everywhere (as in the
+network of MAML), both inputs halved before a reduction cell, global pooling. In the paper's figure
+all nodes are concatenated; loose ends are as in the micro space of ENAS, without unread inputs.
 """
 
 from collections.abc import Iterator
@@ -56,22 +53,22 @@ PUBLISHED: Cell = (
     ((3, _CONV3), (3, _CONV3)),
     ((3, _CONV5), (2, _CONV3)),
 )
-"""The cell that Auto-Meta found, its five blocks being nodes 2..6."""
+"""The cell that Auto-Meta found; its five blocks are nodes 2..6."""
 
 
 def depth(cell: Cell) -> int:
-    """Blocks on the longest path through the cell."""
+    """Return the number of blocks on the longest path through the cell."""
     return max(_levels(cell))
 
 
 def width(cell: Cell) -> int:
-    """The most blocks that are as deep as each other."""
+    """Return the largest number of blocks of equal depth."""
     levels = _levels(cell)
     return max(map(levels.count, levels))
 
 
 def _levels(cell: Cell) -> list[int]:
-    """How deep each block is, the first ones at 1."""
+    """Return the depth of each block, from 1."""
     levels = [0] * NUM_INPUTS
     for block in cell:
         levels.append(1 + max(levels[node] for node, _ in block))
@@ -81,8 +78,8 @@ def _levels(cell: Cell) -> list[int]:
 class FewShotCellSpace:
     """`SearchSpace` of cells of 1 to `max_blocks` blocks.
 
-    A cell is written with operations as places in `OPS`. Two halves of a block in either order, and
-    blocks in any order that works, are the same cell.
+    Operations of a cell are indices into `OPS`. The order of the halves of a block, and of blocks,
+    does not matter.
     """
 
     def __init__(self, config: FewShotCellSpaceConfig) -> None:
@@ -96,7 +93,7 @@ class FewShotCellSpace:
     # --- cells ----------------------------------------------------------------------------------
 
     def cell(self, genotype: Genotype) -> Cell:
-        """The blocks that the genotype has, in its own order.
+        """Return the blocks of a genotype, in its own order.
 
         Raises:
             GenotypeNotInSpace: the genotype is not one of this space.
@@ -108,7 +105,7 @@ class FewShotCellSpace:
         return tuple(zip(halves[0::2], halves[1::2], strict=True))[:num_blocks]
 
     def genotype(self, cell: Cell) -> Genotype:
-        """The genotype of a cell; zeros stand behind its blocks.
+        """Return the genotype of a cell, padded with zeros.
 
         Raises:
             ValueError: an operation is not allowed here.
@@ -126,22 +123,22 @@ class FewShotCellSpace:
         return genotype
 
     def has(self, cell: Cell) -> bool:
-        """Whether it has so many blocks and these operations."""
+        """Return whether the space has cells of so many blocks and these operations."""
         used = {operation for block in cell for _, operation in block}
         return len(cell) <= self.config.max_blocks and used <= set(self._allowed)
 
     def one_block_cells(self) -> tuple[Cell, ...]:
-        """Every cell of one block once: k (k + 1) / 2 for the k = 2 * operations ways to read."""
+        """Return all cells of one block: k (k + 1) / 2 with k = 2 * operations."""
         return tuple((block,) for block in self._blocks(NUM_INPUTS))
 
     def expansions(self, cell: Cell) -> Iterator[Cell]:
-        """Every cell that has one block more, by the halves of that block; none at the limit."""
+        """Yield all cells that have one more block; none at the limit."""
         if len(cell) < self.config.max_blocks:
             for block in self._blocks(NUM_INPUTS + len(cell)):
                 yield (*cell, block)
 
     def key(self, cell: Cell) -> str:
-        """Equal for cells that are the same but for the order of blocks and halves."""
+        """Return a key that does not depend on the order of blocks and halves."""
         return str(least_order(cell))
 
     def _blocks(self, num_nodes: int) -> Iterator[Block]:
@@ -154,7 +151,7 @@ class FewShotCellSpace:
         return self.key(self.cell(genotype))
 
     def describe(self, genotype: Genotype) -> str:
-        """`2=conv3(1)+max(1) 3=...`; 0 and 1 are the cell's inputs."""
+        """Return text such as `2=conv3(1)+max(1) 3=...`; 0 and 1 are the cell's inputs."""
         blocks = enumerate(self.cell(genotype), start=NUM_INPUTS)
         return " ".join(f"{node}={_words(left)}+{_words(right)}" for node, (left, right) in blocks)
 
@@ -163,7 +160,7 @@ class FewShotCellSpace:
         return FewShotNetwork(cell, shape, self.config, phase)
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
-        """One cell, drawn once; how often it stands in the network is in the details."""
+        """Return the drawing of the cell; the details describe the stack."""
         cell = self.cell(genotype)
         image = f"{shape.size}×{shape.size}×{shape.channels}, 3×3 stem"
         if self.config.stem_stride > 1:

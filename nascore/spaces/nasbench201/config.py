@@ -11,25 +11,25 @@ Cell201Operation = Literal["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3
 
 
 class Cell201SpaceConfig(SpaceSection):
-    """The NAS-Bench-201 cell: six edges, five operations, stacked in three stages."""
+    """Settings of the NAS-Bench-201 cell: six edges, five operations, three stages."""
 
     shares_weights: ClassVar[bool] = True
     name: Literal["nasbench201"] = "nasbench201"
     implementation: ClassVar[str] = "nascore.spaces.nasbench201.space.Cell201Space"
     operations: tuple[Cell201Operation, ...] = get_args(Cell201Operation)
-    """What an edge may be; all of the benchmark's when not given."""
+    """Operations of an edge."""
     search_channels: Positive = 8
-    """Channels of the first cells in the search."""
+    """Channels of the first stage in the search."""
     search_cells_per_stage: Positive = 1
-    """Cells of one resolution in the search."""
+    """Cells per stage in the search."""
     final_channels: Positive = 16
-    """Channels of the first cells of the final network."""
+    """Channels of the first stage of the final network; 16 in the benchmark."""
     final_cells_per_stage: Positive = 5
-    """Cells of one resolution of the final network."""
+    """Cells per stage of the final network; 5 in the benchmark."""
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
-        """A token an edge."""
+        """Number of values of the tokens: one per edge."""
         return (len(self.operations),) * 6
 
     @field_validator("operations")

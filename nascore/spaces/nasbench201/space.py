@@ -51,27 +51,30 @@ class Cell201Space:
         self.cardinalities = config.cardinalities
 
     def _operations(self, genotype: Genotype) -> tuple[int, ...]:
-        """Of each edge, as places in `OPS`."""
+        """Return the operation of each edge, as an index into `OPS`."""
         check(self, genotype)
         return tuple(self._allowed[token] for token in genotype.tokens)
 
     def canonical(self, genotype: Genotype) -> str:
-        """The expression that the output node computes; isomorphic cells share it."""
+        """Return the expression of the output node, which isomorphic cells share."""
         return _expression(self._operations(genotype))
 
     def describe(self, genotype: Genotype) -> str:
         return self.to_arch_str(genotype)
 
     def to_arch_str(self, genotype: Genotype) -> str:
-        """The benchmark's notation, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`."""
+        """Return the benchmark's notation, `|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`."""
         nodes: dict[int, str] = {}
         for (target, source), token in zip(EDGES, self._operations(genotype), strict=True):
             nodes[target] = nodes.get(target, "|") + f"{OPS[token]}~{source}|"
         return "+".join(nodes[target] for target in sorted(nodes))
 
     def from_arch_str(self, text: str) -> Genotype:
-        """Raises GenotypeNotInSpace when the text is not in the benchmark's notation, or has an
-        operation that is not allowed."""
+        """Return the genotype of an architecture in the benchmark's notation.
+
+        Raises:
+            GenotypeNotInSpace: the text has another notation, or an operation that is not allowed.
+        """
         edges = [edge for node in text.strip().split("+") for edge in node.strip("|").split("|")]
         names = [edge.rpartition("~")[0] for edge in edges]
         allowed: tuple[str, ...] = self.config.operations
@@ -83,13 +86,13 @@ class Cell201Space:
         return genotype
 
     def build(self, genotype: Genotype, shape: ImageShape, phase: Phase = "search") -> nn.Module:
-        """The benchmark's own network when the final phase has 16 channels and 5 cells a stage."""
+        """Build a network; with 16 channels and 5 cells per stage it is the benchmark's."""
         return self.assemble(genotype, shape, fresh, phase)
 
     def assemble(
         self, genotype: Genotype, shape: ImageShape, parts: Parts, phase: Phase = "search"
     ) -> nn.Module:
-        """`build`, with all that has weights from `parts`."""
+        """Build a network whose modules come from `parts`."""
         operations = self._operations(genotype)
         config = self.config
         channels, cells = (
@@ -110,12 +113,12 @@ class Cell201Space:
         return nn.Sequential(*layers, head)
 
     def covering(self) -> Iterable[Genotype]:
-        """One architecture for each operation, on all edges."""
+        """Yield one architecture for each operation, on all edges."""
         for token in range(len(self._allowed)):
             yield Genotype(self.identifier, (token,) * len(EDGES))
 
     def dag(self, genotype: Genotype) -> LabelledDag:
-        """Input, the six operations, output. An operation reads those that end where it starts.
+        """Return the graph of input, six operations and output; operations read those before them.
 
         `none` is a label like any other, but has no edges; so different genotypes have different
         graphs, and what an operation is connected to depends on the others.
@@ -134,7 +137,7 @@ class Cell201Space:
         return LabelledDag(labels, frozenset(edges))
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
-        """The cell, with operations as nodes; what stands around it is in the details."""
+        """Return the cell with operations as nodes; the details describe the skeleton."""
         operations = self._operations(genotype)
         config = self.config
         stem = f"{shape.size}×{shape.size}×{shape.channels} image, 3×3 stem"
@@ -210,7 +213,7 @@ def _operation(name: str, channels: int) -> nn.Module:
 
 
 def _reduction(in_channels: int, out_channels: int) -> nn.Module:
-    """The benchmark's residual block: two 3x3 convolutions beside a pooled 1x1."""
+    """Make the benchmark's residual block: two 3x3 convolutions, and a pooled 1x1 shortcut."""
     body = nn.Sequential(
         *ops.relu_conv_bn(in_channels, out_channels, 3, stride=2),
         *ops.relu_conv_bn(out_channels, out_channels, 3),
@@ -223,7 +226,7 @@ def _reduction(in_channels: int, out_channels: int) -> nn.Module:
 
 @cache
 def _expression(tokens: tuple[int, ...]) -> str:
-    """What the output node computes, as text: terms sorted, an identity stands for its source.
+    """Return the expression of the output node; terms are sorted, an identity is its source.
 
     Equal texts are the 6,466 classes that the benchmark counts as distinct. To it an edge is zero
     when its operation or its whole source is (the batch norm of a convolution of zeros could still
