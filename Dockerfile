@@ -3,22 +3,22 @@
 #   make image IMAGE=REGISTRY/nas-python:TAG                   CUDA, for GPU nodes
 #   make image IMAGE=REGISTRY/nas-python:TAG-cpu DEVICE=cpu    CPU only
 #
-# The final stage holds no compiler and no pip, runs as any user, and writes below /tmp alone.
+# The final stage has no compiler and no pip, runs as any user, and writes only below /tmp.
 ARG PYTHON_IMAGE=python:3.11.15-slim-trixie@sha256:db3ff2e1800a8581e2c48a27c3995339d47bdf046da21c7627accd3d51053a93
 
-# What installs; no later stage keeps it.
+# Build tools; not in later stages.
 FROM ${PYTHON_IMAGE} AS tools
 ARG DEVICE=cuda
 WORKDIR /build
 COPY images/tools.txt images/tools-cpu.txt ./
 ENV PATH=/opt/tools/bin:$PATH PIP_NO_CACHE_DIR=1
-# Secrets, here and below: the settings of pip (an index of your own), the authority of that server.
+# Secrets, here and below: settings of pip (a private index), certificate authority of that server.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca.crt,target=/etc/ssl/certs/ca-certificates.crt \
     python -m venv /opt/tools && pip install --requirement tools.txt \
     && if [ "$DEVICE" = cpu ]; then pip install --requirement tools-cpu.txt; fi
 
-# What is asked for stands in pyproject.toml; a change of other lines there changes nothing below.
+# The requirements are in pyproject.toml; changes of its other lines do not affect the layers below.
 FROM ${PYTHON_IMAGE} AS wanted
 WORKDIR /build
 COPY pyproject.toml images/choose.py ./
@@ -28,7 +28,7 @@ RUN python choose.py wanted pyproject.toml > wanted.txt
 FROM ${PYTHON_IMAGE} AS packages
 ARG DEVICE=cuda
 # An index with CPU builds of torch, such as https://download.pytorch.org/whl/cpu, for a CPU variant
-# that is smaller by 0.6 GB; without one it is made of what the package index has.
+# that is smaller by 0.6 GB; without one, the builds of the package index are used.
 ARG TORCH_INDEX=""
 WORKDIR /usr/share/nas
 COPY --from=wanted /build/wanted.txt ./
@@ -79,13 +79,13 @@ COPY pipelines pipelines
 RUN pip install --no-deps --no-build-isolation --no-index --prefix /opt/code .
 
 FROM packages AS final
-# Group 0 may write in the home folder: some clusters run each name space as a user of its own there.
+# Group 0 may write in the home folder: some clusters use a different user id for each namespace.
 RUN useradd --uid 10001 --user-group --create-home nas \
     && chgrp 0 /home/nas && chmod g=rwx /home/nas
 COPY --from=sbom /sbom /usr/share/nas
-# The project in a layer of its own: a node that has the packages fetches these few megabytes.
+# The project in a separate layer: a node with the packages pulls only these few megabytes.
 COPY --from=code /opt/code /opt/nas
-# Places to write, where the root is read-only and the user has neither name nor home: all in /tmp.
+# Writable folders for a read-only root and a user without name and home: all in /tmp.
 ENV PATH=/opt/nas/bin:$PATH \
     HOME=/tmp \
     USER=nas \
@@ -101,9 +101,9 @@ LABEL org.opencontainers.image.title="nas-pipelines" \
       org.opencontainers.image.description="Neural architecture search as Kubeflow pipeline components: from a search to a promoted model" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.base.name="${PYTHON_IMAGE}"
-# Last, since it changes with every build: what tracked runs say of their code.
+# Last, since it changes with every build: the revision that tracked runs record.
 ARG GIT_REVISION=""
 ENV NAS_GIT_REVISION=$GIT_REVISION
 LABEL org.opencontainers.image.revision=$GIT_REVISION
-# `docker run IMAGE` says whether the image is sound; KFP gives its own command.
+# `docker run IMAGE` checks the image; KFP sets its own command.
 CMD ["nas", "doctor"]
