@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nascore.data.batches import Splits
+from nascore.stored import read_stored
 
 VERSION = 1
 NUM_BINS = 32
@@ -47,16 +48,7 @@ class DataProfile:
         Raises:
             ValueError: Another version wrote it.
         """
-        if data.get("version") != VERSION:
-            raise ValueError(f"data profile version must be {VERSION}, got {data.get('version')!r}")
-        return cls(
-            **{
-                **data,
-                "classes": tuple(data["classes"]),
-                "class_shares": tuple(data["class_shares"]),
-                "value_shares": tuple(tuple(shares) for shares in data["value_shares"]),
-            }
-        )
+        return read_stored(cls, data, version=VERSION, name="data profile")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from nascore.data.pixels import WHITE
 from nascore.data.raw_dataset import Raw
 from nascore.data.splits import SplitIndices
 from nascore.errors import InputError
+from nascore.stored import read_stored
 
 VERSION = 1
 _SPARE_BYTES = 64 * 2**20  # what the later steps write: study, weights, report
@@ -90,17 +91,7 @@ class DatasetInfo:
         Raises:
             ValueError: Another version wrote it.
         """
-        if data.get("version") != VERSION:
-            raise ValueError(f"data set version must be {VERSION}, got {data.get('version')!r}")
-        tuples = {name: tuple(data[name]) for name in ("classes", "mean", "std")}
-        splits, groups = data.get("class_splits"), data.get("groups")
-        if splits is not None:
-            splits = ClassSplits(**{name: tuple(labels) for name, labels in splits.items()})
-        groups = None if groups is None else tuple(groups)
-        colour = tuple(data.get("background", WHITE))
-        warnings = tuple(data.get("warnings", ()))
-        others = {"class_splits": splits, "groups": groups, "background": colour}
-        return cls(**{**data, **tuples, **others, "warnings": warnings})
+        return read_stored(cls, data, version=VERSION, name="data set")
 
     def names_of(self, split: str) -> tuple[str, ...]:
         """Return the classes of one split."""

@@ -19,6 +19,7 @@ from nascore.config import LatencyConfig
 from nascore.errors import ResourceUnavailable
 from nascore.spaces.base import ImageShape
 from nascore.spaces.ops import evaluation_mode
+from nascore.stored import read_stored
 
 VERSION = 1
 
@@ -116,9 +117,7 @@ class LatencyResult:
         Raises:
             ValueError: Another version wrote it.
         """
-        if data.get("version") != VERSION:
-            raise ValueError(f"latency version must be {VERSION}, got {data.get('version')!r}")
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__})
+        return read_stored(cls, data, version=VERSION, name="latency")
 
 
 def measure(network: nn.Module, shape: ImageShape, config: LatencyConfig) -> LatencyResult:

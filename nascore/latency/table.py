@@ -16,6 +16,7 @@ from typing import Any
 
 from nascore.config import SpaceSection
 from nascore.errors import InputError, Problem
+from nascore.stored import read_stored
 
 VERSION = 1
 _WORDS = {
@@ -68,6 +69,10 @@ class TableEntry:
     ms: float
     spread_ms: float
     runs: int
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.ms) and self.ms >= 0):
+            raise ValueError(f"a time must be finite and not negative, got {self.ms}")
 
     def times(self, factor: float) -> "TableEntry":
         """Return the entry multiplied by a factor."""
@@ -123,20 +128,7 @@ class OperationTable:
         Raises:
             ValueError: Another version wrote it, or a time is negative or not finite.
         """
-        if data.get("version") != VERSION:
-            raise ValueError(
-                f"operation table version must be {VERSION}, got {data.get('version')!r}"
-            )
-        entries = {key: _entry(value) for key, value in data["entries"].items()}
-        return cls(
-            made_for=MeasurementConditions(**data["made_for"]),
-            entries=entries,
-            rest=_entry(data["rest"]),
-            date=data["date"],
-            warmup_runs=data["warmup_runs"],
-            correction=data["correction"],
-            disturbed=data["disturbed"],
-        )
+        return read_stored(cls, data, version=VERSION, name="operation table")
 
     def save(self, path: Path) -> None:
         """Write the table as JSON."""
@@ -182,13 +174,6 @@ def settings_sha256(space: SpaceSection) -> str:
     """Return the SHA-256 of all settings of a space."""
     text = json.dumps(space.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _entry(data: Mapping[str, Any]) -> TableEntry:
-    entry = TableEntry(float(data["ms"]), float(data["spread_ms"]), int(data["runs"]))
-    if not (math.isfinite(entry.ms) and entry.ms >= 0):
-        raise ValueError(f"a time must be finite and not negative, got {entry.ms}")
-    return entry
 
 
 def _advice(path: Path) -> str:
