@@ -23,6 +23,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from nascore.errors import InputError
 from nascore.methods.nases.options import AutoencoderOptions, PaperAutoencoderOptions
@@ -39,11 +41,9 @@ class Autoencoder(nn.Module, ABC):
     """An encoder and a decoder of the same tokens.
 
     Attributes:
-        has_schedule: whether the learning rate follows one cycle; else it is constant.
         is_balanced: how training strings are drawn, see `simulate`.
     """
 
-    has_schedule: ClassVar[bool]
     is_balanced: ClassVar[bool]
     embedding_size: int
     tokens_in: nn.Module
@@ -61,6 +61,10 @@ class Autoencoder(nn.Module, ABC):
     @abstractmethod
     def loss(self, tokens_BL: Tensor, generator: torch.Generator) -> Tensor:
         """Return the reconstruction loss of a batch."""
+
+    def schedule(self, optimizer: Optimizer, options: AnyOptions) -> LRScheduler:
+        """Return the schedule of the learning rate: one cycle with its peak at `options.lr`."""
+        return OneCycleLR(optimizer, options.lr, total_steps=options.steps, pct_start=0.1)
 
     def new_controller(self) -> "EmbeddingController":
         """Return a controller whose weights are a copy of the encoder's."""
@@ -115,7 +119,6 @@ class RawIntegers(nn.Module):
 class CategoricalAutoencoder(Autoencoder):
     """One-hot tokens, hidden layer, sigmoid embedding, hidden layer, one softmax per token."""
 
-    has_schedule = True
     is_balanced = False
 
     def __init__(self, cardinalities: tuple[int, ...], options: AutoencoderOptions) -> None:
@@ -162,7 +165,6 @@ class ReleasedAutoencoder(Autoencoder):
         wide, narrow: sizes of the hidden layers, in multiples of the length L.
     """
 
-    has_schedule = False
     is_balanced = True
     wide: ClassVar[int] = 90
     narrow: ClassVar[int] = 30
@@ -203,6 +205,10 @@ class ReleasedAutoencoder(Autoencoder):
 
     def loss(self, tokens_BL: Tensor, generator: torch.Generator) -> Tensor:
         return F.mse_loss(self.decoder(self.encode(tokens_BL)), self.tokens_in(tokens_BL))
+
+    def schedule(self, optimizer: Optimizer, options: AnyOptions) -> LRScheduler:
+        """Return a constant learning rate."""
+        return LambdaLR(optimizer, lambda step: 1.0)
 
 
 class _ShortcutMlp(nn.Module):
@@ -270,17 +276,14 @@ def train_autoencoder(
     strings = simulate(cardinalities, options.num_strings, generator, balanced=balanced)
     held_out = simulate(cardinalities, _NUM_HELD_OUT, generator, balanced=balanced)
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=options.lr, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, options.lr, total_steps=options.steps, pct_start=0.1
-    )
+    schedule = autoencoder.schedule(optimizer, options)
     for _ in range(options.steps):
         picked = torch.randint(0, len(strings), (options.batch_size,), generator=generator)
         loss = autoencoder.loss(strings[picked], generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        if autoencoder.has_schedule:
-            schedule.step()
+        schedule.step()
     autoencoder.requires_grad_(False)
     with torch.inference_mode():
         decoded = autoencoder.decode(autoencoder.encode(held_out))

@@ -139,3 +139,20 @@ def test_balanced_strings_hold_no_value_more_than_four_times() -> None:
     assert int(counts.max()) == 4
     assert int(drawn.min()) == 0
     assert int(drawn.max()) == 28
+
+
+def test_the_release_trains_at_the_configured_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ReleasedAutoencoder, "wide", 2)
+    monkeypatch.setattr(ReleasedAutoencoder, "narrow", 2)
+    rates: list[float] = []
+    original = torch.optim.Adam.step
+
+    def step(self: torch.optim.Adam, closure: None = None) -> None:
+        rates.append(self.param_groups[0]["lr"])
+        original(self, closure)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    options = PaperAutoencoderOptions(lr=1e-3, steps=4, num_strings=100)
+    released = make_autoencoder((8,) * 8, options, seed=0)
+    train_autoencoder(released, (8,) * 8, options, Seeds(0).torch("strings"))
+    assert rates == [1e-3] * 4
