@@ -7,10 +7,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from nascore.data.pictures import data_uri
-from nascore.figures import formatting
 from nascore.figures.chart import Chart
 from nascore.figures.plots import Mark, cost_accuracy
-from nascore.figures.templates import make_environment
+from nascore.methods.common.report_section import render_section
 from nascore.spaces.mobilenet.network import OPS
 
 MAX_IMAGES = 8
@@ -32,22 +31,18 @@ def section(
         latency: the latency result, if there is one.
         images: images of the validation split by position.
     """
-    environment = make_environment(
-        __package__, percent=formatting.percent, milliseconds=formatting.milliseconds
-    )
     unit = "ms" if details["unit"] == "ms" else "million multiply-adds"
     policies = details["policies"]
-    return Markup(  # the template escapes
-        environment.get_template("report.html.j2").render(
-            details=details,
-            policies=policies,
-            reference=details.get("baseline"),
-            operations=OPS,
-            unit=unit,
-            front=_front(details, unit),
-            measured=(latency or {}).get("per_image"),
-            examples=[(name, _pictures(policies[name], images)) for name in ("fastest", "slowest")],
-        )
+    return render_section(
+        __package__,
+        details=details,
+        policies=policies,
+        reference=details.get("baseline"),
+        operations=OPS,
+        unit=unit,
+        front=_front(details, unit),
+        measured=(latency or {}).get("per_image"),
+        examples=[(name, _pictures(policies[name], images)) for name in ("fastest", "slowest")],
     )
 
 

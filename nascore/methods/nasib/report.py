@@ -1,4 +1,4 @@
-"""A search within a budget: how the distribution changed while the budget was spent."""
+"""Report section of NASIB: the distribution over the spent budget."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from nascore.figures import formatting
 from nascore.figures.chart import Chart, figure_of
 from nascore.figures.plots import Line, areas, draw_line, make_fraction_axes
-from nascore.figures.templates import make_environment
+from nascore.methods.common.report_section import render_section
 
 _AXIS_NAMES = {
     "branch": "Operation",
@@ -28,22 +28,18 @@ def section(
     latency: Mapping[str, Any] | None,
     images: Mapping[int, NDArray[Any]],
 ) -> Markup:
-    """The section as markup; see `nascore.methods.nasib.method` for the details."""
-    environment = make_environment(
-        __package__, percent=formatting.percent, duration=formatting.duration
-    )
+    """Return the section as markup; see `nascore.methods.nasib.method` for the details."""
     rows = details["history"]
-    return Markup(  # the template escapes
-        environment.get_template("report.html.j2").render(
-            details=details,
-            rows=rows,
-            course=_course(details),
-            axes=[
-                (_AXIS_NAMES[axis], values, _probabilities(axis, values, rows))
-                for axis, values in details["values"].items()
-                if len(values) > 1
-            ],
-        )
+    return render_section(
+        __package__,
+        details=details,
+        rows=rows,
+        course=_course(details),
+        axes=[
+            (_AXIS_NAMES[axis], values, _probabilities(axis, values, rows))
+            for axis, values in details["values"].items()
+            if len(values) > 1
+        ],
     )
 
 
@@ -69,7 +65,7 @@ def _course(details: Mapping[str, Any]) -> Chart:
     draw_line(axes, Line("baseline", "muted", [(exploring, 0), (exploring, 1)], (5, 4)), width=1)
     text = (
         f"Uniform choices end at {formatting.percent(exploring, 0)} of the budget; "
-        f"candidates fall from {candidates[0]:g} to {candidates[-1]:g} an edge"
+        f"candidates fall from {candidates[0]:g} to {candidates[-1]:g} per edge"
     )
     return Chart(figure_of(axes), "course", text)
 

@@ -58,7 +58,7 @@ def test_it_says_what_the_details_and_the_clock_say():
         "74.23%",
         "34.50%",
         "2.50 times",
-        "0.876<span>Spearman correlation with the clock over 200 single images",
+        "0.876<span>Spearman correlation with measured latency over 200 single images",
         "mean absolute error 4.3%",
         "&lt;fastest&gt;",
     ):

@@ -36,7 +36,7 @@ def test_it_shows_the_course_and_the_probabilities_of_each_axis(details: dict[st
     (shown,) = sections_of({"nasib": details}, None, {})
     assert "12,345" in shown
     assert "Uniform choices end at 60% of the budget" in shown
-    assert "candidates fall from 90 to 30 an edge" in shown
+    assert "candidates fall from 90 to 30 per edge" in shown
     assert "Operation, at the end, over all edges: conv 90%, pool 10%" in shown
     assert shown.count("<svg") == 2, "an axis of one value has no chart"
     for colour in ("method", "control", "good"):
