@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nascore.config import LatencyConfig
 from nascore.errors import InputError
-from nascore.latency.benchmark import LatencyResult, measure
+from nascore.latency.benchmark import LatencyResult, TimeStatistics, elapsed_ms, measure
 from nascore.spaces.base import ImageShape, make_genotype, make_space
 from nascore.spaces.chain.config import ChainSpaceConfig
 
@@ -155,3 +155,22 @@ def test_cuda_waits_for_the_kernels() -> None:
     assert result.device == torch.cuda.get_device_name()
     assert result.p50_ms > 1.0  # 1.1e12 multiply-adds
     assert network.weight.device.type == "cpu"
+
+
+def test_statistics_by_hand() -> None:
+    times = TimeStatistics.of([4.0, 1.0, 3.0, 2.0])
+    assert (times.p50_ms, times.mean_ms, times.min_ms, times.runs) == (2.5, 2.5, 1.0, 4)
+    assert times.p95_ms == pytest.approx(3.85)
+    assert times.std_ms == pytest.approx((5 / 3) ** 0.5)
+    result = LatencyResult.of(
+        times, batch_size=2, device=torch.device("cpu"), threads=3, warmup_runs=5
+    )
+    assert (result.p50_ms, result.runs, result.batch_size) == (2.5, 4, 2)
+    assert (result.threads, result.warmup_runs) == (3, 5)
+    assert result.torch_version == torch.__version__
+
+
+def test_a_call_is_timed_and_its_result_is_returned() -> None:
+    ms, result = elapsed_ms(lambda: time.sleep(0.01) or "done", is_cuda=False)
+    assert result == "done"
+    assert 10 <= ms < 1000
