@@ -18,10 +18,11 @@ BACKOFF = Backoff(first_pause_s=1.0, longest_pause_s=15.0)
 _ACCOUNT_CODES = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
 _CODE_OF_STATUS = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND"}
 _ACCESS = "check tracking.uri and the account of the steps"
-_OTHER_MACHINE = (
-    "the artifacts of the experiment lie in a folder of the server's machine; start the server "
-    "with --serve-artifacts, or give it an artifact root in S3"
+OTHER_MACHINE = (
+    "start the server with --serve-artifacts, or give it an artifact root in S3, if it runs on "
+    "another machine"
 )
+"""What to do about artifacts in a folder of the server."""
 
 
 def kind_of(error: BaseException) -> ErrorKind:
@@ -55,7 +56,7 @@ def remedy_of(error: BaseException) -> str:
     if row is not None and row.remedy:
         return row.remedy
     if isinstance(error, PermissionError):
-        return _OTHER_MACHINE
+        return OTHER_MACHINE
     if _is_of_s3(error):
         from components.object_store.s3_errors import final_message  # boto3: a third of a second
 

@@ -46,6 +46,7 @@ class Follower:
         self._spool = spool
         self._state = State.load(spool)
         self._sender: Sender | None = None
+        self._reported: set[str] = set()  # reasons of events that were put aside
         self._points: dict[str, list[dict[str, Any]]] = {}  # metrics on their way, by run
         self._covered: dict[str, int] = {}  # how far each file is sent once they are
 
@@ -154,7 +155,10 @@ class Follower:
         reason = redact(reason)
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"event": event, "reason": reason}) + "\n")
-        warn(f"an event cannot be sent and is kept in {path}: {reason.splitlines()[0][:200]}")
+        line = reason.splitlines()[0][:200]
+        if line not in self._reported:  # a deleted run refuses all that follows in the same words
+            warn(f"an event cannot be sent and is kept in {path}: {line}")
+        self._reported.add(line)
 
     def _sent(self, line: Line) -> None:
         self._state.sent[line.file] = line.end

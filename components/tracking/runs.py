@@ -154,9 +154,7 @@ class Runs:
             run = self._client.get_run(given)
             if event["adopt"] is None:
                 run = self._topmost(run)
-            if run is None or run.info.lifecycle_stage != "active":
-                return None
-            if self._belongs_to_another(run.info.run_id, event["run"]):
+            if run is None or self._belongs_to_another(run.info.run_id, event["run"]):
                 return None
             self.set_tags(run.info.run_id, {RUN_KEY: event["run"], ADOPTED: "true"})
         except MlflowException as error:

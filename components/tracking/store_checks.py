@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from components.tracking.client import quick_settings, sqlite_path, within
-from components.tracking.mlflow_errors import brief, kind_of, remedy_of
+from components.tracking.mlflow_errors import OTHER_MACHINE, brief, kind_of, remedy_of
 from nascore.errors import Problem
 from nascore.files import is_writable
 from nascore.redaction import redact, redact_setting
@@ -153,8 +153,7 @@ def _check_server(uri: str, experiment: str | None) -> tuple[list[Problem], list
         with quick_settings(
             MLFLOW_HTTP_REQUEST_TIMEOUT=_TIMEOUT_S, MLFLOW_HTTP_REQUEST_MAX_RETRIES=0
         ):
-            problem = within(_LIMIT_S, lambda: _ask(client, experiment))
-        return ([] if problem is None else [problem]), []
+            return within(_LIMIT_S, lambda: _ask(client, uri, experiment))
     except ImportError:
         return [], [f"the tracking server {shown} was not checked: mlflow is not installed here"]
     except Exception as error:  # whatever the client raises: a check must not end the command
@@ -166,12 +165,30 @@ def _check_server(uri: str, experiment: str | None) -> tuple[list[Problem], list
         ]
 
 
-def _ask(client: "MlflowClient", experiment: str | None) -> Problem | None:
-    client.search_experiments(max_results=1)
-    found = None if experiment is None else client.get_experiment_by_name(experiment)
-    if found is not None and found.lifecycle_stage != "active":
-        return Problem("tracking.experiment", str(experiment), _DELETED)
-    return None
+def _ask(
+    client: "MlflowClient", uri: str, experiment: str | None
+) -> tuple[list[Problem], list[str]]:
+    some = client.search_experiments(max_results=1)
+    own = None if experiment is None else client.get_experiment_by_name(experiment)
+    if own is not None and own.lifecycle_stage != "active":
+        return [Problem("tracking.experiment", str(experiment), _DELETED)], []
+    for found in [own] if own is not None else some:
+        client.search_logged_models([found.experiment_id], max_results=1)  # not before MLflow 3
+        folder = _local_folder(found.artifact_location)
+        if folder is not None and not folder.exists():
+            message = (
+                f"its artifacts lie in {folder}, which is not on this machine; {OTHER_MACHINE}"
+            )
+            if is_writable(folder):  # it would be made here: the server may be on this machine
+                return [], [f"the tracking server {redact(uri)}: {message}"]
+            return [Problem(_KEY, redact(uri), message)], []
+    return [], []
+
+
+def _local_folder(location: str | None) -> Path | None:
+    """Return the folder of an artifact root that the client writes by itself; None for others."""
+    parts = urlsplit(location or "mlflow-artifacts:/")
+    return Path(parts.path) if parts.scheme in ("", "file") else None
 
 
 def _refusal(error: Exception) -> str:

@@ -531,6 +531,17 @@ def test_a_pickle_in_place_of_the_champion_is_refused(
 # --- what is wrong is told, and no secret -------------------------------------------------------
 
 
+REFUSALS = {
+    "study": ("search.storage", "password authentication failed"),
+    "mlflow": ("tracking.uri", "MLFLOW_TRACKING_PASSWORD"),
+    "mlflow token with a line break": ("tracking.uri", "has a line break or a space at an end"),
+    "s3": ("data.source", "AWS_SECRET_ACCESS_KEY"),
+    "s3 session with a line break": ("data.source", "has a line break or a space at an end"),
+    "presigned URL": ("data.source", "holds a user name, a password or a token"),
+}
+"""Kind of a wrong secret: the setting and the advice of its message."""
+
+
 @dataclass(frozen=True)
 class Refused:
     ended: Ended
@@ -539,41 +550,42 @@ class Refused:
 
 @pytest.fixture(scope="module")
 def refused(services: Services, data: dict[str, str], found: Stage) -> dict[str, Refused]:
-    """Runs with one wrong password each."""
+    """Runs with one wrong secret each; a secret made of a file ends with a line break."""
     answers = {}
-    for kind in ("study", "mlflow", "s3"):
+    no_account = {"MLFLOW_TRACKING_USERNAME": "", "MLFLOW_TRACKING_PASSWORD": ""}
+    for kind in REFUSALS:
         wrong = planted()
         environment = {
             "study": {"NAS_STUDY_URL": services.study_url_with(wrong)},
             "mlflow": {"MLFLOW_TRACKING_PASSWORD": wrong},
+            "mlflow token with a line break": {**no_account, "MLFLOW_TRACKING_TOKEN": f"{wrong}\n"},
             "s3": {"AWS_SECRET_ACCESS_KEY": wrong},
-        }[kind]
-        changed = {"data.source": data["few"], "promote.export_to": "null"}
+            "s3 session with a line break": {"AWS_SESSION_TOKEN": f"{wrong}\n"},
+        }.get(kind, {})
+        presigned = f"npz:https://s3.example.org/b/k.npz?X-Amz-Signature={quote(wrong, safe='')}"
+        source = presigned if kind == "presigned URL" else data["few"]
+        changed = {"data.source": source, "promote.export_to": "null"}
         arguments = settings(services, **changed)
-        name = f"refused-{kind}"
+        name = f"refused-{kind.replace(' ', '-')}"
         out = f"--out={services.home / name}"
         ended = services.nas("run", *arguments, out, name=name, changed=environment)
         answers[kind] = Refused(ended, wrong)
     return answers
 
 
-@pytest.mark.parametrize(
-    ("kind", "key", "advice"),
-    [
-        ("study", "search.storage", "password authentication failed"),
-        ("mlflow", "tracking.uri", "MLFLOW_TRACKING_PASSWORD"),
-        ("s3", "data.source", "AWS_SECRET_ACCESS_KEY"),
-    ],
-)
-def test_a_wrong_password_is_told_before_anything_starts(
-    kind: str, key: str, advice: str, refused: dict[str, Refused], services: Services
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_a_wrong_secret_is_reported_before_anything_starts(
+    kind: str, refused: dict[str, Refused], services: Services
 ) -> None:
+    key, advice = REFUSALS[kind]
     ended = refused[kind].ended
     assert ended.status == 2
     assert key in ended.stderr
     assert advice in ended.stderr
     assert "Traceback" not in ended.stderr
-    assert not (services.home / f"refused-{kind}").exists()
+    assert not (services.home / f"refused-{kind.replace(' ', '-')}").exists()
+    said = {"stdout": ended.stdout.encode(), "stderr": ended.stderr.encode()}
+    assert holding(said, refused[kind].wrong) == []
 
 
 @pytest.fixture(scope="module")
@@ -638,7 +650,7 @@ def test_a_secret_is_written_nowhere(
     assert holding(written, services.secrets()[name]) == []
 
 
-@pytest.mark.parametrize("kind", ["study", "mlflow", "s3"])
+@pytest.mark.parametrize("kind", REFUSALS)
 def test_nor_is_one_that_was_wrong(
     kind: str, written: dict[str, bytes], refused: dict[str, Refused]
 ) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from components.tracking import Tracker
+from components.tracking import Tracker, wait_for_run
 from components.tracking.closing import close_run
 from components.tracking.replay import Follower
-from components.tracking.replayer import follow
+from components.tracking.replayer import UNSENT, follow
+from nascore.errors import ResourceUnavailable
 
 Runs = Callable[..., dict]
 
@@ -247,3 +248,54 @@ def test_a_follower_gives_signs_of_life_while_the_step_is_at_work(
     follow(spool)
     assert len(signs) == 3, "sending what was left is no sign of life"
     assert json.loads((spool / "state.json").read_text())["runs"].keys() == {"p", "p.search"}
+
+
+# --- what MLflow's users have deleted -----------------------------------------------------------
+
+
+def test_a_deleted_run_of_kubeflows_is_not_adopted(
+    spool: Path, store: str, runs_by_key: Runs
+) -> None:
+    kubeflow = Kubeflow(store)
+    task = kubeflow.make()
+    kubeflow.client.delete_run(task)
+    log(spool, store, adopt=task)
+    found = runs_by_key(store)
+    assert found["p.search"][0].info.run_id != task
+    assert found["p.search"][0].data.metrics == {"accuracy": 0.5}
+    assert not (spool / "rejected.jsonl").exists()
+
+
+def test_events_of_a_deleted_run_are_put_aside_and_reported_once(
+    spool: Path, store: str, runs_by_key: Runs, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log(spool, store)
+    MlflowClient(store).delete_run(runs_by_key(store)["p.search"][0].info.run_id)
+    tracker = Tracker.open(spool, uri=store, experiment="nas")
+    for number in range(3):
+        tracker.append("p.search", "tags", values={"number": str(number)})
+    tracker.close()
+    follow(spool)
+    assert len((spool / "rejected.jsonl").read_text().splitlines()) == 3
+    output = capfd.readouterr().err
+    assert output.count("cannot be sent") == 1
+    assert "'active' state" in output
+
+
+@pytest.mark.parametrize(
+    ("experiment", "message"),
+    [("deleted", "is deleted; restore it in MLflow"), ("n" * 600, "cannot be made")],
+)
+def test_an_experiment_that_cannot_be_written_ends_the_follower_at_once(
+    spool: Path, store: str, experiment: str, message: str
+) -> None:
+    client = MlflowClient(store)
+    client.delete_experiment(client.create_experiment("deleted"))
+    tracker = Tracker.open(spool, uri=store, experiment=experiment)
+    tracker.run("p", name="pipeline")
+    tracker.close()
+    start = time.monotonic()
+    assert follow(spool) == UNSENT
+    assert time.monotonic() - start < 15
+    with pytest.raises(ResourceUnavailable, match=message):
+        wait_for_run(spool, "p", timeout_s=60)

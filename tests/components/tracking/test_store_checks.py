@@ -1,4 +1,5 @@
 import base64
+import json
 import socket
 import sqlite3
 import threading
@@ -192,6 +193,70 @@ def test_an_overloaded_server_is_a_warning(
     found, (warning,) = check_store(answering(status, "busy"))
     assert found == []
     assert "does not answer" in warning
+
+
+@pytest.fixture
+def mlflow_like() -> Iterator[Callable[[str, int], str]]:
+    """`mlflow_like(artifact_location, logged_models)`: a server with one experiment, `nas`.
+
+    `logged_models` is its status for what MLflow 3 has added.
+    """
+    servers: list[HTTPServer] = []
+
+    def start(location: str, logged_models: int = 200) -> str:
+        experiment = {
+            "experiment_id": "1",
+            "name": "nas",
+            "lifecycle_stage": "active",
+            "artifact_location": location,
+        }
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                status, body = 200, json.dumps({"experiments": [experiment]})
+                if "logged-models" in self.path:
+                    status, body = logged_models, "{}" if logged_models == 200 else "not found"
+                elif "get-by-name" in self.path:
+                    body = json.dumps({"experiment": experiment})
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            do_GET = do_POST
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        servers.append(HTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("experiment", ["nas", None])
+def test_an_old_server_is_a_problem(
+    mlflow_like: Callable[..., str], no_account: None, experiment: str | None
+):
+    assert check_store(mlflow_like("mlflow-artifacts:/1"), experiment) == ([], [])
+    (problem,) = check_store(mlflow_like("mlflow-artifacts:/1", 404), experiment)[0]
+    assert "the server is older than this client (MLflow 3); update the server" in problem.message
+
+
+def test_artifacts_in_a_folder_of_another_machine(
+    mlflow_like: Callable[..., str], no_account: None, tmp_path: Path
+):
+    assert check_store(mlflow_like(str(tmp_path)), "nas") == ([], [])
+    assert check_store(mlflow_like("s3://bucket/1"), "nas") == ([], [])
+    found, (warning,) = check_store(mlflow_like(f"file://{tmp_path}/new"), "nas")
+    assert found == []
+    assert "not on this machine; start the server with --serve-artifacts" in warning
+    (problem,) = check_store(mlflow_like("/proc/artifacts"), "nas")[0]
+    assert "not on this machine" in problem.message
 
 
 def test_a_line_break_in_a_token_is_a_problem_that_hides_the_token(
