@@ -54,6 +54,7 @@ class InputError(Exception):
 
     @classmethod
     def of(cls, key: str, value: object, message: str) -> Self:
+        """Return an error of one problem."""
         return cls([Problem(key, "" if value is None else str(value), message)])
 
 

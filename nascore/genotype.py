@@ -28,21 +28,26 @@ class Genotype:
         object.__setattr__(self, "tokens", tuple(map(int, self.tokens)))
 
     def to_dict(self) -> dict[str, Any]:
+        """Return JSON."""
         return {"version": VERSION, "space": self.space, "tokens": list(self.tokens)}
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no white space; equal genotypes give equal text."""
+        """Return canonical JSON, which is equal for equal genotypes."""
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Genotype":
-        """Raises GenotypeNotInSpace when the version is unknown or a field is missing."""
+        """Read what `to_dict` returned.
+
+        Raises:
+            GenotypeNotInSpace: the version is unknown, or a field is missing.
+        """
         if data.get("version") != VERSION:
             raise GenotypeNotInSpace(
                 f"genotype version must be {VERSION}, got {data.get('version')!r}"
             )
         try:
-            # kfp hands whole numbers back as floats; a fraction is refused.
+            # kfp returns whole numbers as floats; a fraction is refused.
             tokens = tuple(int(token) for token in data["tokens"])
             if any(token != raw for token, raw in zip(tokens, data["tokens"], strict=True)):
                 raise GenotypeNotInSpace(f"tokens must be whole numbers, got {data['tokens']}")

@@ -58,10 +58,10 @@ def search_by_proposing(
     Args:
         training: of the children of both arms; `ImageTraining` when not given.
         prior_cost_s: seconds that the method spent before its first child.
-        compared: share of the children, the best ones, that the verdict compares.
+        compared: fraction of the children, the best ones, that the verdict compares.
 
     Raises:
-        SearchFailed: not a single child of the method finished.
+        SearchFailed: no child of the method finished.
         ServiceUnavailable: the database of the study did not answer for too long.
     """
     with contextlib.closing(_open_storage(context)) as storage:
@@ -114,7 +114,7 @@ def _run_arms(
 ) -> tuple[Arm, Arm | None]:
     search = context.search
     pruner = make_pruner(search.pruner, search.child.epochs)
-    # Opened here, one after the other: making the tables of a new file is not for two at once.
+    # Opened one after the other: two arms must not create the tables of a new file at once.
     arms = {"method": context.method} | ({} if control is None else {"control": control.method})
     studies = {
         arm: Study(
@@ -138,16 +138,11 @@ def _run_arms(
             charge_budget=is_timed,
         ).run()
 
-    def run_method() -> Arm:
-        return run("method", proposer, prior_cost_s)
-
-    def run_control() -> Arm | None:
-        if control is None:
-            return None
-        return run("control", control.proposer, control.prior_cost_s)
-
-    at_once = search.workers == 1 and training.uses_one_thread(context)
-    return run_pair(run_method, run_control, at_once=at_once)
+    return run_pair(
+        lambda: run("method", proposer, prior_cost_s),
+        lambda: None if control is None else run("control", control.proposer, control.prior_cost_s),
+        at_once=search.workers == 1 and training.uses_one_thread(context),
+    )
 
 
 def _result(

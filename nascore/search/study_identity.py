@@ -61,6 +61,7 @@ def evaluation_settings(options: Section) -> Mapping[str, object]:
 
 
 def study_name(search: SearchConfig, run_key: str, arm: str) -> str:
+    """Return the name of the study of an arm."""
     return f"{search.study or run_key}/{arm}"
 
 

@@ -175,9 +175,11 @@ class Storage:
         self._heart.add(trial_id)
 
     def rest(self, trial_id: int) -> None:
+        """End the heartbeats of a trial."""
         self._heart.remove(trial_id)
 
     def beat(self, trial_id: int) -> None:
+        """Send one heartbeat for a trial."""
         self.call_with_retries(self.optuna.record_heartbeat, trial_id)
 
     def is_settled(self) -> bool:

@@ -18,10 +18,12 @@ _PATIENCE = timedelta(minutes=10)  # for a process that evaluates its part of th
 
 
 def rank() -> int:
+    """Return the number of this process in its group, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def size() -> int:
+    """Return the number of processes in the group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 

@@ -60,6 +60,7 @@ class FinalModel:
     data_wait_share: float | None = None
 
     def summary(self) -> dict[str, Any]:
+        """Return the content of `model.json`."""
         return {
             "version": VERSION,
             "genotype": self.genotype.to_dict(),

@@ -46,7 +46,8 @@ class Programs:
     """Programs of `torch.export` that a network can be exported as.
 
     Attributes:
-        by_file: pixels as they are stored, float (B, C, H, W) of 0..255, to what each answers.
+        by_file: by file name; each maps pixels as they are stored, float (B, C, H, W) of 0..255,
+            to the outputs of the network.
         description: content of `programs.json`.
     """
 
@@ -56,12 +57,10 @@ class Programs:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """What the networks of a run are asked with.
+    """Data of a run, with which its networks are measured and tested.
 
     Attributes:
-        splits: the data of the run.
-        options: those of the method of the run.
-        seeds: of the run.
+        options: of the method of the run.
     """
 
     splits: Splits
@@ -97,13 +96,12 @@ class NetworkKind:
         return network
 
     def adapter(self, model: "DeployedModel") -> Any:
-        """Return what learns the classes of a task
-        (`nascore.meta_learning.task_adaptation.Adapter`).
+        """Return the adapter that learns the classes of a few-shot task.
 
         Raises:
             TypeError: networks of this kind learn no classes after their training.
         """
-        raise TypeError("a network that knows its classes learns no others")
+        raise TypeError("networks with fixed classes learn no others")
 
     def tasks(self, examples: Examples, split: str, number: int) -> Sequence[FewShotTask]:
         """Return few-shot tasks of a split; empty for kinds that are tested on single images."""
@@ -123,7 +121,7 @@ class NetworkKind:
             examples: reads real data, for kinds whose latency depends on the images.
 
         Returns:
-            The latency, and what networks of this kind have to say beyond it; JSON.
+            The latency, and further measurements of this kind of networks as JSON.
 
         Raises:
             InputError: `latency.device` is cuda and there is none.
@@ -151,7 +149,7 @@ class NetworkKind:
             seed: seed of the random networks.
 
         Returns:
-            The table, its check, and lines about the table for the user beyond these.
+            The table, its check, and further lines about the table for the user.
 
         Raises:
             InputError: a setting of `latency` does not suit the networks or this machine.
@@ -173,7 +171,7 @@ def kind_named(name: str) -> NetworkKind:
     """Return a kind by its name.
 
     Raises:
-        CheckpointError: there is none of this name.
+        CheckpointError: no kind has this name.
     """
     module = NETWORK_KINDS.get(name)
     if module is None:
