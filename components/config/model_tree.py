@@ -20,6 +20,13 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
     return []
 
 
+def groups_in(annotation: Any) -> tuple[list[type[BaseModel]], bool]:
+    """Return the groups of settings in an annotation, and whether they are values of a mapping."""
+    if typing.get_origin(annotation) is dict:
+        return models_in(typing.get_args(annotation)[1]), True
+    return models_in(annotation), False
+
+
 def keys_of(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Return every dotted key below a model once, those of groups included."""
     found: dict[str, None] = {}
@@ -50,9 +57,6 @@ def locate(root: type[BaseModel], location: Iterable[Any]) -> tuple[tuple[str, .
             continue
         known = [name for model in models for name in model.model_fields]
         field = models[0].model_fields.get(part) if models else None
-        annotation = None if field is None else field.annotation
-        if typing.get_origin(annotation) is dict:
-            annotation, is_key = typing.get_args(annotation)[1], True
-        models = models_in(annotation)
+        models, is_key = groups_in(None if field is None else field.annotation)
         path.append(str(part))
     return tuple(path), known

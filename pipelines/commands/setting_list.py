@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
+from components.config.model_tree import groups_in
 from components.config.schema import config_class
 
 _UNITS = {
@@ -55,9 +56,9 @@ def _rows(
     """
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
-        below = list(_models(field.annotation))
+        below, is_named = groups_in(field.annotation)
         value = _default(field) if preset is None else getattr(preset, name)
-        for one, is_named in below:
+        for one in below:
             here = value if type(value) is one else None
             yield from _rows(one, f"{key}.NAME." if is_named else f"{key}.", here)
         if not below:
@@ -91,16 +92,6 @@ def _constraints(field: FieldInfo) -> Iterator[Any]:
     for part in typing.get_args(field.annotation):
         for annotated in getattr(part, "__metadata__", ()):
             yield from annotated.metadata if isinstance(annotated, FieldInfo) else [annotated]
-
-
-def _models(annotation: Any, is_named: bool = False) -> Iterator[tuple[type[BaseModel], bool]]:
-    """Return the groups of settings in a type, and whether each is a value of a mapping."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation, is_named
-    if typing.get_origin(annotation) is tuple:
-        return  # a list is one setting, whatever its elements are
-    for part in typing.get_args(annotation):
-        yield from _models(part, is_named or typing.get_origin(annotation) is dict)
 
 
 def _default(field: FieldInfo) -> Any:
