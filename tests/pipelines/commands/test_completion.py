@@ -65,6 +65,6 @@ def test_bash_itself_completes_a_value(tmp_path: Path) -> None:
         ["bash", "--norc", "-c", script],
         capture_output=True,
         text=True,
-        env={**os.environ, "PATH": path, "PYTHONPATH": os.getcwd()},
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(Path(__file__).parents[3])},
     )
     assert done.stdout == "cpu cuda\n", done.stderr
