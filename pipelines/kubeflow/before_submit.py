@@ -6,7 +6,7 @@ account, and only by checks whose problems mean that a run can never work.
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ from pipelines.kubeflow.errors import ClusterError
 if TYPE_CHECKING:
     from pipelines.kubeflow.doctor.client import Kube
     from pipelines.kubeflow.doctor.findings import ClusterFinding
+    from pipelines.kubeflow.doctor.target import Target
 
 _LIMIT_S = 5.0  # for one answer of the Kubernetes API, since the user waits for the start
 _HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
@@ -44,66 +45,50 @@ def refuse_impossible_run(
     *,
     connection: Connection,
     service_account: str | None,
-    kind: Kind,
-) -> None:
-    """Raise InputError if a run could never work; see `check_before` for the arguments."""
-    from components.image import IMAGE
-
-    problems = check_before(
-        config,
-        image or IMAGE,
-        connection=connection,
-        namespace=connection.namespace,
-        service_account=service_account,
-        kind=kind,
-    )
-    if problems:
-        raise InputError(problems)
-
-
-def check_before(
-    config: Config,
-    image: str,
-    *,
-    connection: Connection,
-    namespace: str | None,
-    service_account: str | None,
     kind: Kind = "search",
     warn: Warn = _echo,
     environment: Mapping[str, str] = os.environ,
-) -> list[Problem]:
-    """Return why a run could never work, each problem with its solution.
+) -> None:
+    """Check that a run could work.
 
     Args:
         config: configuration of the run, which can be compiled for a cluster.
-        image: image of its steps.
+        image: image of its steps; None for the default one.
         connection: connection to KFP's API server.
-        namespace: namespace of the run, if given.
         service_account: account of its pods, if given.
         kind: which pipeline.
         warn: prints what is no reason to refuse the run.
         environment: may name a context of the kubeconfig, and Kubeflow's namespace.
 
     Raises:
+        InputError: it could never work; with every reason.
         ClusterError: KFP's API server is unreachable.
     """
+    from components.image import IMAGE
+    from pipelines.kubeflow.doctor.target import make_target
+
     problems = [*offline_problems(config)]
     health = _health(connection)
     problems += _version_problems(health)
     with collect_problems(problems):
         kube = _kube(environment, warn)
         if kube is not None:
-            place = _Place(
-                kube=kube,
+            target = partial(
+                make_target,
+                config,
+                kube,
+                kind=kind,
+                image=image or IMAGE,
+                namespace=connection.namespace or connection.pod_namespace,
                 kubeflow=_kubeflow(connection, environment),
-                namespace=namespace or connection.pod_namespace,
                 account=service_account,
-                is_named=bool(environment.get(CONTEXT)),
+                health=health,
             )
-            found = _findings(place, config, kind=kind, image=image, health=health, warn=warn)
+            found = _findings(kube, target, is_named=bool(environment.get(CONTEXT)), warn=warn)
             known = {problem.key for problem in problems}  # the version of Kubeflow, for one
             problems += [one for one in _problems(found, warn) if one.key not in known]
-    return problems
+    if problems:
+        raise InputError(problems)
 
 
 # --- without a cluster ----------------------------------------------------------------------
@@ -220,54 +205,33 @@ def _kube(environment: Mapping[str, str], warn: Warn) -> "Kube | None":
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """Place and account of the run; `is_named`: the user has chosen the cluster's context."""
-
-    kube: "Kube"
-    kubeflow: str
-    namespace: str | None
-    account: str | None
-    is_named: bool
-
-
 def _findings(
-    place: _Place,
-    config: Config,
-    *,
-    kind: Kind,
-    image: str,
-    health: Mapping[str, Any] | None,
-    warn: Warn,
+    kube: "Kube", target: "partial[Target]", *, is_named: bool, warn: Warn
 ) -> "list[ClusterFinding]":
-    """Return the findings of the checks; none if the kubeconfig is of another cluster."""
+    """Return the findings of the checks; none if the kubeconfig is of another cluster.
+
+    Args:
+        kube: the cluster.
+        target: makes the target of the checks.
+        is_named: whether the user has chosen the context of the cluster.
+        warn: prints why the cluster was not checked.
+    """
     from pipelines.kubeflow.doctor.client import KubeError
     from pipelines.kubeflow.doctor.examine import examine_before_run
     from pipelines.kubeflow.doctor.kubeflow import is_here
-    from pipelines.kubeflow.doctor.target import make_target
 
-    kube = place.kube
     try:
-        here = True if place.is_named else is_here(kube, place.kubeflow)
+        here = True if is_named else is_here(kube, target.keywords["kubeflow"])
     except KubeError as error:
         warn(f"the cluster was not looked at: {error}")
         return []
     if here is False:
         return []
-    target = make_target(
-        config,
-        kube,
-        kind=kind,
-        image=image,
-        namespace=place.namespace,
-        kubeflow=place.kubeflow,
-        account=place.account,
-        health=health,
-    )
-    found = list(examine_before_run(target))
+    made = target()
+    found = list(examine_before_run(made))
     if here is None and any(one.name == "namespace" and one.state == "problem" for one in found):
         # Kubeflow's namespace cannot be seen, and ours is not there: it is some other cluster.
-        warn(f"{kube.place} has no namespace {target.namespace}, so it was not looked at")
+        warn(f"{kube.place} has no namespace {made.namespace}, so it was not looked at")
         return []
     return found
 

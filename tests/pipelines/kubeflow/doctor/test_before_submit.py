@@ -12,8 +12,8 @@ from kube_api import KubeApi
 from kube_cluster import ACCOUNT, IMAGE, NAMESPACE, SETTINGS
 
 from components.config.schema import parse
-from nascore.errors import Problem
-from pipelines.kubeflow.before_submit import _kubeflow, check_before, offline_problems
+from nascore.errors import InputError, Problem
+from pipelines.kubeflow.before_submit import _kubeflow, offline_problems, refuse_impossible_run
 from pipelines.kubeflow.connection import connect
 from pipelines.kubeflow.doctor.kubeconfig import CONTEXT
 from pipelines.kubeflow.errors import ClusterError
@@ -26,14 +26,18 @@ class Checked:
         self, settings: dict[str, Any], host: str, timeout_s: float = 15, **options: Any
     ) -> None:
         self.warnings: list[str] = []
-        given = {"namespace": NAMESPACE, "service_account": ACCOUNT, **options}
-        self.problems = check_before(
-            parse(settings),
-            IMAGE,
-            connection=connect(host, timeout_s=timeout_s),
-            warn=self.warnings.append,
-            **given,
-        )
+        self.problems: list[Problem] = []
+        namespace = options.pop("namespace", NAMESPACE)
+        try:
+            refuse_impossible_run(
+                parse(settings),
+                IMAGE,
+                connection=connect(host, namespace=namespace, timeout_s=timeout_s),
+                warn=self.warnings.append,
+                **{"service_account": ACCOUNT, **options},
+            )
+        except InputError as error:
+            self.problems = list(error.problems)
 
     def only(self) -> Problem:
         (problem,) = self.problems
