@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,16 +21,20 @@ _LOCAL_HEADER = 30  # bytes before the name in a zip file's local header
 _EndOfArchive: type[Exception] = tarfile.EOFHeaderError  # type: ignore[attr-defined]
 
 
+@dataclass(slots=True)
 class Member:
-    """A member of an archive as it was listed."""
+    """A member of an archive as it was listed.
 
-    __slots__ = ("is_folder", "name", "size", "unsafe", "version")
+    Attributes:
+        version: where its content is.
+        unsafe: why it must not be read; empty where it may.
+    """
 
-    def __init__(
-        self, name: str, version: str, *, size: int = 0, is_folder: bool = False, unsafe: str = ""
-    ) -> None:
-        self.name, self.version, self.size = name, version, size
-        self.is_folder, self.unsafe = is_folder, unsafe
+    name: str
+    version: str
+    size: int = 0
+    is_folder: bool = False
+    unsafe: str = ""
 
 
 # --- zip ------------------------------------------------------------------------------------

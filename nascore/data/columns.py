@@ -41,7 +41,6 @@ _FOLD = ("fold", "kfold", "cvfold")
 _IS_TRUE = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _SAMPLE = 200
 _TRUTHS = {"0": False, "1": True, "0.0": False, "1.0": True}
-ROW = "row of a table"
 
 
 @dataclass(frozen=True, slots=True)

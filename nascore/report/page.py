@@ -34,8 +34,7 @@ class Report:
         result: content of `result.json`; accuracies are fractions. Absent keys are shown as not
             available.
         search: both arms with all their children.
-        describe: one line of text for a genotype, such as `space.describe`; or such lines by
-            `Genotype.hash`. Genotypes without a line are shown by their short hash.
+        describe: returns one line of text for a genotype, such as `space.describe`.
         architecture_svg: drawing of the found architecture (`nascore.spaces.drawing`), which is
             trusted markup.
         config: the whole resolved configuration.
@@ -52,7 +51,7 @@ class Report:
 
     result: Mapping[str, Any]
     search: SearchResult
-    describe: Callable[[Genotype], str] | Mapping[str, str] = field(default_factory=dict)
+    describe: Callable[[Genotype], str] = lambda genotype: genotype.short_hash
     architecture_svg: str | None = None
     config: Mapping[str, Any] | None = None
     dataset: Mapping[str, Any] | None = None
@@ -85,14 +84,14 @@ def render(report: Report) -> str:
         data_name=_data_name(report),
         result=report.result,
         search=report.search,
-        genotype_line=_describe(report, report.search.genotype),
+        genotype_line=report.describe(report.search.genotype),
         architecture=_architecture(report),
         sections=sections_of(report.details, report.latency, report.images),
         figures=_figures(report),
         classes=classes.section(report.result, report.test_images),
         figure=_objective(report),
         curve=run_charts.search_curve(
-            *_arms(report), lambda child: _line_of(report, child), figure=_objective(report)
+            *_arms(report), lambda child: report.describe(child.genotype), figure=_objective(report)
         ),
         milestones=_milestones(report.search),
         best_children=_best_children(report),
@@ -198,16 +197,6 @@ def _architecture(report: Report) -> Markup | None:
     return Markup(report.architecture_svg)
 
 
-def _describe(report: Report, genotype: Genotype) -> str:
-    if callable(report.describe):
-        return report.describe(genotype)
-    return report.describe.get(genotype.hash, genotype.short_hash)
-
-
-def _line_of(report: Report, child: Child) -> str:
-    return _describe(report, child.genotype)
-
-
 # --- search and verdict ---------------------------------------------------------------------
 
 
@@ -238,7 +227,7 @@ def _best_children(report: Report) -> list[dict[str, Any]]:
     return [
         {
             "number": child.number + 1,
-            "line": _line_of(report, child),
+            "line": report.describe(child.genotype),
             "hash": child.genotype.short_hash,
             "scores": child.scores,
             "duration_s": child.duration_s,

@@ -337,14 +337,6 @@ def test_a_missed_latency_target_is_shown() -> None:
     assert "Above the target of 0.500 ms" in Page(render(make_report(config=config))).text
 
 
-def test_descriptions_may_be_given_by_hash() -> None:
-    report = make_report()
-    lines = {report.search.genotype.hash: "the chosen one"}
-    text = Page(render(dataclasses.replace(report, describe=lines))).text
-    assert "the chosen one" in text
-    assert report.search.arm.children[0].genotype.short_hash in text
-
-
 def test_a_drawing_that_is_no_svg_is_refused() -> None:
     with pytest.raises(ValueError, match="architecture_svg"):
         render(make_report(architecture_svg="<b>no</b>"))
