@@ -37,9 +37,13 @@ class End:
     kind: Kind
     reason: str
 
+    def __post_init__(self) -> None:
+        # The reason is written to logs and to MLflow.
+        object.__setattr__(self, "reason", redact(self.reason))
+
     def line(self) -> str:
         """Return the log line, whose newlines are escaped."""
-        shown = redact(self.reason)
+        shown = self.reason
         if len(shown) > REASON_CHARS:
             shown = f"{shown[: REASON_CHARS - 3]}..."
         return _MARK + json.dumps(asdict(self) | {"reason": shown})

@@ -91,6 +91,16 @@ def test_an_error_that_comes_three_times_in_a_row_is_final(tmp_path: Path) -> No
     assert end.reason == "KeyError: x; started 3 times"
 
 
+def test_a_reason_is_written_without_secrets(tmp_path: Path) -> None:
+    """Also in the messages between two starts."""
+    url, header = "postgresql://me:hunter2@db/x", "Authorization: Bearer tok-98765"
+    status, log = run(tmp_path, f"end('crash', 'no answer from {url} to {header}')")
+    assert (status, starts(tmp_path)) == (1, 3)
+    assert "search ended: no answer from postgresql://me:***@db/x" in log
+    assert "hunter2" not in log
+    assert "tok-98765" not in log
+
+
 def test_wrong_input_is_not_tried_again(tmp_path: Path) -> None:
     status, log = run(tmp_path, "end('input', 'the input is wrong: seed = x')")
     assert (status, starts(tmp_path)) == (1, 1)
