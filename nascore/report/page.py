@@ -20,7 +20,7 @@ from nascore.figures.templates import make_environment
 from nascore.genotype import Genotype
 from nascore.report import classes, facts
 from nascore.report.sections import sections_of
-from nascore.results import Arm, Child, SearchResult
+from nascore.results import Arm, SearchResult
 
 NUM_BEST = 10
 _BADGES = {"better": "Better", "not better": "Not better", "undecided": "Undecided"}
