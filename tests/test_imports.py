@@ -253,7 +253,7 @@ import importlib, json, sys
 seen, report = set(), {}
 for name in json.loads(sys.argv[1]):
     importlib.import_module(name)
-    loaded = {"torch", "mlflow", "kfp", "torchvision", "scipy"} & sys.modules.keys()
+    loaded = {"torch", "mlflow", "kfp", "torchvision", "scipy", "matplotlib"} & sys.modules.keys()
     report[name] = sorted(loaded - seen)
     seen |= loaded
 print(json.dumps(report))
