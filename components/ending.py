@@ -7,6 +7,7 @@ and `nas submit --retries` find it.
 
 import json
 import sys
+import traceback
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
@@ -96,11 +97,15 @@ def read_input(text: str) -> dict[str, Any]:
 def brief_excepthook(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Print wrong input without a traceback; for `sys.excepthook`."""
+    """Print wrong input without a traceback, and tracebacks without secrets.
+
+    For `sys.excepthook`.
+    """
     if isinstance(error, InputError):
         print(f"The input is wrong:\n{error}", file=sys.stderr)
     else:
-        sys.__excepthook__(kind, error, trace)
+        text = "".join(traceback.format_exception(kind, error, trace))
+        print(redact(text), end="", file=sys.stderr, flush=True)
 
 
 def end_of(step: str, error: BaseException) -> End:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from nascore.redaction import redact
+
 FILE = "NAS_PROGRESS_FILE"
 _EVERY_S = 10.0
 
@@ -17,9 +19,13 @@ _EVERY_S = 10.0
 def report(step: str, event: str, **fields: Any) -> None:
     """Append an event to `NAS_PROGRESS_FILE`, or print it where that is not set, as in a pod.
 
-    It is one write, so that lines of several processes never mix.
+    It is one write, so that lines of several processes never mix. Texts are written without
+    secrets: an error of a service may contain its address or a header.
     """
-    made = {"time": time.time(), "step": step, "event": event, **fields}
+    shown = {
+        name: redact(value) if isinstance(value, str) else value for name, value in fields.items()
+    }
+    made = {"time": time.time(), "step": step, "event": event, **shown}
     path = os.environ.get(FILE)
     if path:
         with open(path, "a") as file:

@@ -38,8 +38,8 @@ class TrackedRun:
         self.key = key
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log settings; nested mappings are flattened with dots, values become JSON."""
-        flat = {name: _text(value) for name, value in _flatten(values)}
+        """Log settings without secrets, flattened with dots; values become JSON."""
+        flat = {name: redact(_text(value)) for name, value in _flatten(values)}
         self._tracker.append(self.key, "params", values=flat)
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
@@ -57,7 +57,9 @@ class TrackedRun:
             self.tags({f"nas.infinite.{k}": f"{v} at step {step}" for k, v in left_out.items()})
 
     def tags(self, values: Mapping[str, str]) -> None:
-        self._tracker.append(self.key, "tags", values={k: str(v) for k, v in values.items()})
+        """Set tags; their values are written without secrets."""
+        shown = {name: redact(str(value)) for name, value in values.items()}
+        self._tracker.append(self.key, "tags", values=shown)
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Log a file or a folder as it is now: a copy goes into the spool."""
@@ -148,7 +150,7 @@ class Tracker:
             "run",
             name=name,
             parent=parent,
-            values={k: str(v) for k, v in (tags or {}).items()},
+            values={k: redact(str(v)) for k, v in (tags or {}).items()},
             adopt=adopt,
             adopt_parent_of=adopt_parent_of,
         )

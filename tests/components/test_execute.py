@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.ending import End, end_of
+from components.ending import End, brief_excepthook, end_of
 from components.execute import EMPTY, drop_numbers_that_are_not_finite, fill_empty_folders
 from components.steps.state import fingerprint
 from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
@@ -69,6 +69,18 @@ def test_numbers_that_are_not_finite_do_not_reach_the_launcher(
 )
 def test_kinds_of_ends(error: BaseException, kind: str) -> None:
     assert end_of("search", error).kind == kind
+
+
+def test_a_traceback_is_printed_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        raise ConnectionError("http://me:planted@host: Invalid header value b'Bearer planted'")
+    except ConnectionError as error:
+        brief_excepthook(type(error), error, error.__traceback__)
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed
+    assert "ConnectionError: http://me:***@host: Invalid header value b'Bearer ***'" in printed
+    # The line of code above is a part of the traceback, and is redacted as well.
+    assert "planted" not in printed
 
 
 def test_an_end_survives_the_log_of_a_pod() -> None:

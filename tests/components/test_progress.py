@@ -60,3 +60,32 @@ def test_with_a_file_nothing_is_printed(
     assert capsys.readouterr().out == ""
     event = json.loads((tmp_path / "progress.jsonl").read_text())
     assert (event["step"], event["event"]) == ("search", "started")
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_texts_are_written_without_secrets(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    to_file: bool,
+) -> None:
+    """An error of a service may contain its address, a header or a presigned URL."""
+    monkeypatch.setattr(progress, "_IN_LOG", Throttle())
+    monkeypatch.delenv("NAS_PROGRESS_FILE", raising=False)
+    if to_file:
+        monkeypatch.setenv("NAS_PROGRESS_FILE", str(tmp_path / "progress.jsonl"))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-0123\n")
+    for text in (
+        "no answer from http://me:planted-0123@host/",
+        "Invalid header value b'Bearer planted-4567\\n'",
+        "Authorization: Basic cGxhbnRlZC04OTAx",
+        "GET https://h/b/k?X-Amz-Signature=planted-2345&x=1",
+        "key 'planted-0123' refused",
+    ):
+        report("search", "note", text=text)
+        report("search", "failed", error=text)
+    path = tmp_path / "progress.jsonl"
+    written = path.read_text() if to_file else capsys.readouterr().out
+    assert written.count("***") == (10 if to_file else 5)  # a pod ends with its own line
+    assert "planted" not in written
+    assert "cGxhbnRlZC04OTAx" not in written

@@ -138,3 +138,14 @@ def test_waiting_for_a_run_that_nobody_sends_ends(tmp_path):
     open_spool(tmp_path).run("a", name="a")
     with pytest.raises(TimeoutError, match="run a"):
         wait_for_run(tmp_path, "a", timeout_s=0.2)
+
+
+def test_parameters_and_tags_are_written_without_secrets(tmp_path: Path):
+    tracker = Tracker.open(tmp_path, uri="sqlite:///x.db", experiment="nas")
+    run = tracker.run("a", name="a", tags={"nas.plan_reason": "http://me:planted@host"})
+    run.params({"data": {"source": "https://h/k?X-Amz-Signature=planted"}})
+    run.tags({"nas.end_reason": "Invalid header value b'Bearer planted'"})
+    tracker.close()
+    (events,) = (tmp_path / "events").iterdir()
+    assert events.read_text().count("***") == 3
+    assert "planted" not in events.read_text()
