@@ -25,7 +25,7 @@ def report(step: str, event: str, **fields: Any) -> None:
     shown = {
         name: redact(value) if isinstance(value, str) else value for name, value in fields.items()
     }
-    made = {"time": time.time(), "step": step, "event": event, **shown}
+    made: dict[str, Any] = {"time": time.time(), "step": step, "event": event, **shown}
     path = os.environ.get(FILE)
     if path:
         with open(path, "a") as file:
