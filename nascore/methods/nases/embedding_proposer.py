@@ -10,11 +10,11 @@ from nascore.methods.nases.options import NasesOptions, NasesPaperOptions
 from nascore.seeding import Seeds
 from nascore.spaces.base import SearchSpace
 
-O = TypeVar("O", NasesOptions, NasesPaperOptions)  # noqa: E741
+OptionsT = TypeVar("OptionsT", NasesOptions, NasesPaperOptions)
 
 
 @dataclass(eq=False)
-class EmbeddingProposer(Generic[O]):
+class EmbeddingProposer(Generic[OptionsT]):
     """A proposer that acts in the embedding of an autoencoder.
 
     Attributes:
@@ -24,7 +24,7 @@ class EmbeddingProposer(Generic[O]):
     """
 
     autoencoder: Autoencoder
-    options: O
+    options: OptionsT
     space: SearchSpace
     seeds: Seeds
     stream: str = "method"
