@@ -46,6 +46,7 @@ def conv(
 def relu_conv_bn(
     in_channels: int, out_channels: int, kernel: int, *, stride: int = 1
 ) -> nn.Sequential:
+    """Make ReLU, convolution, batch norm."""
     return nn.Sequential(
         nn.ReLU(),
         conv(in_channels, out_channels, kernel, stride=stride),

@@ -43,6 +43,10 @@ class FewShotTraining:
 
     def __init__(self, data: FewShotData, options: AutoMetaOptions) -> None:
         """
+        Args:
+            data: images and classes of all splits.
+            options: settings of the method.
+
         Raises:
             InputError: the data has too few classes or images for these tasks.
         """
