@@ -32,6 +32,7 @@ THIRD_PARTY = {
         "tenacity",
         "torch",
         "torchvision",
+        "typing_extensions",
         "yaml",
     },
     "components": {
@@ -45,7 +46,9 @@ THIRD_PARTY = {
         "pydantic",
         "s3transfer",
         "safetensors",
+        "sqlalchemy",
         "torch",
+        "typing_extensions",
         "urllib3",
         "yaml",
     },

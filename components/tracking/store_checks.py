@@ -52,7 +52,7 @@ def check_store(uri: str, experiment: str | None = None) -> tuple[list[Problem],
         return [Problem(_KEY, redact_setting(uri), fault)], []
     if urlsplit(uri).scheme in _SERVERS:
         return _check_server(uri, experiment)
-    return [], []
+    return _check_database(uri)
 
 
 def uri_error(uri: str) -> str:
@@ -141,6 +141,39 @@ def _rows(path: Path, statement: str, *values: str) -> list[tuple[str, ...]]:
         connection.close()
 
 
+# --- a database server ----------------------------------------------------------------------
+
+
+def _check_database(uri: str) -> tuple[list[Problem], list[str]]:
+    try:
+        reach_database(uri)
+        tables = within(_LIMIT_S, lambda: _tables(uri))
+    except ImportError as error:
+        return [Problem(_KEY, redact(uri), f"needs a driver that is not installed ({error})")], []
+    except Exception as error:  # whatever a driver raises: a check must not end the command
+        from nascore.search.database_errors import is_final  # SQLAlchemy, Optuna
+        from nascore.search.database_errors import report as reason
+
+        if is_final(error):
+            message = f"cannot be used ({reason(error)}); check the account and the database"
+            return [Problem(_KEY, redact(uri), message)], []
+        return [], [_unreachable("database", uri, error)]
+    if tables and "experiments" not in tables:
+        message = "is a database of something else than MLflow; name another database"
+        return [Problem(_KEY, redact(uri), message)], []
+    return [], []
+
+
+def _tables(uri: str) -> list[str]:
+    from sqlalchemy import create_engine, inspect
+
+    engine = create_engine(uri)
+    try:
+        return inspect(engine).get_table_names()
+    finally:
+        engine.dispose()
+
+
 # --- a server -------------------------------------------------------------------------------
 
 
@@ -159,10 +192,14 @@ def _check_server(uri: str, experiment: str | None) -> tuple[list[Problem], list
     except Exception as error:  # whatever the client raises: a check must not end the command
         if kind_of(error) is not ErrorKind.TRANSIENT:
             return [Problem(_KEY, shown, _refusal(error))], []
-        return [], [
-            f"the tracking server {shown} does not answer ({brief(error)}); the run goes on, and "
-            "what it logs is kept until the server is back"
-        ]
+        return [], [_unreachable("server", uri, error)]
+
+
+def _unreachable(what: str, uri: str, error: Exception) -> str:
+    return (
+        f"the tracking {what} {redact(uri)} does not answer ({brief(error)}); the run goes on, and "
+        f"what it logs is kept until the {what} is back"
+    )
 
 
 def _ask(

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from postgres import Postgres
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
 
 from components.tracking import check_store
 from components.tracking.store_checks import absolute
@@ -53,7 +56,6 @@ def test_addresses_that_mlflow_does_not_take_are_explained():
     assert "keeps no runs in plain folders" in problems("./mlruns")
     assert "use sqlite:///FILE" in problems("redis://host")
     assert "names no host" in problems("http:///mlflow")
-    assert problems("postgresql://me:pw@db/mlflow") == ""
 
 
 def test_an_unreachable_server_is_a_warning_without_its_password():
@@ -282,3 +284,26 @@ def test_a_deleted_experiment_is_found_before_a_run(store: str):
     assert problem.key == "tracking.experiment"
     assert "is deleted; restore it in MLflow" in problem.message
     assert check_store(store, "other") == ([], [])
+
+
+# --- a database as a store ----------------------------------------------------------------------
+
+
+def test_an_unreachable_database_is_a_warning():
+    found, (warning,) = check_store("postgresql+psycopg://me:planted@127.0.0.1:9/mlflow")
+    assert found == []
+    assert "the tracking database postgresql+psycopg://me:***@127.0.0.1:9/mlflow does" in warning
+
+
+def test_a_database_of_another_program_or_account_is_a_problem(postgres: Postgres):
+    empty = postgres.new_database()
+    assert check_store(empty) == ([], [])
+    wrong = make_url(empty).set(password="planted").render_as_string(hide_password=False)
+    text = problems(wrong)
+    assert "password authentication failed" in text
+    assert "planted" not in text
+    engine = create_engine(empty)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE studies (id int)")
+    engine.dispose()
+    assert "is a database of something else than MLflow" in problems(empty)
