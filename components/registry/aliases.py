@@ -59,7 +59,7 @@ def _roll_back(client: MlflowClient, model_name: str, to: str | None) -> tuple[s
     try:
         model = client.get_registered_model(model_name)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if not _is_missing(error):
             raise
         raise InputError.of(
             "promote.model_name", model_name, "is not in the registry of tracking.uri"
@@ -89,7 +89,7 @@ def champion_of(model_name: str, *, uri: str) -> Any | None:
     try:
         return client.get_model_version_by_alias(model_name, CHAMPION)
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if _is_missing(error):
             return None
         raise
 
@@ -131,10 +131,15 @@ def _before(present: str | None, history: list[str]) -> list[str]:
     return [version for version in history[:last] if version != present]
 
 
+def _is_missing(error: MlflowException) -> bool:
+    """Return whether there is no such model, version or alias, or none can have this name."""
+    return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+
 def _check_version(client: MlflowClient, name: str, version: str) -> None:
     try:
         client.get_model_version(name, version)
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if not _is_missing(error):
             raise
         raise InputError.of("--to", version, f"{name} has no such version") from error

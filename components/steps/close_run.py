@@ -127,9 +127,7 @@ def _state_of(key: str) -> Path | None:
 
 def _outcome(settings: Config, key: str, status: str, message: str) -> Outcome:
     """Return how the run ended: Kubeflow reports whether it failed, the steps report why."""
-    found = closing.status_of(
-        uri=settings.tracking.uri, run_key=key, experiment=settings.tracking.experiment
-    )
+    found = _status_of(settings, key)
     is_known = status in (*_SUCCEEDED, *_CANCELLED, *_FAILED)
     # A task whose pod was lost leaves its group in state RUNNING; then the promotion decides.
     if status in _SUCCEEDED or (not is_known and found is not None and found.status == "FINISHED"):
@@ -143,6 +141,12 @@ def _outcome(settings: Config, key: str, status: str, message: str) -> Outcome:
         "cluster could not start it; `nas status RUN` names the task"
     )
     return Outcome("FAILED", reason, closing.LOST)
+
+
+def _status_of(settings: Config, key: str) -> closing.TrackedState | None:
+    return closing.status_of(
+        uri=settings.tracking.uri, run_key=key, experiment=settings.tracking.experiment
+    )
 
 
 def _close(settings: Config, key: str, outcome: Outcome) -> None:
@@ -159,9 +163,7 @@ def _close(settings: Config, key: str, outcome: Outcome) -> None:
         _say(f"{len(closed.run_ids)} open MLflow runs ended as {outcome.status}{redact(reason)}")
     if closed.refused:
         _say(f"this account may not end the MLflow runs {', '.join(closed.refused)}")
-    left = closing.status_of(
-        uri=settings.tracking.uri, run_key=key, experiment=settings.tracking.experiment
-    )
+    left = _status_of(settings, key)
     if left is not None and left.open_keys:
         _say(f"still open in MLflow: {', '.join(left.open_keys)}; {_LATER}")
 
