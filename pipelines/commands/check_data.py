@@ -188,7 +188,7 @@ def _print(report: Report, page: Path | None) -> None:
         for one in those:
             click.echo(f"{state:<9}{one.kind:<26}{one.message}")
     if not report.problems:
-        click.echo("Nothing is wrong.")
+        click.echo("No problems found.")
     if page is not None and inspected is not None:
         click.echo(f"Sample images of each class: {page}")
 

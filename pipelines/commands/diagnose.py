@@ -142,7 +142,9 @@ def _context(run: Path, config: "Config") -> "SearchContext":
     controller = run / "state" / "pretrain_controller" / "outputs" / "controller"
     gone = [str(path) for path in (dataset, controller) if not path.is_dir()]
     if gone:
-        raise InputError.of("--table", None, f"needs the run's {' and '.join(gone)}, not there")
+        raise InputError.of(
+            "--table", None, f"needs {' and '.join(gone)} of the run, which is missing"
+        )
     inputs = StepInputs(
         config=config,
         dataset=dataset,

@@ -201,7 +201,7 @@ def _kube(environment: Mapping[str, str], warn: Warn) -> "Kube | None":
     except InputError as error:
         if context is not None:
             raise
-        warn(f"the cluster was not looked at: {error}")
+        warn(f"the cluster was not checked: {error}")
         return None
 
 
@@ -223,7 +223,7 @@ def _findings(
     try:
         here = True if is_named else is_here(kube, target.keywords["kubeflow"])
     except KubeError as error:
-        warn(f"the cluster was not looked at: {error}")
+        warn(f"the cluster was not checked: {error}")
         return []
     if here is False:
         return []
@@ -231,7 +231,7 @@ def _findings(
     found = list(examine_before_run(made))
     if here is None and any(one.name == "namespace" and one.state == "problem" for one in found):
         # Kubeflow's namespace cannot be seen, and ours is not there: it is some other cluster.
-        warn(f"{kube.place} has no namespace {made.namespace}, so it was not looked at")
+        warn(f"{kube.place} has no namespace {made.namespace}, so it was not checked")
         return []
     return found
 
@@ -241,7 +241,7 @@ def _problems(found: "list[ClusterFinding]", warn: Warn) -> Iterator[Problem]:
     problems = []
     for one in found:
         if one.name == "kubernetes" and one.state == "problem":
-            warn(f"the cluster was not looked at: {one.seen}")
+            warn(f"the cluster was not checked: {one.seen}")
         elif one.state == "problem":
             problems.append(Problem(one.name, "", f"{one.seen}; {one.advice}; see {one.command}"))
         elif one.state == "warning" and one.seen.startswith("not checked"):
@@ -252,5 +252,5 @@ def _problems(found: "list[ClusterFinding]", warn: Warn) -> Iterator[Problem]:
         names = ", ".join(dict.fromkeys(unseen))
         warn(f"not checked, for lack of rights: {names}; nas doctor --cluster says which")
     if problems:
-        warn("--no-check starts the run all the same, where the cluster is known to be right")
+        warn("--no-check starts the run anyway, if you know that the cluster is right")
     yield from problems

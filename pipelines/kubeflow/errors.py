@@ -83,7 +83,9 @@ def refused(connection: Connection, status: int, body: str) -> ClusterError:
         return no_kfp(connection)
     said = shown(connection, reason or "no reason given")
     if status >= 500 and _WRONG_INPUT.search(reason):
-        message = f"{host} refuses this ({status}): {said}; it is no outage, so put that right"
+        message = (
+            f"{host} refuses this ({status}): {said}; this is not an outage; correct the request"
+        )
         return ClusterError(message, exit_status=2)
     if status == BUSY or status >= 500:
         what = "is too busy, at every try" if status == BUSY else "fails"

@@ -102,7 +102,7 @@ def check_input(run: JsonObject, found: list[Failure]) -> None:
     failure = deciding(found)
     if failure is not None and failure.kind == "input":
         message = (
-            f"was refused for its input ({failure.name}: {failure.reason}); put that right and "
+            f"was refused for its input ({failure.name}: {failure.reason}); correct that and "
             "start it with nas submit, or give --force if what was wrong lay outside the input"
         )
         raise InputError.of("RUN", run["run_id"], message)
@@ -125,7 +125,7 @@ def losses(origin: Origin) -> str:
     """Return a warning that finished steps are repeated, if `cluster.state` is not set."""
     if not origin.config or any(origin.setting("cluster", key) for key in _STATE):
         return ""
-    study = "; the study in the database goes on" if origin.setting("search", "storage") else ""
+    study = "; the study in the database is resumed" if origin.setting("search", "storage") else ""
     return (
         "cluster.state is not set in the configuration of this run: steps that were finished are "
         f"done again{study}"

@@ -89,7 +89,7 @@ def request_with_retries(request: Callable[[], _Answer], say: Say, *, poll_s: fl
 
     def warn(error: BaseException) -> None:
         if not warnings:
-            warnings.append(f"warning: {error}; the run goes on, still waiting")
+            warnings.append(f"warning: {error}; the run continues, still waiting")
             say(warnings[0])
 
     return call_with_retries(

@@ -52,7 +52,7 @@ def check(expression: str, key: str = "--cron") -> str:
             key,
             expression,
             f"{name} {part!r} must be within {values}: one value, a range A-B, a list A,B, each "
-            "with /N for every Nth if need be, or a star alone",
+            "optionally with /N for every Nth, or a star alone",
         )
         for index, ((name, values), part) in enumerate(zip(_FIELDS.items(), parts, strict=True))
         if not _is_field(index, part)

@@ -40,7 +40,7 @@ def start_run(cluster: Cluster, body: JsonObject, say: Say) -> JsonObject:
     except ClusterError as error:
         if not error.may_be_done:
             raise
-        say(f"{_what(error)}; looking whether {name!r} was started all the same")
+        say(f"{_what(error)}; checking whether {name!r} was started")
         found = _look_for(lambda: _runs_like(cluster, body, begun), error)
         if found is None:
             raise _unknown(cluster, error, f"the run {name!r}", body) from None
@@ -64,7 +64,7 @@ def make_schedule(cluster: Cluster, body: JsonObject, say: Say) -> JsonObject:
     except ClusterError as error:
         if not error.may_be_done:
             raise
-        say(f"{_what(error)}; looking whether the schedule {name!r} was made all the same")
+        say(f"{_what(error)}; checking whether the schedule {name!r} was created")
         found = _look_for(
             lambda: (each for each in cluster.schedules() if each.get("display_name") == name),
             error,

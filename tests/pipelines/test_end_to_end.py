@@ -258,6 +258,19 @@ def test_result_and_report_are_artifacts(finished: Finished, client: Any, tmp_pa
     assert Path(local).read_bytes() == (finished.folder / "report.html").read_bytes()
 
 
+def test_the_model_card_is_an_artifact_and_the_description_of_the_version(
+    finished: Finished, client: Any, tmp_path: Path
+) -> None:
+    version = client.get_model_version_by_alias("tiny", "champion")
+    assert version.run_id == finished.result["tracking_run_id"]
+    local = client.download_artifacts(version.run_id, "MODEL_CARD.md", str(tmp_path))
+    card = Path(local).read_text(encoding="utf-8")
+    assert version.description == card
+    assert f"models:/tiny/{version.version}" in card
+    assert finished.result["data_sha256"] in card
+    assert finished.result["verdict"]["statement"] in card
+
+
 def test_the_registered_model_predicts_what_the_saved_weights_do(
     finished: Finished, client: Any
 ) -> None:

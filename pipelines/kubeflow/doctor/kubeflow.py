@@ -23,7 +23,7 @@ _HEALTH = "apis/v2beta1/healthz"
 _PORT = 8888
 _WHY = (
     "before 2.17.0 a schedule loses its service account, fails when it follows the latest version, "
-    "and lost pods are not made again"
+    "and lost pods are not recreated"
 )
 
 
@@ -111,7 +111,7 @@ def check_workflow_defaults(target: Target) -> Iterator[ClusterFinding]:
         return
     except yaml.YAMLError as error:
         seen = f"ConfigMap {CONTROLLER} is not YAML ({' '.join(str(error).split())[:100]})"
-        yield report.problem(seen, "put it right; Argo does not start")
+        yield report.problem(seen, "correct it; Argo does not start")
         return
     yield _check_retries(defaults, report)
 
@@ -122,7 +122,7 @@ def _check_retries(defaults: Any, report: Reporter) -> ClusterFinding:
     if retries is None:
         seen = "templateDefaults has no retryStrategy"
         advice = (
-            "a pod that is preempted or deleted is not made again; set templateDefaults."
+            "a pod that is preempted or deleted is not recreated; set templateDefaults."
             "retryStrategy to {limit: '2', retryPolicy: OnError}, as Kubeflow 2.17 ships it"
         )
         return report.warning(seen, advice)

@@ -110,7 +110,10 @@ class _Probe:
         if not found:
             return None
         message = str(found[0].get("message") or "no reason given")
-        return f"no pod is made: {short(message)}", "mend what refuses it; steps fare the same"
+        return (
+            f"no pod is made: {short(message)}",
+            "remove the cause; pods of steps are refused too",
+        )
 
     def _ended(self, pod: JsonObject) -> Iterator[ClusterFinding]:
         where = Resource("v1", "pods", self.target.namespace, pod["metadata"]["name"], "log")

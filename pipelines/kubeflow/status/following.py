@@ -134,7 +134,7 @@ def say_started(cluster: Cluster, run: JsonObject, say: Callable[[str], None]) -
 def _next(run: JsonObject) -> str:
     if is_ended(run):
         return f"The run has ended; see: nas status {run['run_id']}"
-    return f"The run goes on; follow: nas status --wait {run['run_id']}"
+    return f"The run continues; follow: nas status --wait {run['run_id']}"
 
 
 def _deleted(run: JsonObject) -> str:

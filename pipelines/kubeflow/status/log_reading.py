@@ -101,7 +101,7 @@ class LogReader:
         return "\n".join(
             [
                 *lines,
-                "It keeps a log that Argo has archived, and else as long as the pod is there:",
+                "Kubeflow keeps logs that Argo has archived, and others as long as the pod exists:",
                 f"  kubectl logs -n {self._cluster.pods_namespace()} {pod} -c main",
             ]
         )

@@ -17,8 +17,8 @@ from pipelines.kubeflow.status.run_view import (
 from pipelines.kubeflow.status.signs import RunSigns, observe
 
 LOST = (
-    "nothing of it seems to be left, although Kubeflow calls it running: its pods have no log, and "
-    "nothing was heard of it since {since}, as when its workflow was deleted"
+    "nothing of it seems to be left, although Kubeflow shows it as running: its pods have no log, "
+    "and there is no sign of it since {since}, for example since its workflow was deleted"
 )
 _WAITING = timedelta(minutes=2)
 """A pod starts within this time, unless its image is large or no node has room for it."""

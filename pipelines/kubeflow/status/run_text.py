@@ -73,8 +73,8 @@ def _cells(task: TaskView) -> tuple[str, ...]:
 
 def _stale(status: Status) -> Iterator[str]:
     since = status.view.stale_since
-    yield f"Kubeflow's list of these tasks has not changed since {since}, although the run went on:"
-    yield "  it stands still when Argo's status of a run passes 1 MB"
+    yield f"Kubeflow's list of these tasks has not changed since {since}, while the run continued:"
+    yield "  it is not updated when Argo's status of a run exceeds 1 MB"
     if status.signs.note:
         yield f"  {status.signs.note}"
 
@@ -100,7 +100,7 @@ def _next(status: Status, namespace: str) -> Iterator[tuple[str, str]]:
 
 def _after_failure(view: RunView, failure: Failure | None) -> Iterator[tuple[str, str]]:
     if failure is not None and failure.kind == "input":
-        yield "next", "put that right and start another run: nas submit ..."
+        yield "next", "correct that and start another run: nas submit ..."
     elif failure is not None and failure.kind == "memory":
         step = step_of(failure.name)
         yield "next", f"nas submit ... --set cluster.steps.{step}.memory=MORE"

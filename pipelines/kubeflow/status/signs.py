@@ -118,7 +118,7 @@ def look_for_signs(
     try:
         return _signs(cluster, run, listed, tasks, origin, now)
     except ClusterError as error:  # without the logs, the list is all that is shown
-        return RunSigns(since, note=f"what goes on now is not known: {error}")
+        return RunSigns(since, note=f"the current state is unknown: {error}")
 
 
 def _signs(
@@ -216,10 +216,10 @@ def _is_done(task: TaskView) -> bool:
 
 def _note(found: Mapping[str, TaskSign], pods: Mapping[str, State], known: MlflowSteps) -> str:
     if not found:
-        return f"what goes on now is not known: {known.note or 'MLflow has nothing newer'}"
+        return f"the current state is unknown: {known.note or 'MLflow has nothing newer'}"
     sources = ["the logs of its pods"] if pods else []
     sources += ["MLflow"] if any(sign.step is not None for sign in found.values()) else []
-    return f"what goes on now is taken from {' and '.join(sources)}"
+    return f"the current state is taken from {' and '.join(sources)}"
 
 
 # --- nothing left ---------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class Watch:
             self._note("canceling", "the run is being cancelled", now)
         if self._signs.stale_since is not None and not is_ended(run):
             since = f"Kubeflow's list of tasks has not changed since {self._signs.stale_since}"
-            self._note("stale", f"{since}, although the run goes on; {self._signs.note}", now)
+            self._note("stale", f"{since}, although the run continues; {self._signs.note}", now)
         for name, text in waiting_pods(tasks, now):
             self._note(text, f"{name:<24} {text}", now)
         for task in with_signs(tasks, self._signs):

@@ -141,7 +141,7 @@ def test_it_starts_fast_and_writes_its_page_where_it_is_called(tree: Path, tmp_p
         [sys.executable, "-c", script, str(tree)], cwd=tmp_path, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "Nothing is wrong.\nSample images of each class: check-data.html" in done.stdout
+    assert "No problems found.\nSample images of each class: check-data.html" in done.stdout
     assert (tmp_path / "check-data.html").exists()
 
 

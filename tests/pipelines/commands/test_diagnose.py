@@ -161,7 +161,7 @@ def test_without_a_table_it_needs_no_data_and_writes_into_the_run(
 ) -> None:
     copied = shutil.copytree(run, tmp_path / "run")
     shutil.rmtree(copied / "state" / "prepare_data")
-    assert "not there" in refused(copied, "--table", table, "--search-metric", "valid")
+    assert "which is missing" in refused(copied, "--table", table, "--search-metric", "valid")
     result = diagnose(copied)
     assert result.exit_code == 0, result.output
     assert "State and graph" in result.stdout

@@ -245,7 +245,7 @@ def test_a_wait_that_is_refused_says_that_the_run_goes_on(kfp: KfpServer) -> Non
     result = nas(*SEARCH, "--wait", "--poll=0.1")
     (run_id,) = kfp.runs
     assert result.exit_code == 2
-    assert f"The run goes on; follow: nas status --wait {run_id}" in result.stderr
+    assert f"The run continues; follow: nas status --wait {run_id}" in result.stderr
     assert "nothing was started" not in result.stderr
 
 

@@ -123,7 +123,7 @@ def test_what_is_done_again_without_a_place_for_the_state_is_told(kfp: KfpServer
     run_id = done(*SEARCH, *study)["run_id"]
     kfp.plan(run_id, FAILED)
     result = nas("retry", run_id, "--json")
-    assert "done again; the study in the database goes on" in result.stderr
+    assert "done again; the study in the database is resumed" in result.stderr
     assert "cluster.state" not in nas("retry", failed_run(kfp)).output
 
 

@@ -240,7 +240,7 @@ def test_a_cluster_whose_kubeflow_may_not_be_seen_counts_if_the_namespace_is_the
     assert Checked(SETTINGS, kubeflow).only().key == "secret"
     checked = Checked(SETTINGS, kubeflow, namespace="team-x")
     assert checked.problems == []
-    assert "has no namespace team-x, so it was not looked at" in checked.warnings[0]
+    assert "has no namespace team-x, so it was not checked" in checked.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -284,4 +284,4 @@ def test_a_cluster_that_does_not_answer_keeps_nobody_from_submitting(
     checked = Checked(SETTINGS, kubeflow)
     assert checked.problems == []
     (warning,) = checked.warnings
-    assert warning.startswith("the cluster was not looked at: ")
+    assert warning.startswith("the cluster was not checked: ")

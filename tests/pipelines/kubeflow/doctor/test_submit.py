@@ -24,7 +24,7 @@ def test_a_run_that_can_never_start_is_not_made(no_gpus: KubeApi, kfp: KfpServer
     assert "The input is wrong; nothing was started:" in told
     assert "nas allows 0 requests.nvidia.com/gpu" in told
     assert "--set cluster.steps.search.gpus=0" in told
-    assert "--no-check starts the run all the same" in told
+    assert "--no-check starts the run anyway" in told
     assert kfp.sent("POST", "/runs") == []
     assert kfp.experiments == []
 
@@ -94,4 +94,4 @@ def test_a_kubeconfig_that_is_broken_is_a_warning(
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     result = nas("submit", IMAGE, "--set=tracking.uri=http://mlflow.invalid:5000")
     assert result.exit_code == 0
-    assert "warning: the cluster was not looked at" in result.stderr
+    assert "warning: the cluster was not checked" in result.stderr

@@ -82,8 +82,8 @@ def test_a_list_that_stands_between_two_steps(kfp: KfpServer) -> None:
     ]
     assert told["stale_since"] == max(changes)
     shown = nas("status", run_id).stdout
-    assert f"has not changed since {told['stale_since']}, although the run went on" in shown
-    assert "what goes on now is not known: http://mlflow.invalid:5000 cannot be reached" in shown
+    assert f"has not changed since {told['stale_since']}, while the run continued" in shown
+    assert "the current state is unknown: http://mlflow.invalid:5000 cannot be reached" in shown
 
 
 def test_a_pod_that_has_ended_proves_that_the_list_stands_still(kfp: KfpServer) -> None:
@@ -121,7 +121,7 @@ def test_logs_that_cannot_be_read_hide_no_task_and_prove_nothing(kfp: KfpServer)
     assert (told["stale_since"], told["reason"]) == (None, None)
     assert states(told)["search"] == "running"
     kfp.plan(run_id, quiet(*BETWEEN))
-    assert "what goes on now is not known: http" in nas("status", run_id).stdout
+    assert "the current state is unknown: http" in nas("status", run_id).stdout
 
 
 def test_progress_comes_from_mlflow_then(kfp: KfpServer, mlflow: Tracked) -> None:
@@ -138,7 +138,7 @@ def test_progress_comes_from_mlflow_then(kfp: KfpServer, mlflow: Tracked) -> Non
     assert found["profile-latency"]["state"] == "running"
     assert found["profile-latency"]["started_at"] is not None
     assert found["promote"]["state"] == "pending"
-    assert "what goes on now is taken from MLflow" in nas("status", run_id).stdout
+    assert "the current state is taken from MLflow" in nas("status", run_id).stdout
 
 
 def test_a_step_that_mlflow_knows_proves_that_the_list_stands_still(
@@ -257,7 +257,7 @@ def test_a_run_whose_pods_are_gone_is_lost_and_the_wait_ends(kfp: KfpServer) -> 
     kfp.logs["prepare-data"] = "prepared\n"  # which shows that logs can be read
     told = done("status", run_id)
     assert told["state"] == "running"
-    assert told["reason"].startswith("nothing of it seems to be left, although Kubeflow calls it")
+    assert told["reason"].startswith("nothing of it seems to be left, although Kubeflow shows it")
     assert f"close it: nas cancel {run_id}\n  continue: nas retry {run_id}" in (
         nas("status", run_id).stdout
     )
@@ -313,4 +313,4 @@ def test_a_run_that_is_deleted_while_it_is_followed(kfp: KfpServer) -> None:
     result = nas("status", run_id, "--wait", QUICK)
     assert result.exit_code == 2
     assert f"The run {run_id} was deleted in Kubeflow while it was followed." in result.stderr
-    assert "The run goes on" not in result.stderr
+    assert "The run continues" not in result.stderr
