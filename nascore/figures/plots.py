@@ -262,10 +262,13 @@ def confusion_matrix(names: Sequence[str], counts: Sequence[Sequence[int]]) -> C
     axes.set(xlim=(0, size), ylim=(size, 0))
     axes.grid(False)
     axes.spines["bottom"].set_visible(False)
-    for (i, j), share in np.ndenumerate(shares):
-        axes.add_patch(_cell(i, j, float(share)))
-        if rows[i, j] and size <= _MAX_NUMBERED:
-            colour = PALETTE["card" if share > 0.65 else "ink"]
+    edges: dict[str, Any] = {"colors": PALETTE["overhead"], "linewidth": 0.5, "clip_on": False}
+    axes.hlines(range(size + 1), 0, size, **edges)
+    axes.vlines(range(size + 1), 0, size, **edges)
+    for i, j in np.argwhere(rows):
+        axes.add_patch(_cell(i, j, float(shares[i, j])))
+        if size <= _MAX_NUMBERED:
+            colour = PALETTE["card" if shares[i, j] > 0.65 else "ink"]
             text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 11}
             axes.text(j + 0.5, i + 0.5, str(rows[i, j]), color=colour, **text)
     places = np.arange(size) + 0.5
@@ -284,9 +287,8 @@ def _cell(row: int, column: int, share: float) -> Any:
     from matplotlib.colors import to_rgba
     from matplotlib.patches import Rectangle
 
-    look: dict[str, Any] = {"facecolor": to_rgba(PALETTE["method"], share), "linewidth": 0.5}
-    look |= {"edgecolor": PALETTE["overhead"], "clip_on": False, "gid": "cell"}
-    return Rectangle((column, row), 1, 1, **look)
+    fill = to_rgba(PALETTE["method"], share)
+    return Rectangle((column, row), 1, 1, facecolor=fill, clip_on=False, gid="cell")
 
 
 def _short(name: str) -> str:

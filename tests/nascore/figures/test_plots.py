@@ -91,10 +91,10 @@ def test_the_most_accurate_network_is_highest_and_the_slowest_is_rightmost() -> 
     assert all(kinds.count(mark.kind) == 1 for mark in marks)
 
 
-def test_a_confusion_matrix_has_a_cell_for_each_pair_and_counts_that_are_not_zero() -> None:
+def test_a_confusion_matrix_has_a_cell_and_a_count_for_each_pair_that_occurs() -> None:
     drawn = confusion_matrix(["a" * 30, "b\x01", "$x$"], [[9, 1, 0], [0, 4, 0], [0, 0, 0]])
     root = ElementTree.fromstring(drawn.inline())
-    assert [one.get("class") for one in root.iter("g")].count("cell") == 9
+    assert [one.get("class") for one in root.iter("g")].count("cell") == 3
     shown = list(texts(drawn))
     assert {"9", "1", "4", "a" * 17 + "…", "b�", "$x$"} <= set(shown)
     assert "0" not in shown
