@@ -160,7 +160,7 @@ def main() -> None:
         killed, killed_s, restarts = search(config, every_s, arguments.kills)
     same = outcomes(quiet) == outcomes(killed)
     lines = [
-        "# A search whose work is killed",
+        "# Crash test of a search",
         "",
         f"`python benchmarks/crashes.py --kills {arguments.kills} --method {arguments.method}"
         + "".join(f" --set {setting}" for setting in arguments.settings)

@@ -185,7 +185,7 @@ def main() -> None:
         "suggestions": ("A suggestion after many trials", lambda: suggestions(after)),
         "client": ("The client install", lambda: client_install(after)),
     }
-    lines = ["# What a first contact costs", ""]
+    lines = ["# Overhead of commands", ""]
     lines.append(
         f"Made by `python benchmarks/overhead.py --runs {runs} ...` (its docstring says how)."
     )
