@@ -209,9 +209,10 @@ def _ask(
     own = None if experiment is None else client.get_experiment_by_name(experiment)
     if own is not None and own.lifecycle_stage != "active":
         return [Problem("tracking.experiment", str(experiment), _DELETED)], []
-    for found in [own] if own is not None else some:
-        client.search_logged_models([found.experiment_id], max_results=1)  # not before MLflow 3
-        folder = _local_folder(found.artifact_location)
+    for known in [own] if own is not None else some:
+        client.search_logged_models([known.experiment_id], max_results=1)  # not before MLflow 3
+    if own is not None:  # the artifact root of one that is not made yet is not known
+        folder = _local_folder(own.artifact_location)
         if folder is not None and not folder.exists():
             message = (
                 f"its artifacts lie in {folder}, which is not on this machine; {OTHER_MACHINE}"

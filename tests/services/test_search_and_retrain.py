@@ -537,7 +537,7 @@ REFUSALS = {
     "mlflow token with a line break": ("tracking.uri", "has a line break or a space at an end"),
     "s3": ("data.source", "AWS_SECRET_ACCESS_KEY"),
     "s3 session with a line break": ("data.source", "has a line break or a space at an end"),
-    "presigned URL": ("data.source", "holds a user name, a password or a token"),
+    "presigned URL": ("data.source", "https:// is not supported"),
 }
 """Kind of a wrong secret: the setting and the advice of its message."""
 
