@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel
 
 from components.config.model_tree import OF_KEY, keys_of, locate, models_in
 from components.config.renamed import RENAMED
+from components.config.wrong_type import wrong_type, yes_or_no
 from nascore.errors import Problem
 from nascore.redaction import redact, redact_setting
 
@@ -39,14 +41,13 @@ def problems_of(root: type[BaseModel], error: Any) -> Iterator[Problem]:
         yield Problem(f"{key}.name", "", "is missing; name one")
     elif kind in ("model_type", "dict_type", "model_attributes_type"):
         yield Problem(key, short(value), "must be a group of keys")
+    elif path[:2] in _REFERENCES:  # the value is not shown, since it may be the secret itself
+        message = "must be NAME/KEY of a Secret or ConfigMap, which holds the value"
+        yield Problem(key, "", f"{message}; write {path[-1]}: nas-secrets/KEY")
     elif kind == "value_error":
         yield Problem(key, short(value), str(error["ctx"]["error"]))
-    elif path[:2] in _REFERENCES:
-        message = "must be NAME/KEY of a Secret or ConfigMap, which holds the value"
-        yield Problem(key, "", message)
     else:
-        message = error["msg"][0].lower() + error["msg"][1:]
-        yield Problem(key, short(value), message.replace("input should be", "must be"))
+        yield Problem(key, short(value), wrong_type(path[-1], value, error))
 
 
 def _problem_of_key(path: tuple[str, ...], error: Any) -> Problem:
@@ -95,13 +96,16 @@ def reject_booleans(
         if field is None:
             continue
         if isinstance(value, bool) and field.annotation is not bool:
-            yield Problem(
-                ".".join((*prefix, name)), short(value), "must not be yes or no; give a value"
-            )
+            key = ".".join((*prefix, name))
+            yield Problem(key, short(value), yes_or_no(name, is_text=_is_text(field.annotation)))
         models = models_in(field.annotation)
         named = [m for m in models if len(models) == 1 or _is_named(m, value)]
         for model in named[:1]:
             yield from reject_booleans(model, value, (*prefix, name))
+
+
+def _is_text(annotation: Any) -> bool:
+    return annotation is str or str in typing.get_args(annotation)
 
 
 def _is_named(model: type[BaseModel], data: object) -> bool:

@@ -3,36 +3,24 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from components.config.quantities import Bytes, Cpu
 from components.run_state.reference import check_reference
 from nascore.config import Positive, Section
+from nascore.config.addresses import check_files, check_state, tracking_uri
 
 
-def _check_cpu(text: object) -> str:
-    if isinstance(text, int) and not isinstance(text, bool):
-        text = str(text)  # YAML reads 4 as a number
-    if not isinstance(text, str) or not re.fullmatch(r"[1-9]\d*m?", text):
-        raise ValueError("is not a number of processors; write a whole one such as 4, or 500m")
+def _check_reference(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9._-]+", text):
+        raise ValueError("is not NAME/KEY")
     return text
 
 
-def _check_bytes(text: object) -> str:
-    if isinstance(text, int) and not isinstance(text, bool):
-        text = str(text)
-    if not isinstance(text, str) or not re.fullmatch(r"[1-9]\d*([KMGTPE]i|[kMGTPE])?", text):
-        raise ValueError(
-            "is not an amount of memory; write a whole number and a unit: 16Gi or 500Mi"
-        )
-    return text
-
-
-Cpu = Annotated[str, BeforeValidator(_check_cpu)]
-"""Processors in Kubernetes' notation: `4`, or `500m` for half of one."""
-Bytes = Annotated[str, BeforeValidator(_check_bytes)]
-"""Memory in Kubernetes' notation, such as `16Gi`; whole numbers, as kfp's compiler requires."""
-Reference = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9._-]+$")]
+Reference = Annotated[str, AfterValidator(_check_reference)]
 """NAME/KEY of a Secret or ConfigMap."""
+State = Annotated[str, AfterValidator(check_state), AfterValidator(check_reference)]
+"""Place for the state of runs."""
 _RESERVED = ("PATH", "HOME", "PYTHONPATH")
 
 
@@ -44,6 +32,15 @@ def _check_variable(name: str) -> str:
     return name
 
 
+def _check_model_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w. -]*", name):
+        raise ValueError(
+            "is not a name of a model: letters, digits, spaces, '.', '-' and '_' are allowed, and "
+            "the first one is a letter, a digit or '_'; write a name such as flowers-v2"
+        )
+    return name
+
+
 SETTABLE = ("NAS_STUDY_URL", "NAS_CACHE_DIR")
 """Variables of this project that an installation may set; the pipeline sets the others."""
 Variable = Annotated[str, AfterValidator(_check_variable)]
@@ -52,7 +49,7 @@ Variable = Annotated[str, AfterValidator(_check_variable)]
 class TrackingConfig(Section):
     """Tracking of runs in MLflow."""
 
-    uri: str = "sqlite:///runs/mlflow.db"
+    uri: Annotated[str, AfterValidator(tracking_uri)] = "sqlite:///runs/mlflow.db"
     """URI of the MLflow store: `sqlite:///FILE`, or `http(s)://HOST` of a tracking server."""
     experiment: Annotated[str, Field(min_length=1)] = "nas"
     """MLflow experiment; created if it does not exist."""
@@ -64,7 +61,7 @@ class TrackingConfig(Section):
 class PromoteConfig(Section):
     """Conditions under which a model becomes the champion."""
 
-    model_name: Annotated[str, Field(min_length=1, pattern=r"^\w[\w. -]*$")] = "nas-model"
+    model_name: Annotated[str, AfterValidator(_check_model_name)] = "nas-model"
     """Name of the model in the MLflow registry."""
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Smallest gain over the champion on the test images, a fraction, in the metric of
@@ -79,7 +76,7 @@ class PromoteConfig(Section):
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None
     """Largest median latency of a champion, measured as `latency` says."""
 
-    export_to: Annotated[str, Field(min_length=1)] | None = None
+    export_to: Annotated[str, Field(min_length=1), AfterValidator(check_files)] | None = None
     """`s3://BUCKET/PREFIX` or a folder, to which weights, genotype, result, report and latency of
     each run are copied. `champion.json` in it names the run of the champion. A network that routes
     images also has exported programs of its parts."""
@@ -115,9 +112,9 @@ class StepConfig(Section):
     """Resources of one step; defaults are in `pipelines/definitions/resources.py`."""
 
     cpu: Cpu | None = None
-    """Processors, such as 4 or 500m."""
+    """Processors, such as 4, 0.5 or 500m."""
     memory: Bytes | None = None
-    """Request and limit of memory, such as 16Gi."""
+    """Request and limit of memory, such as 16Gi or 16GB."""
     gpus: Annotated[int, Field(ge=0)] | None = None
     """Number of GPUs."""
     timeout_s: Positive | None = None
@@ -155,7 +152,9 @@ class ClusterConfig(Section):
     """Taints that all steps tolerate."""
     shared_memory: Bytes | None = "2Gi"
     """Size of /dev/shm in steps with a GPU; part of the memory limit."""
-    state: Annotated[str, AfterValidator(check_reference)] | None = None
+    state: Annotated[str, AfterValidator(check_state), AfterValidator(check_reference)] | None = (
+        None
+    )
     """Storage of the state of runs, from which a step resumes after its pod was lost:
     `s3://BUCKET/PREFIX`, or `pvc:NAME` of a PersistentVolumeClaim that several nodes may write.
     Without it the state is lost with the pod, except for a study in a database."""

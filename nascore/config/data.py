@@ -1,26 +1,36 @@
 """Settings of the images."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from nascore.config.addresses import check_files, check_folder, check_source
 from nascore.section import Fraction, Positive, Section
 
 FOLDERS = "folders"
+_COLOURS = {"white": "#ffffff", "black": "#000000", "grey": "#808080", "gray": "#808080"}
+_CODE = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+def _check_colour(text: str) -> str:
+    if text not in _COLOURS and not _CODE.fullmatch(text):
+        raise ValueError("is not a colour; write white, black, grey, or a code such as '#ff8000'")
+    return text
 
 
 class DataConfig(Section):
     """Source, checks and splits of the images."""
 
-    source: str = "digits"
+    source: Annotated[str, AfterValidator(check_source)] = "digits"
     """`digits`, `cifar10`, `cifar100`, `omniglot`, or KIND:PATH with the kind `imagefolder`, `npz`,
     `npy`, `safetensors` or `parquet`. The path is local or s3://; an image folder may be a zip or
     tar file."""
-    root: Path | None = None
+    root: Annotated[Path, BeforeValidator(check_folder)] | None = None
     """Folder of torchvision's files of cifar10, cifar100 or omniglot; missing files are downloaded
     there."""
-    labels: str | None = None
+    labels: Annotated[str, AfterValidator(check_files)] | None = None
     """Table of the labels (.csv, .tsv, .jsonl, .parquet), in the source or on this machine;
     `folders` ignores tables and takes the folders as classes. By default a table in the source is
     found by its content."""
@@ -46,9 +56,7 @@ class DataConfig(Section):
     """Height and width to which images are resized; required when images differ in size."""
     channels: Literal[1, 3] | None = None
     """Convert image files to grey (1) or colour (3); by default grey if all files are grey."""
-    background: Annotated[str, Field(pattern=r"^(white|black|grey|gray|#[0-9a-fA-F]{6})$")] = (
-        "white"
-    )
+    background: Annotated[str, AfterValidator(_check_colour)] = "white"
     """Colour behind transparent pixels: white, black, grey or #rrggbb."""
     axes: Literal["NHWC", "NCHW"] | None = None
     """Order of the axes of arrays; required where their shape is ambiguous."""
@@ -75,6 +83,5 @@ class DataConfig(Section):
     @property
     def background_rgb(self) -> tuple[int, int, int]:
         """Return the background as red, green and blue in 0..255."""
-        named = {"white": "#ffffff", "black": "#000000", "grey": "#808080", "gray": "#808080"}
-        text = named.get(self.background, self.background)
+        text = _COLOURS.get(self.background, self.background)
         return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)

@@ -3,9 +3,10 @@
 import re
 from typing import Annotated, Generic, Literal, Self
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 from typing_extensions import TypeVar  # typing.TypeVar has no default before Python 3.13
 
+from nascore.config.addresses import database_url
 from nascore.config.training import OwnTrainingConfig
 from nascore.section import Positive, Section
 from nascore.spaces.chain.config import ChainSpaceConfig
@@ -125,7 +126,7 @@ class SearchConfig(Section, Generic[OptionsT]):
     learns from each completed child."""
     workers: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes that search together; on a cluster, tasks with one GPU each."""
-    storage: str | None = None
+    storage: Annotated[str, AfterValidator(database_url)] | None = None
     """URL of the database of the study, or `env:NAME` of a variable with the URL; by default a
     SQLite file in the folder of the run."""
     study: Annotated[str, Field(min_length=1, max_length=200)] | None = None

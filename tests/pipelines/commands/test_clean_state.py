@@ -123,7 +123,7 @@ def test_the_place_of_the_configuration(
         (["--older-than", "1", "--state", "s3://u:p@bucket/a"], "holds a user name"),
         (["--older-than", "1", "--set", "cluster.state=pvc:nas-state"], "--state /var/lib/nas`"),
         (["--older-than", "1", "--state", "pvc:nas-state"], "in a pod of the image that mounts"),
-        (["--older-than", "1", "--set", "cluster.state=gs://a"], "is neither s3://BUCKET/PREFIX"),
+        (["--older-than", "1", "--set", "cluster.state=gs://a"], "gs:// is not supported"),
     ],
 )
 def test_bad_input(nas: Callable[..., Result], arguments: list[str], message: str) -> None:

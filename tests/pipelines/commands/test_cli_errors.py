@@ -138,7 +138,7 @@ def test_every_problem_of_file_preset_and_settings_is_told_at_once(tmp_path: Pat
     )
     for told in (
         "sede = 1: unknown key; did you mean 'seed'?",
-        "data.max_train = 'many': must be a valid integer",
+        "data.max_train = 'many': must be a whole number",
         "search.budget: give exactly one of children, steps, seconds, gpu_hours; "
         "got children and seconds",
         "search.options.depth = 3: unknown key",

@@ -62,7 +62,7 @@ def test_shortcuts_are_settings(tmp_path: Path) -> None:
         (("--method=tpe", "--set=method=enas"), "--method = tpe: contradicts --set method=enas"),
         (("--budget=30x",), "search.budget = '30x': is no budget; write 30m, 2h, 90s, 64 children"),
         (("--budget=30",), "search.budget = '30': is no budget; write 30m"),
-        (("--workers=two",), "search.workers = 'two': must be a valid integer"),
+        (("--workers=two",), "search.workers = 'two': must be a whole number"),
         (("--objective=f1",), "search.objective = 'f1': must be 'accuracy', 'balanced_accuracy'"),
         (("--method=nasip",), "method = 'nasip': unknown method; did you mean 'nasib'?"),
     ],

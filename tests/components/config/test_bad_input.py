@@ -1,0 +1,222 @@
+"""Values as people write them: converted, or refused with a form to copy."""
+
+import json
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from components.config.merge import layer_of
+from components.config.model_tree import models_in
+from components.config.schema import config_class, dumps, loads, parse
+from nascore.errors import InputError, Problem
+from nascore.methods.registry import METHODS
+
+
+def refused(setting: str) -> Problem:
+    """Return the only problem of one `--set`."""
+    layer, malformed = layer_of([setting])
+    assert malformed == []
+    with pytest.raises(InputError) as caught:
+        parse(layer)
+    (problem,) = caught.value.problems
+    return problem
+
+
+def read(setting: str) -> Any:
+    """Return the value of a setting in the JSON of the configuration that has it."""
+    layer, malformed = layer_of([setting])
+    assert malformed == []
+    config = parse(layer)
+    assert loads(dumps(config)) == config
+    value: Any = json.loads(dumps(config))
+    for part in setting.partition("=")[0].split("."):
+        value = value[part]
+    return value
+
+
+# --- accepted -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
+        ("4", "4"),
+        ('"4"', "4"),
+        ("4.0", "4"),
+        ("0.5", "500m"),
+        ("2.5", "2500m"),
+        ("500m", "500m"),
+        ("2000m", "2"),
+        ("1e1", "10"),
+    ],
+)
+def test_processors_are_converted_to_kubernetes_notation(written: str, read_as: str) -> None:
+    assert read(f"cluster.steps={{search: {{cpu: {written}}}}}")["search"]["cpu"] == read_as
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
+        ("16Gi", "16Gi"),
+        ("16384Mi", "16384Mi"),
+        ("16GB", "16G"),
+        ("16gb", "16G"),
+        ("16g", "16G"),
+        ("16 GB", "16G"),
+        ("16 GiB", "16Gi"),
+        ("16gib", "16Gi"),
+        ("1.5Gi", "1536Mi"),
+        ("1.5GB", "1500M"),
+        ("512mb", "512M"),
+        ("0.5 TiB", "512Gi"),
+        ("8000000KB", "8000000000"),  # kfp takes K, and Kubernetes k
+        ("8388608Ki", "8589934592"),
+        ("17179869184", "17179869184"),
+        ("16e9", "16000000000"),
+    ],
+)
+@pytest.mark.parametrize("key", ["cluster.steps.search.memory", "cluster.shared_memory"])
+def test_memory_is_converted_to_kubernetes_notation(key: str, written: str, read_as: str) -> None:
+    assert read(f"{key}={written}") == read_as
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("search.budget.children=1e3", 1000),
+        ("search.budget.steps=1000.0", 1000),
+        ("train.epochs=1.2e1", 12),
+        ("train.max_steps=5E3", 5000),
+        ("data.max_train=1e+4", 10_000),
+        ("seed=1e3", 1000),
+        ("train.lr=1e-2", 0.01),
+        ("promote.model_name=1e3", "1e3"),
+        ("search.storage=postgres://db/nas", "postgresql://db/nas"),
+        ("search.storage=postgres+psycopg://db/nas", "postgresql+psycopg://db/nas"),
+        ("search.storage=env:NAS_STUDY_URL", "env:NAS_STUDY_URL"),
+        ("tracking.uri=postgres://db/mlflow", "postgresql://db/mlflow"),
+        ("tracking.uri=HTTPS://mlflow.example.org", "https://mlflow.example.org"),
+        ("data.source=npz:s3://bucket/x.npz", "npz:s3://bucket/x.npz"),
+        ("promote.export_to=s3://bucket/out", "s3://bucket/out"),
+    ],
+)
+def test_a_usual_form_is_accepted(setting: str, value: Any) -> None:
+    assert read(setting) == value
+
+
+# --- refused --------------------------------------------------------------------------------
+
+_GOOGLE = "Google Cloud Storage has an S3 API (https://storage.googleapis.com)"
+_MEMORY = "cluster.steps.search.memory"
+_CPU = "cluster.steps.search.cpu"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        # quantities
+        (f"{_CPU}=four", "is not a number of processors; write a number such as 4 or 0.5"),
+        (f"{_CPU}=0", "must be at least 0.001"),
+        (f"{_CPU}=-1", "is not a number of processors"),
+        (f"{_CPU}=yes", "is not a number of processors; write a number such as 4"),
+        (f"{_CPU}=[4]", "is not a number of processors; write a number such as 4"),
+        (f"{_CPU}=0.0001", "must be at least 0.001"),
+        (f"{_MEMORY}=16", "is less than 1Mi; write a number and a unit, such as 16Gi"),
+        (f"{_MEMORY}=16m", "is in thousandths of a byte for Kubernetes; write a number and a unit"),
+        (f"{_MEMORY}=lots", "is not an amount of memory; write a number and a unit, such as 16Gi"),
+        (f"{_MEMORY}='16,5GB'", "is not an amount of memory"),
+        (f"{_MEMORY}=.nan", "is not an amount of memory"),
+        ("cluster.shared_memory=on", "is not an amount of memory"),
+        # numbers
+        ("search.budget.children=many", "must be a whole number; write children: 4"),
+        ("search.budget.children=1.5", "must be a whole number; write children: 4"),
+        ("search.budget.children=1.5e0", "must be a whole number; write children: 4"),
+        ("search.budget.children=[8]", "must be one whole number, not a list; write children: 8"),
+        ("search.budget.seconds=a lot", "must be a number; write seconds: 0.5"),
+        ("train.lr=fast", "must be a number; write lr: 0.5"),
+        ("train.lr=[0.1]", "must be one number, not a list; write lr: 0.1"),
+        ("data.memory_limit_mb=4GB", "whole number of megabytes; write memory_limit_mb: 4096"),
+        ("cluster.steps.search.timeout_s=2h", "of seconds; write timeout_s: 7200"),
+        ("retrain.max_age_days=soon", "must be a number of days; write max_age_days: 30"),
+        # yes and no
+        ("search.budget.children=yes", "must not be yes or no; write a value such as children: 4"),
+        ("train.lr=on", "must not be yes or no; write a value such as lr: 4"),
+        ("tracking.experiment=on", 'write a text in quotes: experiment: "on"'),
+        ("search.control=maybe", "must be true or false; write control: true"),
+        # text and lists
+        ("tracking.experiment=2026", 'must be text; write it in quotes: experiment: "2026"'),
+        ("promote.model_name=5", 'must be text; write it in quotes: model_name: "5"'),
+        ("data.source=[npz:a.npz]", "must be one text, not a list; write source: npz:a.npz"),
+        ("data.source={npz: a.npz}", "must be text, not a group of keys; write source: npz:"),
+        ("tracking.experiment=null", "must be text, not empty; write experiment: flowers"),
+        (
+            "cluster.image_pull_secrets=regcred",
+            "must be a list; write image_pull_secrets: [regcred]",
+        ),
+        (
+            "cluster.image_pull_secrets='a, b'",
+            "must be a list; write image_pull_secrets: [a, b]",
+        ),
+        ("cluster.tolerations={key: gpu}", "must be a list; write tolerations: [{KEY: VALUE}]"),
+        # forms that a regular expression described
+        ("promote.model_name=a/b", "is not a name of a model: letters, digits, spaces, '.', '-'"),
+        ("data.background=mauve", "is not a colour; write white, black, grey, or a code such as"),
+        ("cluster.secrets.TOKEN=hunter2", "must be NAME/KEY of a Secret or ConfigMap"),
+        ("cluster.secrets.TOKEN=5", "write TOKEN: nas-secrets/KEY"),
+        # schemes
+        ("data.source=npz:gs://b/x.npz", f"gs:// is not supported; {_GOOGLE}"),
+        ("data.source=npz:gs://b/x.npz", "and write npz:s3://b/x.npz"),
+        ("data.source=gs://b/x", "and write imagefolder:s3://b/x"),
+        ("data.source=npz:s3a://b/x.npz", "s3a:// is not supported; write npz:s3://b/x.npz"),
+        ("data.source=npz:S3://b/x.npz", "S3:// is not supported; write npz:s3://b/x.npz"),
+        ("data.source=S3A://b/x.npz", "S3A:// is not supported; write npz:s3://b/x.npz"),
+        ("data.source=npz:file:///x.npz", "file:// is not supported; write npz:/x.npz"),
+        ("data.source=npz:file://localhost/d/x.npz", "write npz:/d/x.npz"),
+        ("data.source=file:///data/x", "write imagefolder:/data/x"),
+        ("data.source=npz:az://b/x.npz", "az:// is not supported; copy the files, and write npz:"),
+        ("data.source=imagefolder:hdfs://n/x", "write imagefolder:s3://BUCKET/KEY or imagefolder:"),
+        ("data.source=npz:https://h/x.npz", "https:// is not supported; copy the files, and write"),
+        ("data.labels=gs://b/l.csv", f"gs:// is not supported; {_GOOGLE}"),
+        ("data.labels=file:///l.csv", "file:// is not supported; write /l.csv"),
+        ("data.root=s3://b/cifar", "must be a folder of this machine, not a URI; write a path"),
+        ("data.root=file:///cifar", "must be a folder of this machine, not a URI; write a path"),
+        ("cluster.state=gs://b/s", "and write s3://b/s"),
+        ("cluster.state=file:///s", "write pvc:NAME of a PersistentVolumeClaim"),
+        ("promote.export_to=s3a://b/out", "s3a:// is not supported; write s3://b/out"),
+        ("promote.export_to=file:///out", "file:// is not supported; write /out"),
+        ("promote.export_to=abfss://c@a/out", "abfss:// is not supported; copy the files, and"),
+        ("tracking.uri=file:///mlruns", "write sqlite:///FILE, or http://HOST:PORT of a tracking"),
+        ("tracking.uri=gs://b/mlruns", "gs:// is not supported; write sqlite:///FILE, or http://"),
+        ("search.storage=redis://h/0", "redis:// is not the URL of a database; write postgresql:"),
+        ("search.storage=file:///s.db", "write postgresql://HOST/NAME or sqlite:///FILE"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_a_form_to_copy(setting: str, message: str) -> None:
+    problem = refused(setting)
+    assert problem.key == setting.partition("=")[0]
+    assert message in problem.message
+
+
+def test_the_value_of_a_wrong_reference_is_not_shown() -> None:
+    assert "hunter2" not in str(refused("cluster.secrets.TOKEN=hunter2"))
+    assert "hunter2" not in str(refused("cluster.secrets.TOKEN=[hunter2]"))
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_no_setting_is_described_by_a_regular_expression(method: str) -> None:
+    """pydantic would print it, which does not say what to write."""
+    found = [key for key, has_pattern in _patterns(config_class(method), "") if has_pattern]
+    assert found == []
+
+
+def _patterns(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, bool]]:
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}", "pattern=" in repr(field)
+        for below in models_in(field.annotation):
+            yield from _patterns(below, f"{prefix}{name}.")
+        for part in typing.get_args(field.annotation):
+            for below in models_in(part):
+                yield from _patterns(below, f"{prefix}{name}.")
