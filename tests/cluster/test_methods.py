@@ -12,7 +12,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 NONE: dict[str, Any] = {"search.space.num_layers": "", "search.budget.children": ""}
 METHODS: dict[str, dict[str, Any]] = {
-    "nases": {"search.options.autoencoder.steps": 60, "search.options.autoencoder.num_strings": 500},
+    "nases": {
+        "search.options.autoencoder.steps": 60,
+        "search.options.autoencoder.num_strings": 500,
+    },
     "memory-enas": {
         **NONE,
         "search.budget.steps": 20,
