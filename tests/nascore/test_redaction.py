@@ -109,4 +109,6 @@ def test_an_error_stays_what_it_is_on_its_way_to_another_process() -> None:
 @pytest.mark.parametrize("name", ["PWD", "OLDPWD"])
 def test_the_folder_of_the_shell_is_no_secret(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "/home/anna/work")
-    assert redact_setting("sqlite:////home/anna/work/runs/mlflow.db").endswith("work/runs/mlflow.db")
+    assert redact_setting("sqlite:////home/anna/work/runs/mlflow.db").endswith(
+        "work/runs/mlflow.db"
+    )
