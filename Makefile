@@ -38,9 +38,10 @@ test-slow: $(STAMP)  ## outages, kills, complete runs on real servers, compariso
 test-services: $(STAMP)  ## test search and retraining on real PostgreSQL, S3 and MLflow servers
 	@$(BIN)/python -m pytest tests/services $(ARGS)
 
-lint: $(STAMP)  ## style, and import contracts
+lint: $(STAMP)  ## style, import contracts, plain words
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@found=$$($(BIN)/lint-imports 2>&1) || { echo "$$found"; exit 1; }
+	@$(BIN)/python scripts/plain_words.py
 
 type: $(STAMP)  ## check types
 	@$(BIN)/mypy
