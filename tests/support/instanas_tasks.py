@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nascore.config import (
     BudgetConfig,
@@ -14,7 +15,9 @@ from nascore.config import (
 )
 from nascore.context import NO_CALLBACKS, Callbacks, SearchContext
 from nascore.data.batches import Splits, load
+from nascore.methods.instanas import method
 from nascore.methods.instanas.options import InstanasOptions
+from nascore.results import SearchResult
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
@@ -71,3 +74,16 @@ def make_task(
         latency=latency or LatencyConfig(),
         training=training or CommonTrainingConfig(),
     )
+
+
+def run(task: SearchContext) -> SearchResult:
+    method.pretrain(task)
+    return method.search(task)
+
+
+def weights_of(network: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

@@ -4,15 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nascore.config import BudgetConfig, CommonTrainingConfig, SearchConfig, TrainingConfig
 from nascore.context import NO_CALLBACKS, Callbacks, SearchContext
 from nascore.data.batches import Splits, load
+from nascore.methods.common.one_shot_loop import checkpoint_path
 from nascore.methods.nasib.distribution import Distribution
 from nascore.methods.nasib.options import NasibOptions
+from nascore.methods.nasib.search import BudgetSearch
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.spaces.superkernel.config import SuperkernelSpaceConfig
+from nascore.training import checkpoint
 
 SPACE = SuperkernelSpaceConfig(
     num_nodes=2,
@@ -73,3 +77,19 @@ def make_task(
         weights=folder / "weights",
         training=training or CommonTrainingConfig(),
     )
+
+
+def run(folder: Path, digits: Splits | Path, **more: Any) -> BudgetSearch:
+    search = BudgetSearch(make_task(folder, digits, **more))
+    search.run()
+    return search
+
+
+def kept(search: BudgetSearch) -> dict[str, Tensor]:
+    """All tensors of its checkpoint."""
+    path = checkpoint_path(search.context.state, search.arm)
+    return checkpoint.load(path, f"nasib-{search.arm}")[0]
+
+
+def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)

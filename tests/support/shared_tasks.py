@@ -4,14 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nascore.config import BudgetConfig, SearchConfig, SpaceSection, TrainingConfig
 from nascore.context import SearchContext
 from nascore.data.batches import load
+from nascore.methods.enas import method as enas
+from nascore.methods.enas.checkpoint import KIND
+from nascore.methods.enas.shared_search import Ranked, SharedSearch
 from nascore.methods.registry import METHODS
+from nascore.results import SearchResult
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.spaces.nasbench201.config import Cell201SpaceConfig
+from nascore.training import checkpoint
 
 METHOD_NAMES = ("memory-enas", "enas", "random-ws")
 SPACE = Cell201SpaceConfig(search_channels=4, final_channels=4, final_cells_per_stage=1)
@@ -57,3 +63,34 @@ def make_task(
         controller=folder,
         state=folder,
     )
+
+
+def run(task: SearchContext) -> SearchResult:
+    enas.pretrain(task)
+    return enas.search(task)
+
+
+def train_shared(task: SearchContext) -> list[Ranked]:
+    """The method's arm without the training of its finalists."""
+    enas.pretrain(task)
+    arm = SharedSearch(task, "method", enas.load_policy(task)[0])
+    arm.run()
+    return arm.rank()
+
+
+def kept(task: SearchContext, arm: str = "method") -> dict[str, Tensor]:
+    """All tensors that an arm leaves behind."""
+    return checkpoint.load(task.state / f"{arm}.ckpt", KIND)[0]
+
+
+def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    """Bit for bit; NaN is the reward of what was never judged."""
+    return one.keys() == other.keys() and all(
+        torch.allclose(one[k], other[k], rtol=0, atol=0, equal_nan=True) for k in one
+    )
+
+
+def outcome(result: SearchResult) -> Any:
+    arms = [arm for arm in (result.arm, result.control) if arm is not None]
+    children = [[(c.genotype, c.valid_accuracy) for c in arm.children] for arm in arms]
+    return result.genotype, result.valid_accuracy, children

@@ -1,68 +1,26 @@
 """memory-ENAS, ENAS and random search with shared weights, on real digits."""
 
 import dataclasses
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from callbacks import CallbacksOf
-from shared_tasks import METHOD_NAMES, make_task
+from shared_tasks import METHOD_NAMES, are_equal, kept, make_task, run, train_shared
 from torch import Tensor
 
 from nascore.config import BudgetConfig
-from nascore.context import SearchContext
 from nascore.errors import InputError, WeightsDivergedError
-from nascore.methods.common import one_shot_loop
 from nascore.methods.enas import method as enas
 from nascore.methods.enas import shared_search
-from nascore.methods.enas.checkpoint import KIND
 from nascore.methods.enas.learner import Learner
 from nascore.methods.enas.options import EnasOptions
 from nascore.methods.enas.policy import UniformPolicy
-from nascore.methods.enas.shared_search import Ranked, SharedSearch
+from nascore.methods.enas.shared_search import SharedSearch
 from nascore.methods.registry import METHODS
 from nascore.results import SearchResult
 from nascore.seeding import Seeds
-from nascore.spaces.enas_micro.config import EnasMicroSpaceConfig
-from nascore.training import checkpoint
-
-KILLED = Path(__file__).parents[3] / "support" / "killed_search.py"
-
-
-def run(task: SearchContext) -> SearchResult:
-    enas.pretrain(task)
-    return enas.search(task)
-
-
-def train_shared(task: SearchContext) -> list[Ranked]:
-    """The method's arm without the training of its finalists."""
-    enas.pretrain(task)
-    arm = SharedSearch(task, "method", enas.load_policy(task)[0])
-    arm.run()
-    return arm.rank()
-
-
-def kept(task: SearchContext, arm: str = "method") -> dict[str, Tensor]:
-    """All tensors that an arm leaves behind."""
-    return checkpoint.load(task.state / f"{arm}.ckpt", KIND)[0]
-
-
-def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Bit for bit; NaN is the reward of what was never judged."""
-    return one.keys() == other.keys() and all(
-        torch.allclose(one[k], other[k], rtol=0, atol=0, equal_nan=True) for k in one
-    )
-
-
-def outcome(result: SearchResult) -> Any:
-    arms = [arm for arm in (result.arm, result.control) if arm is not None]
-    children = [[(c.genotype, c.valid_accuracy) for c in arm.children] for arm in arms]
-    return result.genotype, result.valid_accuracy, children
-
 
 # --- a search -------------------------------------------------------------------------------
 
@@ -93,27 +51,6 @@ def test_both_arms_train_their_finalists_and_the_verdict_compares_them(
     assert ("policy/method/reward" in reported) == (method != "random-ws")
     assert "policy/control/reward" not in reported
     assert not are_equal(kept(task, "method"), kept(task, "control")), "arms share nothing"
-
-
-@pytest.mark.slow
-def test_it_searches_the_micro_space_and_goes_on_where_it_was_killed(
-    tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(one_shot_loop, "CHECKPOINT_EVERY_S", 0.0)
-    micro = EnasMicroSpaceConfig(num_blocks=2, search_channels=4, final_channels=4)
-    whole, parts = (
-        make_task(tmp_path / name, digits_folder, space=micro, control=False)
-        for name in ("whole", "parts")
-    )
-    expected = run(whole)
-    enas.pretrain(parts)
-    with monkeypatch.context() as patched:
-        kill_at(20, patched)
-        with pytest.raises(Killed):
-            enas.search(parts)
-    assert outcome(enas.search(parts)) == outcome(expected)
-    assert expected.genotype.space == "enas-micro-2"
-    assert are_equal(kept(parts), kept(whole))
 
 
 def test_finalists_are_the_first_by_shared_weights(tmp_path: Path, digits_folder: Path) -> None:
@@ -200,94 +137,6 @@ def test_weights_that_diverge_are_told(tmp_path: Path, digits_folder: Path) -> N
     task = make_task(tmp_path, digits_folder, weights={"batch_size": 32, "lr": 1e30})
     with pytest.raises(WeightsDivergedError, match=r"lower search.options.weights.lr=1e\+30"):
         run(task)
-
-
-# --- resuming -------------------------------------------------------------------------------
-
-
-class Killed(BaseException):
-    """As good as kill -9: nothing is caught, nothing is written."""
-
-
-def kill_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dies in the middle of a weight step, after the gradient and before the update."""
-    real = SharedSearch._train_weights
-
-    def dying(self: SharedSearch, *given: Any) -> Tensor:
-        if self._step == step:
-            monkeypatch.setattr(self._weights._sgd, "step", die)
-        return real(self, *given)
-
-    monkeypatch.setattr(SharedSearch, "_train_weights", dying)
-
-
-def die() -> None:
-    raise Killed
-
-
-# Deaths in steps, and in the writing of the first or second checkpoint of a process.
-DEATHS = ("0", "3", "15", "s1", "16", "17", "31", "s2", "50", "64", "79", "95")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", METHOD_NAMES)
-def test_killed_again_and_again_it_goes_on_bit_for_bit(
-    tmp_path: Path, digits_folder: Path, method: str
-) -> None:
-    """Real processes, which get SIGKILL."""
-
-    def work(folder: Path, *deaths: str) -> list[str]:
-        command = [sys.executable, str(KILLED), method, str(folder), str(digits_folder), *deaths]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split()
-
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert work(whole) == ["0"]
-    assert work(parts, *DEATHS) == [*["-9"] * len(DEATHS), "0"]
-    assert (parts / "outcome.json").read_text() == (whole / "outcome.json").read_text()
-    for arm in ("method", "control"):
-        tensors = [checkpoint.load(at / f"{arm}.ckpt", KIND)[0] for at in (whole, parts)]
-        assert are_equal(*tensors)
-
-
-def test_a_finished_search_does_nothing_again(
-    tmp_path: Path, digits_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task = make_task(tmp_path, digits_folder)
-    expected = outcome(run(task))
-
-    def never(*arguments: object, **more: object) -> None:
-        raise AssertionError("trained again")
-
-    monkeypatch.setattr(SharedSearch, "_train_weights", never)
-    monkeypatch.setattr("nascore.training.child.ImageTraining.train", never)
-    assert outcome(enas.search(task)) == expected
-
-
-def test_a_checkpoint_of_another_search_is_refused(tmp_path: Path, digits_folder: Path) -> None:
-    run(make_task(tmp_path, digits_folder))
-    with pytest.raises(InputError, match="of a search with other settings"):
-        enas.search(make_task(tmp_path, digits_folder, seed=1))
-
-
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "another kind"])
-def test_a_damaged_checkpoint_is_never_loaded(
-    tmp_path: Path, digits_folder: Path, damage: str
-) -> None:
-    task = make_task(tmp_path, digits_folder)
-    run(task)
-    path = tmp_path / "method.ckpt"
-    content = bytearray(path.read_bytes())
-    if damage == "flipped":
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
-    elif damage == "truncated":
-        path.write_bytes(content[:-1])
-    else:
-        checkpoint.save(path, {}, {}, "something else")
-    with pytest.raises(InputError, match="delete it to start"):
-        enas.search(task)
 
 
 # --- several processes ----------------------------------------------------------------------

@@ -2,45 +2,32 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import torch
 from callbacks import CallbacksOf
-from instanas_tasks import SPACE, make_task
-from torch import Tensor
+from instanas_tasks import SPACE, are_equal, make_task, run, weights_of
 
 from nascore.config import BudgetConfig, LatencyConfig
 from nascore.context import SearchContext
-from nascore.errors import InputError, WeightsDivergedError
-from nascore.methods.common.one_shot_loop import Batches
+from nascore.errors import InputError
 from nascore.methods.instanas import costs, method
-from nascore.methods.instanas.alternating_trainer import AlternatingTrainer
 from nascore.methods.instanas.cost_measurement import profile_policies
 from nascore.methods.instanas.mobilenet_baseline import epochs_of
-from nascore.methods.instanas.networks import identity, load_graph, new_controller, new_graph
+from nascore.methods.instanas.networks import identity, new_controller, new_graph
 from nascore.methods.instanas.options import InstanasOptions
 from nascore.methods.instanas.point_checkpoints import POINTS as POINTS_JSON
 from nascore.methods.instanas.point_checkpoints import load_point
 from nascore.methods.instanas.routed_network import Routed
-from nascore.methods.instanas.search_points import Point, choose, evaluate
+from nascore.methods.instanas.search_points import Point, evaluate
 from nascore.results import SearchResult
 from nascore.spaces.base import make_space
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
 from nascore.spaces.mobilenet.space import MobileSpace
-from nascore.training import checkpoint
 from nascore.training.final_model import FinalModel
 from nascore.training.loop import planned_steps
-
-KILLED = Path(__file__).parents[3] / "support" / "killed_instanas.py"
-
-
-def run(task: SearchContext) -> SearchResult:
-    method.pretrain(task)
-    return method.search(task)
 
 
 @pytest.fixture(scope="module")
@@ -127,202 +114,6 @@ def point_of(task: SearchContext, number: int) -> Routed:
     described = json.loads((task.state / "weights" / POINTS_JSON).read_text())
     point = Point.from_dict(described["points"][number])
     return load_point(task.state, point, cast(MobileSpace, task.space), task.shape)
-
-
-# --- the two that alternate ---------------------------------------------------------------------
-
-
-def weights_of(network: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in network.state_dict().items()}
-
-
-def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-@pytest.fixture
-def arm(tmp_path: Path, digits_folder: Path) -> AlternatingTrainer:
-    task = make_task(tmp_path / "run", digits_folder)
-    method.pretrain(task)
-    graph = load_graph(task)
-    controller = new_controller(task, graph)
-    table = costs.load_table(task, graph, controller)
-    return AlternatingTrainer(task, "method", graph, controller, table)
-
-
-def batches(arm: AlternatingTrainer) -> Batches:
-    return arm._loop.batches("any", arm._context.splits.train, start=0)
-
-
-def test_a_decision_changes_the_controller_and_nothing_of_the_meta_graph(
-    arm: AlternatingTrainer,
-) -> None:
-    """Property 4: weights and batch-norm statistics of the meta-graph are the same to the bit."""
-    graph, controller = arm._graph, arm._controller
-    assert controller is not None
-    before, decided = weights_of(graph), weights_of(controller)
-    arm._train_controller(*next(batches(arm)))
-    assert are_equal(weights_of(graph), before)
-    assert all(parameter.grad is None for parameter in graph.parameters())
-    assert not are_equal(weights_of(controller), decided)
-
-
-def test_an_update_of_the_weights_leaves_the_controller(arm: AlternatingTrainer) -> None:
-    graph, controller = arm._graph, arm._controller
-    assert controller is not None
-    before, decided = weights_of(graph), weights_of(controller)
-    arm._train_weights(*next(batches(arm)), 0.0)
-    assert not are_equal(weights_of(graph), before)
-    assert are_equal(weights_of(controller), decided)
-
-
-def test_they_take_turns(arm: AlternatingTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    turns: list[str] = []
-    decide, learn = AlternatingTrainer._train_controller, AlternatingTrainer._train_weights
-
-    def deciding(self: AlternatingTrainer, *given: Any) -> None:
-        turns.append("d")
-        decide(self, *given)
-
-    def learning(self: AlternatingTrainer, *given: Any) -> Tensor:
-        turns.append("w")
-        return learn(self, *given)
-
-    monkeypatch.setattr(AlternatingTrainer, "_train_controller", deciding)
-    monkeypatch.setattr(AlternatingTrainer, "_train_weights", learning)
-    arm.run()
-    assert "".join(turns) == ("d" * 6 + "w" * 6) * 5
-
-
-def test_wrong_answers_and_latencies_out_of_the_window_teach_differently(
-    arm: AlternatingTrainer,
-) -> None:
-    """The advantage of a sample is what its reward is above that of the greedy policy."""
-    x_BCHW, y_B = next(batches(arm))
-    everything = torch.ones(len(y_B), *arm._graph.policy_shape, dtype=torch.bool)
-    window = arm._schedule.at(0.0)
-    dear_B, cheap_B = arm._rewards(x_BCHW, y_B, (everything, torch.zeros_like(everything)), window)
-    assert not dear_B.any()  # above the window
-    assert not cheap_B.any()  # at its lower end
-
-
-def test_the_weights_learn_before_the_search(tmp_path: Path, digits_folder: Path) -> None:
-    """With random operations left out, the meta-graph answers far above chance."""
-    task = make_task(
-        tmp_path / "run", digits_folder, pretraining={"epochs": 20, "batch_size": 32, "lr": 0.1}
-    )
-    metrics = method.pretrain(task)
-    assert metrics["valid_accuracy_all_operations"] > 0.6
-    assert metrics["valid_accuracy_some_operations"] > 0.5
-
-
-# --- budgets and deaths -------------------------------------------------------------------------
-
-
-@pytest.mark.timing
-def test_a_budget_of_seconds_holds(tmp_path: Path, digits_folder: Path) -> None:
-    task = make_task(tmp_path / "run", digits_folder, budget=BudgetConfig(seconds=6), control=False)
-    method.pretrain(task)
-    graph = load_graph(task)
-    table = costs.load_table(task, graph, new_controller(task, graph))
-    arm = method._arm(task, table, "method")
-    arm.run()
-    assert 5.9 < arm.seconds < 8
-    assert [point.name for point in arm.points] == ["A", "B", "C"]
-
-
-def test_a_search_that_is_told_to_stop_has_an_answer(tmp_path: Path, digits_folder: Path) -> None:
-    task = make_task(tmp_path / "run", digits_folder)
-    method.pretrain(task)
-    asked = iter([False] * 20)
-    stopped = dataclasses.replace(
-        task, callbacks=CallbacksOf(should_stop=lambda: next(asked, True))
-    )
-    result = method.search(stopped)
-    assert result.verdict is None
-    assert 0 < result.valid_accuracy <= 1
-    assert method.search(task).verdict is not None  # and it can be gone on with
-
-
-@pytest.mark.slow
-def test_killed_again_and_again_it_goes_on_bit_for_bit(tmp_path: Path, digits_folder: Path) -> None:
-    """Real processes, which get SIGKILL: in every kind of update, and while a file is written."""
-
-    def work(folder: Path, *deaths: str) -> list[str]:
-        command = [sys.executable, str(KILLED), str(folder), str(digits_folder), *deaths]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split()
-
-    deaths = ("p3", "p1", "s1", "d0", "d4", "w0", "d7", "s2", "w9", "w15", "d22", "w29")
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert work(whole) == ["0"]
-    assert work(parts, *deaths) == [*["-9"] * len(deaths), "0"]
-    assert (parts / "outcome.json").read_text() == (whole / "outcome.json").read_text()
-    for name in ("method", "control"):
-        kept = [
-            checkpoint.load(at / f"{name}.ckpt", f"instanas-{name}")[0] for at in (whole, parts)
-        ]
-        assert are_equal(*kept)
-
-
-def test_a_checkpoint_of_another_search_is_refused(tmp_path: Path, digits_folder: Path) -> None:
-    run(make_task(tmp_path / "run", digits_folder, control=False))
-    other = make_task(tmp_path / "run", digits_folder, control=False, seed=1)
-    with pytest.raises(InputError, match="is of a search with other settings"):
-        method.search(other)
-
-
-def test_a_damaged_checkpoint_is_never_loaded(tmp_path: Path, digits_folder: Path) -> None:
-    task = make_task(tmp_path / "run", digits_folder, control=False)
-    run(task)
-    path = task.state / "method.ckpt"
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
-    with pytest.raises(InputError, match="damaged"):
-        method.search(task)
-
-
-def test_weights_that_diverge_are_told(tmp_path: Path, digits_folder: Path) -> None:
-    task = make_task(
-        tmp_path / "run", digits_folder, pretraining={"epochs": 2, "batch_size": 32, "lr": 1e30}
-    )
-    with pytest.raises(WeightsDivergedError, match=r"lower search.options.pretraining.lr=1e\+30"):
-        method.pretrain(task)
-
-
-# --- which point is taken -----------------------------------------------------------------------
-
-
-def point(number: int, accuracy: float, latency: float) -> Point:
-    return Point(
-        number=number,
-        step=10,
-        shared_accuracy=0.1,
-        train_accuracy=0.1,
-        latency=latency,
-        num_distinct=2,
-        tokens=(1,),
-        valid_accuracy=accuracy,
-    )
-
-
-POINTS = [point(0, 0.90, 3.0), point(1, 0.91, 2.0), point(2, 0.905, 1.5), point(3, 0.80, 1.0)]
-
-
-def test_the_fastest_within_the_tolerance_is_chosen() -> None:
-    assert choose(POINTS, tolerance=0.01, target=None).point.name == "C"
-    assert choose(POINTS, tolerance=0.0, target=None).point.name == "B"
-    assert choose(POINTS, tolerance=0.2, target=None).point.name == "D"
-
-
-def test_the_most_accurate_within_the_target_is_chosen() -> None:
-    assert choose(POINTS, tolerance=0.0, target=1.7).point.name == "C"
-    assert choose(POINTS, tolerance=0.0, target=9.0).point.name == "B"
-    none = choose(POINTS, tolerance=0.0, target=0.5)
-    assert none.point.name == "D"
-    assert "none is within latency.target_ms=0.5" in none.rule
 
 
 # --- the trained network ------------------------------------------------------------------------

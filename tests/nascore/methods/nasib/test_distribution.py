@@ -1,4 +1,4 @@
-"""What NASIB learns: probabilities, samples, what is eliminated, and the arg-max."""
+"""The distribution of NASIB: probabilities, samples and elimination."""
 
 import math
 from itertools import product
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nascore.errors import InputError
 from nascore.methods.nasib.distribution import Distribution
-from nascore.spaces.base import ImageShape, check
+from nascore.spaces.base import ImageShape
 from nascore.spaces.superkernel.config import SuperkernelSpaceConfig
 from nascore.spaces.superkernel.space import AXES, SuperkernelSpace
 
@@ -238,74 +238,3 @@ def test_state_is_all_that_the_future_depends_on() -> None:
     noise_ES = one.noise(generator())
     samples = [d.sample(noise_ES, NOBODY, temperature=1.0) for d in (one, other)]
     assert torch.equal(samples[0].tokens_EA, samples[1].tokens_EA)
-
-
-# --- the architecture -------------------------------------------------------------------------
-
-
-def test_there_is_an_architecture_at_any_time() -> None:
-    for shape in (LARGE, SMALL):
-        fresh, late = Distribution(SPACE, shape), learned(shape, seed=4)
-        for axis in AXES:
-            late.eliminate(axis, 1)
-        for distribution in (fresh, learned(shape), late):
-            check(SPACE, distribution.genotype())
-
-
-def test_a_node_keeps_its_two_strongest_edges() -> None:
-    distribution = Distribution(SPACE, LARGE)
-    place = {(e.cell, e.target, e.source): i for i, e in enumerate(SPACE.edges)}
-    with torch.no_grad():
-        distribution.logits_ES[:, NONE] = 20.0  # the most probable, and never kept as such
-        distribution.logits_ES[place[0, 4, 1], IDENTITY] = 22.0
-        distribution.logits_ES[place[0, 4, 3], MAX] = 21.0
-        distribution.logits_ES[place[0, 4, 2], AVG] = 19.0
-        distribution.logits_ES[place[1, 5, 4], CONV] = 18.0
-        distribution.logits_ES[place[1, 5, 4], 7 + 2] = 3.0  # height 5
-    normal, reduction = SPACE.cells(distribution.genotype())
-    assert normal[2] == ((1, "identity"), (3, "max_pool_3x3"))
-    strongest = dict(reduction[3])[4]
-    assert not isinstance(strongest, str)
-    assert (strongest.height, strongest.width) == (5, 1)
-
-
-def test_an_edge_that_is_nothing_is_kept_last() -> None:
-    distribution = Distribution(SPACE, LARGE)
-    with torch.no_grad():
-        distribution.logits_ES[2, NONE] = 9.0
-    for num_left in (5, 1):
-        distribution.eliminate("branch", num_left)
-        assert not distribution.alive_ES[2, NONE] or num_left == 5
-        (_, second, *_), _ = SPACE.cells(distribution.genotype())
-        assert [source for source, _ in second] == [1, 2], "of its three edges"
-
-
-def test_the_strongest_edges_are_kept_when_one_branch_is_left() -> None:
-    """Then every edge is sure of its branch; what it was chosen against still tells them apart."""
-    distribution = Distribution(SPACE, LARGE)
-    with torch.no_grad():
-        distribution.logits_ES[:, CONV] = torch.arange(len(SPACE.edges)) / 10
-    distribution.eliminate("branch", 1)
-    for cell in SPACE.cells(distribution.genotype()):
-        for target, node in enumerate(cell, start=2):
-            assert [source for source, _ in node] == [target - 2, target - 1]
-
-
-@pytest.mark.parametrize("limit", [0, 1, 3])
-def test_few_edges_of_a_cell_end_without_a_convolution(limit: int) -> None:
-    """Those that want one least, in the end as at any time before."""
-    distribution = Distribution(SPACE, LARGE, max_parameterless_edges=limit)
-    with torch.no_grad():
-        distribution.logits_ES[:, IDENTITY] = 3.0
-        for edge in (0, 1, 4):
-            distribution.logits_ES[edge, MAX] = 6.0
-    expected = {0, 1, 4} if limit == 3 else None
-    for num_left in (5, 3, 1):
-        distribution.eliminate("branch", num_left)
-        normal = SPACE.edge_tokens(distribution.genotype())[: len(SPACE.edges) // 2]
-        without = {edge for edge, tokens in enumerate(normal) if tokens[0] != CONV}
-        assert len(without) == limit
-        assert expected in (None, without)
-
-
-# --- what the branches learn by -----------------------------------------------------------------

@@ -11,7 +11,7 @@ from callbacks import CallbacksOf
 from nasib_tasks import SPACE, make_task
 
 from nascore.config import BudgetConfig
-from nascore.data.batches import Splits, load
+from nascore.data.batches import Splits
 from nascore.errors import InputError
 from nascore.methods.common.one_shot_loop import checkpoint_path
 from nascore.methods.common.weight_updates import WeightUpdates
@@ -23,11 +23,6 @@ from nascore.report.sections import sections_of
 from nascore.results import SearchResult
 from nascore.spaces.base import ImageShape, check
 from nascore.spaces.superkernel.space import SuperkernelSpace
-
-
-@pytest.fixture(scope="module")
-def digits(digits_folder: Path) -> Splits:
-    return load(digits_folder, torch.device("cpu"))
 
 
 def test_search_verdict_and_model(tmp_path: Path, digits: Splits) -> None:
