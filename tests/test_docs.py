@@ -1,4 +1,4 @@
-"""Documentation that is made of the code is made anew when the code changes."""
+"""Documentation that is generated from the code, and names of code and tests in pages."""
 
 import importlib.util
 import re
@@ -67,6 +67,21 @@ def test_the_page_of_tests_names_files_that_are_there() -> None:
     assert len(named) > 20
     assert [
         name for name in named if not (ROOT / "tests" / name.removeprefix("tests/")).exists()
+    ] == []
+
+
+def test_pages_name_tests_that_are_there() -> None:
+    """A name may be cut short by an ellipsis."""
+    text = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    named = re.findall(r"::(test_\w+)(…?)", text)
+    found = re.findall(
+        r"def (test_\w+)", "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    )
+    assert len(named) > 100
+    assert [
+        name
+        for name, is_cut in named
+        if not any(one.startswith(name) if is_cut else one == name for one in found)
     ] == []
 
 
