@@ -4,6 +4,7 @@ Presets are `presets/<method>/<preset>.yaml` in the folder of the method. A file
 preset, `--set` overrides both.
 """
 
+import codecs
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,13 @@ from nascore.methods.registry import METHODS
 from pipelines.settings import problems_of
 
 DEFAULT_PRESET = "quick"
+_SAVE = "save it as UTF-8 (in PowerShell: Set-Content -Encoding utf8)"
+_MARKS = {  # The mark of UTF-16 is the beginning of that of UTF-32, so the longer ones come first.
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 
 def resolve(file: Path | None, preset: str | None, settings: Iterable[str]) -> Config:
@@ -48,12 +56,40 @@ def read_yaml(path: Path) -> dict[str, Any]:
         InputError: the file is missing, unreadable, not YAML, or not a mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError.of("CONFIG", path, "does not exist") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError.of("CONFIG", path, f"cannot be read ({error})") from error
+    except IsADirectoryError as error:
+        raise InputError.of("CONFIG", path, "is a folder; name a YAML file in it") from error
+    except OSError as error:
+        raise InputError.of("CONFIG", path, f"cannot be read ({error.strerror})") from error
+    try:
+        text = _decode(content)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        message = f"is not UTF-8 text (byte 0x{content[error.start]:02x} in line {line}); {_SAVE}"
+        raise InputError.of("CONFIG", path, message) from error
+    except ValueError as error:
+        raise InputError.of("CONFIG", path, str(error)) from error
     return read_mapping(text, "CONFIG", str(path))
+
+
+def _decode(content: bytes) -> str:
+    """Return the text of a UTF-8 file.
+
+    Raises:
+        UnicodeDecodeError: it is in another encoding.
+        ValueError: it is UTF-16 or UTF-32, or no text.
+    """
+    for mark, encoding in _MARKS.items():
+        if content.startswith(mark):
+            raise ValueError(f"is {encoding} text; {_SAVE}")
+    if b"\0" in content:  # UTF-16 without a mark has a zero byte for each ASCII letter
+        is_wide = content[0::2].count(0) > len(content) // 4 or content[1::2].count(0) > (
+            len(content) // 4
+        )
+        raise ValueError(f"is UTF-16 text; {_SAVE}" if is_wide else "is a binary file, not YAML")
+    return content.decode("utf-8-sig")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[Problem]]:

@@ -13,6 +13,15 @@ import yaml
 from nascore.errors import InputError, Problem
 
 _BUDGET = ("search", "budget")
+_REMEDIES = {
+    "'\\t'": "; indent with spaces instead of tabs",
+    "is given twice": "; remove one of them",
+    "mapping values are not allowed": "; put a value that contains ': ' in quotes",
+    "cannot start any token": "; put a value that begins with this character in quotes",
+    "another document": "; remove the line --- between the documents",
+    "could not determine a constructor": "; remove the tag that begins with '!'",
+}
+"""What to do about an error of PyYAML, by a part of its message."""
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -20,16 +29,15 @@ class _UniqueKeys(yaml.SafeLoader):
     """A safe YAML loader that refuses a repeated key; PyYAML takes the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Hashable] = set()
+        seen: dict[Hashable, int] = {}
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == _MERGE:
                 continue  # a merge key, or one that the base class refuses
             key = self.construct_object(key_node)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
+                first = f"key {key!r} is given twice (first in line {seen[key]})"
+                raise yaml.constructor.ConstructorError(None, None, first, key_node.start_mark)
+            seen[key] = key_node.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
 
@@ -45,7 +53,7 @@ def read_mapping(text: str, name: str, value: str = "") -> dict[str, Any]:
         InputError: the text is not YAML (with the line), not a mapping, or has a key twice.
     """
     try:
-        data = yaml.load(text, _UniqueKeys)
+        data = _load(text)
     except yaml.YAMLError as error:
         raise InputError.of(name, value, f"is not valid YAML: {_where(error)}") from error
     if data is None:
@@ -55,12 +63,20 @@ def read_mapping(text: str, name: str, value: str = "") -> dict[str, Any]:
     return data
 
 
+def _load(text: str) -> Any:
+    try:
+        return yaml.load(text, _UniqueKeys)
+    except ValueError as error:  # PyYAML leaves a date such as 2026-13-01 to datetime
+        raise yaml.YAMLError(f"{error}; put a text that looks like a date in quotes") from error
+
+
 def _where(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error)
     if mark is None:
         return problem
-    return f"{problem}, in line {mark.line + 1}, column {mark.column + 1}"
+    remedy = next((text for sign, text in _REMEDIES.items() if sign in problem), "")
+    return f"{problem}, in line {mark.line + 1}, column {mark.column + 1}{remedy}"
 
 
 def layer_of(settings: Iterable[str], name: str = "--set") -> tuple[dict[str, Any], list[Problem]]:
@@ -79,7 +95,7 @@ def layer_of(settings: Iterable[str], name: str = "--set") -> tuple[dict[str, An
             problems.append(Problem(name, setting, "write key.path=value, as in seed=1"))
             continue
         try:
-            value = yaml.load(text, _UniqueKeys)
+            value = _load(text)
         except yaml.YAMLError as error:
             problems.append(Problem(key, text, f"is not a YAML value ({_where(error)}); quote it"))
             continue

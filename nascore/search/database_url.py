@@ -5,6 +5,7 @@ import os
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from nascore.config.addresses import database_url
 from nascore.errors import InputError
 
 KEY = "search.storage"
@@ -23,7 +24,7 @@ def resolve_url(url: str, *, key: str = KEY) -> str:
             raise InputError.of(key, url, f"the environment variable {name} is not set; set it")
         url = os.environ[name]
     try:
-        parsed = make_url(url)
+        parsed = make_url(database_url(url))
         parsed.get_dialect()
         if "@" in (parsed.host or "") or (parsed.host and "@" in (parsed.database or "")):
             raise ValueError("a part of the password is taken for the address")

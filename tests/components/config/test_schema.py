@@ -345,7 +345,9 @@ def test_settings_are_yaml_and_the_last_one_wins() -> None:
     assert layer == {"a": {"b": False, "c": ["x", 2]}, "d": "npz:some file.npz"}
 
 
-@pytest.mark.parametrize("setting", ["seed", "=1", "a..b=1", ".a=1", "a=[1", "a={b: 1, b: 2}"])
+@pytest.mark.parametrize(
+    "setting", ["seed", "=1", "a..b=1", ".a=1", "a=[1", "a={b: 1, b: 2}", "a=2026-13-01"]
+)
 def test_a_malformed_setting_is_told_and_does_not_hide_the_others(setting: str) -> None:
     layer, (problem,) = layer_of([setting, "seed=1"])
     assert layer == {"seed": 1}
@@ -411,13 +413,21 @@ def test_an_empty_text_gives_no_settings() -> None:
     ("text", "told"),
     [
         ("a: 1\nb: [1, 2\n", "line 3"),
-        ("a:\n\tb: 1\n", "line 2"),
-        ("a: 1\nb: 2\na: 3\n", "key 'a' is given twice, in line 3"),
-        ("x: {a: 1, a: 1}\n", "is given twice, in line 1"),
+        ("a:\n\tb: 1\n", "line 2, column 1; indent with spaces instead of tabs"),
+        (
+            "a: 1\nb: 2\na: 3\n",
+            "key 'a' is given twice (first in line 1), in line 3, column 1; remove one of them",
+        ),
+        ("x: {a: 1, a: 1}\n", "is given twice (first in line 1), in line 1, column 11"),
         ("- 1\n- 2\n", "must be a mapping of keys to values"),
         ("!!python/object/apply:os.system [ls]\n", "could not determine a constructor"),
         ("? [a]\n: b\n", "unhashable key"),
-        ("a: b: c\n", "line 1"),
+        ("a: b: c\n", "line 1, column 5; put a value that contains ': ' in quotes"),
+        ("a: @b\n", "line 1, column 4; put a value that begins with this character in quotes"),
+        ("a: `b`\n", "line 1, column 4; put a value that begins with this character in quotes"),
+        ("a: 1\n---\nb: 2\n", "line 2, column 1; remove the line --- between the documents"),
+        ("a: 2026-13-01\n", "month must be in 1..12; put a text that looks like a date in quotes"),
+        ("a: !x 1\n", "line 1, column 4; remove the tag that begins with '!'"),
     ],
 )
 def test_text_that_is_no_configuration_is_told_with_its_line(text: str, told: str) -> None:

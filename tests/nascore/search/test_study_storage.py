@@ -96,6 +96,8 @@ def test_a_variable_may_hold_the_address(
     assert "NAS_TEST_URL is not set" in opening_error("env:NAS_TEST_URL", caplog)
     monkeypatch.setenv("NAS_TEST_URL", f"postgresql://nas:{SECRET}@host/nas")
     assert resolve_url("env:NAS_TEST_URL") == f"postgresql+psycopg://nas:{SECRET}@host/nas"
+    monkeypatch.setenv("NAS_TEST_URL", f"postgres://nas:{SECRET}@host/nas")
+    assert resolve_url("env:NAS_TEST_URL") == f"postgresql+psycopg://nas:{SECRET}@host/nas"
 
 
 def test_a_password_in_the_query_is_hidden_too() -> None:
