@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from s3 import Relay, S3Server
 
+from components.object_store import client
 from components.run_state.object_store import ObjectState
 
 BUCKET = "state"
@@ -63,3 +64,31 @@ def pod(root: str, tmp_path: Path) -> Callable[..., tuple[ObjectState, Path]]:
         return ObjectState(root, folder=folder, **given), folder
 
     return start
+
+
+@pytest.fixture
+def stored(s3: Any, root: str) -> Callable[[str], bytes]:
+    """Content of an object by what follows the root."""
+    bucket, _, prefix = root.removeprefix("s3://").partition("/")
+    return lambda key: s3.get_object(Bucket=bucket, Key=f"{prefix}/{key}")["Body"].read()
+
+
+@pytest.fixture
+def store(s3: Any, root: str) -> Callable[[str, bytes | None], None]:
+    """Write an object by what follows the root, or remove it."""
+    bucket, _, prefix = root.removeprefix("s3://").partition("/")
+
+    def write(key: str, content: bytes | None) -> None:
+        if content is None:
+            s3.delete_object(Bucket=bucket, Key=f"{prefix}/{key}")
+        else:
+            s3.put_object(Bucket=bucket, Key=f"{prefix}/{key}", Body=content)
+
+    return write
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that hangs is given up after seconds."""
+    monkeypatch.setattr(client, "_READ_S", 0.5)
+    monkeypatch.setattr(client, "_ATTEMPTS", 2)

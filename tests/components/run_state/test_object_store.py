@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from s3 import Relay
+from state_files import files_in, settle
 
 from components.run_state import contents
 from components.run_state.object_store import ObjectState
@@ -22,25 +23,11 @@ Keys = Callable[[], dict[str, int]]
 MANIFEST = "r1/search/manifest.json"
 
 
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
 def fill(folder: Path, **files: bytes) -> None:
     for name, content in files.items():
         path = folder / name.replace("__", "/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-
-
-def settle(folder: Path) -> None:
-    """As if the files had been written some time ago."""
-    for path in folder.rglob("*"):
-        os.utime(path, (time.time() - 10,) * 2)
 
 
 def test_a_state_reaches_another_pod(pod: Pod, tmp_path: Path) -> None:
