@@ -1,11 +1,7 @@
 """Programs of `torch.export`, which need no class of this project.
 
-| function | outputs | computes |
-| --- | --- | --- |
-| `export_controller` | probabilities | the policy network |
-| `export_expert` | logits | one policy's operations, for all images |
-| `export_routed` | logits, policy, latency | each operation, on the images that have it |
-| `export_masked` | logits, policy, latency | all operations on all images, and a mask |
+`export` takes a `folded` controller, the `folded` network of one policy (an expert,
+`MetaGraph.static`), a `RoutedModel` or a `MaskedModel`.
 
 `MetaGraph.forward` itself cannot be exported: it skips operations without an image, and a program
 cannot depend on data. `RoutedModel` calls every operation, also on no image. That needs batch
@@ -118,29 +114,3 @@ def export(network: nn.Module, shape: ImageShape) -> ExportedProgram:
     example_BCHW = torch.zeros(2, shape.channels, shape.size, shape.size, device=device)
     batch = Dim("batch", min=1)
     return torch.export.export(network, (example_BCHW,), dynamic_shapes=({0: batch},))
-
-
-def export_controller(controller: PolicyNetwork, shape: ImageShape) -> ExportedProgram:
-    """Export images -> probabilities (B, L, O)."""
-    return export(folded(controller), shape)
-
-
-def export_expert(graph: MetaGraph, policy_LO: Tensor) -> ExportedProgram:
-    """Export images -> logits (B, K), through the network of one policy."""
-    return export(folded(graph.static(policy_LO)), graph.shape)
-
-
-def export_routed(
-    controller: PolicyNetwork, graph: MetaGraph, *, cost_LO: Tensor, constant: float
-) -> ExportedProgram:
-    """Export images -> `Answer`, computing the chosen operations; see `RoutedModel`."""
-    model = RoutedModel(controller, graph, cost_LO=cost_LO, constant=constant)
-    return export(model, graph.shape)
-
-
-def export_masked(
-    controller: PolicyNetwork, graph: MetaGraph, *, cost_LO: Tensor, constant: float
-) -> ExportedProgram:
-    """Export images -> `Answer`, computing all operations; see `MaskedModel`."""
-    model = MaskedModel(controller, graph, cost_LO=cost_LO, constant=constant)
-    return export(model, graph.shape)

@@ -12,10 +12,6 @@ from nascore.methods.instanas.export import (
     MaskedModel,
     RoutedModel,
     export,
-    export_controller,
-    export_expert,
-    export_masked,
-    export_routed,
     folded,
 )
 from nascore.methods.instanas.supernet import MetaGraph, make_metagraph
@@ -91,7 +87,7 @@ def test_folding_a_network_in_training_mode_leaves_it_there() -> None:
 
 
 def test_the_controller_leaves(controller: PolicyNetwork, tmp_path: Path) -> None:
-    program = same_after_a_journey(export_controller(controller, SHAPE), tmp_path)
+    program = same_after_a_journey(export(folded(controller), SHAPE), tmp_path)
     with torch.no_grad():
         for number in SIZES:
             assert (program(images(number)) - controller(images(number))).abs().max() < 1e-5
@@ -100,23 +96,27 @@ def test_the_controller_leaves(controller: PolicyNetwork, tmp_path: Path) -> Non
 def test_an_expert_leaves(graph: MetaGraph, tmp_path: Path) -> None:
     policy_LO = torch.zeros(3, 5, dtype=torch.bool)
     policy_LO[0, 1] = policy_LO[0, 2] = True
-    program = same_after_a_journey(export_expert(graph, policy_LO), tmp_path)
+    program = same_after_a_journey(export(folded(graph.static(policy_LO)), SHAPE), tmp_path)
     with torch.no_grad():
         for number in SIZES:
             expected = graph(images(number), policy_LO.expand(number, -1, -1))
             assert (program(images(number)) - expected).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("make", [export_routed, export_masked])
+@pytest.mark.parametrize("kind", [RoutedModel, MaskedModel])
 @pytest.mark.parametrize("combine", ["sum", "mean"])
-def test_the_whole_model_leaves(  # type: ignore[no-untyped-def]
-    make, combine: str, graph: MetaGraph, controller: PolicyNetwork, tmp_path: Path
+def test_the_whole_model_leaves(
+    kind: type[RoutedModel],
+    combine: str,
+    graph: MetaGraph,
+    controller: PolicyNetwork,
+    tmp_path: Path,
 ) -> None:
     space = MobileSpace(CONFIG.model_copy(update={"combine": combine}))
     weights, graph = graph.state_dict(), make_metagraph(space, SHAPE, seed=0).eval()
     graph.load_state_dict(weights)
-    made = make(controller, graph, cost_LO=COST_LO, constant=0.5)
-    program = same_after_a_journey(made, tmp_path)
+    model = kind(controller, graph, cost_LO=COST_LO, constant=0.5)
+    program = same_after_a_journey(export(model, SHAPE), tmp_path)
     with torch.no_grad():
         for number in SIZES:
             logits, policy, latency = program(images(number))
