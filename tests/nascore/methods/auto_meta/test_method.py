@@ -322,6 +322,7 @@ def test_the_published_cell_is_a_configuration(tmp_path: Path, splits: Splits) -
     method.pretrain(task)
     result = method.search(task)
     assert cast(FewShotCellSpace, task.space).cell(result.genotype) == PUBLISHED
+    assert result.control is None
 
 
 def test_the_published_cell_needs_its_space(tmp_path: Path, splits: Splits) -> None:
