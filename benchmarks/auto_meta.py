@@ -66,7 +66,7 @@ def run_once(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def speeds(repeats: int) -> list[dict[str, Any]]:
-    """Seconds of the gradients of one meta-batch: 8 tasks, 5 inner SGD steps, first order."""
+    """Measure the seconds of the gradients of one meta-batch: 8 tasks, 5 inner SGD steps."""
     return [speed(channels, shots, repeats=repeats) for channels in (32, 64) for shots in (1, 5)]
 
 
