@@ -1,4 +1,4 @@
-"""What all settings of a method have in common."""
+"""The base class of the settings of a method."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ class MethodOptions(Section):
     """`search.options` of one method."""
 
     def unfit_for(self, space: SpaceSection) -> list[Problem]:
-        """What of these settings does not suit a space that the method may search."""
+        """Return the problems of these settings with a space that the method may search."""
         return []
 
     def num_classes(self, classes: Sequence[str]) -> int:

@@ -36,7 +36,7 @@ class CosineOptions(Section):
 
 
 class SharedWeightsOptions(CosineOptions):
-    """How the shared weights of a supernet are trained."""
+    """Training of the shared weights of a supernet."""
 
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     """Weight decay of SGD."""

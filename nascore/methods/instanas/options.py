@@ -12,7 +12,7 @@ _WEIGHT_DECAY = 1e-4  # as in the release, before the search and in it
 
 
 class PretrainingOptions(Section):
-    """How the meta-graph is pre-trained: SGD with the momentum and the weight decay of the release.
+    """Pre-training of the meta-graph: SGD with the momentum and the weight decay of the release.
 
     Device, flip and crop are those of the section `training`.
     """
@@ -40,7 +40,7 @@ class PretrainingOptions(Section):
 
 
 class MetaGraphOptions(CosineOptions):
-    """How the weights of the meta-graph are trained in the search."""
+    """Training of the weights of the meta-graph in the search."""
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Nesterov momentum of SGD; 0 in the release."""

@@ -12,7 +12,7 @@ from nascore.methods.nasib.schedule import Schedule
 
 
 class ScheduleOptions(Section):
-    """What a budget does to a search, over its spent share (`nascore.methods.nasib.schedule`)."""
+    """Schedules over the spent fraction of the budget (`nascore.methods.nasib.schedule`)."""
 
     min_steps: Positive = 50
     """Weight updates of a budget that explores for `min_explore_fraction`; so do smaller ones."""
