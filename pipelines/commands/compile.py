@@ -31,6 +31,11 @@ image_option = click.option(
 )
 @kind_option
 @image_option
+@click.option(
+    "--no-check",
+    is_flag=True,
+    help="Do not check the data source, for one that only the cluster reaches.",
+)
 @one_message
 def compile_command(
     config: Path | None,
@@ -39,6 +44,7 @@ def compile_command(
     out: Path | None,
     kind: Kind,
     image: str | None,
+    no_check: bool,
 ) -> None:
     """Write the pipeline as KFP's IR YAML, ready to upload to Kubeflow."""
     from components.image import IMAGE
@@ -47,12 +53,24 @@ def compile_command(
     out = out or Path(f"{kind}_pipeline.yaml")
     problems: list[Problem] = []
     resolved = resolve_for_cluster(config, preset, settings, image, problems)
+    if resolved is not None:
+        problems += _data_problems(resolved, is_checked=not no_check)
     if not out.absolute().parent.is_dir():
         problems.append(Problem("--out", str(out), "its folder does not exist; create it"))
     if problems or resolved is None:
         raise InputError(problems)
     compile_pipeline(kind, resolved, out, image=image or IMAGE)
     click.echo(f"Wrote {out}. Upload it in the Kubeflow UI, or with kfp pipeline create.")
+
+
+def _data_problems(config: "Config", *, is_checked: bool) -> list[Problem]:
+    from pipelines.kubeflow.data_checks import object_problems, path_problems, source_problems
+
+    problems = list(source_problems(config))
+    if is_checked and not problems:
+        problems += path_problems(config)
+        problems += object_problems(config, lambda text: click.echo(f"warning: {text}", err=True))
+    return problems
 
 
 def resolve_for_cluster(

@@ -43,7 +43,9 @@ account_option = click.option(
     help="Kubernetes account of the pods [KFP's].",
 )
 no_check_option = click.option(
-    "--no-check", is_flag=True, help="Do not check whether the run can work on the cluster."
+    "--no-check",
+    is_flag=True,
+    help="Do not check whether the run can work on the cluster, nor that its data are there.",
 )
 
 
@@ -56,7 +58,7 @@ def prepare(
 ) -> "Config | None":
     """Return the configuration of a run on the cluster; as `resolve_for_cluster`."""
     from components.image import IMAGE
-    from pipelines.kubeflow.before_submit import source_problems
+    from pipelines.kubeflow.data_checks import source_problems
 
     resolved = resolve_for_cluster(config, preset, settings, image, problems)
     if resolved is not None:

@@ -7,18 +7,16 @@ account, and only by checks whose problems mean that a run can never work.
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
 
 from components.config.schema import Config
-from components.run_state.reference import MOUNT, claim_of
-from nascore.data.file_access import S3
 from nascore.errors import InputError, Problem, collect_problems
 from pipelines.definitions.kinds import Kind
 from pipelines.kubeflow.connection import Connection
+from pipelines.kubeflow.data_checks import object_problems, path_problems, source_problems
 from pipelines.kubeflow.doctor.kubeconfig import CONTEXT, KUBEFLOW_NAMESPACE
 from pipelines.kubeflow.doctor.target import KUBEFLOW, SERVER
 from pipelines.kubeflow.errors import ClusterError
@@ -68,6 +66,8 @@ def refuse_impossible_run(
     from pipelines.kubeflow.doctor.target import make_target
 
     problems = [*offline_problems(config)]
+    if not any(problem.key == "data.source" for problem in problems):
+        problems += object_problems(config, warn)
     health = _health(connection)
     problems += _version_problems(health)
     with collect_problems(problems):
@@ -97,21 +97,12 @@ def refuse_impossible_run(
 def offline_problems(config: Config) -> Iterator[Problem]:
     """Yield problems that are the same on every cluster."""
     wrong = list(source_problems(config))
-    yield from wrong or _path_problems(config)
+    yield from wrong or path_problems(config)
     yield from _storage_problems(config)
     host = urlsplit(config.tracking.uri).hostname
     if host in _HERE:
         message = "a pod finds itself there; give the name of the service, such as nas-mlflow:5000"
         yield Problem("tracking.uri", config.tracking.uri, message)
-
-
-def source_problems(config: Config) -> Iterator[Problem]:
-    """Yield a problem if the data source is not well-formed."""
-    from nascore.data.sources import uri_error
-
-    message = uri_error(config.data.source)
-    if message:
-        yield Problem("data.source", config.data.source, message)
 
 
 def _storage_problems(config: Config) -> Iterator[Problem]:
@@ -133,22 +124,6 @@ def _storage_problems(config: Config) -> Iterator[Problem]:
         return
     if host in _HERE:
         yield Problem(key, storage, "a pod finds itself there; give the name of the service")
-
-
-def _path_problems(config: Config) -> Iterator[Problem]:
-    """Yield a problem for a local path, which pods do not see unless the image has it."""
-    kind, _, path = config.data.source.partition(":")
-    state = config.cluster.state
-    has_volume = state is not None and claim_of(state) is not None
-    if not path or path.startswith(S3):
-        return
-    if has_volume and Path(path).is_relative_to(MOUNT):
-        return
-    message = (
-        f"pods do not see the files of this machine; copy the data to an object store and write "
-        f"{kind}:s3://BUCKET/KEY (--no-check where the image has this path)"
-    )
-    yield Problem("data.source", config.data.source, message)
 
 
 # --- the cluster ----------------------------------------------------------------------------

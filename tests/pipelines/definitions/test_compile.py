@@ -589,12 +589,12 @@ def test_the_pipeline_stays_small_with_many_workers(tmp_path: Path) -> None:
         ({"steps": {"serach": {}}}, "cluster.steps.serach"),
         ({"steps": {"search": {"memory": "lots"}}}, "cluster.steps.search.memory"),
         ({"secrets": {"URL": "no-key"}}, "cluster.secrets.URL"),
-        ({"shared_memory": "2 GB"}, "cluster.shared_memory"),
+        ({"shared_memory": "2 gigs"}, "cluster.shared_memory"),
         ({"state": "nas-state"}, "write pvc:nas-state"),
         ({"state": "pvc:nas.state"}, "no dots"),
         ({"state_volume": "nas-state"}, "cluster.state"),
-        ({"steps": {"search": {"memory": "2.5Gi"}}}, "whole number and a unit: 16Gi"),
-        ({"steps": {"search": {"memory": "2ki"}}}, "whole number and a unit: 16Gi"),
+        ({"steps": {"search": {"memory": "2,5Gi"}}}, "a number and a unit, such as 16Gi"),
+        ({"steps": {"search": {"memory": "2ki"}}}, "a number and a unit, such as 16Gi"),
         ({"steps": {"search": {"cpu": "4Gi"}}}, "not a number of processors"),
         ({"secrets": {"NAS_RESTARTS": "a/b"}}, "choose another name"),
         ({"config_maps": {"PATH": "a/b"}}, "choose another name"),
@@ -604,6 +604,22 @@ def test_settings_of_the_cluster_are_checked(cluster: dict[str, Any], key: str) 
     with pytest.raises(InputError) as refused:
         parse({"cluster": cluster})
     assert key in str(refused.value)
+
+
+def test_quantities_are_compiled_in_kubernetes_notation(tmp_path: Path) -> None:
+    steps = {"search": {"cpu": 2.5, "memory": "1.5 GiB"}, "train_final": {"memory": "64000000kb"}}
+    config = parse({"cluster": {"steps": steps, "shared_memory": "512MB"}})
+    compile_search(config, tmp_path / "p.yaml", image=DIGEST)
+    documents = list(yaml.safe_load_all((tmp_path / "p.yaml").read_text()))
+    executors = documents[0]["deploymentSpec"]["executors"]
+    resources = {
+        name: executors[f"exec-{name}"]["container"]["resources"]
+        for name in ("search", "train-final")
+    }
+    assert resources["search"]["resourceCpuRequest"] == "2500m"
+    assert resources["search"]["resourceMemoryLimit"] == "1536Mi"
+    assert resources["train-final"]["resourceMemoryLimit"] == "64000000000"
+    assert "512M" in str(documents[1])
 
 
 # --- retraining -----------------------------------------------------------------------------

@@ -1,0 +1,109 @@
+"""Checks of the data source from this machine, before a run on a cluster reads it."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from components.config.schema import Config
+from components.run_state.reference import MOUNT, claim_of
+from nascore.data.file_access import S3, parse_s3
+from nascore.errors import Problem
+from nascore.redaction import redact
+
+_KEY = "data.source"
+_SKIP = "--no-check where the image has this path"
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_READ_S = 5.0  # for one answer of the object store, since the user waits
+_MISSING = ("NoSuchBucket", "NoSuchKey", "404")
+
+Warn = Callable[[str], None]
+
+
+def source_problems(config: Config) -> Iterator[Problem]:
+    """Yield a problem if the data source is not well-formed."""
+    from nascore.data.sources import uri_error
+
+    message = uri_error(config.data.source)
+    if message:
+        yield Problem(_KEY, config.data.source, message)
+
+
+def path_problems(config: Config) -> Iterator[Problem]:
+    """Yield a problem for each local path, which pods do not see unless the image has it."""
+    kind, _, path = config.data.source.partition(":")
+    if path and not path.startswith(S3) and not _is_on_volume(config, path):
+        message = (
+            "pods do not see the files of this machine; copy the data to an object store and "
+            f"write {kind}:s3://BUCKET/KEY ({_SKIP})"
+        )
+        yield Problem(_KEY, config.data.source, message)
+    labels = config.data.labels or ""
+    if labels.startswith(("/", "~")) and not _is_on_volume(config, labels):
+        message = (
+            "pods do not see the files of this machine; put the table into the data source, and "
+            f"write its path there ({_SKIP})"
+        )
+        yield Problem("data.labels", labels, message)
+
+
+def _is_on_volume(config: Config, path: str) -> bool:
+    has_volume = config.cluster.state is not None and claim_of(config.cluster.state) is not None
+    return has_volume and Path(path).is_relative_to(MOUNT)
+
+
+def object_problems(config: Config, warn: Warn) -> Iterator[Problem]:
+    """Yield a problem if the bucket or object of the data source does not exist.
+
+    The store is asked with the address and the credentials of this machine. All that is no certain
+    answer, such as a refusal of these credentials, is a warning: the pods have their own.
+
+    Args:
+        config: configuration whose data source is well-formed.
+        warn: prints why the source was not checked.
+    """
+    kind, _, uri = config.data.source.partition(":")
+    if not uri.startswith(S3):
+        return
+    variables = {*config.cluster.secrets, *config.cluster.config_maps}
+    here = [name for name in _ENDPOINTS if os.environ.get(name)]
+    if not here and (theirs := [name for name in _ENDPOINTS if name in variables]):
+        warn(f"{_KEY} was not checked: the pods have {theirs[0]}; set it here to check the data")
+        return
+    from components.object_store.client import make_client  # boto3: a third of a second
+    from components.object_store.s3_errors import RAISED, cause_of, code_of, final_message
+
+    try:
+        client = make_client(read_s=_READ_S)
+        message = _missing(client, kind, uri)
+    except RAISED as raised:
+        error = cause_of(raised)
+        if code_of(error) not in _MISSING:
+            warn(f"{_KEY} was not checked ({uri}): {final_message(error)}")
+            return
+        message = final_message(error)
+    if message:
+        where = redact(str(client.meta.endpoint_url))
+        advice = f"asked was {where} (--no-check where only the cluster reaches the store)"
+        yield Problem(_KEY, config.data.source, f"{message}; {advice}")
+
+
+def _missing(client: Any, kind: str, uri: str) -> str:
+    """Return a message if a folder has no objects; ask for the object of the other kinds.
+
+    Raises:
+        ClientError: there is no such bucket or object, or another error of S3.
+        NotS3Error: a server of another kind has answered.
+    """
+    from components.object_store.s3_errors import NotS3Error
+    from nascore.data.archives import is_archive_name
+
+    bucket, key = parse_s3(uri)
+    if kind != "imagefolder" or is_archive_name(key):
+        client.get_object(Bucket=bucket, Key=key)["Body"].close()
+        return ""
+    prefix = f"{key.rstrip('/')}/" if key else ""
+    found = client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+    if "KeyCount" not in found:
+        raise NotS3Error("a listing without its length")
+    return "" if found["KeyCount"] else f"there are no objects below {prefix or 'the bucket'}"
