@@ -94,7 +94,7 @@ def _run(
     if failure is not None:
         _fail(output.folder, failure, kind)
     result = output.finish(time.monotonic() - start)
-    _say_result(result, output.folder, console, resolved.tracking.uri)
+    _say_result(result, output.folder, console, resolved)
     if shows_timings:
         from pipelines.local.timings import table
 
@@ -164,16 +164,25 @@ def _fail(out: Path, failure: "Failure", kind: "Kind") -> NoReturn:
     sys.exit(WRONG_INPUT if failure.problems else FAILED)
 
 
-def _say_result(result: dict[str, Any], out: Path, console: Any, uri: str) -> None:
+def _say_result(result: dict[str, Any], out: Path, console: Any, config: "Config") -> None:
     from pipelines.local.progress import summary
 
     console.print("\n".join(["", *summary(result, out), "", "Next:"]), soft_wrap=True)
     for command, why in (
-        _view_command(uri),
-        (f"nas compile {shlex.quote(str(out / 'config.json'))}", "the same pipeline for Kubeflow"),
+        _view_command(config.tracking.uri),
+        (_compile_command(out, config), "the same pipeline for Kubeflow"),
         ("nas run --data imagefolder:DIR", "the same on your own images"),
     ):
         console.print(f"  {command:<58} {why}", soft_wrap=True)
+
+
+def _compile_command(out: Path, config: "Config") -> str:
+    """Return the command for the same pipeline on a cluster, whose pods see no local files."""
+    from nascore.data.file_access import S3
+
+    command = f"nas compile {shlex.quote(str(out / 'config.json'))}"
+    kind, _, path = config.data.source.partition(":")
+    return f"{command} --data {kind}:s3://BUCKET/KEY" if path and S3 not in path else command
 
 
 def _view_command(uri: str) -> tuple[str, str]:
