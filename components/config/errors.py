@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from components.config.model_tree import OF_KEY, keys_of, locate, models_in
+from components.config.model_tree import OF_KEY, default_of, keys_of, locate, models_in
 from components.config.renamed import RENAMED
 from components.config.wrong_type import wrong_type, yes_or_no
 from nascore.errors import Problem
@@ -40,14 +40,21 @@ def problems_of(root: type[BaseModel], error: Any) -> Iterator[Problem]:
     elif kind == "union_tag_not_found":
         yield Problem(f"{key}.name", "", "is missing; name one")
     elif kind in ("model_type", "dict_type", "model_attributes_type"):
-        yield Problem(key, short(value), "must be a group of keys")
+        yield Problem(key, short(value), "must be a group of keys" + _as_group(path[-1:], value))
     elif path[:2] in _REFERENCES:  # the value is not shown, since it may be the secret itself
         message = "must be NAME/KEY of a Secret or ConfigMap, which holds the value"
         yield Problem(key, "", f"{message}; write {path[-1]}: nas-secrets/KEY")
     elif kind == "value_error":
         yield Problem(key, short(value), str(error["ctx"]["error"]))
     else:
-        yield Problem(key, short(value), wrong_type(path[-1], value, error))
+        default = default_of(root, path)
+        yield Problem(key, short(value), wrong_type(path[-1], value, error, default))
+
+
+def _as_group(name: tuple[str, ...], value: Any) -> str:
+    """Return `KEY=VALUE`, the form of kubectl, as YAML."""
+    key, equals, text = value.partition("=") if isinstance(value, str) else ("", "", "")
+    return f'; write {name[0]}: {{{key}: "{text}"}}' if name and equals else ""
 
 
 def _problem_of_key(path: tuple[str, ...], error: Any) -> Problem:

@@ -37,6 +37,17 @@ def keys_of(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
     return iter(found)
 
 
+def default_of(root: type[BaseModel], path: Iterable[str]) -> Any:
+    """Return the default of the setting at a path; None for one inside a list or a mapping."""
+    models, default = [root], None
+    for part in path:
+        field = models[0].model_fields.get(part) if models else None
+        if field is None:
+            return None
+        models, default = models_in(field.annotation), field.default
+    return default
+
+
 def locate(root: type[BaseModel], location: Iterable[Any]) -> tuple[tuple[str, ...], list[str]]:
     """Return the path of keys of pydantic's location, and the keys that are known at its end.
 

@@ -10,13 +10,14 @@ _TEXTS = {"source": "npz:images.npz", "uri": "http://HOST:PORT", "experiment": "
 """Examples of text settings that are given in a wrong type most often."""
 
 
-def wrong_type(name: str, value: Any, error: Mapping[str, Any]) -> str:
+def wrong_type(name: str, value: Any, error: Mapping[str, Any], default: Any) -> str:
     """Return what is wrong with a value, and a form that is accepted.
 
     Args:
         name: last part of its key; the place in a list if the value is an element of one.
         value: as it was given.
         error: one of `ValidationError.errors()`.
+        default: of the setting, which is the example if it is a number; None without one.
     """
     kind = error["type"]
     if isinstance(value, bool) and kind.startswith(("string_", "int_", "float_")):
@@ -26,9 +27,9 @@ def wrong_type(name: str, value: Any, error: Mapping[str, Any]) -> str:
     if kind in ("tuple_type", "list_type"):
         return f"must be a list; write {name}: [{_element(value)}]"
     if kind.startswith("int_"):
-        return _number(name, value, "whole number", "4")
+        return _number(name, value, "whole number", _default(default, "4"))
     if kind in ("float_type", "float_parsing"):
-        return _number(name, value, "number", "0.5")
+        return _number(name, value, "number", _percent(value) or _default(default, "0.5"))
     if kind in ("bool_type", "bool_parsing"):
         return f"must be true or false; write {name}: true"
     if kind == "path_type":
@@ -81,6 +82,18 @@ def _number(name: str, value: Any, kind: str, example: str) -> str:
     if not suffix:
         return f"must be a {kind}; write {name}: {example}"
     return f"must be a {kind} of {_UNITS[suffix]}; write {name}: {_in_unit(suffix, value)}"
+
+
+def _default(default: Any, example: str) -> str:
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    return f"{default:g}" if is_number and abs(default) < 1e6 else example
+
+
+def _percent(value: Any) -> str:
+    """Return a text such as 95% as a fraction; empty for other values."""
+    number = str(value).strip().removesuffix("%")
+    is_percent = number != str(value).strip() and number.replace(".", "", 1).isdecimal()
+    return f"{float(number) / 100:g}" if is_percent else ""
 
 
 def _in_unit(suffix: str, value: Any) -> str:

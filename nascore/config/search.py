@@ -44,7 +44,7 @@ class BudgetConfig(Section):
     def _read_text(cls, data: object) -> object:
         if isinstance(data, bool) or not isinstance(data, str | int | float):
             return data
-        match = re.fullmatch(r"\s*([\d._]*)\s*(.*?)\s*", str(data))
+        match = re.fullmatch(r"\s*([\d._]*(?:[eE]\+?\d+)?)\s*(.*?)\s*", str(data))
         number, word = match.groups() if match else ("", "")
         name = re.sub(r"[ _]", "-", word.lower())
         setting, factor = _UNITS.get(name) or _UNITS.get(name.removesuffix("s"), ("", 0.0))

@@ -107,6 +107,11 @@ def test_a_usual_form_is_accepted(setting: str, value: Any) -> None:
     assert read(setting) == value
 
 
+def test_a_budget_in_a_text_may_have_an_exponent() -> None:
+    layer, _ = layer_of(["search.budget=1e3 children"])
+    assert parse(layer).search.budget.children == 1000
+
+
 # --- refused --------------------------------------------------------------------------------
 
 _GOOGLE = "Google Cloud Storage has an S3 API (https://storage.googleapis.com)"
@@ -136,11 +141,15 @@ _CPU = "cluster.steps.search.cpu"
         ("search.budget.children=1.5e0", "must be a whole number; write children: 4"),
         ("search.budget.children=[8]", "must be one whole number, not a list; write children: 8"),
         ("search.budget.seconds=a lot", "must be a number; write seconds: 0.5"),
-        ("train.lr=fast", "must be a number; write lr: 0.5"),
+        ("train.lr=fast", "must be a number; write lr: 0.05"),
         ("train.lr=[0.1]", "must be one number, not a list; write lr: 0.1"),
         ("data.memory_limit_mb=4GB", "whole number of megabytes; write memory_limit_mb: 4096"),
         ("cluster.steps.search.timeout_s=2h", "of seconds; write timeout_s: 7200"),
         ("retrain.max_age_days=soon", "must be a number of days; write max_age_days: 30"),
+        ("promote.confidence=high", "must be a number; write confidence: 0.95"),
+        ("promote.confidence=90%", "must be a number; write confidence: 0.9"),
+        ("cluster.run_as_user=root", "must be a whole number; write run_as_user: 10001"),
+        ("cluster.node_selector=gpu=a100", 'group of keys; write node_selector: {gpu: "a100"}'),
         # yes and no
         ("search.budget.children=yes", "must not be yes or no; write a value such as children: 4"),
         ("train.lr=on", "must not be yes or no; write a value such as lr: 4"),
