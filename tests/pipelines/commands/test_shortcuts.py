@@ -20,7 +20,7 @@ def nas(*arguments: str) -> Result:
 
 def compiled(out: Path, *arguments: str) -> dict[str, object]:
     """The configuration in the pipeline that `nas compile` wrote."""
-    result = nas("compile", "--out", str(out), *arguments)
+    result = nas("compile", "--no-check", "--out", str(out), *arguments)
     assert result.exit_code == 0, result.output
     pipeline = next(yaml.safe_load_all(out.read_text()))
     parameters = pipeline["root"]["inputDefinitions"]["parameters"]
@@ -31,7 +31,7 @@ def compiled(out: Path, *arguments: str) -> dict[str, object]:
 def test_shortcuts_are_settings(tmp_path: Path) -> None:
     chosen = {
         "--method": "nasib",
-        "--data": "s3://bucket/a: b",  # YAML would read a mapping
+        "--data": "imagefolder:s3://bucket/a: b",  # YAML would read a mapping
         "--budget": "2h",
         "--workers": "2",
         "--seed": "7",
@@ -48,7 +48,8 @@ def test_shortcuts_are_settings(tmp_path: Path) -> None:
     expected = resolve(None, None, [*settings, "search.storage=env:NAS_STUDY_URL"])
     assert found == expected.model_dump(mode="json")
     assert (expected.search.budget.seconds, expected.search.workers) == (7200, 2)
-    assert (expected.data.source, expected.promote.model_name) == ("s3://bucket/a: b", "12")
+    assert expected.data.source == "imagefolder:s3://bucket/a: b"
+    assert expected.promote.model_name == "12"
 
 
 @pytest.mark.parametrize(
