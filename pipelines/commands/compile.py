@@ -64,12 +64,17 @@ def compile_command(
 
 
 def _data_problems(config: "Config", *, is_checked: bool) -> list[Problem]:
+    """Return problems of the data source; a path is a warning, since an image may contain it."""
     from pipelines.kubeflow.data_checks import object_problems, path_problems, source_problems
+
+    def warn(text: str) -> None:
+        click.echo(f"warning: {text}", err=True)
 
     problems = list(source_problems(config))
     if is_checked and not problems:
-        problems += path_problems(config)
-        problems += object_problems(config, lambda text: click.echo(f"warning: {text}", err=True))
+        for problem in path_problems(config):
+            warn(f"{problem.key} = {problem.value}: {problem.message}")
+        problems += object_problems(config, warn)
     return problems
 
 

@@ -63,8 +63,6 @@ def asked(source: str, **cluster: object) -> tuple[list[Problem], list[str]]:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("npz:new.npz", "pods do not see the files of this machine; copy the data to an object"),
-        ("imagefolder:/data/x", "write imagefolder:s3://BUCKET/KEY (--no-check where the image"),
         ("foo", "unknown source"),
         ("imagefolder:s3://My_Bucket/x", "is no S3 URI; write s3://BUCKET/KEY"),
     ],
@@ -80,11 +78,18 @@ def test_a_source_that_no_pod_can_read_is_not_compiled(
 
 
 @pytest.mark.usefixtures("without_account")
-def test_a_path_of_the_image_is_compiled_when_it_is_not_checked(
-    compiled: Callable[..., Result],
+@pytest.mark.parametrize("source", ["npz:new.npz", "imagefolder:/data/x"])
+def test_a_path_is_compiled_with_a_warning_unless_it_is_not_checked(
+    compiled: Callable[..., Result], source: str
 ) -> None:
-    assert compiled("--data=npz:/data/x.npz", "--no-check").exit_code == 0
-    assert compiled("--data=foo", "--no-check").exit_code == 2
+    kind = source.partition(":")[0]
+    result = compiled("--data", source)
+    assert result.exit_code == 0
+    assert f"warning: data.source = {source}: pods do not see the files of" in result.stderr
+    assert f"write {kind}:s3://BUCKET/KEY (--no-check where the image has this" in result.stderr
+    result = compiled("--data", source, "--no-check")
+    assert result.exit_code == 0
+    assert "pods" not in result.stderr
 
 
 def test_a_table_of_labels_on_this_machine() -> None:
