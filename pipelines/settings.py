@@ -1,15 +1,34 @@
 """Settings of a command line, and problems of the options that stand for some of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 
 from nascore.errors import Problem
+
+SET = "--set"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A setting as it was typed.
+
+    Attributes:
+        option: `--set`, or the option of a single setting, such as `--seed`.
+        text: the value of the option.
+        setting: the same as `key.path=value`.
+    """
+
+    option: str
+    text: str
+    setting: str
 
 
 class Settings(tuple[str, ...]):
     """`key.path=value` settings of a command line.
 
     Attributes:
-        problems: options for single settings that contradict a `--set`.
+        problems: options that contradict each other.
     """
 
     problems: tuple[Problem, ...] = ()
@@ -20,4 +39,30 @@ class Settings(tuple[str, ...]):
 
 def problems_of(settings: Iterable[str]) -> tuple[Problem, ...]:
     """Return the problems that are known of settings already."""
-    return settings.problems if isinstance(settings, Settings) else ()
+    if isinstance(settings, Settings):
+        return settings.problems
+    if isinstance(settings, Sequence):
+        return contradictions([Given(SET, text, text) for text in settings])
+    return ()
+
+
+def contradictions(given: Iterable[Given]) -> tuple[Problem, ...]:
+    """Return a problem for each two settings of one key with different values."""
+    problems = [
+        Problem(one.option, one.text, f"contradicts {other.option} {other.text}; give one of them")
+        for one, other in combinations(given, 2)
+        if _contradict(one, other)
+    ]
+    return tuple(dict.fromkeys(problems))
+
+
+def _contradict(one: Given, other: Given) -> bool:
+    """Return whether a later setting replaces an earlier one, or changes a part of an option."""
+    (key, _, value), (later, _, later_value) = (
+        given.setting.partition("=") for given in (one, other)
+    )
+    key, later = key.strip(), later.strip()
+    if key == later:
+        return value.strip("\"' ") != later_value.strip("\"' ")
+    # A setting below a group that --set gave before is an addition to that group.
+    return key.startswith(f"{later}.") or (one.option != SET and later.startswith(f"{key}."))

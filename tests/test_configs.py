@@ -41,7 +41,9 @@ def test_preset_opens_with_what_it_is_how_to_run_it_and_what_it_costs(path: Path
     given = commands[0].split()[2:]
     options = {one.option: one for one in SHORTCUTS}
     chosen = {options[flag]: word for flag, word in pairwise(given) if flag in options}
-    settings = settings_of([word for flag, word in pairwise(given) if flag == "--set"], chosen)
+    settings = settings_of(
+        [word for flag, word in pairwise(given) if flag == "--set"], chosen.items()
+    )
     preset = given[given.index("--preset") + 1] if "--preset" in given else None
     started, written = resolve(None, preset, settings), parse(read_yaml(path))
     assert (started.method, started.search) == (written.method, written.search)

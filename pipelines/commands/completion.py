@@ -45,7 +45,7 @@ def _rows(context: click.Context) -> dict[str, dict[str, Any]]:
     from nascore.methods.registry import METHODS
     from pipelines.commands.setting_list import settings_of
 
-    named = [context.params.get("shortcut_method")]
+    named = [*(context.params.get("shortcut_method") or ())]
     named += [setting.partition("method=")[2] for setting in context.params.get("settings") or ()]
     method = next((name for name in named if name in METHODS), DEFAULT_METHOD)
     return {row["key"]: row for row in settings_of([method])}

@@ -1,7 +1,7 @@
 """Options for the settings that are changed most: `--budget 30m` sets `search.budget`."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -9,10 +9,9 @@ from typing import Any
 import click
 import yaml
 
-from nascore.errors import Problem
 from pipelines.commands.completion import complete_value
 from pipelines.commands.options import given
-from pipelines.settings import Settings
+from pipelines.settings import SET, Given, Settings, contradictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +52,12 @@ SHORTCUTS = (
 )
 
 
-def settings_of(texts: Sequence[str], shortcuts: Mapping[Shortcut, str]) -> Settings:
-    """Put shortcuts and the texts of `--set` together."""
-    settings = Settings([*(_setting(one, text) for one, text in shortcuts.items()), *texts])
-    settings.problems = tuple(
-        Problem(one.option, text, f"contradicts --set {other}; give one of them")
-        for one, text in shortcuts.items()
-        for other in texts
-        if _contradicts(_setting(one, text), other)
-    )
+def settings_of(texts: Sequence[str], shortcuts: Iterable[tuple[Shortcut, str]]) -> Settings:
+    """Put shortcuts, with their values as typed, and the texts of `--set` together."""
+    given = [Given(one.option, text, _setting(one, text)) for one, text in shortcuts]
+    given += [Given(SET, text, text) for text in texts]
+    settings = Settings(one.setting for one in given)
+    settings.problems = contradictions(given)
     return settings
 
 
@@ -75,13 +71,13 @@ def _setting(shortcut: Shortcut, text: str) -> str:
     return f"{shortcut.key}={quoted}"
 
 
-def _contradicts(one: str, other: str) -> bool:
-    """Return whether two settings give one key, or a group and a key of it, different values."""
-    (key, _, value), (other_key, _, other_value) = one.partition("="), other.partition("=")
-    other_key = other_key.strip()
-    if key == other_key:
-        return value.strip("\"' ") != other_value.strip("\"' ")
-    return key.startswith(f"{other_key}.") or other_key.startswith(f"{key}.")
+def _all_given(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return every value of an option, so that two different ones are refused."""
+    for value in values:
+        given(context, parameter, value)
+    return values
 
 
 def shortcuts(
@@ -97,8 +93,7 @@ def shortcuts(
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def wrapped(*args: Any, **kwargs: Any) -> None:
-            values = {one: kwargs.pop(one.parameter) for one in chosen}
-            texts = {one: text for one, text in values.items() if text is not None}
+            texts = [(one, text) for one in chosen for text in kwargs.pop(one.parameter)]
             command(*args, **{**kwargs, "settings": settings_of(kwargs["settings"], texts)})
 
         decorated: Callable[..., None] = wrapped
@@ -107,7 +102,8 @@ def shortcuts(
                 one.option,
                 one.parameter,
                 metavar=one.metavar,
-                callback=given,
+                multiple=True,
+                callback=_all_given,
                 help=f"{one.help} Sets {one.key}.",
                 shell_complete=complete_value(one.key),
             )(decorated)

@@ -61,6 +61,18 @@ def test_shortcuts_are_settings(tmp_path: Path) -> None:
             "--budget = 30m: contradicts --set search.budget.children=4",
         ),
         (("--method=tpe", "--set=method=enas"), "--method = tpe: contradicts --set method=enas"),
+        (
+            ("--method=enas", "--method=tpe"),
+            "--method = enas: contradicts --method tpe; give one of them",
+        ),
+        (
+            ("--set=search.budget.children=3", "--set=search.budget.children=5"),
+            "--set = search.budget.children=3: contradicts --set search.budget.children=5; give",
+        ),
+        (
+            ("--set=search.budget.children=3", "--set=search.budget=30m"),
+            "--set = search.budget.children=3: contradicts --set search.budget=30m; give one",
+        ),
         (("--budget=30x",), "search.budget = '30x': is no budget; write 30m, 2h, 90s, 64 children"),
         (("--budget=30",), "search.budget = '30': is no budget; write 30m"),
         (("--workers=two",), "search.workers = 'two': must be a whole number"),
@@ -80,6 +92,21 @@ def test_wrong_shortcuts_are_refused_with_all_other_problems(
 def test_the_same_value_twice_is_no_contradiction(tmp_path: Path) -> None:
     found = compiled(tmp_path / "pipeline.yaml", "--seed=5", "--set", "seed=5")
     assert found["seed"] == 5
+    found = compiled(tmp_path / "pipeline.yaml", "--seed=5", "--seed=5", "--set=seed=5")
+    assert found["seed"] == 5
+
+
+def test_a_setting_below_a_group_is_added_to_it(tmp_path: Path) -> None:
+    settings = ("--set=promote={min_gain: 0.1}", "--set=promote.max_params=100")
+    promote = compiled(tmp_path / "pipeline.yaml", *settings)["promote"]
+    assert isinstance(promote, dict)
+    assert (promote["min_gain"], promote["max_params"]) == (0.1, 100)
+
+
+def test_commands_without_options_for_single_settings_refuse_contradictions_too() -> None:
+    result = nas("profile", "--set=seed=1", "--set=seed=2")
+    assert result.exit_code == 2
+    assert "--set = seed=1: contradicts --set seed=2; give one of them" in result.stderr
 
 
 @pytest.mark.parametrize(
