@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.config.errors import suggest
 from components.config.merge import layer_of, merge, read_mapping
 from components.config.schema import DEFAULT_METHOD, Config, parse
+from components.config.unknown_keys import suggest
 from nascore.errors import InputError, Problem
 from nascore.methods.registry import METHODS
 from pipelines.settings import problems_of

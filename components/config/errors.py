@@ -1,15 +1,15 @@
 """From pydantic's errors to `Problem`s: the dotted key, the value found, and what to do."""
 
-import difflib
 import re
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
 from components.config.model_tree import OF_KEY, default_of, keys_of, locate, models_in
 from components.config.renamed import RENAMED
+from components.config.unknown_keys import suggest, unknown_key
 from components.config.wrong_type import wrong_type, yes_or_no
 from nascore.errors import Problem
 from nascore.redaction import redact, redact_setting
@@ -20,18 +20,21 @@ _SECRET = re.compile(r"(?i)pass|pwd|token|secret|credential|key$")
 _REFERENCES = (("cluster", "secrets"), ("cluster", "config_maps"))
 
 
-def problems_of(root: type[BaseModel], error: Any) -> Iterator[Problem]:
+def problems_of(root: type[BaseModel], error: Any, data: object) -> Iterator[Problem]:
     """Describe one of `ValidationError.errors()`; an unknown group may have several old keys.
 
     Args:
         root: the model that was validated.
+        error: the error.
+        data: what was validated.
     """
-    path, known = locate(root, error["loc"])
+    path = locate(root, error["loc"])
     key, value, kind = ".".join(path), error.get("input"), error["type"]
     if error["loc"][-1:] == (OF_KEY,):
         yield _problem_of_key(path, error)
     elif kind == "extra_forbidden":
-        yield from _unknown(path, value, known, list(keys_of(root)))
+        message = unknown_key(root, error["loc"], path, data)
+        yield from _unknown(path, value, message, set(keys_of(root)))
     elif kind == "missing":
         yield Problem(key, "", "is missing; give a value")
     elif kind == "union_tag_invalid":
@@ -63,17 +66,17 @@ def _problem_of_key(path: tuple[str, ...], error: Any) -> Problem:
     expected = re.findall(r"'([^']*)'", str(context.get("expected", "")))
     message = str(context.get("error") or error["msg"])
     if expected:
-        message = "unknown key" + suggest(path[-1], expected)
+        message = "unknown key" + suggest(path[-1], expected, ".".join([*path[:-1], ""]))
     return Problem(".".join(path), "", message)
 
 
-def _unknown(
-    path: tuple[str, ...], value: Any, known: list[str], tree: list[str]
-) -> Iterator[Problem]:
+def _unknown(path: tuple[str, ...], value: Any, message: str, tree: set[str]) -> Iterator[Problem]:
     """Describe an unknown key, or the keys of an unknown group that had settings once.
 
     Args:
-        known: keys of the group.
+        path: of the key.
+        value: as it was given.
+        message: about a key that was not renamed.
         tree: all dotted keys.
     """
     key = ".".join(path)
@@ -86,10 +89,10 @@ def _unknown(
         old.startswith(f"{key}.") and new in tree for old, new in RENAMED.items()
     ):
         for name, below in value.items():
-            yield from _unknown((*path, str(name)), below, [], tree)
+            yield from _unknown((*path, str(name)), below, "unknown key", tree)
     else:
         shown = "" if _SECRET.search(path[-1]) else short(value)
-        yield Problem(key, shown, "unknown key" + _nearest(path, known, tree))
+        yield Problem(key, shown, message)
 
 
 def reject_booleans(
@@ -119,15 +122,6 @@ def _is_named(model: type[BaseModel], data: object) -> bool:
     return isinstance(data, Mapping) and model.model_fields["name"].default == data.get("name")
 
 
-def suggest(word: object, known: Iterable[str]) -> str:
-    """Return the end of a message about an unknown word: the nearest known one, or all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(str(word), known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known are {', '.join(known)}" if known else "; nothing can be set here"
-
-
 def short(value: Any) -> str:
     """Return a value as a message shows it; empty for a group of keys."""
     if isinstance(value, Mapping | BaseModel):
@@ -136,27 +130,3 @@ def short(value: Any) -> str:
         return "true" if value else "false"
     text = repr(redact_setting(value)) if isinstance(value, str) else redact(str(value))
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
-
-
-def _nearest(path: tuple[str, ...], known: list[str], tree: list[str]) -> str:
-    """Suggest the nearest key: of the same group, else of that name elsewhere, else alike."""
-    key, name = ".".join(path), path[-1]
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"; did you mean {'.'.join([*path[:-1], close[0]])!r}?"
-    namesakes = [one for one in tree if one.split(".")[-1] == name]
-    if namesakes:
-        namesakes.sort(key=lambda one: (_is_option(one) != _is_option(key), -_likeness(one, key)))
-        return f"; did you mean {' or '.join(map(repr, namesakes[:3]))}?"
-    near = difflib.get_close_matches(name, {one.split(".")[-1] for one in tree}, n=1, cutoff=0.8)
-    for one in (one for one in tree if near and one.split(".")[-1] == near[0]):
-        return f"; did you mean {one!r}?"
-    return suggest(name, known)
-
-
-def _is_option(key: str) -> bool:
-    return key.startswith("search.options.")
-
-
-def _likeness(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(a=other, b=one).ratio()

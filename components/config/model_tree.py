@@ -48,13 +48,25 @@ def default_of(root: type[BaseModel], path: Iterable[str]) -> Any:
     return default
 
 
-def locate(root: type[BaseModel], location: Iterable[Any]) -> tuple[tuple[str, ...], list[str]]:
-    """Return the path of keys of pydantic's location, and the keys that are known at its end.
+def groups_at(root: type[BaseModel], path: Iterable[str]) -> list[type[BaseModel]]:
+    """Return the group of settings at a path, or the members of the union there."""
+    groups, is_key = [root], False  # is_key: of a mapping whose values are groups of settings
+    for part in path:
+        if is_key:
+            is_key = False
+            continue
+        field = next((one.model_fields[part] for one in groups if part in one.model_fields), None)
+        groups, is_key = groups_in(None if field is None else field.annotation)
+    return groups
+
+
+def locate(root: type[BaseModel], location: Iterable[Any]) -> tuple[str, ...]:
+    """Return the path of keys of pydantic's location.
 
     The location has the names of union members as well, which are not keys.
     """
     path: list[str] = []
-    models, known = [root], list(root.model_fields)
+    models = [root]
     is_key = False  # of a mapping whose values are groups of settings
     for part in location:
         if part == OF_KEY:
@@ -66,8 +78,7 @@ def locate(root: type[BaseModel], location: Iterable[Any]) -> tuple[tuple[str, .
         if len(models) > 1:
             models = [model for model in models if model.model_fields["name"].default == part]
             continue
-        known = [name for model in models for name in model.model_fields]
         field = models[0].model_fields.get(part) if models else None
         models, is_key = groups_in(None if field is None else field.annotation)
         path.append(str(part))
-    return tuple(path), known
+    return tuple(path)

@@ -8,8 +8,8 @@ from pydantic import ConfigDict, Field
 from typing_extensions import TypeVar  # typing.TypeVar has no default before Python 3.13
 
 from components.config.consistency import problems_between_sections
-from components.config.errors import suggest
 from components.config.settings import ClusterConfig, PromoteConfig, RetrainConfig, TrackingConfig
+from components.config.unknown_keys import suggest
 from components.config.validation import validate
 from nascore.config import (
     CommonTrainingConfig,

@@ -45,13 +45,11 @@ def validate(model: type[SectionT], data: object) -> Validated[SectionT]:
             section = model.model_validate(rest)
             break
         except ValidationError as error:
-            items = _above_bad_keys(
-                [(locate(model, item["loc"])[0], item) for item in error.errors()]
-            )
+            items = _above_bad_keys([(locate(model, item["loc"]), item) for item in error.errors()])
         paths = refused | {path for path, _ in items}
         for path, item in items:
             if not _follows(item, path, refused) and not _lacks_elements(item, path, paths):
-                problems += problems_of(model, item)
+                problems += problems_of(model, item, data)
         refused |= {path for path, item in items if item["type"] != "extra_forbidden"}
         if not any([_take_out(rest, path) for path, _ in items]):
             break

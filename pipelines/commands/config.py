@@ -19,8 +19,8 @@ def config(method: str | None, of_all: bool, as_json: bool) -> None:
 
     Each has a key, a type, a default, a unit where there is one, and a description.
     """
-    from components.config.errors import suggest
     from components.config.schema import DEFAULT_METHOD
+    from components.config.unknown_keys import suggest
     from nascore.methods.registry import METHODS
     from pipelines.commands.setting_list import settings_of
 

@@ -205,7 +205,9 @@ def test_an_unknown_key_names_the_one_that_was_meant(
 def test_an_unknown_step_is_one_problem() -> None:
     """What is said of the values below it, or said again when it stays, helps nobody."""
     problem = only_problem({"cluster": {"steps": {"serach": {"foo": 2, "cpu": "x"}}}})
-    assert str(problem) == "cluster.steps.serach: unknown key; did you mean 'search'?"
+    assert str(problem) == (
+        "cluster.steps.serach: unknown key; did you mean 'cluster.steps.search'?"
+    )
     problem = only_problem({"cluster": {"secrets": {"PATH": "a/b"}}})
     assert (problem.key, problem.message[:13]) == ("cluster.secrets.PATH", "is a variable")
 
