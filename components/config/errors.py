@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from components.config.model_tree import OF_KEY, default_of, keys_of, locate, models_in
+from components.config.model_tree import OF_KEY, field_of, keys_of, locate, models_in
 from components.config.renamed import RENAMED
 from components.config.unknown_keys import suggest, unknown_key
 from components.config.wrong_type import wrong_type, yes_or_no
@@ -50,8 +50,8 @@ def problems_of(root: type[BaseModel], error: Any, data: object) -> Iterator[Pro
     elif kind == "value_error":
         yield Problem(key, short(value), str(error["ctx"]["error"]))
     else:
-        default = default_of(root, path)
-        yield Problem(key, short(value), wrong_type(path[-1], value, error, default))
+        field = field_of(root, path)
+        yield Problem(key, short(value), wrong_type(path[-1], value, error, field))
 
 
 def _as_group(name: tuple[str, ...], value: Any) -> str:
@@ -107,7 +107,8 @@ def reject_booleans(
             continue
         if isinstance(value, bool) and field.annotation is not bool:
             key = ".".join((*prefix, name))
-            yield Problem(key, short(value), yes_or_no(name, is_text=_is_text(field.annotation)))
+            message = yes_or_no(name, field, is_text=_is_text(field.annotation))
+            yield Problem(key, short(value), message)
         models = models_in(field.annotation)
         named = [m for m in models if len(models) == 1 or _is_named(m, value)]
         for model in named[:1]:

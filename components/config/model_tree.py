@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 OF_KEY = "[key]"
 """Last part of pydantic's location of an error that concerns a key of a mapping."""
@@ -37,15 +38,11 @@ def keys_of(root: type[BaseModel], prefix: str = "") -> Iterator[str]:
     return iter(found)
 
 
-def default_of(root: type[BaseModel], path: Iterable[str]) -> Any:
-    """Return the default of the setting at a path; None for one inside a list or a mapping."""
-    models, default = [root], None
-    for part in path:
-        field = models[0].model_fields.get(part) if models else None
-        if field is None:
-            return None
-        models, default = models_in(field.annotation), field.default
-    return default
+def field_of(root: type[BaseModel], path: Iterable[str]) -> FieldInfo | None:
+    """Return the setting at a path; None for one inside a list or a mapping."""
+    *above, name = path
+    groups = groups_at(root, above)
+    return next((one.model_fields[name] for one in groups if name in one.model_fields), None)
 
 
 def groups_at(root: type[BaseModel], path: Iterable[str]) -> list[type[BaseModel]]:

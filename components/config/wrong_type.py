@@ -1,35 +1,48 @@
 """Messages about values of a wrong type: the accepted form, with an example to copy."""
 
+import json
+import re
 from collections.abc import Mapping
-from typing import Any
+from decimal import Decimal
+from typing import Annotated, Any
 
-_UNITS = {"_s": "seconds", "_ms": "milliseconds", "_mb": "megabytes", "_days": "days"}
-"""Units of numbers by the end of their names."""
-_FACTORS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+_UNITS: dict[str, tuple[str, str, dict[str, int]]] = {
+    "_ms": ("milliseconds", "60", {"ms": 1, "s": 1000}),
+    "_s": ("seconds", "60", {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}),
+    "_mb": ("megabytes", "4096", {"mb": 1, "mib": 1, "gb": 1024, "gib": 1024, "g": 1024}),
+    "_days": ("days", "30", {"d": 1, "day": 1, "days": 1, "w": 7, "week": 7, "weeks": 7}),
+}
+"""By the end of a setting's name: its unit, an example, and how many of it other units are."""
+_KINDS_OF_YES = ("string_", "int_", "float_", "less_than", "greater_than")
+"""pydantic's kinds of errors about true and false where a text or a number belongs."""
+_MULTIPLES = {"%": "0.01", "k": "1000", "M": "1000000"}
 _TEXTS = {"source": "npz:images.npz", "uri": "http://HOST:PORT", "experiment": "flowers"}
 """Examples of text settings that are given in a wrong type most often."""
 
 
-def wrong_type(name: str, value: Any, error: Mapping[str, Any], default: Any) -> str:
+def wrong_type(name: str, value: Any, error: Mapping[str, Any], field: FieldInfo | None) -> str:
     """Return what is wrong with a value, and a form that is accepted.
 
     Args:
         name: last part of its key; the place in a list if the value is an element of one.
         value: as it was given.
         error: one of `ValidationError.errors()`.
-        default: of the setting, which is the example if it is a number; None without one.
+        field: the setting; None for an element of a list or a mapping.
     """
     kind = error["type"]
-    if isinstance(value, bool) and kind.startswith(("string_", "int_", "float_")):
-        return yes_or_no(name, is_text=kind == "string_type")
+    if isinstance(value, bool) and kind.startswith(_KINDS_OF_YES):
+        return yes_or_no(name, field, is_text=kind == "string_type")
     if kind == "string_type":
         return _text(name, value)
     if kind in ("tuple_type", "list_type"):
         return f"must be a list; write {name}: [{_element(value)}]"
     if kind.startswith("int_"):
-        return _number(name, value, "whole number", _default(default, "4"))
+        return _number(name, value, "whole number", field)
     if kind in ("float_type", "float_parsing"):
-        return _number(name, value, "number", _percent(value) or _default(default, "0.5"))
+        return _number(name, value, "number", field)
     if kind in ("bool_type", "bool_parsing"):
         return f"must be true or false; write {name}: true"
     if kind == "path_type":
@@ -41,14 +54,15 @@ def wrong_type(name: str, value: Any, error: Mapping[str, Any], default: Any) ->
     return message.replace("input should be", "must be").replace("tuple should", "list should")
 
 
-def yes_or_no(name: str, *, is_text: bool) -> str:
+def yes_or_no(name: str, field: FieldInfo | None, *, is_text: bool) -> str:
     """Return the message about yes or no where another value is meant."""
     if is_text:
         return (
             "YAML reads yes, no, on, off, true and false as yes or no; write a text in quotes: "
             f'{name}: "on"'
         )
-    return f"must not be yes or no; write a value such as {name}: 4, or null for none"
+    none = ", or null for none" if _accepts(field, None) else ""
+    return f"must not be yes or no; write a value such as {name}: {_example_of(field)}{none}"
 
 
 def _text(name: str, value: Any) -> str:
@@ -74,33 +88,62 @@ def _element(value: Any) -> str:
     return ", ".join(parts) if value is not None and parts else "VALUE"
 
 
-def _number(name: str, value: Any, kind: str, example: str) -> str:
+def _number(name: str, value: Any, kind: str, field: FieldInfo | None) -> str:
     if isinstance(value, list | tuple):
-        first = value[0] if value and isinstance(value[0], int | float) else example
-        return f"must be one {kind}, not a list; write {name}: {first}"
-    suffix = next((end for end in sorted(_UNITS, key=len, reverse=True) if name.endswith(end)), "")
-    if not suffix:
-        return f"must be a {kind}; write {name}: {example}"
-    return f"must be a {kind} of {_UNITS[suffix]}; write {name}: {_in_unit(suffix, value)}"
+        example = _example_of(field, *map(str, value[:1]))
+        return f"must be one {kind}, not a list; write {name}: {example}"
+    suffix = next((suffix for suffix in _UNITS if name.endswith(suffix)), None)
+    if suffix is None:
+        return (
+            f"must be a {kind}; write {name}: {_example_of(field, _converted(value, _MULTIPLES))}"
+        )
+    unit, usual, factors = _UNITS[suffix]
+    example = _example_of(field, _converted(value, factors), usual)
+    return f"must be a {kind} of {unit}; write {name}: {example}"
 
 
-def _default(default: Any, example: str) -> str:
-    is_number = isinstance(default, int | float) and not isinstance(default, bool)
-    return f"{default:g}" if is_number and abs(default) < 1e6 else example
+def _example_of(field: FieldInfo | None, *first: str) -> str:
+    """Return a number that a setting accepts: one of the first, its default, or one in its range.
+
+    Args:
+        field: the setting; None for an element of a list or a mapping.
+        first: examples that are tried before others; empty ones are not.
+    """
+    default = None if field is None else field.default
+    usual = []
+    if isinstance(default, int | float) and not isinstance(default, bool) and abs(default) < 1e6:
+        usual = [f"{default:g}"]
+    tried = [*first, *usual, "4", "0.5", *_in_range(field)]
+    return next((one for one in tried if one and _accepts(field, json.loads(one))), "NUMBER")
 
 
-def _percent(value: Any) -> str:
-    """Return a text such as 95% as a fraction; empty for other values."""
-    number = str(value).strip().removesuffix("%")
-    is_percent = number != str(value).strip() and number.replace(".", "", 1).isdecimal()
-    return f"{float(number) / 100:g}" if is_percent else ""
+def _in_range(field: FieldInfo | None) -> list[str]:
+    """Return numbers at, near and between the bounds of a setting."""
+    found = re.findall(r"(?:[gl][et]=|Literal\[)(-?\d[\d.e+-]*)", repr(field))
+    bounds = [Decimal(one) for one in found]
+    middle = sum(bounds, Decimal()) / len(bounds) if bounds else Decimal()
+    return [f"{one:f}" for one in (*bounds, middle, *(bound + 1 for bound in bounds))]
 
 
-def _in_unit(suffix: str, value: Any) -> str:
-    """Return a time such as 2h in seconds; an example for other values."""
-    text = str(value).replace(" ", "").lower()
-    number, unit = text.rstrip("abcdefghijklmnopqrstuvwxyz"), ""
-    unit = text[len(number) :]
-    if suffix == "_s" and number.isdigit() and unit in _FACTORS:
-        return str(int(number) * _FACTORS[unit])
-    return "30" if suffix == "_days" else "4096" if suffix == "_mb" else "60"
+def _accepts(field: FieldInfo | None, value: Any) -> bool:
+    if field is None:
+        return value is not None
+    annotation: Any = field.annotation
+    for constraint in field.metadata:
+        annotation = Annotated[annotation, constraint]
+    try:
+        TypeAdapter(annotation).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def _converted(value: Any, factors: Mapping[str, int | str]) -> str:
+    """Return a number with another unit, such as 2h, in the unit of the setting; else nothing."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z%]+)", str(value).strip())
+    number, unit = match.groups() if match else ("", "")
+    factor = factors.get(unit) or factors.get(unit.lower())
+    if not number or factor is None:
+        return ""
+    amount = Decimal(number) * Decimal(factor)
+    return f"{amount.normalize():f}"

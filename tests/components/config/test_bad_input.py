@@ -1,16 +1,21 @@
 """Values as people write them: converted, or refused with a form to copy."""
 
+import itertools
 import json
+import re
 import typing
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from components.config.merge import layer_of
 from components.config.model_tree import models_in
 from components.config.schema import config_class, dumps, loads, parse
+from components.config.validation import validate
+from nascore.config import Section
 from nascore.errors import InputError, Problem
 from nascore.methods.registry import METHODS
 
@@ -140,7 +145,7 @@ _CPU = "cluster.steps.search.cpu"
         ("search.budget.children=1.5", "must be a whole number; write children: 4"),
         ("search.budget.children=1.5e0", "must be a whole number; write children: 4"),
         ("search.budget.children=[8]", "must be one whole number, not a list; write children: 8"),
-        ("search.budget.seconds=a lot", "must be a number; write seconds: 0.5"),
+        ("search.budget.seconds=a lot", "must be a number; write seconds: 4"),
         ("train.lr=fast", "must be a number; write lr: 0.05"),
         ("train.lr=[0.1]", "must be one number, not a list; write lr: 0.1"),
         ("data.memory_limit_mb=4GB", "whole number of megabytes; write memory_limit_mb: 4096"),
@@ -148,11 +153,18 @@ _CPU = "cluster.steps.search.cpu"
         ("retrain.max_age_days=soon", "must be a number of days; write max_age_days: 30"),
         ("promote.confidence=high", "must be a number; write confidence: 0.95"),
         ("promote.confidence=90%", "must be a number; write confidence: 0.9"),
+        ("promote.confidence=40%", "must be a number; write confidence: 0.95"),
+        ("promote.confidence=on", "write a value such as confidence: 0.95, or null for none"),
+        ("promote.min_gain=[2]", "must be one number, not a list; write min_gain: 0"),
+        ("search.cost.limit=5k", "must be a number; write limit: 5000"),
+        ("search.cost.limit=1.5M", "must be a number; write limit: 1500000"),
+        ("search.worker_timeout_s=2s", "of seconds; write worker_timeout_s: 60"),
+        ("retrain.max_age_days=2 weeks", "must be a number of days; write max_age_days: 14"),
         ("cluster.run_as_user=root", "must be a whole number; write run_as_user: 10001"),
         ("cluster.node_selector=gpu=a100", 'group of keys; write node_selector: {gpu: "a100"}'),
         # yes and no
         ("search.budget.children=yes", "must not be yes or no; write a value such as children: 4"),
-        ("train.lr=on", "must not be yes or no; write a value such as lr: 4"),
+        ("train.lr=on", "must not be yes or no; write a value such as lr: 0.05"),
         ("tracking.experiment=on", 'write a text in quotes: experiment: "on"'),
         ("search.control=maybe", "must be true or false; write control: true"),
         # text and lists
@@ -219,6 +231,35 @@ def test_no_setting_is_described_by_a_regular_expression(method: str) -> None:
     """pydantic would print it, which does not say what to write."""
     found = [key for key, has_pattern in _patterns(config_class(method), "") if has_pattern]
     assert found == []
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_the_example_in_a_message_is_accepted(method: str) -> None:
+    """A number is refused, for each setting that is one, with a value that is not refused."""
+    examples = 0
+    for model in _groups(config_class(method)):
+        for name, value in itertools.product(model.model_fields, ("many", "5k", "2%", [9], True)):
+            (message, *_) = [*_messages(model, name, value), ""]
+            written = re.search(
+                rf"(?:must be.*number|must not be yes or no;).*\b{name}: ([^,]+)", message
+            )
+            if written:
+                assert _messages(model, name, yaml.safe_load(written[1])) == [], message
+                examples += 1
+    assert examples > 100
+
+
+def _groups(model: type[BaseModel]) -> Iterator[type[Section]]:
+    assert issubclass(model, Section)
+    yield model
+    for field in model.model_fields.values():
+        for below in models_in(field.annotation):
+            yield from _groups(below)
+
+
+def _messages(model: type[Section], name: str, value: Any) -> list[str]:
+    """Return what is wrong with one setting of a group; comparisons with others are left out."""
+    return [one.message for one in validate(model, {name: value}).problems if one.key == name]
 
 
 def _patterns(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, bool]]:
