@@ -46,7 +46,8 @@ def _planning_module(name: str) -> "PlanningModule":
         raise InputError.of(
             "method",
             name,
-            f"does the same with every budget, only longer; {' or '.join(planning)} plans with it",
+            f"{name} has no plan, since its search has no schedule over the budget; methods with "
+            f"one: {', '.join(planning)}",
         )
     return module
 

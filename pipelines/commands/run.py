@@ -168,12 +168,13 @@ def _say_result(result: dict[str, Any], out: Path, console: Any, config: "Config
     from pipelines.local.progress import summary
 
     console.print("\n".join(["", *summary(result, out), "", "Next:"]), soft_wrap=True)
-    for command, why in (
-        _view_command(config.tracking.uri),
-        (_compile_command(out, config), "the same pipeline for Kubeflow"),
-        ("nas run --data imagefolder:DIR", "the same on your own images"),
+    # The commands are last in their lines: paths of any length leave the column as it is.
+    for why, command in (
+        ("the run in MLflow", _view_command(config.tracking.uri)),
+        ("the same on Kubeflow", _compile_command(out, config)),
+        ("the same on your own images", "nas run --data imagefolder:DIR"),
     ):
-        console.print(f"  {command:<58} {why}", soft_wrap=True)
+        console.print(f"  {why + ':':<28} {command}", soft_wrap=True)
 
 
 def _compile_command(out: Path, config: "Config") -> str:
@@ -185,12 +186,11 @@ def _compile_command(out: Path, config: "Config") -> str:
     return f"{command} --data {kind}:s3://BUCKET/KEY" if path and S3 not in path else command
 
 
-def _view_command(uri: str) -> tuple[str, str]:
-    """Return the command that shows the run in MLflow, and what it does."""
+def _view_command(uri: str) -> str:
+    """Return the command that shows the run in MLflow."""
     from components.tracking.client import sqlite_path
     from components.tracking.store_checks import absolute
 
-    why = "the run in the MLflow UI"
     if sqlite_path(uri) is None:
-        return f"open {redact(uri)}", why
-    return ("nas ui" if uri == absolute(STORE) else f"nas ui --uri {shlex.quote(uri)}"), why
+        return f"open {redact(uri)}"
+    return "nas ui" if uri == absolute(STORE) else f"nas ui --uri {shlex.quote(uri)}"

@@ -85,7 +85,7 @@ def _spaces_of(method: str) -> list[str]:
     """Return the names of the spaces that a method takes."""
     taken = []
     for section in SPACE_SECTIONS:
-        space = section()
+        space = section.model_validate({})
         run = RunSettings(
             method=method,
             search=SearchConfig(space=space),

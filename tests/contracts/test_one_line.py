@@ -152,7 +152,7 @@ def test_its_settings_are_listed_and_checked(copy: Copy) -> None:
     assert "width" in message.replace("widht", "")
     message = copy.refusal("run", "--method", METHOD, "--set", "search.budget.children=101")
     assert "search.budget.children = 101: set it to at most 100" in message
-    assert "does the same with every budget" in copy.refusal("plan", "--set", f"method={METHOD}")
+    assert f"{METHOD} has no plan" in copy.refusal("plan", "--set", f"method={METHOD}")
 
 
 def test_it_is_compiled_for_kubeflow(copy: Copy) -> None:

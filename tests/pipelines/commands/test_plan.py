@@ -66,6 +66,10 @@ def test_wrong_input_is_one_message() -> None:
     result = plan(**{"search.budget.steps": 0})
     assert result.exit_code == 2
     assert "search.budget.steps" in result.stderr
-    result = plan(method="random", **{"search.budget.children": 16})
+
+
+def test_a_method_without_a_plan_names_those_with_one() -> None:
+    result = CliRunner().invoke(main, ["plan", "--method", "random"])
     assert result.exit_code == 2
-    assert "method = random" in result.stderr or "search.space" in result.stderr
+    assert "method = random: random has no plan, since its search has no schedule" in result.stderr
+    assert result.stderr.rstrip().endswith("methods with one: nasib")
