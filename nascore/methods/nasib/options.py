@@ -5,10 +5,12 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from nascore.config import Positive, Section
-from nascore.errors import InputError
 from nascore.methods.common.method_options import MethodOptions
 from nascore.methods.common.shared_weights_options import SharedWeightsOptions
 from nascore.methods.nasib.schedule import Schedule
+
+ExploreFraction = Annotated[float, Field(gt=0, le=1)]
+Temperature = Annotated[float, Field(gt=0)]
 
 
 class ScheduleOptions(Section):
@@ -18,27 +20,34 @@ class ScheduleOptions(Section):
     """Weight updates of a budget that explores for `min_explore_fraction`; so do smaller ones."""
     max_steps: Positive = 50_000
     """Weight updates of a budget that explores for `max_explore_fraction`; so do larger ones."""
-    min_explore_fraction: float = 0.1
-    """Fraction of the smallest budget in which choices are explored, above 0."""
-    max_explore_fraction: float = 0.6
-    """Fraction of the largest budget in which choices are explored, at most 1."""
-    warmup: float = 0.1
+    min_explore_fraction: ExploreFraction = 0.1
+    """Fraction of the smallest budget in which choices are explored."""
+    max_explore_fraction: ExploreFraction = 0.6
+    """Fraction of the largest budget in which choices are explored."""
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Fraction of the budget in which paths are uniform and the distribution is not trained."""
-    temperature_start: float = 5.0
+    temperature_start: Temperature = 5.0
     """Temperature of the Gumbel softmax at the start."""
-    temperature_end: float = 0.1
+    temperature_end: Temperature = 0.1
     """Temperature of the Gumbel softmax at the end, at most that at the start."""
-    entropy_weight: float = 0.01
+    entropy_weight: Annotated[float, Field(ge=0)] = 0.01
     """Weight of the distribution's entropy in the objective at the start; it falls as the budget is
     spent and is a penalty in the last fifth."""
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
-        try:
-            self.over(1)
-        except InputError as error:
-            problems = [str(problem).rpartition("schedule.")[2] for problem in error.problems]
-            raise ValueError("; ".join(problems)) from None
+    def _in_order(self) -> Self:
+        wrong = []
+        if self.min_steps >= self.max_steps:
+            wrong.append(f"min_steps={self.min_steps} must be below max_steps={self.max_steps}")
+        for low, high in (
+            ("min_explore_fraction", "max_explore_fraction"),
+            ("temperature_end", "temperature_start"),
+        ):
+            lower, upper = getattr(self, low), getattr(self, high)
+            if lower > upper:
+                wrong.append(f"{low}={lower:g} must be at most {high}={upper:g}")
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
 
     def over(self, steps: int) -> Schedule:

@@ -15,10 +15,7 @@ fraction of itself, and more strongly.
 import math
 from dataclasses import dataclass
 
-from nascore.errors import InputError, Problem
-
 _PENALTY_FROM = 0.8
-_KEY = "search.options.schedule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +23,7 @@ class Schedule:
     """The schedule of a search of `steps` weight updates, T; see `ScheduleOptions.over`.
 
     Attributes:
+        steps: at least 1.
         min_steps, max_steps: T_min and T_max; budgets beyond them explore as these do.
         min_explore_fraction, max_explore_fraction: u_min and u_max, the fraction of the budget in
             which choices are explored.
@@ -33,9 +31,6 @@ class Schedule:
             the budget.
         temperature_start, temperature_end: tau0 and tau1, of the Gumbel softmax.
         entropy_weight: w0.
-
-    Raises:
-        InputError: values contradict each other; all contradictions are reported.
     """
 
     steps: int
@@ -47,39 +42,6 @@ class Schedule:
     temperature_start: float
     temperature_end: float
     entropy_weight: float
-
-    def __post_init__(self) -> None:
-        wrong = [
-            (self.steps < 1, "steps", self.steps, "must be 1 or more"),
-            (
-                not 0 < self.min_steps < self.max_steps,
-                "min_steps",
-                self.min_steps,
-                f"must be above 0 and below max_steps={self.max_steps}",
-            ),
-            (
-                not 0 < self.min_explore_fraction <= self.max_explore_fraction <= 1,
-                "min_explore_fraction",
-                self.min_explore_fraction,
-                f"must be above 0 and at most max_explore_fraction={self.max_explore_fraction:g}, "
-                "which is at most 1",
-            ),
-            (not 0 <= self.warmup < 1, "warmup", self.warmup, "must be 0 or more and below 1"),
-            (
-                not 0 < self.temperature_end <= self.temperature_start,
-                "temperature_end",
-                self.temperature_end,
-                f"must be above 0 and at most temperature_start={self.temperature_start:g}",
-            ),
-            (self.entropy_weight < 0, "entropy_weight", self.entropy_weight, "must be 0 or more"),
-        ]
-        problems = [
-            Problem(f"{_KEY}.{name}", f"{value:g}", message)
-            for is_wrong, name, value, message in wrong
-            if is_wrong
-        ]
-        if problems:
-            raise InputError(problems)
 
     @property
     def exploring_share(self) -> float:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from nascore.errors import InputError
 from nascore.methods.common.one_shot_loop import checkpoint_path
 from nascore.methods.common.weight_updates import WeightUpdates
 from nascore.methods.nasib import method
-from nascore.methods.nasib.options import NasibOptions
 from nascore.methods.nasib.search import BudgetSearch
 from nascore.methods.registry import METHODS
 from nascore.report.sections import sections_of
@@ -143,27 +141,6 @@ def test_no_convolution_that_fits_is_refused(tmp_path: Path, digits: Splits) -> 
     space = SPACE.model_copy(update={"kernel_sizes": (9,), "dilations": (1,)})
     with pytest.raises(InputError, match="none fits images of 8 pixels"):
         method.pretrain(make_task(tmp_path, digits, space=space))
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"warmup": 1.0}, "below 1"),
-        ({"min_explore_fraction": 0.7}, "at most max_explore_fraction=0.6"),
-        ({"min_steps": 100, "max_steps": 50}, "below max_steps=50"),
-        ({"temperature_end": 9.0}, "at most temperature_start=5"),
-    ],
-)
-def test_contradictory_schedules_are_refused(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        NasibOptions.model_validate({"schedule": given})
-
-
-def test_all_contradictions_of_a_schedule_are_in_one_message() -> None:
-    given = {"temperature_start": 0.1, "temperature_end": 1.0, "warmup": 1.2}
-    with pytest.raises(ValueError, match=r"at most temperature_start=0\.1") as caught:
-        NasibOptions.model_validate({"schedule": given})
-    assert "must be 0 or more and below 1" in str(caught.value)
 
 
 def test_images_of_any_number_of_channels(tmp_path: Path) -> None:

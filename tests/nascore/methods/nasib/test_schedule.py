@@ -2,9 +2,7 @@
 
 import pytest
 
-from nascore.errors import InputError
 from nascore.methods.nasib.options import ScheduleOptions
-from nascore.methods.nasib.schedule import Schedule
 
 DEFAULTS = ScheduleOptions()
 
@@ -64,20 +62,3 @@ def test_nothing_is_dropped_while_it_explores() -> None:
     schedule = DEFAULTS.over(1000)
     assert schedule.num_left(schedule.exploring_share, 4) == 4
     assert min(schedule.milestones(4)) > schedule.exploring_share
-
-
-def test_contradictions_are_told_together() -> None:
-    with pytest.raises(InputError) as told:
-        Schedule(
-            0,
-            100,
-            50,
-            min_explore_fraction=0.7,
-            max_explore_fraction=0.6,
-            warmup=1.0,
-            temperature_start=0.1,
-            temperature_end=5,
-            entropy_weight=0.01,
-        )
-    names = {problem.key.rpartition(".")[2] for problem in told.value.problems}
-    assert names == {"steps", "min_steps", "min_explore_fraction", "warmup", "temperature_end"}
