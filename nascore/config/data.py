@@ -50,8 +50,9 @@ class DataConfig(Section):
     """Fraction of the images that is the test split, where the source has none."""
     split_by: Literal["image", "class"] | None = None
     """`image`: all splits have the same classes. `class`: the splits have different classes, or
-    groups of classes (alphabets) where the source has groups; then the fractions above count
-    groups. By default as the method needs."""
+    groups of classes (alphabets) where the source has groups; then `data.valid_fraction` and
+    `data.test_fraction` are fractions of the number of classes or groups. By default as the method
+    needs."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
     """Height and width to which images are resized; required when images differ in size."""
     channels: Literal[1, 3] | None = None

@@ -44,16 +44,18 @@ class BudgetConfig(Section):
     def _read_text(cls, data: object) -> object:
         if isinstance(data, bool) or not isinstance(data, str | int | float):
             return data
-        match = re.fullmatch(r"\s*([\d._]*(?:[eE]\+?\d+)?)\s*(.*?)\s*", str(data))
+        match = re.fullmatch(r"\s*([+-]?[\d._]*(?:[eE]\+?\d+)?)\s*(.*?)\s*", str(data))
         number, word = match.groups() if match else ("", "")
         name = re.sub(r"[ _]", "-", word.lower())
         setting, factor = _UNITS.get(name) or _UNITS.get(name.removesuffix("s"), ("", 0.0))
         try:
             amount = float(number) * factor
         except ValueError:
-            amount = 0.0
-        if amount <= 0:
+            setting, amount = "", 0.0
+        if not setting:
             raise ValueError(f"is no budget; write {_EXAMPLES}")
+        if amount <= 0:
+            raise ValueError(f"must be above 0; write {_EXAMPLES}")
         return {setting: amount}
 
     @property
@@ -82,9 +84,11 @@ class CostConfig(Section):
     """Cost that is compared; `latency_ms` is the median of a short measurement with batch size 1 on
     the device of the search."""
     limit: Annotated[float, Field(gt=0)] | None = None
-    """Constraint: architectures above it are not trained, and use nothing of the budget."""
+    """Constraint: architectures above it are not trained, and use nothing of the budget. In the
+    unit of `search.cost.metric`: parameters, multiply-adds, or milliseconds."""
     target: Annotated[float, Field(gt=0)] | None = None
-    """Second objective: the search maximises score * (cost / target)^-weight."""
+    """Second objective: the search maximises score * (cost / target)^-weight. In the unit of
+    `search.cost.metric`: parameters, multiply-adds, or milliseconds."""
     weight: Annotated[float, Field(gt=0, le=1)] = 0.07
     """Exponent of the second objective; at 0.07, twice the cost is worth 5 % more accuracy,
     relatively."""

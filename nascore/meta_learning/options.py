@@ -14,9 +14,11 @@ class EpisodeOptions(Section):
     """A few-shot task: a few classes with a few labelled images of each."""
 
     ways: Annotated[int, Field(ge=2)] = 5
-    """Classes of a task; each split of the data needs as many."""
+    """Number of classes of a task, the N of N-way classification; each split of the data needs at
+    least as many classes."""
     shots: Positive = 1
-    """Labelled images of each class in the support set."""
+    """Labelled images of each class from which a network learns a task (its support set), the K of
+    K-shot classification."""
     queries: Positive = 5
     """Further images of each class, which the network has to classify."""
     train_shots: Positive | None = None

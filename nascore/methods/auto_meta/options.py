@@ -58,7 +58,8 @@ class AutoMetaOptions(FewShotOptions):
     final: FinalOptions = FinalOptions()
     conv4_baseline: Conv4Options = Conv4Options()
     test_shots: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5)
-    """Labelled images of each class with which the trained networks are tested, in turn."""
+    """Numbers of labelled images of each class in test tasks: the final networks are tested on
+    tasks with each of these numbers, and with that of `search.options.episode.shots`."""
 
     @property
     def final_meta(self) -> MetaOptions:

@@ -94,9 +94,11 @@ class RewardOptions(Section):
     """The window of rewarded latencies, whose upper end falls during the search."""
 
     start: Annotated[float, Field(gt=0, le=1)] = 0.7
-    """Upper end at the start, as a fraction of the latency of all operations."""
+    """Largest rewarded latency at the start of the search, as a fraction of the latency of the
+    meta-graph with all its operations."""
     end: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Upper end at the end, as a fraction of the latency of MobileNetV2 of that size."""
+    """Largest rewarded latency at the end of the search, as a fraction of the latency of
+    MobileNetV2 with the stages and channels of `search.space`."""
 
 
 class AccuracyOptions(Section):
@@ -128,11 +130,12 @@ class InstanasOptions(MethodOptions):
     num_points: Annotated[int, Field(ge=1, le=26)] = 5
     """Points A, B, ... of a search, from slow to fast, that are saved with their weights."""
     points_start: Annotated[float, Field(gt=0, le=1)] = 0.6
-    """Fraction of the search after which the first point is saved; before, the window is above the
-    latency of MobileNetV2."""
+    """Fraction of the search after which the first point is saved; before, the largest rewarded
+    latency (`search.options.reward`) is above that of MobileNetV2."""
     table: str = "measure"
     """Latency table: `measure` measures one before the search, `macs` counts multiply-adds instead
     of time, and any other value is a file of `nas profile`."""
     baseline: bool = False
-    """Whether the final training also trains MobileNetV2 of that size for comparison, for as many
-    epochs as pre-training, search and final training together."""
+    """Whether the final training also trains MobileNetV2, with the stages and channels of
+    `search.space`, for comparison, for as many epochs as pre-training, search and final training
+    together."""

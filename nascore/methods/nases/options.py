@@ -36,7 +36,8 @@ class NasesOptions(MethodOptions):
     num_random: Positive = 5
     """Uniform random architectures before the policy acts; about 10 in the release."""
     cycle: Positive = 30
-    """Children between resets of the controller to the encoder."""
+    """Number of children after which the controller starts again from the weights of the trained
+    encoder, each time."""
     num_elites: Positive = 10
     """States of the policy are drawn from this many best architectures, better ones more often."""
     expected_state_mutations: Annotated[float, Field(ge=0)] = 2.0
@@ -94,7 +95,8 @@ class NasesPaperOptions(MethodOptions):
 
     autoencoder: PaperAutoencoderOptions = PaperAutoencoderOptions()
     cycle: Positive = 30
-    """Children between resets of the controller to the encoder."""
+    """Number of children after which the controller starts again from the weights of the trained
+    encoder, each time."""
     controller_lr: Annotated[float, Field(gt=0)] = 1e-5
     """Learning rate of the controller."""
     controller_batch: Positive = 4

@@ -16,7 +16,8 @@ class ChainSpaceConfig(SpaceSection):
     num_layers: Annotated[int, Field(ge=1, le=64)] = 5
     """Number of layers."""
     vocabulary: Annotated[int, Field(ge=4, le=64)] = 8
-    """Values of a token; 29 in the paper. Thresholds keep the paper's proportions."""
+    """Number of values of each token; 29 in the paper. Fewer values are spread evenly over the 29,
+    so that operations, kernel sizes and shortcuts are about as frequent as in the paper."""
     channels_per_token: Positive = 2
     """Output channels of a layer for each unit of its filters token; 10 in the paper."""
     final_added_channels: Annotated[int, Field(ge=0)] = 8

@@ -40,7 +40,8 @@ class MobileSpaceConfig(SpaceSection):
     """Factor of all channels, rounded to a multiple of four, in the final network and in the
     meta-graph of InstaNAS."""
     search_width: Annotated[float, Field(gt=0, le=4)] = 0.5
-    """The same factor for networks that are trained only to evaluate an architecture."""
+    """Factor of all channels, rounded to a multiple of four, in networks that are trained only to
+    evaluate an architecture; `width` is the factor of the final network."""
     combine: Literal["sum", "mean"] = "sum"
     """How a block combines its operations. The published sum, with its shortcuts, grows with their
     number. With the mean, all policies give maps of one scale, so that a short search can evaluate

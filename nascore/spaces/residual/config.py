@@ -28,7 +28,7 @@ class ResidualSpaceConfig(SpaceSection):
     num_stages: Annotated[int, Field(ge=1, le=6)] = 3
     """Stages of a network; the standard width doubles from one to the next."""
     max_depth: Annotated[int, Field(ge=2, le=16)] = 3
-    """Most blocks of a stage; at least one."""
+    """Largest number of blocks of a stage; each stage has between one and this many."""
     channels: Annotated[int, Field(ge=8, le=1024)] = 16
     """Channels of the stem and standard width of the first stage; 64 in ResNet-18."""
 

@@ -111,6 +111,37 @@ def test_the_default_of_a_shared_key_is_that_of_the_chosen_space() -> None:
     assert f"Defaults: {channels['default']} for {space.name};" in channels["description"]
 
 
+@pytest.mark.parametrize(
+    ("method", "key", "named"),
+    [
+        ("instanas", "search.space.search_width", "Factor of all channels"),
+        ("tpe", "data.split_by", "`data.valid_fraction` and `data.test_fraction`"),
+        ("tpe", "search.space.vocabulary", "operations, kernel sizes and shortcuts"),
+        ("tpe", "search.space.max_depth", "each stage has between one and this many"),
+        ("instanas", "search.options.baseline", "the stages and channels of `search.space`"),
+        ("instanas", "search.options.reward.start", "Largest rewarded latency"),
+        ("instanas", "search.options.reward.end", "the stages and channels of `search.space`"),
+        ("instanas", "search.options.points_start", "(`search.options.reward`)"),
+        ("nases", "search.options.cycle", "the weights of the trained encoder"),
+        ("nases-paper", "search.options.cycle", "the weights of the trained encoder"),
+        ("tpe", "search.cost.limit", "In the unit of `search.cost.metric`"),
+        ("tpe", "search.cost.target", "parameters, multiply-adds, or milliseconds"),
+        ("auto-meta", "search.options.test_shots", "`search.options.episode.shots`"),
+        ("auto-meta", "search.options.episode.ways", "N-way classification"),
+    ],
+)
+def test_a_description_is_understood_without_its_neighbours(
+    method: str, key: str, named: str
+) -> None:
+    """The list is sorted by key, so a description cannot refer to the one above it."""
+    found = rows(method)
+    assert named in found[key]["description"]
+    vague = ("the same factor", "fractions above", "of that size", "thresholds keep", "the window")
+    assert [
+        one for one, row in found.items() if any(it in row["description"].lower() for it in vague)
+    ] == []
+
+
 def test_a_preset_is_of_one_method() -> None:
     result = CliRunner().invoke(main, ["config", "--all", "--preset", "paper"])
     assert result.exit_code == 2
