@@ -23,6 +23,14 @@ class Given:
     text: str
     setting: str
 
+    @property
+    def key(self) -> str:
+        return self.setting.partition("=")[0].strip()
+
+    def is_below(self, other: "Given") -> bool:
+        """Return whether this sets a part of the group that the other sets as a whole."""
+        return self.key.startswith(f"{other.key}.")
+
 
 class Settings(tuple[str, ...]):
     """`key.path=value` settings of a command line.
@@ -58,11 +66,8 @@ def contradictions(given: Iterable[Given]) -> tuple[Problem, ...]:
 
 def _contradict(one: Given, other: Given) -> bool:
     """Return whether a later setting replaces an earlier one, or changes a part of an option."""
-    (key, _, value), (later, _, later_value) = (
-        given.setting.partition("=") for given in (one, other)
-    )
-    key, later = key.strip(), later.strip()
-    if key == later:
+    if one.key == other.key:
+        value, later_value = (given.setting.partition("=")[2] for given in (one, other))
         return value.strip("\"' ") != later_value.strip("\"' ")
     # A setting below a group that --set gave before is an addition to that group.
-    return key.startswith(f"{later}.") or (one.option != SET and later.startswith(f"{key}."))
+    return one.is_below(other) or (one.option != SET and other.is_below(one))

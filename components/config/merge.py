@@ -99,21 +99,21 @@ def layer_of(settings: Iterable[str], name: str = "--set") -> tuple[dict[str, An
         except yaml.YAMLError as error:
             problems.append(Problem(key, text, f"is not a YAML value ({_where(error)}); quote it"))
             continue
-        if not _put(layer, path, value):
-            problems.append(
-                Problem(key, text, "is below a key to which another setting gives a plain value")
-            )
+        if (group := _put(layer, path, value)) is not None:
+            message = f"{group} is given a value as a whole by another setting; give one of them"
+            problems.append(Problem(key, text, message))
     return layer, problems
 
 
-def _put(layer: dict[str, Any], path: list[str], value: Any) -> bool:
+def _put(layer: dict[str, Any], path: list[str], value: Any) -> str | None:
+    """Set a value; return the key of a group that has a plain value already."""
     node = layer
-    for part in path[:-1]:
+    for depth, part in enumerate(path[:-1], start=1):
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
-            return False
+            return ".".join(path[:depth])
     node[path[-1]] = value
-    return True
+    return None
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: str) -> dict[str, Any]:

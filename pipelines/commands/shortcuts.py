@@ -56,7 +56,11 @@ def settings_of(texts: Sequence[str], shortcuts: Iterable[tuple[Shortcut, str]])
     """Put shortcuts, with their values as typed, and the texts of `--set` together."""
     given = [Given(one.option, text, _setting(one, text)) for one, text in shortcuts]
     given += [Given(SET, text, text) for text in texts]
-    settings = Settings(one.setting for one in given)
+    options = [one for one in given if one.option != SET]
+    # A part of what an option sets as a whole is one problem: their contradiction.
+    settings = Settings(
+        one.setting for one in given if not any(one.is_below(option) for option in options)
+    )
     settings.problems = contradictions(given)
     return settings
 

@@ -89,6 +89,18 @@ def test_wrong_shortcuts_are_refused_with_all_other_problems(
     assert "sede = 1: unknown key" in result.stderr
 
 
+def test_a_part_of_what_an_option_sets_as_a_whole_is_one_problem() -> None:
+    result = nas("compile", "--budget=5m", "--set=search.budget.children=3")
+    message = "--budget = 5m: contradicts --set search.budget.children=3; give one of them"
+    assert [line.strip() for line in result.stderr.splitlines()[1:]] == [message]
+
+
+def test_a_part_of_what_a_setting_sets_as_a_whole_names_that_setting() -> None:
+    result = nas("compile", "--set=search.budget=5m", "--set=search.budget.children=3")
+    problem = "search.budget.children = 3: search.budget is given a value as a whole by another "
+    assert problem + "setting; give one of them" in result.stderr
+
+
 def test_the_same_value_twice_is_no_contradiction(tmp_path: Path) -> None:
     found = compiled(tmp_path / "pipeline.yaml", "--seed=5", "--set", "seed=5")
     assert found["seed"] == 5
