@@ -57,7 +57,8 @@ class Finished:
 
 
 def command(out: Path, *more: str) -> list[str]:
-    settings = [f"--set={key}={value}" for key, value in SETTINGS.items()]
+    changed = {one.removeprefix("--set=").partition("=")[0] for one in more}
+    settings = [f"--set={key}={value}" for key, value in SETTINGS.items() if key not in changed]
     return [sys.executable, "-m", "pipelines.cli", "run", *settings, "--out", str(out), *more]
 
 

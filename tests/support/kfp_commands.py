@@ -15,6 +15,11 @@ SCHEDULE = ("schedule", "create", IMAGE, TRACKED, "--name=weekly", "--cron=0 0 3
 QUICK = "--poll=0.1"
 
 
+def with_store(uri: str, command: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a command with another MLflow store."""
+    return tuple(f"--set=tracking.uri={uri}" if one == TRACKED else one for one in command)
+
+
 def nas(*arguments: str) -> Result:
     result = CliRunner().invoke(main, arguments)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception

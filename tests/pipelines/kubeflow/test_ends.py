@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp_commands import IMAGE, QUICK, SCHEDULE, SEARCH, done, nas, refused
+from kfp_commands import IMAGE, QUICK, SCHEDULE, SEARCH, done, nas, refused, with_store
 from kfp_nodes import Step
 from kfp_server import KfpServer, Look
 from kfp_tracked import Tracked
@@ -31,8 +31,8 @@ def mlflow(mlflow_server: MlflowServer) -> Tracked:
 
 
 def submitted(kfp: KfpServer, mlflow: Tracked, look: Look = RUNNING, *settings: str) -> str:
-    tracked = (f"--set=tracking.uri={mlflow.uri}", "--no-check")
-    run_id = str(done(*SEARCH, *tracked, *settings)["run_id"])
+    command = with_store(mlflow.uri, SEARCH)
+    run_id = str(done(*command, "--no-check", *settings)["run_id"])
     kfp.plan(run_id, look)
     return run_id
 
@@ -98,7 +98,7 @@ def test_a_run_that_was_faster_than_the_cancel(kfp: KfpServer, mlflow: Tracked) 
 def test_a_run_that_was_deleted_with_its_schedule_can_be_closed(
     kfp: KfpServer, mlflow: Tracked
 ) -> None:
-    schedule_id = done(*SCHEDULE, "--no-check", f"--set=tracking.uri={mlflow.uri}")["schedule_id"]
+    schedule_id = done(*with_store(mlflow.uri, SCHEDULE), "--no-check")["schedule_id"]
     run_id = kfp.fire(schedule_id, RUNNING)
     opened = mlflow.begin_all(run_id)
     kfp.collect(run_id)
@@ -183,8 +183,8 @@ def test_a_wait_closes_at_its_end_and_not_between_retries(kfp: KfpServer, mlflow
             seen.append(mlflow.end_of(opened[0])[0])
 
     kfp.before = watch
-    tracked = f"--set=tracking.uri={mlflow.uri}"
-    result = nas(*SEARCH, "--no-check", tracked, "--wait", "--retries=1", QUICK)
+    command = with_store(mlflow.uri, SEARCH)
+    result = nas(*command, "--no-check", "--wait", "--retries=1", QUICK)
     assert result.exit_code == 1
     assert seen == ["RUNNING"]
     assert mlflow.end_of(opened[0])[0] == "FAILED"
@@ -222,8 +222,8 @@ def test_a_password_in_a_log_is_not_shown(
 @pytest.mark.slow
 def test_a_store_that_does_not_answer_is_told_in_words_that_fit(kfp: KfpServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
-        tracked = f"--set=tracking.uri=http://127.0.0.1:{nobody.getsockname()[1]}"
-        run_id = done(*SEARCH, "--no-check", tracked)["run_id"]
+        uri = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        run_id = done(*with_store(uri, SEARCH), "--no-check")["run_id"]
         kfp.plan(run_id, FAILED)
         threading.Thread(target=hang_up, args=(nobody,), daemon=True).start()
         result = nas("status", run_id)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp_commands import QUICK, SEARCH, done, nas, refused
+from kfp_commands import QUICK, SEARCH, done, nas, refused, with_store
 from kfp_http import Fault, Request
 from kfp_nodes import Step, node_id
 from kfp_server import KfpServer, Look
@@ -39,7 +39,7 @@ def mlflow(mlflow_server: MlflowServer) -> Tracked:
 
 
 def run_as(kfp: KfpServer, *looks: Look, uri: str = "http://mlflow.invalid:5000") -> str:
-    run_id = str(done(*SEARCH, "--no-check", f"--set=tracking.uri={uri}")["run_id"])
+    run_id = str(done(*with_store(uri, SEARCH), "--no-check")["run_id"])
     kfp.plan(run_id, *looks)
     return run_id
 
