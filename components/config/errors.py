@@ -2,7 +2,8 @@
 
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -33,8 +34,8 @@ def problems_of(root: type[BaseModel], error: Any, data: object) -> Iterator[Pro
     if error["loc"][-1:] == (OF_KEY,):
         yield _problem_of_key(path, error)
     elif kind == "extra_forbidden":
-        message = unknown_key(root, error["loc"], path, data)
-        yield from _unknown(path, value, message, set(keys_of(root)))
+        describe = partial(unknown_key, root, error["loc"], data)
+        yield from _unknown(path, value, describe, set(keys_of(root)))
     elif kind == "missing":
         yield Problem(key, "", "is missing; give a value")
     elif kind == "union_tag_invalid":
@@ -70,13 +71,15 @@ def _problem_of_key(path: tuple[str, ...], error: Any) -> Problem:
     return Problem(".".join(path), "", message)
 
 
-def _unknown(path: tuple[str, ...], value: Any, message: str, tree: set[str]) -> Iterator[Problem]:
+def _unknown(
+    path: tuple[str, ...], value: Any, describe: Callable[[tuple[str, ...]], str], tree: set[str]
+) -> Iterator[Problem]:
     """Describe an unknown key, or the keys of an unknown group that had settings once.
 
     Args:
         path: of the key.
         value: as it was given.
-        message: about a key that was not renamed.
+        describe: returns the message about an unknown key that was not renamed, by its path.
         tree: all dotted keys.
     """
     key = ".".join(path)
@@ -89,10 +92,10 @@ def _unknown(path: tuple[str, ...], value: Any, message: str, tree: set[str]) ->
         old.startswith(f"{key}.") and new in tree for old, new in RENAMED.items()
     ):
         for name, below in value.items():
-            yield from _unknown((*path, str(name)), below, "unknown key", tree)
+            yield from _unknown((*path, str(name)), below, describe, tree)
     else:
         shown = "" if _SECRET.search(path[-1]) else short(value)
-        yield Problem(key, shown, message)
+        yield Problem(key, shown, describe(path))
 
 
 def reject_booleans(

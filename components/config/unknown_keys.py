@@ -14,15 +14,15 @@ _MAX_NAMED = 12
 
 
 def unknown_key(
-    root: type[BaseModel], location: tuple[Any, ...], path: tuple[str, ...], data: object
+    root: type[BaseModel], location: tuple[Any, ...], data: object, path: tuple[str, ...]
 ) -> str:
     """Return what is wrong with a key that its group does not have.
 
     Args:
         root: the model of the whole configuration.
         location: of pydantic's error, which names the chosen member of a union.
-        path: of the key.
         data: the whole configuration as it was given.
+        path: of the key.
     """
     *above, name = path
     groups = groups_at(root, above)
@@ -40,6 +40,8 @@ def unknown_key(
         ]
         if owners:
             chosen = ".".join([_method(root, data), *above[2:]])
+            if not groups:  # the key is below an unknown one
+                chosen, groups = _method(root, data), groups_at(root, _OPTIONS)
             return _belongs(_listed(owners), chosen, groups)
     known = [name for group in groups for name in group.model_fields]
     return "unknown key" + _nearest(path, known, list(keys_of(root)))

@@ -39,6 +39,7 @@ def validate(model: type[SectionT], data: object) -> Validated[SectionT]:
     rest = copy.deepcopy(data)
     problems: list[Problem] = []
     refused: set[Path] = set()
+    unknown: set[Path] = set()
     section: SectionT | None = None
     while True:
         try:
@@ -48,8 +49,13 @@ def validate(model: type[SectionT], data: object) -> Validated[SectionT]:
             items = _above_bad_keys([(locate(model, item["loc"]), item) for item in error.errors()])
         paths = refused | {path for path, _ in items}
         for path, item in items:
-            if not _follows(item, path, refused) and not _lacks_elements(item, path, paths):
+            if not (
+                _follows(item, path, refused)
+                or _lacks_elements(item, path, paths)
+                or _lacks_unknown(item, path, unknown)
+            ):
                 problems += problems_of(model, item, data)
+        unknown |= {path for path, item in items if item["type"] == "extra_forbidden"}
         refused |= {path for path, item in items if item["type"] != "extra_forbidden"}
         if not any([_take_out(rest, path) for path, _ in items]):
             break
@@ -77,6 +83,11 @@ def _follows(error: Any, path: Path, refused: set[Path]) -> bool:
 def _lacks_elements(error: Any, path: Path, refused: set[Path]) -> bool:
     """Return whether a list is too short only because of its refused elements."""
     return error["type"] == "too_short" and any(other[:-1] == path for other in refused)
+
+
+def _lacks_unknown(error: Any, path: Path, unknown: set[Path]) -> bool:
+    """Return whether a group is empty only because its keys, such as `chilren`, are unknown."""
+    return error["input"] == {} and any(other[:-1] == path for other in unknown)
 
 
 def _take_out(data: Any, path: Path) -> bool:

@@ -39,6 +39,11 @@ def refused(*settings: str) -> Problem:
             ("method=tpe", "search.options.schedule.warmup=0.1"),
             "is a setting of nasib; tpe has startup_trials",
         ),
+        (
+            ("method=tpe", "search.options.weights.batch_size=4"),
+            "is a setting of memory-enas, enas, random-ws, instanas or nasib; "
+            "tpe has startup_trials",
+        ),
     ],
 )
 def test_a_setting_of_another_space_or_method_names_it(
@@ -63,3 +68,8 @@ def test_a_misspelt_setting_of_the_chosen_space_is_suggested() -> None:
 def test_the_suggested_key_is_a_whole_one() -> None:
     message = refused("cluster.steps.serach.cpu=3").message
     assert message == "unknown key; did you mean 'cluster.steps.search'?"
+
+
+@pytest.mark.parametrize("setting", ["search.budget.chilren=3", "search.cost.limt=5000"])
+def test_a_misspelt_key_is_not_told_to_be_missing_as_well(setting: str) -> None:
+    assert refused(setting).key == setting.partition("=")[0]
