@@ -84,10 +84,9 @@ def _decode(content: bytes) -> str:
     for mark, encoding in _MARKS.items():
         if content.startswith(mark):
             raise ValueError(f"is {encoding} text; {_SAVE}")
-    if b"\0" in content:  # UTF-16 without a mark has a zero byte for each ASCII letter
-        is_wide = content[0::2].count(0) > len(content) // 4 or content[1::2].count(0) > (
-            len(content) // 4
-        )
+    if b"\0" in content:  # UTF-16 without a mark: every other byte of ASCII letters is zero
+        zeros = abs(content[0::2].count(0) - content[1::2].count(0))
+        is_wide = len(content) % 2 == 0 and zeros > len(content) // 4
         raise ValueError(f"is UTF-16 text; {_SAVE}" if is_wide else "is a binary file, not YAML")
     return content.decode("utf-8-sig")
 

@@ -324,7 +324,7 @@ def test_a_bucket_that_does_not_exist_is_reported(s3: S3Server) -> None:
         ("s3://B/x", "is no S3 URI"),
         ("s3://bucket/../x", "'.' or '..'"),
         ("https://me:hunter2@host/x", "user name, a password"),
-        ("https://host/x", "neither s3://"),
+        ("https://host/x", "https:// is not supported; copy the files, and write s3://BUCKET/KEY"),
         ("", "at least 1 character"),
     ],
 )

@@ -173,10 +173,14 @@ def test_a_wrong_setting_is_explained(tmp_path: Path, setting: str, told: str) -
     ("text", "told"),
     [
         ("seed: 1\ndata: {source: digits\ntrain: 3\n", "line 3"),
-        ("seed: 1\nmethod: random\nseed: 2\n", "key 'seed' is given twice, in line 3"),
+        (
+            "seed: 1\nmethod: random\nseed: 2\n",
+            "key 'seed' is given twice (first in line 1), in line 3",
+        ),
         ("- seed\n", "must be a mapping of keys to values"),
         ("seed: !!python/object/apply:os.abort []\n", "line 1"),
-        ("\x00", "not valid YAML"),
+        ("\x00", "is a binary file, not YAML"),
+        ("\x01", "not valid YAML"),
     ],
 )
 def test_a_file_that_is_no_yaml_is_told_with_the_line(tmp_path: Path, text: str, told: str) -> None:
