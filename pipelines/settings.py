@@ -67,6 +67,8 @@ def contradictions(given: Iterable[Given]) -> tuple[Problem, ...]:
 def _contradict(one: Given, other: Given) -> bool:
     """Return whether a later setting replaces an earlier one, or changes a part of an option."""
     if one.key == other.key:
+        if one.option == other.option == SET:
+            return False  # scripts append a --set to those that they have
         value, later_value = (given.setting.partition("=")[2] for given in (one, other))
         return value.strip("\"' ") != later_value.strip("\"' ")
     # A setting below a group that --set gave before is an addition to that group.

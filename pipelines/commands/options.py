@@ -54,7 +54,10 @@ def configuration(command: Callable[..., None]) -> Callable[..., None]:
             "settings",
             multiple=True,
             metavar="KEY.PATH=VALUE",
-            help="Change one setting, above file and preset; may be given many times.",
+            help=(
+                "Change one setting, above file and preset; may be given many times, and the last "
+                "one of a key counts."
+            ),
             shell_complete=complete_setting,
         ),
         click.option(
