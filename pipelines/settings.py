@@ -55,7 +55,10 @@ def problems_of(settings: Iterable[str]) -> tuple[Problem, ...]:
 
 
 def contradictions(given: Iterable[Given]) -> tuple[Problem, ...]:
-    """Return a problem for each two settings of one key with different values."""
+    """Return a problem for each two settings of which one would silently replace the other.
+
+    A later `--set` of the same key replaces an earlier one, and is no problem.
+    """
     problems = [
         Problem(one.option, one.text, f"contradicts {other.option} {other.text}; give one of them")
         for one, other in combinations(given, 2)
