@@ -26,19 +26,23 @@ SETTINGS = {
 
 @contextlib.contextmanager
 def quick_settings(**changed: object) -> Iterator[None]:
-    """Apply `SETTINGS` in the block, except where the user has set a variable.
+    """Apply `SETTINGS` in the block, except where a variable is set already.
 
     Args:
-        changed: other values than those of `SETTINGS`.
+        changed: values for this block, whatever is set.
     """
-    settings = SETTINGS | {name: str(value) for name, value in changed.items()}
-    added = [name for name in settings if name not in os.environ]
-    os.environ.update({name: settings[name] for name in added})
+    values = {name: value for name, value in SETTINGS.items() if name not in os.environ}
+    values |= {name: str(value) for name, value in changed.items()}
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        for name in added:
-            os.environ.pop(name, None)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def within(limit_s: float, call: Callable[[], Result]) -> Result:
