@@ -21,8 +21,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
+
 from components.config.schema import dumps
-from components.supervisor.children import descendants
 from pipelines.config import resolve
 
 _LOOK_S = 0.2
@@ -96,11 +97,18 @@ def _kill(supervisor: int, every_s: float | None, count: int, over: threading.Ev
     """Kill the work after each `every_s` seconds in which it was there."""
     worked_s = 0.0
     while every_s is not None and count > 0 and not over.wait(_LOOK_S):
-        work = [pid for pid in descendants(supervisor) if b"components.execute" in _command(pid)]
+        work = [pid for pid in _descendants(supervisor) if b"components.execute" in _command(pid)]
         worked_s += _LOOK_S if work else 0.0
         if work and worked_s > every_s:
             os.kill(work[0], signal.SIGKILL)
             worked_s, count = 0.0, count - 1
+
+
+def _descendants(pid: int) -> list[int]:
+    try:
+        return [process.pid for process in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _command(pid: int) -> bytes:

@@ -264,7 +264,7 @@ def test_a_champion_that_cannot_be_fetched_just_now_is_not_called_bad(
     from components.registry.test_sets import ImageTestSet
 
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    first = model_registry.registered(NAME, "1")
+    first = model_registry.version_of(NAME, "1")
     (version,) = survived.client.search_model_versions(f"name='{NAME}'")
     second = survived.client.create_model_version(
         NAME,
@@ -277,7 +277,7 @@ def test_a_champion_that_cannot_be_fetched_just_now_is_not_called_bad(
         with pytest.raises(MlflowException):
             promote(
                 Candidate(
-                    model_registry.registered(NAME, second.version), np.ones(2, bool), 1, 1.0
+                    model_registry.version_of(NAME, second.version), np.ones(2, bool), 1, 1.0
                 ),
                 uri=server.uri,
                 test_set=ImageTestSet(

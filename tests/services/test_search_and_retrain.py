@@ -499,7 +499,7 @@ def test_a_pickle_in_place_of_the_champion_is_refused(
     import torch
 
     from components.config.settings import PromoteConfig
-    from components.registry.model_registry import registered
+    from components.registry.model_registry import version_of
     from components.registry.promotion import Candidate, promote
     from components.registry.test_sets import ImageTestSet
 
@@ -513,7 +513,7 @@ def test_a_pickle_in_place_of_the_champion_is_refused(
         services.s3.client().put_object(Bucket=ARTIFACTS, Key=folder + name, Body=body)
     images, labels = digits
     decision = promote(
-        Candidate(registered(NAME, "2"), np.ones(len(labels[MANY:]), bool), 1, 1.0),
+        Candidate(version_of(NAME, "2"), np.ones(len(labels[MANY:]), bool), 1, 1.0),
         uri=services.mlflow.uri,
         test_set=ImageTestSet(
             lambda: [torch.from_numpy(images[MANY:, None]).float()], torch.from_numpy(labels[MANY:])
@@ -537,7 +537,7 @@ REFUSALS = {
     "mlflow token with a line break": ("tracking.uri", "has a line break or a space at an end"),
     "s3": ("data.source", "AWS_SECRET_ACCESS_KEY"),
     "s3 session with a line break": ("data.source", "has a line break or a space at an end"),
-    "presigned URL": ("data.source", "https:// is not supported"),
+    "presigned URL": ("data.source", "holds a user name, a password or a token"),
 }
 """Kind of a wrong secret: the setting and the advice of its message."""
 

@@ -32,7 +32,7 @@ def main(folder: Path, data: Path) -> None:
         arm.run()
         held = {
             "size": distributed.size(),
-            "weights": digest(arm._supernet),
+            "weights": digest(arm._weights.supernet),
             "policy": digest(policy.controller),
             "ranking": [ranked.score for ranked in arm.rank()],
             "wrote": (folder / str(rank) / "method.ckpt").exists(),
