@@ -28,7 +28,7 @@ class Row:
     Attributes:
         code: as the service or the library names it; a regular expression.
         text: found in the message; a regular expression, empty if the code is enough.
-        remedy: what the error means and what to do; empty where the service's own text tells it.
+        remedy: cause and advice; empty where the service's own message is enough.
     """
 
     service: Service

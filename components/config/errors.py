@@ -78,7 +78,7 @@ def _unknown(
 
     Args:
         path: of the key.
-        value: as it was given.
+        value: the value in the configuration.
         describe: returns the message about an unknown key that was not renamed, by its path.
         tree: all dotted keys.
     """

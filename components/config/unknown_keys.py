@@ -21,7 +21,7 @@ def unknown_key(
     Args:
         root: the model of the whole configuration.
         location: of pydantic's error, which names the chosen member of a union.
-        data: the whole configuration as it was given.
+        data: the whole configuration, before validation.
         path: of the key.
     """
     *above, name = path

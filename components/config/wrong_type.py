@@ -28,7 +28,7 @@ def wrong_type(name: str, value: Any, error: Mapping[str, Any], field: FieldInfo
 
     Args:
         name: last part of its key; the place in a list if the value is an element of one.
-        value: as it was given.
+        value: the value in the configuration.
         error: one of `ValidationError.errors()`.
         field: the setting; None for an element of a list or a mapping.
     """

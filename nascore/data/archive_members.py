@@ -23,7 +23,7 @@ _EndOfArchive: type[Exception] = tarfile.EOFHeaderError  # type: ignore[attr-def
 
 @dataclass(slots=True)
 class Member:
-    """A member of an archive as it was listed.
+    """One entry of the listing of an archive.
 
     Attributes:
         version: where its content is.

@@ -67,7 +67,7 @@ class Task:
         return self.name.partition("[")[0]
 
     def up_to(self, tries: int) -> "Task":
-        """Return the task as it was after that number of tries."""
+        """Return the state of the task after that number of tries."""
         return replace(self, nodes=self.nodes[:tries])
 
 
