@@ -1,35 +1,9 @@
 """Settings of a command line, and problems of the options that stand for some of them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import combinations
 
+from components.config.contradictions import SET, Given, contradictions
 from nascore.errors import Problem
-
-SET = "--set"
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A setting as it was typed.
-
-    Attributes:
-        option: `--set`, or the option of a single setting, such as `--seed`.
-        text: the value of the option.
-        setting: the same as `key.path=value`.
-    """
-
-    option: str
-    text: str
-    setting: str
-
-    @property
-    def key(self) -> str:
-        return self.setting.partition("=")[0].strip()
-
-    def is_below(self, other: "Given") -> bool:
-        """Return whether this sets a part of the group that the other sets as a whole."""
-        return self.key.startswith(f"{other.key}.")
 
 
 class Settings(tuple[str, ...]):
@@ -52,27 +26,3 @@ def problems_of(settings: Iterable[str]) -> tuple[Problem, ...]:
     if isinstance(settings, Sequence):
         return contradictions([Given(SET, text, text) for text in settings])
     return ()
-
-
-def contradictions(given: Iterable[Given]) -> tuple[Problem, ...]:
-    """Return a problem for each two settings of which one would silently replace the other.
-
-    A later `--set` of the same key replaces an earlier one, and is no problem.
-    """
-    problems = [
-        Problem(one.option, one.text, f"contradicts {other.option} {other.text}; give one of them")
-        for one, other in combinations(given, 2)
-        if _contradict(one, other)
-    ]
-    return tuple(dict.fromkeys(problems))
-
-
-def _contradict(one: Given, other: Given) -> bool:
-    """Return whether a later setting replaces an earlier one, or changes a part of an option."""
-    if one.key == other.key:
-        if one.option == other.option == SET:
-            return False  # scripts append a --set to those that they have
-        value, later_value = (given.setting.partition("=")[2] for given in (one, other))
-        return value.strip("\"' ") != later_value.strip("\"' ")
-    # A setting below a group that --set gave before is an addition to that group.
-    return one.is_below(other) or (one.option != SET and other.is_below(one))

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from components.config.parameters import PARAMETERS
 from components.config.schema import dumps, loads, parse
 from nascore.methods.registry import METHODS
-from pipelines.commands.shortcuts import SHORTCUTS, settings_of
+from pipelines.commands.shortcuts import settings_of
 from pipelines.config import read_yaml, resolve
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +40,7 @@ def test_preset_opens_with_what_it_is_how_to_run_it_and_what_it_costs(path: Path
     commands = [line for line in comment if line.startswith("nas run")]
     assert commands, "the comment shows no command"
     given = commands[0].split()[2:]
-    options = {one.option: one for one in SHORTCUTS}
+    options = {one.option: one for one in PARAMETERS}
     chosen = {options[flag]: word for flag, word in pairwise(given) if flag in options}
     settings = settings_of(
         [word for flag, word in pairwise(given) if flag == "--set"], chosen.items()

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from components.config.parameters import PARAMETERS
 from nascore.errors import Problem
 from pipelines.cli import main
-from pipelines.commands.shortcuts import SHORTCUTS
 from pipelines.config import resolve
 from pipelines.settings import Settings
 
@@ -39,12 +39,13 @@ def test_shortcuts_are_settings(tmp_path: Path) -> None:
         "--image-size": "32",
         "--model": "12",  # a name, and no number
         "--experiment": "team",
+        "--min-gain": "0.01",
     }
-    assert chosen.keys() == {one.option for one in SHORTCUTS}
+    assert chosen.keys() == {one.option for one in PARAMETERS}
     arguments = [text for pair in chosen.items() for text in pair]
     arguments += ["--set", "search.storage=env:NAS_STUDY_URL"]
     found = compiled(tmp_path / "pipeline.yaml", *arguments)
-    settings = [f"{one.key}={json.dumps(chosen[one.option])}" for one in SHORTCUTS]
+    settings = [f"{one.key}={json.dumps(chosen[one.option])}" for one in PARAMETERS]
     expected = resolve(None, None, [*settings, "search.storage=env:NAS_STUDY_URL"])
     assert found == expected.model_dump(mode="json")
     assert (expected.search.budget.seconds, expected.search.workers) == (7200, 2)
@@ -128,7 +129,7 @@ def test_commands_without_options_for_single_settings_refuse_contradictions_too(
 )
 def test_every_command_that_starts_a_run_has_them(command: tuple[str, ...]) -> None:
     text = nas(*command, "--help").output
-    assert [one.option for one in SHORTCUTS if one.option not in text] == []
+    assert [one.option for one in PARAMETERS if one.option not in text] == []
 
 
 def test_a_contradiction_is_not_taken_for_no_setting_when_a_run_is_resumed() -> None:
