@@ -111,9 +111,19 @@ TABLE: tuple[Row, ...] = (
         # Of two writes with a condition at the same moment.
         "|ConditionalRequestConflict|OperationAborted"),
     # --- Databases: SQLSTATE, SQLite's names, and texts of connections that were refused ------
-    Row("database", _SETUP, "28...|3D000|42501|SQLITE_(READONLY|PERM|AUTH|NOTADB|CORRUPT)"),
-    Row("database", _SETUP, "SQLITE_FULL|", "database or disk is full",
+    Row("database", _SETUP, "", r"permission denied for (schema|database)", "grant the account "
+        "the right to create tables there (GRANT CREATE ON SCHEMA), or name a schema of its own "
+        "with ?options=-csearch_path%3DSCHEMA"),
+    Row("database", _SETUP, "25006|SQLITE_READONLY.*|", r"read-only|readonly", "the database takes "
+        "no writes; name the primary server instead of a replica, or let the account write"),
+    Row("database", _SETUP, "28...|3D000|3F000|42501|SQLITE_(PERM|AUTH|NOTADB|CORRUPT)"),
+    Row("database", _SETUP, "SQLITE_FULL|53100|", "database or disk is full|No space left",
         "the disk of the database is full; free space"),
+    Row("database", _TRANSIENT, "", r"too many (connections|clients)|connection slots"
+        r"|no more connections", "each process of a search holds up to 2 connections; raise the "
+        "limit of the server or the account, lower search.workers, or use a pooler"),
+    Row("database", _TRANSIENT, "57014", "", "statement_timeout of the account is too short for "
+        "the queries of a study; raise it to 30 s"),
     Row("database", _SETUP, "", r"password authentication|no password supplied|unable to open"
         r"|no pg_hba\.conf entry|does not exist|permission denied"),
     Row("database", _TRANSIENT, "08...|40...|53...|55P03|57P0.|SQLITE_(BUSY|LOCKED|IOERR).*"),

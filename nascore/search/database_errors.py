@@ -3,6 +3,8 @@
 import optuna
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from nascore.errors import InputError, ResourceUnavailable
+from nascore.search.database_url import KEY, without_password
 from nascore.service_errors import ErrorKind, Row, find
 
 
@@ -30,12 +32,37 @@ def is_final(error: BaseException) -> bool:
 
 def report(error: BaseException) -> str:
     """Return the message of the database, which is that of the innermost error, and a remedy."""
-    row = _row(error)
+    remedy = _remedy(error)
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(getattr(error, "orig", None) or error).strip().splitlines()
     message = lines[0] if lines else type(error).__name__
-    return message if row is None or not row.remedy else f"{message}; {row.remedy}"
+    return f"{message}; {remedy}" if remedy else message
+
+
+def input_error(url: str, error: BaseException) -> InputError:
+    """Return the error about a database that cannot be opened, with what to do.
+
+    Args:
+        url: of the database.
+        error: of SQLAlchemy or Optuna.
+
+    Returns:
+        `ResourceUnavailable` where the same input may work later, such as with a full disk.
+    """
+    kind = InputError if is_final(error) and not _is_full(error) else ResourceUnavailable
+    advice = "" if _remedy(error) else "; check the address, the account and that the server is up"
+    return kind.of(KEY, without_password(url), f"cannot be used ({report(error)}){advice}")
+
+
+def _is_full(error: BaseException) -> bool:
+    row = _row(error)
+    return row is not None and "SQLITE_FULL" in row.code
+
+
+def _remedy(error: BaseException) -> str:
+    row = _row(error)
+    return "" if row is None else row.remedy
 
 
 def _of_driver(error: BaseException) -> DBAPIError | None:

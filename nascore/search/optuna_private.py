@@ -6,10 +6,19 @@ tests/nascore/search/test_optuna_private.py fails where one is missing or works 
 
 from optuna import Study
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
+from optuna.storages._rdb.models import (
+    BaseModel,
+    StudyModel,
+    TrialModel,
+    TrialUserAttributeModel,
+)
 from optuna.trial import FrozenTrial
 from sqlalchemy import Table
 
+ALL_TABLES: frozenset[str] = frozenset(BaseModel.metadata.tables) | {"alembic_version"}
+"""Names of the tables that a storage makes."""
+STUDIES: Table = StudyModel.__table__
+"""Columns `study_id` and `study_name`."""
 TRIALS: Table = TrialModel.__table__
 """Columns `trial_id`, `number`, `study_id` and `state`."""
 USER_ATTRIBUTES: Table = TrialUserAttributeModel.__table__

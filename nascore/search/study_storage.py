@@ -5,7 +5,6 @@ Any database that SQLAlchemy supports works. SQLite serves one machine; PostgreS
 
 import logging
 import math
-import re
 import threading
 import time
 import warnings
@@ -14,13 +13,13 @@ from typing import Any, TypeVar
 
 import optuna
 from optuna.storages import RDBStorage
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
 from nascore.retries import Backoff, call_with_retries
 from nascore.search import optuna_private
-from nascore.search.database_errors import is_final, is_outage, report
+from nascore.search.database_check import CONNECT_S, check_database, engine_options
+from nascore.search.database_errors import input_error, is_final, is_outage, report
 from nascore.search.database_url import KEY, without_password
 from nascore.search.worker_identity import WorkerIdentity
 
@@ -28,20 +27,7 @@ log = logging.getLogger(__name__)
 
 _OPENING = (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError)
 _OPEN_S = 10.0  # a database that is unreachable at the start most likely has a wrong address
-_CONNECT_S = 5
-_SQLITE_LOCK_S = 60
-_LIBPQ = {  # so that a dead server is noticed within half a minute, not after hours
-    "connect_timeout": _CONNECT_S,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,  # ms
-}
 _LONGEST_PAUSE_S = 2.0
-# PostgreSQL's messages about a wrong password, account, database or host.
-_REFUSED = re.compile(
-    r'password authentication failed|no pg_hba.conf entry|(role|database) "[^"]*" does not exist'
-)
 _BEATS_PER_TIMEOUT = 6
 
 T = TypeVar("T")
@@ -80,20 +66,13 @@ class Storage:
         self.optuna = self._open(url)
 
     def _open(self, url: str) -> RDBStorage:
-        # Without it a connection that died in the pool fails at its next use.
-        options: dict[str, Any] = {"pool_pre_ping": True}
-        connect: dict[str, Any] = {}
-        if make_url(url).get_backend_name() == "sqlite":
-            connect["timeout"] = _SQLITE_LOCK_S
-        elif make_url(url).drivername in ("postgresql+psycopg", "postgresql+psycopg2"):
-            connect |= _LIBPQ
-
         def open_once() -> RDBStorage:
+            check_database(url)
             with warnings.catch_warnings():  # heartbeats are experimental to Optuna
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 return RDBStorage(
                     url.replace("{", "{{").replace("}", "}}"),  # Optuna's is a template
-                    engine_kwargs={**options, "connect_args": connect},
+                    engine_kwargs=engine_options(url),
                     heartbeat_interval=self._heart.interval_s,
                     grace_period=self.worker_timeout_s,
                 )
@@ -103,22 +82,15 @@ class Storage:
             return call_with_retries(
                 open_once,
                 is_transient=lambda error: isinstance(error, _OPENING) and not is_final(error),
-                timeout_s=_OPEN_S - _CONNECT_S,
+                timeout_s=_OPEN_S - CONNECT_S,
                 backoff=Backoff(first_pause_s=0.6, longest_pause_s=0.6),
                 should_stop=self._should_stop,
             )
         except ImportError as error:
-            raise InputError.of(
-                KEY, without_password(url), f"needs a driver that is not installed ({error})"
-            ) from error
+            message = f"needs a driver that is not installed ({error})"
+            raise InputError.of(KEY, without_password(url), message) from error
         except _OPENING as error:
-            kind = InputError if _is_refused(error) else ResourceUnavailable
-            raise kind.of(
-                KEY,
-                without_password(url),
-                f"cannot be used ({report(error)}); check the address, the account "
-                "and that the server is up",
-            ) from error
+            raise input_error(url, error) from error
 
     def close(self) -> None:
         """End the heartbeats and close the connections."""
@@ -236,9 +208,5 @@ class _Heart:
                 try:
                     self._storage.beat(trial_id)
                 except Exception as error:  # without this thread a living worker counts as dead
-                    log.warning("no heartbeat was sent (%s); the next one follows", error)
+                    log.warning("no heartbeat was sent (%s); the next one follows", report(error))
 
-
-def _is_refused(error: BaseException) -> bool:
-    """Return whether the server refuses the account or the database."""
-    return _REFUSED.search(str(error)) is not None
