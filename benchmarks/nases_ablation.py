@@ -30,7 +30,7 @@ from nascore.tabular_benchmark.replay import (
     replay,
 )
 from nascore.tabular_benchmark.table import read_table
-from nascore.training.threads import one_thread
+from nascore.threads import thread_limit
 
 
 class EqualRelevance(NasesProposer):
@@ -78,7 +78,7 @@ VARIANTS: dict[str, type[NasesProposer]] = {
 def run(label: str, kind: type[NasesProposer], options: NasesOptions, plan: ReplayPlan) -> Outcome:
     """Replay all seeds of one variant."""
     entry, space = MethodSettings(label, "nases", options), plan.table.space
-    with tempfile.TemporaryDirectory() as folder, one_thread():
+    with tempfile.TemporaryDirectory() as folder, thread_limit(1):
         start = time.perf_counter()
         prepare_proposer(options, space, Seeds(plan.seeds.start), Path(folder))
         prepare_s = time.perf_counter() - start

@@ -20,6 +20,7 @@ from nascore.errors import ResourceUnavailable
 from nascore.spaces.base import ImageShape
 from nascore.spaces.ops import evaluation_mode
 from nascore.stored import read_stored
+from nascore.threads import thread_limit
 
 VERSION = 1
 
@@ -196,18 +197,6 @@ def elapsed_ms(call: Callable[[], _T], *, is_cuda: bool) -> tuple[float, _T]:
     if is_cuda:
         torch.cuda.synchronize()
     return (time.perf_counter_ns() - start) / 1e6, result
-
-
-@contextmanager
-def thread_limit(number: int | None) -> Iterator[None]:
-    """Set the CPU threads of torch inside the block; None leaves them as they are."""
-    before = torch.get_num_threads()
-    try:
-        if number is not None:
-            torch.set_num_threads(number)
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -38,12 +38,12 @@ from nascore.latency.benchmark import (
     elapsed_ms,
     no_garbage_collection,
     resolve_device,
-    thread_limit,
 )
 from nascore.latency.operations import unit_key
 from nascore.latency.run_series import RunSeries, interruptions
 from nascore.latency.table import MeasurementConditions, OperationTable, TableEntry
 from nascore.spaces.base import ImageShape
+from nascore.threads import thread_limit
 
 _PATIENCE = 3  # rounds for each required run, where runs are interrupted
 

@@ -17,9 +17,9 @@ from nascore.latency.benchmark import (
     TimeStatistics,
     elapsed_ms,
     no_garbage_collection,
-    thread_limit,
 )
 from nascore.meta_learning.task_adaptation import Adapter, Answer
+from nascore.threads import thread_limit
 
 TaskArrays = Mapping[str, NDArray[Any]]
 """`support_x`, `support_y` and `query_x`."""

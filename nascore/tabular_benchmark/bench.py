@@ -22,7 +22,7 @@ from nascore.tabular_benchmark.replay import (
     prepare,
     replay_seeds,
 )
-from nascore.training.threads import one_thread
+from nascore.threads import thread_limit
 
 _SEEDS_AT_ONCE = 2  # in one job of a process; few, since an interrupted benchmark waits for them
 
@@ -98,7 +98,7 @@ def run(
 
 def _run_here(plan: ReplayPlan, controllers: Sequence[Path], progress: Progress) -> list[Outcome]:
     outcomes = []
-    with one_thread():
+    with thread_limit(1):
         for entry, controller in zip(plan.entries, controllers, strict=True):
             prepare_s = prepare(plan, entry, controller)
             replays = []

@@ -26,7 +26,7 @@ from nascore.spaces import base
 from nascore.spaces.base import SearchSpace, make_space
 from nascore.spaces.chain.config import ChainSpaceConfig
 from nascore.spaces.nasbench201.config import Cell201SpaceConfig
-from nascore.training.threads import one_thread
+from nascore.threads import thread_limit
 
 OPTUNA = "optuna-tpe"
 """Optuna's sampler with its defaults, as a script without this project calls it."""
@@ -55,7 +55,7 @@ def measure(method: str, space: str, trials: int, *, repeats: int = 20) -> dict[
     made = make_space(SPACES[space])
     rng = Seeds(0).numpy(_STREAM, "history")
     target = rng.integers(made.cardinalities)
-    with one_thread(), tempfile.TemporaryDirectory() as folder:
+    with thread_limit(1), tempfile.TemporaryDirectory() as folder:
         suggest, update = _optuna(made) if method == OPTUNA else _ours(method, made, Path(folder))
         for number in range(trials):
             update(_child(number, base.sample(made, rng), target, rng))

@@ -24,7 +24,7 @@ from nascore.data.batches import BatchSize, Split
 from nascore.data.waiting import Waiting
 from nascore.errors import ChildFailedError
 from nascore.evaluation.scoring import Answers, Epochs, score_of
-from nascore.training.threads import threads_of
+from nascore.threads import thread_limit
 
 _log = logging.getLogger(__name__)
 
@@ -229,8 +229,8 @@ def has_few_pixels(count: int, device: torch.device) -> bool:
 
 
 def fitting_threads(split: Split, config: BatchSize) -> contextlib.AbstractContextManager[None]:
-    """Return `threads_of` for trainings with such batches."""
-    return threads_of(one=uses_one_thread(split, config))
+    """Return `thread_limit` for trainings with such batches."""
+    return thread_limit(1 if uses_one_thread(split, config) else None)
 
 
 class Descent(Protocol):

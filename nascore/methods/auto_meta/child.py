@@ -14,9 +14,9 @@ from nascore.meta_learning.options import EpisodeOptions, MetaOptions
 from nascore.meta_learning.training import evaluate, meta_train
 from nascore.methods.auto_meta.options import AutoMetaOptions
 from nascore.results import ChildScores
+from nascore.threads import thread_limit
 from nascore.training.child import ChildJob
 from nascore.training.loop import has_few_pixels
-from nascore.training.threads import threads_of
 
 _TRAIN_SHARE = 4  # one task of training classes for so many validation tasks, to see overfitting
 _EVALUATION = 1286081773  # names the random stream; another number would change all results
@@ -66,7 +66,7 @@ class FewShotTraining:
 
     def train(self, context: SearchContext, job: ChildJob) -> ChildScores:
         network = job.build(context)
-        with threads_of(one=self.uses_one_thread(context)):
+        with thread_limit(1 if self.uses_one_thread(context) else None):
             valid, train = self._accuracies(context, network, job)
         return ChildScores(
             valid_accuracy=valid,

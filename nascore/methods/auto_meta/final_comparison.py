@@ -29,10 +29,10 @@ from nascore.seeding import seeded_weights
 from nascore.spaces.base import ImageShape
 from nascore.spaces.fewshot.space import FewShotCellSpace, depth, width
 from nascore.spaces.flops import count
+from nascore.threads import thread_limit
 from nascore.training.child import build_network
 from nascore.training.final_model import FinalModel
 from nascore.training.parallel_arms import run_pair
-from nascore.training.threads import threads_of
 
 _TEST_TASKS = 600  # for each number of shots; usual in the literature
 _NUM_REPORTS = 100  # of the progress
@@ -166,7 +166,7 @@ def _tested(
             should_stop=should_stop,
         )
 
-    with threads_of(one=has_small_steps(context, episode, meta)):
+    with thread_limit(1 if has_small_steps(context, episode, meta) else None):
         trained = meta_train(
             network.to(device),
             data.sampler("train", episode.training_shape),

@@ -24,13 +24,13 @@ from nascore.latency.benchmark import (
     elapsed_ms,
     no_garbage_collection,
     resolve_device,
-    thread_limit,
 )
 from nascore.latency.space_profile import spearman_of
 from nascore.methods.instanas.controller import greedy
 from nascore.methods.instanas.export import MaskedModel, RoutedModel, folded
 from nascore.methods.instanas.routed_network import Routed
 from nascore.methods.instanas.routing import run_one
+from nascore.threads import thread_limit
 
 BATCH = 256
 _BATCH_RUNS = 5

@@ -28,7 +28,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from nascore.errors import InputError
 from nascore.methods.nases.options import AutoencoderOptions, PaperAutoencoderOptions
-from nascore.training.threads import one_thread
+from nascore.threads import thread_limit
 
 AnyOptions = AutoencoderOptions | PaperAutoencoderOptions
 
@@ -260,7 +260,7 @@ def simulate(
     return order[:, : len(cardinalities)] // 4
 
 
-@one_thread()
+@thread_limit(1)
 def train_autoencoder(
     autoencoder: Autoencoder,
     cardinalities: tuple[int, ...],

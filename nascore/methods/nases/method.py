@@ -59,7 +59,7 @@ from nascore.search.proposer import NONE_PENDING, Pending, Proposer
 from nascore.seeding import Seeds
 from nascore.spaces import base
 from nascore.spaces.base import SearchSpace
-from nascore.training.threads import one_thread
+from nascore.threads import thread_limit
 
 _ROUNDS = 3  # rounds of candidates before the neighbourhood counts as exhausted
 _RANDOM_STATE_SHARE = 0.1  # of candidates, whose state is a random architecture, as in the release
@@ -115,7 +115,7 @@ class NasesProposer(EmbeddingProposer[NasesOptions]):
         When all candidates were proposed before, it is a random architecture that was not; when
         the space is exhausted, a random one: a search with a larger budget repeats itself.
         """
-        with one_thread():
+        with thread_limit(1):
             genotype = None if self._is_exhausted else self._propose(number, pending)
         if genotype is None:
             # Without pending children nothing becomes new later: no need to search again.

@@ -31,7 +31,7 @@ from nascore.results import Child, best_child
 from nascore.search.proposer import NONE_PENDING, Pending, Proposer
 from nascore.seeding import Seeds
 from nascore.spaces.base import SearchSpace
-from nascore.training.threads import one_thread
+from nascore.threads import thread_limit
 
 # Controller updates in one episode. The release takes i // 10 of them in episode i, and its search
 # ends after 120 episodes; in a longer search their time would grow as the square of its length.
@@ -70,7 +70,7 @@ class ReleasedNases(EmbeddingProposer[NasesPaperOptions]):
             self._episode()
         return Genotype(self.space.identifier, self._decoded[len(self._children)])
 
-    @one_thread()
+    @thread_limit(1)
     def _episode(self) -> None:
         """Choose state and action, update the controller, decode a new architecture."""
         i = len(self._decoded)
