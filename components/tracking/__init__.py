@@ -10,7 +10,8 @@ for the promotion.
 
 from components.tracking.launch import follower
 from components.tracking.reading import wait_for_run
-from components.tracking.spool import TrackedRun, Tracker
+from components.tracking.spool import Tracker
 from components.tracking.store_checks import check_store
+from components.tracking.tracked_run import TrackedRun
 
 __all__ = ["TrackedRun", "Tracker", "check_store", "follower", "wait_for_run"]

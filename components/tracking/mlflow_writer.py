@@ -3,7 +3,8 @@
 `runs` finds the run of a key. A metric point carries the time of its event, and MLflow keeps equal
 points once. A parameter that is there is left alone: when a retried step brings another value, the
 tag `nas.changed.<name>` holds it. A parameter that is too long for MLflow is cut, and the artifact
-`params/<name>.txt` holds all of it. Files are written over themselves.
+`params/<name>.txt` holds all of it. Files are written over themselves. MLflow keeps dataset inputs
+of one name and digest once.
 """
 
 import json
@@ -11,21 +12,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 
 from components.tracking.client import open_client, sqlite_path
+from components.tracking.datasets import CONTEXT_TAG
 from components.tracking.mlflow_errors import brief, kind_of
 from components.tracking.notes import warn
 from components.tracking.reading import Refused, RunInfo
 from components.tracking.runs import Runs
+from components.tracking.system_metrics import Samples
 from nascore.errors import InputError
 from nascore.service_errors import ErrorKind
 
 _TABLES = "mlflow.loggedArtifacts"  # by which `mlflow.load_table` and the UI know tables
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""By which the UI opens an experiment with its runs, and not with traces of language models."""
 _MAX_PARAM = 6000
 _SHOWN_OF_LONG = 500
 _PER_CALL = 100  # parameters; MLflow's limit
+_METRICS_PER_CALL = 1000  # MLflow's limit
+_WITH_PARAMS = 800  # metrics in one call with parameters
 
 
 class Sender:
@@ -33,6 +40,7 @@ class Sender:
 
     def __init__(self, spool: Path, target: dict[str, str], runs: dict[str, RunInfo]) -> None:
         self._spool = spool
+        self._samples = Samples(spool)
         self._client = open_client(target["uri"])
         experiment_id = self._experiment(target["uri"], target["experiment"])
         self.runs = Runs(self._client, experiment_id, runs, warn)
@@ -42,6 +50,9 @@ class Sender:
             "tags": self._tags,
             "artifact": self._artifact,
             "table": self._table,
+            "inputs": self._inputs,
+            "model_metrics": self._model_metrics,
+            "ended_run": self._ended_run,
             "end": self.runs.end,
         }
 
@@ -62,7 +73,7 @@ class Sender:
             path = sqlite_path(uri)
             location = None if path is None else (path.parent / "mlartifacts").resolve().as_uri()
             try:
-                return str(self._client.create_experiment(name, artifact_location=location))
+                return str(self._client.create_experiment(name, location, _EXPERIMENT_TAGS))
             except MlflowException as error:
                 found = self._client.get_experiment_by_name(name)  # another process was faster
                 if found is None and kind_of(error) is ErrorKind.REQUEST:  # such as a long name
@@ -113,6 +124,65 @@ class Sender:
         entry = {"path": path.name, "type": "table"}
         if entry not in listed:
             self._client.set_tag(run_id, _TABLES, json.dumps([*listed, entry]))
+
+    def _inputs(self, event: dict[str, Any]) -> None:
+        run_id = self.runs.require(event["run"]).id
+        inputs = []
+        for one in event["datasets"]:
+            fields = {name: value for name, value in one.items() if name != "context"}
+            tags = [InputTag(CONTEXT_TAG, one["context"])]
+            inputs.append(DatasetInput(Dataset(**fields), tags))
+        try:
+            self._client.log_inputs(run_id, inputs)
+        except MlflowException as error:
+            if error.error_code != "ENDPOINT_NOT_FOUND":
+                raise
+            self._client.get_run(run_id)  # raises while something else answers in its place
+            raise Refused(
+                "the tracking server is older than this client and knows no dataset inputs "
+                f"({brief(error)}); update it to see them"
+            ) from error
+
+    def _model_metrics(self, event: dict[str, Any]) -> None:
+        run_id, measured_on = self.runs.require(event["run"]).id, event["dataset"] or {}
+        links = {
+            "model_id": self._model_id(event["model"]),
+            "dataset_name": measured_on.get("name"),
+            "dataset_digest": measured_on.get("digest"),
+        }
+        metrics = [
+            Metric(key, value, event["time_ms"], 0, **links)
+            for key, value in event["values"].items()
+        ]
+        for start in range(0, len(metrics), _METRICS_PER_CALL):
+            self._client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_CALL])
+
+    def _model_id(self, uri: str) -> str | None:
+        """Return the logged model of a version; None where there is none, or no longer."""
+        name, _, version = uri.removeprefix("models:/").rpartition("/")
+        try:
+            found: str | None = self._client.get_model_version(name, version).model_id
+        except MlflowException as error:
+            if kind_of(error) is not ErrorKind.REQUEST:
+                raise
+            return None
+        return found
+
+    def _ended_run(self, event: dict[str, Any]) -> None:
+        run_id = self.runs.make_ended(event)
+        metrics = [Metric(k, v, event["time_ms"], 0) for k, v in event["metrics"].items()]
+        if event["has_samples"] and event["between_ms"] is not None:
+            taken = self._samples.between(event["parent"], *event["between_ms"])
+            metrics += [
+                Metric(key, value, time_ms, step)
+                for step, (time_ms, values) in enumerate(taken)
+                for key, value in values.items()
+            ]
+        params = [Param(k, v[:_MAX_PARAM]) for k, v in event["params"].items()]
+        self._client.log_batch(run_id, metrics[:_WITH_PARAMS], params)
+        for start in range(_WITH_PARAMS, len(metrics), _METRICS_PER_CALL):
+            self._client.log_batch(run_id, metrics[start : start + _METRICS_PER_CALL])
+        self.runs.end_made(run_id, event)
 
     def _kept(self, event: dict[str, Any]) -> Path:
         path: Path = self._spool / event["path"]

@@ -141,12 +141,12 @@ def _lines(file: Any, name: str, sent: dict[str, int]) -> Iterator[Line]:
         if not line.endswith(b"\n"):
             return
         end += len(line)
-        event = _event(line)
+        event = parsed(line)
         time_ms = time_ms if event is None else event["time_ms"]
         yield Line(name, end, line.decode(errors="replace").rstrip(), event, time_ms)
 
 
-def _event(line: bytes) -> dict[str, Any] | None:
+def parsed(line: bytes) -> dict[str, Any] | None:
     """Return an event; None for a line that a full disk has cut in the middle of a file."""
     try:
         event = json.loads(line)

@@ -16,6 +16,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import filelock
@@ -26,6 +28,7 @@ from components.tracking.notes import warn
 from components.tracking.reading import forget_refusal, note_refusal, num_unsent
 from components.tracking.replay import Follower, lock_of
 from components.tracking.spool import CLOSED
+from components.tracking.system_metrics import sampling
 from nascore.service_errors import ErrorKind
 
 SENT, UNSENT = 0, 3  # exit statuses
@@ -51,11 +54,24 @@ def follow(
     Returns:
         SENT or UNSENT, the exit status.
     """
+    with sampling(spool) if until_closed else nullcontext(_nothing) as end_sampling:
+        return _follow(spool, until_closed, parent, grace_s, end_sampling)
+
+
+def _follow(
+    spool: Path,
+    until_closed: bool,
+    parent: int | None,
+    grace_s: float,
+    end_sampling: Callable[[], None],
+) -> int:
     follower, outage, wait = Follower(spool), _Outage(spool), _POLL_S
     next_sign_s = 0.0
     while True:
         orphan = parent is not None and os.getppid() != parent
         last = not until_closed or orphan or (spool / CLOSED).exists()
+        if last:
+            end_sampling()
         try:
             moved = follower.drain(last=last)
             if not last and time.monotonic() >= next_sign_s:
@@ -72,6 +88,10 @@ def follow(
                 return UNSENT
             wait = min(2 * wait, _MAX_WAIT_S)
         _pause(wait, None if last else spool / CLOSED)
+
+
+def _nothing() -> None:
+    """Do nothing: a spool that no process writes to is not sampled."""
 
 
 class _Outage:

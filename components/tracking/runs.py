@@ -87,6 +87,21 @@ class Runs:
         if status == _FINISHED:
             self._delete_tags(found, END_TAGS)
 
+    def make_ended(self, event: Mapping[str, Any]) -> str:
+        """Return the id of the run of an event, which is over: found, or made as running."""
+        key, parent = event["run"], self.require(event["parent"])
+        run = self._known.get(key) or self._find(key, parent.experiment_id)
+        if run is None:
+            start_ms = event["time_ms"] if event["between_ms"] is None else event["between_ms"][0]
+            run = self._make(event, parent, parent.experiment_id, start_ms=start_ms)
+        self._known[key] = run
+        return run.id
+
+    def end_made(self, run_id: str, event: Mapping[str, Any]) -> None:
+        """End a run that `make_ended` has returned, at the time at which it was over."""
+        end_ms = event["time_ms"] if event["between_ms"] is None else event["between_ms"][1]
+        self._client.set_terminated(run_id, event["status"], end_time=end_ms)
+
     def give_sign(self) -> None:
         """Write the tag `nas.alive` on the runs that are declared and have not ended."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -133,13 +148,21 @@ class Runs:
                 self._client.delete_tag(run.info.run_id, name)
 
     def _make(
-        self, event: Mapping[str, Any], parent: RunInfo | None, experiment_id: str
+        self,
+        event: Mapping[str, Any],
+        parent: RunInfo | None,
+        experiment_id: str,
+        *,
+        start_ms: int | None = None,
     ) -> RunInfo:
         tags = {RUN_KEY: event["run"], **{k: v[:MAX_TAG] for k, v in event["values"].items()}}
         if parent is not None:
             tags[PARENT] = parent.id
         run = self._client.create_run(
-            experiment_id, start_time=event["time_ms"], tags=tags, run_name=event["name"]
+            experiment_id,
+            start_time=event["time_ms"] if start_ms is None else start_ms,
+            tags=tags,
+            run_name=event["name"],
         )
         return RunInfo(run.info.run_id, experiment_id)
 

@@ -7,16 +7,16 @@ a key that the writer chooses; only the follower knows its MLflow id.
 
 import contextlib
 import json
-import math
 import os
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from components.tracking.tracked_run import TrackedRun, flatten, text_of
 from nascore.errors import InputError
 from nascore.files import replacing
 from nascore.redaction import redact
@@ -30,63 +30,21 @@ _SYNC_EVERY_S = 1.0
 _KEY = re.compile(r"[\w.:/-]{1,200}")
 
 
-class TrackedRun:
-    """One run; every call appends an event and returns at once."""
-
-    def __init__(self, tracker: "Tracker", key: str) -> None:
-        self._tracker = tracker
-        self.key = key
-
-    def params(self, values: Mapping[str, Any]) -> None:
-        """Log settings without secrets, flattened with dots; values become JSON."""
-        flat = {name: redact(_text(value)) for name, value in _flatten(values)}
-        self._tracker.append(self.key, "params", values=flat)
-
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Log numbers at a step; NaN is kept.
-
-        MLflow would store infinity as 1.8e308, so it is left out and recorded in a tag
-        `nas.infinite.<name>`.
-        """
-        numbers = {name: float(value) for name, value in values.items()}
-        finite = {name: value for name, value in numbers.items() if not math.isinf(value)}
-        if finite:
-            self._tracker.append(self.key, "metrics", values=finite, step=int(step))
-        if len(finite) < len(numbers):
-            left_out = {name: numbers[name] for name in numbers if name not in finite}
-            self.tags({f"nas.infinite.{k}": f"{v} at step {step}" for k, v in left_out.items()})
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags; their values are written without secrets."""
-        shown = {name: redact(str(value)) for name, value in values.items()}
-        self._tracker.append(self.key, "tags", values=shown)
-
-    def artifact(self, path: Path, folder: str = "") -> None:
-        """Log a file or a folder as it is now: a copy goes into the spool."""
-        self._tracker.append(self.key, "artifact", path=self._tracker.keep(path), folder=folder)
-
-    def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
-        """Log rows as a table that `mlflow.load_table` reads; a missing or NaN cell is null."""
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        data = [[_cell(row.get(column)) for column in columns] for row in rows]
-        path = self._tracker.keep_text(json.dumps({"columns": columns, "data": data}), name)
-        self._tracker.append(self.key, "table", path=path)
-
-    def end(self, status: Literal["FINISHED", "FAILED"] = "FINISHED") -> None:
-        """End the run, unless it was adopted; declaring it again opens it again."""
-        self._tracker.append(self.key, "end", status=status)
-
-
 class Tracker:
     """A writer of a spool; each process makes one with `open`.
+
+    Args:
+        spool: its folder, which exists.
+        label: end of the name of the file of events.
 
     Attributes:
         spent_s: time that callers have waited for the spool.
     """
 
-    def __init__(self, spool: Path) -> None:
+    def __init__(self, spool: Path, label: str = "") -> None:
         self.spool = spool
-        name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+        end = f"-{label}.jsonl" if label else ".jsonl"
+        name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:8]}{end}"
         self._file = open(spool / EVENTS / name, "ab")  # noqa: SIM115
         self._synced_s = time.monotonic()
         self.spent_s = 0.0
@@ -143,10 +101,8 @@ class Tracker:
             adopt_parent_of: MLflow id of such a run; its parent is adopted, or the run itself when
                 it has none.
         """
-        if not _KEY.fullmatch(key):
-            raise ValueError(f"a run key is letters, digits and . : / _ -, got {key!r}")
         self.append(
-            key,
+            _checked(key),
             "run",
             name=name,
             parent=parent,
@@ -155,6 +111,46 @@ class Tracker:
             adopt_parent_of=adopt_parent_of,
         )
         return TrackedRun(self, key)
+
+    def ended_run(
+        self,
+        key: str,
+        *,
+        name: str,
+        parent: str,
+        params: Mapping[str, Any],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        seconds: tuple[float, float] | None,
+        has_samples: bool,
+        status: Literal["FINISHED", "FAILED", "KILLED"] = "FINISHED",
+    ) -> None:
+        """Log a run that is over, such as that of a child, in one event.
+
+        Args:
+            key: names the run in this spool.
+            name: shown in MLflow.
+            parent: key of the run that this one is a child of; declare it first.
+            params: of the run.
+            metrics: finite metrics by name.
+            tags: of the run.
+            seconds: start and end since the epoch; None where they are unknown.
+            has_samples: whether it ran on this machine, so that the system metrics that were
+                sampled between start and end are also those of the run.
+            status: how it ended.
+        """
+        self.append(
+            _checked(key),
+            "ended_run",
+            name=name,
+            parent=parent,
+            params={k: redact(text_of(value)) for k, value in flatten(params)},
+            metrics={k: float(value) for k, value in metrics.items()},
+            values={k: redact(str(value)) for k, value in tags.items()},
+            between_ms=None if seconds is None else [round(1000 * one) for one in seconds],
+            has_samples=has_samples,
+            status=status,
+        )
 
     def append(self, key: str, op: str, **fields: Any) -> None:
         """Append an event in one write: a process that dies leaves at most a torn last line."""
@@ -208,25 +204,14 @@ class Tracker:
         return folder
 
 
+def _checked(key: str) -> str:
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"a run key is letters, digits and . : / _ -, got {key!r}")
+    return key
+
+
 def _write_private(path: Path, text: str) -> None:
     """Write a file that appears whole; only its owner may read it: it may hold a password."""
     with replacing(path) as temporary:
         temporary.touch(mode=0o600)
         temporary.write_text(text)
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def _cell(value: Any) -> Any:
-    """Return a value that JSON has, which knows no NaN and no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
