@@ -7,6 +7,9 @@ from nascore.errors import InputError, ResourceUnavailable
 from nascore.search.database_url import KEY, without_password
 from nascore.service_errors import ErrorKind, Row, find
 
+OPENING = (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ImportError)
+"""Errors of a database that cannot be opened."""
+
 
 def is_outage(error: BaseException) -> bool:
     """Return whether it may end by itself: no connection, a server that shuts down, a lock."""
@@ -27,7 +30,7 @@ def is_final(error: BaseException) -> bool:
     row = _row(error)
     if row is not None:
         return row.kind is not ErrorKind.TRANSIENT
-    return isinstance(error, (RuntimeError, ArgumentError))
+    return isinstance(error, (RuntimeError, ArgumentError, ImportError))
 
 
 def report(error: BaseException) -> str:
@@ -50,9 +53,12 @@ def input_error(url: str, error: BaseException) -> InputError:
     Returns:
         `ResourceUnavailable` where the same input may work later, such as with a full disk.
     """
+    if isinstance(error, ImportError):
+        message = f"needs a driver that is not installed ({error})"
+        return InputError.of(KEY, without_password(url), message)
     kind = InputError if is_final(error) and not _is_full(error) else ResourceUnavailable
     advice = "" if _remedy(error) else "; check the address, the account and that the server is up"
-    return kind.of(KEY, without_password(url), f"cannot be used ({report(error)}){advice}")
+    return kind.of(KEY, without_password(url), f"cannot be used: {report(error)}{advice}")
 
 
 def _is_full(error: BaseException) -> bool:

@@ -15,17 +15,16 @@ import optuna
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
-from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
+from nascore.errors import ResourceUnavailable, ServiceUnavailable
 from nascore.retries import Backoff, call_with_retries
 from nascore.search import optuna_private
 from nascore.search.database_check import CONNECT_S, check_database, engine_options
-from nascore.search.database_errors import input_error, is_final, is_outage, report
-from nascore.search.database_url import KEY, without_password
+from nascore.search.database_errors import OPENING, input_error, is_final, is_outage, report
+from nascore.search.database_url import KEY
 from nascore.search.worker_identity import WorkerIdentity
 
 log = logging.getLogger(__name__)
 
-_OPENING = (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError)
 _OPEN_S = 10.0  # a database that is unreachable at the start most likely has a wrong address
 _LONGEST_PAUSE_S = 2.0
 _BEATS_PER_TIMEOUT = 6
@@ -81,15 +80,12 @@ class Storage:
             # Two processes that create the tables at once also fail here; a retry works.
             return call_with_retries(
                 open_once,
-                is_transient=lambda error: isinstance(error, _OPENING) and not is_final(error),
+                is_transient=lambda error: isinstance(error, OPENING) and not is_final(error),
                 timeout_s=_OPEN_S - CONNECT_S,
                 backoff=Backoff(first_pause_s=0.6, longest_pause_s=0.6),
                 should_stop=self._should_stop,
             )
-        except ImportError as error:
-            message = f"needs a driver that is not installed ({error})"
-            raise InputError.of(KEY, without_password(url), message) from error
-        except _OPENING as error:
+        except OPENING as error:
             raise input_error(url, error) from error
 
     def close(self) -> None:
@@ -209,4 +205,3 @@ class _Heart:
                     self._storage.beat(trial_id)
                 except Exception as error:  # without this thread a living worker counts as dead
                     log.warning("no heartbeat was sent (%s); the next one follows", report(error))
-

@@ -9,47 +9,44 @@ from nascore.files import is_writable
 from nascore.redaction import redact
 from pipelines.doctor.finding import Finding
 
-_CONNECT_S = 5
-
 
 def check_study(config: Config) -> Finding:
-    """Check that the database of the study is reachable; nothing is created in it."""
+    """Check that the database can keep studies, as a run does; nothing remains in it."""
+    from nascore.search.database_check import check_database
+    from nascore.search.database_errors import OPENING, input_error
     from nascore.search.database_url import resolve_url, without_password
 
     storage = config.search.storage
     if storage is None:
         return Finding("study", "ok", "a file in the folder of the run")
+    shown = redact(storage)
     try:
         url = resolve_url(storage)
+        shown = without_password(url)
+        fault = _sqlite_fault(url)
+        if fault is None:
+            check_database(url)
     except InputError as error:
-        return Finding("study", "problem", redact(storage), error.problems[0].message)
-    fault = _connection_fault(url)
-    if fault is not None:
-        advice = "check search.storage, the account, and that the server can be reached from here"
-        return Finding("study", "problem", f"{without_password(url)}: {fault}", advice)
-    return Finding("study", "ok", without_password(url))
+        fault = error.problems[0].message
+    except OPENING as error:
+        fault = input_error(url, error).problems[0].message
+    if fault:
+        cause, _, advice = fault.partition("; ")
+        return Finding("study", "problem", f"{shown}: {cause}", advice)
+    return Finding("study", "ok", shown)
 
 
-def _connection_fault(url: str) -> str | None:
-    """Return the error of a connection; for SQLite, whether its file could be created."""
-    from sqlalchemy import create_engine, make_url, text
-    from sqlalchemy.exc import SQLAlchemyError
+def _sqlite_fault(url: str) -> str | None:
+    """Return why a new SQLite file cannot be made, empty if it can; None for other databases."""
+    from sqlalchemy import make_url
 
     parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        folder = Path(parsed.database or "").resolve().parent
-        return None if folder.is_dir() and is_writable(folder) else f"{folder} is not writable"
-    timed = parsed.drivername.startswith("postgresql+psycopg")
-    try:
-        engine = create_engine(url, connect_args={"connect_timeout": _CONNECT_S} if timed else {})
-        try:
-            with engine.connect() as connection:
-                connection.execute(text("SELECT 1"))
-        finally:
-            engine.dispose()
-    except (SQLAlchemyError, ImportError) as error:  # no driver
-        return str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-    return None
+    path = Path(parsed.database or "").resolve()
+    if parsed.get_backend_name() != "sqlite" or path.exists():
+        return None
+    if path.parent.is_dir() and is_writable(path.parent):
+        return ""
+    return f"{path.parent} is not a writable folder; name another place in search.storage"
 
 
 def check_tracking(config: Config) -> Finding:
@@ -98,7 +95,7 @@ def check_export(config: Config) -> Finding:
     if root is None:
         return Finding("export", "ok", "results stay in the folder of the run, and in MLflow")
     try:
-        check_outputs(open_outputs(root), config.promote.model_name)
+        check_outputs(open_outputs(root), config.registry.model)
     except InputError as error:
         return Finding("export", "problem", root, error.problems[0].message)
     return Finding("export", "ok", root)
