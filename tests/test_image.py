@@ -284,7 +284,7 @@ def test_doctor_says_that_nothing_can_be_written_here(installed: Installed) -> N
     done = installed.run("nas", "doctor", "--json")
     if os.geteuid() != 0 and os.access("/", os.W_OK):
         pytest.skip("this user may write everywhere")
-    found = {one["name"] for one in json.loads(done.stdout) if one["state"] == "problem"}
+    found = {one["check"] for one in json.loads(done.stdout) if one["status"] == "problem"}
     assert found == {"output", "tracking"}
     assert done.returncode == 1
 

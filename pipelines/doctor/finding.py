@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+_KEYS = {"name": "check", "state": "status", "seen": "detail", "advice": "remedy"}
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -14,4 +16,5 @@ class Finding:
     advice: str = ""
 
     def to_dict(self) -> dict[str, str]:
-        return asdict(self)
+        """Return the row of `nas doctor --json`: `check`, `status`, `detail`, `remedy`."""
+        return {_KEYS.get(name, name): value for name, value in asdict(self).items()}

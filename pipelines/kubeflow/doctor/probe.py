@@ -134,7 +134,7 @@ class _Probe:
             return
         for row in rows:
             yield ClusterFinding(
-                f"pod-{row['name']}", row["state"], row["seen"], row["advice"], self._again
+                f"pod-{row['check']}", row["status"], row["detail"], row["remedy"], self._again
             )
 
     def _problem(self, seen: str, advice: str) -> ClusterFinding:
@@ -210,9 +210,9 @@ def _rows(log: str) -> list[dict[str, Any]] | None:
 
 
 def _is_row(row: Any) -> bool:
-    texts = ("name", "seen", "advice")
+    texts = ("check", "detail", "remedy")
     return (
         isinstance(row, dict)
-        and row.get("state") in _STATES
+        and row.get("status") in _STATES
         and all(isinstance(row.get(key), str) for key in texts)
     )

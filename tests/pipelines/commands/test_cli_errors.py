@@ -421,12 +421,12 @@ def test_the_doctor_finds_what_is_wrong(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert ended.returncode == 1, ended.stderr
-    findings = {finding["name"]: finding for finding in json.loads(ended.stdout)}
+    findings = {finding["check"]: finding for finding in json.loads(ended.stdout)}
     for name in ("tracking", "data"):
-        assert findings[name]["state"] == "problem"
-        assert findings[name]["advice"]
-    assert findings["python"]["state"] == "ok"
-    assert findings["torch"]["state"] in ("ok", "warning")
+        assert findings[name]["status"] == "problem"
+        assert findings[name]["remedy"]
+    assert findings["python"]["status"] == "ok"
+    assert findings["torch"]["status"] in ("ok", "warning")
 
 
 def test_the_doctor_has_nothing_to_say_of_a_sound_machine(tmp_path: Path) -> None:

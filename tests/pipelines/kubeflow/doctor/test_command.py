@@ -42,7 +42,7 @@ def test_a_sound_cluster_in_words_and_as_json(api: KubeApi, config: str) -> None
     assert all(line.startswith("ok ") for line in lines)
     rows = json.loads(doctor(config, "--cluster", "--json", *HERE).stdout)
     assert len(rows) == len(lines)
-    assert {tuple(row) for row in rows} == {("name", "state", "seen", "advice", "command")}
+    assert {tuple(row) for row in rows} == {("check", "status", "detail", "remedy", "command")}
 
 
 def test_a_problem_in_words_and_as_json(api: KubeApi, config: str) -> None:
@@ -56,7 +56,7 @@ def test_a_problem_in_words_and_as_json(api: KubeApi, config: str) -> None:
         "                    $ kubectl -n nas get pvc nas-state\n"
     ) in result.stdout
     rows = json.loads(doctor(config, "--cluster", "--json", *HERE).stdout)
-    assert [row["name"] for row in rows if row["state"] == "problem"] == ["claim"]
+    assert [row["check"] for row in rows if row["status"] == "problem"] == ["claim"]
 
 
 def test_the_default_pipeline_where_there_are_no_gpus(api: KubeApi) -> None:
@@ -65,10 +65,10 @@ def test_the_default_pipeline_where_there_are_no_gpus(api: KubeApi) -> None:
     api.drop("Node", "gpu-1")
     result = doctor("--cluster", "--json", *HERE)
     assert result.exit_code == 1
-    told = {row["name"]: row for row in json.loads(result.stdout) if row["state"] == "problem"}
+    told = {row["check"]: row for row in json.loads(result.stdout) if row["status"] == "problem"}
     assert set(told) == {"quota", "nodes"}
     mend = " ".join(
-        word for word in told["quota"]["advice"].partition(";")[0].split() if word != "--set"
+        word for word in told["quota"]["remedy"].partition(";")[0].split() if word != "--set"
     )
     options = [f"--set={setting}" for setting in mend.split()]
     assert doctor("--cluster", *HERE, *options).exit_code == 0, "what it says mends it"
@@ -112,7 +112,7 @@ def test_where_the_namespace_is_taken_from(
 ) -> None:
     def seen() -> str:
         rows = json.loads(doctor(config, "--cluster", "--json").stdout)
-        return str(next(row["seen"] for row in rows if row["name"] == "namespace"))
+        return str(next(row["detail"] for row in rows if row["check"] == "namespace"))
 
     api.raw[HEALTH]["multi_user"] = False
     assert seen() == "kubeflow"
@@ -133,12 +133,12 @@ def test_the_probe_is_made_when_it_is_asked_for(
     doctor(config, "--cluster", *HERE)
     assert not any(one.kind == "Job" for one in api.asked), "nothing is made by default"
     api.pods = lambda job: [{"phase": "Succeeded"}]
-    row = {"name": "state", "state": "problem", "seen": "/var/lib/nas", "advice": "fsGroup"}
+    row = {"check": "state", "status": "problem", "detail": "/var/lib/nas", "remedy": "fsGroup"}
     api.log = json.dumps([row])
     result = doctor(config, "--cluster", "--probe", "--json", f"--image={IMAGE}", *HERE)
     assert result.exit_code == 1
     *_, last = json.loads(result.stdout)
-    assert (last["name"], last["state"]) == ("pod-state", "problem")
+    assert (last["check"], last["status"]) == ("pod-state", "problem")
     (made,) = (one for one in api.asked if (one.verb, one.kind) == ("create", "Job"))
     template: Any = made.body["spec"]["template"]
     assert template["spec"]["containers"][0]["image"] == IMAGE

@@ -229,4 +229,4 @@ def test_an_object_of_an_odd_form_is_no_traceback(api: KubeApi) -> None:
 
 def test_findings_have_the_form_of_those_of_the_machine() -> None:
     row = ClusterFinding("claim", "ok", "bound", command="kubectl get pvc").to_dict()
-    assert list(row) == ["name", "state", "seen", "advice", "command"]
+    assert list(row) == ["check", "status", "detail", "remedy", "command"]

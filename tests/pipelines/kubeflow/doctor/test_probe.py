@@ -22,8 +22,8 @@ from pipelines.kubeflow.doctor.probe import probe
 from pipelines.kubeflow.doctor.probe_job import job_of
 
 ROWS = [
-    {"name": "tracking", "state": "ok", "seen": "http://nas-mlflow:5000", "advice": ""},
-    {"name": "state", "state": "problem", "seen": "cannot be written", "advice": "fsGroup"},
+    {"check": "tracking", "status": "ok", "detail": "http://nas-mlflow:5000", "remedy": ""},
+    {"check": "state", "status": "problem", "detail": "cannot be written", "remedy": "fsGroup"},
 ]
 RUNNING = {"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]}
 DONE = {"phase": "Succeeded", "containerStatuses": [{"state": {"terminated": {"exitCode": 0}}}]}
