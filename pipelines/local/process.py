@@ -22,6 +22,8 @@ from pipelines.local.run import LOG, PROGRESS
 _STOP_S = 45.0  # the step saves (15 s), then the spool is sent as far as it goes
 _TAIL_BYTES = 2**16
 _ERROR = re.compile(r"^[\w.]*(Error|Exception|Failed|Exit|Interrupt|Warning)\b.*")
+# kfp's last line: the task of the pipeline, numbered where a step stands in several branches.
+_FAILED_TASK = re.compile(r"Inner task failed: (?:\x1b\[\d+m)?'([a-z-]+?)(?:-\d+)?'")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -133,21 +135,31 @@ def _is_member(pid: int, group: int) -> bool:
 def _failure(display: Display, log: Path) -> Failure:
     event = display.failure
     if event is None:
-        return Failure(display.step or "pipeline", _last_error(log))
+        text = _tail(log)
+        return Failure(_failed_step(text) or display.step or "pipeline", _last_error(text))
     if event["event"] == "input_error":
         problems = tuple(Problem.from_json(problem) for problem in event["problems"])
         return Failure(event["step"], "the input is wrong", problems)
     return Failure(event["step"], event["error"])
 
 
-def _last_error(log: Path) -> str:
+def _tail(log: Path) -> str:
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        return file.read().decode(errors="replace")
+
+
+def _failed_step(text: str) -> str | None:
+    """Return the step that kfp names as failed: it may have failed before it reported its start."""
+    found = _FAILED_TASK.findall(text)
+    return found[-1].replace("-", "_") if found else None
+
+
+def _last_error(text: str) -> str:
     """Return the most relevant line of the log of a process that has reported no error.
 
     kfp's own error is last, so the search starts before its traceback.
     """
-    with open(log, "rb") as file:
-        file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-        text = file.read().decode(errors="replace")
     ours, _, _ = text.rpartition("\nTraceback (most recent call last):")
     lines = [line.strip() for line in (ours or text).splitlines() if line.strip()]
     errors = [line for line in lines if _ERROR.match(line)]

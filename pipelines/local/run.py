@@ -25,6 +25,7 @@ import yaml
 from components.config.schema import loads
 from components.steps.refusals import forget_refusals
 from components.tracking import follower
+from components.tracking.lineage import COMMAND
 from nascore.files import replacing
 from pipelines.definitions.kinds import KINDS, Kind, compile_pipeline
 from pipelines.local.events import ProgressFile
@@ -60,15 +61,21 @@ def run(out: Path, kind: Kind) -> None:
     Raises:
         RuntimeError: a step failed (error of kfp; that of the step is in the log).
     """
-    config = loads((out / CONFIG).read_text())
+    config = loads((out / CONFIG).read_text(encoding="utf-8"))
     os.environ.update(environment(out))
+    os.environ[COMMAND] = f"nas {'run' if kind == 'search' else kind} {config.method}"
     with fork_server(out, config):
         compile_pipeline(kind, config, out / PIPELINE, for_cluster=False)
         run_compiled(out)
 
 
-def run_compiled(out: Path) -> None:
-    """Run `pipeline.yaml` in `out` and collect its outputs: result, report and review."""
+def run_compiled(out: Path, **parameters: str) -> None:
+    """Run `pipeline.yaml` in `out` and collect its outputs: result, report and review.
+
+    Args:
+        out: folder of the run.
+        parameters: of the pipeline; what is not given is as compiled.
+    """
     from kfp import components, local
 
     os.environ.update(environment(out))
@@ -81,7 +88,7 @@ def run_compiled(out: Path) -> None:
             raise_on_error=True,
         )
         pipeline = components.load_component_from_text(_without_retries(out / PIPELINE))
-        pipeline()
+        pipeline(**parameters)
         _collect(out)
 
 
@@ -90,9 +97,12 @@ def _without_retries(path: Path) -> str:
 
     A user who is watching resumes the run with `--resume` instead of waiting for the back-off.
     """
-    documents = list(yaml.safe_load_all(path.read_text()))
-    for task in documents[0]["root"]["dag"]["tasks"].values():
-        task.pop("retryPolicy", None)
+    documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+    pipeline = documents[0]
+    # The tasks of a branch are those of a component with a graph.
+    for component in (pipeline["root"], *pipeline["components"].values()):
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            task.pop("retryPolicy", None)
     return yaml.safe_dump_all(documents)
 
 

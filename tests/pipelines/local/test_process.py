@@ -67,5 +67,11 @@ def test_without_a_word_of_the_step_the_log_is_asked(tmp_path: Path, log: str, e
     assert found.error.startswith(error)
 
 
+@pytest.mark.parametrize("name", ["'promote-2'", "\x1b[96m'promote'\x1b[0m inside 'condition-1'"])
+def test_a_step_that_fails_before_it_reports_its_start_is_named(tmp_path: Path, name: str) -> None:
+    log = STEP + KFP.replace("'search'.", f"{name}.")
+    assert failure(tmp_path, log, STARTED).step == "promote"
+
+
 def test_an_end_before_the_first_step_is_one_of_the_pipeline(tmp_path: Path) -> None:
     assert failure(tmp_path, "ImportError: no kfp").step == "pipeline"
