@@ -9,11 +9,20 @@ import torch
 from components.config.schema import Config
 from components.steps.runtime import Step
 from components.steps.s3_source import open_remote
+from components.tracking.datasets import CONTEXTS, inputs_of
 from nascore.context import NO_CALLBACKS, Callbacks, SearchContext, device_of
 from nascore.data.batches import Splits, load
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.training.network_kinds import Examples
+
+_SPLITS_OF_STEPS = {
+    "pretrain_controller": ("train", "valid"),
+    "search": ("train", "valid"),
+    "profile_latency": ("test",),
+    "promote": ("test",),
+}
+"""Splits that steps use; the others use all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +93,9 @@ def load_context(
         callbacks: receives the events of the method; `StepCallbacks` by default.
     """
     with step.busy("data"):
-        return build_context(inputs, callbacks or StepCallbacks(step))
+        context = build_context(inputs, callbacks or StepCallbacks(step))
+    _track_inputs(step, context.splits)
+    return context
 
 
 def build_context(
@@ -130,7 +141,15 @@ def build_context(
 def load_splits(step: Step, dataset: Path) -> Splits:
     """Return the prepared data on the CPU, and count the time of reading it as `data`."""
     with step.busy("data"):
-        return load(dataset, torch.device("cpu"), open_remote(step.config.data, trusted=True))
+        remote = open_remote(step.config.data, trusted=True)
+        splits = load(dataset, torch.device("cpu"), remote)
+    _track_inputs(step, splits)
+    return splits
+
+
+def _track_inputs(step: Step, splits: Splits) -> None:
+    """Log the splits that a step uses as dataset inputs of its MLflow run."""
+    step.tracked.inputs(inputs_of(splits.info, _SPLITS_OF_STEPS.get(step.name, tuple(CONTEXTS))))
 
 
 def examples_of(splits: Splits, config: Config) -> Examples:

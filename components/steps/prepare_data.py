@@ -20,6 +20,8 @@ from components.steps.s3_source import open_remote
 from components.steps.state import CONFIG, read_json, state_folder, write_json
 from components.steps.study_checks import check_studies
 from components.tracking import check_store, lineage
+from components.tracking.datasets import inputs_of
+from components.tracking.run_description import NOTE, start_note
 from components.variables import STATE_ROOT
 from nascore.data.class_splits import Need
 from nascore.data.prepared import DatasetInfo, prepare
@@ -86,17 +88,19 @@ def _prepare(step: Step, dataset: Path, *, job_name: str, searches: bool) -> dic
         source_sha256=None if remote is None else remote.listing_sha256(),
         job_name=job_name,
     )
-    _track(step, tags, dataset)
+    _track(step, tags, dataset, info)
     if remote is not None and not info.streamed:
         remote.remove_copies()
     write_json(dataset / "step.json", step.timing())
     return {"num_images": float(info.num_images), "num_classes": float(len(info.classes))}
 
 
-def _track(step: Step, tags: Mapping[str, str], dataset: Path) -> None:
+def _track(step: Step, tags: Mapping[str, str], dataset: Path, info: DatasetInfo) -> None:
     """Log lineage, configuration and description of the data to the MLflow runs."""
     write_json(dataset / lineage.FILE, tags)
-    step.parent.tags(tags)
+    step.parent.tags({**tags, NOTE: start_note(step.config, info)})
+    for run in (step.parent, step.tracked):
+        run.inputs(inputs_of(info))
     visible = shown(step.config)
     step.parent.params(visible)
     path = step.state / CONFIG

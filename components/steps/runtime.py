@@ -23,6 +23,8 @@ from components.steps.refusals import TAG as REFUSED
 from components.steps.refusals import refused_once, tag_of
 from components.steps.state import CONFIG, fingerprint, remove, restore, save, state_folder
 from components.tracking import Tracker, follower, lineage
+from components.tracking.datasets import data_name
+from components.tracking.run_description import NOTE, step_note
 from components.variables import RESTARTS, STATE_ROOT
 from nascore.errors import InputError
 from nascore.redaction import redact
@@ -49,9 +51,18 @@ class Step:
         # Kubeflow's MLflow plugin has created a run for this task, below one for the pipeline.
         given = os.environ.get("MLFLOW_RUN_ID") if config.tracking.kfp_plugin else None
         self.parent = tracker.run(
-            run_key, name=run_name(config), adopt_parent_of=given, tags=lineage.of_kfp()
+            run_key,
+            name=run_name(config),
+            adopt_parent_of=given,
+            tags=lineage.of_kfp() | lineage.of_source(),
         )
-        self.tracked = tracker.run(f"{run_key}.{name}", name=name, parent=run_key, adopt=given)
+        self.tracked = tracker.run(
+            f"{run_key}.{name}",
+            name=name,
+            parent=run_key,
+            adopt=given,
+            tags=lineage.of_source(name) | {NOTE: step_note(name, config)},
+        )
         self.busy_s: dict[str, float] = {}
         self.parts_s: dict[str, float] = {}
         self._start = time.perf_counter()
@@ -226,8 +237,7 @@ def read_config(dataset: Path) -> Config:
 
 def run_name(config: Config) -> str:
     """Return the name of the pipeline's MLflow run."""
-    source = config.data.source.partition(":")
-    return f"{config.method} on {Path(source[2]).stem or source[0]}"
+    return f"{config.method} on {data_name(config.data.source)}"
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ The pipeline's run and the model version have the same tags; docs/tracking.md li
 step that is retried after an upgrade has those of the new version.
 """
 
+import getpass
 import hashlib
 import os
 import subprocess
@@ -29,6 +30,11 @@ GENOTYPE = "nas.genotype"
 MODEL_URI = "nas.model_uri"
 CHAMPION_RUN_ID = "nas.champion_run_id"
 
+COMMAND = "NAS_COMMAND"
+"""Environment variable with the command that runs a pipeline on this machine."""
+
+_SOURCE, _SOURCE_TYPE = "mlflow.source.name", "mlflow.source.type"
+_COMMIT, _USER = "mlflow.source.git.commit", "mlflow.user"
 _GIT_TIMEOUT_S = 5.0
 
 
@@ -70,9 +76,25 @@ def of_code() -> dict[str, str]:
     tags = {VERSION: nascore.__version__}
     tags |= _given({GIT_REVISION: "NAS_GIT_REVISION", IMAGE: "NAS_IMAGE"})
     if GIT_REVISION not in tags:
-        revision = _revision_of(Path(nascore.__file__).parent.parent)
+        revision = _revision_of(_tree())
         tags |= {} if revision is None else {GIT_REVISION: revision}
     return tags
+
+
+def of_source(step: str | None = None) -> dict[str, str]:
+    """Return MLflow's tags for the source of a run: what started it, git commit and user.
+
+    Args:
+        step: name of the step that the run belongs to; None for the run of the pipeline.
+    """
+    tags = {}
+    pipeline, command = os.environ.get("NAS_PIPELINE"), os.environ.get(COMMAND)
+    if pipeline:
+        tags |= {_SOURCE: f"{pipeline}/{step}" if step else pipeline, _SOURCE_TYPE: "JOB"}
+    elif command:
+        tags |= {_SOURCE: command, _SOURCE_TYPE: "LOCAL"} | _user()
+    commit = os.environ.get("NAS_GIT_REVISION") or _commit_of(_tree())
+    return tags | ({_COMMIT: commit.removesuffix("-dirty")} if commit else {})
 
 
 def of_genotype(genotype: Genotype) -> dict[str, str]:
@@ -92,16 +114,35 @@ def _given(variables: Mapping[str, str]) -> dict[str, str]:
     return {tag: os.environ[name] for tag, name in variables.items() if os.environ.get(name)}
 
 
+def _user() -> dict[str, str]:
+    try:
+        return {_USER: getpass.getuser()}
+    except (KeyError, OSError):  # an account without a name, as containers have
+        return {}
+
+
+def _tree() -> Path:
+    """Return the folder that holds this code."""
+    return Path(nascore.__file__).parent.parent
+
+
 def _revision_of(tree: Path) -> str | None:
     """Return the git revision of a checkout; None for an installed package."""
+    revision = _commit_of(tree)
+    try:
+        is_changed = revision and _git(tree, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return f"{revision}-dirty" if is_changed else revision
+
+
+def _commit_of(tree: Path) -> str | None:
     if not (tree / ".git").exists():
         return None
     try:
-        revision = _git(tree, "rev-parse", "HEAD")
-        changed = _git(tree, "status", "--porcelain", "--untracked-files=no")
+        return _git(tree, "rev-parse", "HEAD")
     except (OSError, subprocess.SubprocessError):  # no git, or a repository of another owner
         return None
-    return f"{revision}-dirty" if changed else revision
 
 
 def _git(tree: Path, *arguments: str) -> str:

@@ -116,6 +116,12 @@ def wait_for_run(spool: Path, key: str, *, timeout_s: float) -> str:
         time.sleep(_POLL_S)
 
 
+def experiment_of(spool: Path, key: str) -> str | None:
+    """Return the MLflow experiment of a run that the follower knows; None of another."""
+    run = State.load(spool).runs.get(key)
+    return None if run is None else run.experiment_id
+
+
 def note_refusal(spool: Path, reason: str) -> None:
     """Keep what is wrong with the set-up of the store, for `wait_for_run`."""
     (spool / _REFUSAL).write_text(reason)

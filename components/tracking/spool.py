@@ -167,18 +167,18 @@ class Tracker:
         os.fsync(self._file.fileno())
         self._synced_s = time.monotonic()
 
-    def keep(self, path: Path) -> str:
-        """Copy a file or folder into the spool; return its name there.
+    def keep(self, path: Path, name: str | None = None) -> str:
+        """Copy a file or folder into the spool, as `name` where given; return its name there.
 
         Not a hard link: that would change with a source that is later written in place.
         """
         with self._counted():
-            folder = self._new_folder()
+            kept = self._new_folder() / (name or path.name)
             if path.is_dir():
-                shutil.copytree(path, folder / path.name)
+                shutil.copytree(path, kept)
             else:
-                shutil.copy2(path, folder / path.name)
-        return str((folder / path.name).relative_to(self.spool))
+                shutil.copy2(path, kept)
+        return str(kept.relative_to(self.spool))
 
     def keep_text(self, text: str, name: str) -> str:
         folder = self._new_folder()

@@ -43,9 +43,16 @@ class TrackedRun:
         shown = {name: redact(str(value)) for name, value in values.items()}
         self._tracker.append(self.key, "tags", values=shown)
 
-    def artifact(self, path: Path, folder: str = "") -> None:
-        """Log a file or a folder as it is now: a copy goes into the spool."""
-        self._tracker.append(self.key, "artifact", path=self._tracker.keep(path), folder=folder)
+    def artifact(self, path: Path, folder: str = "", *, name: str | None = None) -> None:
+        """Log a file or a folder as it is now: a copy goes into the spool.
+
+        Args:
+            path: the file or folder.
+            folder: of the run's artifacts; empty for the topmost.
+            name: of the artifact, by whose ending the UI shows it; that of the file by default.
+        """
+        kept = self._tracker.keep(path, name)
+        self._tracker.append(self.key, "artifact", path=kept, folder=folder)
 
     def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
         """Log rows as a table that `mlflow.load_table` reads; a missing or NaN cell is null."""
