@@ -73,7 +73,7 @@ PARAMETERS = (
     Parameter("seed", "seed", "N", "Seed of everything random.", is_text=False),
     Parameter("objective", "search.objective", "NAME", "Metric to maximise."),
     Parameter("image_size", "data.image_size", "PIXELS", "Height and width.", is_text=False),
-    Parameter("model", "promote.model_name", "NAME", "Name in the MLflow registry."),
+    Parameter("model", "registry.model", "NAME", "Name in the MLflow registry."),
     Parameter("experiment", "tracking.experiment", "NAME", "In MLflow and on Kubeflow."),
     Parameter(
         "min_gain",
@@ -83,6 +83,10 @@ PARAMETERS = (
         is_text=False,
     ),
 )
+
+
+NAMES = (*(one.name for one in PARAMETERS), SETTINGS)
+"""Names of all parameters, in the order of the pipelines."""
 
 
 def descriptions() -> dict[str, str]:

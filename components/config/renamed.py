@@ -18,6 +18,7 @@ _AUGMENTATION = ("flip", "crop_padding", "cutout")
 
 RENAMED: dict[str, str] = {
     "search.space.branches": "search.space.operations",
+    "promote.model_name": "registry.model",
     **{
         f"{old}.{name}": f"training.{name}"
         for old, name in product(("train", "search.child"), _COMMON)

@@ -8,7 +8,13 @@ from pydantic import ConfigDict, Field
 from typing_extensions import TypeVar  # typing.TypeVar has no default before Python 3.13
 
 from components.config.consistency import problems_between_sections
-from components.config.settings import ClusterConfig, PromoteConfig, RetrainConfig, TrackingConfig
+from components.config.settings import (
+    ClusterConfig,
+    PromoteConfig,
+    RegistryConfig,
+    RetrainConfig,
+    TrackingConfig,
+)
 from components.config.unknown_keys import suggest
 from components.config.validation import validate
 from nascore.config import (
@@ -43,6 +49,7 @@ class Config(Section, Generic[OptionsT]):
     training: CommonTrainingConfig = CommonTrainingConfig()
     """What all trainings share: of children, of shared weights and of the final network."""
     latency: LatencyConfig = LatencyConfig()
+    registry: RegistryConfig = RegistryConfig()
     promote: PromoteConfig = PromoteConfig()
     retrain: RetrainConfig = RetrainConfig()
     tracking: TrackingConfig = TrackingConfig()

@@ -1,4 +1,4 @@
-"""Settings of tracking, promotion, retraining and the cluster. No torch, mlflow or kfp here."""
+"""Settings of tracking, registry, promotion, retraining, cluster. No torch, mlflow or kfp here."""
 
 import re
 from typing import Annotated, Literal, Self
@@ -32,7 +32,12 @@ def _check_variable(name: str) -> str:
     return name
 
 
-def _check_model_name(name: str) -> str:
+def check_model_name(name: str) -> str:
+    """Return the name of a registered model.
+
+    Raises:
+        ValueError: MLflow or an address `models:/NAME/VERSION` does not take it.
+    """
     if not re.fullmatch(r"\w[\w. -]*", name):
         raise ValueError(
             "is not a name of a model: letters, digits, spaces, '.', '-' and '_' are allowed, and "
@@ -58,11 +63,21 @@ class TrackingConfig(Section):
     its tasks, to which the steps then write."""
 
 
+class RegistryConfig(Section):
+    """The model in the MLflow registry."""
+
+    model: Annotated[str, AfterValidator(check_model_name)] | None = None
+    """Name of the registered model; one name for each task. By default made of the name of the data
+    set and the hash of its schema (classes, input, outputs), such as `flowers-3f2a91`."""
+    unusable_champion: Literal["replace", "stop"] | None = None
+    """If the champion cannot be loaded or compared: `replace` lets a new model that passes the
+    other gates become champion, `stop` ends the run before anything is trained. By default
+    `replace` in retraining, `stop` otherwise."""
+
+
 class PromoteConfig(Section):
     """Conditions under which a model becomes the champion."""
 
-    model_name: Annotated[str, AfterValidator(_check_model_name)] = "nas-model"
-    """Name of the model in the MLflow registry."""
     min_gain: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Smallest gain over the champion on the test images, a fraction, in the metric of
     `search.objective`."""

@@ -126,13 +126,27 @@ def move_champion(
     )
 
 
-def check_outputs(outputs: Outputs, model_name: str) -> None:
+def check_outputs(outputs: Outputs, model_name: str | None) -> None:
     """Check that a run of a model can write its files.
+
+    Args:
+        outputs: the place of `promote.export_to`.
+        model_name: name of the registered model; None while it depends on data not yet read.
 
     Raises:
         InputError: it cannot, or the place belongs to another model.
     """
     outputs.check()
+    if model_name is not None:
+        check_model(outputs, model_name)
+
+
+def check_model(outputs: Outputs, model_name: str) -> None:
+    """Check that the place has the files of no other model.
+
+    Raises:
+        InputError: it has.
+    """
     _check_model(outputs.root, outputs.read(CHAMPION), model_name)
 
 

@@ -62,7 +62,7 @@ def _roll_back(client: MlflowClient, model_name: str, to: str | None) -> tuple[s
         if not _is_missing(error):
             raise
         raise InputError.of(
-            "promote.model_name", model_name, "is not in the registry of tracking.uri"
+            "registry.model", model_name, "is not in the registry of tracking.uri"
         ) from error
     present = model.aliases.get(CHAMPION)
     present = None if present is None else str(present)
@@ -71,7 +71,7 @@ def _roll_back(client: MlflowClient, model_name: str, to: str | None) -> tuple[s
     version = to or (earlier[-1] if earlier else None)
     if version is None:
         raise InputError.of(
-            "promote.model_name",
+            "registry.model",
             model_name,
             f"version {present} is the first champion; name another version with --to",
         )

@@ -136,7 +136,7 @@ def _decide(
     if fault is not None:
         return Decision(
             CHALLENGER,
-            f"the champion (version {version}) {fault}; set promote.model_name to another name, "
+            f"the champion (version {version}) {fault}; set registry.model to another name, "
             "or move the alias by hand",
             champion_version=str(version),
         )

@@ -8,6 +8,7 @@ from components.export.manifest import CHAMPION as CHAMPION_FILE
 from components.export.manifest import champion_entry, export_files, manifest_sha256, move_champion
 from components.object_store.outputs import open_outputs
 from components.registry.aliases import CHAMPION, champion_of, run_key_of
+from components.registry.task_schema import model_name
 from components.steps.runtime import Step
 
 _LEFT = "another model has become champion meanwhile; its run writes champion.json"
@@ -32,7 +33,7 @@ def export_run(step: Step, files: Mapping[str, Path], *, version: str, alias: st
         InputError: see `components.export.manifest`.
     """
     settings = step.config
-    root, name = settings.promote.export_to, settings.promote.model_name
+    root, name = settings.promote.export_to, model_name(settings)
     assert root is not None
     outputs = open_outputs(root, trusted=True)
     manifest = export_files(outputs, step.run_key, files)
@@ -56,7 +57,7 @@ def follow_alias(settings: Config, version: str) -> str:
     Raises:
         InputError: see `components.export.manifest`.
     """
-    root, name = settings.promote.export_to, settings.promote.model_name
+    root, name = settings.promote.export_to, model_name(settings)
     assert root is not None
     outputs = open_outputs(root)
     run_key = run_key_of(name, version, uri=settings.tracking.uri)
@@ -71,5 +72,5 @@ def follow_alias(settings: Config, version: str) -> str:
 
 
 def _is_champion(settings: Config, version: str) -> bool:
-    now = champion_of(settings.promote.model_name, uri=settings.tracking.uri)
+    now = champion_of(model_name(settings), uri=settings.tracking.uri)
     return now is not None and str(now.version) == version

@@ -10,8 +10,9 @@ from components.config.class_needs import unfit_for_classes
 from components.config.consistency import unfit_for_size
 from components.config.merge import apply_overrides, read_mapping
 from components.config.schema import Config, parse, shown
-from components.export.manifest import check_outputs
+from components.export.manifest import check_model, check_outputs
 from components.object_store.outputs import open_outputs
+from components.registry import task_schema
 from components.run_identity import run_key
 from components.run_state.checks import check_state
 from components.steps.close_run import close_ended_runs
@@ -79,6 +80,7 @@ def _prepare(step: Step, dataset: Path, *, job_name: str, searches: bool) -> dic
     for warning in info.warnings:
         step.progress("note", text=f"data: {warning['message']}")
     _check_fit(settings, info, searches=searches)
+    settings = step.config = _with_model_name(settings, info)
     if run_key() is not None:
         close_ended_runs(settings)
     write_json(dataset / CONFIG, settings.model_dump(mode="json"))
@@ -88,11 +90,24 @@ def _prepare(step: Step, dataset: Path, *, job_name: str, searches: bool) -> dic
         source_sha256=None if remote is None else remote.listing_sha256(),
         job_name=job_name,
     )
+    tags[task_schema.TAG] = task_schema.schema_hash(info)
     _track(step, tags, dataset, info)
     if remote is not None and not info.streamed:
         remote.remove_copies()
     write_json(dataset / "step.json", step.timing())
     return {"num_images": float(info.num_images), "num_classes": float(len(info.classes))}
+
+
+def _with_model_name(settings: Config, info: DatasetInfo) -> Config:
+    """Return the configuration with the name of the registered model, which may depend on the data.
+
+    Raises:
+        InputError: the place of the exported files belongs to another model.
+    """
+    named = task_schema.with_model_name(settings, info)
+    if settings.registry.model is None and settings.promote.export_to is not None:
+        check_model(open_outputs(settings.promote.export_to), task_schema.model_name(named))
+    return named
 
 
 def _track(step: Step, tags: Mapping[str, str], dataset: Path, info: DatasetInfo) -> None:

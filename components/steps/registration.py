@@ -12,6 +12,7 @@ from components.registry import model_registry
 from components.registry.model_kinds import ClassifierAdapter, FewShotAdapter, ModelAdapter
 from components.registry.model_registry import ModelVersion
 from components.registry.promotion import Candidate, Decision, promote
+from components.registry.task_schema import model_name
 from components.registry.test_sets import FewShotTestSet, ImageTestSet, TestSet
 from components.steps.context_builder import examples_of
 from components.steps.run_results import RunResults
@@ -81,7 +82,7 @@ def register(results: RunResults, *, run_id: str, tags: Mapping[str, str]) -> Pr
         adapter,
         uri=config.tracking.uri,
         run_id=run_id,
-        model_name=config.promote.model_name,
+        model_name=model_name(config),
         tags={**tags, "nas.test_accuracy": f"{final.test_accuracy:.6f}"},
     )
     candidate = Candidate(

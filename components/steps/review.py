@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from components.config.schema import Config
 from components.config.settings import RetrainConfig
 from components.registry.aliases import champion_of
+from components.registry.task_schema import model_name
 from components.steps.context_builder import load_splits
 from components.steps.promote import PROFILE, SEARCH_RESULT
 from components.steps.runtime import Step, execute, read_config
@@ -125,7 +126,7 @@ def _metrics(plan: Plan, change: Drift | None) -> dict[str, float]:
 
 def _champion(settings: Config) -> _Champion | None:
     uri = settings.tracking.uri
-    version = champion_of(settings.promote.model_name, uri=uri)
+    version = champion_of(model_name(settings), uri=uri)
     if version is None:
         return None
     client = MlflowClient(tracking_uri=uri)
@@ -159,8 +160,8 @@ def _check_schema(settings: Config, change: Drift | None) -> None:
     raise InputError.of(
         "data.source",
         redact(settings.data.source),
-        f"does not fit the champion of {settings.promote.model_name}: {'; '.join(change.schema)}; "
-        "a model for other data needs another promote.model_name and a search of its own",
+        f"does not fit the champion of {model_name(settings)}: {'; '.join(change.schema)}; "
+        "a model for other data needs another registry.model and a search of its own",
     )
 
 

@@ -7,10 +7,12 @@ import click
 
 from nascore.errors import InputError, ServiceUnavailable
 from pipelines.commands.options import configuration, one_message
+from pipelines.commands.shortcuts import shortcuts
 from pipelines.exit_status import FAILED
 
 
 @configuration
+@shortcuts("--model")
 @click.option("--to", metavar="VERSION", help="Version of the model [the previous champion].")
 @one_message
 def rollback(
@@ -18,7 +20,7 @@ def rollback(
 ) -> None:
     """Make the previous champion champion again.
 
-    Reads `promote.model_name`, `promote.export_to` and `tracking.uri` of the configuration.
+    Reads `registry.model`, `promote.export_to` and `tracking.uri` of the configuration.
     """
     from components.tracking import check_store
     from pipelines.config import resolve
@@ -28,9 +30,10 @@ def rollback(
     if problems:
         raise InputError(problems)
     from components.registry.aliases import roll_back
+    from components.registry.task_schema import model_name
     from components.steps.export import follow_alias
 
-    name, exported = resolved.promote.model_name, None
+    name, exported = model_name(resolved), None
     try:
         before, now = roll_back(name, uri=resolved.tracking.uri, to=to)
         if resolved.promote.export_to is not None:

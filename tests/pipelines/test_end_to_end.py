@@ -30,7 +30,7 @@ SETTINGS = {
     "train.epochs": 4,
     "latency.runs": 20,
     "latency.warmup_runs": 2,
-    "promote.model_name": "tiny",
+    "registry.model": "tiny",
 }
 STEPS = [
     "prepare_data",

@@ -45,7 +45,7 @@ SETTINGS = {
     "train.max_steps": 8,
     "latency.runs": 20,
     "latency.warmup_runs": 2,
-    "promote.model_name": NAME,
+    "registry.model": NAME,
     "tracking.experiment": NAME,
 }
 
@@ -283,7 +283,7 @@ def test_a_champion_that_cannot_be_fetched_just_now_is_not_called_bad(
                 test_set=ImageTestSet(
                     lambda: [torch.zeros(2, 1, 64, 64)], torch.zeros(2, dtype=torch.long)
                 ),
-                config=PromoteConfig(model_name=NAME),
+                config=PromoteConfig(),
                 rng=np.random.default_rng(0),
             )
     finally:

@@ -39,7 +39,7 @@ SETTINGS = {
     "train.max_steps": 400,
     "latency.runs": 20,
     "latency.warmup_runs": 2,
-    "promote.model_name": NAME,
+    "registry.model": NAME,
     "promote.export_to": f"s3://{HANDED_OVER}/digits",
 }
 STEPS = {
@@ -518,7 +518,7 @@ def test_a_pickle_in_place_of_the_champion_is_refused(
         test_set=ImageTestSet(
             lambda: [torch.from_numpy(images[MANY:, None]).float()], torch.from_numpy(labels[MANY:])
         ),
-        config=PromoteConfig(model_name=NAME),
+        config=PromoteConfig(),
         rng=np.random.default_rng(0),
     )
     assert not mark.exists()

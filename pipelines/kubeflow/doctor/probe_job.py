@@ -93,7 +93,7 @@ def settings(config: Config) -> list[str]:
         "tracking.uri": config.tracking.uri,
         "search.storage": config.search.storage,
         "promote.export_to": config.promote.export_to,
-        "promote.model_name": config.promote.model_name,
+        "registry.model": config.registry.model,
     }
     # JSON is YAML, which is what values of settings are read as.
     return [f"{key}={json.dumps(value)}" for key, value in given.items() if value is not None]

@@ -98,7 +98,7 @@ def test_memory_is_converted_to_kubernetes_notation(key: str, written: str, read
         ("data.max_train=1e+4", 10_000),
         ("seed=1e3", 1000),
         ("train.lr=1e-2", 0.01),
-        ("promote.model_name=1e3", "1e3"),
+        ("registry.model=1e3", "1e3"),
         ("search.storage=postgres://db/nas", "postgresql://db/nas"),
         ("search.storage=postgres+psycopg://db/nas", "postgresql+psycopg://db/nas"),
         ("search.storage=env:NAS_STUDY_URL", "env:NAS_STUDY_URL"),
@@ -173,7 +173,7 @@ _CPU = "cluster.steps.search.cpu"
         ("search.control=maybe", "must be true or false; write control: true"),
         # text and lists
         ("tracking.experiment=2026", 'must be text; write it in quotes: experiment: "2026"'),
-        ("promote.model_name=5", 'must be text; write it in quotes: model_name: "5"'),
+        ("registry.model=5", 'must be text; write it in quotes: model: "5"'),
         ("data.source=[npz:a.npz]", "must be one text, not a list; write source: npz:a.npz"),
         ("data.source={npz: a.npz}", "must be text, not a group of keys; write source: npz:"),
         ("tracking.experiment=null", "must be text, not empty; write experiment: flowers"),
@@ -187,7 +187,7 @@ _CPU = "cluster.steps.search.cpu"
         ),
         ("cluster.tolerations={key: gpu}", "must be a list; write tolerations: [{KEY: VALUE}]"),
         # forms that a regular expression described
-        ("promote.model_name=a/b", "is not a name of a model: letters, digits, spaces, '.', '-'"),
+        ("registry.model=a/b", "is not a name of a model: letters, digits, spaces, '.', '-'"),
         ("data.background=mauve", "is not a colour; write white, black, grey, or a code such as"),
         ("cluster.secrets.TOKEN=hunter2", "must be NAME/KEY of a Secret or ConfigMap"),
         ("cluster.secrets.TOKEN=5", "write TOKEN: nas-secrets/KEY"),

@@ -225,7 +225,7 @@ def test_results_are_not_handed_over_below_an_odd_prefix() -> None:
 def test_a_key_that_resembles_nothing_lists_what_there_is() -> None:
     problem = only_problem({"promote": {"xyz": 1}})
     assert problem.key == "promote.xyz"
-    assert "known are model_name, min_gain" in problem.message
+    assert "known are min_gain" in problem.message
 
 
 @pytest.mark.parametrize("method", list(METHODS))
@@ -253,7 +253,7 @@ def test_the_options_of_each_method_are_checked(method: str) -> None:
         ({"train": {"lr": float("inf")}}, "train.lr"),
         ({"train": {"lr": float("nan")}}, "train.lr"),
         ({"training": {"min_lr": 1.0}}, "training.min_lr"),
-        ({"promote": {"model_name": ""}}, "promote.model_name"),
+        ({"registry": {"model": ""}}, "registry.model"),
         (
             {"method": "auto-meta", "search": {**FEW_SHOT, "options": {"test_shots": ["foo"]}}},
             "search.options.test_shots.0",
@@ -502,7 +502,7 @@ def test_addresses_that_the_command_moves_into_the_environment_are_taken() -> No
         ("cluster.secrets.MLFLOW_TRACKING_PASSWORD", SECRET),
         ("cluster.config_maps.TOKEN", SECRET),
         ("aws_secret_access_key", SECRET),
-        ("promote.model_name", f"https://me:{SECRET}@host"),
+        ("registry.model", f"https://me:{SECRET}@host"),
     ],
 )
 def test_a_secret_in_the_wrong_place_is_not_repeated(key: str, value: Any) -> None:

@@ -106,7 +106,7 @@ class House:
             Candidate(new, test_set.scores(network), 4, 1.0),
             uri=self.store,
             test_set=test_set,
-            config=PromoteConfig(model_name="net"),
+            config=PromoteConfig(),
             rng=np.random.default_rng(0),
         )
 
@@ -220,7 +220,7 @@ def test_a_champion_that_has_learned_the_classes_of_the_test_is_no_standard(
     decision = house.promote(house.register(network), network, FewShotTestSet(TASKS, ["b", "x"]))
     assert decision.alias == CHALLENGER
     assert (
-        "has learned 1 of the classes of this test (b); set promote.model_name" in decision.reason
+        "has learned 1 of the classes of this test (b); set registry.model" in decision.reason
     )
 
 

@@ -79,7 +79,7 @@ class House:
                 classes=("fine", "scratch", "dent"),
                 objective=objective,
             ),
-            config=PromoteConfig(model_name="net", **config),
+            config=PromoteConfig(**config),
             rng=np.random.default_rng(0),
         )
 
@@ -144,7 +144,7 @@ def test_a_gain_that_may_be_chance_is_not_enough(house: House) -> None:
             candidate,
             uri=house.store,
             test_set=ImageTestSet(lambda: [images], LABELS),
-            config=PromoteConfig(model_name="net", confidence=confidence),
+            config=PromoteConfig(confidence=confidence),
             rng=np.random.default_rng(0),
         )
         for confidence in (0.95, None)
@@ -217,7 +217,7 @@ def test_models_of_other_shapes_are_not_compared(house: House) -> None:
     decision = house.promote(classes, Constant(0, num_classes=9))
     assert decision.alias == CHALLENGER
     assert "answers with logits of shape (-1, 4)" in decision.reason
-    assert "promote.model_name" in decision.reason
+    assert "registry.model" in decision.reason
     colour = house.register(Constant(0), np.zeros((2, 3, 8, 8), np.float32))
     assert "reads images of shape (-1, 1, 8, 8)" in house.promote(colour, Constant(0)).reason
     assert house.champion == first.version

@@ -114,7 +114,7 @@ def test_models_of_either_kind_are_compared(
                 Candidate(register(network, store, tmp_path), logits(network, [images]), 4, 1.0),
                 uri=store,
                 test_set=ImageTestSet(lambda: images.split(7), labels),
-                config=PromoteConfig(model_name="net"),
+                config=PromoteConfig(),
                 rng=np.random.default_rng(0),
             )
         )

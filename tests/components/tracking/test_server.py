@@ -139,7 +139,7 @@ def test_a_model_is_registered_through_the_server(mlflow_server: MlflowServer):
         Candidate(made, np.ones(2, bool), num_params=650, latency_ms=1.0),
         uri=mlflow_server.uri,
         test_set=ImageTestSet(lambda: [torch.zeros(2, 1, 8, 8)], torch.zeros(2, dtype=torch.long)),
-        config=PromoteConfig(model_name="net"),
+        config=PromoteConfig(),
         rng=np.random.default_rng(0),
     )
     assert decision.alias == CHAMPION

@@ -50,7 +50,7 @@ def test_shortcuts_are_settings(tmp_path: Path) -> None:
     assert found == expected.model_dump(mode="json")
     assert (expected.search.budget.seconds, expected.search.workers) == (7200, 2)
     assert expected.data.source == "imagefolder:s3://bucket/a: b"
-    assert expected.promote.model_name == "12"
+    assert expected.registry.model == "12"
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ class Surroundings:
         all_ = {
             "tracking.uri": self.uri,
             "tracking.experiment": name,
-            "promote.model_name": name,
+            "registry.model": name,
             **{f"cluster.steps.{step}.gpus": 0 for step in STEPS},
             **{f"cluster.steps.{step}.cpu": "1000m" for step in STEPS},
             **{f"cluster.steps.{step}.memory": "4G" for step in STEPS},
