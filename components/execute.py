@@ -69,6 +69,7 @@ def run(step: str, executor_input: Mapping[str, Any]) -> None:
     fill_empty_folders(Path(output.path) for output in executor.output_artifacts.values())
     if written is not None:
         drop_numbers_that_are_not_finite(Path(written))
+    say_what_was_made(step, executor.output_artifacts)
 
 
 # --- outputs that KFP's launcher can take -----------------------------------------------------
@@ -104,6 +105,18 @@ def _finite(value: Any, where: str, dropped: list[str]) -> Any:
     if isinstance(value, list):
         return [_finite(item, where, dropped) for item in value]
     return value
+
+
+# --- log --------------------------------------------------------------------------------------
+
+
+def say_what_was_made(step: str, outputs: Mapping[str, Any]) -> None:
+    """End the log of a step with the addresses of its outputs; numbers and figures have no file."""
+    made = [
+        f"{name} in {output.uri}" for name, output in outputs.items() if Path(output.path).exists()
+    ]
+    if made:
+        print(f"{step} made {', '.join(made)}", flush=True)
 
 
 # --- failures ---------------------------------------------------------------------------------

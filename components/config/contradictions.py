@@ -45,6 +45,16 @@ def contradictions(given: Iterable[Given], several: str = SET) -> tuple[Problem,
     return tuple(dict.fromkeys(problems))
 
 
+def effective(given: Iterable[Given], several: str = SET) -> list[str]:
+    """Return the settings, without those that set a part of what an option sets as a whole.
+
+    Their contradiction is one problem already.
+    """
+    every = list(given)
+    options = [one for one in every if one.option != several]
+    return [one.setting for one in every if not any(one.is_below(option) for option in options)]
+
+
 def _contradict(one: Given, other: Given, several: str) -> bool:
     """Return whether a later setting replaces an earlier one, or changes a part of an option."""
     if one.key == other.key:

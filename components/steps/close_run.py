@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from components.config.merge import apply_overrides, read_mapping
-from components.config.schema import Config, parse
+from components.config.parameter_values import resolve
+from components.config.schema import Config
 from components.kfp_api import KubeflowRuns
 from components.run_identity import run_key
 from components.steps.state import state_folder
@@ -48,18 +48,18 @@ class Outcome:
     kind: str
 
 
-def run(*, config: str, overrides: str, status: str, message: str) -> None:
+def run(*, config: str, parameters: Mapping[str, str], status: str, message: str) -> None:
     """Close what the run has left open.
 
     Args:
-        config: the whole configuration, as the first step gets it.
-        overrides: settings that override it.
+        config: the configuration with which the pipeline was compiled, as JSON.
+        parameters: parameters of the run by name, as the first step gets them.
         status: state of the pipeline, from Kubeflow.
         message: why it failed, from Kubeflow; mostly empty.
     """
     key = run_key()
     try:
-        settings = parse(apply_overrides(read_mapping(config, "config"), overrides))
+        settings = resolve(config, parameters)
     except InputError:
         _say("the configuration is refused, so no step has started anything")
         return

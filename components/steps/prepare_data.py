@@ -3,19 +3,19 @@
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from components.config.class_needs import unfit_for_classes
 from components.config.consistency import unfit_for_size
-from components.config.merge import apply_overrides, read_mapping
-from components.config.schema import Config, parse, shown
+from components.config.parameter_values import naming_parameters, resolve
+from components.config.schema import Config, shown
 from components.export.manifest import check_model, check_outputs
 from components.object_store.outputs import open_outputs
 from components.registry import task_schema
 from components.run_identity import run_key
 from components.run_state.checks import check_state
 from components.steps.close_run import close_ended_runs
+from components.steps.compiled import Compiled, write_run
 from components.steps.runtime import Step, execute, report_input_errors
 from components.steps.s3_source import open_remote
 from components.steps.state import CONFIG, read_json, state_folder, write_json
@@ -31,43 +31,51 @@ from nascore.errors import InputError, collect_problems, error_of
 _KEY = "run_key.json"
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedData:
-    """Key of the MLflow run of this pipeline run, and the scalars of the step."""
-
-    run_key: str
-    metrics: dict[str, float]
-
-
 def run(
-    *, config: str, overrides: str, job_name: str, searches: bool, dataset: Path
-) -> PreparedData:
+    *,
+    config: str,
+    compiled: Compiled,
+    parameters: Mapping[str, str],
+    job_name: str,
+    dataset: Path,
+) -> dict[str, float]:
     """Prepare the data of a run, and resolve its configuration.
 
     Args:
-        config: the whole configuration as JSON.
-        overrides: further `key.path=value` settings, separated by spaces, quoted as in a shell.
+        config: the configuration with which the pipeline was compiled, as JSON.
+        compiled: what else is compiled in, and what it allows.
+        parameters: parameters of the run by name; an empty one changes nothing.
         job_name: name of the KFP run; becomes a tag.
-        searches: whether a search is sure to follow; then its study is checked, too.
         dataset: folder to write, the resolved configuration included; see docs/architecture.md.
 
+    Returns:
+        Numbers of images and classes.
+
     Raises:
-        InputError: settings or data are wrong; every problem is listed.
+        InputError: settings or data are wrong; every problem is listed, with the name of the
+            parameter that set it.
     """
     with report_input_errors("prepare_data"):
-        settings = parse(apply_overrides(read_mapping(config, "config"), overrides))
-        _check_stores(settings)
+        settings = resolve(config, parameters)
+        with naming_parameters(parameters):
+            division = compiled.division(settings)
+            _check_stores(settings)
     key = _run_key()
+
+    def work(step: Step) -> dict[str, float]:
+        with naming_parameters(parameters):
+            return _prepare(step, dataset, job_name=job_name, searches=compiled.searches)
 
     metrics = execute(
         "prepare_data",
-        lambda step: _prepare(step, dataset, job_name=job_name, searches=searches),
+        work,
         run_key=key,
         config=settings,
         inputs={},
         outputs={"dataset": dataset},
     )
-    return PreparedData(key, metrics)
+    write_run(dataset, run_key=key, division=division)
+    return metrics
 
 
 def _prepare(step: Step, dataset: Path, *, job_name: str, searches: bool) -> dict[str, float]:
@@ -160,7 +168,7 @@ def _check_state(settings: Config) -> None:
 
 def _check_outputs(settings: Config) -> None:
     if settings.promote.export_to is not None:
-        check_outputs(open_outputs(settings.promote.export_to), settings.promote.model_name)
+        check_outputs(open_outputs(settings.promote.export_to), settings.registry.model)
 
 
 def needs_of(settings: Config) -> Sequence[Need]:

@@ -11,19 +11,17 @@ def run(
     run_key: str,
     dataset: Path,
     review: Path,
-    controller: Path,
     search_result: Path,
     weights: Path,
 ) -> dict[str, float]:
-    """Write the search that found the champion as `search_result`; leave the folders empty."""
+    """Write the search that found the champion as `search_result`; leave `weights` empty."""
 
     def work(step: Step) -> dict[str, float]:
         search = read_json(review)["search"]
         timing = {**step.timing(), "name": "search"}
-        write_json(search_result, {**search, "step": timing})
-        for folder in (controller, weights):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_json(controller / "step.json", {**timing, "name": "pretrain_controller"})
+        pretraining = {**timing, "name": "pretrain_controller"}
+        write_json(search_result, {**search, "step": timing, "pretraining": pretraining})
+        weights.mkdir(parents=True, exist_ok=True)
         return {"valid_accuracy": search["valid_accuracy"]}
 
     return execute(
@@ -32,5 +30,5 @@ def run(
         run_key=run_key,
         config=read_config(dataset),
         inputs={"review": review},
-        outputs={"controller": controller, "search_result": search_result, "weights": weights},
+        outputs={"search_result": search_result, "weights": weights},
     )

@@ -21,7 +21,6 @@ class Inputs:
     """Artifacts of the earlier steps."""
 
     dataset: Path
-    controller: Path
     search_result: Path
     model: Path
     latency: Path
@@ -57,7 +56,7 @@ def load_results(step: Step, inputs: Inputs) -> RunResults:
     search, latency = read_json(inputs.search_result), read_json(inputs.latency)
     timings = [
         read_json(inputs.dataset / "step.json"),
-        read_json(inputs.controller / "step.json"),
+        search["pretraining"],
         search["step"],
         read_json(inputs.model / "step.json"),
         latency["step"],

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from components.steps.compiled import workers_of
 from components.steps.context_builder import StepCallbacks, StepInputs, load_context
 from components.steps.runtime import Step, execute, read_config
 from components.steps.state import read_json, write_json
@@ -23,7 +24,6 @@ def run(
     run_key: str,
     dataset: Path,
     controller: Path,
-    workers_here: int = 1,
     search_result: Path,
     weights: Path,
 ) -> dict[str, float]:
@@ -33,8 +33,6 @@ def run(
         run_key: key of the pipeline's MLflow run; names the study.
         dataset: folder of the prepared data.
         controller: folder that the step before has written.
-        workers_here: processes that train children in this step, this one included; others may
-            work on the study elsewhere.
         search_result: file to write.
         weights: folder for the weights from which the final training starts; stays empty where it
             starts from scratch.
@@ -43,24 +41,25 @@ def run(
         Scalars of the best child and of the cost.
     """
     config = read_config(dataset)
+    more_workers = workers_of(dataset, 0) - 1  # others may work on the study in other pods
 
     def work(step: Step) -> dict[str, float]:
         inputs = StepInputs.of(step, dataset=dataset, controller=controller, weights=weights)
         callbacks = _SearchCallbacks(step)
         context = load_context(step, inputs, callbacks)
-        pretraining_s = read_json(controller / "step.json")["seconds"]
+        pretraining = read_json(controller / "step.json")
         weights.mkdir(parents=True, exist_ok=True)
-        with step.busy("training"), worker_processes(inputs, workers_here - 1, callbacks):
+        with step.busy("training"), worker_processes(inputs, more_workers, callbacks):
             result = METHODS[config.method].load().search(context)
         _track(step, context, result)
-        outcome = {**result.to_dict(), "step": step.timing()}
+        outcome = {**result.to_dict(), "step": step.timing(), "pretraining": pretraining}
         write_json(step.state / RESULT, outcome)
         write_json(search_result, outcome)
         return {
             "valid_accuracy": result.valid_accuracy,
             f"valid_{result.objective}": result.score,
             "num_children": float(len(result.arm.children)),
-            "seconds_with_pretraining": result.arm.seconds + pretraining_s,
+            "seconds_with_pretraining": result.arm.seconds + pretraining["seconds"],
         }
 
     return execute(

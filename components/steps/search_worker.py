@@ -7,6 +7,7 @@ from pathlib import Path
 from types import FrameType
 
 from components.progress import report
+from components.steps.compiled import workers_of
 from components.steps.context_builder import StepInputs
 from components.steps.refusals import refused_once
 from components.steps.runtime import TERMINATED, read_config, report_input_errors
@@ -26,10 +27,8 @@ class _WorkerCallbacks(EventCallbacks):
         report(self._name, "note", text=text)
 
 
-def run(
-    *, run_key: str, dataset: Path, controller: Path, place: int, workers_here: int = 1
-) -> None:
-    """Train children until the budget is spent.
+def run(*, run_key: str, dataset: Path, controller: Path, place: int) -> None:
+    """Train children until the budget is spent; a pod without a share of the workers ends at once.
 
     A worker that gets SIGTERM returns its unfinished child to the study at once; the study holds
     the finished ones.
@@ -39,9 +38,13 @@ def run(
         dataset: folder of the prepared data.
         controller: folder that `pretrain_controller` has written.
         place: number of this pod among those of the workers, from 1.
-        workers_here: processes that train children in this pod, this one included.
     """
     name, stop = f"search_worker-{place}", threading.Event()
+    count = workers_of(dataset, place)
+    if count == 0:
+        text = f"{name} has nothing to do: search.workers is smaller than the pipeline allows"
+        report(name, "note", text=text)
+        return
 
     def end(signum: int, frame: FrameType | None) -> None:
         stop.set()
@@ -60,7 +63,7 @@ def run(
         with (
             report_input_errors(name),
             refused_once(name, this),
-            worker_processes(inputs, workers_here - 1, callbacks),
+            worker_processes(inputs, count - 1, callbacks),
         ):
             work(inputs, callbacks)
     finally:

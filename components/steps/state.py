@@ -19,6 +19,8 @@ from nascore.files import replacing
 DONE = "done.json"
 CONFIG = "config.json"
 """The resolved configuration, in the folder of the data."""
+RUN = "run.json"
+"""Key of the run and division of its workers, in the folder of the data."""
 
 
 def state_folder() -> Path:
@@ -55,7 +57,8 @@ def fingerprint(config: Config, inputs: Mapping[str, Path]) -> str:
     for name in sorted(inputs):
         path = inputs[name]
         files = [path] if path.is_file() else sorted(path.glob("*.json"))
-        files = [file for file in files if file.name != CONFIG]  # hashed above, without `cluster`
+        # The configuration is hashed above, without `cluster`; the other is no part of the data.
+        files = [file for file in files if file.name not in (CONFIG, RUN)]
         digest.update(name.encode())
         for file in files:
             digest.update(file.read_bytes())

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.config.parameters import NAMES
 from components.run_identity import run_id
 from components.run_state.marker import mark
 from components.variables import STATE_ROOT
@@ -72,7 +73,8 @@ def identity_of(executor_input: str) -> str | None:
         text = str(parameters["config"])
     else:
         return None
-    text += str(parameters.get("overrides", ""))
+    given = {name: parameters[name] for name in NAMES if parameters.get(name)}
+    text += json.dumps(given) if given else ""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

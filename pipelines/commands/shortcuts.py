@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from components.config.contradictions import SET, Given, contradictions
+from components.config.contradictions import SET, Given, contradictions, effective
 from components.config.parameters import PARAMETERS, Parameter
 from pipelines.commands.completion import complete_value
 from pipelines.commands.options import given
@@ -17,11 +17,7 @@ def settings_of(texts: Sequence[str], shortcuts: Iterable[tuple[Parameter, str]]
     """Put shortcuts, with their values as typed, and the texts of `--set` together."""
     given = [Given(one.option, text, one.setting(text)) for one, text in shortcuts]
     given += [Given(SET, text, text) for text in texts]
-    options = [one for one in given if one.option != SET]
-    # A part of what an option sets as a whole is one problem: their contradiction.
-    settings = Settings(
-        one.setting for one in given if not any(one.is_below(option) for option in options)
-    )
+    settings = Settings(effective(given))
     settings.problems = contradictions(given)
     return settings
 

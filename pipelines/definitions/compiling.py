@@ -9,7 +9,7 @@ import yaml
 from kfp import compiler
 from kfp.dsl.base_component import BaseComponent
 
-from components.config.schema import Config, dumps
+from components.config.schema import Config
 from components.run_state.reference import MOUNT, claim_of
 from components.tracking.store_checks import uri_error
 from nascore.data.file_access import S3
@@ -28,19 +28,18 @@ _MOVING = ("latest", "main", "master", "dev", "edge", "nightly")
 # The same results as Python's, in a tenth of the time.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+BRANCHES = "search or reuse"
+"""Name of the task that holds both branches of a retraining."""
 _OPEN = "anybody who can read the pipeline could read the password"
 
 
-def write(
-    pipeline: BaseComponent, config: Config, path: Path, *, image: str, for_cluster: bool
-) -> None:
-    """Write a pipeline's IR YAML with `config` as the default of its parameter of that name.
+def write(pipeline: BaseComponent, path: Path, *, image: str, for_cluster: bool) -> None:
+    """Write a pipeline's IR YAML.
 
-    The same pipeline, configuration and image give the same bytes.
+    The same pipeline and image give the same bytes.
 
     Args:
         pipeline: pipeline to compile.
-        config: configuration of the run.
         path: file to write.
         image: image of all steps.
         for_cluster: whether steps run in the image; they then get its name and the pipeline's in
@@ -48,8 +47,7 @@ def write(
     """
     with tempfile.TemporaryDirectory() as folder:
         compiled = Path(folder) / "pipeline.yaml"
-        parameters = {"config": dumps(config)}
-        compiler.Compiler().compile(pipeline, str(compiled), pipeline_parameters=parameters)
+        compiler.Compiler().compile(pipeline, str(compiled))
         documents = list(yaml.load_all(compiled.read_text(), Loader=_LOADER))
     added = {"NAS_IMAGE": image, "NAS_PIPELINE": documents[0]["pipelineInfo"]["name"]}
     for executor in documents[0]["deploymentSpec"]["executors"].values():
@@ -61,6 +59,10 @@ def write(
         else:
             variables = [{"name": name, "value": value} for name, value in added.items()]
             container["env"] = [*container.get("env", ()), *variables]
+    for group in [documents[0]["root"], *documents[0]["components"].values()]:
+        tasks = group.get("dag", {}).get("tasks", {})
+        _name_branches(tasks)
+        _reduce_dependencies(tasks)
     if for_cluster:
         _shorten(documents[0])
     path.write_text(yaml.dump_all(documents, Dumper=_DUMPER, sort_keys=True))
@@ -72,6 +74,34 @@ def _command(container: dict[str, Any]) -> list[str]:
     assert "--executor_input" in arguments, "kfp launches components in another way"
     assert "--function_to_execute" in arguments, "kfp launches components in another way"
     return list(_COMMAND)
+
+
+def _name_branches(tasks: dict[str, Any]) -> None:
+    """Name the task that holds the branches of a condition.
+
+    kfp makes it without a name (kfp.dsl.tasks_group.ConditionBranches), so that the UI would show
+    its key, `condition-branches-1`.
+    """
+    for key, task in tasks.items():
+        if key.startswith("condition-branches"):
+            task["taskInfo"]["name"] = BRANCHES
+
+
+def _reduce_dependencies(tasks: dict[str, Any]) -> None:
+    """Remove each task that another one waits for anyway from those that a task waits for.
+
+    kfp lists the producers of all inputs, and the UI draws an arrow for each besides those of the
+    inputs. The order of the tasks stays the same.
+    """
+    waits_for = {key: set(task.get("dependentTasks", ())) for key, task in tasks.items()}
+
+    def before(key: str) -> set[str]:
+        return waits_for[key].union(*map(before, waits_for[key]))
+
+    for key, task in tasks.items():
+        implied = set().union(*map(before, waits_for[key]))
+        if implied:
+            task["dependentTasks"] = sorted(waits_for[key] - implied)
 
 
 def _shorten(pipeline: dict[str, Any]) -> None:

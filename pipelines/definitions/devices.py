@@ -3,20 +3,9 @@
 import subprocess
 import sys
 
+from components.config.devices import asking_for_cuda
 from components.config.schema import Config
 from nascore.errors import Problem
-
-# Settings of devices, and the steps whose machine must have the device.
-DEVICES = {
-    "training.device": ("pretrain_controller", "search", "search_worker", "train_final"),
-    "latency.device": ("profile_latency",),
-}
-
-
-def asking_for_cuda(config: Config) -> list[str]:
-    """Return the settings that ask for CUDA."""
-    devices = (config.training.device, config.latency.device)
-    return [key for key, device in zip(DEVICES, devices, strict=True) if device == "cuda"]
 
 
 def missing_devices(config: Config) -> list[Problem]:

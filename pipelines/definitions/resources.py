@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from kfp import dsl, kubernetes
 
 from components import variables
+from components.config.devices import DEVICES, asking_for_cuda
 from components.config.schema import Config
 from components.config.settings import ClusterConfig, StepConfig
 from components.run_state.reference import MOUNT, claim_of
 from nascore.errors import Problem
-from pipelines.definitions.devices import DEVICES, asking_for_cuda
 
 # Kubeflow ends a task, including a running try, this long after the start of the first try.
 POD_RETRY_PAUSE_S = 60
@@ -70,14 +70,25 @@ def _times(quantity: str, count: int) -> str:
     return f"{int(number) * count}{quantity.removeprefix(number)}"
 
 
+def without_gpu(config: Config) -> tuple[str, ...]:
+    """Return the steps that a setting of a device concerns and whose pods have no GPU."""
+    given = config.cluster.steps
+    steps = dict.fromkeys(step for of_key in DEVICES.values() for step in of_key)
+    return tuple(
+        step
+        for step in steps
+        if RESOURCES[step].changed(given.get(step, StepConfig())).gpus == 0  # type: ignore[call-overload]
+    )
+
+
 def missing_gpus(config: Config) -> list[Problem]:
     """Return a problem for each setting that asks for CUDA in a step without a GPU."""
-    steps = config.cluster.steps
+    without = without_gpu(config)
     return [
         Problem(key, "cuda", f"cluster.steps.{step}.gpus is 0; give it a GPU, or use auto or cpu")
         for key in asking_for_cuda(config)
         for step in DEVICES[key]
-        if RESOURCES[step].changed(steps.get(step, StepConfig())).gpus == 0  # type: ignore[call-overload]
+        if step in without
     ]
 
 

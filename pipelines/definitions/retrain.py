@@ -1,56 +1,58 @@
 """Retraining pipeline: the champion's architecture or a new one on new data, then promotion."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 from components.config.schema import Config
-from components.config.settings import ClusterConfig
 from components.image import IMAGE
+from components.steps.compiled import Compiled
 from pipelines.definitions import compiling, resources, tasks
-from pipelines.definitions.search import Workers, closing, finish, prepare, search
+from pipelines.definitions.resources import without_gpu
+from pipelines.definitions.search import (
+    closing,
+    division,
+    finish,
+    prepare,
+    search,
+    with_parameters,
+)
 
 NAME = "nas-retrain"
+DESCRIPTION = "Retrains the model in production on new data; promotes it if it is better."
 MOST_PODS = 6
 """Fewer than in a search pipeline, since this pipeline has more other tasks."""
 
 
 def make_pipeline(
-    cluster: ClusterConfig, workers: Workers, *, closes: bool = True
+    config: Config, workers: Sequence[int], *, for_cluster: bool = True
 ) -> BaseComponent:
     """Return the pipeline; see `pipelines.definitions.search.make_pipeline`."""
+    cluster = config.cluster
 
-    @dsl.pipeline(
-        name=NAME,
-        description="Retrains the model in production on new data; promotes it if it is better.",
-    )
-    def retrain_pipeline(config: str, overrides: str = "") -> None:
-        """Retraining with champion and challenger.
-
-        Args:
-            config: The whole configuration as JSON; the default is what was compiled in.
-            overrides: Settings laid over it, such as `data.source=imagefolder:s3://bucket/2026-12`.
-        """
-        with closing(config, overrides, cluster, closes=closes):
-            common = prepare(config, overrides, cluster, searches=False)
-            reviewed = tasks.review(**common)
+    def retrain_pipeline(**parameters: Any) -> None:
+        with closing(config, parameters, closes=for_cluster):
+            facts = Compiled(
+                tuple(workers) if for_cluster else (),
+                without_gpu(config) if for_cluster else (),
+                searches=False,
+            )
+            dataset = prepare(config, parameters, facts)
+            reviewed = tasks.review(dataset=dataset)
             resources.apply(reviewed, "review", cluster)
             # Each branch has its own final steps: kfp 2.17.3 cannot join the artifacts of branches
             # on one machine (it refuses dsl.OneOf).
-            with dsl.If(reviewed.outputs["plan"] == "search", name="search-again"):
-                finish(common, search(common, cluster, workers), cluster)
-            with dsl.Else(name="keep-the-architecture"):
-                reused = tasks.reuse(
-                    run_key=common["run_key"],
-                    dataset=common["dataset"],
-                    review=reviewed.outputs["review"],
-                )
+            with dsl.If(reviewed.outputs["plan"] == "search", name="search anew"):
+                finish(dataset, search(dataset, cluster, workers), cluster)
+            with dsl.Else(name="reuse the champion"):
+                reused = tasks.reuse(dataset=dataset, review=reviewed.outputs["review"])
                 resources.apply(reused, "reuse", cluster)
-                names = ("controller", "search_result", "weights")
-                finish(common, {name: reused.outputs[name] for name in names}, cluster)
+                finish(dataset, dict(reused.outputs), cluster)
 
-    return retrain_pipeline
+    return with_parameters(retrain_pipeline, NAME, DESCRIPTION)
 
 
 def compile_retrain(
@@ -60,6 +62,6 @@ def compile_retrain(
     compiling.check_image(image)
     if for_cluster:
         compiling.check_cluster(config)
-    workers = Workers.of(config, for_cluster=for_cluster, most_pods=MOST_PODS)
-    pipeline = make_pipeline(config.cluster, workers, closes=for_cluster)
-    compiling.write(pipeline, config, path, image=image, for_cluster=for_cluster)
+    workers = division(config, for_cluster=for_cluster, most_pods=MOST_PODS)
+    pipeline = make_pipeline(config, workers, for_cluster=for_cluster)
+    compiling.write(pipeline, path, image=image, for_cluster=for_cluster)

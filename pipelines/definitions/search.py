@@ -1,87 +1,74 @@
 """Search pipeline: prepare, pre-train, search, train, profile, promote."""
 
 import contextlib
+import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
-from components.config.schema import Config
+from components.config.parameters import descriptions
+from components.config.schema import Config, dumps
 from components.config.settings import ClusterConfig
 from components.image import IMAGE
+from components.steps.compiled import Compiled
 from nascore.methods.registry import METHODS
 from pipelines.definitions import compiling, resources, tasks
+from pipelines.definitions.resources import without_gpu
 
 NAME = "nas-search"
+DESCRIPTION = "Finds, trains, profiles and registers a network for your data."
 MOST_PODS = 8
 """Default number of pods of a search. Kubeflow's list of a run's tasks becomes stale when Argo's
 status of the workflow exceeds 1 MB (tests/pipelines/definitions/test_node_status.py)."""
 
 
-class Workers(NamedTuple):
-    """Processes that train children: in the search task, and in pods of workers.
+def division(config: Config, *, for_cluster: bool, most_pods: int = MOST_PODS) -> tuple[int, ...]:
+    """Return the processes that train children: in the search task, then in each further pod.
 
-    Attributes:
-        here: number of processes in the search task.
-        pods: number of further pods.
-        per_pod: number of processes in each of them.
+    They are processes of the search task on one machine, where kfp runs at most two tasks at a
+    time, and if they train one network together, with a GPU each.
     """
-
-    here: int
-    pods: int = 0
-    per_pod: int = 1
-
-    @classmethod
-    def of(cls, config: Config, *, for_cluster: bool, most_pods: int = MOST_PODS) -> "Workers":
-        """Return the division of `search.workers`.
-
-        They are processes of the search task on one machine, where kfp runs at most two tasks at a
-        time, and if they train one network together, with a GPU each.
-        """
-        count = config.search.workers
-        if not for_cluster or METHODS[config.method].worker_layout == "group":
-            return cls(count)
-        per_pod = config.cluster.workers_per_pod or math.ceil(count / most_pods)
-        pods = (count - 1) // per_pod
-        return cls(count - pods * per_pod, pods, per_pod)
+    count = config.search.workers
+    if not for_cluster or METHODS[config.method].worker_layout == "group":
+        return (count,)
+    per_pod = config.cluster.workers_per_pod or math.ceil(count / most_pods)
+    pods = (count - 1) // per_pod
+    return (count - pods * per_pod, *(per_pod for _ in range(pods)))
 
 
 def make_pipeline(
-    cluster: ClusterConfig, workers: Workers, *, closes: bool = True
+    config: Config, workers: Sequence[int], *, for_cluster: bool = True
 ) -> BaseComponent:
     """Return the pipeline.
 
     Args:
-        cluster: settings of the cluster.
-        workers: processes that train children.
-        closes: whether an exit task closes the MLflow runs that are still open.
+        config: configuration of the run.
+        workers: see `division`.
+        for_cluster: whether an exit task closes the MLflow runs that are still open; on one machine
+            `nas run` does it.
     """
 
-    @dsl.pipeline(
-        name=NAME,
-        description="Finds, trains, profiles and registers a network for your data.",
-    )
-    def search_pipeline(config: str, overrides: str = "") -> None:
-        """Neural architecture search, end to end.
+    def search_pipeline(**parameters: Any) -> None:
+        with closing(config, parameters, closes=for_cluster):
+            facts = Compiled(
+                tuple(workers) if for_cluster else (),
+                without_gpu(config) if for_cluster else (),
+                searches=True,
+            )
+            dataset = prepare(config, parameters, facts)
+            finish(dataset, search(dataset, config.cluster, workers), config.cluster)
 
-        Args:
-            config: The whole configuration as JSON; the default is what was compiled in.
-            overrides: Settings laid over it, such as `seed=1 search.budget.children=32`.
-        """
-        with closing(config, overrides, cluster, closes=closes):
-            common = prepare(config, overrides, cluster, searches=True)
-            finish(common, search(common, cluster, workers), cluster)
-
-    return search_pipeline
+    return with_parameters(search_pipeline, NAME, DESCRIPTION)
 
 
 def compile_search(
     config: Config, path: Path, *, image: str = IMAGE, for_cluster: bool = True
 ) -> None:
-    """Write the pipeline's IR YAML with `config` as the default of its parameter.
+    """Write the pipeline's IR YAML, with `config` as what a run does without parameters.
 
     Args:
         config: configuration of the run.
@@ -96,73 +83,89 @@ def compile_search(
     compiling.check_image(image)
     if for_cluster:
         compiling.check_cluster(config)
-    workers = Workers.of(config, for_cluster=for_cluster)
-    pipeline = make_pipeline(config.cluster, workers, closes=for_cluster)
-    compiling.write(pipeline, config, path, image=image, for_cluster=for_cluster)
+    pipeline = make_pipeline(
+        config, division(config, for_cluster=for_cluster), for_cluster=for_cluster
+    )
+    compiling.write(pipeline, path, image=image, for_cluster=for_cluster)
 
 
 # --- parts that pipelines share ---------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def closing(config: Any, overrides: Any, cluster: ClusterConfig, *, closes: bool) -> Iterator[None]:
-    """Run a task after those of the block, however they end, that closes open MLflow runs.
+def with_parameters(build: Callable[..., None], name: str, description: str) -> BaseComponent:
+    """Return the pipeline that `build` makes of the parameters of `components.config.parameters`.
 
-    On one machine `nas run` does it itself.
+    Args:
+        build: adds the tasks; gets each parameter by its name.
+        name: of the pipeline.
+        description: of the pipeline.
     """
+    names = descriptions()
+
+    def pipeline(*values: Any) -> None:
+        build(**dict(zip(names, values, strict=True)))
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    pipeline.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(one, kind, default="", annotation=str) for one in names]
+    )
+    lines = [f"    {one}: {text}" for one, text in names.items()]
+    pipeline.__doc__ = "\n".join([description, "", "Args:", *lines])
+    made: BaseComponent = dsl.pipeline(pipeline, name=name, description=description)
+    return made
+
+
+@contextlib.contextmanager
+def closing(config: Config, parameters: dict[str, Any], *, closes: bool) -> Iterator[None]:
+    """Run a task after those of the block, however they end, that closes open MLflow runs."""
     if not closes:
         yield
         return
-    task = tasks.close_run(config=config, overrides=overrides)
-    resources.apply(task, "close_run", cluster)
+    # The status of the workflow has the text of a constant several times.
+    text = config.model_dump_json(exclude={"cluster"})
+    task = tasks.close_run(config=text, **parameters)
+    resources.apply(task, "close_run", config.cluster)
     with dsl.ExitHandler(task, name="run"):
         yield
 
 
-def prepare(
-    config: Any, overrides: Any, cluster: ClusterConfig, *, searches: bool
-) -> dict[str, Any]:
-    """Add the first step; return the arguments of all later ones."""
+def prepare(config: Config, parameters: dict[str, Any], compiled: Compiled) -> Any:
+    """Add the first step; return the data, which all later ones read."""
     prepared = tasks.prepare_data(
-        config=config,
-        overrides=overrides,
+        config=dumps(config),
+        compiled=compiled.to_dict(),
         job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
-        searches=searches,
+        **parameters,
     )
-    resources.apply(prepared, "prepare_data", cluster)
-    return {
-        "run_key": prepared.outputs["run_key"],
-        "dataset": prepared.outputs["dataset"],
-    }
+    resources.apply(prepared, "prepare_data", config.cluster)
+    return prepared.outputs["dataset"]
 
 
-def search(common: dict[str, Any], cluster: ClusterConfig, workers: Workers) -> dict[str, Any]:
-    """Add pre-training, search and its workers; return their artifacts."""
-    pretrained = tasks.pretrain_controller(**common)
+def search(dataset: Any, cluster: ClusterConfig, workers: Sequence[int]) -> dict[str, Any]:
+    """Add pre-training, search and its workers; return the artifacts of the search."""
+    pretrained = tasks.pretrain_controller(dataset=dataset)
     resources.apply(pretrained, "pretrain_controller", cluster)
-    learned = {"controller": pretrained.outputs["controller"]}
+    inputs = {"dataset": dataset, "controller": pretrained.outputs["controller"]}
     # Single tasks and no loop: a loop has twice the nodes in Argo's status, and Kubeflow's Retry of
     # a run with a loop hangs.
-    for place in range(1, workers.pods + 1):
-        worker = tasks.search_worker(**common, **learned, place=place, workers_here=workers.per_pod)
-        resources.apply(worker, "search_worker", cluster, processes=workers.per_pod)
+    for place, count in enumerate(workers[1:], start=1):
+        worker = tasks.search_worker(**inputs, place=place)
+        resources.apply(worker, "search_worker", cluster, processes=count)
         worker.set_display_name(f"search worker {place}")
-    found = tasks.search(**common, **learned, workers_here=workers.here)
-    resources.apply(found, "search", cluster, processes=workers.here)
-    return {**learned, **{name: found.outputs[name] for name in ("search_result", "weights")}}
+    found = tasks.search(**inputs)
+    resources.apply(found, "search", cluster, processes=workers[0])
+    return {name: found.outputs[name] for name in ("search_result", "weights")}
 
 
-def finish(common: dict[str, Any], searched: dict[str, Any], cluster: ClusterConfig) -> None:
+def finish(dataset: Any, searched: dict[str, Any], cluster: ClusterConfig) -> None:
     """Add final training, latency and promotion."""
-    trained = tasks.train_final(
-        **common, search_result=searched["search_result"], weights=searched["weights"]
-    )
-    profiled = tasks.profile_latency(**common, model=trained.outputs["model"])
+    trained = tasks.train_final(dataset=dataset, **searched)
+    model = trained.outputs["model"]
+    profiled = tasks.profile_latency(dataset=dataset, model=model)
     promoted = tasks.promote(
-        **common,
-        controller=searched["controller"],
+        dataset=dataset,
         search_result=searched["search_result"],
-        model=trained.outputs["model"],
+        model=model,
         latency=profiled.outputs["latency"],
     )
     for task, step in ((trained, "train_final"), (profiled, "profile_latency")):

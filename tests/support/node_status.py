@@ -41,9 +41,20 @@ _URI = "minio://mlpipeline/v2/artifacts/nas-search/" + 2 * "0f82d07e-593c-41dd-9
 def status_bytes(path: Path) -> int:
     """Return the bytes of the status after a run of a compiled pipeline in which nothing failed."""
     spec, platform = yaml.safe_load_all(path.read_text())
-    config = spec["root"]["inputDefinitions"]["parameters"]["config"]["defaultValue"]
-    root = 4 * _NODE + 2 * len(config) + _length(spec["root"].get("inputDefinitions", {}))
-    return root + _dag(spec["root"], spec, platform, len(config))
+    config = _compiled_config(spec)
+    root = 4 * _NODE + _length(spec["root"].get("inputDefinitions", {}))
+    return root + _dag(spec["root"], spec, platform, config)
+
+
+def _compiled_config(spec: dict[str, Any]) -> int:
+    """Return the length of the configuration, a constant of the first task."""
+    every = [spec["root"], *spec["components"].values()]
+    for component in every:
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            given = task.get("inputs", {}).get("parameters", {}).get("config")
+            if given is not None:
+                return len(given["runtimeValue"]["constant"])
+    raise AssertionError("no task has the configuration")
 
 
 def _dag(component: dict[str, Any], spec: dict[str, Any], platform: Any, config: int) -> int:
@@ -53,7 +64,7 @@ def _dag(component: dict[str, Any], spec: dict[str, Any], platform: Any, config:
         if "dag" not in below:
             total += _task(task, below, spec, platform, config)
             continue
-        total += 4 * _NODE + 2 * (_length(below) + config + _length(task))
+        total += 4 * _NODE + 2 * (_length(below) + _length(task))
         inside = _dag(below, spec, platform, config)
         if "condition" in task.get("triggerPolicy", {}):
             branches.append(inside)

@@ -166,8 +166,8 @@ def test_a_state_of_another_configuration_is_reported() -> None:
 
     from components.supervisor.state import identity_of
 
-    def identity(config: object, overrides: str = "") -> str | None:
-        parameters = {"config": json.dumps(config), "overrides": overrides}
+    def identity(config: object, settings: str = "") -> str | None:
+        parameters = {"config": json.dumps(config), "settings": settings}
         return identity_of(json.dumps({"inputs": {"parameterValues": parameters}}))
 
     assert identity({"seed": 1}) != identity({"seed": 2})

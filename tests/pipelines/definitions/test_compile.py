@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 import yaml
+from kfp_graph import pages
 
+from components import kfp_components
+from components.config.parameters import NAMES, descriptions
 from components.config.schema import Config, dumps, loads, parse
 from components.image import IMAGE
 from nascore.errors import InputError
 from pipelines.definitions.compiling import load
 from pipelines.definitions.resources import RESOURCES
 from pipelines.definitions.retrain import compile_retrain
-from pipelines.definitions.search import Workers, compile_search
+from pipelines.definitions.search import compile_search, division
 from pipelines.local.events import STEPS
 
 ROOT = Path(__file__).parents[3]
@@ -85,13 +88,46 @@ def test_compiling_leaves_nothing_but_the_file(config: Config, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["p.yaml"]
 
 
-def test_the_configuration_is_the_default_of_its_parameter(
+@pytest.mark.parametrize("compile_pipeline", [compile_search, compile_retrain])
+def test_a_pipeline_has_a_described_parameter_for_each_setting_that_changes_most(
+    compile_pipeline: Any, config: Config, tmp_path: Path
+) -> None:
+    """Empty texts: KFP's form cannot be sent while a parameter has no default.
+
+    A null would end the driver of the first step (`components.config.parameters`).
+    """
+    compile_pipeline(config, tmp_path / "p.yaml", image=DIGEST)
+    parameters = load(tmp_path / "p.yaml")["root"]["inputDefinitions"]["parameters"]
+    assert parameters.keys() == set(NAMES)
+    assert set(NAMES) == {
+        *("method", "data", "budget", "workers", "seed", "objective", "image_size", "model"),
+        *("experiment", "min_gain", "settings"),
+    }
+    for name, one in parameters.items():
+        assert one.pop("description") == descriptions()[name]
+        assert one == {"parameterType": "STRING", "isOptional": True, "defaultValue": ""}
+
+
+def test_the_configuration_is_compiled_into_the_first_and_the_exit_task_alone(
     pipeline: dict[str, Any], config: Config
 ) -> None:
-    parameters = pipeline["root"]["inputDefinitions"]["parameters"]
-    assert loads(parameters["config"]["defaultValue"]) == config
-    assert parameters["config"]["defaultValue"] == dumps(config)
-    assert parameters["overrides"]["defaultValue"] == ""
+    """Later steps read it with the data, so that parameters are not drawn to each of them."""
+    found = {
+        name: task["inputs"]["parameters"]["config"]["runtimeValue"]["constant"]
+        for name, task in tasks(pipeline).items()
+        if "config" in task["inputs"].get("parameters", {})
+    }
+    assert found.keys() == {"prepare_data", "close_run"}
+    assert found["prepare_data"] == dumps(config)
+    assert all(loads(text) == config for text in found.values())
+    for name, task in tasks(pipeline).items():
+        given = set(task["inputs"].get("parameters", {})) & set(NAMES)
+        assert given == (set(NAMES) if name in found else set())
+
+
+def test_both_tasks_take_each_parameter_by_its_name() -> None:
+    for step in (kfp_components.prepare_data, kfp_components.close_run):
+        assert [name for name in inspect.signature(step).parameters if name in NAMES] == [*NAMES]
 
 
 def test_every_step_runs_on_the_one_image_and_installs_nothing(pipeline: dict[str, Any]) -> None:
@@ -134,7 +170,7 @@ def test_a_step_runs_where_there_is_no_other_program(
 ) -> None:
     """As its container would start it; neither a shell nor the tools beside one can be found."""
     container = pipeline["deploymentSpec"]["executors"]["exec-prepare-data"]["container"]
-    kinds = {"dataset": "Dataset", "metrics": "Metrics"}
+    kinds = {"dataset": "Dataset"}
     artifacts = {
         name: {
             "name": name,
@@ -143,11 +179,11 @@ def test_a_step_runs_where_there_is_no_other_program(
         }
         for name, kind in kinds.items()
     }
-    parameters = {"config": "{}", "overrides": "data.max_train=100", "job_name": "job"}
+    parameters = {**dict.fromkeys(NAMES, ""), "settings": "data.max_train=100"}
+    constants = {"config": "{}", "compiled": {"searches": True}, "job_name": "job"}
     executor_input = {
-        "inputs": {"parameterValues": {**parameters, "searches": True}},
+        "inputs": {"parameterValues": constants | parameters},
         "outputs": {
-            "parameters": {"run_key": {"outputFile": str(tmp_path / "run_key")}},
             "artifacts": {name: {"artifacts": [one]} for name, one in artifacts.items()},
             "outputFile": str(tmp_path / "outputs.json"),
         },
@@ -170,8 +206,8 @@ def test_a_step_runs_where_there_is_no_other_program(
         timeout=120,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    written = json.loads((tmp_path / "outputs.json").read_text())
-    assert len(written["parameterValues"]["run_key"]) == 32
+    assert len(json.loads((tmp_path / "dataset" / "run.json").read_text())["run_key"]) == 32
+    assert ended.stdout.splitlines()[-1] == f"prepare_data made dataset in {tmp_path / 'dataset'}"
     assert json.loads((tmp_path / "dataset" / "dataset.json").read_text())["num_train"] > 0
 
 
@@ -209,6 +245,13 @@ def tasks(pipeline: dict[str, Any]) -> dict[str, Any]:
         found = found | pipeline["components"]["comp-exit-handler-1"]["dag"]["tasks"]
         del found["exit-handler-1"]
     return {name.replace("-", "_"): task for name, task in found.items()}
+
+
+def compiled_facts(pipeline: dict[str, Any]) -> dict[str, Any]:
+    """What the first step gets as a constant (`components.steps.compiled`)."""
+    inputs = tasks(pipeline)["prepare_data"]["inputs"]["parameters"]
+    facts: dict[str, Any] = inputs["compiled"]["runtimeValue"]["constant"]
+    return facts
 
 
 def test_no_step_is_cached_and_each_has_a_readable_name(pipeline: dict[str, Any]) -> None:
@@ -297,10 +340,6 @@ def test_what_the_ui_shows_is_explained(pipeline: dict[str, Any], local: dict[st
     pipeline = local
     steps = {k: one for k, one in pipeline["components"].items() if "executorLabel" in one}
     for name, component in steps.items():
-        inputs = component["inputDefinitions"]
-        for kind in ("parameters", "artifacts"):
-            for key, definition in inputs.get(kind, {}).items():
-                assert definition.get("description"), f"{name}: {key}"
         for key, definition in component.get("outputDefinitions", {}).get("artifacts", {}).items():
             assert definition.get("description"), f"{name}: {key}"
 
@@ -320,9 +359,40 @@ def test_artifacts_have_types_that_the_ui_knows(pipeline: dict[str, Any]) -> Non
         "latency": "Artifact",
         "result": "Artifact",
         "report": "HTML",
-        "metrics": "Metrics",
-        "classes": "ClassificationMetrics",
+        "class_figures": "ClassificationMetrics",
+        "overview": "Markdown",
+        "run_metrics": "Metrics",
     }
+
+
+def test_the_graph_is_one_that_a_person_reads(pipeline: dict[str, Any]) -> None:
+    """It had 15 artifacts, six of them called `metrics`, and 40 edges for the same six tasks."""
+    graph = pages(pipeline)["exit-handler-1"]
+    assert len(graph.tasks) == 6
+    assert len(graph.artifacts) == len(set(graph.artifacts)) == 11
+    assert len(graph.edges) == 28
+    promote = pipeline["components"]["comp-promote"]["outputDefinitions"]["artifacts"]
+    assert min(promote) == "overview", "the UI sorts them by name"
+
+
+def test_the_branches_of_a_retraining_have_names(tmp_path: Path) -> None:
+    compile_retrain(parse({"method": "random"}), tmp_path / "p.yaml", image=DIGEST)
+    graphs = pages(load(tmp_path / "p.yaml"))
+    shown = {name for graph in graphs.values() for name in graph.tasks}
+    assert {"search or reuse", "search anew", "reuse the champion"} < shown
+    assert not [name for name in shown if "condition" in name]
+    assert max(len(graph.edges) for graph in graphs.values()) == 26  # it was 33
+
+
+def test_a_task_waits_for_no_task_that_another_one_waits_for_anyway(
+    pipeline: dict[str, Any],
+) -> None:
+    found = {name: task.get("dependentTasks", []) for name, task in tasks(pipeline).items()}
+    assert found["promote"] == ["profile-latency"]
+    assert found["profile_latency"] == ["train-final"]
+    assert found["train_final"] == ["search"]
+    assert found["search"] == ["pretrain-controller"]
+    assert found["pretrain_controller"] == ["prepare-data"]
 
 
 def test_each_declaration_calls_its_step_with_just_what_it_takes() -> None:
@@ -346,9 +416,15 @@ def test_each_declaration_calls_its_step_with_just_what_it_takes() -> None:
             for keyword in call.keywords
             if keyword.arg is not None
         ]
+        # `_run` reads the key of the run with the data.
+        common = [call for call in calls if ast.unparse(call) == "_run(dataset)"]
+        given += [name for name in ("run_key", "dataset") if common and name not in given]
         assert len(given) == len(set(given)), function.name
         assert set(given) == taken, function.name
-        own = {argument.arg for argument in function.args.args} - {"metrics", "classes"}
+        own = {argument.arg for argument in function.args.args} - {"class_figures", "run_metrics"}
+        if own > set(NAMES):
+            own = own - set(NAMES) | {"parameters"}
+        own |= {"run_key"} if common else set()
         own |= {"message"} if function.name == "close_run" else set()  # a part of the status
         assert set(given) - {"inputs"} == own, function.name
 
@@ -366,7 +442,7 @@ def test_workers_on_a_cluster_are_tasks_beside_the_search(tmp_path: Path) -> Non
     workers = [task for name, task in tasks(pipeline).items() if name.startswith("search_worker")]
     assert len(workers) == 3
     for worker in workers:
-        assert worker["dependentTasks"] == ["prepare-data", "pretrain-controller"]
+        assert worker["dependentTasks"] == ["pretrain-controller"]
     places = [task["inputs"]["parameters"]["place"]["runtimeValue"] for task in workers]
     assert sorted(place["constant"] for place in places) == [1, 2, 3]
     names = sorted(task["taskInfo"]["name"] for task in workers)
@@ -374,29 +450,26 @@ def test_workers_on_a_cluster_are_tasks_beside_the_search(tmp_path: Path) -> Non
     worker = pipeline["deploymentSpec"]["executors"]["exec-search-worker"]["container"]
     search = pipeline["deploymentSpec"]["executors"]["exec-search"]["container"]
     assert worker["resources"] == search["resources"], "a GPU each"
-    here = tasks(pipeline)["search"]["inputs"]["parameters"]["workers_here"]
-    assert here["runtimeValue"]["constant"] == 1
+    assert compiled_facts(pipeline)["workers"] == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
     ("count", "per_pod", "expected"),
     [
-        (1, None, Workers(1)),
-        (8, None, Workers(1, 7, 1)),
-        (9, None, Workers(1, 4, 2)),
-        (64, None, Workers(8, 7, 8)),
-        (10, 3, Workers(1, 3, 3)),
-        (4, 8, Workers(4)),
+        (1, None, (1,)),
+        (8, None, (1, *7 * (1,))),
+        (9, None, (1, *4 * (2,))),
+        (64, None, (8, *7 * (8,))),
+        (10, 3, (1, 3, 3, 3)),
+        (4, 8, (4,)),
     ],
 )
-def test_workers_share_pods(count: int, per_pod: int | None, expected: Workers) -> None:
+def test_workers_share_pods(count: int, per_pod: int | None, expected: tuple[int, ...]) -> None:
     search = {**WORKERS, "workers": count}
     config = parse({"method": "random", "search": search, "cluster": {"workers_per_pod": per_pod}})
-    found = Workers.of(config, for_cluster=True)
-    pods = found.pods
-    assert found == expected._replace(per_pod=found.per_pod)
-    assert found.here + pods * found.per_pod == count, "neither more nor fewer than was asked for"
-    assert pods == 0 or found.per_pod == expected.per_pod
+    found = division(config, for_cluster=True)
+    assert found == expected
+    assert sum(found) == count, "neither more nor fewer than was asked for"
 
 
 def test_a_pod_of_workers_asks_for_what_all_of_them_need(tmp_path: Path) -> None:
@@ -416,8 +489,7 @@ def test_workers_on_one_machine_are_processes_of_the_search(tmp_path: Path) -> N
     compile_search(config, tmp_path / "p.yaml", for_cluster=False)
     pipeline = load(tmp_path / "p.yaml")
     assert list(tasks(pipeline)) == sorted(STEPS)
-    here = tasks(pipeline)["search"]["inputs"]["parameters"]["workers_here"]
-    assert here["runtimeValue"]["constant"] == 4
+    assert "workers" not in compiled_facts(pipeline), "the search starts as many as it should"
 
 
 @pytest.mark.parametrize(
@@ -506,145 +578,10 @@ def test_results_are_not_handed_over_to_a_pod_that_ends(
 def test_only_a_search_that_is_sure_to_take_place_has_its_study_looked_at(tmp_path: Path) -> None:
     for compile_pipeline, expected in ((compile_search, True), (compile_retrain, False)):
         compile_pipeline(parse({"method": "random"}), tmp_path / "p.yaml")
-        task = tasks(load(tmp_path / "p.yaml"))["prepare_data"]
-        value = task["inputs"]["parameters"]["searches"]["runtimeValue"]["constant"]
-        assert value is expected
+        assert compiled_facts(load(tmp_path / "p.yaml"))["searches"] is expected
 
 
-# --- what the configuration says of the cluster ---------------------------------------------
-
-
-CLUSTER = {
-    "gpu_node_selector": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"},
-    "node_selector": {"pool": "nas"},
-    "tolerations": [{"key": "team", "operator": "Equal", "value": "nas"}],
-    "shared_memory": "8Gi",
-    "state": "pvc:nas-state",
-    "secrets": {
-        "NAS_STUDY_URL": "nas-study/url",
-        "MLFLOW_TRACKING_PASSWORD": "nas-mlflow/password",
-    },
-    "config_maps": {"AWS_ENDPOINT_URL": "nas-services/s3"},
-    "image_pull_secrets": ["registry"],
-    "pod_retries": 10,
-    "steps": {
-        "search": {"cpu": "8", "memory": "32Gi", "gpus": 2, "timeout_s": 86400},
-        "promote": {"gpus": 0},
-    },
-}
-CLUSTER_GOLDEN = GOLDEN.with_name("cluster_pipeline.yaml")
-
-
-@pytest.fixture(scope="module")
-def on_cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("cluster") / "pipeline.yaml"
-    config = {"method": "random", "search": WORKERS, "cluster": CLUSTER}
-    compile_search(parse(config), path, image=DIGEST)
-    return path
-
-
-def test_golden_pipeline_for_a_cluster(on_cluster: Path, request: pytest.FixtureRequest) -> None:
-    if request.config.getoption("--renew-golden"):
-        text = (
-            "# Compiled by tests/pipelines/definitions/test_compile.py; renew with `make golden`.\n"
-        )
-        CLUSTER_GOLDEN.write_text(text + yaml.safe_dump_all(normalised(on_cluster), sort_keys=True))
-    assert normalised(on_cluster) == list(yaml.safe_load_all(CLUSTER_GOLDEN.read_text()))
-
-
-def test_every_setting_of_the_cluster_arrives(on_cluster: Path) -> None:
-    pipeline, platform = yaml.safe_load_all(on_cluster.read_text())
-    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert len(executors) == 10
-    for name, one in executors.items():
-        labels = one["nodeSelector"]["labels"]
-        assert labels["pool"] == "nas"
-        has_gpu = name not in ("exec-prepare-data", "exec-promote", "exec-close-run")
-        assert ("nvidia.com/gpu.product" in labels) == has_gpu
-        assert ("emptyDirMounts" in one) == has_gpu
-        assert len(one["tolerations"]) == 1 + has_gpu
-        names = {secret["secretName"] for secret in one["secretAsEnv"]}
-        assert names == {"nas-study", "nas-mlflow"}
-        assert one["pvcMount"][0]["mountPath"] == "/var/lib/nas"
-        assert one["fieldPathAsEnv"][0]["name"] == "NAS_RUN_ID"
-        assert one["imagePullSecret"]
-    assert executors["exec-search"]["activeDeadlineSeconds"] == "86400"
-    search = pipeline["deploymentSpec"]["executors"]["exec-search"]["container"]["resources"]
-    assert search["accelerator"]["resourceCount"] == "2"
-    assert search["resourceMemoryLimit"] == "32Gi"
-    retry = tasks(pipeline)["search"]["retryPolicy"]
-    assert (retry["maxRetryCount"], retry["backoffDuration"]) == (10, "60s")
-
-
-def test_the_pipeline_stays_small_with_many_workers(tmp_path: Path) -> None:
-    """Parts of Kubeflow keep it in places of 256 KB."""
-    search = {**WORKERS, "workers": 64}
-    compile_search(parse({"search": search, "cluster": CLUSTER}), tmp_path / "p.yaml", image=DIGEST)
-    assert (tmp_path / "p.yaml").stat().st_size < 100_000
-
-
-@pytest.mark.parametrize(
-    ("cluster", "key"),
-    [
-        ({"steps": {"serach": {}}}, "cluster.steps.serach"),
-        ({"steps": {"search": {"memory": "lots"}}}, "cluster.steps.search.memory"),
-        ({"secrets": {"URL": "no-key"}}, "cluster.secrets.URL"),
-        ({"shared_memory": "2 gigs"}, "cluster.shared_memory"),
-        ({"state": "nas-state"}, "write pvc:nas-state"),
-        ({"state": "pvc:nas.state"}, "no dots"),
-        ({"state_volume": "nas-state"}, "cluster.state"),
-        ({"steps": {"search": {"memory": "2,5Gi"}}}, "a number and a unit, such as 16Gi"),
-        ({"steps": {"search": {"memory": "2ki"}}}, "a number and a unit, such as 16Gi"),
-        ({"steps": {"search": {"cpu": "4Gi"}}}, "not a number of processors"),
-        ({"secrets": {"NAS_RESTARTS": "a/b"}}, "choose another name"),
-        ({"config_maps": {"PATH": "a/b"}}, "choose another name"),
-    ],
-)
-def test_settings_of_the_cluster_are_checked(cluster: dict[str, Any], key: str) -> None:
-    with pytest.raises(InputError) as refused:
-        parse({"cluster": cluster})
-    assert key in str(refused.value)
-
-
-def test_quantities_are_compiled_in_kubernetes_notation(tmp_path: Path) -> None:
-    steps = {"search": {"cpu": 2.5, "memory": "1.5 GiB"}, "train_final": {"memory": "64000000kb"}}
-    config = parse({"cluster": {"steps": steps, "shared_memory": "512MB"}})
-    compile_search(config, tmp_path / "p.yaml", image=DIGEST)
-    documents = list(yaml.safe_load_all((tmp_path / "p.yaml").read_text()))
-    executors = documents[0]["deploymentSpec"]["executors"]
-    resources = {
-        name: executors[f"exec-{name}"]["container"]["resources"]
-        for name in ("search", "train-final")
-    }
-    assert resources["search"]["resourceCpuRequest"] == "2500m"
-    assert resources["search"]["resourceMemoryLimit"] == "1536Mi"
-    assert resources["train-final"]["resourceMemoryLimit"] == "64000000000"
-    assert "512M" in str(documents[1])
-
-
-# --- retraining -----------------------------------------------------------------------------
-
-
-def test_golden_retraining_pipeline(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    golden = GOLDEN.with_name("retrain_pipeline.yaml")
-    compile_retrain(parse({"method": "random", "seed": 3}), tmp_path / "p.yaml", image=DIGEST)
-    if request.config.getoption("--renew-golden"):
-        text = (
-            "# Compiled by tests/pipelines/definitions/test_compile.py; renew with `make golden`.\n"
-        )
-        documents = normalised(tmp_path / "p.yaml")
-        golden.write_text(text + yaml.safe_dump_all(documents, sort_keys=True))
-    assert normalised(tmp_path / "p.yaml") == list(yaml.safe_load_all(golden.read_text()))
-
-
-def test_a_search_takes_place_on_one_branch_only(tmp_path: Path) -> None:
-    compile_retrain(parse({"method": "random"}), tmp_path / "p.yaml", image=DIGEST)
-    pipeline = load(tmp_path / "p.yaml")
-    branches = {
-        name: set(component["dag"]["tasks"])
-        for name, component in pipeline["components"].items()
-        if "dag" in component
-    }
-    assert sum("search" in tasks for tasks in branches.values()) == 1
-    assert sum("reuse" in tasks for tasks in branches.values()) == 1
-    assert sum("promote" in tasks or "promote-2" in tasks for tasks in branches.values()) == 2
+def test_pods_without_a_gpu_are_known_to_the_first_step(tmp_path: Path) -> None:
+    cluster = {"steps": {"train_final": {"gpus": 0}, "promote": {"gpus": 0}}}
+    compile_search(parse({"method": "random", "cluster": cluster}), tmp_path / "p.yaml")
+    assert compiled_facts(load(tmp_path / "p.yaml"))["without_gpu"] == ["train_final"]
