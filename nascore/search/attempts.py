@@ -7,7 +7,7 @@ attempts; a further attempt names the child that it retries.
 import bisect
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from nascore.genotype import Genotype
@@ -56,6 +56,8 @@ class RecordedAttempt:
     number: int
     trial: Trial
     is_dead: bool = False
+    ahead_s: float = field(default_factory=lambda: time.time() - time.monotonic())
+    """By how much the clock was ahead of the monotonic one when the trial was first read."""
 
     @property
     def id(self) -> int:
@@ -63,7 +65,9 @@ class RecordedAttempt:
 
     @property
     def announced_s(self) -> float:
-        return float(self.trial.attributes[ANNOUNCED])
+        """Seconds since the epoch, by the clock as it is now: it may have been set meanwhile."""
+        set_by_s = time.time() - time.monotonic() - self.ahead_s
+        return float(self.trial.attributes[ANNOUNCED]) + set_by_s
 
     @property
     def child(self) -> dict[str, Any] | None:

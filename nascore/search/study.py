@@ -22,6 +22,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner, NopPruner
 from optuna.trial import TrialState, create_trial
 
+from nascore.errors import InputError
 from nascore.genotype import Genotype
 from nascore.results import Child
 from nascore.search import optuna_private
@@ -114,6 +115,9 @@ class Study:
         history = self._history
         among = list(history.unsettled)
         for trial in read(self._storage, self._id, after=history.last_id, among=among, keys=KEYS):
+            if WORKER not in trial.attributes:  # written together with the trial
+                message = f"another program has added trial {trial.number}; name another study"
+                raise InputError.of("search.study", self.name, message)
             history.record(trial)
 
     def _close_dead(self) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from optuna.study import StudyDirection
+
 from nascore.config import SearchConfig, Section
 from nascore.errors import InputError
 from nascore.search.study_storage import Storage
@@ -69,10 +71,11 @@ def bind_study(storage: Storage, study_id: int, name: str, wanted: Mapping[str, 
     """Write the identity to a study that has none.
 
     Raises:
-        InputError: it has another one.
+        InputError: it has another one, or another program has made the study.
     """
     found, wanted = _read(storage, study_id), {"version": VERSION, **wanted}
     if found is None:
+        _refuse_foreign(storage, study_id, name)
         storage.call_with_retries(storage.optuna.set_study_user_attr, study_id, _ATTRIBUTE, wanted)
     else:
         _compare(name, found, wanted)
@@ -82,15 +85,35 @@ def check(storage: Storage, name: str, wanted: Mapping[str, object]) -> None:
     """Check whether a search may resume a study; none is created.
 
     Raises:
-        InputError: there is a study of that name, and it is of another search.
+        InputError: there is a study of that name, and it is of another search or program.
     """
     try:
         study_id = storage.call_with_retries(storage.optuna.get_study_id_from_name, name)
     except KeyError:
         return
     found = _read(storage, study_id)
-    if found is not None:
+    if found is None:
+        _refuse_foreign(storage, study_id, name)
+    else:
         _compare(name, found, {"version": VERSION, **wanted})
+
+
+def _refuse_foreign(storage: Storage, study_id: int, name: str) -> None:
+    """Refuse a study without identity that was not just made by a worker of this search.
+
+    Raises:
+        InputError: another program has made it.
+    """
+    directions = storage.call_with_retries(storage.optuna.get_study_directions, study_id)
+    num_trials = storage.call_with_retries(storage.optuna.get_n_trials, study_id)
+    if num_trials or list(directions) != [StudyDirection.MAXIMIZE]:
+        goals = ", ".join(direction.name.lower() for direction in directions)
+        raise InputError.of(
+            "search.study",
+            name,
+            f"was made by another program with Optuna ({num_trials} trials, {goals}); "
+            "name another study",
+        )
 
 
 def _read(storage: Storage, study_id: int) -> dict[str, Any] | None:

@@ -9,10 +9,12 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import Any, TypeVar, cast
 
 import optuna
 from optuna.storages import RDBStorage
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from nascore.errors import ResourceUnavailable, ServiceUnavailable
@@ -63,6 +65,8 @@ class Storage:
         self._listened_s: dict[int, float] = {}  # of the last query for silent trials, by study
         self._heart = _Heart(self, max(1, worker_timeout_s // _BEATS_PER_TIMEOUT))
         self.optuna = self._open(url)
+        self._clocks = (_Clock(lambda: time.time()), _Clock(self._database_time))
+        self._are_clocks_set()
 
     def _open(self, url: str) -> RDBStorage:
         def open_once() -> RDBStorage:
@@ -158,14 +162,46 @@ class Storage:
     def silent_trials(self, study_id: int) -> set[int]:
         """Return the ids of running trials without recent heartbeat; queries once an interval.
 
-        Just after an outage none counts as silent, since no worker could send a heartbeat.
+        Just after an outage none counts as silent, since no worker could send a heartbeat; nor when
+        a clock was set, by which the last heartbeats of all workers are old.
         """
         now = time.monotonic()
         is_new = now - self._listened_s.get(study_id, -math.inf) > self._heart.interval_s
         if not (is_new and self.is_settled()):
             return set()
         self._listened_s[study_id] = now
+        if self._are_clocks_set():
+            log.warning("a clock was set; other workers are not judged for a while")
+            self._trouble_s = now
+            return set()
         return self.call_with_retries(optuna_private.stale_trials, self.optuna, study_id)
+
+    def _are_clocks_set(self) -> bool:
+        changes = [clock.change_s() for clock in self._clocks]
+        return any(abs(change_s) > self._heart.interval_s + 1 for change_s in changes)
+
+    def _database_time(self) -> float:
+        found = self.call_with_retries(self._query_time)
+        # In the time zone of the session, as Optuna compares heartbeats: summer time is a jump.
+        return found.replace(tzinfo=UTC).timestamp()
+
+    def _query_time(self) -> datetime:
+        with self.optuna.engine.connect() as connection:
+            return cast(datetime, connection.scalar(select(func.now())))
+
+
+class _Clock:
+    """A clock that may be set, compared with the monotonic clock of this machine."""
+
+    def __init__(self, time_s: Callable[[], float]) -> None:
+        self._time_s = time_s
+        self._ahead_s: float | None = None
+
+    def change_s(self) -> float:
+        """Return by how much the clock was set since the last call."""
+        ahead_s = self._time_s() - time.monotonic()
+        before_s, self._ahead_s = self._ahead_s, ahead_s
+        return 0.0 if before_s is None else ahead_s - before_s
 
 
 class _Heart:

@@ -128,13 +128,15 @@ class Worker:
         if not self._study.propose(attempt, genotype):
             self._study.withdraw(attempt)  # another worker took this one for dead
             return
-        started_s = time.time()
+        started_s, start = time.time(), time.monotonic()
         try:
             child = self._evaluate(attempt, genotype)
         except TrainingStopped:
             self._study.withdraw(attempt)  # the child is tried again when the search resumes
         else:
-            child = dataclasses.replace(child, started_s=started_s, ended_s=time.time())
+            # Not by the clock, which may be set meanwhile: the budget counts this time.
+            ended_s = started_s + time.monotonic() - start
+            child = dataclasses.replace(child, started_s=started_s, ended_s=ended_s)
             self._study.finish(attempt, child)
 
     def _suggest(self, number: int, pending: Pending) -> Genotype:

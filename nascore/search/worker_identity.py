@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import psutil
 
+_ROUNDING_S = 2.0  # the kernel gives the time of boot in whole seconds
 _at_work: set[str] = set()  # ids of the workers of this process
 
 
@@ -22,7 +23,8 @@ class WorkerIdentity:
         id: unique.
         host: machine and PID namespace; workers of equal hosts see each other's processes.
         pid: process number.
-        born_s: start of the process, seconds since the epoch, to detect that `pid` was reused.
+        born_s: start of the process, seconds since the machine was booted, to detect that `pid`
+            was reused.
     """
 
     id: str
@@ -33,7 +35,7 @@ class WorkerIdentity:
     @classmethod
     def here(cls) -> Self:
         """Return a worker that lives until this process ends or `retire` is called."""
-        worker = cls(uuid.uuid4().hex, _host(), os.getpid(), psutil.Process().create_time())
+        worker = cls(uuid.uuid4().hex, _host(), os.getpid(), born_s(psutil.Process()))
         _at_work.add(worker.id)
         return worker
 
@@ -50,12 +52,22 @@ class WorkerIdentity:
         try:
             process = psutil.Process(self.pid)
             ended: bool = process.status() == psutil.STATUS_ZOMBIE
-            return ended or abs(process.create_time() - self.born_s) > 1
+            return ended or abs(born_s(process) - self.born_s) > _ROUNDING_S
         except psutil.NoSuchProcess:
             return True
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def born_s(process: psutil.Process) -> float:
+    """Return the start of a process in seconds since the machine was booted.
+
+    psutil's time of the start changes when the clock of the machine is set.
+    """
+    start_s: float = process.create_time()
+    boot_s: float = psutil.boot_time()
+    return start_s - boot_s
 
 
 @functools.cache

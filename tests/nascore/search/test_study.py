@@ -14,9 +14,11 @@ from sqlalchemy.exc import OperationalError
 from nascore.errors import InputError
 from nascore.genotype import Genotype
 from nascore.results import Child
-from nascore.search.attempts import Attempt, OpenChild
+from nascore.search import optuna_private
+from nascore.search.attempts import ANNOUNCED, Attempt, OpenChild
 from nascore.search.pruning import make_pruner
 from nascore.search.study import Study
+from nascore.search.study_identity import check
 from nascore.search.study_storage import Storage
 from nascore.search.worker_identity import WorkerIdentity
 
@@ -314,14 +316,12 @@ def test_nobody_is_buried_before_the_database_has_been_back_for_a_while(tmp_path
     assert attempt is not None
     near = open_study(tmp_path, timeout_s=6)
     near._shared._trouble_s = time.monotonic()
-    later = time.time() + 60
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nascore.search.study.time.time", lambda: later)
-        near.children()
-        assert [child.number for child in near.open_children()] == [0]
-        near._shared._trouble_s = -1e9
-        near.children()
-        assert near.open_children() == []
+    far._set(attempt.trial_id, ANNOUNCED, time.time() - 60)
+    near.children()
+    assert [child.number for child in near.open_children()] == [0]
+    near._shared._trouble_s = -1e9
+    near.children()
+    assert near.open_children() == []
 
 
 def test_no_new_child_takes_the_place_of_one_whose_worker_has_just_died(tmp_path: Path) -> None:
@@ -380,12 +380,60 @@ def test_a_worker_of_another_machine_that_never_began_is_given_up(
     far = open_study(tmp_path, timeout_s=6)
     far._shared.worker = WorkerIdentity("far", "another host", 1, 0.0)
     monkeypatch.setattr(far._shared, "keep_alive", lambda trial_id: None)
-    assert far.start(always) is not None
+    attempt = far.start(always)
+    assert attempt is not None
     near = open_study(tmp_path, timeout_s=6)
     near.children()
     assert [child.number for child in near.open_children()] == [0]
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 60)
+    far._set(attempt.trial_id, ANNOUNCED, time.time() - 60)
     again = near.start(always)
     assert again is not None
     assert (again.number, again.tries) == (0, 2)
+
+
+@pytest.mark.parametrize("num_trials", [0, 2])
+def test_a_study_that_another_program_made_is_refused_and_stays_as_it_is(
+    tmp_path: Path, num_trials: int
+) -> None:
+    made = optuna.create_study(
+        storage=f"sqlite:///{tmp_path / 'study.db'}", study_name="method", direction="minimize"
+    )
+    made.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=num_trials)
+    storage = Storage(f"sqlite:///{tmp_path / 'study.db'}")
+    for refuse in (lambda: check(storage, "method", IDENTITY), lambda: open_study(tmp_path)):
+        with pytest.raises(InputError, match="another program with Optuna"):
+            refuse()
+    assert made.user_attrs == {}
+    assert len(made.trials) == num_trials
+    storage.close()
+
+
+def test_a_trial_that_another_program_added_is_reported(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    study._study.ask()
+    with pytest.raises(InputError, match="another program has added trial 0"):
+        study.start(always)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_nobody_is_dead_because_a_clock_was_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """The clock of SQLite is that of the machine; here its query is shifted."""
+    study, other = open_study(tmp_path), open_study(tmp_path)
+    attempt = begin(study)
+    elsewhere = dataclasses.replace(study._shared.worker, host="elsewhere")
+    study._set(attempt.trial_id, "worker", elsewhere.to_dict())
+    other.children()
+    (open_child,) = other.open_children()
+    started_s = time.time() - open_child.started_s
+    other._shared._listened_s.clear()  # its next query is due
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + hours * 3600)
+    silent = {attempt.trial_id} if hours > 0 else set()
+    monkeypatch.setattr(optuna_private, "stale_trials", lambda *_: silent)
+    assert other.children() == []
+    (open_child,) = other.open_children()
+    assert time.time() - open_child.started_s == pytest.approx(started_s, abs=2)
+    assert not other._shared.is_settled()
+    assert study.propose(attempt, genotype(0)), "its trial is still open"
