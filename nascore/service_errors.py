@@ -40,13 +40,22 @@ class Row:
 
 _TRANSIENT, _SETUP, _REQUEST = ErrorKind.TRANSIENT, ErrorKind.SETUP, ErrorKind.REQUEST
 _S3_ADDRESS = "AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL"
-_S3_REGION = "the bucket lies in another region; set AWS_REGION to it"
+_S3_REGION = (
+    "the store redirects to another region; set AWS_REGION to that of the bucket, or "
+    f"correct {_S3_ADDRESS}"
+)
 _S3_CHANGED = "has changed while it was read; let it rest, then run again"
+_PROXY = (
+    "a proxy asks for an account; give it in HTTP_PROXY or HTTPS_PROXY, or except the server in "
+    "NO_PROXY"
+)
 _NO_MLFLOW = "this is no MLflow server, or its path is missing in tracking.uri"
 
 # The first row that fits counts.
 TABLE: tuple[Row, ...] = (
     # --- Of the connection, whatever the service --------------------------------------------
+    Row("s3", _SETUP, "SSLError", r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|record layer failure",
+        f"the server speaks http, not https; write http:// in {_S3_ADDRESS}"),
     Row("any", _SETUP, "", r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|record layer failure",
         "the server speaks http, not https; write http:// in its address"),
     Row("mlflow", _SETUP, "", r"CERTIFICATE_VERIFY_FAILED|certificate verify failed",
@@ -57,6 +66,21 @@ TABLE: tuple[Row, ...] = (
     Row("mlflow", _SETUP, "", r"Invalid (leading|header value|return character)|InvalidHeader",
         "the account or the token has a line break or a space at an end; remove it from "
         "MLFLOW_TRACKING_TOKEN, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+    Row("mlflow", _SETUP, "", r"(CA certificate bundle|certificate file|key file), invalid path",
+        "correct MLFLOW_TRACKING_SERVER_CERT_PATH, MLFLOW_TRACKING_CLIENT_CERT_PATH or "
+        "REQUESTS_CA_BUNDLE, which names no file here"),
+    Row("mlflow", _SETUP, "", r"MLFLOW_TRACKING_INSECURE_TLS.*MLFLOW_TRACKING_SERVER_CERT_PATH",
+        "remove MLFLOW_TRACKING_INSECURE_TLS"),
+    Row("mlflow", _SETUP, "", r"(?i)plain HTTP.*(HTTPS|SSL)|HTTP request to an HTTPS server",
+        "the server speaks https, not http; write https:// in tracking.uri"),
+    Row("mlflow", _SETUP, "", r"Exceeded \d+ redirects",
+        "the server redirects in a circle; correct tracking.uri, or let the steps pass the log-in "
+        "(MLFLOW_TRACKING_TOKEN)"),
+    Row("mlflow", _SETUP, "407", "", _PROXY),
+    Row("mlflow", _SETUP, "", "407 Proxy Authentication Required", _PROXY),
+    Row("mlflow", _REQUEST, "413", "", "a proxy before the server limits the size of "
+        "uploads: raise its limit, such as client_max_body_size of nginx or the annotation "
+        "nginx.ingress.kubernetes.io/proxy-body-size"),
     Row("s3", _SETUP, "", r"Invalid (leading|header value|return character)|InvalidHeader",
         "a key has a line break or a space at an end; remove it from AWS_ACCESS_KEY_ID, "
         "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN"),
@@ -85,8 +109,15 @@ TABLE: tuple[Row, ...] = (
         "the credentials cannot be fetched; check the role or profile"),
     Row("s3", _SETUP, "RecursionError", "",
         f"the server redirects in a circle; correct {_S3_ADDRESS}"),
-    Row("s3", _SETUP, "NotS3Error", "",
+    Row("s3", _SETUP, "ProfileNotFound", "", "AWS_PROFILE names a profile that the files of boto3 "
+        "(~/.aws/config, ~/.aws/credentials) do not have; correct or unset it"),
+    Row("s3", _SETUP, "NotS3Error|ResponseParserError", "",
         f"the server does not answer as S3 does; correct {_S3_ADDRESS}"),
+    Row("s3", _SETUP, "NeedsTlsError", "",
+        f"the server speaks https, not http; write https:// in {_S3_ADDRESS}"),
+    Row("s3", _SETUP, "", "Invalid endpoint",
+        f"the address of the store is not a URL; write http://HOST:PORT or https://HOST in "
+        f"{_S3_ADDRESS}"),
     Row("s3", _SETUP, "NoSuchBucket", "", f"there is no such bucket; correct the name, or "
         f"{_S3_ADDRESS}"),
     Row("s3", _REQUEST, "NoSuchKey", "", "there is no such object; correct the key"),
@@ -106,7 +137,7 @@ TABLE: tuple[Row, ...] = (
     Row("s3", _SETUP, "PermanentRedirect|AuthorizationHeaderMalformed|301", "", _S3_REGION),
     Row("s3", _REQUEST, "PreconditionFailed|412", "", _S3_CHANGED),
     Row("s3", _SETUP, "NotImplemented|501", "", "the store does not support this request, such as "
-        "a write on a condition; use another store"),
+        "a copy or an upload in parts; use another store"),
     Row("s3", _TRANSIENT, "SlowDown|RequestTimeout|InternalError|ServiceUnavailable"
         # Of two writes with a condition at the same moment.
         "|ConditionalRequestConflict|OperationAborted"),

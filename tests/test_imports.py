@@ -108,7 +108,8 @@ ONLY_IN = {
         "components.tracking.pipeline_runs",
         "components.tracking.runs",
         "components.tracking.mlflow_writer",
-        "components.tracking.store_checks",
+        "components.tracking.experiments",
+        "components.tracking.server_checks",
     },
     "cronsim": {"pipelines.kubeflow.schedule_times"},
     "kubernetes": {

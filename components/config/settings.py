@@ -56,8 +56,11 @@ class TrackingConfig(Section):
 
     uri: Annotated[str, AfterValidator(tracking_uri)] = "sqlite:///runs/mlflow.db"
     """URI of the MLflow store: `sqlite:///FILE`, or `http(s)://HOST` of a tracking server."""
-    experiment: Annotated[str, Field(min_length=1)] = "nas"
+    experiment: Annotated[str, Field(min_length=1, max_length=500)] = "nas"
     """MLflow experiment; created if it does not exist."""
+    deleted_experiment: Literal["stop", "rename"] = "stop"
+    """What to do if the experiment is deleted, whose name MLflow keeps: `stop` before the run, or
+    `rename` and use NAME-2, or the next one that is not deleted."""
     kfp_plugin: bool = True
     """Use the MLflow plugin of Kubeflow, if it is installed: it creates runs of the pipeline and of
     its tasks, to which the steps then write."""

@@ -23,6 +23,36 @@ SETTINGS = {
 }
 """Environment variables that MLflow reads at each call."""
 
+_IGNORED = {
+    "MLFLOW_TRACKING_URI": "tracking.uri",
+    "MLFLOW_REGISTRY_URI": "tracking.uri",
+    "MLFLOW_EXPERIMENT_NAME": "tracking.experiment",
+    "MLFLOW_EXPERIMENT_ID": "tracking.experiment",
+    "MLFLOW_RUN_ID": "",  # of another program: outside of Kubeflow, each run has one of its own
+}
+
+
+def ignored_variables(uri: str) -> list[str]:
+    """Return a sentence about the variables of MLflow in place of which settings count, if any.
+
+    Args:
+        uri: MLflow store; a variable that names the same is not mentioned.
+    """
+    found = [name for name in _IGNORED if os.environ.get(name, "").rstrip("/") not in ("", uri)]
+    if not found:
+        return []
+    settings = dict.fromkeys(_IGNORED[name] for name in found if _IGNORED[name])
+    advice = f"; set {' and '.join(settings)}" if settings else ""
+    return [f"ignored: {', '.join(found)}{advice}"]
+
+
+def ignore_variables(uri: str) -> list[str]:
+    """Remove variables in place of which settings count; return a sentence about them, if any."""
+    sentences = ignored_variables(uri)
+    for name in _IGNORED:
+        os.environ.pop(name, None)
+    return sentences
+
 
 @contextlib.contextmanager
 def quick_settings(**changed: object) -> Iterator[None]:

@@ -3,6 +3,7 @@
 Errors are read by their attributes, so that mlflow, which takes seconds to import, is not needed.
 """
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,7 +17,10 @@ Result = TypeVar("Result")
 BACKOFF = Backoff(first_pause_s=1.0, longest_pause_s=15.0)
 # The store refuses the account. With basic authentication it also answers so for what is not there.
 _ACCOUNT_CODES = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
+_ANSWER = re.compile(r"failed with error code (\d{3})\b")
+_CAUSE = re.compile(r"failed with exception .*\(Caused by (.*)\)$|failed with exception (.*)")
 _CODE_OF_STATUS = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND"}
+_WITHOUT_CODE = (407, 413)  # MLflow has no code for these, and calls them internal errors
 _ACCESS = "check tracking.uri and the account of the steps"
 OTHER_MACHINE = (
     "start the server with --serve-artifacts, or give it an artifact root in S3, if it runs on "
@@ -35,7 +39,7 @@ def kind_of(error: BaseException) -> ErrorKind:
     row = _row(error)
     if row is not None:
         return row.kind
-    status = _status(error)
+    status = status_of(error)
     if status is not None:
         return kind_of_status(status)
     if _is_of_s3(error):
@@ -69,10 +73,17 @@ def refuses_account(error: BaseException) -> bool:
     return _code(error) in _ACCOUNT_CODES
 
 
-def _status(error: BaseException) -> int | None:
-    """Return the status of an HTTP answer; transfers of artifacts raise errors of requests."""
+def status_of(error: BaseException) -> int | None:
+    """Return the status of an HTTP answer.
+
+    Transfers of artifacts raise errors of requests, which have it; MLflow's own errors of answers
+    without one of its codes have it in their text only.
+    """
     status = getattr(getattr(error, "response", None), "status_code", None)
-    return status if isinstance(status, int) else None
+    if isinstance(status, int):
+        return status
+    shown = _ANSWER.search(str(error))
+    return int(shown[1]) if shown else None
 
 
 def brief(error: BaseException) -> str:
@@ -80,7 +91,9 @@ def brief(error: BaseException) -> str:
     if isinstance(error, InputError):
         return str(error)
     lines = str(error).strip().splitlines()
-    return redact(f"{type(error).__name__}: {lines[0] if lines else ''}")[:300]
+    line = f"{type(error).__name__}: {lines[0] if lines else ''}"
+    cause = _CAUSE.search(line)  # the address before it is long and known
+    return redact(line if cause is None else cause[1] or cause[2])[:300]
 
 
 def report(error: BaseException) -> str:
@@ -143,7 +156,10 @@ def _is_of_s3(error: BaseException) -> bool:
 
 def _code(error: BaseException) -> str:
     """Return the code of an MlflowException, or that of an answer's status; empty without one."""
-    return str(getattr(error, "error_code", _CODE_OF_STATUS.get(_status(error) or 0, "")))
+    status = status_of(error)
+    if status in _WITHOUT_CODE:
+        return str(status)
+    return str(getattr(error, "error_code", _CODE_OF_STATUS.get(status or 0, "")))
 
 
 def _row(error: BaseException) -> Row | None:

@@ -63,6 +63,8 @@ def _run(
     from rich.console import Console
 
     from components.tracking import check_store
+    from components.tracking.client import ignore_variables
+    from components.tracking.experiments import with_active_experiment
     from pipelines.definitions.devices import missing_devices
     from pipelines.local.output import Output, default_folder, problems_with
     from pipelines.local.process import RunInterrupted, run_pipeline
@@ -71,12 +73,21 @@ def _run(
         raise InputError.of("--resume", None, "needs --out with the folder of the run")
     folder = out or default_folder()
     resolved = _resolve_run(config, preset, settings, out=folder, resume=resume)
-    problems, warnings = check_store(resolved.tracking.uri, resolved.tracking.experiment)
+    resolved, notes = with_active_experiment(resolved)
+    notes += ignore_variables(resolved.tracking.uri)
+    problems, warnings = check_store(
+        resolved.tracking.uri,
+        resolved.tracking.experiment,
+        writes=True,
+        model=resolved.registry.model,
+    )
     problems += problems_with(folder, resolved, resume=resume) + missing_devices(resolved)
     if problems:
         raise InputError(problems)
     output = Output(folder, resolved, resume=resume)
     console = Console(stderr=as_json, highlight=False, markup=False, emoji=False)
+    for note in notes:
+        console.print(note, soft_wrap=True)
     for warning in warnings:
         console.print(f"warning: {warning}", soft_wrap=True)
     source = resolved.data.source

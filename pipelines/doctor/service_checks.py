@@ -50,8 +50,18 @@ def _sqlite_fault(url: str) -> str | None:
 
 
 def check_tracking(config: Config) -> Finding:
-    problems, warnings = check_store(config.tracking.uri, config.tracking.experiment)
-    shown = redact(config.tracking.uri)
+    from components.tracking.client import ignored_variables
+    from components.tracking.experiments import with_active_experiment
+
+    config, notes = with_active_experiment(config)
+    problems, warnings = check_store(
+        config.tracking.uri,
+        config.tracking.experiment,
+        writes=True,
+        model=config.registry.model,
+    )
+    notes += ignored_variables(config.tracking.uri)
+    shown = "; ".join([redact(config.tracking.uri), *notes])
     if problems:
         return Finding("tracking", "problem", shown, problems[0].message)
     if warnings:
