@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import mlflow
@@ -13,20 +13,15 @@ from mlflow.models import get_model_info
 from numpy.typing import NDArray
 
 from components.config.settings import PromoteConfig
-from components.registry import model_registry
-from components.registry.aliases import CHALLENGER, CHAMPION, DECISION, set_champion
+from components.registry import champion_check, model_registry
+from components.registry.aliases import CHALLENGER, DECISION, set_champion
+from components.registry.champion_check import Fault, Policy, Task
+from components.registry.lookup import CHAMPION, is_missing
 from components.registry.model_registry import ModelVersion
-from components.registry.test_sets import IncomparableModels, TestSet
-from components.tracking.mlflow_errors import kind_of
+from components.registry.test_sets import IncomparableModels, TestSet, UnusableModel
 from nascore.evaluation.paired_bootstrap import PairedComparison
-from nascore.redaction import redact
-from nascore.service_errors import ErrorKind
 
 _ROUNDING = 1e-9  # 0.3 - 0.2 is a gain of 0.1
-
-
-class _UnusableModelError(Exception):
-    """The champion exists, and cannot be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +57,7 @@ class Decision:
         reason: for the user.
         champion_accuracy: accuracy of the old champion on the same test set; None without one.
         champion_version: version of the old champion; None without one.
+        unusable_champion: why the old champion could not be loaded or compared; None if it could.
     """
 
     alias: str
@@ -70,6 +66,7 @@ class Decision:
     champion_version: str | None = None
     gates: tuple[Gate, ...] = ()
     comparison: PairedComparison | None = None
+    unusable_champion: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -82,11 +79,14 @@ def promote(
     test_set: TestSet,
     config: PromoteConfig,
     rng: np.random.Generator,
+    unusable_champion: Policy | None = None,
+    retrains: bool = False,
 ) -> Decision:
     """Make a version champion when all gates hold, else challenger.
 
     The champion is evaluated here on the same test set, so that two models trained at different
-    times are compared on equal terms. Without a champion only the limits of size and latency count.
+    times are compared on equal terms. Without a champion, or in place of one that cannot be used,
+    only the limits of size and latency count.
 
     Args:
         candidate: the registered version with its scores.
@@ -94,11 +94,21 @@ def promote(
         test_set: the one that the scores of the candidate are from.
         config: the gates.
         rng: generator of the bootstrap.
+        unusable_champion: setting `registry.unusable_champion`.
+        retrains: whether this is the retraining pipeline.
+
+    Raises:
+        MlflowException: the registry does not answer; nothing is decided.
     """
     model_registry.use(uri)
     client = MlflowClient(tracking_uri=uri)
     new = candidate.registered
-    decision = _decide(client, candidate, test_set, config, rng)
+    found = _find_fault_or_compare(client, candidate, uri, test_set, config, rng)
+    if isinstance(found, Fault):
+        is_replaced = champion_check.is_replaced(found, unusable_champion, retrains=retrains)
+        decision = _without(found, candidate, config, is_replaced=is_replaced)
+    else:
+        decision = found
     if decision.alias == CHAMPION:
         set_champion(client, new.name, new.version)
     else:
@@ -110,36 +120,58 @@ def promote(
 # --- the decision ---------------------------------------------------------------------------
 
 
-def _decide(
+def _find_fault_or_compare(
+    client: MlflowClient,
+    candidate: Candidate,
+    uri: str,
+    test_set: TestSet,
+    config: PromoteConfig,
+    rng: np.random.Generator,
+) -> Decision | Fault:
+    fault = _find_fault(candidate.registered, uri)
+    if fault is not None:
+        return fault
+    try:
+        return _compare(client, candidate, test_set, config, rng)
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+    # The champion was deleted after the check.
+    fault = _find_fault(candidate.registered, uri)
+    return fault or _compare(client, candidate, test_set, config, rng)
+
+
+def _find_fault(new: ModelVersion, uri: str) -> Fault | None:
+    """Return why the champion cannot be compared with a new version, as far as its files say."""
+    client = MlflowClient(tracking_uri=uri)
+    tags = client.get_model_version(new.name, new.version).tags
+    task = Task.of_model(get_model_info(new.uri), tags)
+    return champion_check.find_fault(new.name, uri=uri, task=task)
+
+
+def _compare(
     client: MlflowClient,
     candidate: Candidate,
     test_set: TestSet,
     config: PromoteConfig,
     rng: np.random.Generator,
-) -> Decision:
+) -> Decision | Fault:
+    """Return the decision by comparison, or why the champion cannot be evaluated."""
     new = candidate.registered
     version = client.get_registered_model(new.name).aliases.get(CHAMPION)
     limits = _limits(candidate, config)
     if version is None:
         return _verdict("there was no champion", limits)
-    if str(version) == new.version:
+    version = str(version)
+    if version == new.version:
         return Decision(CHAMPION, "it is the champion already")
     champion = model_registry.version_of(new.name, version)
-    fault = _why_incomparable(champion, new)
-    if fault is None:
-        try:
-            before = test_set.scores(_load(champion, test_set))
-        except _UnusableModelError as error:
-            fault = f"cannot be loaded: {error}"
-        except IncomparableModels as error:
-            fault = str(error)
-    if fault is not None:
-        return Decision(
-            CHALLENGER,
-            f"the champion (version {version}) {fault}; set registry.model to another name, "
-            "or move the alias by hand",
-            champion_version=str(version),
-        )
+    try:
+        before = test_set.scores(_load(champion, test_set))
+    except IncomparableModels as error:
+        return Fault(version, "task", str(error))
+    except UnusableModel as error:
+        return Fault(version, "format", f"cannot be loaded: {error}")
     scores = candidate.scores
     paired = test_set.compare(scores, before, rng=rng, confidence=config.confidence or 0.95)
     reason = (
@@ -147,7 +179,19 @@ def _decide(
         f"champion (version {version}) on the same {test_set.unit}"
     )
     gates = [*_gains(paired, config, test_set), *_drops(test_set, scores, before, config)]
-    return _verdict(reason, [*gates, *limits], paired=paired, version=str(version))
+    return _verdict(reason, [*gates, *limits], paired=paired, version=version)
+
+
+def _without(
+    fault: Fault, candidate: Candidate, config: PromoteConfig, *, is_replaced: bool
+) -> Decision:
+    """Return the decision about a new model whose champion cannot be used."""
+    if is_replaced:
+        decision = _verdict(str(fault), _limits(candidate, config), version=fault.version)
+    else:
+        advice = champion_check.remedy(fault, candidate.registered.name)
+        decision = Decision(CHALLENGER, f"{fault}; {advice}", champion_version=fault.version)
+    return replace(decision, unusable_champion=str(fault))
 
 
 def _verdict(
@@ -229,46 +273,9 @@ def _load(champion: ModelVersion, test_set: TestSet) -> Any:
     """Load the model of the champion.
 
     Raises:
-        _UnusableModelError: it is pickled, damaged or gone.
-        IncomparableModels: see `TestSet.load`.
+        UnusableModel, IncomparableModels: see `TestSet.load`.
         MlflowException: its files cannot be fetched now, which says nothing about the model.
     """
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            path = mlflow.artifacts.download_artifacts(artifact_uri=champion.uri, dst_path=folder)
-        except MlflowException as error:
-            if kind_of(error) is ErrorKind.REQUEST:
-                raise _UnusableModelError(_first_line(error)) from error
-            raise
-        try:
-            return test_set.load(path)
-        except MlflowException as error:
-            raise _UnusableModelError(_first_line(error)) from error
-
-
-def _first_line(error: MlflowException) -> str:
-    return redact(str(error)).splitlines()[0][:200]
-
-
-def _why_incomparable(champion: ModelVersion, new: ModelVersion) -> str | None:
-    """Return why two models cannot be compared; None when input and output have equal shapes."""
-    theirs, ours = get_model_info(champion.uri), get_model_info(new.uri)
-    if "pytorch" not in theirs.flavors:
-        return "is not a PyTorch model"
-    for what, is_output in (("reads images", False), ("answers with logits", True)):
-        shapes = [_shapes(info.signature, is_output) for info in (theirs, ours)]
-        if shapes[0] != shapes[1]:
-            return f"{what} of shape {shapes[0]}, the new model of shape {shapes[1]}"
-    return None
-
-
-def _shapes(signature: Any, is_output: bool) -> Any:
-    """Return the shape of the logits or probabilities, or of the inputs, by name if several."""
-    schema = None if signature is None else signature.outputs if is_output else signature.inputs
-    if schema is None or not schema.is_tensor_spec():
-        return "unknown"
-    named = {one.name: tuple(one.shape) for one in schema.inputs}
-    if not is_output and len(named) > 1:
-        return named
-    names = [name for name in ("logits", "probabilities") if name in named]
-    return named[names[0]] if names else tuple(schema.inputs[0].shape)
+        path = mlflow.artifacts.download_artifacts(artifact_uri=champion.uri, dst_path=folder)
+        return test_set.load(path)

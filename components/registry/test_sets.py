@@ -20,11 +20,16 @@ from nascore.evaluation.paired_bootstrap import (
     compare_paired,
 )
 from nascore.meta_learning.task_adaptation import Adapter, TaskSettings
+from nascore.redaction import redact
 from nascore.training.final_model import DeployedModel
 
 
 class IncomparableModels(Exception):
     """A model was trained on classes of this test set, or cannot be evaluated on it."""
+
+
+class UnusableModel(Exception):
+    """The files of a model are complete, and cannot be loaded: pickled, damaged or too new."""
 
 
 class TestSet(Protocol):
@@ -42,7 +47,7 @@ class TestSet(Protocol):
         """Return the model whose files are in a folder, and run none of the code stored with it.
 
         Raises:
-            MlflowException: it is pickled, or damaged.
+            UnusableModel: it is pickled, or damaged.
             IncomparableModels: it was trained on classes of this test set.
         """
         ...
@@ -92,8 +97,7 @@ class ImageTestSet:
         self.figure = OBJECTIVES[objective]
 
     def load(self, path: str) -> nn.Module:
-        model: nn.Module = mlflow.pytorch.load_model(path)
-        return model
+        return _load(path)
 
     def scores(self, model: nn.Module) -> NDArray[np.floating[Any]]:
         return logits(model, self._images())
@@ -138,7 +142,7 @@ class FewShotTestSet:
         settings = described.flavors["python_function"].get("config", {}).get("settings")
         if settings is None:
             raise IncomparableModels("does not say how it learns a task")
-        return Adapter(mlflow.pytorch.load_model(path), TaskSettings.from_dict(settings))
+        return Adapter(_load(path), TaskSettings.from_dict(settings))
 
     def scores(self, model: Adapter | DeployedModel) -> NDArray[np.float64]:
         adapter = model.adapter() if isinstance(model, DeployedModel) else model
@@ -156,6 +160,15 @@ class FewShotTestSet:
 
     def recalls(self, scores: NDArray[Any]) -> None:
         return None
+
+
+def _load(path: str) -> nn.Module:
+    try:
+        model: nn.Module = mlflow.pytorch.load_model(path)
+    except Exception as error:  # torch.export raises anything for a damaged or a newer file
+        text = str(error).strip().splitlines() or [type(error).__name__]
+        raise UnusableModel(redact(text[0])[:200]) from error
+    return model
 
 
 def _accuracy(model: Adapter, task: dict[str, NDArray[Any]]) -> float:

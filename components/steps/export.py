@@ -7,7 +7,8 @@ from components.config.schema import Config
 from components.export.manifest import CHAMPION as CHAMPION_FILE
 from components.export.manifest import champion_entry, export_files, manifest_sha256, move_champion
 from components.object_store.outputs import open_outputs
-from components.registry.aliases import CHAMPION, champion_of, run_key_of
+from components.registry.aliases import champion_of, run_key_of
+from components.registry.lookup import CHAMPION
 from components.registry.task_schema import model_name
 from components.steps.runtime import Step
 

@@ -35,12 +35,14 @@ def rollback(
 
     name, exported = model_name(resolved), None
     try:
-        before, now = roll_back(name, uri=resolved.tracking.uri, to=to)
+        done = roll_back(name, uri=resolved.tracking.uri, to=to)
         if resolved.promote.export_to is not None:
-            exported = follow_alias(resolved, now)
+            exported = follow_alias(resolved, done.now)
     except ServiceUnavailable as error:
         click.echo(f"{error}\nLook up the present champion in MLflow, and try again.", err=True)
         sys.exit(FAILED)
-    click.echo(f"champion of {name}: version {now} (was {before or 'none'})")
+    for version in done.skipped:
+        click.echo(f"version {version} was champion before, and was deleted from the registry")
+    click.echo(f"champion of {name}: version {done.now} (was {done.before or 'none'})")
     if exported is not None:
         click.echo(exported)

@@ -19,7 +19,8 @@ from components.config.schema import Config
 from components.config.settings import PromoteConfig
 from components.export.weights import read_network, write_model
 from components.registry import model_registry
-from components.registry.aliases import CHALLENGER, CHAMPION
+from components.registry.aliases import CHALLENGER
+from components.registry.lookup import CHAMPION
 from components.registry.model_kinds import FewShotAdapter
 from components.registry.promotion import Candidate, Decision, promote
 from components.registry.test_sets import FewShotTestSet, ImageTestSet

@@ -15,10 +15,11 @@ from components.config.settings import PromoteConfig
 from components.registry import model_registry
 from components.registry.aliases import (
     CHALLENGER,
-    CHAMPION,
     champion_of,
     roll_back,
 )
+from components.registry.champion_check import Policy
+from components.registry.lookup import CHAMPION
 from components.registry.promotion import Candidate, Decision, promote
 from components.registry.test_sets import ImageTestSet, logits
 from nascore.config import Objective
@@ -67,6 +68,8 @@ class House:
         num_params: int = 4,
         latency_ms: float = 1.0,
         objective: Objective = "accuracy",
+        unusable_champion: Policy | None = None,
+        retrains: bool = False,
         **config: Any,
     ) -> Decision:
         answers = logits(network, [IMAGES])
@@ -81,6 +84,8 @@ class House:
             ),
             config=PromoteConfig(**config),
             rng=np.random.default_rng(0),
+            unusable_champion=unusable_champion,
+            retrains=retrains,
         )
 
     def enter(
@@ -244,17 +249,61 @@ def test_a_pickled_champion_is_not_loaded(house: House, tmp_path: Path) -> None:
 # --- the way back ---------------------------------------------------------------------------
 
 
+def way_back(house: House, to: str | None = None) -> tuple[str | None, str]:
+    done = roll_back("net", uri=house.store, to=to)
+    return done.before, done.now
+
+
+def test_a_champion_that_was_deleted_is_passed_over(house: House) -> None:
+    first, second, third = (house.enter(Constant(answer))[0].version for answer in (3, 1, 0))
+    house.client.delete_model_version("net", second)
+    done = roll_back("net", uri=house.store)
+    assert (done.before, done.now, done.skipped) == (third, first, (second,))
+    assert house.champion == first
+    house.client.delete_model_version("net", first)
+    with pytest.raises(InputError, match="were deleted"):
+        roll_back("net", uri=house.store)
+
+
+def test_the_present_champion_was_deleted(house: House) -> None:
+    """MLflow removes the alias of a version that is deleted."""
+    first, second = (house.enter(Constant(answer))[0].version for answer in (1, 0))
+    house.client.delete_model_version("net", second)
+    done = roll_back("net", uri=house.store)
+    assert (done.before, done.now, done.skipped) == (None, first, (second,))
+
+
+@pytest.mark.parametrize(
+    ("to", "advice"),
+    [
+        ("", "leave --to out"),
+        ("01", "write --to 1"),
+        ("v1", "write --to 1"),
+        (" 1", "write --to 1"),
+        ("latest", "such as --to 3"),
+        ("0", "such as --to 3"),
+        ("1.0", "such as --to 3"),
+    ],
+)
+def test_versions_are_written_as_the_registry_has_them(house: House, to: str, advice: str) -> None:
+    house.enter(Constant(1))
+    with pytest.raises(InputError, match=advice):
+        roll_back("net", uri=house.store, to=to)
+    model = house.client.get_registered_model("net")
+    assert (model.tags["nas.champions"], house.champion) == ("1", "1")
+
+
 def test_rolling_back_goes_one_champion_at_a_time(house: House) -> None:
     names = [house.enter(Constant(answer))[0].version for answer in (1, 0)]
     unlucky, _ = house.enter(Constant(2))
     assert house.champion == names[1]
-    assert roll_back("net", uri=house.store) == (names[1], names[0])
+    assert way_back(house) == (names[1], names[0])
     assert house.champion == names[0]
     assert "rolled back" in house.client.get_model_version("net", names[0]).tags["nas.decision"]
     with pytest.raises(InputError, match="first champion"):
         roll_back("net", uri=house.store)
-    assert roll_back("net", uri=house.store, to=unlucky.version) == (names[0], unlucky.version)
-    assert roll_back("net", uri=house.store) == (unlucky.version, names[0])
+    assert way_back(house, to=unlucky.version) == (names[0], unlucky.version)
+    assert way_back(house) == (unlucky.version, names[0])
 
 
 @pytest.mark.parametrize("dies_in", ["set_registered_model_tag", "set_registered_model_alias"])
@@ -272,8 +321,8 @@ def test_a_way_back_that_was_cut_off_is_gone_again(
         with pytest.raises(KeyboardInterrupt):
             roll_back("net", uri=house.store)
     assert house.champion == third
-    assert roll_back("net", uri=house.store) == (third, second)
-    assert roll_back("net", uri=house.store) == (second, first)
+    assert way_back(house) == (third, second)
+    assert way_back(house) == (second, first)
 
 
 def test_a_rollback_never_goes_to_a_champion_whose_promotion_was_cut_off(

@@ -18,7 +18,8 @@ from components.export.programs import write_programs
 from components.export.weights import read_network, write_model
 from components.object_store.outputs import open_outputs
 from components.registry import model_registry
-from components.registry.aliases import CHALLENGER, CHAMPION
+from components.registry.aliases import CHALLENGER
+from components.registry.lookup import CHAMPION
 from components.registry.model_kinds import arrays_of
 from components.registry.promotion import Candidate, Decision, promote
 from components.registry.test_sets import ImageTestSet, logits

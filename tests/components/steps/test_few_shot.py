@@ -12,10 +12,11 @@ import torch
 from mlflow import MlflowClient
 
 from components.config.schema import Config, dumps, parse
-from components.registry.aliases import CHAMPION
+from components.registry.lookup import CHAMPION
 from components.registry.model_registry import ModelVersion
 from components.registry.promotion import Decision
 from components.steps import prepare_data, profile_latency
+from components.steps.compiled import Compiled
 from components.steps.context_builder import StepInputs, build_context
 from components.steps.model_card import model_card
 from components.steps.registration import Promotion, register
@@ -78,9 +79,9 @@ def settings_of(store: str, **episode: int) -> Config:
 def prepared(settings: Config, folder: Path) -> Path:
     prepare_data.run(
         config=dumps(settings),
-        overrides="",
+        compiled=Compiled(),
+        parameters={},
         job_name="",
-        searches=False,
         dataset=folder / "dataset",
     )
     return folder / "dataset"

@@ -1,5 +1,8 @@
 """The model card: every fact of a run is in it, and no name of a class breaks it."""
 
+import json
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,15 @@ import pytest
 import torch
 
 from components.config.schema import parse
-from components.registry.aliases import CHAMPION
+from components.registry.lookup import CHAMPION
 from components.registry.model_registry import ModelVersion
 from components.registry.promotion import Decision
-from components.steps.model_card import MAX_DESCRIPTION, description, model_card
+from components.steps.model_card import (
+    MAX_DESCRIPTION,
+    card_of_folder,
+    description,
+    model_card,
+)
 from components.steps.registration import Promotion
 from components.steps.run_results import RunResults
 from components.steps.summary import summary_of
@@ -55,8 +63,15 @@ def results(digits_folder: Path) -> RunResults:
     )
 
 
+def result_of(results: RunResults, timings: dict[str, Any] | None = None) -> dict[str, Any]:
+    """As `result.json` has it: through JSON."""
+    result = summary_of(results, PROMOTION, timings or {})
+    read: dict[str, Any] = json.loads(json.dumps(result))
+    return read
+
+
 def card_of(results: RunResults, timings: dict[str, Any] | None = None) -> str:
-    return model_card(results, PROMOTION, summary_of(results, PROMOTION, timings or {}))
+    return model_card(result_of(results, timings), results.latency)
 
 
 def test_the_card_contains_the_facts_of_the_run(results: RunResults) -> None:
@@ -82,7 +97,10 @@ def test_the_card_contains_the_facts_of_the_run(results: RunResults) -> None:
         "1,234 parameters, 5,678 multiply-adds",
         "42 weight updates in 3.0 s",
         "| epochs | 7 |",
-        "| class | precision | recall | F1 | test images |",
+        "| class | precision | recall | 95% interval | F1 | test images |",
+        "(pixels / 255 - mean) / std, with mean 0.3",
+        "Not compared with a standard network",
+        "```text\n1 ",
     ):
         assert fact in card, fact
     shares = [
@@ -115,19 +133,55 @@ def test_names_of_classes_do_not_break_the_tables(results: RunResults) -> None:
 
 def test_passwords_stay_out_of_the_card(results: RunResults) -> None:
     decision = Decision(CHAMPION, "as http://me:hunter2@host has it")
-    promotion = replace(PROMOTION, decision=decision)
-    card = model_card(results, promotion, summary_of(results, promotion, {}))
-    assert "as http://me:***@host has it" in card
+    result = summary_of(results, replace(PROMOTION, decision=decision), {})
+    assert "as http://me:***@host has it" in model_card(result, results.latency)
 
 
 def test_a_short_card_is_the_description(results: RunResults) -> None:
-    assert description("# short\n", "run-7") == "# short\n"
+    assert description("# short\n", result_of(results)) == "# short\n"
 
 
-def test_a_long_card_is_cut_to_the_limit_of_the_server_and_names_the_whole_one() -> None:
-    card = "# title\n" + "".join(f"| row {number} |\n" for number in range(2000))
-    text = description(card, "run-7")
-    body, _, pointer = text.partition("\n\n")
-    assert MAX_DESCRIPTION - 100 < len(text) <= MAX_DESCRIPTION
-    assert pointer == "The rest of this card: artifact `MODEL_CARD.md` of run run-7.\n"
-    assert card.startswith(body + "\n")
+def test_a_long_card_is_cut_at_its_sections_and_links_the_whole_one(results: RunResults) -> None:
+    result, rows = result_of(results), "é" * 3000  # two bytes a character
+    card = f"# title\n\n## A\n\na\n\n## B\n\n{rows}\n\n## C\n\nc\n"
+    text = description(card, result)
+    assert text == (
+        "# title\n\n## A\n\na\n\n## C\n\nc\n\nNot shown here: B. The whole card: artifact "
+        "`MODEL_CARD.md` of run run-7.\n"
+    )
+    result["links"] = {"run": "http://host/#/experiments/1/runs/run-7", "model": None}
+    link = "[MODEL_CARD.md](http://host/#/experiments/1/runs/run-7/artifacts/MODEL_CARD.md)"
+    assert description(card, result).endswith(f"The whole card: {link}.\n")
+
+
+def test_the_description_of_a_real_card_fits_and_has_what_is_asked_first(
+    results: RunResults,
+) -> None:
+    result = result_of(results)
+    text = description(model_card(result, results.latency), result)
+    assert len(text.encode()) <= MAX_DESCRIPTION
+    for title in ("Task", "How to load", "Results", "Latency", "Search and verdict", "Limits"):
+        assert f"\n## {title}\n" in text
+
+
+def test_the_card_is_made_again_from_the_exported_files(
+    results: RunResults, tmp_path: Path
+) -> None:
+    (tmp_path / "result.json").write_text(json.dumps(result_of(results)))
+    (tmp_path / "latency.json").write_text(json.dumps(results.latency))
+    made = subprocess.run(
+        [sys.executable, "-m", "components.steps.model_card", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert made.stdout == card_of(results) == card_of_folder(tmp_path)
+
+
+def test_the_standard_network_of_the_space_is_compared(results: RunResults) -> None:
+    result = result_of(results)
+    result["standard"] = {"valid_accuracy": 0.7, "valid_score": 0.7, "is_chosen": False}
+    card = model_card(result, results.latency)
+    assert "trained in the same search: validation score 0.7000, against 0.8000" in card
+    result["standard"]["is_chosen"] = True
+    assert "it found no better one" in model_card(result, results.latency)

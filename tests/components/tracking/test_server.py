@@ -119,7 +119,7 @@ def test_a_model_is_registered_through_the_server(mlflow_server: MlflowServer):
 
     from components.config.settings import PromoteConfig
     from components.registry import model_registry
-    from components.registry.aliases import CHAMPION
+    from components.registry.lookup import CHAMPION
     from components.registry.promotion import Candidate, promote
     from components.registry.test_sets import ImageTestSet
 

@@ -1,0 +1,73 @@
+"""Look-ups in the registry that may find nothing, and the history of champions.
+
+Imports no torch; mlflow is imported by the functions.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from components.tracking.client import make_store
+from components.tracking.mlflow_errors import kind_of
+from nascore.service_errors import ErrorKind
+
+if TYPE_CHECKING:  # mlflow takes seconds to import
+    from mlflow import MlflowClient
+
+CHAMPION = "champion"
+HISTORY = "nas.champions"
+"""Tag of the registered model: versions that were champion, in order, separated by commas."""
+Result = TypeVar("Result")
+
+
+def open_registry(uri: str) -> "MlflowClient":
+    """Return a client whose registry is the tracking store; a SQLite file is made if missing."""
+    from mlflow import MlflowClient
+
+    make_store(uri)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def answer_of(call: Callable[[], Result]) -> Result | None:
+    """Return what `call` returns; None where the store answers that this is not there.
+
+    Raises:
+        Exception: of MLflow's client: no answer, or no right.
+    """
+    try:
+        return call()
+    except Exception as error:  # MLflow, requests and boto3 have no common class of errors
+        if is_missing(error):
+            return None
+        raise
+
+
+def is_missing(error: BaseException) -> bool:
+    """Return whether the store answers that a model, version, alias, run or file is not there."""
+    code = getattr(error, "error_code", None)
+    return kind_of(error) is ErrorKind.REQUEST and code in (
+        "RESOURCE_DOES_NOT_EXIST",
+        "NOT_FOUND",
+        "INVALID_PARAMETER_VALUE",  # an alias that is not set, or no name of a model
+    )
+
+
+def history_of(model: Any) -> list[str]:
+    """Return the versions that were champion, in order."""
+    return [version for version in model.tags.get(HISTORY, "").split(",") if version]
+
+
+def champions_before(present: str | None, history: list[str]) -> list[str]:
+    """Return the champions before the present one; a cut-off rollback leaves it without entry."""
+    if present not in history:
+        return history
+    last = len(history) - 1 - history[::-1].index(present)
+    return [version for version in history[:last] if version != present]
+
+
+def existing(client: "MlflowClient", name: str, versions: Sequence[str]) -> list[str]:
+    """Return the versions that were not deleted."""
+
+    def is_there(version: str) -> bool:
+        return answer_of(lambda: client.get_model_version(name, version)) is not None
+
+    return [version for version in versions if is_there(version)]
