@@ -27,7 +27,7 @@ def mean_metrics(final: FinalModel) -> dict[str, float]:
 
 
 def track_classes(step: Step, result: Mapping[str, Any]) -> None:
-    """Log metrics, `per_class.json`, `confused.json` and `confusion_matrix.svg` to the pipeline.
+    """Log metrics, `per_class.json`, `confused.json` and `confusion_matrix.png` to the pipeline.
 
     Args:
         step: the running step.
@@ -45,7 +45,7 @@ def track_classes(step: Step, result: Mapping[str, Any]) -> None:
         step.parent.table(pairs, "confused.json")
     matrix = classes.matrix(result)
     if matrix is not None:
-        path = step.state / "confusion_matrix.svg"
+        path = step.state / "confusion_matrix.png"
         matrix.save(path)
         step.parent.artifact(path, "figures")
 
@@ -58,6 +58,8 @@ def recall_metrics(per_class: Mapping[str, Mapping[str, Any]]) -> dict[str, floa
     for label, (name, row) in enumerate(per_class.items()):
         if row["recall"] is None:
             continue
-        key = "test_recall." + re.sub(r"[^\w .-]", "_", name)[:_MAX_NAME]
+        # MLflow refuses names that end in "/." or "/..", as paths do.
+        shown = re.sub(r"[^\w .-]|^\.+$", "_", name)[:_MAX_NAME]
+        key = f"test_recall/{shown}"
         metrics[f"{key}.{label}" if key in metrics else key] = row["recall"]
     return metrics

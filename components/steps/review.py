@@ -15,9 +15,9 @@ from components.config.settings import RetrainConfig
 from components.registry.aliases import champion_of
 from components.registry.task_schema import model_name
 from components.steps.context_builder import load_splits
-from components.steps.promote import PROFILE, SEARCH_RESULT
 from components.steps.runtime import Step, execute, read_config
 from components.steps.state import read_json, write_json
+from components.steps.tracked_result import PROFILE, SEARCH_RESULT
 from components.tracking import lineage
 from nascore.config import OBJECTIVES
 from nascore.data.drift import DataProfile, Drift, drift, profile

@@ -4,19 +4,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+from components.steps.child_runs import ChildRuns
 from components.steps.compiled import workers_of
 from components.steps.context_builder import StepCallbacks, StepInputs, load_context
 from components.steps.runtime import Step, execute, read_config
 from components.steps.state import read_json, write_json
 from components.steps.workers import worker_processes
-from components.tracking import lineage
+from components.tracking.run_description import NOTE, step_note
 from nascore.config import OBJECTIVES
 from nascore.context import SearchContext
 from nascore.methods.registry import METHODS
-from nascore.results import Arm, Child, SearchResult, best_child
+from nascore.results import Child, SearchResult, best_child
 
 RESULT = "search_result.json"  # in the state of the step; also written when the step was stopped
-_NUM_TRACKED = 3  # children with an MLflow run of their own; thousands would slow down its UI
 
 
 def run(
@@ -51,7 +51,7 @@ def run(
         weights.mkdir(parents=True, exist_ok=True)
         with step.busy("training"), worker_processes(inputs, more_workers, callbacks):
             result = METHODS[config.method].load().search(context)
-        _track(step, context, result)
+        _track(step, context, result, callbacks.child_runs)
         outcome = {**result.to_dict(), "step": step.timing(), "pretraining": pretraining}
         write_json(step.state / RESULT, outcome)
         write_json(search_result, outcome)
@@ -77,11 +77,13 @@ class _SearchCallbacks(StepCallbacks):
 
     def __init__(self, step: Step) -> None:
         super().__init__(step)
+        self.child_runs = ChildRuns(step)
         self._children: dict[str, list[Child]] = {"method": [], "control": []}
         self._start = time.perf_counter()
 
     def on_child(self, arm: str, child: Child) -> None:
         search = self.step.config.search
+        self.child_runs.on_child(arm, child)
         self._children[arm].append(child)
         best = best_child(self._children[arm])
         done, of = sum(len(one) for one in self._children.values()), search.budget.children
@@ -102,32 +104,17 @@ class _SearchCallbacks(StepCallbacks):
         )
 
 
-def _track(step: Step, context: SearchContext, result: SearchResult) -> None:
+def _track(step: Step, context: SearchContext, result: SearchResult, child_runs: ChildRuns) -> None:
     arms = [arm for arm in (result.arm, result.control) if arm is not None]
     for arm, name in zip(arms, ("method", "control"), strict=False):
         step.tracked.table(
             [_row(context, child) for child in arm.children], f"{name}_children.json"
         )
     if result.verdict is not None:
-        step.tracked.tags({"nas.verdict": result.verdict["outcome"]})
+        statement = f"{step_note(step.name, step.config)}\n\n{result.verdict['statement']}"
+        step.tracked.tags({"nas.verdict": result.verdict["outcome"], NOTE: statement})
         step.parent.tags({"nas.verdict": result.verdict["outcome"]})
-    for rank, child in enumerate(_top(result.arm)):
-        tracked = step.tracker.run(
-            f"{step.run_key}.search.child-{child.number}",
-            name=f"child {child.number} (rank {rank + 1})",
-            parent=f"{step.run_key}.search",
-        )
-        tracked.params({"architecture": context.space.describe(child.genotype), "rank": rank + 1})
-        if child.scores is not None:
-            measured = child.scores.named(result.objective) | _spent(child)
-            tracked.metrics({k: float(v) for k, v in measured.items() if v is not None})
-        tracked.tags(lineage.of_genotype(child.genotype))
-        tracked.end()
-
-
-def _top(arm: Arm) -> list[Child]:
-    done = [child for child in arm.children if child.scores is not None]
-    return sorted(done, key=lambda child: (-(child.score or 0), child.number))[:_NUM_TRACKED]
+    child_runs.finish(result)
 
 
 def _row(context: SearchContext, child: Child) -> dict[str, Any]:

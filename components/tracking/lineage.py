@@ -87,7 +87,7 @@ def of_source(step: str | None = None) -> dict[str, str]:
     Args:
         step: name of the step that the run belongs to; None for the run of the pipeline.
     """
-    tags = {}
+    tags: dict[str, str] = {}
     pipeline, command = os.environ.get("NAS_PIPELINE"), os.environ.get(COMMAND)
     if pipeline:
         tags |= {_SOURCE: f"{pipeline}/{step}" if step else pipeline, _SOURCE_TYPE: "JOB"}

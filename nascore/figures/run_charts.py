@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nascore.figures import formatting
 from nascore.figures.chart import PALETTE, WIDTH, Chart, figure_of, make_axes
 from nascore.figures.plots import set_ticks
-from nascore.results import Arm, Child
+from nascore.results import Arm, Child, SearchResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,6 +90,47 @@ def search_curve(
     label = "; ".join(f"{one.method}: {_summary(one)}" for _, one in arms)
     text = f"Validation {figure} over children trained. {label}."
     return Chart(figure_of(axes), "search-curve", text, tooltips)
+
+
+def cost_front(search: SearchResult, *, figure: str = "accuracy") -> Chart | None:
+    """Return the children over their cost, with a line through those that none beats in both.
+
+    Args:
+        search: result of the search.
+        figure: name of the score.
+
+    Returns:
+        The chart; None where no child has a cost.
+    """
+    measured = {
+        child.number: (child.scores.compared_cost, child.scores.valid)
+        for child in search.arm.children
+        if child.scores is not None and child.scores.compared_cost
+    }
+    if not measured:
+        return None
+    axes = make_axes(372)
+    axes.set_xscale("log")
+    x, y = [cost for cost, _ in measured.values()], [score for _, score in measured.values()]
+    look: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 8, "clip_on": False}
+    axes.plot(x, y, color=PALETTE["method"], gid="dot method", **(look | _MARKERS["dot"]))
+    front = sorted(measured[number] for number in search.pareto if number in measured)
+    if front:
+        x, y = [cost for cost, _ in front], [score for _, score in front]
+        line: dict[str, Any] = {"linewidth": 2.5, "clip_on": False, "gid": "front"}
+        axes.plot(x, y, drawstyle="steps-post", color=PALETTE["good"], **line)
+    low, high = axes.get_ylim()
+    digits = 1 if high - low < 0.05 else 0
+    set_ticks(axes.yaxis, 6, lambda value: formatting.percent(value, digits))
+    axes.xaxis.set_major_formatter(lambda value, _: formatting.short_count(value))
+    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    label = f"{search.cost_metric}, logarithmic"
+    axes.set_xlabel(label, fontsize=11, color=PALETTE["ink"], labelpad=12)
+    text = (
+        f"Validation {figure} over {search.cost_metric} of {len(measured)} children; "
+        f"{len(front)} are beaten by none in both."
+    )
+    return Chart(figure_of(axes), "cost-front", text)
 
 
 def _summary(arm: Arm) -> str:

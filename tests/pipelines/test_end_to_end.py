@@ -123,7 +123,7 @@ def test_figures_of_each_class_are_in_result_report_and_tracking(
     right = sum(confusion[i][i] for i in range(10)) / sum(map(sum, confusion))
     assert right == pytest.approx(result["test_accuracy"])
     metrics = client.get_run(run_id).data.metrics
-    assert metrics["test_recall.7"] == pytest.approx(recalls[7])
+    assert metrics["test_recall/7"] == pytest.approx(recalls[7])
     assert metrics["test_macro_f1"] == pytest.approx(result["macro_f1"])
     experiment = client.get_run(run_id).info.experiment_id
     table = client.load_table(experiment, "per_class.json", run_ids=[run_id])
@@ -250,8 +250,8 @@ def test_result_and_report_are_artifacts(finished: Finished, client: Any, tmp_pa
     }
     assert kept == {
         "config": {"config.json"},
-        "result": {"result", "search_result.json"},  # the search, for a later retraining
-        "report": {"report"},
+        "result": {"result.json", "search_result.json"},  # the search, for a later retraining
+        "report": {"report.html"},
         "data": {"profile.json"},
     }
     (report,) = client.list_artifacts(run_id, "report")

@@ -45,7 +45,7 @@ def test_report_and_mlflow_show_the_recall_of_the_rare_class(tmp_path: Path) -> 
     assert 0 < rare["recall"] < 1
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
     metrics = client.get_run(result["tracking_run_id"]).data.metrics
-    assert metrics["test_recall.defect"] == pytest.approx(rare["recall"])
+    assert metrics["test_recall/defect"] == pytest.approx(rare["recall"])
     page = (tmp_path / "out/report.html").read_text()
     rows = re.findall(r'<th scope="row">defect</th><td class="num">([^<]*)</td>', page)
     assert rows[0] == f"{100 * rare['recall']:.2f}%"

@@ -236,7 +236,7 @@ def test_every_run_is_there_once_and_has_ended_well(survived: Survived) -> None:
 
 def test_artifacts_and_the_model_are_there_once(survived: Survived, tmp_path: Path) -> None:
     names = Counter(key.rpartition("/")[2] for key in survived.objects)
-    for name in ("method_children.json", "dataset.json", "result", "report", "model.pt2"):
+    for name in ("method_children.json", "dataset.json", "result.json", "report.html", "model.pt2"):
         assert names[name] == 1, (name, sorted(survived.objects))
     search = run_named(survived, "search").info.run_id
     table = survived.client.download_artifacts(search, "method_children.json", str(tmp_path))

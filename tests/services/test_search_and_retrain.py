@@ -302,7 +302,7 @@ def model_accuracy(uri: str, digits: Any) -> float:
 def test_model_and_artifacts_lie_in_s3(found: Stage, services: Services, client: Any) -> None:
     written = services.objects()
     run_id = found.result["tracking_run_id"]
-    (report,) = (key for key in written if key.endswith(f"{run_id}/artifacts/report/report"))
+    (report,) = (key for key in written if key.endswith(f"{run_id}/artifacts/report/report.html"))
     assert written[report] == (found.folder / "report.html").read_bytes()
     model = logged_model(client, "1")
     (weights,) = (key for key in written if key.endswith(f"{model}/artifacts/data/model.pt2"))

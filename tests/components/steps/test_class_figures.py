@@ -65,7 +65,7 @@ def test_any_name_of_a_class_is_a_metric_of_mlflow() -> None:
     assert len(found) == len(names), "none is lost, also where two names become the same"
     for name in found:
         _validate_metric_name(name)
-    assert "test_recall.fine" in found
+    assert "test_recall/fine" in found
     assert recall_metrics({str(i): {"recall": 1.0} for i in range(MAX_METRICS + 1)}) == {}
 
 
