@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from components.config.parameters import NAMES
 from components.config.schema import dumps
 from pipelines.config import resolve
 
@@ -30,9 +31,9 @@ _LOOK_S = 0.2
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 STEPS = ("prepare_data", "pretrain_controller", "search")
 OUTPUTS = {
-    "prepare_data": {"dataset": "Dataset", "metrics": "Metrics"},
-    "pretrain_controller": {"controller": "Model", "metrics": "Metrics"},
-    "search": {"search_result": "Artifact", "weights": "Model", "metrics": "Metrics"},
+    "prepare_data": {"dataset": "Dataset"},
+    "pretrain_controller": {"controller": "Model"},
+    "search": {"search_result": "Artifact", "weights": "Model"},
 }
 INPUTS = {
     "prepare_data": (),
@@ -125,18 +126,10 @@ def search(
     with TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "state").mkdir()
-        first = {"config": config, "overrides": "", "job_name": "crashes", "searches": True}
-        run_step("prepare_data", folder, first)
-        written = json.loads((folder / "prepare_data.json").read_text())
-        key = {"run_key": written["parameterValues"]["run_key"]}
-        run_step("pretrain_controller", folder, key)
-        seconds = run_step(
-            "search",
-            folder,
-            {**key, "workers_here": 1},
-            kill_every_s=kill_every_s,
-            kills=kills,
-        )
+        constants = {"config": config, "compiled": {"searches": True}, "job_name": "crashes"}
+        run_step("prepare_data", folder, constants | dict.fromkeys(NAMES, ""))
+        run_step("pretrain_controller", folder, {})
+        seconds = run_step("search", folder, {}, kill_every_s=kill_every_s, kills=kills)
         log = (folder / "search.log").read_text()
         result = json.loads((folder / "search_result").read_text())
         return result, seconds, log.count("; restart ")

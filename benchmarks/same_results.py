@@ -49,6 +49,7 @@ SETTINGS = {
 def record(method: str, more: list[str]) -> dict[str, Any]:
     """Return what a search and the final training of a method give."""
     from components.steps import prepare_data, pretrain_controller, search, train_final
+    from components.steps.compiled import Compiled, run_key_of
     from pipelines.config import resolve
 
     config = resolve(None, "quick", [f"method={method}", *COMMON, *more])
@@ -57,10 +58,14 @@ def record(method: str, more: list[str]) -> dict[str, Any]:
         folder = Path(name)
         os.environ.update(NAS_STATE_DIR=str(folder / "state"), NAS_SPOOL_DIR=str(folder / "spool"))
         dataset = folder / "dataset"
-        prepared = prepare_data.run(
-            config=text, overrides="", job_name="", searches=True, dataset=dataset
+        prepare_data.run(
+            config=text,
+            compiled=Compiled(searches=True),
+            parameters={},
+            job_name="",
+            dataset=dataset,
         )
-        given = {"run_key": prepared.run_key, "dataset": dataset}
+        given = {"run_key": run_key_of(dataset), "dataset": dataset}
         controller, weights = folder / "controller", folder / "weights"
         result, model = folder / "search_result.json", folder / "model"
         pretrain_controller.run(**given, controller=controller)

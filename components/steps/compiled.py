@@ -102,9 +102,21 @@ def _filled(pods: Sequence[int], count: int) -> tuple[int, ...]:
 # --- in the folder of the data ----------------------------------------------------------------
 
 
-def write_run(dataset: Path, *, run_key: str, division: Sequence[int]) -> None:
+def write_run(
+    dataset: Path, *, run_key: str, division: Sequence[int], store_warnings: Sequence[str] = ()
+) -> None:
     """Write what the later steps of this run need to know, and another run of the same data not."""
-    write_json(dataset / RUN, {"run_key": run_key, "workers": list(division)})
+    facts = {
+        "run_key": run_key,
+        "workers": list(division),
+        "store_warnings": list(store_warnings),
+    }
+    write_json(dataset / RUN, facts)
+
+
+def store_warnings_of(dataset: Path) -> list[str]:
+    """Return the warnings of the first step about the places of state and exported files."""
+    return list(read_json(dataset / RUN)["store_warnings"])
 
 
 def run_key_of(dataset: Path) -> str:

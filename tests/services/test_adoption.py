@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from services import Services
 
+from components.steps.compiled import run_key_of
 from components.tracking.closing import Closed, close_run, status_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -78,19 +79,18 @@ def adopted(services: Services) -> Iterator[Adopted]:
 def work_through(services: Services, given: dict[str, str], experiment: str) -> None:
     folder = services.home / "adoption"
     config = {**CONFIG, "tracking": {"uri": services.mlflow.uri, "experiment": "ours"}}
-    common = {"dataset": folder / "dataset"}
-    prepared = start(
+    common: dict[str, Any] = {"dataset": folder / "dataset"}
+    start(
         services,
         "prepare_data",
         given,
         experiment,
         config=json.dumps(config),
-        overrides="",
+        parameters={},
         job_name="a job",
-        searches=True,
         dataset=common["dataset"],
     )
-    common["run_key"] = prepared
+    common["run_key"] = run_key_of(common["dataset"])
     controller = folder / "controller"
     start(services, "pretrain_controller", given, experiment, **common, controller=controller)
     start(
@@ -107,16 +107,17 @@ def work_through(services: Services, given: dict[str, str], experiment: str) -> 
 
 def start(
     services: Services, step: str, given: dict[str, str], experiment: str, **arguments: Any
-) -> str:
-    """Runs a step in a process of its own; returns the key of the run, when it gives one."""
+) -> None:
+    """Runs a step in a process of its own."""
     paths = {name: str(value) for name, value in arguments.items() if isinstance(value, Path)}
     others = {name: value for name, value in arguments.items() if name not in paths}
     code = f"""
 from pathlib import Path
 from components.steps import {step} as step
+from components.steps.compiled import Compiled
 
-done = step.run(**{others!r}, **{{name: Path(path) for name, path in {paths!r}.items()}})
-print(getattr(done, "run_key", ""))
+more = dict(compiled=Compiled(searches=True)) if {step!r} == "prepare_data" else {{}}
+step.run(**more, **{others!r}, **{{name: Path(path) for name, path in {paths!r}.items()}})
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -134,7 +135,6 @@ print(getattr(done, "run_key", ""))
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.split()[-1] if done.stdout.split() else ""
 
 
 def test_steps_write_to_the_runs_that_they_were_given(adopted: Adopted) -> None:

@@ -62,7 +62,7 @@ CLOSE = """
 import json, sys
 from components.steps import close_run
 
-close_run.run(config=sys.argv[1], overrides="seed=3", status=sys.argv[2], message="")
+close_run.run(config=sys.argv[1], parameters={"seed": "3"}, status=sys.argv[2], message="")
 print("torch" in sys.modules)
 """
 Runs = Callable[..., dict]
@@ -226,7 +226,7 @@ def test_an_outage_fails_nothing_and_is_reported(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("NAS_STUDY_URL", "postgresql://nas:hunter2@127.0.0.1:9/studies")
     log_unsent(pod)
-    close_run.run(config=pod.config, overrides="", status="FAILED", message="")
+    close_run.run(config=pod.config, parameters={}, status="FAILED", message="")
     close_run.close_ended_runs(settings_of(pod))
     printed = capsys.readouterr().out
     spool = pod.state / "search" / "spool"
@@ -292,7 +292,7 @@ def test_the_state_that_kubeflow_gives_decides(
     """It gives that of ML Metadata, which is RUNNING for ever where a pod was lost."""
     make_run(local, "", "FINISHED" if promoted else "RUNNING")
     step = make_run(local, ".search")
-    close_run.run(config=local.config, overrides="", status=state, message="")
+    close_run.run(config=local.config, parameters={}, status=state, message="")
     run = MlflowClient(local.uri).get_run(step)
     assert (run.info.status, run.data.tags.get("nas.end_kind")) == (status, kind)
 
@@ -300,7 +300,7 @@ def test_the_state_that_kubeflow_gives_decides(
 def test_the_reason_is_that_of_the_step_that_failed(local: Pod) -> None:
     pipeline = make_run(local)
     make_run(local, ".search", "FAILED", end_reason="out of memory at 2 GiB", end_kind="memory")
-    close_run.run(config=local.config, overrides="", status="FAILED", message="")
+    close_run.run(config=local.config, parameters={}, status="FAILED", message="")
     tags = MlflowClient(local.uri).get_run(pipeline).data.tags
     assert tags["nas.end_reason"] == "search: out of memory at 2 GiB"
     assert tags["nas.end_kind"] == "memory"
@@ -309,7 +309,7 @@ def test_the_reason_is_that_of_the_step_that_failed(local: Pod) -> None:
 def test_a_configuration_that_is_refused_leaves_nothing_open(
     local: Pod, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    close_run.run(config='{"sede": 1}', overrides="", status="FAILED", message="")
+    close_run.run(config='{"sede": 1}', parameters={}, status="FAILED", message="")
     assert "the configuration is refused" in capsys.readouterr().out
 
 
@@ -318,7 +318,7 @@ def test_a_defect_of_the_code_fails_no_run_and_is_reported(
 ) -> None:
     make_run(local)
     monkeypatch.setattr(close_run.closing, "close_run", lambda **given: 1 / 0)
-    close_run.run(config=local.config, overrides="", status="FAILED", message="")
+    close_run.run(config=local.config, parameters={}, status="FAILED", message="")
     printed = capsys.readouterr()
     assert "close_run: MLflow runs: ZeroDivisionError" in printed.out
     assert "Traceback" in printed.err
@@ -353,7 +353,7 @@ def test_trials_are_given_back_in_the_database_of_the_run(
     local.search = {"storage": "env:NAS_STUDY_URL"}
     ours = [die_at_work(url, f"{local.key}/{arm}") for arm in ("method", "control")]
     other = die_at_work(url, f"{'7' * 32}/method")
-    close_run.run(config=local.config, overrides="", status="FAILED", message="")
+    close_run.run(config=local.config, parameters={}, status="FAILED", message="")
     assert [states(study) for study in (*ours, other)] == [
         [TrialState.FAIL],
         [TrialState.FAIL],
@@ -371,19 +371,19 @@ def test_a_shared_study_keeps_the_trials_of_workers_that_may_be_alive(
     monkeypatch.setenv("NAS_STUDY_URL", url)
     local.search = {"storage": "env:NAS_STUDY_URL", "study": "shared"}
     study = die_at_work(url, "shared/method")
-    close_run.run(config=local.config, overrides="", status="FAILED", message="")
+    close_run.run(config=local.config, parameters={}, status="FAILED", message="")
     assert states(study) == [TrialState.RUNNING]
     assert "1 trials belong to workers that were alive" in capsys.readouterr().out
 
 
 def test_trials_are_given_back_in_the_file_of_the_run(local: Pod) -> None:
-    close_run.run(config=local.config, overrides="", status="FAILED", message="")
+    close_run.run(config=local.config, parameters={}, status="FAILED", message="")
     assert list(local.state.iterdir()) == [], "no study is made"
     local.search = {"storage": f"sqlite:///{local.state / 'none.db'}"}
-    close_run.run(config=local.config, overrides="", status="FAILED", message="")
+    close_run.run(config=local.config, parameters={}, status="FAILED", message="")
     assert list(local.state.iterdir()) == []
     local.search = {}
     (local.state / "search").mkdir()
     study = die_at_work(f"sqlite:///{local.state / 'search' / 'study.db'}", f"{local.key}/method")
-    close_run.run(config=local.config, overrides="", status="FAILED", message="")
+    close_run.run(config=local.config, parameters={}, status="FAILED", message="")
     assert states(study) == [TrialState.FAIL]

@@ -16,6 +16,7 @@ import pytest
 from components.config.schema import Config, dumps, parse
 from components.config.settings import TrackingConfig
 from components.steps import prepare_data, search_worker
+from components.steps.compiled import Compiled, write_run
 from components.steps.refusals import forget_refusals
 from components.steps.runtime import Step, execute, run_name
 from components.steps.state import write_json
@@ -225,6 +226,7 @@ def test_a_worker_is_refused_at_once_as_well(
     for name in ("dataset", "controller"):
         write_json(tmp_path / name / f"{name}.json", {})
     (tmp_path / "dataset" / "config.json").write_text(dumps(CONFIG))
+    write_run(tmp_path / "dataset", run_key="key", division=(1, 1))
     for _ in range(2):
         with pytest.raises(InputError, match="another search"):
             search_worker.run(
@@ -296,13 +298,13 @@ def test_the_name_of_a_run_says_method_and_data(source: str, name: str) -> None:
 
 
 def prepare(
-    folder: Path, config: str, overrides: str = "", *, searches: bool = True
-) -> prepare_data.PreparedData:
+    folder: Path, config: str, settings: str = "", *, searches: bool = True, **more: str
+) -> dict[str, float]:
     return prepare_data.run(
         config=config,
-        overrides=overrides,
+        compiled=Compiled(searches=searches),
+        parameters={"settings": settings, **more},
         job_name="job",
-        searches=searches,
         dataset=folder / "dataset",
     )
 
@@ -317,12 +319,12 @@ def test_settings_that_kubeflow_brings_are_checked_like_all_others(
     assert not (tmp_path / "dataset").exists()
 
 
-def test_overrides_win_and_the_password_of_the_store_stays_out_of_the_tracked_settings(
+def test_settings_of_a_run_win_and_the_password_of_the_store_stays_out_of_the_tracked_settings(
     tmp_path: Path,
 ) -> None:
     config = Config(tracking=TrackingConfig(uri="http://me:hunter2@host"))
     prepared = prepare(tmp_path, dumps(config), "seed=7 data.max_train=300")
-    assert prepared.metrics == {"num_images": 1797.0, "num_classes": 10.0}
+    assert prepared == {"num_images": 1797.0, "num_classes": 10.0}
     written = json.loads((tmp_path / "dataset" / "config.json").read_text())
     assert (written["seed"], written["data"]["max_train"]) == (7, 300)
     assert written["tracking"]["uri"] == "http://me:hunter2@host"  # the steps need it
@@ -352,7 +354,7 @@ def test_images_that_augmentation_would_leave_nothing_of_are_refused(tmp_path: P
     assert keys == ["training.crop_padding", "training.cutout"]
     assert "6 pixels a side" in str(refused.value)
     assert not (tmp_path / "dataset").exists()
-    assert prepare(tmp_path, "{}", f"{source} training.cutout=5").metrics["num_images"] == 40
+    assert prepare(tmp_path, "{}", f"{source} training.cutout=5")["num_images"] == 40
 
 
 def test_a_place_for_results_that_will_not_do_is_found_before_the_data_is_read(
@@ -420,13 +422,13 @@ def test_a_step_in_a_process_of_its_own_shows_no_traceback_for_wrong_input(tmp_p
         "from pathlib import Path\n"
         "from components.steps import prepare_data\n"
         "out = Path('out')\n"
-        "prepare_data.run(config='{data: {source: nothing}}', overrides='', job_name='',\n"
-        "                 searches=True,\n"
-        "                 dataset=out / 'data')\n"
+        "from components.steps.compiled import Compiled\n"
+        "prepare_data.run(config='{}', parameters={'data': 'nothing'}, job_name='',\n"
+        "                 compiled=Compiled(), dataset=out / 'data')\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60
     )
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
-    assert "data.source = nothing: unknown source" in ended.stderr
+    assert "data = nothing (pipeline parameter): unknown source" in ended.stderr
