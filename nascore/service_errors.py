@@ -97,6 +97,9 @@ TABLE: tuple[Row, ...] = (
     Row("mlflow", _SETUP, "ENDPOINT_NOT_FOUND", r"logged-models",
         "the server is older than this client (MLflow 3); update the server"),
     Row("mlflow", _SETUP, "ENDPOINT_NOT_FOUND", "", _NO_MLFLOW),
+    Row("mlflow", _REQUEST, "", "must be in the 'active' state",
+        "it is deleted in MLflow; restore it (mlflow runs restore --run-id ID, or mlflow "
+        "experiments restore --experiment-id ID, which restores its runs), then resume the run"),
     Row("mlflow", _REQUEST, "INVALID_PARAMETER_VALUE|BAD_REQUEST|RESOURCE_ALREADY_EXISTS"
         "|RESOURCE_DOES_NOT_EXIST|ALREADY_EXISTS|NOT_FOUND|NOT_IMPLEMENTED"),
     Row("mlflow", _TRANSIENT, "TEMPORARILY_UNAVAILABLE|REQUEST_LIMIT_EXCEEDED|RESOURCE_EXHAUSTED"

@@ -20,6 +20,7 @@ _ACCOUNT_CODES = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED
 _ANSWER = re.compile(r"failed with error code (\d{3})\b")
 _CAUSE = re.compile(r"failed with exception .*\(Caused by (.*)\)$|failed with exception (.*)")
 _CODE_OF_STATUS = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND"}
+_INACTIVE = "must be in the 'active' state"
 _WITHOUT_CODE = (407, 413)  # MLflow has no code for these, and calls them internal errors
 _ACCESS = "check tracking.uri and the account of the steps"
 OTHER_MACHINE = (
@@ -73,6 +74,11 @@ def refuses_account(error: BaseException) -> bool:
     return _code(error) in _ACCOUNT_CODES
 
 
+def is_inactive(error: BaseException) -> bool:
+    """Return whether the run or experiment of a request is deleted in MLflow."""
+    return _INACTIVE in str(error)
+
+
 def status_of(error: BaseException) -> int | None:
     """Return the status of an HTTP answer.
 
@@ -115,7 +121,7 @@ def call_mlflow(
 
     Raises:
         TimeoutError: the store did not answer in time; the cause is its last error.
-        ResourceUnavailable: the store refuses the account, or something else of the set-up.
+        ResourceUnavailable: the store refuses the account, or something else that can be changed.
         MlflowException: the store refuses this call.
     """
     is_reported = False
@@ -138,9 +144,11 @@ def call_mlflow(
             on_retry=note,
         )
     except Exception as error:  # MLflow, requests and boto3 have no common class of errors
-        if not _is_of_store(error) or kind_of(error) is ErrorKind.REQUEST:
+        kind, row = kind_of(error), _row(error)
+        has_remedy = row is not None and bool(row.remedy)
+        if not _is_of_store(error) or (kind is ErrorKind.REQUEST and not has_remedy):
             raise
-        if kind_of(error) is ErrorKind.SETUP:
+        if kind is not ErrorKind.TRANSIENT:
             raise ResourceUnavailable.of("tracking.uri", None, report(error)) from error
         raise TimeoutError(f"no answer for {timeout_s:.0f} s ({brief(error)})") from error
 

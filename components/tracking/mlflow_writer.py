@@ -17,10 +17,12 @@ from mlflow.exceptions import MlflowException
 
 from components.tracking.client import open_client, sqlite_path
 from components.tracking.datasets import CONTEXT_TAG
+from components.tracking.experiments import deleted
 from components.tracking.mlflow_errors import brief, kind_of
 from components.tracking.notes import warn
 from components.tracking.reading import Refused, RunInfo
 from components.tracking.runs import Runs
+from components.tracking.server_checks import cannot_be_made
 from components.tracking.system_metrics import Samples
 from nascore.errors import InputError
 from nascore.service_errors import ErrorKind
@@ -28,6 +30,7 @@ from nascore.service_errors import ErrorKind
 _TABLES = "mlflow.loggedArtifacts"  # by which `mlflow.load_table` and the UI know tables
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """By which the UI opens an experiment with its runs, and not with traces of language models."""
+_MODELS, _LOGGED_MODEL = "models:/", "models:/m-"
 _MAX_PARAM = 6000
 _SHOWN_OF_LONG = 500
 _PER_CALL = 100  # parameters; MLflow's limit
@@ -42,6 +45,7 @@ class Sender:
         self._spool = spool
         self._samples = Samples(spool)
         self._client = open_client(target["uri"])
+        self._target = target
         experiment_id = self._experiment(target["uri"], target["experiment"])
         self.runs = Runs(self._client, experiment_id, runs, warn)
         self._ops: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -77,14 +81,18 @@ class Sender:
             except MlflowException as error:
                 found = self._client.get_experiment_by_name(name)  # another process was faster
                 if found is None and kind_of(error) is ErrorKind.REQUEST:  # such as a long name
-                    message = f"cannot be made ({brief(error)}); choose another name"
+                    message = cannot_be_made(error)
                     raise InputError.of("tracking.experiment", name, message) from error
                 if found is None:
                     raise
         if found.lifecycle_stage != "active":
-            message = "is deleted; restore it in MLflow, or set another tracking.experiment"
+            message = deleted(uri, name, found.experiment_id)
             raise InputError.of("tracking.experiment", name, message)
         return str(found.experiment_id)
+
+    def check_experiment(self) -> None:
+        """Raise InputError if the experiment was deleted during the run."""
+        self._experiment(self._target["uri"], self._target["experiment"])
 
     # --- what is logged to them -------------------------------------------------------------
 
@@ -159,14 +167,17 @@ class Sender:
 
     def _model_id(self, uri: str) -> str | None:
         """Return the logged model of a version; None where there is none, or no longer."""
-        name, _, version = uri.removeprefix("models:/").rpartition("/")
+        name, _, version = uri.removeprefix(_MODELS).rpartition("/")
         try:
-            found: str | None = self._client.get_model_version(name, version).model_id
+            found = self._client.get_model_version(name, version)
         except MlflowException as error:
             if kind_of(error) is not ErrorKind.REQUEST:
                 raise
             return None
-        return found
+        # SQL stores have the logged model only as the source of the version.
+        is_logged = str(found.source).startswith(_LOGGED_MODEL)
+        given: str | None = found.model_id
+        return given or (found.source.removeprefix(_MODELS) if is_logged else None)
 
     def _ended_run(self, event: dict[str, Any]) -> None:
         run_id = self.runs.make_ended(event)

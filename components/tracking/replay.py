@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from components.tracking.mlflow_errors import kind_of
+from components.tracking.mlflow_errors import is_inactive, kind_of
 from components.tracking.notes import warn
 from components.tracking.reading import Line, Refused, State, UndeclaredRun, unsent_lines
 from components.tracking.spool import TARGET
@@ -131,7 +131,7 @@ class Follower:
         try:
             self._store().metrics(run, points)
         except Exception as error:  # MLflow's classes are not imported here
-            if kind_of(error) is not ErrorKind.REQUEST:
+            if not self._is_of_event(error):
                 raise
             if len(points) == 1:
                 self._put_aside({"op": "metrics", "run": run, "values": points}, str(error))
@@ -146,9 +146,21 @@ class Follower:
         except Refused as error:
             self._put_aside(event, str(error))
         except Exception as error:  # MLflow's classes are not imported here
-            if kind_of(error) is not ErrorKind.REQUEST:
+            if not self._is_of_event(error):
                 raise
             self._put_aside(event, str(error))
+
+    def _is_of_event(self, error: Exception) -> bool:
+        """Return whether an error concerns one event, so that others can be sent.
+
+        Raises:
+            InputError: the experiment is deleted; all can be sent when it is restored.
+        """
+        if kind_of(error) is not ErrorKind.REQUEST:
+            return False
+        if is_inactive(error) and self._sender is not None:
+            self._sender.check_experiment()
+        return True
 
     def _put_aside(self, event: dict[str, Any] | None, reason: str) -> None:
         path = self._spool / _REJECTED

@@ -177,12 +177,23 @@ class Runs:
             run = self._client.get_run(given)
             if event["adopt"] is None:
                 run = self._topmost(run)
+            if run is not None and run.info.lifecycle_stage != "active":
+                deleted_id = run.info.run_id
+                self._warn_once(
+                    f"run {deleted_id} (MLFLOW_RUN_ID) is deleted; this run has its own"
+                )
+                return None
             if run is None or self._belongs_to_another(run.info.run_id, event["run"]):
                 return None
             self.set_tags(run.info.run_id, {RUN_KEY: event["run"], ADOPTED: "true"})
         except MlflowException as error:
             if refuses_account(error):
-                self._warn_once(given, error)
+                self._warn_once(
+                    f"the runs that Kubeflow's MLflow plugin made (such as {given}) cannot be "
+                    f"written ({brief(error)}), so that this run has its own; give the secret "
+                    "kfp-mlflow-credentials the account of the steps, or set "
+                    "tracking.kfp_plugin=false"
+                )
             elif kind_of(error) is not ErrorKind.REQUEST:
                 raise
             return None
@@ -201,15 +212,10 @@ class Runs:
     def _belongs_to_another(self, run_id: str, key: str) -> bool:
         return any(known.id == run_id for other, known in self._known.items() if other != key)
 
-    def _warn_once(self, run_id: str, error: MlflowException) -> None:
-        if self._has_warned:
-            return
+    def _warn_once(self, text: str) -> None:
+        if not self._has_warned:
+            self._warn(text)
         self._has_warned = True
-        self._warn(
-            f"the runs that Kubeflow's MLflow plugin made (such as {run_id}) cannot be written "
-            f"({brief(error)}), so that this run has its own; give the secret "
-            "kfp-mlflow-credentials the account of the steps, or set tracking.kfp_plugin=false"
-        )
 
 
 def _ended_ms(run: Run) -> int:

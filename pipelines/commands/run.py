@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from nascore.errors import InputError
+from nascore.errors import InputError, Problem
 from nascore.redaction import redact
 from pipelines.commands.options import STORE, configuration, one_message, output_options
 from pipelines.commands.shortcuts import shortcuts
@@ -82,6 +82,7 @@ def _run(
         model=resolved.registry.model,
     )
     problems += problems_with(folder, resolved, resume=resume) + missing_devices(resolved)
+    problems += _source_problems(resolved)
     if problems:
         raise InputError(problems)
     output = Output(folder, resolved, resume=resume)
@@ -112,6 +113,15 @@ def _run(
         console.print("\n".join(["", *table(result["timings"])]), soft_wrap=True)
     if as_json:
         click.echo(json.dumps(result))
+
+
+def _source_problems(config: "Config") -> list[Problem]:
+    """Return what can be seen at once of the data and the database of the study."""
+    from pipelines.doctor.service_checks import data_fault, study_problem
+
+    fault, problem = data_fault(config), study_problem(config)
+    found = [Problem("data.source", config.data.source, fault)] if fault else []
+    return found + ([] if problem is None else [problem])
 
 
 def _resolve_run(
@@ -172,7 +182,8 @@ def _fail(out: Path, failure: "Failure", kind: "Kind") -> NoReturn:
         ),
         err=True,
     )
-    sys.exit(WRONG_INPUT if failure.problems else FAILED)
+    is_unstarted = failure.problems and not failure.has_trained
+    sys.exit(WRONG_INPUT if is_unstarted else FAILED)
 
 
 def _say_result(result: dict[str, Any], out: Path, console: Any, config: "Config") -> None:

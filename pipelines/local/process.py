@@ -19,6 +19,7 @@ from pipelines.local.output import Output
 from pipelines.local.progress import Display, follow
 from pipelines.local.run import LOG, PROGRESS
 
+_WRONG = "the input is wrong"
 _STOP_S = 45.0  # the step saves (15 s), then the spool is sent as far as it goes
 _TAIL_BYTES = 2**16
 _ERROR = re.compile(r"^[\w.]*(Error|Exception|Failed|Exit|Interrupt|Warning)\b.*")
@@ -35,11 +36,13 @@ class Failure:
         step: step that was running.
         error: error of the step.
         problems: problems of the input, if that was the reason.
+        has_trained: whether anything was trained before.
     """
 
     step: str
     error: str
     problems: tuple[Problem, ...] = ()
+    has_trained: bool = False
 
 
 class RunInterrupted(Exception):
@@ -139,7 +142,8 @@ def _failure(display: Display, log: Path) -> Failure:
         return Failure(_failed_step(text) or display.step or "pipeline", _last_error(text))
     if event["event"] == "input_error":
         problems = tuple(Problem.from_json(problem) for problem in event["problems"])
-        return Failure(event["step"], "the input is wrong", problems)
+        error = "a service refuses what the run needs" if display.has_trained else _WRONG
+        return Failure(event["step"], error, problems, has_trained=display.has_trained)
     return Failure(event["step"], event["error"])
 
 

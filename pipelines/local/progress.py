@@ -27,6 +27,7 @@ class Display:
 
     Attributes:
         step: the step that has started last.
+        has_trained: whether a network or a part of one has been trained.
         failure: the last `failed` or `input_error` event.
     """
 
@@ -35,6 +36,7 @@ class Display:
         self._kind = kind
         self._throttle = Throttle()
         self.step: str | None = None
+        self.has_trained = False
         self.failure: dict[str, Any] | None = None
         whole_line = Column(no_wrap=True, overflow="crop")
         self._progress = Progress(
@@ -63,6 +65,7 @@ class Display:
             return
         if kind == "started":
             self.step = event["step"]
+        self.has_trained |= kind in ("share", "child", "epoch")
         text = describe(event, label=_label(event, self._kind))
         if text is None:
             return
