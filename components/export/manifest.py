@@ -126,19 +126,23 @@ def move_champion(
     )
 
 
-def check_outputs(outputs: Outputs, model_name: str | None) -> None:
+def check_outputs(outputs: Outputs, model_name: str | None) -> str:
     """Check that a run of a model can write its files.
 
     Args:
         outputs: the place of `promote.export_to`.
         model_name: name of the registered model; None while it depends on data not yet read.
 
+    Returns:
+        A warning about the place; empty where there is none.
+
     Raises:
         InputError: it cannot, or the place belongs to another model.
     """
-    outputs.check()
+    warning = outputs.check()
     if model_name is not None:
         check_model(outputs, model_name)
+    return warning
 
 
 def check_model(outputs: Outputs, model_name: str) -> None:

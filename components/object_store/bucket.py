@@ -7,13 +7,14 @@ from components.object_store.client import Store
 from components.object_store.downloads import download
 from components.object_store.objects import fetch, look
 from components.object_store.outputs import KEY
+from components.object_store.write_checks import has_conditions, write_plainly
 from components.object_store.writing import (
     ObjectExists,
     digest_of,
-    put,
     put_if_absent,
     put_if_same,
     upload,
+    weak_writes,
 )
 from nascore.files import sha256_of
 
@@ -26,24 +27,28 @@ class BucketOutputs:
     def __init__(self, root: str, *, trusted: bool = False) -> None:
         self.root = root.rstrip("/")
         self._store = Store(key=KEY, trusted=trusted)
+        self._is_weak: bool | None = None
 
-    def check(self) -> None:
-        """Write an object, also on the condition that the promotion uses. Raises InputError."""
-        uri = f"{self.root}/{_PROBE}"
+    def check(self) -> str:
+        """Write an object as the promotion does. Return a warning. Raises InputError."""
+        uri = self._probe
         fetch(uri, store=self._store)  # some servers make a bucket by a write
-        put(b"", uri, store=self._store)
-        try:
-            put_if_absent(b"", uri, store=self._store)
-        except ObjectExists:
-            return
-        raise self._store.problem(
-            uri,
-            "the store ignores the condition of a write (If-None-Match: *), so two runs could "
-            "overwrite each other's files; use a store with conditional writes or a folder",
-        )
+        write_plainly(uri, b"", store=self._store)
+        return self._weakness()
+
+    @property
+    def _probe(self) -> str:
+        return f"{self.root}/{_PROBE}"
+
+    def _weakness(self) -> str:
+        """Return a warning if the store does not keep the conditions of writes."""
+        if self._is_weak is None:
+            self._is_weak = not has_conditions(self._probe, store=self._store)
+        return weak_writes(self.root) if self._is_weak else ""
 
     def add(self, name: str, path: Path) -> str:
         uri = f"{self.root}/{name}"
+        self._weakness()
         try:
             return upload(path, uri, if_absent=True, store=self._store)
         except ObjectExists:
@@ -60,6 +65,7 @@ class BucketOutputs:
 
     def replace(self, name: str, data: bytes, version: str | None) -> bool:
         uri = f"{self.root}/{name}"
+        self._weakness()
         try:
             if version is None:
                 put_if_absent(data, uri, store=self._store)

@@ -1,7 +1,4 @@
-"""The S3 client of a process, and how long it waits for a server.
-
-Credentials come from boto3's usual chain (environment, role, profile) and the address from
-AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL; neither is ever part of the configuration.
+"""Calls of S3 by any thread of a process, and how long they wait for a server.
 
 Retries have two levels. botocore repeats a request twice within seconds. Around it, `Store.call`
 repeats a whole operation for minutes: botocore's retries have no limit in time, share a quota among
@@ -15,11 +12,12 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-import boto3
-import botocore.session
-from botocore.config import Config
+from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
+from components.object_store.answers import NeedsTlsError
+from components.object_store.connection import READ_S, make_client, speaks_tls
 from components.object_store.s3_errors import (
     CHECK_ADDRESS,
     RAISED,
@@ -29,6 +27,7 @@ from components.object_store.s3_errors import (
     final_message,
     is_damage,
     is_transient,
+    refuses_condition,
 )
 from nascore.errors import InputError, ResourceUnavailable
 from nascore.retries import Backoff, call_with_retries
@@ -36,13 +35,15 @@ from nascore.retries import Backoff, call_with_retries
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
-# One request ends within 3 * (3 + 30) s and two pauses of at most 2 s. A wrong address: 15 s.
-_CONNECT_S, _READ_S, _FIRST_READ_S, _ATTEMPTS = 3, 30, 3, 3
+_FIRST_READ_S = 3  # three tries and their pauses: a wrong address is reported within 15 s
 RETRY_TIMEOUT_S = 300.0
 _BACKOFF = Backoff(first_pause_s=0.5, longest_pause_s=10.0)
 _WARN_EVERY_S = 30.0
-_CONNECTIONS = 64  # as many as there may be threads
 _CORRUPT_ATTEMPTS = 3
+
+
+class ConditionRefused(Exception):
+    """The store refuses a write because it is on a condition (If-None-Match, If-Match)."""
 
 
 class Store:
@@ -54,6 +55,7 @@ class Store:
             final unless `trusted`: a wrong address is reported within 15 s.
         trusted: an earlier step has used the same address.
         damage_help: what to do about an object that does not have its checksum.
+        is_payer: the requester pays for requests and downloads.
     """
 
     def __init__(
@@ -63,31 +65,57 @@ class Store:
         retry_timeout_s: float = RETRY_TIMEOUT_S,
         trusted: bool = False,
         damage_help: str = "write the object again",
+        is_payer: bool = False,
     ) -> None:
         self._key, self._retry_timeout_s, self._damage_help = key, retry_timeout_s, damage_help
         self._answered = trusted
         self._warned_at = -math.inf
-        self._clients: dict[tuple[int, bool], Any] = {}
+        self._options = {"is_payer": is_payer}
+        self._clients: dict[tuple[int, bool, bool], Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_clients": {}}
 
+    def without_checksums(self) -> "Store":
+        """Return a store of one try, which sends no checksums, whatever the user has configured."""
+        other = Store(key=self._key, retry_timeout_s=0)
+        other._options = {**self._options, "with_checksums": False}
+        return other
+
     @property
     def client(self) -> Any:
         """A client with open connections must not be shared with a forked process."""
-        process = os.getpid(), self._answered
+        return self._client()
+
+    @property
+    def client_if_absent(self) -> Any:
+        """The same, which writes an object only where none is."""
+        return self._client(if_absent=True)
+
+    def _client(self, *, if_absent: bool = False) -> Any:
+        process = os.getpid(), self._answered, if_absent
         with _making_clients:
             if process not in self._clients:
-                read_s = _READ_S if self._answered else _FIRST_READ_S
-                self._clients[process] = make_client(read_s=read_s)
+                read_s = READ_S if self._answered else _FIRST_READ_S
+                self._clients[process] = make_client(
+                    read_s=read_s, if_absent=if_absent, **self._options
+                )
             return self._clients[process]
 
-    def call(self, uri: str, request: Callable[[Any], _Result]) -> _Result:
+    def call(
+        self, uri: str, request: Callable[[Any], _Result], *, has_condition: bool = False
+    ) -> _Result:
         """Return what `request(client)` returns; it is repeated while the server is unreachable.
+
+        Args:
+            uri: of the object, for messages.
+            request: may be called several times.
+            has_condition: it writes on a condition, which some stores refuse.
 
         Raises:
             ResourceUnavailable: with what to do, and without secrets.
             ClientError: 412, when `request` asked for a condition that does not hold.
+            ConditionRefused: `has_condition`, and the store takes no such request.
         """
         num_damaged = 0
 
@@ -110,6 +138,8 @@ class Store:
             error = cause_of(raised)
             if code_of(error) == "PreconditionFailed":
                 raise error from raised
+            if has_condition and refuses_condition(error):
+                raise ConditionRefused(brief(error)) from raised
             raise ResourceUnavailable.of(self._key, uri, self._message(error)) from None
         self._answered = True
         return result
@@ -130,12 +160,22 @@ class Store:
         if is_damage(error):
             return f"does not have the checksum that the store has for it; {self._damage_help}"
         if is_transient(error):
+            is_silent = isinstance(error, ReadTimeoutError | ConnectTimeoutError)
+            if not self._answered and not is_silent and speaks_tls(self._address()):
+                return final_message(NeedsTlsError())
             waited = f" for {self._retry_timeout_s:.0f} s" if self._answered else ""
             return (
                 f"the server does not answer as it should{waited} ({brief(error)}); check "
                 f"{CHECK_ADDRESS}, and whether it is up, then run again"
             )
-        return final_message(error)
+        path = urlsplit(self._address()).path.strip("/")
+        hint = f" (the address has the path /{path}, which most stores do not have)" if path else ""
+        return final_message(error) + hint
+
+    def _address(self) -> str:
+        """Return the address of the server; empty when there is no client."""
+        known = next(iter(self._clients.values()), None)
+        return "" if known is None else str(known.meta.endpoint_url)
 
 
 _making_clients = threading.Lock()
@@ -148,36 +188,3 @@ def _renew_lock() -> None:
 
 
 os.register_at_fork(after_in_child=_renew_lock)
-
-
-def make_client(*, read_s: float = _READ_S, if_absent: bool = False) -> Any:
-    """Return a client of a session of its own: boto3's default one is not safe in threads.
-
-    Args:
-        read_s: time limit of an answer.
-        if_absent: every object is written only where none is; boto3's transfer manager has no
-            argument for this condition, so that it is added to the requests it makes.
-    """
-    core = botocore.session.get_session()
-    own = core.get_scoped_config().get("s3")
-    settings = dict(own) if isinstance(own, dict) else {}
-    if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
-        # Servers other than Amazon's seldom have a name for each bucket.
-        settings.setdefault("addressing_style", "path")
-    config = Config(
-        connect_timeout=_CONNECT_S,
-        read_timeout=read_s,
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        max_pool_connections=_CONNECTIONS,
-        s3={name: value for name, value in settings.items() if name == "addressing_style"},
-    )
-    session = boto3.session.Session(botocore_session=core)
-    client = session.client("s3", config=config, region_name=session.region_name or "us-east-1")
-    if if_absent:
-        for operation in ("PutObject", "CompleteMultipartUpload"):
-            client.meta.events.register(f"provide-client-params.s3.{operation}", _add_condition)
-    return client
-
-
-def _add_condition(params: dict[str, Any], **kwargs: Any) -> None:
-    params["IfNoneMatch"] = "*"

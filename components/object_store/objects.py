@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
+from components.object_store.answers import NotS3Error
 from components.object_store.client import Store
-from components.object_store.s3_errors import NotS3Error, code_of
+from components.object_store.s3_errors import code_of
 from nascore.data.file_access import parse_s3
 
 DIGEST = "nas-sha256"  # user metadata: stores differ in the checksums they keep of large objects
@@ -128,9 +129,11 @@ def look_for(uri: str, *, store: Store) -> dict[str, Any] | None:
 
 
 def _head(client: Any, bucket: str, key: str) -> dict[str, Any]:
+    mode = {}
+    if client.meta.config.response_checksum_validation != "when_required":
+        mode["ChecksumMode"] = "ENABLED"  # of a large object `downloads` compares the checksum
     try:
-        # ChecksumMode: `downloads` compares the checksum of a large object, which boto3 does not.
-        answer: dict[str, Any] = client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+        answer: dict[str, Any] = client.head_object(Bucket=bucket, Key=key, **mode)
     except ClientError as error:
         if code_of(error).startswith(("3", "4")):
             # HEAD has no body: only a GET says whether bucket, key, secret or right is missing.

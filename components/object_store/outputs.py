@@ -27,8 +27,15 @@ class Outputs(Protocol):
 
     root: str
 
-    def check(self) -> None:
-        """Raise InputError unless files can be written there."""
+    def check(self) -> str:
+        """Write something and remove it; a store that allows no removal keeps an empty object.
+
+        Returns:
+            A warning; empty where there is none.
+
+        Raises:
+            InputError: files cannot be written there.
+        """
         ...
 
     def add(self, name: str, path: Path) -> str:
@@ -84,7 +91,7 @@ class FolderOutputs:
         self.root = str(root)
         self._root = root
 
-    def check(self) -> None:
+    def check(self) -> str:
         existing = next(
             path for path in (self._root, *self._root.absolute().parents) if path.exists()
         )
@@ -95,6 +102,7 @@ class FolderOutputs:
             raise InputError.of(
                 KEY, self.root, f"cannot be written ({error.strerror}); choose another place"
             ) from error
+        return ""
 
     def add(self, name: str, path: Path) -> str:
         target = self._root / name

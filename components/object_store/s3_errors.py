@@ -8,11 +8,13 @@ from botocore.exceptions import (
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
+    ProfileNotFound,
     ResponseStreamingError,
     SSLError,
 )
 from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError
 
+from components.object_store.answers import NeedsTlsError, NotS3Error
 from nascore.redaction import redact
 from nascore.service_errors import ErrorKind, Row, find, kind_of_status
 
@@ -27,14 +29,11 @@ _UNREACHABLE = (
 )
 
 
-class NotS3Error(Exception):
-    """The server answers, but not as S3 does."""
-
-
-# RecursionError: botocore follows redirects that lead back to themselves.
+# RecursionError: botocore follows redirects in circles, in the client that MLflow makes.
 RAISED = (
     *(Boto3Error, S3DownloadFailedError, RetriesExceededError),
-    *(BotoCoreError, ClientError, NotS3Error, OSError, RecursionError, ValueError),
+    *(BotoCoreError, ClientError, NotS3Error, NeedsTlsError, OSError),
+    *(RecursionError, ValueError),
 )
 """All that a request may raise that is no fault of this program."""
 
@@ -73,12 +72,24 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, _UNREACHABLE)
 
 
+def refuses_condition(error: BaseException) -> bool:
+    """Return whether a store without conditional writes may have refused a write for its condition.
+
+    Such stores answer 501, or 400 with a code of their own.
+    """
+    if not isinstance(error, ClientError):
+        return False
+    is_known = _row(error) is not None
+    return _status(error) == 501 or (_status(error) in (400, 405) and not is_known)
+
+
 def final_message(error: BaseException) -> str:
     """Return what an error that a retry does not end means, and what to do."""
     row = _row(error)
     if row is not None and row.remedy:
-        detail = f" ({brief(error)})" if isinstance(error, SSLError) else ""
-        return row.remedy + detail
+        is_vague = isinstance(error, SSLError | NotS3Error | ProfileNotFound)
+        cause, mark, advice = row.remedy.partition("; ")
+        return f"{cause} ({brief(error)}){mark}{advice}" if is_vague else row.remedy
     if isinstance(error, OSError):
         return f"a file cannot be read or written here ({error}); free space or correct the path"
     return f"failed ({brief(error)}); check the URI and {CHECK_ADDRESS}"

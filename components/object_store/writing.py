@@ -2,20 +2,28 @@
 
 import functools
 import hashlib
+import logging
+import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from components.object_store.client import Store, make_client
+from components.object_store.client import ConditionRefused, Store
 from components.object_store.downloads import TRANSFER
+from components.object_store.environment import ENDPOINTS
 from components.object_store.objects import DIGEST, look_for, parsed
 from components.object_store.s3_errors import code_of
+from nascore.data.file_access import parse_s3
 from nascore.files import sha256_of
 
+_log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
+Condition = Mapping[str, str]
+_IF_ABSENT: Condition = {"IfNoneMatch": "*"}
+_without_conditions: set[tuple[str, ...]] = set()  # buckets and addresses, as they are found
 _WRITER = "nas-writer"  # user metadata: who wrote an object, where the answer was lost
 
 
@@ -50,12 +58,23 @@ def upload(
     metadata = {DIGEST: digest, _WRITER: writer}
 
     def request(client: Any) -> None:
-        if if_absent:
-            client = make_client(if_absent=True)
         extra = {"Metadata": metadata}
         client.upload_file(str(path), bucket, key, ExtraArgs=extra, Config=TRANSFER)
 
-    _write(uri, request, writer, store)
+    def request_if_absent(client: Any) -> None:
+        request(store.client_if_absent)
+
+    if not if_absent:
+        _write(uri, request, writer, store)
+    else:
+        _write_on(
+            _IF_ABSENT,
+            uri,
+            on_condition=request_if_absent,
+            request=request,
+            writer=writer,
+            store=store,
+        )
     return digest
 
 
@@ -69,7 +88,7 @@ def put_if_absent(data: bytes, uri: str, *, store: Store | None = None) -> str:
         ObjectExists: another writer was first.
         InputError: what is wrong and what to do.
     """
-    return _put(data, uri, store or Store(), {"IfNoneMatch": "*"})
+    return _put(data, uri, store or Store(), _IF_ABSENT)
 
 
 def put_if_same(data: bytes, uri: str, etag: str, *, store: Store | None = None) -> str:
@@ -93,32 +112,82 @@ def put(data: bytes, uri: str, *, store: Store | None = None) -> str:
     return _put(data, uri, store or Store(), {})
 
 
-def _put(data: bytes, uri: str, store: Store, condition: dict[str, str]) -> str:
+def _put(data: bytes, uri: str, store: Store, condition: Condition) -> str:
     bucket, key = parsed(uri, store)
     writer = uuid.uuid4().hex
     metadata = {DIGEST: hashlib.sha256(data).hexdigest(), _WRITER: writer}
 
-    def request(client: Any) -> str:
+    def request(client: Any, **on: str) -> str:
         try:
-            answer = client.put_object(
-                Bucket=bucket, Key=key, Body=data, Metadata=metadata, **condition
-            )
+            answer = client.put_object(Bucket=bucket, Key=key, Body=data, Metadata=metadata, **on)
         except ClientError as error:
-            if "IfMatch" not in condition or code_of(error) != "NoSuchKey":
+            if "IfMatch" not in on or code_of(error) != "NoSuchKey":
                 raise
             return ""  # Amazon's answer where the object is gone; others say 412
         return str(answer["ETag"])
 
-    etag = _write(uri, request, writer, store)
+    if condition:
+        etag = _write_on(
+            condition,
+            uri,
+            on_condition=functools.partial(request, **condition),
+            request=request,
+            writer=writer,
+            store=store,
+        )
+    else:
+        etag = _write(uri, request, writer, store)
     if not etag:
         raise ObjectExists(f"{uri} has been removed")
     return etag
 
 
-def _write(uri: str, request: Callable[[Any], _Answer], writer: str, store: Store) -> _Answer | str:
+def _write_on(
+    condition: Condition,
+    uri: str,
+    *,
+    on_condition: Callable[[Any], _Answer],
+    request: Callable[[Any], _Answer],
+    writer: str,
+    store: Store,
+) -> _Answer | str:
+    """Write on a condition; where the store takes none, look whether it holds, then write.
+
+    Args:
+        condition: arguments of boto3.
+        uri: of the object.
+        on_condition: request that sends the condition.
+        request: the same one without it.
+        writer: metadata of the object, by which a write whose answer was lost is known.
+        store: as usual.
+
+    Raises:
+        ObjectExists: the condition does not hold.
+    """
+    place = _place(uri, store)
+    if place not in _without_conditions:
+        try:
+            return _write(uri, on_condition, writer, store, has_condition=True)
+        except ConditionRefused:
+            _note(place, uri)
+    found = look_for(uri, store=store)
+    is_same = found is not None and found["ETag"] == condition.get("IfMatch")
+    if not is_same and (found is not None or "IfMatch" in condition):
+        raise ObjectExists(f"{uri} is there already, or has changed")
+    return _write(uri, request, writer, store)
+
+
+def _write(
+    uri: str,
+    request: Callable[[Any], _Answer],
+    writer: str,
+    store: Store,
+    *,
+    has_condition: bool = False,
+) -> _Answer | str:
     """Return what `request` gives; the ETag, where its answer was lost."""
     try:
-        return store.call(uri, request)
+        return store.call(uri, request, has_condition=has_condition)
     except ClientError as error:
         if code_of(error) != "PreconditionFailed":
             raise
@@ -127,6 +196,42 @@ def _write(uri: str, request: Callable[[Any], _Answer], writer: str, store: Stor
     if found is None or found.get("Metadata", {}).get(_WRITER) != writer:
         raise ObjectExists(f"{uri} is there already, or has changed")
     return str(found["ETag"])
+
+
+# --- stores without conditional writes --------------------------------------------------------
+
+
+def is_weak(uri: str, *, store: Store) -> bool:
+    """Return whether this process has found that the store has no conditional writes.
+
+    It then looks whether the condition of a write holds, and writes without it, which is right for
+    one writer at a time.
+    """
+    return _place(uri, store) in _without_conditions
+
+
+def note_ignored(uri: str, *, store: Store) -> None:
+    """Note that the store of an object has ignored the condition of a write."""
+    _note(_place(uri, store), uri)
+
+
+def weak_writes(uri: str) -> str:
+    """Return the warning about a place whose store does not keep the conditions of writes."""
+    bucket = parse_s3(uri)[0]
+    return (
+        f"the store of s3://{bucket} has no conditional writes (If-None-Match, If-Match): what is "
+        "there is looked at before each write, so let only one run at a time write there"
+    )
+
+
+def _note(place: tuple[str, ...], uri: str) -> None:
+    if place not in _without_conditions:
+        _without_conditions.add(place)
+        _log.warning("%s", weak_writes(uri))
+
+
+def _place(uri: str, store: Store) -> tuple[str, ...]:
+    return parsed(uri, store)[0], *(os.environ.get(name, "") for name in ENDPOINTS)
 
 
 def digest_of(found: dict[str, Any]) -> str | None:

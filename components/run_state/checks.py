@@ -3,20 +3,15 @@
 import contextlib
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from components.run_state.reference import KEY
 from nascore.data.file_access import S3
 from nascore.errors import InputError, Problem, ResourceUnavailable
 
-_CONDITIONS = (
-    "the store ignores the condition of a write ({}), so two pods could mix their states; use a "
-    "store with conditional writes (Amazon S3, SeaweedFS, MinIO, Ceph), or cluster.state=pvc:NAME"
-)
 
-
-def check_state(root: str, *, trusted: bool = False, retry_timeout_s: float = 60.0) -> None:
+def check_state(root: str, *, trusted: bool = False, retry_timeout_s: float = 60.0) -> str:
     """Write, read, replace and remove a small object or file.
 
     Args:
@@ -24,14 +19,18 @@ def check_state(root: str, *, trusted: bool = False, retry_timeout_s: float = 60
         trusted: an earlier step has used the address, so an unreachable server is waited for.
         retry_timeout_s: for how long.
 
+    Returns:
+        A warning; empty where there is none.
+
     Raises:
         InputError: with every problem that was found.
     """
     name = f".nas-check-{uuid.uuid4().hex}"
     if root.startswith(S3):
-        _check_store(f"{root.rstrip('/')}/{name}", trusted=trusted, retry_timeout_s=retry_timeout_s)
-    else:
-        _check_folder(Path(root), name)
+        uri = f"{root.rstrip('/')}/{name}"
+        return _check_store(uri, trusted=trusted, retry_timeout_s=retry_timeout_s)
+    _check_folder(Path(root), name)
+    return ""
 
 
 class _Findings:
@@ -67,37 +66,38 @@ def _with_acts(problem: Problem, acts: list[str]) -> Problem:
     return Problem(problem.key, problem.value, failed + problem.message)
 
 
-def _check_store(uri: str, *, trusted: bool, retry_timeout_s: float) -> None:
+def _check_store(uri: str, *, trusted: bool, retry_timeout_s: float) -> str:
     from components.object_store.client import Store  # boto3: a third of a second
     from components.object_store.objects import fetch, look, may_list
+    from components.object_store.write_checks import has_conditions, write_plainly
     from components.object_store.writing import (
         ObjectExists,
-        put,
-        put_if_absent,
+        note_ignored,
         put_if_same,
         remove,
+        weak_writes,
     )
 
     store = Store(key=KEY, trusted=trusted, retry_timeout_s=retry_timeout_s)
     findings = _Findings(uri)
-
-    def refused(condition: str, write: Callable[[], str]) -> None:
-        with findings.during(f"writing with {condition}"):
-            try:
-                write()
-                findings.add(_CONDITIONS.format(condition))
-            except ObjectExists:
-                pass
-
+    warning = ""
     if not may_list(uri, store=store):  # raises what else is wrong with the address
         findings.add("may not be listed with these credentials; grant s3:ListBucket")
     with findings.during("writing"):
-        put(b"1", uri, store=store)
+        write_plainly(uri, b"1", store=store)
         with findings.during("reading"):
             if (fetch(uri, store=store) or (b"", ""))[0] != b"1":
                 findings.add("what was written is not what is read; use a consistent store")
-        refused("If-None-Match: *", lambda: put_if_absent(b"2", uri, store=store))
-        refused("If-Match", lambda: put_if_same(b"2", uri, f'"{"0" * 32}"', store=store))
+        with findings.during("writing with If-None-Match: *"):
+            if not has_conditions(uri, store=store):
+                warning = weak_writes(uri)
+        with findings.during("writing with If-Match"):
+            try:
+                put_if_same(b"2", uri, f'"{"0" * 32}"', store=store)
+                note_ignored(uri, store=store)
+                warning = weak_writes(uri)
+            except ObjectExists:
+                pass
         with findings.during("replacing"):
             try:
                 put_if_same(b"3", uri, look(uri, store=store)["ETag"], store=store)
@@ -106,6 +106,7 @@ def _check_store(uri: str, *, trusted: bool, retry_timeout_s: float) -> None:
         with findings.during("removing"):
             remove(uri, store=store)
     findings.tell()
+    return warning
 
 
 def _check_folder(root: Path, name: str) -> None:

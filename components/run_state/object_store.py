@@ -6,9 +6,12 @@ that is killed anywhere leaves the old state or the new one.
 
 Two pods may run the same step for a while, when a node is lost but still works. A pull takes the
 state over by replacing the manifest, and each write of it is on the condition that no other pod has
-replaced it. So the older pod finds out at its next push, and stops without removing anything.
+replaced it. So the older pod finds out at its next push, and stops without removing anything. In a
+store without conditional writes it looks just before each write, so that two pods that write at the
+same moment may not notice each other.
 """
 
+import contextlib
 import socket
 import tempfile
 import threading
@@ -19,7 +22,13 @@ from pathlib import Path
 
 from components.object_store.client import RETRY_TIMEOUT_S, Store
 from components.object_store.objects import fetch
-from components.object_store.writing import ObjectExists, put_if_absent, put_if_same
+from components.object_store.writing import (
+    ObjectExists,
+    is_weak,
+    note_ignored,
+    put_if_absent,
+    put_if_same,
+)
 from components.run_state.contents import Content, Contents
 from components.run_state.manifest import MANIFEST, Manifest, read_manifest
 from components.run_state.pulling import DAMAGE_HELP, bring
@@ -183,12 +192,25 @@ class ObjectState:
                 )
             try:
                 self._write(claimed, etag, self._waiting_store)
+                self._try_condition(claimed)
                 return claimed
             except ObjectExists:  # another pod was quicker
                 continue
         raise ResourceUnavailable.of(
             KEY, self.uri, "is taken over by one pod after the other; end all but one of them"
         )
+
+    def _try_condition(self, manifest: Manifest) -> None:
+        """Find out whether the store ignores conditions, by writing the manifest again.
+
+        Later writes then look first whether their condition holds, as `writing.is_weak` says.
+        """
+        store = self._waiting_store
+        if is_weak(self._manifest_uri, store=store):
+            return
+        with contextlib.suppress(ObjectExists):
+            self._etag = put_if_absent(manifest.to_json(), self._manifest_uri, store=store)
+            note_ignored(self._manifest_uri, store=store)
 
     def _read(self, data: bytes) -> Manifest:
         blank = self._blank

@@ -103,13 +103,19 @@ def _filled(pods: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def write_run(
-    dataset: Path, *, run_key: str, division: Sequence[int], store_warnings: Sequence[str] = ()
+    dataset: Path,
+    *,
+    run_key: str,
+    division: Sequence[int],
+    store_warnings: Sequence[str] = (),
+    retrains: bool = False,
 ) -> None:
     """Write what the later steps of this run need to know, and another run of the same data not."""
     facts = {
         "run_key": run_key,
         "workers": list(division),
         "store_warnings": list(store_warnings),
+        "retrains": retrains,
     }
     write_json(dataset / RUN, facts)
 
@@ -122,6 +128,11 @@ def store_warnings_of(dataset: Path) -> list[str]:
 def run_key_of(dataset: Path) -> str:
     """Return the key by which all steps find the tracked run."""
     return str(read_json(dataset / RUN)["run_key"])
+
+
+def retrains(dataset: Path) -> bool:
+    """Return whether this is the retraining pipeline."""
+    return bool(read_json(dataset / RUN).get("retrains"))
 
 
 def workers_of(dataset: Path, place: int) -> int:

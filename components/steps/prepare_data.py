@@ -14,6 +14,7 @@ from components.object_store.outputs import open_outputs
 from components.registry import task_schema
 from components.run_identity import run_key
 from components.run_state.checks import check_state
+from components.steps.champion import check_champion
 from components.steps.close_run import close_ended_runs
 from components.steps.compiled import Compiled, write_run
 from components.steps.runtime import Step, execute, report_input_errors
@@ -59,11 +60,13 @@ def run(
         settings = resolve(config, parameters)
         with naming_parameters(parameters):
             division = compiled.division(settings)
-            _check_stores(settings)
+            warnings = _check_stores(settings)
     key = _run_key()
 
     def work(step: Step) -> dict[str, float]:
         with naming_parameters(parameters):
+            for warning in warnings:
+                step.progress("note", text=warning)
             return _prepare(step, dataset, job_name=job_name, searches=compiled.searches)
 
     metrics = execute(
@@ -74,7 +77,13 @@ def run(
         inputs={},
         outputs={"dataset": dataset},
     )
-    write_run(dataset, run_key=key, division=division)
+    write_run(
+        dataset,
+        run_key=key,
+        division=division,
+        store_warnings=warnings,
+        retrains=not compiled.searches,
+    )
     return metrics
 
 
@@ -89,6 +98,8 @@ def _prepare(step: Step, dataset: Path, *, job_name: str, searches: bool) -> dic
         step.progress("note", text=f"data: {warning['message']}")
     _check_fit(settings, info, searches=searches)
     settings = step.config = _with_model_name(settings, info)
+    if searches:  # in retraining, `review` checks it
+        check_champion(settings, info, say=lambda text: step.progress("note", text=text))
     if run_key() is not None:
         close_ended_runs(settings)
     write_json(dataset / CONFIG, settings.model_dump(mode="json"))
@@ -132,43 +143,48 @@ def _track(step: Step, tags: Mapping[str, str], dataset: Path, info: DatasetInfo
     step.tracked.artifact(dataset / "dataset.json")
 
 
-def _check_stores(settings: Config) -> None:
+def _check_stores(settings: Config) -> list[str]:
     """Check the tracking store, the database of the study, and the places of state and outputs.
 
     A tracking server that is unreachable is no error here: the process that sends the events
     reports it and retries.
+
+    Returns:
+        Warnings about the places of state and outputs.
 
     Raises:
         InputError: one of them refuses this account, or cannot be what the setting names.
     """
     problems, _ = check_store(settings.tracking.uri, settings.tracking.experiment)
     errors = [InputError(problems)] if problems else []
+    warnings = []
     for check in (_check_study, _check_state, _check_outputs):
         try:
-            check(settings)
+            warnings.append(check(settings))
         except InputError as error:
             errors.append(error)
     if errors:
         raise error_of(errors)
+    return sorted({warning for warning in warnings if warning})
 
 
-def _check_study(settings: Config) -> None:
+def _check_study(settings: Config) -> str:
     if settings.search.storage is not None:
         from nascore.search.database_url import resolve_url  # Optuna and SQLAlchemy: half a second
         from nascore.search.study_storage import Storage
 
         Storage(resolve_url(settings.search.storage)).close()
+    return ""
 
 
-def _check_state(settings: Config) -> None:
+def _check_state(settings: Config) -> str:
     root = os.environ.get(STATE_ROOT)
-    if root is not None:
-        check_state(root)
+    return "" if root is None else check_state(root)
 
 
-def _check_outputs(settings: Config) -> None:
-    if settings.promote.export_to is not None:
-        check_outputs(open_outputs(settings.promote.export_to), settings.registry.model)
+def _check_outputs(settings: Config) -> str:
+    root = settings.promote.export_to
+    return "" if root is None else check_outputs(open_outputs(root), settings.registry.model)
 
 
 def needs_of(settings: Config) -> Sequence[Need]:

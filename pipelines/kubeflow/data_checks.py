@@ -70,7 +70,7 @@ def object_problems(config: Config, warn: Warn) -> Iterator[Problem]:
     if not here and (theirs := [name for name in _ENDPOINTS if name in variables]):
         warn(f"{_KEY} was not checked: the pods have {theirs[0]}; set it here to check the data")
         return
-    from components.object_store.client import make_client  # boto3: a third of a second
+    from components.object_store.connection import make_client  # boto3: a third of a second
     from components.object_store.s3_errors import RAISED, cause_of, code_of, final_message
 
     try:
@@ -95,7 +95,7 @@ def _missing(client: Any, kind: str, uri: str) -> str:
         ClientError: there is no such bucket or object, or another error of S3.
         NotS3Error: a server of another kind has answered.
     """
-    from components.object_store.s3_errors import NotS3Error
+    from components.object_store.answers import NotS3Error
     from nascore.data.archives import is_archive_name
 
     bucket, key = parse_s3(uri)

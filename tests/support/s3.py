@@ -174,6 +174,14 @@ class Relay:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
 
+    def answer(self, head: bytes) -> bytes | None:
+        """Return an answer in place of the server's; None for the server's."""
+        return None
+
+    def altered(self, head: bytes) -> bytes:
+        """Return the head of a request as the server gets it."""
+        return head
+
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
@@ -198,6 +206,11 @@ class Relay:
         if request is None:
             return False
         self.on_request(request[0])
+        own = self.answer(request[0])
+        if own is not None:
+            is_head = request[0].startswith(b"HEAD")
+            near.sendall(own.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" if is_head else own)
+            return True
         if self.mode == "errors":
             self.num_failed += 1
             near.sendall(b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n")
@@ -207,7 +220,7 @@ class Relay:
             while self.mode == "hang":
                 time.sleep(0.05)
             return False
-        far.sendall(b"".join(request))
+        far.sendall(self.altered(request[0]) + request[1])
         answer = _message(answers, has_body=not request[0].startswith(b"HEAD"))
         while answer is not None and answer[0].startswith(b"HTTP/1.1 100"):
             answer = _message(answers)

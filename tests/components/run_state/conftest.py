@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from s3 import Relay, S3Server
+from unkind_s3 import UnkindRelay
 
-from components.object_store import client
+from components.object_store import client, connection
 from components.run_state.object_store import ObjectState
 
 BUCKET = "state"
@@ -33,6 +34,14 @@ def relay(server: S3Server, s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setenv("AWS_ENDPOINT_URL", between.url)
     yield between
     between.mode = "away"
+    between.close()
+
+
+@pytest.fixture
+def unkind(server: S3Server, s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[UnkindRelay]:
+    between = UnkindRelay(server.port)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", between.url)
+    yield between
     between.close()
 
 
@@ -90,5 +99,5 @@ def store(s3: Any, root: str) -> Callable[[str, bytes | None], None]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that hangs is given up after seconds."""
-    monkeypatch.setattr(client, "_READ_S", 0.5)
-    monkeypatch.setattr(client, "_ATTEMPTS", 2)
+    monkeypatch.setattr(client, "READ_S", 0.5)
+    monkeypatch.setattr(connection, "_ATTEMPTS", 2)

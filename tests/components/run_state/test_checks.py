@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from s3 import SECRET_KEY, Relay
+from unkind_s3 import UnkindRelay
 
-from components.object_store import client, writing
+from components.object_store import connection
 from components.run_state.checks import check_state
 from nascore.errors import InputError, ResourceUnavailable
 
@@ -38,7 +39,7 @@ def test_without_any_right(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_request_that_is_refused_is_reported(
     root: str, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "_ATTEMPTS", 1)
+    monkeypatch.setattr(connection, "_ATTEMPTS", 1)
 
     def watch(head: bytes) -> None:
         refused = head.startswith(b"DELETE") or (b"GET" in head and b"list-type=2" not in head)
@@ -49,20 +50,12 @@ def test_every_request_that_is_refused_is_reported(
     assert found.startswith("reading, removing failed: the server does not answer as it should")
 
 
-@pytest.mark.parametrize("condition", ["IfNoneMatch", "IfMatch"])
-def test_a_store_that_ignores_conditions(
-    root: str, keys: Keys, monkeypatch: pytest.MonkeyPatch, condition: str
+@pytest.mark.parametrize("fault", ["ignore conditions", "501 to conditions", "400 to conditions"])
+def test_a_store_without_conditions_is_used_with_a_warning(
+    root: str, keys: Keys, unkind: UnkindRelay, fault: str
 ) -> None:
-    real = writing._put
-
-    def ignoring(data: bytes, uri: str, store: Any, given: dict[str, str]) -> str:
-        return real(data, uri, store, {k: v for k, v in given.items() if k != condition})
-
-    monkeypatch.setattr(writing, "_put", ignoring)
-    (found,) = said(root)
-    header = {"IfNoneMatch": "(If-None-Match: *)", "IfMatch": "(If-Match)"}[condition]
-    assert f"ignores the condition of a write {header}, so two pods could mix" in found
-    assert "cluster.state=pvc:NAME" in found
+    unkind.fault = fault
+    assert "has no conditional writes (If-None-Match, If-Match)" in check_state(root)
     assert keys() == {}
 
 

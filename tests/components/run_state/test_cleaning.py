@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from s3 import Relay
 
-from components.object_store import client
+from components.object_store import client, connection
 from components.run_state import bucket_states, cleaning
 from components.run_state.cleaning import Cleaned, clean
 from components.run_state.folder_states import FolderState
@@ -198,7 +198,7 @@ def test_a_removal_that_was_cut_off_is_done_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client, "_ATTEMPTS", 1)
+    monkeypatch.setattr(connection, "_ATTEMPTS", 1)
     monkeypatch.setattr(
         bucket_states, "Store", lambda key: client.Store(key=key, retry_timeout_s=0)
     )
