@@ -3,10 +3,13 @@
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+_FULL_BYTES = 2**20
 
 
 @contextlib.contextmanager
@@ -28,6 +31,15 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def full_disk(folders: Iterable[Path]) -> Path | None:
+    """Return the first of the folders whose disk has no space left; None if each has some."""
+    for folder in folders:
+        with contextlib.suppress(OSError):  # it does not exist
+            if shutil.disk_usage(folder).free < _FULL_BYTES:
+                return folder
+    return None
 
 
 def is_writable(folder: Path) -> bool:

@@ -8,13 +8,14 @@ import uuid
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, insert, inspect, text
+from sqlalchemy import Connection, create_engine, insert, inspect, select, text
 from sqlalchemy.engine import make_url
 
 from nascore.errors import InputError
 from nascore.search.database_url import KEY, without_password
-from nascore.search.optuna_private import ALL_TABLES, STUDIES
+from nascore.search.optuna_private import ALL_TABLES, STUDIES, STUDY_ATTRIBUTES, TRIALS
 
+OTHER_PROGRAM = "was made by another program with Optuna; name another study"
 CONNECTIONS = 2
 """Connections that a process holds at most: one for its children, one for heartbeats."""
 CONNECT_S = 5
@@ -30,6 +31,7 @@ _ALEMBIC = "alembic_version"
 _OPTUNA_REVISION = re.compile(r"v\d+\.\d+\.\d+\.\w+")
 _MLFLOW = {"experiments", "registered_models"}
 _SHOWN = 3
+_MIN_STATEMENT_MS = 5000
 
 
 def engine_options(url: str) -> dict[str, Any]:
@@ -48,16 +50,17 @@ def engine_options(url: str) -> dict[str, Any]:
     return {"pool_pre_ping": True, "pool_size": CONNECTIONS, "connect_args": connect}
 
 
-def check_database(url: str) -> None:
+def check_database(url: str, *, study: str | None = None) -> None:
     """Check that studies can be kept in a database; nothing remains in it.
 
     Tables of studies must be there and take a row, or the schema must be empty and take a table.
 
     Args:
         url: as `nascore.search.database_url.resolve_url` returns it.
+        study: the setting `search.study`.
 
     Raises:
-        InputError: the database belongs to another program.
+        InputError: the database or the study belongs to another program, or a limit is too low.
         sqlalchemy.exc.SQLAlchemyError: it cannot be reached, or refuses the account or the write.
     """
     engine = create_engine(url, **engine_options(url))
@@ -71,7 +74,17 @@ def check_database(url: str) -> None:
                     "database, or another schema with ?options=-csearch_path%3DSCHEMA"
                 )
                 raise InputError.of(KEY, without_password(url), message)
-            _try_write(connection, is_new=STUDIES.name not in own)
+            timeout_ms = _statement_timeout_ms(connection)
+            if 0 < timeout_ms < _MIN_STATEMENT_MS:
+                message = (
+                    f"statement_timeout of the account is {timeout_ms} ms, too short for a study "
+                    "that many workers use; raise it to 30 s (ALTER ROLE ... SET statement_timeout)"
+                )
+                raise InputError.of(KEY, without_password(url), message)
+            is_new = STUDIES.name not in own
+            if study is not None and not is_new:
+                _refuse_foreign(connection, study)
+            _try_write(connection, is_new=is_new)
             connection.rollback()
     finally:
         engine.dispose()
@@ -109,6 +122,28 @@ def _is_visible(connection: Connection, name: str, own: Collection[str]) -> bool
     if connection.dialect.name != "postgresql":
         return name in own
     return connection.scalar(text("SELECT to_regclass(:name)"), {"name": name}) is not None
+
+
+def _refuse_foreign(connection: Connection, study: str) -> None:
+    """Refuse a study with trials that this program has not made, which always have an identity."""
+    ours = select(STUDY_ATTRIBUTES.c.study_id).where(STUDY_ATTRIBUTES.c.key == "identity")
+    query = (
+        select(STUDIES.c.study_name)
+        .join(TRIALS, TRIALS.c.study_id == STUDIES.c.study_id)
+        .where(STUDIES.c.study_name.in_([f"{study}/{arm}" for arm in ("method", "control")]))
+        .where(STUDIES.c.study_id.not_in(ours))
+    )
+    name = connection.scalar(query.limit(1))
+    if name is not None:
+        raise InputError.of("search.study", name, OTHER_PROGRAM)
+
+
+def _statement_timeout_ms(connection: Connection) -> int:
+    """Return the longest time of a statement in PostgreSQL; 0 for no limit, and elsewhere."""
+    if connection.dialect.name != "postgresql":
+        return 0
+    query = "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"
+    return int(connection.scalar(text(query)) or 0)
 
 
 def _try_write(connection: Connection, *, is_new: bool) -> None:

@@ -9,6 +9,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb.models import (
     BaseModel,
     StudyModel,
+    StudyUserAttributeModel,
     TrialModel,
     TrialUserAttributeModel,
 )
@@ -19,6 +20,8 @@ ALL_TABLES: frozenset[str] = frozenset(BaseModel.metadata.tables) | {"alembic_ve
 """Names of the tables that a storage makes."""
 STUDIES: Table = StudyModel.__table__
 """Columns `study_id` and `study_name`."""
+STUDY_ATTRIBUTES: Table = StudyUserAttributeModel.__table__
+"""Columns `study_id`, `key` and `value_json`."""
 TRIALS: Table = TrialModel.__table__
 """Columns `trial_id`, `number`, `study_id` and `state`."""
 USER_ATTRIBUTES: Table = TrialUserAttributeModel.__table__

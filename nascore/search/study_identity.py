@@ -11,6 +11,7 @@ from optuna.study import StudyDirection
 
 from nascore.config import SearchConfig, Section
 from nascore.errors import InputError
+from nascore.search.database_check import OTHER_PROGRAM
 from nascore.search.study_storage import Storage
 
 VERSION = 3
@@ -107,13 +108,7 @@ def _refuse_foreign(storage: Storage, study_id: int, name: str) -> None:
     directions = storage.call_with_retries(storage.optuna.get_study_directions, study_id)
     num_trials = storage.call_with_retries(storage.optuna.get_n_trials, study_id)
     if num_trials or list(directions) != [StudyDirection.MAXIMIZE]:
-        goals = ", ".join(direction.name.lower() for direction in directions)
-        raise InputError.of(
-            "search.study",
-            name,
-            f"was made by another program with Optuna ({num_trials} trials, {goals}); "
-            "name another study",
-        )
+        raise InputError.of("search.study", name, OTHER_PROGRAM)
 
 
 def _read(storage: Storage, study_id: int) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """`nas run` and `nas retrain`: run a pipeline on this machine and print its result."""
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from nascore.errors import InputError, Problem
+from nascore.files import full_disk
 from nascore.redaction import redact
 from pipelines.commands.options import STORE, configuration, one_message, output_options
 from pipelines.commands.shortcuts import shortcuts
@@ -174,7 +176,7 @@ def _fail(out: Path, failure: "Failure", kind: "Kind") -> NoReturn:
     click.echo(
         "\n".join(
             [
-                f"The step {failure.step} failed: {failure.error}",
+                f"The step {failure.step} failed: {_cause(out, failure.error)}",
                 *(f"  {problem}" for problem in failure.problems),
                 f"  log:    {out / LOG}",
                 f"  resume: {_resume_command(out, kind)}   (skips finished work)",
@@ -184,6 +186,20 @@ def _fail(out: Path, failure: "Failure", kind: "Kind") -> NoReturn:
     )
     is_unstarted = failure.problems and not failure.has_trained
     sys.exit(WRONG_INPUT if is_unstarted else FAILED)
+
+
+def _cause(out: Path, error: str) -> str:
+    """Return why a step failed: a full disk, which processes that end cannot report, or the error.
+
+    Args:
+        out: folder of the run.
+        error: that was reported last.
+    """
+    places = [out, Path(os.environ.get("TMPDIR", "/tmp")), Path(os.path.expanduser("~/.cache"))]
+    place = full_disk(places)
+    if place is None:
+        return error
+    return f"the disk of {place} is full; free space, then resume the run ({error})"
 
 
 def _say_result(result: dict[str, Any], out: Path, console: Any, config: "Config") -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from components.config.schema import Config
 from components.tracking import check_store
-from nascore.errors import InputError
+from nascore.errors import InputError, Problem
 from nascore.files import is_writable
 from nascore.redaction import redact
 from pipelines.doctor.finding import Finding
@@ -12,28 +12,39 @@ from pipelines.doctor.finding import Finding
 
 def check_study(config: Config) -> Finding:
     """Check that the database can keep studies, as a run does; nothing remains in it."""
+    problem = study_problem(config)
+    if problem is not None:
+        cause, _, advice = problem.message.partition("; ")
+        return Finding("study", "problem", f"{problem.value}: {cause}", advice)
+    storage = config.search.storage
+    seen = "a file in the folder of the run" if storage is None else redact(storage)
+    return Finding("study", "ok", seen)
+
+
+def study_problem(config: Config) -> Problem | None:
+    """Return why the database of the study cannot be used; None if it can, or is a file of a run.
+
+    Args:
+        config: of the run.
+    """
     from nascore.search.database_check import check_database
     from nascore.search.database_errors import OPENING, input_error
-    from nascore.search.database_url import resolve_url, without_password
+    from nascore.search.database_url import KEY, resolve_url
 
     storage = config.search.storage
     if storage is None:
-        return Finding("study", "ok", "a file in the folder of the run")
-    shown = redact(storage)
+        return None
+    url = ""
     try:
         url = resolve_url(storage)
-        shown = without_password(url)
         fault = _sqlite_fault(url)
         if fault is None:
-            check_database(url)
+            check_database(url, study=config.search.study)
     except InputError as error:
-        fault = error.problems[0].message
+        return error.problems[0]
     except OPENING as error:
-        fault = input_error(url, error).problems[0].message
-    if fault:
-        cause, _, advice = fault.partition("; ")
-        return Finding("study", "problem", f"{shown}: {cause}", advice)
-    return Finding("study", "ok", shown)
+        return input_error(url, error).problems[0]
+    return Problem(KEY, storage, fault) if fault else None
 
 
 def _sqlite_fault(url: str) -> str | None:
@@ -71,29 +82,41 @@ def check_tracking(config: Config) -> Finding:
 
 def check_data(config: Config) -> Finding:
     """Check that the data source exists; the first step of a run reads it."""
-    from nascore.data.archives import ENDINGS, is_archive_name
-    from nascore.data.sources import uri_error
+    from nascore.data.file_access import S3
 
     source = config.data.source
-    message = uri_error(source)
+    message = data_fault(config)
     if message:
         return Finding("data", "problem", redact(source), message)
     kind, _, path = source.partition(":")
-    if path.startswith("s3://"):
+    if path.startswith(S3):
         return Finding("data", "ok", f"{source} (read in the first step of a run)")
-    there = Path(path).expanduser()
-    is_tree = kind == "imagefolder"
-    if path and not (there.is_file() or (is_tree and there.is_dir())):
-        what = "folder or archive" if is_tree else "file"
-        return Finding("data", "problem", source, f"there is no {what} {path}; correct data.source")
-    if is_tree and there.is_file() and not is_archive_name(path):
-        message = f"{path} is a file; name a folder, or one that ends in {', '.join(ENDINGS)}"
-        return Finding("data", "problem", source, message)
     if kind in ("cifar10", "cifar100", "omniglot") and config.data.root is None:
         return Finding(
             "data", "warning", source, "will be downloaded; set data.root to use files at hand"
         )
     return Finding("data", "ok", source)
+
+
+def data_fault(config: Config) -> str:
+    """Return what is wrong with the data source, as far as it can be seen at once; else empty."""
+    from nascore.data.archives import ENDINGS, is_archive_name
+    from nascore.data.file_access import S3
+    from nascore.data.sources import uri_error
+
+    source = config.data.source
+    message = uri_error(source)
+    kind, _, path = source.partition(":")
+    if message or not path or path.startswith(S3):
+        return message
+    there = Path(path).expanduser()
+    is_tree = kind == "imagefolder"
+    if not (there.is_file() or (is_tree and there.is_dir())):
+        what = "folder or archive" if is_tree else "file"
+        return f"there is no {what} {path}; correct data.source"
+    if is_tree and there.is_file() and not is_archive_name(path):
+        return f"{path} is a file; name a folder, or one that ends in {', '.join(ENDINGS)}"
+    return ""
 
 
 def check_export(config: Config) -> Finding:

@@ -1,0 +1,93 @@
+"""Calls of `nas doctor` and `nas run` in one state of the world, and what both of them say."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+TINY = (
+    "method=random",
+    "seed=3",
+    "data.max_train=300",
+    "search.space.num_layers=3",
+    "search.budget.children=2",
+    "search.child.epochs=1",
+    "train.epochs=1",
+    "latency.runs=20",
+    "latency.warmup_runs=2",
+    "registry.model=tiny",
+)
+"""Settings of a run of half a minute."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended.
+
+    Attributes:
+        seconds: its duration.
+    """
+
+    status: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def message(self) -> str:
+        """The problem that it reports, in one line."""
+        return " ".join(line.strip() for line in self.err.splitlines()[1:])
+
+
+def nas(
+    *arguments: str,
+    folder: Path,
+    settings: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+    before: tuple[str, ...] = (),
+) -> Ended:
+    """Call `nas` in a folder.
+
+    Args:
+        arguments: of the command.
+        folder: where it is called.
+        settings: values of `--set`.
+        environment: whole environment; None for that of this process.
+        before: words before the command, such as `unshare -m`.
+    """
+    start = time.monotonic()
+    given = [word for setting in settings for word in ("--set", setting)]
+    done = subprocess.run(
+        [*before, sys.executable, "-m", "pipelines.cli", *arguments, *given],
+        cwd=folder,
+        env=dict(os.environ if environment is None else environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=280,
+        check=False,
+    )
+    assert "Traceback" not in done.stdout + done.stderr, done.stderr
+    return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - start)
+
+
+def examined(
+    check: str,
+    *,
+    folder: Path,
+    settings: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+    before: tuple[str, ...] = (),
+) -> str:
+    """Return status and detail of one check of `nas doctor`, as a line."""
+    done = nas(
+        "doctor", "--json", folder=folder, settings=settings, environment=environment, before=before
+    )
+    rows = {row["check"]: row for row in json.loads(done.out)}
+    return f"{rows[check]['status']} {check}: {rows[check]['detail']}"
