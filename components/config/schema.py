@@ -13,6 +13,7 @@ from components.config.settings import (
     PromoteConfig,
     RegistryConfig,
     RetrainConfig,
+    S3Config,
     TrackingConfig,
 )
 from components.config.unknown_keys import suggest
@@ -53,6 +54,7 @@ class Config(Section, Generic[OptionsT]):
     promote: PromoteConfig = PromoteConfig()
     retrain: RetrainConfig = RetrainConfig()
     tracking: TrackingConfig = TrackingConfig()
+    s3: S3Config = S3Config()
     cluster: ClusterConfig = ClusterConfig()
 
 

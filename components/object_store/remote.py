@@ -44,11 +44,14 @@ class S3:
         folder: for copies; a copy with the right size and ETag is not fetched again.
         cache_bytes: how much of a prefix is kept there; a single file is kept whatever its size.
         trusted: an earlier step has read from the same address; see `Store`.
+        is_payer: the requester pays.
     """
 
-    def __init__(self, folder: Path, *, cache_bytes: int, trusted: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, cache_bytes: int, trusted: bool = False, is_payer: bool = False
+    ) -> None:
         self._folder = folder
-        self._store = Store(key=_KEY, trusted=trusted)
+        self._store = Store(key=_KEY, trusted=trusted, is_payer=is_payer)
         self._cache = Cache(folder / "objects", max_bytes=cache_bytes)
         self._listed: ListingDigest | None = None
 

@@ -113,7 +113,7 @@ def build_context(
     """
     config = inputs.config
     training = config.training.for_objective(config.search.objective)
-    remote = open_remote(config.data, trusted=True)
+    remote = open_remote(config, trusted=True)
     splits = load(inputs.dataset, device_of(training), remote)
     splits = replace(splits, train=splits.train.balanced(training))
     info = splits.info
@@ -141,7 +141,7 @@ def build_context(
 def load_splits(step: Step, dataset: Path) -> Splits:
     """Return the prepared data on the CPU, and count the time of reading it as `data`."""
     with step.busy("data"):
-        remote = open_remote(step.config.data, trusted=True)
+        remote = open_remote(step.config, trusted=True)
         splits = load(dataset, torch.device("cpu"), remote)
     _track_inputs(step, splits)
     return splits

@@ -90,7 +90,7 @@ def run(
 def _prepare(step: Step, dataset: Path, *, job_name: str, searches: bool) -> dict[str, float]:
     settings = step.config
     with step.busy("data"):
-        remote = open_remote(settings.data)
+        remote = open_remote(settings)
         info = prepare(
             settings.data, settings.seed, dataset, remote=remote, needs=needs_of(settings)
         )

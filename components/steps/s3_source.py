@@ -1,27 +1,52 @@
 """Opens the S3 source of a run, with copies that its steps share."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.config.schema import Config
 from components.steps.state import state_folder
-from nascore.config import DataConfig
+from nascore.errors import ResourceUnavailable
 
 if TYPE_CHECKING:  # boto3 costs a third of a second, and most runs need none
     from components.object_store.remote import S3
 
+CACHE = "NAS_CACHE_DIR"
 
-def open_remote(data: DataConfig, *, trusted: bool = False) -> "S3 | None":
+
+def open_remote(config: Config, *, trusted: bool = False) -> "S3 | None":
     """Return the reader of an `s3://` source; None for any other. Sends no request yet.
 
     Args:
-        data: settings of the data.
+        config: of the run.
         trusted: an earlier step has checked the address, so an unreachable server is waited for.
+
+    Raises:
+        InputError: the folder of copies cannot be written.
     """
+    data = config.data
     if not data.source.partition(":")[2].startswith("s3://"):
         return None
     from components.object_store.remote import S3
 
-    given = os.environ.get("NAS_CACHE_DIR")
-    folder = Path(given) if given else state_folder() / "s3"
-    return S3(folder, cache_bytes=data.cache_mb * 2**20, trusted=trusted)
+    given = os.environ.get(CACHE)
+    folder = Path(given).expanduser() if given else state_folder() / "s3"
+    _check_folder(folder, given)
+    return S3(
+        folder,
+        cache_bytes=data.cache_mb * 2**20,
+        trusted=trusted,
+        is_payer=config.s3.request_payer is not None,
+    )
+
+
+def _check_folder(folder: Path, given: str | None) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        key, advice = (CACHE, "name another folder") if given else ("NAS_STATE_DIR", "free space")
+        message = f"copies of S3 objects cannot be written ({error.strerror}); {advice}"
+        raise ResourceUnavailable.of(key, folder, message) from error

@@ -41,7 +41,7 @@ def cache_folder() -> Path:
     given = os.environ.get("NAS_CACHE_DIR")
     caches = os.environ.get("XDG_CACHE_HOME")
     return (
-        Path(given) / "decoded"
+        Path(given).expanduser() / "decoded"
         if given
         else (Path(caches) if caches else Path.home() / ".cache") / "nas" / "decoded"
     )

@@ -118,7 +118,7 @@ def examine(config: "Config") -> Report:
             config.data,
             config.seed,
             findings,
-            remote=open_remote(config.data),
+            remote=open_remote(config),
             needs=needs_of(config),
         )
     except InputError as error:

@@ -59,7 +59,7 @@ def _plan(config: "Config", module: "PlanningModule") -> "BudgetPlan":
 
     with tempfile.TemporaryDirectory() as given:
         folder = Path(given)
-        prepare(config.data, config.seed, folder / "data", remote=open_remote(config.data))
+        prepare(config.data, config.seed, folder / "data", remote=open_remote(config))
         (folder / "state").mkdir()
         inputs = StepInputs(
             config=config,

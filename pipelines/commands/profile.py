@@ -144,7 +144,7 @@ def _shape_of_data(config: "Config") -> "ImageShape":
     from nascore.data.sources import read
     from nascore.spaces.base import ImageShape
 
-    raw = read(config.data, open_remote(config.data))
+    raw = read(config.data, open_remote(config))
     return ImageShape(raw.channels, raw.size, len(raw.classes))
 
 
