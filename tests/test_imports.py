@@ -117,7 +117,7 @@ ONLY_IN = {
         "pipelines.kubeflow.doctor.kubeconfig",
         "pipelines.kubeflow.doctor.quantities",
     },
-    "kfp_server_api": {"pipelines.kubeflow.client"},
+    "kfp_server_api": {"pipelines.kubeflow.client", "pipelines.kubeflow.pipelines_page"},
     "urllib3": {
         "components.supervisor.artifact_store",
         "pipelines.kubeflow.client",

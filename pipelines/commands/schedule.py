@@ -1,7 +1,6 @@
 """`nas schedule`: runs on Kubeflow that start at fixed times (KFP calls them recurring runs)."""
 
 import json
-import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from components.config.merge import layer_of
 from nascore.errors import InputError, Problem, collect_problems
 from pipelines.commands.cluster_options import Find, as_json, on_cluster
 from pipelines.commands.compile import image_option, kind_option
@@ -17,10 +15,10 @@ from pipelines.commands.options import configuration, given
 from pipelines.commands.shortcuts import shortcuts
 from pipelines.commands.submit import (
     account_option,
+    inline_option,
     no_check_option,
-    plugins,
+    pipeline_option,
     prepare,
-    source,
 )
 from pipelines.definitions.kinds import Kind
 from pipelines.kubeflow import schedule_times
@@ -35,8 +33,7 @@ from pipelines.kubeflow.schedule_view import (
 from pipelines.settings import problems_of
 
 if TYPE_CHECKING:
-    from components.config.schema import Config
-    from pipelines.kubeflow.client import Cluster, JsonObject
+    from pipelines.kubeflow.client import Cluster
 
 
 @click.group()
@@ -61,14 +58,10 @@ def schedule() -> None:
     "is_pinned",
     default=True,
     show_default=True,
-    help="Run what is compiled now, or at each time the latest version of --pipeline.",
+    help="Run what is compiled now, or at each time the latest version of the pipeline.",
 )
-@click.option(
-    "--pipeline",
-    callback=given,
-    metavar="NAME",
-    help="With --pin: also upload it as a new version of this pipeline.",
-)
+@pipeline_option
+@inline_option
 @click.option(
     "--paused", is_flag=True, help="Create the schedule, but start no run until it is resumed."
 )
@@ -87,6 +80,7 @@ def create(
     expression: str,
     is_pinned: bool,
     pipeline: str | None,
+    is_inline: bool,
     paused: bool,
     kind: Kind,
     image: str | None,
@@ -99,48 +93,57 @@ def create(
     A run starts up to 30 s late. If times pass while the schedule is paused or a run of it is
     running, only the latest of them is run, as soon as possible.
 
-    With --latest the configuration is that of the version; --set changes settings of it.
+    With --latest the configuration is that of the version; options and --set become parameters.
     """
     from pipelines.kubeflow.before_submit import refuse_impossible_run
     from pipelines.kubeflow.client import Cluster
+    from pipelines.kubeflow.latest_version import latest_version
+    from pipelines.kubeflow.run_parameters import divide
+    from pipelines.kubeflow.run_request import Source, plugins, what_runs
     from pipelines.kubeflow.starting import make_schedule
 
     problems: list[Problem] = []
-    connection = resolved = None
+    connection = resolved = source = None
     with collect_problems(problems):
         expression = schedule_times.check(expression)
     with collect_problems(problems):
         connection = find()
+    with collect_problems(problems):
+        source = Source(kind, image, pipeline, is_inline)
     if is_pinned:
         resolved = prepare(config, preset, settings, image, problems)
     else:
-        problems += _latest_problems(config, preset, image, pipeline, settings)
-    if problems or connection is None:
+        problems += _latest_problems(config, preset, image, is_inline, settings)
+    if problems or connection is None or source is None:
         raise InputError(problems)
     say_times(expression, as_json=as_json)
-    if resolved is not None and not no_check:
+    cluster, say = Cluster(connection), partial(click.echo, err=True)
+    latest = None
+    if resolved is None:
+        latest = latest_version(cluster, source, settings)
+        resolved = latest.config
+    if not no_check:
         refuse_impossible_run(
             resolved, image, connection=connection, service_account=service_account, kind=kind
         )
-    cluster = Cluster(connection)
     _check_free(cluster, name)
     body: dict[str, Any] = {
         "display_name": name,
-        "experiment_id": cluster.experiment(
-            _experiment(resolved, settings), partial(click.echo, err=True)
-        ),
+        "experiment_id": cluster.experiment(resolved.tracking.experiment, say),
         "trigger": {"cron_schedule": {"cron": expression}},
         "mode": "DISABLE" if paused else "ENABLE",
         "max_concurrency": "1",
         "no_catchup": True,
+        **plugins(resolved),
     }
-    if resolved is None:
-        body |= _latest(cluster, str(pipeline), settings)
+    if latest is not None:
+        body |= latest.request()
     else:
-        body |= _pinned(cluster, resolved, kind=kind, image=image, pipeline=pipeline)
+        divided = divide(kind, resolved, file=config, preset=preset, settings=settings)
+        body |= what_runs(cluster, source, divided, say)
     if service_account is not None:
         body["service_account"] = service_account
-    made = make_schedule(cluster, body, partial(click.echo, err=True))
+    made = make_schedule(cluster, body, say)
     if as_json:
         click.echo(json.dumps(describe({**body, **made}, {})))
     else:
@@ -214,54 +217,23 @@ def _latest_problems(
     config: Path | None,
     preset: str | None,
     image: str | None,
-    pipeline: str | None,
+    is_inline: bool,
     settings: tuple[str, ...],
 ) -> list[Problem]:
+    from components.config.merge import layer_of
     from components.config.secret_values import open_secrets
 
     layer, problems = layer_of(settings)
     problems += [*problems_of(settings), *open_secrets(layer)]
-    if pipeline is None:
-        message = "is required with --latest: the pipeline whose latest version is run"
-        problems.append(Problem("--pipeline", "", message))
     given = {"CONFIG": config, "--preset": preset, "--image": image}
     for option, value in given.items():
         if value is not None:
             message = "is part of the version; use --set for single settings, or --pin"
             problems.append(Problem(option, str(value), message))
+    if is_inline:
+        message = "contradicts --latest, which runs what was uploaded; give one of them"
+        problems.append(Problem("--inline", "", message))
     return problems
-
-
-def _experiment(config: "Config | None", settings: tuple[str, ...]) -> str:
-    """Return the experiment of the configuration, or that of the settings of a version."""
-    from components.config.settings import TrackingConfig
-
-    if config is not None:
-        return config.tracking.experiment
-    tracking = layer_of(settings)[0].get("tracking", {})
-    return str(tracking.get("experiment", TrackingConfig().experiment))
-
-
-def _pinned(
-    cluster: "Cluster", config: "Config", *, kind: Kind, image: str | None, pipeline: str | None
-) -> "JsonObject":
-    from components.config.schema import dumps
-
-    parameters = {"config": dumps(config), "overrides": ""}
-    what = source(cluster, config, kind=kind, image=image, pipeline=pipeline)
-    return {"runtime_config": {"parameters": parameters}, **what, **plugins(config)}
-
-
-def _latest(cluster: "Cluster", pipeline: str, settings: tuple[str, ...]) -> "JsonObject":
-    """Return a request that names only the pipeline: KFP takes its latest version each time."""
-    pipeline_id = cluster.pipeline(pipeline)
-    if pipeline_id is None:
-        message = "does not exist; upload one with nas submit --pipeline"
-        raise InputError.of("--pipeline", pipeline, message)
-    return {
-        "runtime_config": {"parameters": {"overrides": shlex.join(settings)}},
-        "pipeline_version_reference": {"pipeline_id": pipeline_id},
-    }
 
 
 def _check_free(cluster: "Cluster", name: str) -> None:

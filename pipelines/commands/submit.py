@@ -1,9 +1,6 @@
 """`nas submit` and `nas status`: runs on Kubeflow."""
 
-import hashlib
-import tempfile
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +17,6 @@ from pipelines.definitions.kinds import Kind
 if TYPE_CHECKING:
     from components.config.schema import Config
     from pipelines.kubeflow.client import Cluster, JsonObject
-
 
 _NO_IMAGE = (
     "--image is not given, so pods use {}, which must have been pushed to a registry; name your "
@@ -41,6 +37,16 @@ account_option = click.option(
     callback=given,
     metavar="NAME",
     help="Kubernetes account of the pods [KFP's].",
+)
+pipeline_option = click.option(
+    "--pipeline",
+    callback=given,
+    metavar="NAME",
+    help="Pipeline on Kubeflow's Pipelines page, which gets a new version if the compiled text is "
+    "new [nas-search or nas-retrain].",
+)
+inline_option = click.option(
+    "--inline", "is_inline", is_flag=True, help="Upload no pipeline; send it with the run."
 )
 no_check_option = click.option(
     "--no-check",
@@ -68,43 +74,18 @@ def prepare(
     return resolved
 
 
-def plugins(config: "Config") -> "JsonObject":
-    """Return the part of a request that turns off Kubeflow's MLflow plugin."""
-    return {} if config.tracking.kfp_plugin else {"plugins_input": {"mlflow": {"disabled": True}}}
-
-
-def source(
-    cluster: "Cluster", config: "Config", *, kind: Kind, image: str | None, pipeline: str | None
-) -> "JsonObject":
-    """Return the part of a request with the pipeline: the compiled file, or a version of it."""
-    from components.image import IMAGE
-    from pipelines.definitions.kinds import compile_pipeline
-    from pipelines.kubeflow.runs import spec_of, without_caching
-
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "pipeline.yaml"
-        compile_pipeline(kind, config, file, image=image or IMAGE)
-        without_caching(file)
-        if pipeline is None:
-            return {"pipeline_spec": spec_of(file)}
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
-        version = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{digest}"
-        return {"pipeline_version_reference": cluster.upload(pipeline, version, file)}
-
-
 @configuration
 @shortcuts()
 @kind_option
 @image_option
 @click.option(
-    "--run-name", callback=given, metavar="NAME", help="Name of the run [kind, method and time]."
-)
-@click.option(
-    "--pipeline",
+    "--run-name",
     callback=given,
     metavar="NAME",
-    help="Also upload it as a new version of this pipeline.",
+    help="Name of the run [method, data set and budget].",
 )
+@pipeline_option
+@inline_option
 @account_option
 @no_check_option
 @wait_option
@@ -121,6 +102,7 @@ def submit(
     image: str | None,
     run_name: str | None,
     pipeline: str | None,
+    is_inline: bool,
     service_account: str | None,
     no_check: bool,
     is_waiting: bool,
@@ -128,42 +110,45 @@ def submit(
     poll_s: float,
     as_json: bool,
 ) -> None:
-    """Compile the pipeline and run it on Kubeflow.
+    """Compile the pipeline, upload it if it is new, and run it on Kubeflow.
 
-    With --wait the exit status is 0 if the run or a retry of it succeeds, and 1 if it fails. Runs
-    that ended by wrong input, too little memory, a crash or a cancel are not retried. Nothing is
-    cached. A run that cannot work on the cluster is refused (nas doctor --cluster).
+    Method, data, budget, seed, objective, image size, model, experiment and smallest gain are
+    parameters of the run; all other settings are compiled in. With --wait the exit status is 0 if
+    the run or a retry of it succeeds, and 1 if it fails. Runs that ended by wrong input, too little
+    memory, a crash or a cancel are not retried. Nothing is cached. A run that cannot work on the
+    cluster is refused (nas doctor --cluster).
     """
-    from components.config.schema import dumps
-
-    problems: list[Problem] = retries_problems(retries, is_waiting=is_waiting)
-    connection = None
-    with collect_problems(problems):
-        connection = find()
-    resolved = prepare(config, preset, settings, image, problems)
-    if problems or resolved is None or connection is None:
-        raise InputError(problems)
     from pipelines.kubeflow.before_submit import refuse_impossible_run
     from pipelines.kubeflow.client import Cluster
+    from pipelines.kubeflow.run_names import name_of_run
+    from pipelines.kubeflow.run_parameters import divide
+    from pipelines.kubeflow.run_request import Source, plugins, what_runs
     from pipelines.kubeflow.starting import start_run
 
+    problems: list[Problem] = retries_problems(retries, is_waiting=is_waiting)
+    connection = source = None
+    with collect_problems(problems):
+        connection = find()
+    with collect_problems(problems):
+        source = Source(kind, image, pipeline, is_inline)
+    resolved = prepare(config, preset, settings, image, problems)
+    if problems or resolved is None or connection is None or source is None:
+        raise InputError(problems)
     if not no_check:
         refuse_impossible_run(
             resolved, image, connection=connection, service_account=service_account, kind=kind
         )
-    cluster = Cluster(connection)
+    cluster, say = Cluster(connection), partial(click.echo, err=True)
+    divided = divide(kind, resolved, file=config, preset=preset, settings=settings)
     body: dict[str, Any] = {
-        "display_name": run_name or f"{kind} {resolved.method} {datetime.now(UTC):%Y-%m-%d %H:%M}",
-        "experiment_id": cluster.experiment(
-            resolved.tracking.experiment, partial(click.echo, err=True)
-        ),
-        "runtime_config": {"parameters": {"config": dumps(resolved), "overrides": ""}},
-        **source(cluster, resolved, kind=kind, image=image, pipeline=pipeline),
+        "display_name": run_name or name_of_run(kind, resolved),
+        "experiment_id": cluster.experiment(resolved.tracking.experiment, say),
+        **what_runs(cluster, source, divided, say),
         **plugins(resolved),
     }
     if service_account is not None:
         body["service_account"] = service_account
-    run = start_run(cluster, body, partial(click.echo, err=True))
+    run = start_run(cluster, body, say)
     started(
         cluster,
         run,

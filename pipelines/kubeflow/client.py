@@ -8,7 +8,6 @@ version, which a schedule that follows the latest version needs.
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from nascore.errors import InputError
@@ -60,13 +59,11 @@ class Cluster:
         if connection.insecure:  # the command has warned once
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._settings = settings
-        self._client = client = api.ApiClient(settings, cookie=connection.cookie)
+        self.client = client = api.ApiClient(settings, cookie=connection.cookie)
         self._experiments = api.ExperimentServiceApi(client)
         self._health = api.HealthzServiceApi(client)
-        self._pipelines = api.PipelineServiceApi(client)
         self._runs = api.RunServiceApi(client)
         self._schedules = api.RecurringRunServiceApi(client)
-        self._uploads = api.PipelineUploadServiceApi(client)
         self._namespace = connection.namespace
 
     def namespace(self) -> str | None:
@@ -82,18 +79,18 @@ class Cluster:
 
     def health(self) -> JsonObject:
         """Return the version of the server, and whether it has profiles (`multi_user`)."""
-        return self._call(self._health.healthz_service_get_healthz)
+        return self.call(self._health.healthz_service_get_healthz)
 
     def create_run(self, body: JsonObject) -> JsonObject:
         """Start a run, which may take a minute if the server's MLflow plugin is enabled."""
         method, limit_s = self._runs.run_service_create_run, self.connection.create_timeout_s
-        return self._call(method, body, _limit_s=limit_s)
+        return self.call(method, body, _limit_s=limit_s)
 
     def run(self, run_id: str) -> JsonObject:
-        return self._call(self._runs.run_service_get_run, run_id)
+        return self.call(self._runs.run_service_get_run, run_id)
 
     def cancel(self, run_id: str) -> None:
-        self._call(self._runs.run_service_terminate_run, run_id)
+        self.call(self._runs.run_service_terminate_run, run_id)
 
     def runs(self, experiment_id: str, *, schedule_id: str | None = None) -> Iterator[JsonObject]:
         """Yield the runs of an experiment, or only those of a schedule, newest first.
@@ -102,10 +99,9 @@ class Cluster:
         """
         wanted: JsonObject = {"experiment_id": experiment_id, "sort_by": "created_at desc"}
         if schedule_id is not None:
-            of_it = {"operation": "EQUALS", "key": "recurring_run_id", "stringValue": schedule_id}
-            wanted["filter"] = _filter(of_it)
+            wanted["filter"] = equal("recurring_run_id", schedule_id)
         method = self._runs.run_service_list_runs
-        return self._pages(method, "runs", page_size=_PAGE_OF_RUNS, **wanted)
+        return self.pages(method, "runs", page_size=_PAGE_OF_RUNS, **wanted)
 
     def log(self, run_id: str, pod: str) -> str:
         """Return the end of a pod's log; empty if KFP has none."""
@@ -121,7 +117,7 @@ class Cluster:
 
         def request(**options: Any) -> Any:
             parts = {"run_id": run_id, "node_id": pod}
-            return self._client.call_api(path, "GET", parts, auth_settings=["Bearer"], **options)
+            return self.client.call_api(path, "GET", parts, auth_settings=["Bearer"], **options)
 
         try:
             return self._read(request, take=partial(read_part, skip=skip))
@@ -136,103 +132,61 @@ class Cluster:
         KFP's databases except PostgreSQL ignore case in names; `warn` then prints the name found.
         """
         method = self._experiments.experiment_service_list_experiments
-        found = self._named(method, "experiments", name)
+        answer = self.call(method, filter=equal("display_name", name), **self.in_namespace())
+        named = answer.get("experiments", [])
+        found = sorted(named, key=lambda one: one.get("display_name") != name)
         if found:
             known = str(found[0].get("display_name") or name)
             if known != name:
                 warn(f"the experiment {known!r} is used; Kubeflow takes {name!r} for the same name")
             return str(found[0]["experiment_id"])
-        body = {"display_name": name, **self._in_namespace()}
-        made = self._call(self._experiments.experiment_service_create_experiment, body)
+        body = {"display_name": name, **self.in_namespace()}
+        made = self.call(self._experiments.experiment_service_create_experiment, body)
         return str(made["experiment_id"])
 
-    def version_spec(self, pipeline_id: str, version_id: str) -> JsonObject:
-        """Return the compiled pipeline of a version."""
-        version = self._call(
-            self._pipelines.pipeline_service_get_pipeline_version, pipeline_id, version_id
-        )
-        return dict(version.get("pipeline_spec") or {})
-
-    def pipeline(self, name: str) -> str | None:
-        """Return the id of the pipeline of a name; None if there is none."""
-        found = self._named(self._pipelines.pipeline_service_list_pipelines, "pipelines", name)
-        return str(found[0]["pipeline_id"]) if found else None
-
-    def upload(self, name: str, version: str, file: Path) -> JsonObject:
-        """Upload a compiled pipeline as a new version; create the pipeline if there is none.
-
-        Returns:
-            A reference with `pipeline_id` and `pipeline_version_id`.
-        """
-        pipeline_id = self.pipeline(name)
-        if pipeline_id is not None:
-            made = self._call(
-                self._uploads.upload_pipeline_version,
-                str(file),
-                name=version,
-                pipelineid=pipeline_id,
-            )
-            version_id = made["pipeline_version_id"]
-        else:
-            made = self._call(
-                self._uploads.upload_pipeline, str(file), name=name, **self._in_namespace()
-            )
-            pipeline_id = made["pipeline_id"]
-            versions = self._call(
-                self._pipelines.pipeline_service_list_pipeline_versions,
-                pipeline_id,
-                page_size=1,
-                sort_by="created_at desc",
-            )
-            version_id = versions["pipeline_versions"][0]["pipeline_version_id"]
-        return {"pipeline_id": pipeline_id, "pipeline_version_id": version_id}
-
     def create_schedule(self, body: JsonObject) -> JsonObject:
-        return self._call(self._schedules.recurring_run_service_create_recurring_run, body)
+        return self.call(self._schedules.recurring_run_service_create_recurring_run, body)
 
     def schedules(self) -> list[JsonObject]:
         method = self._schedules.recurring_run_service_list_recurring_runs
-        return list(self._pages(method, "recurringRuns", **self._in_namespace()))
+        return list(self.pages(method, "recurringRuns", **self.in_namespace()))
 
     def pause(self, schedule_id: str) -> None:
-        self._call(self._schedules.recurring_run_service_disable_recurring_run, schedule_id)
+        self.call(self._schedules.recurring_run_service_disable_recurring_run, schedule_id)
 
     def resume(self, schedule_id: str) -> None:
-        self._call(self._schedules.recurring_run_service_enable_recurring_run, schedule_id)
+        self.call(self._schedules.recurring_run_service_enable_recurring_run, schedule_id)
 
     def delete_schedule(self, schedule_id: str) -> None:
         """Delete a schedule, without runs of it that have started in the meantime.
 
         By default Kubernetes deletes the dependents of an object with it.
         """
-        self._call(
+        self.call(
             self._schedules.recurring_run_service_delete_recurring_run,
             schedule_id,
             propagation_policy="ORPHAN",
         )
 
-    def _in_namespace(self) -> JsonObject:
+    def in_namespace(self) -> JsonObject:
+        """Return the field of a request that names the namespace, if there is one."""
         namespace = self.namespace()
         return {} if namespace is None else {"namespace": namespace}
 
-    def _named(self, method: Callable[..., Any], key: str, name: str) -> list[JsonObject]:
-        same_name = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
-        answer = self._call(method, filter=_filter(same_name), **self._in_namespace())
-        return sorted(answer.get(key, []), key=lambda one: one.get("display_name") != name)
-
-    def _pages(
+    def pages(
         self, method: Callable[..., Any], key: str, *, page_size: int = _PAGE, **arguments: Any
     ) -> Iterator[JsonObject]:
+        """Yield what a call lists below a key of its answers, page by page."""
         token = ""
         while True:
             following: JsonObject = {"page_token": token} if token else {}
-            answer = self._call(method, page_size=page_size, **following, **arguments)
+            answer = self.call(method, page_size=page_size, **following, **arguments)
             yield from answer.get(key, [])
             token = answer.get("next_page_token", "")
             if not token:
                 return
 
-    def _call(
+    def call(
         self,
         method: Callable[..., Any],
         *arguments: Any,
@@ -292,5 +246,7 @@ def _text_of(response: Any) -> str:
     return str(response.data.decode())
 
 
-def _filter(*predicates: dict[str, Any]) -> str:
-    return json.dumps({"predicates": predicates})
+def equal(key: str, value: str) -> str:
+    """Return the filter of a list: a field has a value."""
+    same = {"operation": "EQUALS", "key": key, "stringValue": value}
+    return json.dumps({"predicates": [same]})

@@ -34,6 +34,8 @@ class ClusterError(Exception):
         may_be_done: whether the server may have executed the request nevertheless.
         is_answered: whether it would have been executed by now.
         is_missing: whether the server has no such object.
+        is_taken: whether the server has an object of that name already.
+        is_refusal: whether the server has understood the request and does not allow it.
     """
 
     def __init__(
@@ -45,6 +47,8 @@ class ClusterError(Exception):
         may_be_done: bool = False,
         is_answered: bool = False,
         is_missing: bool = False,
+        is_taken: bool = False,
+        is_refusal: bool = False,
     ) -> None:
         super().__init__(message)
         self.exit_status = exit_status
@@ -52,6 +56,8 @@ class ClusterError(Exception):
         self.may_be_done = may_be_done
         self.is_answered = is_answered
         self.is_missing = is_missing
+        self.is_taken = is_taken
+        self.is_refusal = is_refusal
 
 
 def shown(connection: Connection, text: str) -> str:
@@ -103,18 +109,28 @@ def refused(connection: Connection, status: int, body: str) -> ClusterError:
         )
         return ClusterError(message, exit_status=2)
     message = f"{host} {_WHAT.get(status, 'refuses this')} ({status}): {said}"
-    return ClusterError(message + _ADVICE.get(status, ""), exit_status=2, is_missing=status == 404)
+    return ClusterError(
+        message + _ADVICE.get(status, ""),
+        exit_status=2,
+        is_missing=status == 404,
+        is_taken=status == 409,
+        is_refusal=status in (400, 403, 409),
+    )
 
 
 def _reason(body: str) -> str:
-    """Return KFP's message in an answer; empty if the answer is not KFP's."""
+    """Return KFP's message in an answer; empty if the answer is not KFP's.
+
+    The handlers of uploads, which are no part of its gRPC gateway, call it `error_message`.
+    """
     try:
         answer: Any = json.loads(body)
     except ValueError:
         return ""
     if not isinstance(answer, dict):
         return ""
-    return str(answer.get("message") or answer.get("error") or "no reason given")
+    said = (answer.get(name) for name in ("message", "error", "error_message"))
+    return str(next(filter(None, said), "no reason given"))
 
 
 def unreachable(connection: Connection, error: Exception, limit_s: float) -> ClusterError:

@@ -5,17 +5,15 @@ its steps: all runs of a chain share one state and one MLflow run.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.config.merge import apply_overrides, read_mapping
 from components.run_identity import RETRY_OF, key_of
-from nascore.errors import InputError
 from pipelines.kubeflow.client import Cluster, JsonObject
+from pipelines.kubeflow.compiled_text import config_of_run, containers, our_name, variables
 from pipelines.kubeflow.errors import ClusterError
-
-_OURS = "NAS_PIPELINE"  # a variable of the steps of every pipeline that we compile
+from pipelines.kubeflow.pipelines_page import PipelinesPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +24,7 @@ class Origin:
         pipeline: compiled pipeline in the form of a request.
         first: id of the first run of the chain of retries; the run's own id if it is no retry.
         is_ours: whether this project has compiled the pipeline.
-        config: complete configuration including overrides; empty if it cannot be read.
+        config: complete configuration including the parameters; empty if it cannot be read.
     """
 
     pipeline: JsonObject
@@ -56,14 +54,12 @@ def origin_of(cluster: Cluster, run: JsonObject) -> Origin:
     pipeline = run.get("pipeline_spec")
     if pipeline is None:
         named = run.get("pipeline_version_reference") or {}
-        pipeline = {}
-        if named.get("pipeline_version_id"):
-            pipeline = cluster.version_spec(named["pipeline_id"], named["pipeline_version_id"])
+        pipeline = PipelinesPage(cluster).spec_of(named) if named.get("pipeline_version_id") else {}
     return Origin(
         pipeline=pipeline,
         first=first_of(run),
-        is_ours=any(name == _OURS for name, _ in _variables(pipeline)),
-        config=_config(run, pipeline),
+        is_ours=bool(our_name(pipeline)),
+        config=config_of_run(pipeline, (run.get("runtime_config") or {}).get("parameters") or {}),
     )
 
 
@@ -86,7 +82,7 @@ def first_of(run: JsonObject) -> str:
 
     A run that only names its pipeline is not a retry: a retry sends a changed pipeline.
     """
-    for name, value in _variables(run.get("pipeline_spec") or {}):
+    for name, value in variables(run.get("pipeline_spec") or {}):
         if name == RETRY_OF:
             return value
     return str(run["run_id"])
@@ -95,39 +91,7 @@ def first_of(run: JsonObject) -> str:
 def continuing(pipeline: JsonObject, first: str) -> JsonObject:
     """Return a pipeline whose steps continue the run `first`."""
     changed = copy.deepcopy(pipeline)
-    for container in _containers(changed):
+    for container in containers(changed):
         others = [each for each in container.get("env") or [] if each.get("name") != RETRY_OF]
         container["env"] = [*others, {"name": RETRY_OF, "value": first}]
     return changed
-
-
-def _inner(pipeline: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a pipeline without its platform settings, which a request may put around it."""
-    inner: Mapping[str, Any] = pipeline.get("pipeline_spec") or pipeline
-    return inner
-
-
-def _containers(pipeline: Mapping[str, Any]) -> Iterator[JsonObject]:
-    executors = (_inner(pipeline).get("deploymentSpec") or {}).get("executors") or {}
-    for executor in executors.values():
-        if "container" in executor:
-            yield executor["container"]
-
-
-def _variables(pipeline: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for container in _containers(pipeline):
-        for variable in container.get("env") or []:
-            yield str(variable.get("name")), str(variable.get("value"))
-
-
-def _config(run: JsonObject, pipeline: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the configuration unchecked: it may be wrong or of an older version."""
-    given = (run.get("runtime_config") or {}).get("parameters") or {}
-    root = _inner(pipeline).get("root") or {}
-    declared = (root.get("inputDefinitions") or {}).get("parameters") or {}
-    text = given.get("config") or (declared.get("config") or {}).get("defaultValue") or ""
-    try:
-        config = read_mapping(str(text), "config")
-        return apply_overrides(config, str(given.get("overrides") or ""))
-    except InputError:
-        return {}

@@ -1,7 +1,9 @@
 """Output of the commands about schedules on Kubeflow."""
 
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +11,8 @@ import click
 from nascore.errors import InputError
 from pipelines.kubeflow import schedule_times
 from pipelines.kubeflow.columns import aligned
+from pipelines.kubeflow.compiled_text import inner
+from pipelines.kubeflow.pipelines_page import PipelinesPage
 
 if TYPE_CHECKING:
     from pipelines.kubeflow.client import Cluster, JsonObject
@@ -79,7 +83,11 @@ def runs_of(cluster: "Cluster", found: "JsonObject") -> list["JsonObject"]:
     runs = cluster.runs(
         str(found.get("experiment_id", "")), schedule_id=str(found["recurring_run_id"])
     )
-    return [_run(run) for run in itertools.islice(runs, _SHOWN_RUNS)]
+    name_of = cache(PipelinesPage(cluster).name_of)
+    return [
+        {**_run(run), "pipeline": _pipeline(run, name_of)}
+        for run in itertools.islice(runs, _SHOWN_RUNS)
+    ]
 
 
 def lines_of(described: list["JsonObject"]) -> list[str]:
@@ -107,18 +115,24 @@ def lines_of(described: list["JsonObject"]) -> list[str]:
 
 
 def _run(run: "JsonObject") -> "JsonObject":
-    """Return a run of a schedule as JSON, with its pipeline, which KFP's run names do not show."""
+    """Return a run of a schedule as JSON."""
     from pipelines.kubeflow.status.run_state import run_state
 
-    spec = run.get("pipeline_spec") or {}
-    info = (spec.get("pipeline_spec") or spec).get("pipelineInfo") or {}
     return {
         "run_id": run["run_id"],
         "name": run.get("display_name", ""),
-        "pipeline": info.get("name"),
         "state": run_state(run),
         "created_at": run.get("created_at"),
     }
+
+
+def _pipeline(run: "JsonObject", name_of: Callable[[str], str | None]) -> str | None:
+    """Return the name of a run's pipeline, which KFP's names of scheduled runs do not show."""
+    named = run.get("pipeline_version_reference") or {}
+    if named.get("pipeline_id"):
+        return name_of(str(named["pipeline_id"]))
+    info = inner(run.get("pipeline_spec") or {}).get("pipelineInfo") or {}
+    return info.get("name")
 
 
 def _when(trigger: "JsonObject", expression: str) -> tuple[str, list[str]]:

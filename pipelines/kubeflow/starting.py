@@ -34,18 +34,14 @@ def start_run(cluster: Cluster, body: JsonObject, say: Say) -> JsonObject:
         ClusterError: the server refuses, or it is not known whether the run was started.
     """
     body = {**body, "description": f"{_MARK}{uuid.uuid4().hex[:12]}"}
-    begun, name = clock.now(), str(body["display_name"])
-    try:
-        return cluster.create_run(body)
-    except ClusterError as error:
-        if not error.may_be_done:
-            raise
-        say(f"{_what(error)}; checking whether {name!r} was started")
-        found = _look_for(lambda: _runs_like(cluster, body, begun), error)
-        if found is None:
-            raise _unknown(cluster, error, f"the run {name!r}", body) from None
-        say("It was.")
-        return found
+    begun = clock.now()
+    return made_or_found(
+        lambda: cluster.create_run(body),
+        lambda: next(_runs_like(cluster, body, begun), None),
+        what=f"the run {str(body['display_name'])!r}",
+        where=_page(cluster, body),
+        say=say,
+    )
 
 
 def make_schedule(cluster: Cluster, body: JsonObject, say: Say) -> JsonObject:
@@ -59,34 +55,58 @@ def make_schedule(cluster: Cluster, body: JsonObject, say: Say) -> JsonObject:
         ClusterError: the server refuses, or it is not known whether the schedule was created.
     """
     name = str(body["display_name"])
+    return made_or_found(
+        lambda: cluster.create_schedule(body),
+        lambda: next((one for one in cluster.schedules() if one.get("display_name") == name), None),
+        what=f"the schedule {name!r}",
+        where=_page(cluster, body),
+        say=say,
+    )
+
+
+def made_or_found(
+    make: Callable[[], JsonObject],
+    find: Callable[[], JsonObject | None],
+    *,
+    what: str,
+    where: str,
+    say: Say,
+) -> JsonObject:
+    """Make an object by one request, and find it if the answer is lost.
+
+    Args:
+        make: sends the request.
+        find: returns the object if the server has it.
+        what: what it is, such as `the run 'x'`.
+        where: page on which to look for it, or an empty text.
+        say: prints that it is searched for.
+
+    Raises:
+        ClusterError: the server refuses, or it is not known whether the object was made.
+    """
     try:
-        return cluster.create_schedule(body)
+        return make()
     except ClusterError as error:
         if not error.may_be_done:
             raise
-        say(f"{_what(error)}; checking whether the schedule {name!r} was created")
-        found = _look_for(
-            lambda: (each for each in cluster.schedules() if each.get("display_name") == name),
-            error,
-        )
+        say(f"{_what(error)}; checking whether {what} was made")
+        found = _look_for(find, error)
         if found is None:
-            raise _unknown(cluster, error, f"the schedule {name!r}", body) from None
+            raise _unknown(error, what, where) from None
         say("It was.")
         return found
 
 
-def _look_for(
-    candidates: Callable[[], Iterator[JsonObject]], error: ClusterError
-) -> JsonObject | None:
-    """Return the first candidate, which may appear only after a while; None when there is none.
+def _look_for(find: Callable[[], JsonObject | None], error: ClusterError) -> JsonObject | None:
+    """Return what is found, which may appear only after a while; None when there is nothing.
 
     Raises:
         ClusterError: the server refuses.
     """
 
-    def first() -> JsonObject | None:
+    def once() -> JsonObject | None:
         try:
-            return next(candidates(), None)
+            return find()
         except ClusterError as refusal:
             if not refusal.is_transient:
                 raise
@@ -98,7 +118,7 @@ def _look_for(
         stop=stop_after_delay(0 if error.is_answered else _LOOK_S),
         retry_error_callback=lambda state: None,
     )
-    return retrying(first)
+    return retrying(once)
 
 
 def _runs_like(cluster: Cluster, body: JsonObject, begun: datetime) -> Iterator[JsonObject]:
@@ -113,15 +133,19 @@ def _runs_like(cluster: Cluster, body: JsonObject, begun: datetime) -> Iterator[
             yield run
 
 
-def _unknown(cluster: Cluster, error: ClusterError, what: str, body: JsonObject) -> ClusterError:
-    ui, experiment = cluster.connection.ui, body.get("experiment_id")
-    page = "" if ui is None else f" ({ui}/#/experiments/details/{experiment})"
+def _unknown(error: ClusterError, what: str, where: str) -> ClusterError:
+    page = f" ({where})" if where else ""
     return ClusterError(
         f"{_what(error)}. {what[0].upper()}{what[1:]} was not found, but may come up yet: look for "
         f"it in Kubeflow's pages{page} before you start it again",
         exit_status=error.exit_status,
         is_transient=error.is_transient,
     )
+
+
+def _page(cluster: Cluster, body: JsonObject) -> str:
+    ui = cluster.connection.ui
+    return "" if ui is None else f"{ui}/#/experiments/details/{body.get('experiment_id')}"
 
 
 def _what(error: ClusterError) -> str:

@@ -10,7 +10,8 @@ from pipelines.cli import main
 
 IMAGE = "--image=repo/nas:1.2"
 TRACKED = "--set=tracking.uri=http://mlflow.invalid:5000"
-SEARCH = ("submit", IMAGE, TRACKED, "--set=method=random", "--set=seed=7")
+BASE = ("submit", IMAGE, TRACKED)
+SEARCH = (*BASE, "--set=method=random", "--set=seed=7")
 SCHEDULE = ("schedule", "create", IMAGE, TRACKED, "--name=weekly", "--cron=0 0 3 * * 1")
 QUICK = "--poll=0.1"
 

@@ -20,6 +20,7 @@ from typing import Any
 from kfp_contract import Contract
 from kfp_http import Fault, Handler, Refusal, Request
 from kfp_nodes import Nodes, Part, cancelled
+from kfp_pipelines import Pipelines, check_parameters
 
 PREFIX = "/apis/v2beta1"
 NOW = f"{datetime.now(UTC) - timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}"
@@ -72,8 +73,7 @@ class KfpServer:
         self.before: Callable[[Request], object] = lambda request: None
         self.token: str | None = None
         self.experiments: list[dict[str, Any]] = []
-        self.pipelines: list[dict[str, Any]] = []
-        self.versions: list[dict[str, Any]] = []
+        self.page_of_pipelines = Pipelines()
         self.runs: dict[str, dict[str, Any]] = {}
         self.schedules: dict[str, dict[str, Any]] = {}
         self.page = 100
@@ -97,6 +97,18 @@ class KfpServer:
         self._http.shutdown()
         self._http.server_close()
 
+    @property
+    def pipelines(self) -> list[dict[str, Any]]:
+        return self.page_of_pipelines.pipelines
+
+    @property
+    def versions(self) -> list[dict[str, Any]]:
+        return self.page_of_pipelines.versions
+
+    def spec_of(self, run_id: str) -> Any:
+        """The compiled pipeline of a run, whichever way it names it."""
+        return self.page_of_pipelines.source_of(self.runs[run_id])[1]
+
     def sent(self, method: str, path: str) -> list[Request]:
         return [r for r in self.requests if r.method == method and r.path == PREFIX + path]
 
@@ -118,6 +130,7 @@ class KfpServer:
         schedule = self.schedules[schedule_id]
         kept = ("experiment_id", "pipeline_spec", "pipeline_version_reference", "runtime_config")
         run = {name: schedule[name] for name in kept if name in schedule}
+        run |= self.page_of_pipelines.source_of(run)[0]
         run["display_name"] = f"{schedule['display_name']}-{len(self.runs) + 1}"
         self.plans.insert(0, list(looks))
         return str(self._start({**run, "recurring_run_id": schedule_id})["run_id"])
@@ -138,25 +151,16 @@ class KfpServer:
                 return {"experiments": self._named(self.experiments, request)}
             case ("POST", ["experiments"]):
                 return self._add(self.experiments, {"experiment_id": _id(), **body})
-            case ("GET", ["pipelines"]):
-                return {"pipelines": self._named(self.pipelines, request)}
-            case ("POST", ["pipelines", "upload"]):
-                name = request.query["name"]
-                made = {"pipeline_id": _id(), "display_name": name, "name": name}
-                self._add_version(made["pipeline_id"], name)
-                return self._add(self.pipelines, made)
-            case ("POST", ["pipelines", "upload_version"]):
-                return self._add_version(request.query["pipelineid"], request.query["name"])
-            case ("GET", ["pipelines", pipeline, "versions"]):
-                found = [v for v in self.versions if v["pipeline_id"] == pipeline]
-                return {"pipeline_versions": found[::-1][: int(request.query["page_size"])]}
-            case ("GET", ["pipelines", _, "versions", version]):
-                return next((v for v in self.versions if v["pipeline_version_id"] == version), None)
+            case (_, ["pipelines", *rest]):
+                return self.page_of_pipelines.answer(request, rest)
             case ("GET", ["runs"]):
                 return self._page_of_runs(request)
             case ("POST", ["runs"]):
                 self._check_run(body)
-                return self._start(body)
+                source, spec = self.page_of_pipelines.source_of(body)
+                failed = "Failed to create a new run: Failed to generate the ExecutionSpec"
+                check_parameters(spec, body, f"{failed}: invalid pipeline job inputs")
+                return self._start({**body, **source})
             case ("GET", ["runs", run_id]) if run_id in self.runs:
                 return self._look(run_id)
             case ("POST", ["runs", run_id, "terminate"]) if run_id in self.runs:
@@ -164,14 +168,7 @@ class KfpServer:
             case ("GET", ["recurringruns"]):
                 return self._page("recurringRuns", list(self.schedules.values()), request)
             case ("POST", ["recurringruns"]):
-                status = f"{body['mode']}D"
-                made = {
-                    "recurring_run_id": _id(),
-                    "status": status,
-                    "created_at": NOW,
-                    **body,
-                }
-                return self.schedules.setdefault(made["recurring_run_id"], made)
+                return self._add_schedule(body)
             case ("POST", ["recurringruns", one, action]) if one in self.schedules:
                 self.schedules[one]["status"] = f"{action.upper()}D"
                 return {}
@@ -190,6 +187,8 @@ class KfpServer:
             message = f"ResourceNotFoundError: Experiment {body.get('experiment_id')} not found"
             raise Refusal(404, 5, f"Failed to create a new run: {message}")
         spec = body.get("pipeline_spec")
+        if spec is None and not body.get("pipeline_version_reference"):
+            raise _internal("error fetching manifest", "InvalidInputError: empty manifest")
         if spec is not None and "pipelineInfo" not in (spec.get("pipeline_spec") or spec):
             raise _internal("its manifest", "InvalidInputError: unknown template format")
 
@@ -271,6 +270,13 @@ class KfpServer:
 
     # --- the rest ---------------------------------------------------------------------------
 
+    def _add_schedule(self, body: dict[str, Any]) -> dict[str, Any]:
+        _, spec = self.page_of_pipelines.source_of(body)
+        failed = "Failed to create a recurring run: Failed to create a recurring run during"
+        check_parameters(spec, body, f"{failed} scheduled workflow creation")
+        made = {"recurring_run_id": _id(), "created_at": NOW, "status": f"{body['mode']}D", **body}
+        return self.schedules.setdefault(made["recurring_run_id"], made)
+
     def _delete_schedule(self, schedule_id: str, policy: str | None) -> dict[str, Any]:
         """Kubernetes collects the workflows that belong to it, unless they are made orphans."""
         del self.schedules[schedule_id]
@@ -298,14 +304,6 @@ class KfpServer:
     def _add(things: list[dict[str, Any]], thing: dict[str, Any]) -> dict[str, Any]:
         things.append(thing)
         return thing
-
-    def _add_version(self, pipeline: str, name: str) -> dict[str, Any]:
-        version = {
-            "pipeline_id": pipeline,
-            "pipeline_version_id": _id(),
-            "display_name": name,
-        }
-        return self._add(self.versions, version)
 
 
 def _pods(node: str) -> tuple[str, str]:

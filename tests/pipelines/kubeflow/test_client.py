@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 import urllib3
 import yaml
-from kfp_commands import IMAGE, QUICK, SEARCH, done, nas, only, refused
+from kfp_commands import BASE, IMAGE, QUICK, SEARCH, done, nas, only, refused
 from kfp_http import Fault
 from kfp_nodes import Step
 from kfp_server import KfpServer, Look
 
-from components.config.schema import loads
 from components.ending import End
 from pipelines.kubeflow import client as cluster_module
 from pipelines.kubeflow.connection import connect
@@ -62,17 +61,20 @@ def test_a_run_is_created_with_the_compiled_pipeline(kfp: KfpServer, tmp_path: P
     assert (body["display_name"], body["service_account"]) == ("first", "nas")
     assert only(kfp.sent("POST", "/experiments")).body == {"display_name": "team"}
     assert body["experiment_id"] == kfp.experiments[0]["experiment_id"]
-    assert kfp.sent("POST", "/pipelines/upload") == []
-    parameters = body["runtime_config"]["parameters"]
-    config = loads(parameters["config"])
-    assert (config.method, config.seed, parameters["overrides"]) == ("random", 7, "")
+    assert body["runtime_config"]["parameters"] == {
+        "method": "random",
+        "seed": "7",
+        "experiment": "team",
+    }
+    assert "pipeline_spec" not in body
 
 
 def test_what_is_sent_is_what_kfps_own_client_would_send(kfp: KfpServer, tmp_path: Path) -> None:
-    done(*SEARCH)
+    done(*BASE, "--inline")
     sent = only(kfp.sent("POST", "/runs")).body["pipeline_spec"]
+    assert kfp.pipelines == []
     file = str(tmp_path / "p.yaml")
-    assert nas("compile", *SEARCH[1:], "-o", file).exit_code == 0
+    assert nas("compile", *BASE[1:], "-o", file).exit_code == 0
     from kfp.client import client
 
     document = client._extract_pipeline_yaml(file)
@@ -112,31 +114,16 @@ def test_an_experiment_is_found_without_case_and_that_is_told(kfp: KfpServer) ->
     assert kfp.experiments[1]["display_name"] == "nas"
 
 
-def test_the_pipeline_is_uploaded_once_and_then_as_new_versions(kfp: KfpServer) -> None:
-    first = done(*SEARCH, "--pipeline=nas search")
-    second = done(*SEARCH, "--pipeline=nas search")
-    assert first["pipeline_id"] == second["pipeline_id"] == kfp.pipelines[0]["pipeline_id"]
-    assert [v["pipeline_version_id"] for v in kfp.versions] == [
-        first["pipeline_version_id"],
-        second["pipeline_version_id"],
-    ]
-    body = kfp.sent("POST", "/runs")[1].body
-    assert "pipeline_spec" not in body
-    assert body["pipeline_version_reference"] == {
-        key: second[key] for key in ("pipeline_id", "pipeline_version_id")
-    }
-
-
 def test_the_retraining_pipeline_can_be_chosen(kfp: KfpServer) -> None:
-    done(*SEARCH, "--kind=retrain")
-    spec = only(kfp.sent("POST", "/runs")).body["pipeline_spec"]["pipeline_spec"]
-    assert "comp-review" in spec["components"]
+    run_id = done(*SEARCH, "--kind=retrain")["run_id"]
+    assert "comp-review" in kfp.spec_of(run_id)["pipeline_spec"]["components"]
+    assert [one["name"] for one in kfp.pipelines] == ["nas-retrain"]
 
 
 def test_a_namespace_goes_with_what_belongs_to_it(kfp: KfpServer) -> None:
     done(*SEARCH, "--namespace=team-a", "--pipeline=p")
     assert only(kfp.sent("POST", "/experiments")).body["namespace"] == "team-a"
-    assert only(kfp.sent("POST", "/pipelines/upload")).query["namespace"] == "team-a"
+    assert only(kfp.sent("POST", "/pipelines")).body["namespace"] == "team-a"
     assert only(kfp.sent("GET", "/pipelines")).query["namespace"] == "team-a"
 
 

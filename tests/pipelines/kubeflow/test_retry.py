@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from kfp_commands import QUICK, SEARCH, done, nas, only, refused
+from kfp_commands import QUICK, SEARCH, done, nas, refused
 from kfp_http import Fault, Request
 from kfp_nodes import Step
 from kfp_server import KfpServer, Look
@@ -56,11 +56,14 @@ def test_a_retry_is_a_new_run_that_continues_the_old_one(kfp: KfpServer) -> None
     assert new["display_name"] == "mine (retry 1)"
     for name in ("runtime_config", "experiment_id", "service_account"):
         assert new[name] == old[name]
-    assert new["pipeline_spec"]["platform_spec"] == old["pipeline_spec"]["platform_spec"]
+    compiled = kfp.spec_of(run_id)
+    assert new["pipeline_spec"]["platform_spec"] == compiled["platform_spec"]
     assert all(each["NAS_RETRY_OF"] == run_id for each in variables(new))
     for executor in new["pipeline_spec"]["pipeline_spec"]["deploymentSpec"]["executors"].values():
         executor["container"]["env"].remove({"name": "NAS_RETRY_OF", "value": run_id})
-    assert new["pipeline_spec"] == old["pipeline_spec"]
+    assert new["pipeline_spec"] == compiled
+    assert "pipeline_spec" not in old
+    assert len(kfp.versions) == 1  # a retry is no new version
 
 
 def test_a_retry_of_a_retry_continues_the_first_run(kfp: KfpServer) -> None:
@@ -81,20 +84,11 @@ def test_a_retry_of_a_retry_continues_the_first_run(kfp: KfpServer) -> None:
         assert names.count("NAS_RETRY_OF") == 1
 
 
-def test_a_run_of_an_uploaded_version_is_retried_with_what_is_in_it(kfp: KfpServer) -> None:
-    inline = created_spec(kfp)
-    made = done(*WITH_STATE, "--pipeline=p")
-    kfp.versions[0]["pipeline_spec"] = inline
-    kfp.plan(made["run_id"], FAILED)
-    done("retry", made["run_id"])
-    body = created(kfp)[-1]
-    assert "pipeline_version_reference" not in body
-    assert all(each["NAS_RETRY_OF"] == made["run_id"] for each in variables(body))
-
-
-def created_spec(kfp: KfpServer) -> Any:
-    done(*WITH_STATE)
-    return only(kfp.sent("POST", "/runs")).body["pipeline_spec"]
+def test_a_run_that_was_sent_with_its_pipeline_is_retried(kfp: KfpServer) -> None:
+    run_id = failed_run(kfp, "--inline")
+    done("retry", run_id)
+    assert kfp.pipelines == []
+    assert all(each["NAS_RETRY_OF"] == run_id for each in variables(created(kfp)[-1]))
 
 
 def test_kubeflows_mlflow_plugin_stays_turned_off(kfp: KfpServer) -> None:
@@ -151,7 +145,7 @@ def test_an_unknown_run_is_not_retried(kfp: KfpServer) -> None:
 
 def test_a_strange_pipeline_is_not_retried(kfp: KfpServer) -> None:
     run_id = failed_run(kfp)
-    spec = kfp.runs[run_id]["pipeline_spec"]["pipeline_spec"]
+    spec = kfp.spec_of(run_id)["pipeline_spec"]
     for executor in spec["deploymentSpec"]["executors"].values():
         executor["container"]["env"] = []
     assert "was not compiled by this project" in refused("retry", run_id)

@@ -3,7 +3,7 @@
 import json
 import re
 
-from kfp_commands import IMAGE, QUICK, SCHEDULE, TRACKED, done, nas, only, refused
+from kfp_commands import IMAGE, QUICK, SCHEDULE, SEARCH, TRACKED, done, nas, only, refused
 from kfp_http import Fault, Request
 from kfp_nodes import Step
 from kfp_server import KfpServer, Look
@@ -21,10 +21,10 @@ def test_a_schedule_runs_once_at_a_time_and_caches_nothing(kfp: KfpServer) -> No
     body = only(kfp.sent("POST", "/recurringruns")).body
     assert body["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * 1"}}
     assert (body["max_concurrency"], body["no_catchup"], body["mode"]) == ("1", True, "ENABLE")
-    text = json.dumps(body["pipeline_spec"])
+    text = json.dumps(kfp.versions[0]["pipeline_spec"])
     assert '"cachingOptions": {}' in text
     assert "enableCache" not in text
-    assert "config" in body["runtime_config"]["parameters"]
+    assert body["runtime_config"]["parameters"] == {}
 
 
 def test_kubeflows_mlflow_plugin_can_be_turned_off_for_a_schedule(kfp: KfpServer) -> None:
@@ -56,22 +56,50 @@ def test_a_schedule_of_a_pinned_version(kfp: KfpServer) -> None:
     }
 
 
+LATEST = ("schedule", "create", "--name=w", "--cron=0 0 3 * * 1", "--latest")
+
+
 def test_a_schedule_of_the_latest_version(kfp: KfpServer) -> None:
-    create = ("schedule", "create", "--name=w", "--cron=0 0 3 * * 1", "--latest")
-    assert "--pipeline: is required with --latest" in refused(*create)
-    message = nas(*create, "--pipeline=p").stderr
-    assert "--pipeline = p: does not exist" in message
-    assert "--preset = paper: is part of the version" in refused(
-        *create, "--pipeline=p", "--preset=paper"
-    )
-    assert "--set = nonsense" in refused(*create, "--pipeline=p", "--set=nonsense")
-    message = refused(*create, "--pipeline=p", "--set=tracking.uri=http://me:hunter2@mlflow")
+    assert "--pipeline = nas-search: has no version" in nas(*LATEST).stderr
+    assert "--preset = paper: is part of the version" in refused(*LATEST, "--preset=paper")
+    assert "--set = nonsense" in refused(*LATEST, "--set=nonsense")
+    message = refused(*LATEST, "--set=tracking.uri=http://me:hunter2@mlflow")
     assert "tracking.uri = http://me:***@mlflow: holds a user name, a password" in message
-    kfp.pipelines.append({"pipeline_id": "p1", "display_name": "p"})
-    done(*create, "--pipeline=p", "--set=seed=1", "--set=data.source=npz:a b.npz")
+    assert "--inline: contradicts --latest" in refused(*LATEST, "--inline")
+    done(*SEARCH)
+    done(*LATEST, "--seed=1", "--set=train.epochs=3", "--set=search.child.epochs=2")
     body = only(kfp.sent("POST", "/recurringruns")).body
-    assert body["pipeline_version_reference"] == {"pipeline_id": "p1"}
-    assert body["runtime_config"]["parameters"] == {"overrides": "seed=1 'data.source=npz:a b.npz'"}
+    assert body["pipeline_version_reference"] == {"pipeline_id": kfp.pipelines[0]["pipeline_id"]}
+    assert body["runtime_config"]["parameters"] == {
+        "seed": "1",
+        "settings": "train.epochs=3\nsearch.child.epochs=2",
+    }
+
+
+def test_a_schedule_of_the_latest_version_is_checked_as_a_run_is(kfp: KfpServer) -> None:
+    """KFP would take each value, and each run would be refused by its first step."""
+    done(*SEARCH)
+    for setting, told in (
+        ("--method=nasess", "method = nasess (pipeline parameter): "),
+        ("--set=train.epoch=3", "train.epoch = 3 (in pipeline parameter settings): unknown key"),
+        ("--workers=40", "workers = 40 (pipeline parameter): this pipeline was compiled for 1"),
+        ("--data=imagefolder:/nowhere", "data.source = imagefolder:/nowhere"),
+    ):
+        result = nas(*LATEST, setting)
+        assert result.exit_code == 2
+        assert told in result.stderr
+    assert kfp.schedules == {}
+
+
+def test_the_latest_version_may_be_of_an_older_release(kfp: KfpServer) -> None:
+    done(*SEARCH)
+    version = kfp.versions[0]["pipeline_spec"]["pipeline_spec"]
+    version["root"]["inputDefinitions"]["parameters"] = {
+        name: {"parameterType": "STRING", "defaultValue": ""} for name in ("config", "overrides")
+    }
+    result = nas(*LATEST, "--seed=1")
+    assert result.exit_code == 2
+    assert "its latest version is of an older release and has other parameters" in result.stderr
 
 
 def test_a_name_is_given_to_one_schedule(kfp: KfpServer) -> None:

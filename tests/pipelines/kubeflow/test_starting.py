@@ -49,7 +49,7 @@ def test_a_run_whose_answer_is_lost_is_followed(kfp: KfpServer, fault: Fault) ->
     assert result.exit_code == 0, result.output
     (run_id,) = kfp.runs
     assert json.loads(result.stdout)["run_id"] == run_id
-    assert "checking whether 'nightly' was started\nIt was.\n" in result.stderr
+    assert "checking whether the run 'nightly' was made\nIt was.\n" in result.stderr
     assert "try again" not in result.stderr
     assert len(kfp.sent("POST", "/runs")) == 1
 

@@ -82,6 +82,7 @@ def test_without_a_kubeconfig_a_run_is_made_and_nothing_is_said(
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    done(*SEARCH)  # uploads the pipeline, which is said
     result = nas(*SEARCH)
     assert result.exit_code == 0
     assert result.stderr == ""
