@@ -10,7 +10,6 @@ from urllib.parse import quote
 from components.config.schema import Config
 from components.steps.registration import Promotion
 from components.steps.run_results import RunResults
-from components.tracking.datasets import data_name
 from components.tracking.run_description import heading, rows_of_data, table
 from nascore.figures import formatting
 
@@ -75,7 +74,8 @@ def _outcome(results: RunResults, promotion: Promotion, summary: Mapping[str, An
             f" (95% interval {formatting.percent(low, 1)} to {formatting.percent(high, 1)}, "
             f"{formatting.count(info.num_test)} images)"
         )
-    return f"{text}, registered as {promotion.decision.alias} of {data_name(info.source)}."
+    registered = promotion.registered
+    return f"{text}; {registered.name} version {registered.version} is {promotion.decision.alias}."
 
 
 def _searched(config: Config, summary: Mapping[str, Any]) -> str:

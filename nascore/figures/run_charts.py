@@ -109,7 +109,9 @@ def cost_front(search: SearchResult, *, figure: str = "accuracy") -> Chart | Non
     }
     if not measured:
         return None
-    axes = make_axes(372)
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes, short = make_axes(372), formatting.short_count
     axes.set_xscale("log")
     x, y = [cost for cost, _ in measured.values()], [score for _, score in measured.values()]
     look: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 8, "clip_on": False}
@@ -122,9 +124,10 @@ def cost_front(search: SearchResult, *, figure: str = "accuracy") -> Chart | Non
     low, high = axes.get_ylim()
     digits = 1 if high - low < 0.05 else 0
     set_ticks(axes.yaxis, 6, lambda value: formatting.percent(value, digits))
-    axes.xaxis.set_major_formatter(lambda value, _: formatting.short_count(value))
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
-    label = f"{search.cost_metric}, logarithmic"
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.3g}" if value < 1 else short(value))
+    label = f"validation {figure}, over {search.cost_metric} (logarithmic)"
     axes.set_xlabel(label, fontsize=11, color=PALETTE["ink"], labelpad=12)
     text = (
         f"Validation {figure} over {search.cost_metric} of {len(measured)} children; "
