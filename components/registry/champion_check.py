@@ -15,6 +15,7 @@ from components.registry.lookup import (
     CHAMPION,
     answer_of,
     champions_before,
+    check_aliases,
     existing,
     history_of,
     open_registry,
@@ -106,6 +107,7 @@ def find_fault(name: str, *, uri: str, task: Task | None) -> Fault | None:
             refuses the account.
     """
     client = open_registry(uri)
+    check_aliases(client, name)
     model = answer_of(lambda: client.get_registered_model(name))
     if model is None:
         return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.tracking.client import make_store
 from components.tracking.mlflow_errors import kind_of
+from nascore.errors import ResourceUnavailable
 from nascore.service_errors import ErrorKind
 
 if TYPE_CHECKING:  # mlflow takes seconds to import
@@ -17,6 +18,10 @@ CHAMPION = "champion"
 HISTORY = "nas.champions"
 """Tag of the registered model: versions that were champion, in order, separated by commas."""
 Result = TypeVar("Result")
+_NO_ALIASES = (
+    "the registry has no aliases, by which the champion is found: it is a server older than MLflow "
+    "2.3, or a registry of another kind; update the server, or name another one"
+)
 
 
 def open_registry(uri: str) -> "MlflowClient":
@@ -49,6 +54,25 @@ def is_missing(error: BaseException) -> bool:
         "NOT_FOUND",
         "INVALID_PARAMETER_VALUE",  # an alias that is not set, or no name of a model
     )
+
+
+def check_aliases(client: "MlflowClient", name: str) -> None:
+    """Check that the registry has aliases, before anything is written to it.
+
+    Args:
+        client: of the registry.
+        name: name of the registered model, which may not exist yet.
+
+    Raises:
+        ResourceUnavailable: it has none.
+    """
+    try:
+        client.get_model_version_by_alias(name, CHAMPION)
+    except Exception as error:  # MLflow, requests and boto3 have no common class of errors
+        if getattr(error, "error_code", None) == "ENDPOINT_NOT_FOUND":
+            raise ResourceUnavailable.of("tracking.uri", None, _NO_ALIASES) from error
+        if not is_missing(error):
+            raise
 
 
 def history_of(model: Any) -> list[str]:

@@ -69,10 +69,11 @@ class ClassifierAdapter:
         return [pyfunc_multi_output.__file__] if len(outputs) > 1 else []
 
     def complete(self, described: Model, network: nn.Module, outputs: Arrays) -> None:
+        names = getattr(network, "answers", ("logits",))
+        # The input has no name: with one, `mlflow.pyfunc` would take no plain array.
+        described.signature = infer_signature(self.images, dict(zip(names, outputs, strict=True)))
         if len(outputs) == 1:
             return
-        names = getattr(network, "answers", ("logits",))
-        described.signature = infer_signature(self.images, dict(zip(names, outputs, strict=True)))
         _load_by(pyfunc_multi_output.__file__, described, {"answers": list(names)})
 
 
@@ -102,7 +103,7 @@ class FewShotAdapter:
         (probabilities,) = outputs
         answer = {"labels": probabilities.argmax(axis=1), "probabilities": probabilities}
         described.signature = infer_signature(self._task, answer)
-        described.metadata = {LEARNED: self._learned}
+        described.metadata = {**(described.metadata or {}), LEARNED: self._learned}
         settings = network.tasks.to_dict()
         _load_by(pyfunc_few_shot.__file__, described, {"settings": settings})
 

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
+from components.registry import model_metadata
+from components.registry.lookup import check_aliases
 from components.registry.model_kinds import (
     Arrays,
     ClassifierAdapter,
@@ -72,11 +75,14 @@ def register(
     run_id: str,
     model_name: str,
     tags: Mapping[str, str],
+    metadata: Mapping[str, Any] | None = None,
+    purpose: str | None = None,
 ) -> ModelVersion:
     """Log a network under a run, register it, and check that it predicts the same when loaded.
 
     The run is neither started nor ended. May be called again after a failure: a model that an
-    earlier call has logged is used when it predicts the same.
+    earlier call has logged is used when it predicts the same. A new version has the tag
+    `validation_status: pending` until `validate` replaces it.
 
     Args:
         network: in evaluation mode, on the CPU.
@@ -86,11 +92,15 @@ def register(
         run_id: MLflow run that the model belongs to.
         model_name: name of the registered model.
         tags: of the new version.
+        metadata: of the logged model (`components.registry.model_metadata`); it becomes further
+            tags of the version.
+        purpose: description of the registered model, if it does not exist yet.
 
     Returns:
         The version.
 
     Raises:
+        ResourceUnavailable: the registry has no aliases; nothing is logged.
         ModelMismatchError: the loaded model predicts something else; nothing is registered.
     """
     adapter = ClassifierAdapter(example) if isinstance(example, np.ndarray) else example
@@ -99,20 +109,27 @@ def register(
     use(uri)
     client = MlflowClient(tracking_uri=uri)
     expected = adapter.predictions(network)
+    check_aliases(client, model_name)
     for version in client.search_model_versions(f"name='{model_name}' and run_id='{run_id}'"):
         made = version_of(model_name, version.version)
         if max_abs_difference(adapter.loaded_predictions(made.uri), expected) <= _TOLERANCE:
             return made
-    model_uri, model_id = _log_model(client, network, adapter, expected, run_id)
+    model_uri, model_id = _log_model(client, network, adapter, expected, run_id, metadata)
     difference = max_abs_difference(adapter.loaded_predictions(model_uri), expected)
     if not difference <= _TOLERANCE:
         raise ModelMismatchError(
             f"the logged model differs from the trained network by {difference:.2g} in its "
             "answers; it is not registered"
         )
-    _ensure_registered_model(client, model_name)
+    _ensure_registered_model(client, model_name, purpose)
+    described = {} if metadata is None else model_metadata.tags_of(metadata)
+    every = {**tags, **described, model_metadata.VALIDATION: model_metadata.PENDING}
     version = client.create_model_version(
-        model_name, model_uri, run_id=run_id, tags=dict(tags), model_id=model_id
+        model_name,
+        model_uri,
+        run_id=run_id,
+        tags={name: model_metadata.cut(value) for name, value in every.items()},
+        model_id=model_id,
     )
     return version_of(model_name, version.version)
 
@@ -133,6 +150,16 @@ def set_description(version: ModelVersion, text: str, *, uri: str) -> None:
     client.update_model_version(version.name, version.version, description=text)
 
 
+def validate(version: ModelVersion, *, passed: bool, uri: str) -> None:
+    """Set the tag `validation_status` of a version: whether it has passed the checks.
+
+    The last call about a version: until then it is `pending`, also after a failure in between.
+    """
+    status = model_metadata.APPROVED if passed else model_metadata.REJECTED
+    client = MlflowClient(tracking_uri=uri)
+    client.set_model_version_tag(version.name, version.version, model_metadata.VALIDATION, status)
+
+
 def version_of(name: str, version: str | int) -> ModelVersion:
     """Return a version of a registered model."""
     return ModelVersion(name, str(version), f"models:/{name}/{version}")
@@ -144,6 +171,7 @@ def _log_model(
     adapter: ModelAdapter,
     expected: Arrays,
     run_id: str,
+    metadata: Mapping[str, Any] | None,
 ) -> tuple[str, str]:
     """Return URI and id of the logged model, and log what an earlier try has not.
 
@@ -175,6 +203,7 @@ def _log_model(
         model_uuid=model.model_id,
         model_id=model.model_id,
         run_id=run_id,
+        metadata=None if metadata is None else dict(metadata),
     )
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/model"
@@ -202,9 +231,9 @@ def _save(
     described.save(f"{path}/MLmodel")
 
 
-def _ensure_registered_model(client: MlflowClient, name: str) -> None:
+def _ensure_registered_model(client: MlflowClient, name: str, purpose: str | None) -> None:
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, description=purpose)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -1,6 +1,7 @@
 """Step 6: register the model, decide whether it becomes champion, write result and report."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +11,46 @@ from components.config.schema import shown
 from components.export.manifest import GENOTYPE, LATENCY, MODEL_CARD, REPORT, RESULT, WEIGHTS
 from components.export.programs import write_programs
 from components.export.weights import write_model
-from components.registry.model_registry import set_description
-from components.steps.class_figures import mean_metrics, track_classes
+from components.steps.compiled import store_warnings_of
 from components.steps.export import export_folder, export_run
 from components.steps.model_card import description, model_card
-from components.steps.registration import Promotion, call_store, register_and_decide
+from components.steps.overview import comparable_numbers, overview_page
+from components.steps.registration import (
+    Promotion,
+    call_store,
+    describe_version,
+    register_and_decide,
+)
 from components.steps.run_results import Inputs, RunResults, load_results
 from components.steps.runtime import Step, execute, read_config
 from components.steps.state import read_json, write_json
 from components.steps.summary import summary_of
+from components.steps.tracked_result import track_result
 from components.tracking import lineage
+from components.tracking.links import Links, links_of
 from nascore.data.batches import Split
-from nascore.data.drift import profile
 from nascore.report import classes
 from nascore.report.page import Report, render
 from nascore.report.sections import places_of
 from nascore.spaces import drawing
 
-PROFILE = "profile.json"
-SEARCH_RESULT = "search_result.json"
-
 Timings = Mapping[str, Mapping[str, Any]]
 
 
-def run(*, run_key: str, inputs: Inputs, result: Path, report: Path) -> dict[str, float]:
-    """Register and promote the model, and write `result` (JSON) and `report` (HTML).
+def run(
+    *, run_key: str, inputs: Inputs, result: Path, report: Path, overview: Path
+) -> dict[str, float]:
+    """Register and promote the model, and write what a person and the next run read.
+
+    Args:
+        run_key: key of the pipeline's MLflow run.
+        inputs: artifacts of the earlier steps.
+        result: JSON file to write.
+        report: HTML file to write.
+        overview: Markdown file to write.
 
     Returns:
-        Scalars of the promoted model.
+        Numbers by which runs are compared.
     """
 
     def work(step: Step) -> dict[str, float]:
@@ -48,14 +61,19 @@ def run(*, run_key: str, inputs: Inputs, result: Path, report: Path) -> dict[str
         timings = {**results.timings, "promote": step.timing()}
         summary = summary_of(results, promotion, timings)
         summary["exported_to"] = export_folder(step.config, run_key)
+        summary["store_warnings"] = store_warnings_of(inputs.dataset)
+        links = find_links(step, promotion)
+        summary["links"] = asdict(links)
         write_json(result, summary)
         write_report(step, results, summary, timings, report)
+        overview.parent.mkdir(parents=True, exist_ok=True)
+        page = overview_page(results, promotion, summary, links)
+        overview.write_text(page, encoding="utf-8")
         card = write_card(step, results, promotion, summary)
         files = {LATENCY: inputs.latency, RESULT: result, REPORT: report, MODEL_CARD: card}
         export(step, results, promotion, files)
-        track(step, results, summary, {"result": result, "report": report, "": card})
-        end_run(step, promotion)
-        return scalars(results)
+        track_result(step, results, promotion, summary, files)
+        return comparable_numbers(results)
 
     return execute(
         "promote",
@@ -68,7 +86,7 @@ def run(*, run_key: str, inputs: Inputs, result: Path, report: Path) -> dict[str
             "model": inputs.model,
             "latency": inputs.latency,
         },
-        outputs={"result": result, "report": report},
+        outputs={"overview": overview, "report": report, "result": result},
     )
 
 
@@ -114,17 +132,27 @@ def _images(split: Split, places: list[int]) -> dict[int, NDArray[Any]]:
     return dict(zip(places, split.pixels_at(places).cpu().numpy(), strict=True))
 
 
+def find_links(step: Step, promotion: Promotion) -> Links:
+    """Return the addresses of the MLflow run and of the model version."""
+    uri, registered = step.config.tracking.uri, promotion.registered
+    return call_store(
+        step,
+        lambda: links_of(
+            uri, run_id=promotion.run_id, model=registered.name, version=registered.version
+        ),
+    )
+
+
 def write_card(
     step: Step, results: RunResults, promotion: Promotion, summary: Mapping[str, Any]
 ) -> Path:
-    """Write the model card, and set it as the description of the model version.
+    """Write the model card, set it as the description of the model version, and approve or reject.
 
     Returns:
         Path of the card, in the state folder.
     """
-    card = model_card(results, promotion, summary)
-    text, uri = description(card, promotion.run_id), step.config.tracking.uri
-    call_store(step, lambda: set_description(promotion.registered, text, uri=uri))
+    card = model_card(summary, results.latency)
+    describe_version(step, promotion, description(card, summary))
     path = step.state / MODEL_CARD
     path.write_text(card, encoding="utf-8")
     return path
@@ -149,56 +177,3 @@ def export(
     every |= write_programs(step.state, results.final, info)
     version, alias = promotion.registered.version, promotion.decision.alias
     call_store(step, lambda: export_run(step, every, version=version, alias=alias))
-
-
-def scalars(results: RunResults) -> dict[str, float]:
-    """Return the metrics of the promoted model."""
-    final = results.final
-    return {
-        "test_accuracy": final.test_accuracy,
-        "valid_accuracy": final.valid_accuracy,
-        "latency_p50_ms": results.measured.p50_ms,
-        "num_params": float(final.num_params),
-        "macs": float(final.macs),
-        **mean_metrics(final),
-    }
-
-
-def track(
-    step: Step, results: RunResults, summary: Mapping[str, Any], artifacts: Mapping[str, Path]
-) -> None:
-    """Log metrics and artifacts to the pipeline's run.
-
-    A later retraining reads the search result and the profile of the data from the run of the
-    champion.
-
-    Args:
-        step: the running step.
-        results: of the earlier steps.
-        summary: content of `result.json`.
-        artifacts: files by the folder that each gets in the run.
-    """
-    track_classes(step, summary)
-    step.parent.metrics(scalars(results))
-    for folder, path in artifacts.items():
-        step.parent.artifact(path, folder)
-    for folder, name, content in (
-        ("result", SEARCH_RESULT, results.search.to_dict()),
-        ("data", PROFILE, profile(results.splits).to_dict()),
-    ):
-        path = step.state / name
-        write_json(path, content)
-        step.parent.artifact(path, folder)
-
-
-def end_run(step: Step, promotion: Promotion) -> None:
-    """Tag the pipeline's run with lineage and decision, and end it."""
-    step.parent.tags(
-        {
-            **promotion.tags,
-            lineage.MODEL_URI: promotion.registered.uri,
-            "nas.alias": promotion.decision.alias,
-            "nas.decision": promotion.decision.reason,
-        }
-    )
-    step.parent.end()

@@ -5,22 +5,27 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from mlflow.exceptions import MlflowException
 from torch import Tensor
 
 from components.config.schema import Config
 from components.registry import model_registry
+from components.registry.lookup import CHAMPION, is_missing
 from components.registry.model_kinds import ClassifierAdapter, FewShotAdapter, ModelAdapter
+from components.registry.model_metadata import metadata_of
 from components.registry.model_registry import ModelVersion
 from components.registry.promotion import Candidate, Decision, promote
-from components.registry.task_schema import model_name
+from components.registry.task_schema import model_name, schema_of
 from components.registry.test_sets import FewShotTestSet, ImageTestSet, TestSet
 from components.steps.context_builder import examples_of
 from components.steps.run_results import RunResults
 from components.steps.runtime import Step
 from components.tracking import wait_for_run
-from components.tracking.mlflow_errors import call_mlflow
+from components.tracking.datasets import data_name
+from components.tracking.mlflow_errors import brief, call_mlflow
 from nascore.data.batches import Splits
-from nascore.errors import ServiceUnavailable
+from nascore.data.prepared import DatasetInfo
+from nascore.errors import ResourceUnavailable, ServiceUnavailable
 from nascore.redaction import redact
 from nascore.seeding import Seeds
 from nascore.training.final_model import DeployedModel
@@ -84,6 +89,8 @@ def register(results: RunResults, *, run_id: str, tags: Mapping[str, str]) -> Pr
         run_id=run_id,
         model_name=model_name(config),
         tags={**tags, "nas.test_accuracy": f"{final.test_accuracy:.6f}"},
+        metadata=metadata_of(results.splits.info),
+        purpose=_purpose(results.splits.info),
     )
     candidate = Candidate(
         registered, test_set.scores(network), final.num_params, results.measured.p50_ms
@@ -94,8 +101,37 @@ def register(results: RunResults, *, run_id: str, tags: Mapping[str, str]) -> Pr
         test_set=test_set,
         config=config.promote,
         rng=Seeds(config.seed).numpy("promote"),
+        unusable_champion=config.registry.unusable_champion,
+        retrains=results.retrains,
     )
     return Promotion(registered, decision, run_id, tags)
+
+
+def describe_version(step: Step, promotion: Promotion, text: str) -> None:
+    """Set the description of a version, and whether it has passed: the end of its registration.
+
+    Raises:
+        ResourceUnavailable: the version was deleted meanwhile, or the registry refuses it.
+        ServiceUnavailable: the store does not answer in time.
+    """
+    uri, registered = step.config.tracking.uri, promotion.registered
+
+    def call() -> None:
+        model_registry.set_description(registered, text, uri=uri)
+        passed = promotion.decision.alias == CHAMPION
+        model_registry.validate(registered, passed=passed, uri=uri)
+
+    call_store(step, call)
+
+
+def _purpose(info: DatasetInfo) -> str:
+    """Return the description of a registered model, which all its versions have in common."""
+    schema, name = schema_of(info), redact(data_name(info.source))
+    shape = f"{info.channels} x {info.size} x {info.size}"
+    return (
+        f"Models for {schema['task']} of images ({shape}) of the data set {name}, "
+        f"{len(info.classes)} classes. The alias `{CHAMPION}` is the version to use."
+    )
 
 
 def adapter_and_test_set(
@@ -123,14 +159,33 @@ def call_store(step: Step, call: Callable[[], Answer]) -> Answer:
     """Return the answer of the tracking store, and retry while it is unreachable.
 
     Raises:
+        ResourceUnavailable: it refuses the call.
         ServiceUnavailable: it does not answer in time.
     """
     with _store_deadline(step.config):
-        return call_mlflow(
-            call,
-            timeout_s=_STORE_TIMEOUT_S,
-            on_outage=lambda text: step.progress("note", text=text),
+        try:
+            return call_mlflow(
+                call,
+                timeout_s=_STORE_TIMEOUT_S,
+                on_outage=lambda text: step.progress("note", text=text),
+            )
+        except MlflowException as error:  # the store refuses this call
+            raise _refusal(step.config, error) from error
+
+
+def _refusal(config: Config, error: MlflowException) -> ResourceUnavailable:
+    """Return the error about a call that the registry refuses, with what to do."""
+    if is_missing(error):
+        message = (
+            "something of this model was deleted while the run registered it; the trained model is "
+            f"kept: run the step again, which registers it once more ({brief(error)})"
         )
+    else:
+        message = (
+            f"the registry refuses what the run writes ({brief(error)}); the trained model is "
+            "kept: correct the registry or name another model, and run the step again"
+        )
+    return ResourceUnavailable.of("registry.model", model_name(config), message)
 
 
 @contextlib.contextmanager

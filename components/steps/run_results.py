@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.config.schema import Config
+from components.steps.compiled import retrains
 from components.steps.context_builder import load_splits
 from components.steps.runtime import Step
 from components.steps.state import read_json
@@ -33,6 +34,7 @@ class RunResults:
     Attributes:
         latency: content of `latency.json`: a `LatencyResult`, and keys of some kinds of networks.
         timings: time of each earlier step by its name, in the order of the pipeline.
+        retrains: whether this is the retraining pipeline.
     """
 
     config: Config
@@ -42,6 +44,7 @@ class RunResults:
     splits: Splits
     latency: Mapping[str, Any]
     timings: Mapping[str, Mapping[str, Any]]
+    retrains: bool = False
 
     @property
     def measured(self) -> LatencyResult:
@@ -69,4 +72,5 @@ def load_results(step: Step, inputs: Inputs) -> RunResults:
         splits=load_splits(step, inputs.dataset),
         latency=latency,
         timings={timing["name"]: timing for timing in timings},
+        retrains=retrains(inputs.dataset),
     )

@@ -5,7 +5,10 @@ from typing import Any
 
 from components.steps.registration import Promotion
 from components.steps.run_results import RunResults
+from nascore.redaction import redact
 from nascore.results import Arm, SearchResult
+from nascore.spaces.base import StandardSpace
+from nascore.spaces.text_drawing import to_text
 
 VERSION = 1
 FIGURES = (
@@ -46,6 +49,11 @@ def summary_of(
         "num_params": final.num_params,
         "macs": final.macs,
         "latency_ms": _latency(results),
+        "architecture": _architecture(results),
+        "search": {"method": search.method, "seconds": search.arm.seconds},
+        "standard": _standard(results),
+        "training": _training(results),
+        "data": _data(results),
         "seconds": {name: timing["seconds"] for name, timing in timings.items()},
         "seed": config.seed,
         "data_sha256": info.data_sha256,
@@ -53,9 +61,52 @@ def summary_of(
         "data_wait_share": final.data_wait_share,
         "versions": search.versions,
         "model_uri": promotion.registered.uri,
+        "tracking_uri": redact(config.tracking.uri),
         "tracking_run_id": promotion.run_id,
         "promotion": promotion.decision.to_dict(),
     }
+
+
+def _architecture(results: RunResults) -> dict[str, Any]:
+    """Return the architecture as one line and as a drawing in lines of text."""
+    space, final = results.space, results.final
+    return {
+        "text": space.describe(final.genotype),
+        "drawing": to_text(space.graph(final.genotype, final.shape)),
+    }
+
+
+def _standard(results: RunResults) -> dict[str, Any] | None:
+    """Return the scores in the search of the standard network of the space, if it has one."""
+    if not isinstance(results.space, StandardSpace):
+        return None
+    genotype = results.space.standard
+    found = [child for child in results.search.arm.children if child.genotype == genotype]
+    if not found or found[0].valid_accuracy is None:
+        return None
+    return {
+        "valid_accuracy": found[0].valid_accuracy,
+        "valid_score": found[0].score,
+        "is_chosen": genotype == results.search.genotype,
+    }
+
+
+def _training(results: RunResults) -> dict[str, Any]:
+    config, final = results.config, results.final
+    return {
+        "num_steps": final.num_steps,
+        "seconds": final.duration_s,
+        "train_accuracy": final.train_accuracy,
+        "settings": config.train.model_dump(mode="json") | config.training.model_dump(mode="json"),
+    }
+
+
+def _data(results: RunResults) -> dict[str, Any]:
+    """Return the description of the data, and how many classes the model answers with."""
+    info = results.splits.info.to_dict()
+    del info["warnings"]  # `data_warnings`
+    info |= {name: redact(info[name]) for name in ("source", "root") if info[name]}
+    return {**info, "num_outputs": results.final.shape.num_classes}
 
 
 def _scores(results: RunResults) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from torch import nn
 
 from components.config.schema import Config
-from components.config.settings import PromoteConfig
+from components.config.settings import PromoteConfig, RegistryConfig
 from components.export.manifest import GENOTYPE, MANIFEST, PROGRAMS, WEIGHTS, export_files
 from components.export.programs import write_programs
 from components.export.weights import read_network, write_model
@@ -177,7 +177,8 @@ def test_controller_and_most_used_experts_are_exported_as_programs(
     final = final_of(routed, images, info)
     search = Config().search.model_copy(update={"space": SPACE.config})
     promote_to = PromoteConfig(export_to=str(tmp_path / "out"))
-    settings = Config().model_copy(update={"search": search, "promote": promote_to})
+    changed = {"search": search, "promote": promote_to, "registry": RegistryConfig(model="net")}
+    settings = Config().model_copy(update=changed)
 
     arm = Arm("instanas", (), 1.0)
     results = RunResults(
