@@ -40,7 +40,7 @@ Timings = Mapping[str, Mapping[str, Any]]
 def run(
     *, run_key: str, inputs: Inputs, result: Path, report: Path, overview: Path
 ) -> dict[str, float]:
-    """Register and promote the model, and write what a person and the next run read.
+    """Register and promote the model, and write what the user and the next run read.
 
     Args:
         run_key: key of the pipeline's MLflow run.
