@@ -7,15 +7,17 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from components.object_store.answers import NotS3Error
 from components.object_store.cache import Cache
 from components.object_store.client import Store
 from components.object_store.downloads import download
 from components.object_store.objects import StoredObject, list_objects, look, read_object
-from nascore.data.file_access import FileEntry
+from nascore.data.file_access import FileEntry, parse_s3
 
 _KEY = "data.source"
+_FIRST = 100  # objects that are looked at; markers of folders come first, and are empty
 _THREADS = 16  # each waits for an answer most of its time
 
 
@@ -81,6 +83,47 @@ class S3:
         """Return the SHA-256 of the listing that `file` or `folder` has read."""
         assert self._listed is not None
         return self._listed.hexdigest()
+
+
+def ask_for(client: Any, uri: str, *, is_file: bool) -> str:
+    """Send the first requests of a run for its data source.
+
+    Args:
+        client: boto3's.
+        uri: of a file or a folder.
+        is_file: whether the URI names one object.
+
+    Returns:
+        The reason why it cannot be read; empty if it can.
+
+    Raises:
+        ClientError: there is no such bucket or object, or another error of S3.
+        NotS3Error: a server of another kind has answered.
+    """
+    bucket, key = parse_s3(uri)
+    if not is_file:
+        prefix = f"{key.rstrip('/')}/" if key else ""
+        found = client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=_FIRST)
+        if "KeyCount" not in found:
+            raise NotS3Error("a listing without its length")
+        keys = [item["Key"] for item in found.get("Contents", ()) if item["Size"]]
+        if not keys:
+            return f"there are no objects below {prefix or 'the bucket'}"
+        key = keys[0]
+    client.get_object(Bucket=bucket, Key=key)["Body"].close()
+    return ""
+
+
+def check_source(uri: str, *, is_file: bool, is_payer: bool) -> None:
+    """Check that the data source of a run can be read. Arguments as for `ask_for` and `S3`.
+
+    Raises:
+        InputError: it cannot.
+    """
+    store = Store(key=_KEY, is_payer=is_payer)
+    fault = store.call(uri, lambda client: ask_for(client, uri, is_file=is_file))
+    if fault:
+        raise store.problem(uri, f"{fault}; correct the bucket or the prefix")
 
 
 class S3Files:

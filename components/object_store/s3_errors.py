@@ -38,6 +38,10 @@ RAISED = (
 """All that a request may raise that is no fault of this program."""
 
 
+CERTAIN = (NotS3Error, NeedsTlsError, ProfileNotFound)
+"""Errors of the address or the profile, which no account or network changes."""
+
+
 def cause_of(error: BaseException) -> BaseException:
     """Return the error behind one of the transfer manager."""
     if isinstance(error, RetriesExceededError):

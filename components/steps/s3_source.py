@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from components.config.schema import Config
 from components.steps.state import state_folder
+from nascore.data.archives import is_archive_name
 from nascore.errors import ResourceUnavailable
 
 if TYPE_CHECKING:  # boto3 costs a third of a second, and most runs need none
@@ -50,3 +51,23 @@ def _check_folder(folder: Path, given: str | None) -> None:
         key, advice = (CACHE, "name another folder") if given else ("NAS_STATE_DIR", "free space")
         message = f"copies of S3 objects cannot be written ({error.strerror}); {advice}"
         raise ResourceUnavailable.of(key, folder, message) from error
+
+
+def check_remote(config: Config) -> None:
+    """Check that an `s3://` source can be read, by the first requests of a run.
+
+    Raises:
+        InputError: it cannot.
+    """
+    _, _, uri = config.data.source.partition(":")
+    if uri.startswith("s3://"):
+        from components.object_store.remote import check_source
+
+        is_payer = config.s3.request_payer is not None
+        check_source(uri, is_file=is_file(config), is_payer=is_payer)
+
+
+def is_file(config: Config) -> bool:
+    """Return whether the source is one file, not a folder."""
+    kind, _, path = config.data.source.partition(":")
+    return kind != "imagefolder" or is_archive_name(path)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from components.ending import TAG_KIND, TAG_REASON, End, Kind, read_input
+from components.object_store.environment import tidy_environment
 from components.run_identity import run_id, run_key
 from components.supervisor.artifact_store import wait_for_store
 from components.supervisor.children import Stop, run_child
@@ -63,6 +64,7 @@ def supervise(step: str, command: Sequence[str], executor_input: str) -> int:
 
 
 def _supervise(step: str, command: Sequence[str], stop: Stop, executor_input: str) -> End | None:
+    tidy_environment()
     read_input(executor_input)
     folder = run_folder()
     with _state_copied(step, folder, stop, executor_input) as outcome:

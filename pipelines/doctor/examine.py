@@ -11,7 +11,9 @@ from pipelines.doctor.finding import Finding
 def examine(config: Config) -> Iterator[Finding]:
     """Run all checks; a check that raises is a problem itself."""
     in_pod = [check for variable, check in pod_checks.CHECKS.items() if os.environ.get(variable)]
-    for check in (*CHECKS, *in_pod):
+    known = {check.__name__ for check in in_pod}
+    own = [check for check in CHECKS if check.__name__ not in known]
+    for check in (*own, *in_pod):
         try:
             yield check(config)
         except Exception as error:  # a failing check must not end the others
@@ -33,4 +35,5 @@ CHECKS: tuple[Callable[[Config], Finding], ...] = (
     service_checks.check_tracking,
     service_checks.check_data,
     service_checks.check_export,
+    service_checks.check_state,
 )

@@ -123,7 +123,7 @@ def check_disk(config: Config) -> Finding:
 
 def check_output(config: Config) -> Finding:
     folder = Path("runs") if Path("runs").exists() else Path.cwd()
-    if not os.access(folder, os.W_OK):
+    if not is_writable(folder):  # a read-only mount refuses root too
         return Finding(
             "output",
             "problem",
@@ -134,13 +134,20 @@ def check_output(config: Config) -> Finding:
 
 
 def check_scratch(config: Config) -> Finding:
-    """Check the folders that libraries write to; a container's root may be read-only."""
-    wanted = [_temporary(), Path.home(), *(Path(os.environ[n]) for n in _CACHES if n in os.environ)]
-    refused = sorted({str(folder) for folder in wanted if not is_writable(folder)})
+    """Check the folders that libraries write to; a container's root may be read-only.
+
+    A run needs no home folder that can be written, so without one its caches are lost and no more.
+    """
+    home, temporary = Path.home(), _temporary()
+    needed = [temporary, *(Path(os.environ[name]) for name in _CACHES if name in os.environ)]
+    refused = sorted({str(folder) for folder in needed if not is_writable(folder)})
     if refused:
-        advice = "mount a writable volume there (in Kubernetes an emptyDir), or set TMPDIR and HOME"
+        advice = "mount a writable volume there (in Kubernetes an emptyDir), or set TMPDIR"
         return Finding("scratch", "problem", f"not writable: {', '.join(refused)}", advice)
-    return Finding("scratch", "ok", f"{wanted[0]} and {wanted[1]} are writable")
+    if not is_writable(home):
+        advice = "nothing is kept in ~/.cache; set HOME to a folder of this user to keep it"
+        return Finding("scratch", "warning", f"not writable: {home}", advice)
+    return Finding("scratch", "ok", f"{temporary} and {home} are writable")
 
 
 def _temporary() -> Path:

@@ -20,11 +20,11 @@ def check_state(config: Config) -> Finding:
 
     root = os.environ[variables.STATE_ROOT]
     try:
-        check_state(root, retry_timeout_s=_STORE_S)
+        warning = check_state(root, retry_timeout_s=_STORE_S)
     except InputError as error:
         problem = error.problems[0]
         return Finding("state", "problem", f"{problem.value}: {problem.message}")
-    return Finding("state", "ok", f"{root} can be written")
+    return Finding("state", "warning" if warning else "ok", f"{root} can be written", warning)
 
 
 def check_reach(config: Config) -> Finding:

@@ -90,12 +90,22 @@ def check_data(config: Config) -> Finding:
         return Finding("data", "problem", redact(source), message)
     kind, _, path = source.partition(":")
     if path.startswith(S3):
-        return Finding("data", "ok", f"{source} (read in the first step of a run)")
+        return _remote_finding(config)
     if kind in ("cifar10", "cifar100", "omniglot") and config.data.root is None:
         return Finding(
             "data", "warning", source, "will be downloaded; set data.root to use files at hand"
         )
     return Finding("data", "ok", source)
+
+
+def _remote_finding(config: Config) -> Finding:
+    from components.steps.s3_source import check_remote
+
+    try:
+        check_remote(config)
+    except InputError as error:
+        return Finding("data", "problem", redact(config.data.source), error.problems[0].message)
+    return Finding("data", "ok", config.data.source)
 
 
 def data_fault(config: Config) -> str:
@@ -128,7 +138,22 @@ def check_export(config: Config) -> Finding:
     if root is None:
         return Finding("export", "ok", "results stay in the folder of the run, and in MLflow")
     try:
-        check_outputs(open_outputs(root), config.registry.model)
+        warning = check_outputs(open_outputs(root), config.registry.model)
     except InputError as error:
         return Finding("export", "problem", root, error.problems[0].message)
-    return Finding("export", "ok", root)
+    return Finding("export", "warning" if warning else "ok", root, warning)
+
+
+def check_state(config: Config) -> Finding:
+    """Check the place of the state of runs on a cluster; `nas run` does not use it."""
+    from components.run_state.checks import check_state
+    from nascore.data.file_access import S3
+
+    place = config.cluster.state
+    if place is None or not place.startswith(S3):
+        return Finding("state", "ok", place or "no state outlives a pod")
+    try:
+        warning = check_state(place, retry_timeout_s=0)
+    except InputError as error:
+        return Finding("state", "warning", place, f"{error.problems[0].message} (from here)")
+    return Finding("state", "warning" if warning else "ok", place, warning)

@@ -3,11 +3,10 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from components.config.schema import Config
 from components.run_state.reference import MOUNT, claim_of
-from nascore.data.file_access import S3, parse_s3
+from nascore.data.file_access import S3
 from nascore.errors import Problem
 from nascore.redaction import redact
 
@@ -62,7 +61,7 @@ def object_problems(config: Config, warn: Warn) -> Iterator[Problem]:
         config: configuration whose data source is well-formed.
         warn: prints why the source was not checked.
     """
-    kind, _, uri = config.data.source.partition(":")
+    _, _, uri = config.data.source.partition(":")
     if not uri.startswith(S3):
         return
     variables = {*config.cluster.secrets, *config.cluster.config_maps}
@@ -71,14 +70,22 @@ def object_problems(config: Config, warn: Warn) -> Iterator[Problem]:
         warn(f"{_KEY} was not checked: the pods have {theirs[0]}; set it here to check the data")
         return
     from components.object_store.connection import make_client  # boto3: a third of a second
-    from components.object_store.s3_errors import RAISED, cause_of, code_of, final_message
+    from components.object_store.remote import ask_for
+    from components.steps.s3_source import is_file
+    from components.object_store.s3_errors import (
+        CERTAIN,
+        RAISED,
+        cause_of,
+        code_of,
+        final_message,
+    )
 
     try:
-        client = make_client(read_s=_READ_S)
-        message = _missing(client, kind, uri)
+        client = make_client(read_s=_READ_S, is_payer=config.s3.request_payer is not None)
+        message = ask_for(client, uri, is_file=is_file(config))
     except RAISED as raised:
         error = cause_of(raised)
-        if code_of(error) not in _MISSING:
+        if code_of(error) not in _MISSING and not isinstance(error, CERTAIN):
             warn(f"{_KEY} was not checked ({uri}): {final_message(error)}")
             return
         message = final_message(error)
@@ -86,24 +93,3 @@ def object_problems(config: Config, warn: Warn) -> Iterator[Problem]:
         where = redact(str(client.meta.endpoint_url))
         advice = f"asked was {where} (--no-check where only the cluster reaches the store)"
         yield Problem(_KEY, config.data.source, f"{message}; {advice}")
-
-
-def _missing(client: Any, kind: str, uri: str) -> str:
-    """Return a message if a folder has no objects; ask for the object of the other kinds.
-
-    Raises:
-        ClientError: there is no such bucket or object, or another error of S3.
-        NotS3Error: a server of another kind has answered.
-    """
-    from components.object_store.answers import NotS3Error
-    from nascore.data.archives import is_archive_name
-
-    bucket, key = parse_s3(uri)
-    if kind != "imagefolder" or is_archive_name(key):
-        client.get_object(Bucket=bucket, Key=key)["Body"].close()
-        return ""
-    prefix = f"{key.rstrip('/')}/" if key else ""
-    found = client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
-    if "KeyCount" not in found:
-        raise NotS3Error("a listing without its length")
-    return "" if found["KeyCount"] else f"there are no objects below {prefix or 'the bucket'}"

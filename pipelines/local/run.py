@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from components.config.schema import loads
+from components.object_store.environment import tidy_environment
 from components.steps.refusals import forget_refusals
 from components.tracking import follower
 from components.tracking.lineage import COMMAND
@@ -62,6 +63,7 @@ def run(out: Path, kind: Kind) -> None:
         RuntimeError: a step failed (error of kfp; that of the step is in the log).
     """
     config = loads((out / CONFIG).read_text(encoding="utf-8"))
+    tidy_environment()
     os.environ.update(environment(out))
     os.environ[COMMAND] = f"nas {'run' if kind == 'search' else kind} {config.method}"
     with fork_server(out, config):

@@ -19,6 +19,7 @@ from components.config.schema import Config, dumps
 from components.config.settings import TrackingConfig
 from components.object_store.remote import S3
 from components.steps import prepare_data
+from components.steps.compiled import Compiled
 from components.steps.context_builder import StepInputs, build_context
 from nascore.config import DataConfig, TrainingConfig
 from nascore.data.batches import load
@@ -227,9 +228,9 @@ def test_steps_share_copies_and_leave_no_useless_ones(
     config = Config(data=data, tracking=TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"))
     prepare_data.run(
         config=dumps(config),
-        overrides="",
+        compiled=Compiled(searches=True),
+        parameters={},
         job_name="",
-        searches=True,
         dataset=tmp_path / "dataset",
     )
     spooled = "".join(path.read_text() for path in (tmp_path / "spool").rglob("*.jsonl"))

@@ -45,6 +45,7 @@ def test_every_check_reports_once_and_a_problem_says_what_to_do(
         "tracking",
         "data",
         "export",
+        "state",
     ]
     assert {name for name, one in found.items() if one.state == "problem"} == {"tracking", "data"}
     assert all(one.advice for one in found.values() if one.state != "ok")
@@ -180,7 +181,10 @@ def test_scratch_that_cannot_be_written(
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "is" / "made" / "when" / "needed"))
     finding = machine_checks.check_scratch(config)
     assert finding.state == "problem"
-    assert finding.seen == "not writable: /proc/nothing, /sys/triton/cache"
+    assert finding.seen == "not writable: /sys/triton/cache"
+    monkeypatch.delenv("TRITON_CACHE_DIR")
+    without_home = machine_checks.check_scratch(config)
+    assert (without_home.state, without_home.seen) == ("warning", "not writable: /proc/nothing")
 
 
 def test_no_place_for_temporary_files(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
