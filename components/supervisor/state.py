@@ -81,10 +81,17 @@ def identity_of(executor_input: str) -> str | None:
 def config_of(executor_input: str) -> dict[str, Any] | None:
     """Return the configuration in the inputs of a step; None where none can be read.
 
-    The first step gets it as a parameter, the others in the folder of the data.
+    The first step gets the compiled one and parameters, the others the result with the data.
     """
     inputs = json.loads(executor_input).get("inputs", {})
-    texts = [str(inputs.get("parameterValues", {}).get("config", ""))]
+    parameters = inputs.get("parameterValues", {})
+    texts = [str(parameters.get("config", ""))]
+    given = {name: str(parameters[name]) for name in NAMES if parameters.get(name)}
+    if texts[0] and given:
+        from components.config.parameter_values import unchecked  # pydantic: half a second
+
+        with contextlib.suppress(InputError):  # the step refuses it
+            return unchecked(texts[0], given)
     for artifact in inputs.get("artifacts", {}).get("dataset", {}).get("artifacts", ()):
         # Where KFP's launcher puts it.
         scheme, _, rest = str(artifact.get("uri", "")).partition("://")

@@ -5,9 +5,15 @@ import math
 from pathlib import Path
 
 import pytest
+from kfp.dsl import Metrics, Model
 
 from components.ending import End, brief_excepthook, end_of
-from components.execute import EMPTY, drop_numbers_that_are_not_finite, fill_empty_folders
+from components.execute import (
+    EMPTY,
+    drop_numbers_that_are_not_finite,
+    fill_empty_folders,
+    say_what_was_made,
+)
 from components.steps.state import fingerprint
 from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
 
@@ -92,3 +98,14 @@ def test_an_end_survives_the_log_of_a_pod() -> None:
     assert len(end.line().splitlines()) == 1
     assert End.parse_last("nas-end: {not json}\nnothing") is None
     assert End.parse_last('nas-end: {"step": "x", "kind": "odd", "reason": ""}') is None
+
+
+def test_the_log_of_a_step_ends_with_what_it_made_and_where_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model").mkdir()
+    model, metrics = Model(uri=str(tmp_path / "model")), Metrics(uri=str(tmp_path / "metrics"))
+    say_what_was_made("train_final", {"model": model, "metrics": metrics})
+    assert capsys.readouterr().out == f"train_final made model in {tmp_path / 'model'}\n"
+    say_what_was_made("search_worker", {})
+    assert capsys.readouterr().out == ""

@@ -401,8 +401,8 @@ def test_a_study_of_another_search_is_found_before_anything_is_trained(tmp_path:
     with pytest.raises(InputError) as refused:
         prepare(tmp_path, "{}", f"{named_study(tmp_path)} seed=1")
     assert [problem.value for problem in refused.value.problems] == [
-        "shared/method",
-        "shared/control",
+        "shared/method (in pipeline parameter settings)",
+        "shared/control (in pipeline parameter settings)",
     ]
     assert "seed was 0" in str(refused.value)
     forget_refusals(tmp_path / "state")
