@@ -2,18 +2,22 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from mlflow import MlflowClient
 
 from components.config.schema import Config
 from components.config.settings import RetrainConfig
 from components.registry.aliases import champion_of
+from components.registry.champion_check import Fault, Task, find_fault
+from components.registry.lookup import answer_of, open_registry
 from components.registry.task_schema import model_name
+from components.steps.champion import call_registry, refuse_unless_replaced
 from components.steps.context_builder import load_splits
 from components.steps.runtime import Step, execute, read_config
 from components.steps.state import read_json, write_json
@@ -21,9 +25,9 @@ from components.steps.tracked_result import PROFILE, SEARCH_RESULT
 from components.tracking import lineage
 from nascore.config import OBJECTIVES
 from nascore.data.drift import DataProfile, Drift, drift, profile
+from nascore.data.prepared import DatasetInfo
 from nascore.errors import InputError
 from nascore.methods.registry import METHODS
-from nascore.redaction import redact
 from nascore.results import SearchResult
 from nascore.spaces.base import make_space
 
@@ -31,6 +35,7 @@ VERSION = 1
 _DAY_S = 86_400.0
 
 Plan = Literal["search", "reuse"]
+Parsed = TypeVar("Parsed", DataProfile, SearchResult)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +66,29 @@ def run(*, run_key: str, dataset: Path, review: Path) -> ReviewOutcome:
     """Write `review` (JSON): plan and reason, drift, and the search that found the champion.
 
     Raises:
-        InputError: the classes or the shape of the images have changed, so that the champion and a
-            new model could not be compared.
+        InputError: the champion cannot be used, for instance since the classes have changed, and
+            `registry.unusable_champion` does not let a new model replace it.
+        ServiceUnavailable: the registry does not answer.
     """
     config = read_config(dataset)
 
     def work(step: Step) -> dict[str, float]:
-        present = profile(load_splits(step, dataset))
-        champion = _champion(config)
+        splits = load_splits(step, dataset)
+        champion, fault = call_registry(
+            config,
+            lambda: (_champion(config), _fault(config, splits.info)),
+            say=lambda text: step.progress("note", text=text),
+        )
         change = None
         if champion is not None and champion.profile is not None:
-            change = drift(champion.profile, present)
-        _check_schema(config, change)
-        plan, reason = _plan(config, champion, change)
-        write_json(review, _content(plan, reason, champion, change))
+            change = drift(champion.profile, profile(splits))
+            fault = fault or _other_data(champion, change)
+        if fault is not None:
+            refuse_unless_replaced(config, fault, retrains=True)
+            step.parent.tags({"nas.unusable_champion": str(fault)})
+            step.progress("note", text=f"{fault}; the new model replaces it if it passes the gates")
+        plan, reason = _plan(config, champion, change, fault)
+        write_json(review, _content(plan, reason, champion, change, fault))
         step.parent.tags({"nas.plan": plan, "nas.plan_reason": reason})
         if champion is not None:
             step.parent.tags({lineage.CHAMPION_RUN_ID: champion.run_id})
@@ -100,7 +114,11 @@ _NEXT = {
 
 
 def _content(
-    plan: Plan, reason: str, champion: _Champion | None, change: Drift | None
+    plan: Plan,
+    reason: str,
+    champion: _Champion | None,
+    change: Drift | None,
+    fault: Fault | None,
 ) -> dict[str, Any]:
     search = None
     if plan == "reuse" and champion is not None and champion.search is not None:
@@ -112,6 +130,7 @@ def _content(
         "champion_version": None if champion is None else champion.version,
         "champion_run_id": None if champion is None else champion.run_id,
         "champion_age_days": None if champion is None else champion.age_days,
+        "unusable_champion": None if fault is None else str(fault),
         "drift": None if change is None else change.to_dict(),
         "search": search,
     }
@@ -119,7 +138,7 @@ def _content(
 
 def _metrics(plan: Plan, change: Drift | None) -> dict[str, float]:
     metrics = {"searches": float(plan == "search")}
-    if change is not None:
+    if change is not None and not change.schema:
         metrics = {"class_drift": change.classes, "value_drift": change.values} | metrics
     return metrics
 
@@ -129,50 +148,66 @@ def _champion(settings: Config) -> _Champion | None:
     version = champion_of(model_name(settings), uri=uri)
     if version is None:
         return None
-    client = MlflowClient(tracking_uri=uri)
+    client = open_registry(uri)
     with TemporaryDirectory() as folder:
-        described = _read(client, version.run_id, f"data/{PROFILE}", folder)
-        found = _read(client, version.run_id, f"result/{SEARCH_RESULT}", folder)
-    search = None
-    if found is not None:
-        with contextlib.suppress(InputError):  # of another version: a new search replaces it
-            search = SearchResult.from_dict(found)
+        described = _read(client, version.run_id, f"data/{PROFILE}", folder, DataProfile.from_dict)
+        search = _read(
+            client, version.run_id, f"result/{SEARCH_RESULT}", folder, SearchResult.from_dict
+        )
     return _Champion(
         version=str(version.version),
         run_id=version.run_id,
         age_days=(time.time() - version.creation_timestamp / 1000) / _DAY_S,
-        profile=None if described is None else DataProfile.from_dict(described),
+        profile=described,
         search=search,
     )
 
 
-def _read(client: MlflowClient, run_id: str, artifact: str, folder: str) -> dict[str, Any] | None:
-    """Return a JSON file of a run; None if the run has no such file."""
+def _read(
+    client: MlflowClient,
+    run_id: str,
+    artifact: str,
+    folder: str,
+    parse: Callable[[dict[str, Any]], Parsed],
+) -> Parsed | None:
+    """Return the content of a JSON file of a run; None without such a run, file or version."""
     parent = artifact.rpartition("/")[0]
-    if artifact not in {file.path for file in client.list_artifacts(run_id, parent)}:
+    files = answer_of(lambda: client.list_artifacts(run_id, parent)) or []
+    if artifact not in {file.path for file in files}:
         return None
-    return read_json(Path(client.download_artifacts(run_id, artifact, folder)))
+    content = Path(client.download_artifacts(run_id, artifact, folder))
+    with contextlib.suppress(ValueError, InputError):  # damaged, or of another version
+        return parse(read_json(content))
+    return None
 
 
-def _check_schema(settings: Config, change: Drift | None) -> None:
-    if change is None or not change.schema:
-        return
-    raise InputError.of(
-        "data.source",
-        redact(settings.data.source),
-        f"does not fit the champion of {model_name(settings)}: {'; '.join(change.schema)}; "
-        "a model for other data needs another registry.model and a search of its own",
-    )
+def _fault(settings: Config, info: DatasetInfo) -> Fault | None:
+    uri = settings.tracking.uri
+    return find_fault(model_name(settings), uri=uri, task=Task.of_data(info))
 
 
-def _plan(settings: Config, champion: _Champion | None, change: Drift | None) -> tuple[Plan, str]:
+def _other_data(champion: _Champion, change: Drift) -> Fault | None:
+    """Return the fault of a champion whose version does not say what its task is."""
+    if not change.schema:
+        return None
+    return Fault(champion.version, "task", f"has other data: {'; '.join(change.schema)}")
+
+
+def _plan(
+    settings: Config,
+    champion: _Champion | None,
+    change: Drift | None,
+    fault: Fault | None = None,
+) -> tuple[Plan, str]:
     """Return what to do, and the reason: the first reason to search that applies."""
     retrain: RetrainConfig = settings.retrain
+    if fault is not None and (champion is None or fault.kind == "task"):
+        return "search", str(fault)
     if champion is None:
         return "search", "there is no champion yet"
     name = f"champion {champion.version}"
     if champion.search is None or champion.profile is None or change is None:
-        return "search", f"the run of {name} has not saved its search and the profile of its data"
+        return "search", f"the run of {name} has no search and no profile of its data (any more)"
     if reason := METHODS[settings.method].new_search_reason:
         return "search", f"{settings.method} {reason}"
     if champion.search.genotype.space != make_space(settings.search.space).identifier:

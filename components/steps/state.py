@@ -20,7 +20,7 @@ DONE = "done.json"
 CONFIG = "config.json"
 """The resolved configuration, in the folder of the data."""
 RUN = "run.json"
-"""Key of the run and division of its workers, in the folder of the data."""
+"""Key of the run, its pipeline and the division of its workers, in the folder of the data."""
 
 
 def state_folder() -> Path:

@@ -1,0 +1,96 @@
+"""The check of the champion before anything is trained. Imports no torch."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from components.config.schema import Config
+from components.registry.champion_check import Fault, Task, find_fault, is_replaced, remedy
+from components.registry.task_schema import model_name
+from components.tracking.client import quick_settings, sqlite_path, within
+from components.tracking.mlflow_errors import brief, call_mlflow, is_transient, report
+from nascore.data.prepared import DatasetInfo
+from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
+from nascore.redaction import redact
+
+_TIMEOUT_S = 5
+_LIMIT_S = 12.0  # of the whole check, before a search
+_WAIT_S = 120.0  # for the registry, before a retraining
+
+Answer = TypeVar("Answer")
+
+
+def check_champion(config: Config, info: DatasetInfo, *, say: Callable[[str], None]) -> None:
+    """Check before a search whether a new model can be compared with the champion.
+
+    A registry that does not answer is no error: the promotion checks again.
+
+    Args:
+        config: with the name of the registered model.
+        info: of the prepared data.
+        say: gets one sentence if the registry does not answer, or if the champion is replaced.
+
+    Raises:
+        InputError: the champion cannot be used, and `registry.unusable_champion` stops the run.
+        ResourceUnavailable: the registry refuses the account.
+    """
+    uri = config.tracking.uri
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        return
+    name = model_name(config)
+    try:
+        import mlflow.artifacts  # noqa: F401  # before the limit: the import takes seconds
+
+        with quick_settings(
+            MLFLOW_HTTP_REQUEST_TIMEOUT=_TIMEOUT_S, MLFLOW_HTTP_REQUEST_MAX_RETRIES=0
+        ):
+            fault = within(_LIMIT_S, lambda: find_fault(name, uri=uri, task=Task.of_data(info)))
+    except Exception as error:  # MLflow, requests and boto3 have no common class of errors
+        if not is_transient(error):
+            raise ResourceUnavailable.of("tracking.uri", redact(uri), report(error)) from error
+        say(
+            f"the model registry does not answer ({brief(error)}); the champion is checked when "
+            "the new model is registered"
+        )
+        return
+    if fault is not None:
+        refuse_unless_replaced(config, fault, retrains=False)
+        say(f"{fault}; the new model replaces it if it passes the other gates")
+
+
+def refuse_unless_replaced(config: Config, fault: Fault, *, retrains: bool) -> None:
+    """Raise an InputError if `registry.unusable_champion` does not let a new model take over.
+
+    Args:
+        config: with the name of the registered model.
+        fault: what is wrong with the champion.
+        retrains: whether this is the retraining pipeline.
+    """
+    if is_replaced(fault, config.registry.unusable_champion, retrains=retrains):
+        return
+    name = model_name(config)
+    raise InputError.of("registry.model", name, f"{fault}; {remedy(fault, name)}")
+
+
+def call_registry(
+    config: Config, call: Callable[[], Answer], *, say: Callable[[str], None]
+) -> Answer:
+    """Return the answer of the registry before a retraining, and retry while it does not answer.
+
+    Args:
+        config: of the run.
+        call: reads the registry.
+        say: gets one sentence when it does not answer.
+
+    Raises:
+        ResourceUnavailable: it refuses the account.
+        ServiceUnavailable: it does not answer in time.
+    """
+    try:
+        return call_mlflow(call, timeout_s=_WAIT_S, on_outage=say)
+    except TimeoutError as error:
+        raise ServiceUnavailable(
+            "model registry",
+            f"{error} at {redact(config.tracking.uri)}, and a retraining needs the champion; "
+            "nothing was trained: bring the registry back and run the step again",
+        ) from error
