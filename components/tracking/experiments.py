@@ -5,11 +5,14 @@ MLflow keeps the name of a deleted experiment, so that no other can be created u
 
 import sqlite3
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from components.config.schema import Config
 from components.tracking.client import quick_settings, sqlite_path, within
 from nascore.redaction import redact
+
+if TYPE_CHECKING:
+    from components.config.schema import Config
 
 SERVERS = ("http", "https")
 _STAGE = "SELECT experiment_id FROM experiments WHERE lifecycle_stage = 'deleted' AND name = "
@@ -26,7 +29,7 @@ def deleted(uri: str, name: str, experiment_id: str) -> str:
     )
 
 
-def with_active_experiment(config: Config) -> tuple[Config, list[str]]:
+def with_active_experiment(config: "Config") -> tuple["Config", list[str]]:
     """Return a configuration whose experiment is not deleted, and a sentence if it was renamed.
 
     With `tracking.deleted_experiment=stop` nothing is changed; `check_store` reports it.
