@@ -114,31 +114,10 @@ def mlflow_server(
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
     """A real chromium that reaches this machine and nothing else; `get_log("browser")` works."""
-    driver_path, chromium = shutil.which("chromedriver"), shutil.which("chromium")
-    if driver_path is None or chromium is None:
+    driver, program = shutil.which("chromedriver"), shutil.which("chromium")
+    if driver is None or program is None:
         pytest.skip("chromium and chromedriver are not installed")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
+    from mlflow_pages import chromium  # imports selenium
 
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--window-size=1400,1000",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(driver_path))
-    try:
-        yield driver
-    finally:
-        driver.quit()
+    with chromium(driver, program, tmp_path / "profile") as started:
+        yield started

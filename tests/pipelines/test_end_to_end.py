@@ -463,17 +463,32 @@ def answers(address: str) -> bool:
 
 
 @pytest.mark.browser
-def test_the_mlflow_ui_shows_the_run_and_the_champion(
+def test_the_mlflow_ui_shows_data_source_and_description_of_the_run(
     finished: Finished, runs: dict[str, Any], browser: Any, ui: str
 ) -> None:
-    from selenium.webdriver.common.by import By
+    from mlflow_pages import MlflowPages
 
-    def shows(*texts: str) -> bool:
-        seen = browser.find_element(By.TAG_NAME, "body").text
-        return all(text in seen for text in texts)
+    pages, parent = MlflowPages(browser, ui), runs["random on digits"].info
+    pages.open_runs(parent.experiment_id, "Description")
+    pages.wait_for("random on digits", "digits (", "Train", "nas run random")
+    pages.wait_for("Architecture search with **random**")
+    pages.open_run(parent.experiment_id, parent.run_id)
+    accuracy = finished.result["test_accuracy"]
+    pages.wait_for("Architecture search with random", f"Test accuracy {accuracy:.2%}")
+    pages.wait_for("test_accuracy", "nas.verdict", "Datasets", "system/cpu_utilization_percentage")
+    pages.open_run(parent.experiment_id, parent.run_id, "system-metrics")
+    pages.wait_for("cpu_utilization_percentage", "disk_usage_percentage")
 
-    parent = runs["random on digits"].info
-    browser.get(f"{ui}/#/experiments/{parent.experiment_id}/runs/{parent.run_id}")
-    wait_until(lambda: shows("random on digits", "test_accuracy", "nas.verdict"), seconds=60)
-    browser.get(f"{ui}/#/models/tiny")
-    wait_until(lambda: shows("tiny", "Version 1", "@ champion"), seconds=60)
+
+@pytest.mark.browser
+def test_the_mlflow_ui_shows_the_champion_with_its_card(
+    finished: Finished, browser: Any, ui: str
+) -> None:
+    from mlflow_pages import MlflowPages
+
+    pages = MlflowPages(browser, ui)
+    pages.open_version("tiny", "1")
+    pages.wait_for("Version 1", "@ champion", "How to load", "models:/tiny/1")
+    accuracy = finished.result["test_accuracy"]
+    pages.wait_for("Classification of images (1 x 8 x 8) into 10 classes", f"{accuracy:.2%}")
+    pages.wait_for("validation_status")
