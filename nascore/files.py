@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, digests of files, and folders that can be written."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -40,6 +41,20 @@ def full_disk(folders: Iterable[Path]) -> Path | None:
             if shutil.disk_usage(folder).free < _FULL_BYTES:
                 return folder
     return None
+
+
+def lock_fault(folder: Path) -> str:
+    """Return why no file can be locked in a folder, such as one on NFS without lockd; else empty.
+
+    Args:
+        folder: that can be written.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def is_writable(folder: Path) -> bool:

@@ -3,8 +3,14 @@
 Exit status: 0 done, 1 the run failed, 2 the input is wrong (one message with every problem).
 """
 
+import codecs
+import locale
+import os
+import sys
+
 import click
 
+from nascore.home import ensure_home
 from pipelines.commands.lazy_group import Later, LazyGroup
 
 _LATER = {
@@ -45,6 +51,20 @@ def main() -> None:
 
     Start with `nas run`: without arguments it searches on small images, in a few minutes.
     """
+    _ensure_utf8()
+    ensure_home()
+
+
+def _ensure_utf8() -> None:
+    """Start the command again in Python's UTF-8 mode where the locale has another encoding.
+
+    Files of a run are UTF-8, and its texts may have characters that the locale lacks.
+    """
+    if sys.flags.utf8_mode or codecs.lookup(locale.getencoding()).name == "utf-8":
+        return
+    os.environ["PYTHONUTF8"] = "1"  # for the processes of the run, too
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from nascore.data.file_access import S3, parse_prefix
 from nascore.errors import InputError, ResourceUnavailable
-from nascore.files import replacing, sha256_of
+from nascore.files import lock_fault, replacing, sha256_of
 
 KEY = "promote.export_to"
 _LOCK = ".lock"
@@ -102,6 +102,10 @@ class FolderOutputs:
             raise InputError.of(
                 KEY, self.root, f"cannot be written ({error.strerror}); choose another place"
             ) from error
+        fault = lock_fault(existing)
+        if fault:
+            message = f"its file system has no locks ({fault}); choose a folder on another disk"
+            raise InputError.of(KEY, self.root, message)
         return ""
 
     def add(self, name: str, path: Path) -> str:

@@ -134,5 +134,10 @@ def make_store(uri: str) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         made = Path(folder) / path.name
         MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
-        with contextlib.suppress(FileExistsError):  # another process was quicker
+        try:
             os.link(made, path)
+        except FileExistsError:  # another process was quicker
+            return
+        except OSError:  # no hard links, as on exFAT and CIFS; two at the same moment are rare
+            if not path.exists():
+                os.replace(made, path)

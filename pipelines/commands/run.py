@@ -84,7 +84,7 @@ def _run(
         model=resolved.registry.model,
     )
     problems += problems_with(folder, resolved, resume=resume) + missing_devices(resolved)
-    problems += _source_problems(resolved)
+    problems += _source_problems(resolved, resume=resume)
     if problems:
         raise InputError(problems)
     output = Output(folder, resolved, resume=resume)
@@ -117,13 +117,17 @@ def _run(
         click.echo(json.dumps(result))
 
 
-def _source_problems(config: "Config") -> list[Problem]:
-    """Return what can be seen at once of the data and the database of the study."""
-    from pipelines.doctor.service_checks import data_fault, study_problem
+def _source_problems(config: "Config", *, resume: bool) -> list[Problem]:
+    """Return what can be seen at once of the data, the database of the study, and S3.
+
+    A run that is resumed may have read its data, and waits for S3 where it needs more.
+    """
+    from pipelines.doctor.service_checks import data_fault, store_problems, study_problem
 
     fault, problem = data_fault(config), study_problem(config)
     found = [Problem("data.source", config.data.source, fault)] if fault else []
-    return found + ([] if problem is None else [problem])
+    found += [] if problem is None else [problem]
+    return found if resume else found + store_problems(config)
 
 
 def _resolve_run(
@@ -195,7 +199,7 @@ def _cause(out: Path, error: str) -> str:
         out: folder of the run.
         error: that was reported last.
     """
-    places = [out, Path(os.environ.get("TMPDIR", "/tmp")), Path(os.path.expanduser("~/.cache"))]
+    places = [out, Path(os.environ.get("TMPDIR", "/tmp")), Path.home() / ".cache"]
     place = full_disk(places)
     if place is None:
         return error

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from components.config.schema import Config
-from nascore.files import is_writable
+from nascore.files import is_writable, lock_fault
 from pipelines.doctor.finding import Finding
 
 _MIN_DISK_GB = 1.0
@@ -129,6 +129,12 @@ def check_output(config: Config) -> Finding:
             "problem",
             f"{folder} is not writable",
             "change to another folder, or use --out",
+        )
+    fault = lock_fault(folder)
+    if fault:
+        seen = f"the file system of {folder.resolve()} has no locks ({fault})"
+        return Finding(
+            "output", "problem", seen, "change to a folder on another disk, or use --out"
         )
     return Finding("output", "ok", f"{folder.resolve()} is writable")
 

@@ -16,7 +16,7 @@ from components.config.schema import Config, dumps, loads
 from components.tracking.store_checks import absolute
 from nascore.data.file_access import S3
 from nascore.errors import InputError, Problem
-from nascore.files import replacing
+from nascore.files import is_writable, lock_fault, replacing
 from nascore.redaction import redact, redact_setting
 from pipelines.config import differences
 from pipelines.local.events import ProgressFile
@@ -90,7 +90,7 @@ def saved_config(folder: Path, key: str = "--resume") -> Config:
     """
     path = folder / CONFIG
     try:
-        return loads(path.read_text())
+        return loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         message = f"holds no run (no {CONFIG}); name the folder of a run"
         raise InputError.of(key, folder, message) from error
@@ -141,8 +141,15 @@ def _disk_problems(folder: Path) -> list[Problem]:
     existing = _nearest_existing(folder)
     if not existing.is_dir():
         return [Problem(_KEY, str(folder), f"cannot be made: {existing} is a file")]
-    if not os.access(existing, os.W_OK | os.X_OK):
+    if not is_writable(existing):
         message = f"cannot be written: {existing} is not writable; choose another folder"
+        return [Problem(_KEY, str(folder), message)]
+    fault = lock_fault(existing)
+    if fault:
+        message = (
+            f"its file system has no locks ({fault}), which keep two runs apart; choose a folder "
+            "on another disk (for NFS, mount with lockd or with -o local_lock=flock)"
+        )
         return [Problem(_KEY, str(folder), message)]
     free = shutil.disk_usage(existing).free
     if free < _NEEDED_BYTES:
@@ -187,7 +194,17 @@ class Output:
                 _KEY, folder, "another process runs in it; wait for its end, or stop it"
             ) from error
         (self.folder / PROGRESS).unlink(missing_ok=True)
-        (self.folder / CONFIG).write_text(dumps(config))
+        self._write_config(config)
+
+    def _write_config(self, config: Config) -> None:
+        try:
+            with replacing(self.folder / CONFIG) as temporary:
+                temporary.write_text(dumps(config), encoding="utf-8")
+        except OSError as error:
+            os.close(self.lock)
+            self.undo()
+            message = f"cannot be written ({error.strerror}); free space or choose another folder"
+            raise InputError.of(_KEY, self.folder, message) from error
 
     def undo(self) -> None:
         """Remove what this run has created, after wrong input; a resumed run is left as it is."""
@@ -208,11 +225,11 @@ class Output:
         `overhead` is the time that was neither data loading nor training nor profiling.
         """
         path = self.folder / RESULT
-        result: dict[str, Any] = json.loads(path.read_text())
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         events = ProgressFile(self.folder / PROGRESS).new()
         timings = timings_of(events, start_s=time.time() - total_s, total_s=total_s)
         result["seconds"] |= {"total": timings["total_s"], "overhead": timings["overhead_s"]}
         result["timings"] = timings
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(result, indent=2))
+            temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
         return result

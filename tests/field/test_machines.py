@@ -1,0 +1,208 @@
+"""Machines as they are found: full disks, no home, no locks, no hard links, odd locales.
+
+File systems without locks or hard links are played by a `sitecustomize` that makes the calls fail
+with the errors that NFS without lockd (ENOLCK), Lustre (ENOSYS) and exFAT or CIFS (EPERM) give.
+Mounts lie in a mount namespace, which no other process sees.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from field_commands import TINY, examined, nas
+
+Field = Callable[..., None]
+SUPPORT = Path(__file__).parents[1] / "support"
+MOUNTS = ("unshare", "--mount")
+UNKIND = """\
+import errno, fcntl, os
+
+def failing(code):
+    def call(*arguments, **options):
+        raise OSError(code, os.strerror(code))
+    return call
+
+if "UNKIND_LOCKS" in os.environ:
+    fcntl.flock = fcntl.lockf = failing(getattr(errno, os.environ["UNKIND_LOCKS"]))
+if "UNKIND_LINKS" in os.environ:
+    os.link = failing(getattr(errno, os.environ["UNKIND_LINKS"]))
+"""
+
+
+@pytest.fixture
+def mounts() -> tuple[str, ...]:
+    """Words before a command that gets its own mounts."""
+    probe = subprocess.run(
+        [*MOUNTS, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
+    )
+    if probe.returncode != 0:
+        pytest.skip(f"mounts are not allowed here: {probe.stderr.decode().strip()}")
+    return MOUNTS
+
+
+def unkind(folder: Path, **variables: str) -> dict[str, str]:
+    """The environment of a command for which calls of the file system fail."""
+    (folder / "python").mkdir(exist_ok=True)
+    (folder / "python" / "sitecustomize.py").write_text(UNKIND)
+    return {**os.environ, "PYTHONPATH": str(folder / "python"), **variables}
+
+
+# --- disks ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["prepare_data", "search", "train_final", "promote"])
+def test_a_full_disk(field: Field, mounts: tuple[str, ...], tmp_path: Path, step: str) -> None:
+    """The disk gets full as the step starts; the run ends soon, says so, and resumes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    environment = {**os.environ, "PYTHONPATH": f"{SUPPORT}:{Path.cwd()}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*mounts, sys.executable, str(SUPPORT / "full_disk.py"), step, str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen["status"] == 1, seen
+    assert f"the disk of {folder / 'r1'} is full; free space, then resume the run" in seen["err"]
+    assert "Traceback" not in seen["out"] + seen["err"]
+    assert seen["seconds"] < 60
+    assert seen["resumed"] == 0, seen["resumed_text"]
+    assert seen["has_result"]
+    field(
+        area="machine",
+        line="75",
+        trouble=f"the disk gets full during {step}",
+        run="exit 1: the disk of DIR is full; free space, then resume the run; nas run --resume "
+        "ends well when there is room",
+        seconds=round(seen["seconds"], 1),
+    )
+
+
+def test_a_read_only_folder(field: Field, mounts: tuple[str, ...], tmp_path: Path) -> None:
+    script = f'mount -t tmpfs -o ro tmpfs "{tmp_path}" && cd "{tmp_path}" && exec "$@"'
+    before = (*mounts, "sh", "-c", script, "sh")
+    doctor = examined("output", folder=tmp_path, before=before)
+    assert doctor.startswith("problem output: ")
+    run = nas("run", "--out", "r1", folder=tmp_path, settings=TINY, before=before)
+    assert run.status == 2, run.err
+    assert "is not writable; choose another folder" in run.message
+    compiled = nas("compile", "--image", "r/i:1", folder=tmp_path, before=before)
+    assert compiled.status == 2, compiled.err
+    assert "search_pipeline.yaml" in compiled.message
+    field(
+        area="machine",
+        line="85",
+        trouble="the current folder is a read-only mount",
+        doctor="problem output: DIR is not writable",
+        run="nas run: exit 2, is not writable; choose another folder. nas compile: exit 2",
+        seconds=round(run.seconds, 1),
+    )
+
+
+# --- users ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("home", [None, "/proc/none"])
+def test_no_home(field: Field, mounts: tuple[str, ...], tmp_path: Path, home: str | None) -> None:
+    """No HOME and no entry in passwd, as a service or any user id of OpenShift has."""
+    (tmp_path / "empty").touch()
+    (tmp_path / "nsswitch").write_text("passwd: files\n")
+    script = (
+        f'mount --bind "{tmp_path}/empty" /etc/passwd && '
+        f'mount --bind "{tmp_path}/nsswitch" /etc/nsswitch.conf && exec "$@"'
+    )
+    before = (*mounts, "sh", "-c", script, "sh")
+    names = ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    environment |= {} if home is None else {"HOME": home}
+    (tmp_path / "tmp").mkdir()
+    environment["TMPDIR"] = str(tmp_path / "tmp")
+    doctor = examined("scratch", folder=tmp_path, environment=environment, before=before)
+    run = nas(
+        "run", "--out", "r1", folder=tmp_path, settings=TINY, environment=environment, before=before
+    )
+    assert run.status == 0, run.err
+    assert doctor.startswith("ok scratch" if home is None else "warning scratch: not writable")
+    field(
+        area="machine",
+        line="11" if home is None else "10",
+        trouble="no passwd entry and "
+        + ("no HOME" if home is None else "a HOME that is no folder"),
+        doctor=doctor.partition(":")[0] + ("" if home is None else ": HOME is not writable"),
+        run="exit 0, model registered",
+    )
+
+
+@pytest.mark.slow
+def test_a_locale_of_another_encoding(field: Field, tmp_path: Path) -> None:
+    name = "en_US.ISO-8859-1"
+    made = subprocess.run(
+        ["localedef", "-i", "en_US", "-f", "ISO-8859-1", str(tmp_path / name)],
+        capture_output=True,
+        check=False,
+    )
+    if not (tmp_path / name).is_dir():
+        pytest.skip(f"localedef makes no locale: {made.stderr.decode()[:80]}")
+    (tmp_path / "c.yaml").write_text('tracking: {experiment: "Prüfung – 日本"}\n', encoding="utf-8")
+    environment = {**os.environ, "LOCPATH": str(tmp_path), "LC_ALL": name}
+    for variable in ("PYTHONUTF8", "PYTHONIOENCODING"):
+        environment.pop(variable, None)
+    run = nas(
+        "run", "c.yaml", "--out", "r1", folder=tmp_path, settings=TINY, environment=environment
+    )
+    assert run.status == 0, run.err
+    config = json.loads((tmp_path / "r1" / "config.json").read_text(encoding="utf-8"))
+    assert config["tracking"]["experiment"] == "Prüfung – 日本"
+    field(
+        area="machine",
+        line="59",
+        trouble="a Latin-1 locale, and an experiment with characters that it lacks",
+        run="exit 0, the name unchanged",
+    )
+
+
+# --- file systems -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS"])
+def test_no_locks(field: Field, tmp_path: Path, error: str) -> None:
+    environment = unkind(tmp_path, UNKIND_LOCKS=error)
+    doctor = examined("output", folder=tmp_path, environment=environment)
+    assert doctor.startswith("problem output: the file system of ")
+    run = nas("run", "--out", "r1", folder=tmp_path, settings=TINY, environment=environment)
+    assert run.status == 2, run.err
+    assert "its file system has no locks" in run.message
+    assert "choose a folder on another disk" in run.message
+    assert not (tmp_path / "r1").exists()
+    field(
+        area="machine",
+        line="56",
+        trouble=f"a file system without locks ({error})",
+        doctor="problem output: the file system of DIR has no locks",
+        run="exit 2: its file system has no locks, which keep two runs apart; choose a folder on "
+        "another disk",
+        seconds=round(run.seconds, 1),
+    )
+
+
+@pytest.mark.slow
+def test_no_hard_links(field: Field, tmp_path: Path) -> None:
+    environment = unkind(tmp_path, UNKIND_LINKS="EPERM")
+    settings = (*TINY, "promote.export_to=exported")
+    run = nas("run", "--out", "r1", folder=tmp_path, settings=settings, environment=environment)
+    assert run.status == 0, run.err
+    field(
+        area="machine",
+        trouble="a file system without hard links (EPERM, as exFAT and CIFS)",
+        doctor="ok output",
+        run="exit 0, model registered and exported",
+    )
