@@ -17,7 +17,7 @@ def run_tags(source: str = "digits", **settings: object) -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def no_cluster(monkeypatch: pytest.MonkeyPatch):
-    for name in ("NAS_RUN_ID", "NAS_PIPELINE", "NAS_IMAGE", "NAS_GIT_REVISION"):
+    for name in ("NAS_RUN_ID", "NAS_PIPELINE", "NAS_IMAGE", "NAS_GIT_REVISION", "NAS_COMMAND"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -94,3 +94,45 @@ def test_an_architecture_is_reported_as_a_word_and_a_hash():
         "nas.genotype": "nasbench201:0-1-2-3-4-0",
         "nas.genotype_sha256": genotype.hash,
     }
+
+
+# --- MLflow's own tags for the source of a run ------------------------------------------------
+
+
+def test_the_source_of_a_run_on_this_machine_is_the_command(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NAS_COMMAND", "nas run nases")
+    monkeypatch.setenv("NAS_GIT_REVISION", "abc-dirty")
+    monkeypatch.setenv("LOGNAME", "ada")
+    assert lineage.of_source() == lineage.of_source("search")
+    assert lineage.of_source() == {
+        "mlflow.source.name": "nas run nases",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": "abc",
+        "mlflow.user": "ada",
+    }
+
+
+def test_the_source_of_a_run_on_kubeflow_is_the_pipeline_and_the_step(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("NAS_PIPELINE", "nas-search")
+    monkeypatch.setenv("NAS_GIT_REVISION", "abc")
+    assert lineage.of_source()["mlflow.source.name"] == "nas-search"
+    assert lineage.of_source("search") == {
+        "mlflow.source.name": "nas-search/search",
+        "mlflow.source.type": "JOB",
+        "mlflow.source.git.commit": "abc",
+    }
+
+
+def test_what_is_not_known_of_a_source_is_absent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def no_name() -> str:
+        raise OSError("No username set in the environment")  # an account of a container
+
+    monkeypatch.setattr(lineage.nascore, "__file__", str(tmp_path / "nascore" / "__init__.py"))
+    assert lineage.of_source() == {}
+    monkeypatch.setenv("NAS_COMMAND", "nas run nases")
+    monkeypatch.setattr("getpass.getuser", no_name)
+    assert lineage.of_source().keys() == {"mlflow.source.name", "mlflow.source.type"}
