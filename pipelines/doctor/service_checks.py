@@ -4,7 +4,7 @@ from pathlib import Path
 
 from components.config.schema import Config
 from components.tracking import check_store
-from nascore.errors import InputError, Problem
+from nascore.errors import InputError, Problem, collect_problems
 from nascore.files import is_writable
 from nascore.redaction import redact
 from pipelines.doctor.finding import Finding
@@ -108,6 +108,28 @@ def _remote_finding(config: Config) -> Finding:
     return Finding("data", "ok", config.data.source)
 
 
+def store_problems(config: Config) -> list[Problem]:
+    """Return what keeps a run from its data in S3, and from the place of its exported files."""
+    from components.steps.s3_source import check_remote
+
+    problems: list[Problem] = []
+    with collect_problems(problems):
+        check_remote(config)
+    if config.promote.export_to is not None:
+        with collect_problems(problems):
+            _check_outputs(config)
+    return problems
+
+
+def _check_outputs(config: Config) -> str:
+    from components.export.manifest import check_outputs
+    from components.object_store.outputs import open_outputs
+
+    root = config.promote.export_to
+    assert root is not None
+    return check_outputs(open_outputs(root), config.registry.model)
+
+
 def data_fault(config: Config) -> str:
     """Return what is wrong with the data source, as far as it can be seen at once; else empty."""
     from nascore.data.archives import ENDINGS, is_archive_name
@@ -131,14 +153,11 @@ def data_fault(config: Config) -> str:
 
 def check_export(config: Config) -> Finding:
     """Check that the files of a run can be exported."""
-    from components.export.manifest import check_outputs
-    from components.object_store.outputs import open_outputs
-
     root = config.promote.export_to
     if root is None:
         return Finding("export", "ok", "results stay in the folder of the run, and in MLflow")
     try:
-        warning = check_outputs(open_outputs(root), config.registry.model)
+        warning = _check_outputs(config)
     except InputError as error:
         return Finding("export", "problem", root, error.problems[0].message)
     return Finding("export", "warning" if warning else "ok", root, warning)

@@ -96,7 +96,7 @@ def _signed(lines: list[bytes]) -> bytes:
     request = AWSRequest(method, f"http://{host}{target}", headers=headers)
     digest = request.headers["X-Amz-Content-SHA256"]  # of the body, which stays as it is
     auth = S3SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), "s3", REGION)
-    auth.payload = lambda request: digest  # type: ignore[method-assign]
+    auth.payload = lambda request: digest
     auth.add_auth(request)
     shown = [f"{name}: {value}" for name, value in request.headers.items()]
     return "\r\n".join([first, *shown, "", ""]).encode()

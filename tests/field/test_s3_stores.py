@@ -1,0 +1,195 @@
+"""S3-compatible stores as they are found in the field: what `nas doctor` and `nas run` say.
+
+Real SeaweedFS behind a relay that is as unkind as stores, proxies and firewalls that people report
+(`unkind_s3` has the evidence). Both commands are called as a user calls them.
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server
+from unkind_s3 import UnkindRelay
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+SETTINGS = {
+    "method": "random",
+    "seed": 3,
+    "search.space.num_layers": 3,
+    "search.budget.children": 2,
+    "search.child.epochs": 1,
+    "train.epochs": 1,
+    "latency.runs": 20,
+    "latency.warmup_runs": 1,
+    "data.source": "npz:s3://data/field.npz",
+}
+LIMIT_S = 15
+EXPORT = {"promote.export_to": "s3://data/handed-over"}
+Ask = Callable[..., "Seen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the two commands said.
+
+    Attributes:
+        doctor: rows of `nas doctor --json` by their check.
+        seconds: of the run, from its start to its end.
+        out: folder of the run.
+    """
+
+    doctor: dict[str, dict[str, str]]
+    status: int
+    stderr: str
+    seconds: float
+    out: Path
+
+    @property
+    def result(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.out / "result.json").read_text())
+        return found
+
+    def row(self, check: str) -> str:
+        """Status and message of a check, short enough for the table."""
+        found = self.doctor[check]
+        return f"{found['status']} {check}: {found['remedy'] or found['detail']}"[:380]
+
+    @property
+    def message(self) -> str:
+        """Exit status and the last message, short enough for the table."""
+        lines = [line for line in self.stderr.splitlines() if line.strip()]
+        text = " ".join(line.strip() for line in lines[-3:])
+        return f"exit {self.status}: {text}"[:380]
+
+
+@pytest.fixture(scope="module")
+def server(s3_server: S3Server) -> S3Server:
+    s3_server.bucket("data")
+    file = io.BytesIO()
+    rng = np.random.default_rng(0)
+    labels = np.arange(240) % 3
+    images = (rng.integers(0, 120, (240, 8, 8)) + 60 * labels[:, None, None]).astype(np.uint8)
+    np.savez(file, x_train=images, y_train=labels)
+    s3_server.client().put_object(Bucket="data", Key="field.npz", Body=file.getvalue())
+    return s3_server
+
+
+@pytest.fixture
+def relay(server: S3Server) -> Iterator[UnkindRelay]:
+    between = UnkindRelay(server.port)
+    yield between
+    between.close()
+
+
+@pytest.fixture
+def ask(relay: UnkindRelay, tmp_path: Path) -> Ask:
+    """`ask({setting: value}, VARIABLE=value)`: doctor, then the run, both at the relay."""
+
+    def call(changed: dict[str, Any] | None = None, **variables: str | None) -> Seen:
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_REGION": REGION,
+            "AWS_ENDPOINT_URL": relay.url,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": str(tmp_path / "aws-config"),
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "1000",
+        }
+        environment |= {name: value for name, value in variables.items() if value is not None}
+        for name in [name for name, value in variables.items() if value is None]:
+            environment.pop(name, None)
+        tracked = {"tracking.uri": f"sqlite:///{tmp_path}/mlflow.db"}
+        together = {**SETTINGS, **tracked, **(changed or {})}
+        settings = [f"--set={key}={value}" for key, value in together.items()]
+
+        def nas(*arguments: str) -> "subprocess.CompletedProcess[str]":
+            return subprocess.run(
+                [sys.executable, "-m", "pipelines.cli", *arguments, *settings],
+                env=environment,
+                cwd=tmp_path,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=200,
+                check=False,
+            )
+
+        examined = nas("doctor", "--json")
+        start = time.monotonic()
+        done = nas("run", "--out=run")
+        seconds = time.monotonic() - start
+        said = examined.stdout + examined.stderr + done.stdout + done.stderr
+        assert SECRET_KEY not in said
+        assert "Traceback" not in said
+        assert examined.stdout, examined.stderr
+        rows = {row["check"]: row for row in json.loads(examined.stdout)}
+        return Seen(rows, done.returncode, done.stderr, seconds, tmp_path / "run")
+
+    return call
+
+
+def refused(seen: Seen, check: str, *words: str) -> None:
+    """Check that both commands name the cause before anything is trained."""
+    assert seen.status == 2, seen.stderr
+    assert seen.doctor[check]["status"] == "problem", seen.doctor[check]
+    for word in words:
+        assert word in seen.stderr
+        assert word in seen.doctor[check]["remedy"]
+    assert not seen.out.exists()
+    assert seen.seconds < LIMIT_S
+
+
+# --- the address -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "line", "trouble", "words"),
+    [
+        ("console", "30", "MinIO's console (a page with status 200)", ("sends a web page",)),
+        ("firewall", "36", "a firewall answers 403 with HTML", ("a web page", "403", "firewall")),
+        (
+            "circle",
+            "31",
+            "the store redirects to itself",
+            ("redirects to", "does not answer as S3"),
+        ),
+        ("log-in", "", "the store redirects to a log-in page", ("https://login.example.org/",)),
+        ("skew", "", "the clock of the machine is wrong", ("the clock of this machine",)),
+        ("tls", "27", "http:// for a store that speaks https", ("write https:// in AWS_ENDPOINT",)),
+        ("region", "", "301 of another region", ("another region", "AWS_REGION")),
+    ],
+)
+def test_answers_that_are_none_of_a_store(
+    relay: UnkindRelay,
+    ask: Ask,
+    field: Callable[..., None],
+    fault: str,
+    line: str,
+    trouble: str,
+    words: tuple[str, ...],
+) -> None:
+    relay.fault = fault
+    seen = ask(EXPORT)
+    refused(seen, "data", *words)
+    assert seen.doctor["export"]["status"] == "problem"
+    assert "s3cr" not in seen.stderr
+    field(
+        area="S3",
+        line=line,
+        trouble=trouble,
+        doctor=seen.row("data"),
+        run=seen.message,
+        seconds=round(seen.seconds, 1),
+    )
