@@ -28,6 +28,7 @@ from components.steps.summary import summary_of
 from components.steps.tracked_result import track_result
 from components.tracking import lineage
 from components.tracking.links import Links, links_of
+from components.tracking.reading import experiment_of
 from nascore.data.batches import Split
 from nascore.report import classes
 from nascore.report.page import Report, render
@@ -134,12 +135,12 @@ def _images(split: Split, places: list[int]) -> dict[int, NDArray[Any]]:
 
 def find_links(step: Step, promotion: Promotion) -> Links:
     """Return the addresses of the MLflow run and of the model version."""
-    uri, registered = step.config.tracking.uri, promotion.registered
-    return call_store(
-        step,
-        lambda: links_of(
-            uri, run_id=promotion.run_id, model=registered.name, version=registered.version
-        ),
+    return links_of(
+        step.config.tracking.uri,
+        run_id=promotion.run_id,
+        experiment_id=experiment_of(step.tracker.spool, step.run_key),
+        model=promotion.registered.name,
+        version=promotion.registered.version,
     )
 
 

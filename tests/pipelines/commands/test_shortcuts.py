@@ -11,6 +11,7 @@ from components.config.parameters import PARAMETERS
 from nascore.errors import Problem
 from pipelines.cli import main
 from pipelines.config import resolve
+from pipelines.kubeflow.compiled_text import compiled_config
 from pipelines.settings import Settings
 
 
@@ -23,8 +24,7 @@ def compiled(out: Path, *arguments: str) -> dict[str, object]:
     result = nas("compile", "--no-check", "--out", str(out), *arguments)
     assert result.exit_code == 0, result.output
     pipeline = next(yaml.safe_load_all(out.read_text()))
-    parameters = pipeline["root"]["inputDefinitions"]["parameters"]
-    found: dict[str, object] = json.loads(parameters["config"]["defaultValue"])
+    found: dict[str, object] = json.loads(compiled_config(pipeline))
     return found
 
 
