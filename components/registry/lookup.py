@@ -6,6 +6,7 @@ Imports no torch; mlflow is imported by the functions.
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from components.registry.task_schema import TAG as SCHEMA
 from components.tracking.client import make_store
 from components.tracking.mlflow_errors import kind_of
 from nascore.errors import ResourceUnavailable
@@ -73,6 +74,12 @@ def check_aliases(client: "MlflowClient", name: str) -> None:
             raise ResourceUnavailable.of("tracking.uri", None, _NO_ALIASES) from error
         if not is_missing(error):
             raise
+
+
+def names_of_task(client: "MlflowClient", schema: str) -> list[str]:
+    """Return the registered models with versions of a task, by the hash of its schema."""
+    versions = client.search_model_versions(f"tags.`{SCHEMA}` = '{schema}'")
+    return sorted({version.name for version in versions})
 
 
 def history_of(model: Any) -> list[str]:

@@ -5,9 +5,11 @@ from typing import TypeVar
 
 from components.config.schema import Config
 from components.registry.champion_check import Fault, Task, find_fault, is_replaced, remedy
-from components.registry.task_schema import model_name
+from components.registry.lookup import names_of_task, open_registry
+from components.registry.task_schema import model_name, schema_hash
 from components.tracking.client import quick_settings, sqlite_path, within
 from components.tracking.mlflow_errors import brief, call_mlflow, is_transient, report
+from nascore.data.findings import join_first
 from nascore.data.prepared import DatasetInfo
 from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
 from nascore.redaction import redact
@@ -33,18 +35,56 @@ def check_champion(config: Config, info: DatasetInfo, *, say: Callable[[str], No
         InputError: the champion cannot be used, and `registry.unusable_champion` stops the run.
         ResourceUnavailable: the registry refuses the account.
     """
+    name, uri = model_name(config), config.tracking.uri
+    fault = _ask(config, lambda: find_fault(name, uri=uri, task=Task.of_data(info)), say=say)
+    if fault is not None:
+        refuse_unless_replaced(config, fault, retrains=False)
+        say(f"{fault}; the new model replaces it if it passes the other gates")
+
+
+def check_default_name(config: Config, info: DatasetInfo, *, say: Callable[[str], None]) -> None:
+    """Check before a retraining that the default name is not one of a file with new data only.
+
+    The default name has the name of the data set in it: `march.npz` and `april.npz` of the same
+    task have two names, and April's retraining would not find March's champion.
+
+    Args:
+        config: with the default name of the registered model.
+        info: of the prepared data.
+        say: gets one sentence if the registry does not answer.
+
+    Raises:
+        InputError: no model has this name, but others have the same task.
+        ResourceUnavailable: the registry refuses the account.
+    """
+    name, uri = model_name(config), config.tracking.uri
+    names = _ask(config, lambda: names_of_task(open_registry(uri), schema_hash(info)), say=say)
+    if not names or name in names:
+        return
+    raise InputError.of(
+        "registry.model",
+        "null",
+        f"there is no model {name}, which is the default name for these data, but "
+        f"{join_first(names)} of the same classes and input: name the one to retrain, or {name} "
+        f"for a new one, with --model NAME",
+    )
+
+
+def _ask(
+    config: Config, call: Callable[[], Answer], *, say: Callable[[str], None]
+) -> Answer | None:
+    """Return the answer of the registry within seconds; None if it does not answer, or is new."""
     uri = config.tracking.uri
     path = sqlite_path(uri)
     if path is not None and not path.exists():
-        return
-    name = model_name(config)
+        return None
     try:
         import mlflow.artifacts  # noqa: F401  # before the limit: the import takes seconds
 
         with quick_settings(
             MLFLOW_HTTP_REQUEST_TIMEOUT=_TIMEOUT_S, MLFLOW_HTTP_REQUEST_MAX_RETRIES=0
         ):
-            fault = within(_LIMIT_S, lambda: find_fault(name, uri=uri, task=Task.of_data(info)))
+            return within(_LIMIT_S, call)
     except Exception as error:  # MLflow, requests and boto3 have no common class of errors
         if not is_transient(error):
             raise ResourceUnavailable.of("tracking.uri", redact(uri), report(error)) from error
@@ -52,10 +92,7 @@ def check_champion(config: Config, info: DatasetInfo, *, say: Callable[[str], No
             f"the model registry does not answer ({brief(error)}); the champion is checked when "
             "the new model is registered"
         )
-        return
-    if fault is not None:
-        refuse_unless_replaced(config, fault, retrains=False)
-        say(f"{fault}; the new model replaces it if it passes the other gates")
+        return None
 
 
 def refuse_unless_replaced(config: Config, fault: Fault, *, retrains: bool) -> None:

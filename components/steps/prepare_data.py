@@ -14,7 +14,7 @@ from components.object_store.outputs import open_outputs
 from components.registry import task_schema
 from components.run_identity import run_key
 from components.run_state.checks import check_state
-from components.steps.champion import check_champion
+from components.steps.champion import check_champion, check_default_name
 from components.steps.close_run import close_ended_runs
 from components.steps.compiled import Compiled, write_run
 from components.steps.runtime import Step, execute, report_input_errors
@@ -97,9 +97,16 @@ def _prepare(step: Step, dataset: Path, *, job_name: str, searches: bool) -> dic
     for warning in info.warnings:
         step.progress("note", text=f"data: {warning['message']}")
     _check_fit(settings, info, searches=searches)
+    has_name = settings.registry.model is not None
     settings = step.config = _with_model_name(settings, info)
+
+    def say(text: str) -> None:
+        step.progress("note", text=text)
+
     if searches:  # in retraining, `review` checks it
-        check_champion(settings, info, say=lambda text: step.progress("note", text=text))
+        check_champion(settings, info, say=say)
+    elif not has_name:
+        check_default_name(settings, info, say=say)
     if run_key() is not None:
         close_ended_runs(settings)
     write_json(dataset / CONFIG, settings.model_dump(mode="json"))

@@ -21,6 +21,7 @@ from postgres import Postgres
 from components.config.schema import Config, parse
 from components.registry.lookup import CHAMPION
 from components.registry.task_schema import model_name, schema_hash, with_model_name
+from components.steps.champion import check_default_name
 from components.steps.model_card import MAX_DESCRIPTION, description, model_card
 from components.steps.registration import Promotion, call_store, describe_version, register
 from components.steps.run_results import RunResults
@@ -30,7 +31,7 @@ from components.tracking import Tracker
 from nascore.config import DataConfig
 from nascore.data.batches import load
 from nascore.data.prepared import prepare
-from nascore.errors import ResourceUnavailable
+from nascore.errors import InputError, ResourceUnavailable
 from nascore.latency.benchmark import LatencyResult
 from nascore.results import Arm, SearchResult
 from nascore.spaces.base import ImageShape, make_genotype, make_space
@@ -181,6 +182,23 @@ def test_other_classes_under_a_set_name_do_not_challenge_its_champion(registry: 
     assert "registry.model" in other.decision.reason
     assert registry.client.get_registered_model("insects").aliases[CHAMPION] == "1"
     assert registry.version(other).tags["validation_status"] == "rejected"
+
+
+def test_a_retraining_on_a_new_file_asks_which_model_it_is(registry: Registry) -> None:
+    """New data of a task often come in a file of another name, such as the month's."""
+    trained = registry.enter(registry.results("march", ("egg", "larva", "pupa")))
+    told: list[str] = []
+    april = registry.results("april", ("egg", "larva", "pupa"))
+    with pytest.raises(InputError, match=r"march-[0-9a-f]{6} of the same classes and input") as no:
+        check_default_name(april.config, april.splits.info, say=told.append)
+    assert model_name(april.config) in str(no.value)
+    for other in (
+        registry.results("march", ("egg", "larva", "pupa")),
+        registry.results("new", ("x", "y")),
+    ):
+        check_default_name(other.config, other.splits.info, say=told.append)
+    assert told == []
+    assert trained.registered.name.startswith("march-")
 
 
 @pytest.mark.parametrize(
