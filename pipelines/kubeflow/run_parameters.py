@@ -100,7 +100,7 @@ def _name_of(setting: str) -> str | None:
 
 
 def _text(value: str) -> str | None:
-    """Return a YAML scalar as the text that a person would type into a form."""
+    """Return a YAML scalar as the text that a user would type into a form."""
     try:
         read: Any = yaml.safe_load(value)
     except yaml.YAMLError:

@@ -9,11 +9,12 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from components.config.parameters import NAMES
 from components.config.schema import Config
 from nascore.errors import InputError
 from pipelines.definitions.kinds import Kind
 from pipelines.kubeflow.client import Cluster, JsonObject
-from pipelines.kubeflow.compiled_text import our_name
+from pipelines.kubeflow.compiled_text import declared, our_name
 from pipelines.kubeflow.errors import ClusterError
 from pipelines.kubeflow.pipelines_page import PipelinesPage
 from pipelines.kubeflow.run_names import name_of_run
@@ -51,7 +52,7 @@ def put_on_page(
         `pipeline_id` and `pipeline_version_id`.
 
     Raises:
-        InputError: the server does not allow it, or the pipeline of that name is somebody else's.
+        InputError: the server does not allow it, or the pipeline of that name is not ours.
         ClusterError: the server does not answer.
     """
     page = PipelinesPage(cluster)
@@ -69,7 +70,9 @@ def put_on_page(
         pipeline_id = str(pipeline["pipeline_id"])
         version = page.version(pipeline_id, version_name)
         if version is None:
-            refuse_foreign(page.latest(pipeline_id), kind=kind, name=name)
+            latest = page.latest(pipeline_id)
+            refuse_foreign(latest, kind=kind, name=name)
+            _warn_of_schedules(cluster, pipeline_id, latest, say)
             version = _once(
                 lambda: page.upload(
                     pipeline_id, file, name=version_name, description=_description(kind, config)
@@ -117,6 +120,30 @@ def _once(
         if found is None:
             raise
         return found
+
+
+def _warn_of_schedules(
+    cluster: Cluster, pipeline_id: str, latest: JsonObject | None, say: Say
+) -> None:
+    """Name the schedules of the latest version whose parameters a new version does not have.
+
+    KFP would refuse each of their runs.
+    """
+    before = set(declared((latest or {}).get("pipeline_spec") or {}))
+    if before <= set(NAMES):
+        return
+    names = [
+        str(one.get("display_name"))
+        for one in cluster.schedules()
+        if (one.get("pipeline_version_reference") or {}) == {"pipeline_id": pipeline_id}
+        and not set((one.get("runtime_config") or {}).get("parameters") or {}) <= set(NAMES)
+    ]
+    if names:
+        say(
+            f"warning: the schedules {', '.join(names)} run the latest version with parameters "
+            "that the new version does not have, so that their runs will fail; delete and create "
+            "them again"
+        )
 
 
 def _purpose(kind: Kind) -> str:

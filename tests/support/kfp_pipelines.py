@@ -5,7 +5,7 @@ As in kubeflow/pipelines 2.17.0, below backend/src/apiserver:
 - an upload that the account is not allowed is a 400 without a reason, and errors of uploads are
   `error_message` (server/pipeline_upload_server.go), while a create is a 403;
 - the first version that is made with its pipeline has the pipeline's name;
-- runtime parameters are held against the root's input definitions (template/v2_template.go,
+- runtime parameters are compared with the root's input definitions (template/v2_template.go,
   validatePipelineJobInputs), for a schedule of the latest version against that version
   (resource/resource_manager.go, CreateJob);
 - a run names the version that it was made of, also if the request named only the pipeline
@@ -161,14 +161,15 @@ class Pipelines:
     # --- what runs --------------------------------------------------------------------------
 
     def source_of(self, body: Json) -> tuple[Json, Json]:
-        """What an object names as its pipeline, and the text of it; parameters are checked.
+        """What an object names as its pipeline, and the text of it.
 
         Raises:
-            Refusal: there is no such version, or a parameter does not fit.
+            Refusal: there is no such version.
         """
         named = body.get("pipeline_version_reference") or {}
         if not named:
-            return {"pipeline_spec": body["pipeline_spec"]}, body["pipeline_spec"]
+            spec = body.get("pipeline_spec", {})
+            return {"pipeline_spec": spec}, spec
         if "pipeline_spec" in body:
             raise Refusal(400, 3, 'proto: error parsing "pipeline_spec", oneof is already set')
         of_it = [v for v in self.versions if v["pipeline_id"] == named["pipeline_id"]]

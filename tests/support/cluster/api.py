@@ -13,6 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import kfp_http
+from kfp_pipelines import Pipelines, check_parameters
+
 from cluster.kubeflow import Cluster
 from cluster.nodes import Node, Phase
 from cluster.runs import Run
@@ -28,6 +31,8 @@ _STATES = {
 }
 _ENDED = ("SUCCEEDED", "FAILED")
 _NEVER = "0001-01-01T00:00:00Z"
+_SOURCES = ("pipeline_spec", "pipeline_version_reference")
+_PIPELINES = "/pipelines"
 
 
 class Refusal(Exception):
@@ -52,6 +57,7 @@ class Api:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.experiments: list[Json] = []
+        self.pipelines = Pipelines()
         self.schedules: dict[str, Json] = {}
         self._requests: dict[str, Json] = {}
         handler = type("Handler", (_Handler,), {"api": self})
@@ -73,8 +79,6 @@ class Api:
                 return {"experiments": [one for one in self.experiments if _fits(one, query)]}
             case ("POST", ["experiments"]):
                 return self._add_experiment(body)
-            case ("GET", ["pipelines"]):
-                return {}
             case ("POST", ["runs"]):
                 return self._show(self.create(body))
             case ("GET", ["runs"]):
@@ -108,7 +112,7 @@ class Api:
                 f"Experiment {experiment} not found"
             )
             raise Refusal(404, 5, f"{failed} {cause}", f"Experiment {experiment} not found")
-        spec = body.get("pipeline_spec", {})
+        source, spec = self.pipelines.source_of(body)
         pipeline = Pipeline(spec.get("pipeline_spec", spec), spec.get("platform_spec", {}))
         if "pipelineInfo" not in pipeline.spec:
             cause = (
@@ -117,10 +121,11 @@ class Api:
                 "unknown template format: pipeline spec is invalid"
             )
             raise Refusal(500, 13, f"{failed} {cause}", "Internal Server Error")
+        check_parameters(spec, body, f"{failed} Failed to generate the ExecutionSpec")
         parameters = body.get("runtime_config", {}).get("parameters", {})
         run = self.cluster.submit(pipeline, parameters, title=body["display_name"])
         known = {"recurring_run_id": schedule} if schedule else {}
-        self._requests[run.id] = {**body, **known}
+        self._requests[run.id] = {**body, **source, **known}
         return run
 
     def _run(self, run_id: str, failed: str) -> Run:
@@ -158,7 +163,7 @@ class Api:
 
     def _show(self, run: Run, *, whole: bool = True) -> Json:
         asked = self._requests.get(run.id, {})
-        kept = ("pipeline_spec", "recurring_run_id", "description")
+        kept = (*_SOURCES, "recurring_run_id", "description")
         shown = {
             "experiment_id": asked.get("experiment_id", ""),
             "run_id": run.id,
@@ -285,16 +290,28 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, self.api.log(log[1], unquote(log[2])).encode(), "text/plain")
             return
         status, answer = 200, {}
+        path = unquote(address.path).removeprefix("/apis/v2beta1")
         try:
-            path = unquote(address.path).removeprefix("/apis/v2beta1")
-            answer = self.api.answer(self.command, path, query, json.loads(body or b"{}"))
-        except Refusal as refusal:
+            if path.startswith(_PIPELINES):
+                answer = self._of_pipelines(path.removeprefix(_PIPELINES), query, body)
+            else:
+                answer = self.api.answer(self.command, path, query, json.loads(body or b"{}"))
+        except (Refusal, kfp_http.Refusal) as refusal:
             status, answer = refusal.status, refusal.body
         except ValueError:
             status, answer = 400, {"code": 3, "message": "unexpected EOF"}
         self._send(status, json.dumps(answer).encode(), "application/json")
 
     do_POST = do_DELETE = do_GET
+
+    def _of_pipelines(self, path: str, query: Json, body: bytes) -> Json:
+        is_json = body and self.headers.get_content_type() == "application/json"
+        given: Any = json.loads(body) if is_json else body
+        request = kfp_http.Request(self.command, path, query, self.headers, given)
+        answer = self.api.pipelines.answer(request, path.strip("/").split("/") if path else [])
+        if answer is None:
+            raise Refusal(404, 5, f"{path} not found")
+        return answer
 
     def _send(self, status: int, body: bytes, kind: str) -> None:
         self.send_response(status)
