@@ -2,19 +2,19 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from components.registry.champion_check import missing_files
 from components.registry.lookup import (
     CHAMPION,
     HISTORY,
     answer_of,
     champions_before,
-    existing,
     history_of,
     is_missing,
     open_registry,
@@ -35,12 +35,12 @@ class Rollback:
     Attributes:
         before: version that was champion; None without one.
         now: version that is champion now.
-        skipped: earlier champions that were passed over, since they no longer exist.
+        skipped: why earlier champions were passed over, by their version.
     """
 
     before: str | None
     now: str
-    skipped: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 def set_champion(client: MlflowClient, name: str, version: str) -> None:
@@ -54,7 +54,7 @@ def roll_back(model_name: str, *, uri: str, to: str | None = None) -> Rollback:
     Args:
         model_name: name of the registered model.
         uri: MLflow store.
-        to: the version; the last champion before the present one that still exists by default.
+        to: the version; the last champion before the present one that can be served by default.
 
     Returns:
         What was changed.
@@ -66,7 +66,7 @@ def roll_back(model_name: str, *, uri: str, to: str | None = None) -> Rollback:
     if to is not None:
         _check_number(to)
     with _answering(uri):
-        return _roll_back(open_registry(uri), model_name, to)
+        return _roll_back(open_registry(uri), model_name, to, uri)
 
 
 @contextlib.contextmanager
@@ -81,7 +81,7 @@ def _answering(uri: str) -> Iterator[None]:
         ) from error
 
 
-def _roll_back(client: MlflowClient, model_name: str, to: str | None) -> Rollback:
+def _roll_back(client: MlflowClient, model_name: str, to: str | None, uri: str) -> Rollback:
     model = answer_of(lambda: client.get_registered_model(model_name))
     if model is None:
         raise InputError.of("registry.model", model_name, "is not in the registry of tracking.uri")
@@ -89,28 +89,31 @@ def _roll_back(client: MlflowClient, model_name: str, to: str | None) -> Rollbac
     present = None if present is None else str(present)
     history = history_of(model)
     earlier = champions_before(present, history)
-    there = existing(client, model_name, earlier)
+    skipped: dict[str, str] = {}
     if to is not None:
-        _check_version(client, model_name, to)
-    elif not there:
-        raise InputError.of("registry.model", model_name, _no_earlier(present, earlier))
-    version = to or there[-1]
-    skipped: list[str] = []
-    if to is None:
-        after = earlier[len(earlier) - earlier[::-1].index(version) :]
-        skipped = list(dict.fromkeys(after))
-    _move(client, model_name, version, there[:-1] if to is None else history)
+        fault = missing_files(client, model_name, to, uri=uri)
+        if fault is not None:
+            raise InputError.of("--to", to, f"version {to} of {model_name} {fault}")
+        _move(client, model_name, to, history)
+    else:
+        while earlier and (fault := missing_files(client, model_name, earlier[-1], uri=uri)):
+            skipped[earlier.pop()] = fault
+        if not earlier:
+            message = _no_earlier(present, list(skipped))
+            raise InputError.of("registry.model", model_name, message)
+        _move(client, model_name, earlier[-1], earlier[:-1])
+    version = to or earlier[-1]
     reason = "rolled back to by hand" + (f" from version {present}" if present else "")
     client.set_model_version_tag(model_name, version, DECISION, reason)
-    return Rollback(present, version, tuple(skipped))
+    return Rollback(present, version, skipped)
 
 
-def _no_earlier(present: str | None, earlier: list[str]) -> str:
+def _no_earlier(present: str | None, gone: list[str]) -> str:
     """Return why there is no champion to go back to, and what to do."""
     name_one = "name another version with --to"
-    if earlier:
-        deleted = ", ".join(dict.fromkeys(earlier))
-        return f"its earlier champions (version {deleted}) were deleted; {name_one}"
+    if gone:
+        versions = ", ".join(sorted(gone, key=int))
+        return f"its earlier champions (version {versions}) or their files are gone; {name_one}"
     if present is None:
         return f"has had no champion; {name_one}"
     return f"version {present} is the first champion; {name_one}"
@@ -163,8 +166,3 @@ def _check_number(version: str) -> None:
     else:
         message = "is no number of a version; write a number such as --to 3"
     raise InputError.of("--to", version, message)
-
-
-def _check_version(client: MlflowClient, name: str, version: str) -> None:
-    if answer_of(lambda: client.get_model_version(name, version)) is None:
-        raise InputError.of("--to", version, f"{name} has no such version")

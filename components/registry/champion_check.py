@@ -36,6 +36,7 @@ Shape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
 CLASSES = "classes"
 """Key in a model's metadata: names of its classes in the order of the outputs."""
 _DESCRIPTION = "MLmodel"
+_DELETED = "is not in the registry any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def find_fault(name: str, *, uri: str, task: Task | None) -> Fault | None:
     if found is not None and CHAMPION not in model.aliases:
         return None  # the alias was deleted, and not the version: there is no champion
     if found is None:
-        kind_and_reason: tuple[Kind, str] | None = ("missing", "was deleted from the registry")
+        kind_and_reason: tuple[Kind, str] | None = ("missing", _DELETED)
     else:
         kind_and_reason = _fault_of_files(client, found, uri=uri, task=task)
     if kind_and_reason is None:
@@ -160,6 +161,22 @@ def remedy(fault: Fault, name: str) -> str:
     if fault.kind == "missing":
         options.insert(0, "restore it")
     return ", or ".join(options)
+
+
+def missing_files(client: "MlflowClient", name: str, version: str, *, uri: str) -> str | None:
+    """Return why a version cannot be served: it, or files of it, are gone; None if they are there.
+
+    Args:
+        client: of the registry.
+        name: name of the registered model.
+        version: number of the version.
+        uri: MLflow store.
+    """
+    found = answer_of(lambda: client.get_model_version(name, version))
+    if found is None:
+        return _DELETED
+    fault = _fault_of_files(client, found, uri=uri, task=None)
+    return fault[1] if fault is not None and fault[0] == "missing" else None
 
 
 # --- the files of a version -------------------------------------------------------------------

@@ -41,8 +41,8 @@ def rollback(
     except ServiceUnavailable as error:
         click.echo(f"{error}\nLook up the present champion in MLflow, and try again.", err=True)
         sys.exit(FAILED)
-    for version in done.skipped:
-        click.echo(f"version {version} was champion before, and was deleted from the registry")
+    for version, fault in done.skipped.items():
+        click.echo(f"version {version} is passed over: it {fault}")
     click.echo(f"champion of {name}: version {done.now} (was {done.before or 'none'})")
     if exported is not None:
         click.echo(exported)

@@ -1,5 +1,6 @@
 """Who becomes champion on a real SQLite store, why, and the way back."""
 
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,8 @@ def test_a_pickled_champion_is_not_loaded(house: House, tmp_path: Path) -> None:
 
 # --- the way back ---------------------------------------------------------------------------
 
+DELETED = "is not in the registry any more"
+
 
 def way_back(house: House, to: str | None = None) -> tuple[str | None, str]:
     done = roll_back("net", uri=house.store, to=to)
@@ -183,10 +186,10 @@ def test_a_champion_that_was_deleted_is_passed_over(house: House) -> None:
     first, second, third = (house.enter(Constant(answer))[0].version for answer in (3, 1, 0))
     house.client.delete_model_version("net", second)
     done = roll_back("net", uri=house.store)
-    assert (done.before, done.now, done.skipped) == (third, first, (second,))
+    assert (done.before, done.now, done.skipped) == (third, first, {second: DELETED})
     assert house.champion == first
     house.client.delete_model_version("net", first)
-    with pytest.raises(InputError, match="were deleted"):
+    with pytest.raises(InputError, match="are gone"):
         roll_back("net", uri=house.store)
 
 
@@ -195,7 +198,17 @@ def test_the_present_champion_was_deleted(house: House) -> None:
     first, second = (house.enter(Constant(answer))[0].version for answer in (1, 0))
     house.client.delete_model_version("net", second)
     done = roll_back("net", uri=house.store)
-    assert (done.before, done.now, done.skipped) == (None, first, (second,))
+    assert (done.before, done.now, done.skipped) == (None, first, {second: DELETED})
+
+
+def test_a_champion_whose_files_are_gone_is_passed_over(house: House, tmp_path: Path) -> None:
+    first, second, third = (house.enter(Constant(answer))[0].version for answer in (3, 1, 0))
+    source = house.client.get_model_version("net", second).source.rpartition("/")[2]
+    shutil.rmtree(tmp_path / "mlartifacts" / "models" / source)
+    with pytest.raises(InputError, match="has no files any more"):
+        roll_back("net", uri=house.store, to=second)
+    done = roll_back("net", uri=house.store)
+    assert (done.before, done.now, list(done.skipped)) == (third, first, [second])
 
 
 @pytest.mark.parametrize(
@@ -281,7 +294,7 @@ def test_what_cannot_be_rolled_back_is_reported(house: House) -> None:
     with pytest.raises(InputError, match="not in the registry"):
         roll_back("net", uri=house.store)
     house.enter(Constant(0))
-    with pytest.raises(InputError, match="no such version"):
+    with pytest.raises(InputError, match="is not in the registry"):
         roll_back("net", uri=house.store, to="9")
 
 
