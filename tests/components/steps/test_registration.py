@@ -187,17 +187,17 @@ def test_other_classes_under_a_set_name_do_not_challenge_its_champion(registry: 
 def test_a_retraining_on_a_new_file_asks_which_model_it_is(registry: Registry) -> None:
     """New data of a task often come in a file of another name, such as the month's."""
     trained = registry.enter(registry.results("march", ("egg", "larva", "pupa")))
-    told: list[str] = []
+    notes: list[str] = []
     april = registry.results("april", ("egg", "larva", "pupa"))
     with pytest.raises(InputError, match=r"march-[0-9a-f]{6} of the same classes and input") as no:
-        check_default_name(april.config, april.splits.info, say=told.append)
+        check_default_name(april.config, april.splits.info, say=notes.append)
     assert model_name(april.config) in str(no.value)
     for other in (
         registry.results("march", ("egg", "larva", "pupa")),
         registry.results("new", ("x", "y")),
     ):
-        check_default_name(other.config, other.splits.info, say=told.append)
-    assert told == []
+        check_default_name(other.config, other.splits.info, say=notes.append)
+    assert notes == []
     assert trained.registered.name.startswith("march-")
 
 
