@@ -133,13 +133,13 @@ def find_fault(name: str, *, uri: str, task: Task | None) -> Fault | None:
 def is_replaced(fault: Fault, policy: Policy | None, *, retrains: bool) -> bool:
     """Return whether the new model becomes champion in place of one that cannot be used.
 
-    A champion of another task is replaced only if the setting says so: the name is more often wrong
+    A champion of another task is replaced only if the setting is `replace`: the name is more often wrong
     than the task has changed.
 
     Args:
         fault: what is wrong with the champion.
         policy: `registry.unusable_champion`.
-        retrains: whether this is the retraining pipeline, which nobody watches.
+        retrains: whether this is the retraining pipeline, which no user watches.
     """
     if policy is None:
         return retrains and fault.kind != "task"
@@ -147,7 +147,7 @@ def is_replaced(fault: Fault, policy: Policy | None, *, retrains: bool) -> bool:
 
 
 def remedy(fault: Fault, name: str) -> str:
-    """Return what a person can do about a champion that is not replaced, with commands."""
+    """Return what the user can do about a champion that is not replaced, with commands."""
     replace = "--set registry.unusable_champion=replace"
     if fault.kind == "task":
         return (

@@ -23,7 +23,8 @@ import numpy as np
 from mlflow import MlflowClient
 from registry_soundness import registry_faults
 from s3 import Relay
-from services import DATA, HANDED_OVER, Services
+from services import DATA, Services
+from services import HANDED_OVER as EXPORTS
 from unkind_s3 import UnkindRelay
 
 NAME, EXPERIMENT = "rounds", "rounds"
@@ -42,7 +43,7 @@ SETTINGS = {
     "latency.warmup_runs": "1",
     "registry.model": NAME,
     "tracking.experiment": EXPERIMENT,
-    "promote.export_to": f"s3://{HANDED_OVER}/rounds",
+    "promote.export_to": f"s3://{EXPORTS}/rounds",
 }
 
 
@@ -107,7 +108,7 @@ class World:
         )
 
     def retrain(self, during: "Callable[[World, Path], None] | None" = None) -> Outcome:
-        """Call `nas retrain` on new data; `during` runs beside it."""
+        """Call `nas retrain` on new data; `during` runs at the same time."""
         self.round += 1
         out = self.services.home / f"round-{self.round}"
         champion = self.champion()
@@ -118,8 +119,8 @@ class World:
         command += [f"--set={key}={value}" for key, value in (every | self.settings).items()]
         environment = self.services.environment() | {"AWS_ENDPOINT_URL": self.store.url}
         start = time.monotonic()
-        beside = threading.Thread(target=during or (lambda *_: None), args=(self, out), daemon=True)
-        beside.start()
+        thread = threading.Thread(target=during or (lambda *_: None), args=(self, out), daemon=True)
+        thread.start()
         done = subprocess.run(
             self.wrap(command, out),
             cwd=self.services.home,
@@ -133,13 +134,13 @@ class World:
         seconds = time.monotonic() - start
         (self.services.home / f"round-{self.round}.log").write_text(done.stdout + done.stderr)
         self.heal()
-        beside.join(60)
+        thread.join(60)
         champion = self.champion()
         is_promoted = champion is not None and champion.version != before
         return Outcome(done.returncode, _message(done), seconds, is_promoted, tuple(self.faults()))
 
     def heal(self) -> None:
-        """Bring back whatever is away; what is deleted stays deleted."""
+        """Restore every service; what is deleted stays deleted."""
         self.mlflow.mode, self.store.fault = "pass", ""
         self.changed, self.settings = {}, {}
         self.wrap = lambda command, out: command
@@ -151,13 +152,13 @@ class World:
         """Put the data of this round into the bucket: each class has the pattern of the next."""
         rng = np.random.default_rng([self.seed, self.round])
         patterns = np.random.default_rng(0).integers(40, 216, (_CLASSES, _SIZE, _SIZE))
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for name, count in _IMAGES.items():
             labels = np.arange(count) % _CLASSES
             noise = rng.normal(0, 25, (count, _SIZE, _SIZE))
             images = patterns[(labels + self.round) % _CLASSES] + noise
             arrays[name] = np.clip(images, 0, 255).astype(np.uint8)
-            arrays[name.replace("x_", "y_")] = labels
+            arrays[name.replace("x_", "y_")] = labels.astype(np.int64)
         file = io.BytesIO()
         np.savez(file, **arrays)
         key = f"rounds/{self.round}.npz"
@@ -169,8 +170,8 @@ def _message(done: "subprocess.CompletedProcess[str]") -> str:
     """The last thing that a failed command says, or the decision of one that succeeded."""
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     if done.returncode == 0:
-        told = [line for line in lines if re.search(r"champion|unreachable|does not answer", line)]
-        return told[0] if told else lines[-1]
+        notes = [line for line in lines if re.search(r"champion|unreachable|does not answer", line)]
+        return notes[0] if notes else lines[-1]
     for place, line in enumerate(lines):
         if line.startswith(("The step", "The input is wrong")):
             return " ".join(lines[place : place + 2])
@@ -199,7 +200,7 @@ class Break:
 
     Attributes:
         before: called before the round.
-        during: called beside the round, with the folder of the run.
+        during: called during the round, with the folder of the run.
     """
 
     name: str
