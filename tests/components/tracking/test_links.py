@@ -4,7 +4,12 @@ from typing import Any
 
 from components.tracking.links import Links, links_of
 
-OF: dict[str, Any] = {"run_id": "abc", "experiment_id": "7", "model": "flowers & trees", "version": "3"}
+OF: dict[str, Any] = {
+    "run_id": "abc",
+    "experiment_id": "7",
+    "model": "flowers & trees",
+    "version": "3",
+}
 
 
 def test_a_server_has_its_pages_at_its_address() -> None:
