@@ -127,7 +127,8 @@ TABLE: tuple[Row, ...] = (
     Row("s3", _REQUEST, "404", "", "there is no such object or bucket; correct the name"),
     Row("s3", _SETUP, "AccessDenied", "", "may not be read or written with these credentials; "
         "grant s3:GetObject (and s3:ListBucket for a folder, s3:PutObject for an output, "
-        "s3:DeleteObject for cluster.state), or use other credentials"),
+        "s3:DeleteObject for cluster.state), use other credentials, or, if the bucket is requester "
+        "pays, set s3.request_payer=requester"),
     Row("s3", _SETUP, "403", "", "is forbidden to these credentials; check them and their rights"),
     Row("s3", _SETUP, "InvalidAccessKeyId", "", "the server does not know the access key; correct "
         f"AWS_ACCESS_KEY_ID, or {_S3_ADDRESS}"),

@@ -193,3 +193,185 @@ def test_answers_that_are_none_of_a_store(
         run=seen.message,
         seconds=round(seen.seconds, 1),
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "trouble", "variables", "words"),
+    [
+        (
+            "27",
+            "https:// for a store that speaks http",
+            {"AWS_ENDPOINT_URL": "https://{server}"},
+            ("write http:// in AWS_ENDPOINT_URL",),
+        ),
+        (
+            "26",
+            "an endpoint without a scheme",
+            {"AWS_ENDPOINT_URL": "{place}"},
+            ("is not a URL; write http://HOST:PORT",),
+        ),
+        (
+            "26",
+            "an endpoint with a path",
+            {"AWS_ENDPOINT_URL": "http://{place}/minio"},
+            ("AWS_ENDPOINT_URL",),
+        ),
+        (
+            "28",
+            "AWS_PROFILE names no profile",
+            {"AWS_PROFILE": "production"},
+            ("AWS_PROFILE names a profile", "production"),
+        ),
+        (
+            "28",
+            "no credentials",
+            {"AWS_SECRET_ACCESS_KEY": None},
+            ("no complete credentials",),
+        ),
+    ],
+    ids=["https", "no scheme", "path", "profile", "keys"],
+)
+def test_an_address_or_account_that_is_wrong(
+    server: S3Server,
+    relay: UnkindRelay,
+    ask: Ask,
+    field: Callable[..., None],
+    line: str,
+    trouble: str,
+    variables: dict[str, str | None],
+    words: tuple[str, ...],
+) -> None:
+    places = {"place": relay.url[len("http://") :], "server": server.url[len("http://") :]}
+    given = {
+        name: None if value is None else value.format(**places) for name, value in variables.items()
+    }
+    seen = ask({}, **given)
+    refused(seen, "data", *words)
+    field(
+        area="S3",
+        line=line,
+        trouble=trouble,
+        doctor=seen.row("data"),
+        run=seen.message,
+        seconds=round(seen.seconds, 1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("npz:gs://data/x.npz", ("gs:// is not supported", "S3 API", "npz:s3://data/x.npz")),
+        ("npz:s3a://data/x.npz", ("s3a:// is not supported", "write npz:s3://data/x.npz")),
+        ("npz:S3://data/x.npz", ("S3:// is not supported", "write npz:s3://data/x.npz")),
+        ("npz:file:///x.npz", ("file:// is not supported", "write npz:/x.npz")),
+        ("npz:https://h.example.org/x.npz", ("https:// is not supported", "copy the files")),
+        ("npz:wasbs://c@a.blob.core.windows.net/x.npz", ("copy the files", "s3://BUCKET/KEY")),
+    ],
+)
+def test_other_schemes_are_named(
+    ask: Ask, field: Callable[..., None], source: str, words: tuple[str, ...]
+) -> None:
+    with pytest.raises(AssertionError) as caught:  # doctor has no rows of a wrong configuration
+        ask({"data.source": source})
+    for word in words:
+        assert word in str(caught.value)
+    message = next(line for line in str(caught.value).splitlines() if "data.source" in line)
+    field(area="configuration", line="25", trouble=source, run=f"exit 2: {message.strip()}")
+
+
+# --- what a store does not do ------------------------------------------------------------------
+
+
+def test_a_store_that_refuses_checksums(
+    relay: UnkindRelay, ask: Ask, field: Callable[..., None]
+) -> None:
+    relay.fault = "no checksums"
+    seen = ask(EXPORT)
+    refused(seen, "export", "set AWS_REQUEST_CHECKSUM_CALCULATION=when_required")
+    field(
+        area="S3",
+        line="33",
+        trouble="the store refuses the checksums of boto3 with SignatureDoesNotMatch",
+        doctor=seen.row("export"),
+        run=seen.message,
+        seconds=round(seen.seconds, 1),
+    )
+
+
+def test_requester_pays(relay: UnkindRelay, ask: Ask, field: Callable[..., None]) -> None:
+    relay.fault = "requester pays"
+    seen = ask({})
+    refused(seen, "data", "s3.request_payer=requester")
+    field(
+        area="S3",
+        line="35",
+        trouble="a requester-pays bucket without s3.request_payer",
+        doctor=seen.row("data"),
+        run=seen.message,
+        seconds=round(seen.seconds, 1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "line", "trouble", "variables", "settings"),
+    [
+        ("501 to conditions", "32", "501 to writes with If-None-Match", {}, EXPORT),
+        ("ignore conditions", "", "the store ignores If-None-Match and If-Match", {}, EXPORT),
+        (
+            "no checksums",
+            "33",
+            "the store refuses checksums; AWS_REQUEST_CHECKSUM_CALCULATION=when_required",
+            {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"},
+            EXPORT,
+        ),
+        (
+            "requester pays",
+            "35",
+            "a requester-pays bucket, s3.request_payer=requester",
+            {},
+            {"s3.request_payer": "requester"},
+        ),
+        (
+            "",
+            "29, 87",
+            "line breaks around the keys and the endpoint",
+            {"AWS_ACCESS_KEY_ID": f"{ACCESS_KEY}\n", "AWS_SECRET_ACCESS_KEY": f"{SECRET_KEY}\r\n"},
+            EXPORT,
+        ),
+    ],
+    ids=["501", "ignored", "checksums", "payer", "line breaks"],
+)
+def test_a_run_that_ends_well(
+    relay: UnkindRelay,
+    ask: Ask,
+    field: Callable[..., None],
+    fault: str,
+    line: str,
+    trouble: str,
+    variables: dict[str, str],
+    settings: dict[str, str],
+) -> None:
+    relay.fault = fault
+    seen = ask(settings, **variables)
+    assert seen.status == 0, seen.stderr
+    is_weak = fault.endswith("conditions")
+    assert seen.doctor["data"]["status"] == "ok"
+    assert seen.doctor["export"]["status"] == ("warning" if is_weak else "ok")
+    warnings = seen.result["store_warnings"]
+    assert len(warnings) == is_weak
+    log = (seen.out / "pipeline.log").read_text()
+    if is_weak:
+        assert "has no conditional writes" in warnings[0]
+        assert warnings[0] in log
+    if "AWS_ACCESS_KEY_ID" in variables:
+        removed = "around the value of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY was removed"
+        assert (seen.stderr + log).count(removed) == 1
+    told = f"; result and log: {warnings[0]}" if warnings else ""
+    check = "export" if is_weak else "data"
+    field(
+        area="S3",
+        line=line,
+        trouble=trouble,
+        doctor=seen.row(check),
+        run=f"exit 0, the model is registered{told}"[:390],
+    )
