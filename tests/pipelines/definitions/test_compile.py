@@ -585,3 +585,142 @@ def test_pods_without_a_gpu_are_known_to_the_first_step(tmp_path: Path) -> None:
     cluster = {"steps": {"train_final": {"gpus": 0}, "promote": {"gpus": 0}}}
     compile_search(parse({"method": "random", "cluster": cluster}), tmp_path / "p.yaml")
     assert compiled_facts(load(tmp_path / "p.yaml"))["without_gpu"] == ["train_final"]
+
+
+# --- what the configuration says of the cluster ---------------------------------------------
+
+
+CLUSTER = {
+    "gpu_node_selector": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB"},
+    "node_selector": {"pool": "nas"},
+    "tolerations": [{"key": "team", "operator": "Equal", "value": "nas"}],
+    "shared_memory": "8Gi",
+    "state": "pvc:nas-state",
+    "secrets": {
+        "NAS_STUDY_URL": "nas-study/url",
+        "MLFLOW_TRACKING_PASSWORD": "nas-mlflow/password",
+    },
+    "config_maps": {"AWS_ENDPOINT_URL": "nas-services/s3"},
+    "image_pull_secrets": ["registry"],
+    "pod_retries": 10,
+    "steps": {
+        "search": {"cpu": "8", "memory": "32Gi", "gpus": 2, "timeout_s": 86400},
+        "promote": {"gpus": 0},
+    },
+}
+CLUSTER_GOLDEN = GOLDEN.with_name("cluster_pipeline.yaml")
+
+
+@pytest.fixture(scope="module")
+def on_cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cluster") / "pipeline.yaml"
+    config = {"method": "random", "search": WORKERS, "cluster": CLUSTER}
+    compile_search(parse(config), path, image=DIGEST)
+    return path
+
+
+def test_golden_pipeline_for_a_cluster(on_cluster: Path, request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--renew-golden"):
+        text = (
+            "# Compiled by tests/pipelines/definitions/test_compile.py; renew with `make golden`.\n"
+        )
+        CLUSTER_GOLDEN.write_text(text + yaml.safe_dump_all(normalised(on_cluster), sort_keys=True))
+    assert normalised(on_cluster) == list(yaml.safe_load_all(CLUSTER_GOLDEN.read_text()))
+
+
+def test_every_setting_of_the_cluster_arrives(on_cluster: Path) -> None:
+    pipeline, platform = yaml.safe_load_all(on_cluster.read_text())
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert len(executors) == 10
+    for name, one in executors.items():
+        labels = one["nodeSelector"]["labels"]
+        assert labels["pool"] == "nas"
+        has_gpu = name not in ("exec-prepare-data", "exec-promote", "exec-close-run")
+        assert ("nvidia.com/gpu.product" in labels) == has_gpu
+        assert ("emptyDirMounts" in one) == has_gpu
+        assert len(one["tolerations"]) == 1 + has_gpu
+        names = {secret["secretName"] for secret in one["secretAsEnv"]}
+        assert names == {"nas-study", "nas-mlflow"}
+        assert one["pvcMount"][0]["mountPath"] == "/var/lib/nas"
+        assert one["fieldPathAsEnv"][0]["name"] == "NAS_RUN_ID"
+        assert one["imagePullSecret"]
+    assert executors["exec-search"]["activeDeadlineSeconds"] == "86400"
+    search = pipeline["deploymentSpec"]["executors"]["exec-search"]["container"]["resources"]
+    assert search["accelerator"]["resourceCount"] == "2"
+    assert search["resourceMemoryLimit"] == "32Gi"
+    retry = tasks(pipeline)["search"]["retryPolicy"]
+    assert (retry["maxRetryCount"], retry["backoffDuration"]) == (10, "60s")
+
+
+def test_the_pipeline_stays_small_with_many_workers(tmp_path: Path) -> None:
+    """Parts of Kubeflow keep it in places of 256 KB."""
+    search = {**WORKERS, "workers": 64}
+    compile_search(parse({"search": search, "cluster": CLUSTER}), tmp_path / "p.yaml", image=DIGEST)
+    assert (tmp_path / "p.yaml").stat().st_size < 100_000
+
+
+@pytest.mark.parametrize(
+    ("cluster", "key"),
+    [
+        ({"steps": {"serach": {}}}, "cluster.steps.serach"),
+        ({"steps": {"search": {"memory": "lots"}}}, "cluster.steps.search.memory"),
+        ({"secrets": {"URL": "no-key"}}, "cluster.secrets.URL"),
+        ({"shared_memory": "2 gigs"}, "cluster.shared_memory"),
+        ({"state": "nas-state"}, "write pvc:nas-state"),
+        ({"state": "pvc:nas.state"}, "no dots"),
+        ({"state_volume": "nas-state"}, "cluster.state"),
+        ({"steps": {"search": {"memory": "2,5Gi"}}}, "a number and a unit, such as 16Gi"),
+        ({"steps": {"search": {"memory": "2ki"}}}, "a number and a unit, such as 16Gi"),
+        ({"steps": {"search": {"cpu": "4Gi"}}}, "not a number of processors"),
+        ({"secrets": {"NAS_RESTARTS": "a/b"}}, "choose another name"),
+        ({"config_maps": {"PATH": "a/b"}}, "choose another name"),
+    ],
+)
+def test_settings_of_the_cluster_are_checked(cluster: dict[str, Any], key: str) -> None:
+    with pytest.raises(InputError) as refused:
+        parse({"cluster": cluster})
+    assert key in str(refused.value)
+
+
+def test_quantities_are_compiled_in_kubernetes_notation(tmp_path: Path) -> None:
+    steps = {"search": {"cpu": 2.5, "memory": "1.5 GiB"}, "train_final": {"memory": "64000000kb"}}
+    config = parse({"cluster": {"steps": steps, "shared_memory": "512MB"}})
+    compile_search(config, tmp_path / "p.yaml", image=DIGEST)
+    documents = list(yaml.safe_load_all((tmp_path / "p.yaml").read_text()))
+    executors = documents[0]["deploymentSpec"]["executors"]
+    resources = {
+        name: executors[f"exec-{name}"]["container"]["resources"]
+        for name in ("search", "train-final")
+    }
+    assert resources["search"]["resourceCpuRequest"] == "2500m"
+    assert resources["search"]["resourceMemoryLimit"] == "1536Mi"
+    assert resources["train-final"]["resourceMemoryLimit"] == "64000000000"
+    assert "512M" in str(documents[1])
+
+
+# --- retraining -----------------------------------------------------------------------------
+
+
+def test_golden_retraining_pipeline(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    golden = GOLDEN.with_name("retrain_pipeline.yaml")
+    compile_retrain(parse({"method": "random", "seed": 3}), tmp_path / "p.yaml", image=DIGEST)
+    if request.config.getoption("--renew-golden"):
+        text = (
+            "# Compiled by tests/pipelines/definitions/test_compile.py; renew with `make golden`.\n"
+        )
+        documents = normalised(tmp_path / "p.yaml")
+        golden.write_text(text + yaml.safe_dump_all(documents, sort_keys=True))
+    assert normalised(tmp_path / "p.yaml") == list(yaml.safe_load_all(golden.read_text()))
+
+
+def test_a_search_takes_place_on_one_branch_only(tmp_path: Path) -> None:
+    compile_retrain(parse({"method": "random"}), tmp_path / "p.yaml", image=DIGEST)
+    pipeline = load(tmp_path / "p.yaml")
+    branches = {
+        name: set(component["dag"]["tasks"])
+        for name, component in pipeline["components"].items()
+        if "dag" in component
+    }
+    assert sum("search" in tasks for tasks in branches.values()) == 1
+    assert sum("reuse" in tasks for tasks in branches.values()) == 1
+    assert sum("promote" in tasks or "promote-2" in tasks for tasks in branches.values()) == 2
