@@ -14,13 +14,18 @@ _TOKEN = re.compile(r"(https?://)[^:/@\s]+@")
 # S3 has no user names; the part before an @ is an access key or its secret.
 _S3 = re.compile(r"(s3[an]?://?)(?:[^/\s]*|[^:/@\s]+:\S*)@")
 _SECRET = r"(?:password|passwd|pwd|token|secret|api_?key|access_?key|signature|credential|sig)"
-_QUERY = re.compile(rf"(?i)([?&][^=&\s]*{_SECRET}[^=&\s]*=)[^&\s]+")
+_AND = r"\\u0026"  # the & of a query in JSON, as Go's programs write it
+_QUERY = re.compile(rf"(?i)((?:[?&]|{_AND})[^=&\s\\]*{_SECRET}[^=&\s\\]*=)(?:(?!{_AND})[^&\s])+")
 _PAIR = re.compile(rf"(?i)((?:^|[;\s]){_SECRET}=)[^;\s]+")  # host=db password=...
 _BEARER = re.compile(r"(?i)\b(bearer\s+)(?!(?:token|authentication|scheme|prefix)\b)[^\s'\"]+")
 # Base64 has a digit, a sign or a capital letter inside; the words after "Basic" have none.
 _BASIC = re.compile(r"\b([Bb]asic\s+)(?=[\w+/=-]+[\dA-Z+/=])[\w+/=-]{6,}")
 _AUTHORIZATION = re.compile(
     r"(?i)(authorization['\"]?\s*[:=]\s*(?:b?['\"])?)(?:[a-z][\w-]*[ \t]+)?[^\s'\"]+"
+)
+_HEADER = re.compile(
+    r"(?i)\b((?:x-[\w-]*(?:token|key)|private-token|(?:set-)?cookie)['\"]?\s*:\s*(?:b?['\"])?)"
+    r"[^\r\n'\"]+"
 )
 _VARIABLE = re.compile(r"(?i)password|passwd|pwd$|secret|token|access_?key$|api_?key|credential")
 # Where a secret lies, or whose it is; PWD and OLDPWD are the shell's folders.
@@ -38,7 +43,7 @@ def redact(text: str) -> str:
     text = _S3.sub(rf"\1{HIDDEN}@", text)
     text = _PASSWORD.sub(rf"\1:{HIDDEN}@", text)
     text = _TOKEN.sub(rf"\1{HIDDEN}@", text)
-    text = _AUTHORIZATION.sub(rf"\1{HIDDEN}", text)
+    text = _HEADER.sub(rf"\1{HIDDEN}", _AUTHORIZATION.sub(rf"\1{HIDDEN}", text))
     text = _BASIC.sub(rf"\1{HIDDEN}", _BEARER.sub(rf"\1{HIDDEN}", text))
     return _PAIR.sub(rf"\1{HIDDEN}", _QUERY.sub(rf"\1{HIDDEN}", text))
 

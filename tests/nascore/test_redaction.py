@@ -6,6 +6,7 @@ import pytest
 
 from nascore.errors import InputError, Problem, ResourceUnavailable
 from nascore.redaction import redact, redact_setting
+from nascore.service_errors import TABLE, Row
 
 SAME = [
     "http://host:5000/a@b",
@@ -44,6 +45,20 @@ SAME = [
             "https://h/b/k?X-Amz-Credential=AKIA%2Fs3&X-Amz-Security-Token=t&X-Amz-Signature=0f",
             "https://h/b/k?X-Amz-Credential=***&X-Amz-Security-Token=***&X-Amz-Signature=***",
         ),
+        (
+            "https://b.s3.example.org/k?AWSAccessKeyId=AKIAX&Expires=17&Signature=ab%2Fc%3D",
+            "https://b.s3.example.org/k?AWSAccessKeyId=***&Expires=17&Signature=***",
+        ),
+        (
+            r"https://h/k?Expires=1\u0026Signature=ab%2Fc\u0026X-Amz-Security-Token=tok\u0026a=b",
+            r"https://h/k?Expires=1\u0026Signature=***\u0026X-Amz-Security-Token=***\u0026a=b",
+        ),
+        ("https://h/x?a=b&amp;Signature=ab%3D", "https://h/x?a=b&amp;Signature=***"),
+        ("Authorization: AWS AKIAX:ab/cd=", "Authorization: ***"),
+        ("x-amz-security-token: FwoGZX/IvYX=", "x-amz-security-token: ***"),
+        ("{'X-Amz-Security-Token': 'FwoGZX'}", "{'X-Amz-Security-Token': '***'}"),
+        ("PRIVATE-TOKEN: glpat-x1", "PRIVATE-TOKEN: ***"),
+        ("Cookie: session=abc; other=def", "Cookie: ***"),
         ("Invalid header value b'Bearer tok123\\n'", "Invalid header value b'Bearer ***'"),
         ("sent Bearer eyJ.a-b_c.d/e=", "sent Bearer ***"),
         ("header Basic bWU6c2VjcmV0 refused", "header Basic *** refused"),
@@ -91,6 +106,11 @@ def test_values_of_secret_variables_are_redacted_anywhere(
 )
 def test_of_a_single_value_more_is_known(value: str, shown: str) -> None:
     assert redact_setting(value) == shown
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.remedy], ids=lambda row: row.code[:20])
+def test_advice_is_not_redacted(row: Row) -> None:
+    assert redact(row.remedy) == row.remedy
 
 
 def test_a_problem_never_shows_a_secret_whoever_makes_it() -> None:
