@@ -144,9 +144,9 @@ def refused(seen: Seen, check: str, *words: str) -> None:
     """Check that both commands name the cause before anything is trained."""
     assert seen.status == 2, seen.stderr
     assert seen.doctor[check]["status"] == "problem", seen.doctor[check]
-    for word in words:
-        assert word in seen.stderr
-        assert word in seen.doctor[check]["remedy"]
+    for text in words:
+        assert text in seen.stderr
+        assert text in seen.doctor[check]["remedy"]
     assert not seen.out.exists()
     assert seen.seconds < LIMIT_S
 
@@ -273,8 +273,8 @@ def test_other_schemes_are_named(
 ) -> None:
     with pytest.raises(AssertionError) as caught:  # doctor has no rows of a wrong configuration
         ask({"data.source": source})
-    for word in words:
-        assert word in str(caught.value)
+    for text in words:
+        assert text in str(caught.value)
     message = next(line for line in str(caught.value).splitlines() if "data.source" in line)
     field(area="configuration", line="25", trouble=source, run=f"exit 2: {message.strip()}")
 
@@ -366,12 +366,12 @@ def test_a_run_that_ends_well(
     if "AWS_ACCESS_KEY_ID" in variables:
         removed = "around the value of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY was removed"
         assert (seen.stderr + log).count(removed) == 1
-    told = f"; result and log: {warnings[0]}" if warnings else ""
+    reported = f"; result and log: {warnings[0]}" if warnings else ""
     check = "export" if is_weak else "data"
     field(
         area="S3",
         line=line,
         trouble=trouble,
         doctor=seen.row(check),
-        run=f"exit 0, the model is registered{told}"[:390],
+        run=f"exit 0, the model is registered{reported}"[:390],
     )
