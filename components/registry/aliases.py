@@ -13,8 +13,8 @@ from components.registry.champion_check import missing_files
 from components.registry.lookup import (
     CHAMPION,
     HISTORY,
-    answer_of,
     champions_before,
+    find_model,
     history_of,
     is_missing,
     open_registry,
@@ -82,7 +82,7 @@ def _answering(uri: str) -> Iterator[None]:
 
 
 def _roll_back(client: MlflowClient, model_name: str, to: str | None, uri: str) -> Rollback:
-    model = answer_of(lambda: client.get_registered_model(model_name))
+    model = find_model(client, model_name)
     if model is None:
         raise InputError.of("registry.model", model_name, "is not in the registry of tracking.uri")
     present = model.aliases.get(CHAMPION)
@@ -125,7 +125,7 @@ def champion_of(model_name: str, *, uri: str) -> Any | None:
     try:
         return client.get_model_version_by_alias(model_name, CHAMPION)
     except MlflowException as error:
-        if is_missing(error):
+        if is_missing(error) or find_model(client, model_name) is None:
             return None
         raise
 

@@ -17,6 +17,7 @@ from components.registry.lookup import (
     champions_before,
     check_aliases,
     existing,
+    find_model,
     history_of,
     open_registry,
 )
@@ -109,7 +110,7 @@ def find_fault(name: str, *, uri: str, task: Task | None) -> Fault | None:
     """
     client = open_registry(uri)
     check_aliases(client, name)
-    model = answer_of(lambda: client.get_registered_model(name))
+    model = find_model(client, name)
     if model is None:
         return None
     history = history_of(model)
@@ -133,8 +134,8 @@ def find_fault(name: str, *, uri: str, task: Task | None) -> Fault | None:
 def is_replaced(fault: Fault, policy: Policy | None, *, retrains: bool) -> bool:
     """Return whether the new model becomes champion in place of one that cannot be used.
 
-    A champion of another task is replaced only if the setting is `replace`: the name is more often wrong
-    than the task has changed.
+    A champion of another task is replaced only if the setting is `replace`: the name is more often
+    wrong than the task has changed.
 
     Args:
         fault: what is wrong with the champion.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.registry.task_schema import TAG as SCHEMA
 from components.tracking.client import make_store
-from components.tracking.mlflow_errors import kind_of
+from components.tracking.mlflow_errors import kind_of, refuses_account
 from nascore.errors import ResourceUnavailable
 from nascore.service_errors import ErrorKind
 
@@ -57,6 +57,29 @@ def is_missing(error: BaseException) -> bool:
     )
 
 
+def find_model(client: "MlflowClient", name: str) -> Any | None:
+    """Return a registered model; None if there is none.
+
+    With basic authentication MLflow answers 403 for a model that does not exist, too. Then the list
+    of models decides, which has those that the account may read.
+
+    Args:
+        client: of the registry.
+        name: name of the registered model.
+
+    Raises:
+        Exception: of MLflow's client: no answer, or no right.
+    """
+    try:
+        return client.get_registered_model(name)
+    except Exception as error:  # MLflow, requests and boto3 have no common class of errors
+        if is_missing(error):
+            return None
+        if refuses_account(error) and not client.search_registered_models(f"name='{name}'"):
+            return None
+        raise
+
+
 def check_aliases(client: "MlflowClient", name: str) -> None:
     """Check that the registry has aliases, before anything is written to it.
 
@@ -72,7 +95,7 @@ def check_aliases(client: "MlflowClient", name: str) -> None:
     except Exception as error:  # MLflow, requests and boto3 have no common class of errors
         if getattr(error, "error_code", None) == "ENDPOINT_NOT_FOUND":
             raise ResourceUnavailable.of("tracking.uri", None, _NO_ALIASES) from error
-        if not is_missing(error):
+        if not is_missing(error) and find_model(client, name) is not None:
             raise
 
 

@@ -175,9 +175,10 @@ def _read(
     files = answer_of(lambda: client.list_artifacts(run_id, parent)) or []
     if artifact not in {file.path for file in files}:
         return None
-    content = Path(client.download_artifacts(run_id, artifact, folder))
+    path = Path(client.download_artifacts(run_id, artifact, folder))
     with contextlib.suppress(ValueError, InputError):  # damaged, or of another version
-        return parse(read_json(content))
+        content = read_json(path)
+        return parse(content) if isinstance(content, dict) else None
     return None
 
 

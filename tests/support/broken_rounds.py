@@ -24,11 +24,11 @@ from mlflow import MlflowClient
 from registry_soundness import registry_faults
 from s3 import Relay
 from services import DATA, Services
-from services import HANDED_OVER as EXPORTS
 from unkind_s3 import UnkindRelay
 
 NAME, EXPERIMENT = "rounds", "rounds"
 GOOD = "nothing (the next good round)"
+_EXPORTS = "rounds-exported"  # bucket
 _CLASSES, _SIZE = 4, 8
 _IMAGES = {"x_train": 320, "x_test": 160}
 _TIMEOUT_S = 420
@@ -43,7 +43,7 @@ SETTINGS = {
     "latency.warmup_runs": "1",
     "registry.model": NAME,
     "tracking.experiment": EXPERIMENT,
-    "promote.export_to": f"s3://{EXPORTS}/rounds",
+    "promote.export_to": f"s3://{_EXPORTS}/rounds",
 }
 
 
@@ -81,6 +81,7 @@ class World:
     def __post_init__(self) -> None:
         self.mlflow = Relay(self.services.mlflow.port)
         self.store = UnkindRelay(self.services.s3.port)
+        self.services.s3.bucket(_EXPORTS)
         os.environ.update(self.services.steps.environment())
         uri = self.services.mlflow.uri
         mlflow.set_tracking_uri(uri)
