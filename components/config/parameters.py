@@ -2,12 +2,12 @@
 
 All are texts, and empty for "as compiled". A number would have to be given at each start: KFP's UI
 (2.17, frontend/src/lib/NewRunParametersUtils.ts, getInitialParameterState) keeps the Start button
-off while a parameter without a default has no value, whether it is optional or not. And a default
-of null ends the run: the API server passes null for an optional parameter that is not given
-(backend/src/v2/compiler/argocompiler/argo.go, Compile), the driver of the group that the exit task
-waits for leaves it out, and the driver of the first step then ends with "parent DAG does not have
-input parameter" (backend/src/v2/driver/resolve.go, resolveInputs and resolveInputParameter). An
-empty text is a value in all three places.
+off while a parameter without a default has no value, whether it is optional or not. And a null ends
+the run: the API server passes it for an optional parameter that is not given
+(backend/src/v2/compiler/argocompiler/argo.go, Compile), but the group of steps that the exit task
+waits for has it as an input that kfp's compiler makes without `isOptional`, and the driver of the
+group then ends with "the resolved input parameter is null" (backend/src/v2/driver/resolve.go,
+resolveInputs). An empty text is a value in all of these places.
 """
 
 import json

@@ -93,10 +93,15 @@ class Driver:
         task = parent.component["dag"]["tasks"][name]
         component = self.pipeline.component(task)
         inputs = task.get("inputs", {})
-        parameters = {
-            key: self._parameter(source, task, parent)
-            for key, source in inputs.get("parameters", {}).items()
-        }
+        known = component.get("inputDefinitions", {}).get("parameters", {})
+        parameters = {}
+        for key, source in inputs.get("parameters", {}).items():
+            value = self._parameter(source, task, parent)
+            if value is None:  # K: v2/driver/resolve.go resolveInputs, ErrResolvedParameterNull
+                if not known.get(key, {}).get("isOptional"):
+                    raise DriverError(f"the resolved input parameter is null: {key}")
+                continue
+            parameters[key] = value
         artifacts = {
             key: self._artifact(source, parent)
             for key, source in inputs.get("artifacts", {}).items()
@@ -140,7 +145,10 @@ class Driver:
     def _parameter(self, source: Json, task: Json, parent: Execution) -> Any:
         """K: v2/driver/resolve.go:378-486."""
         if "componentInputParameter" in source:
-            return parent.parameters.get(source["componentInputParameter"])
+            name = source["componentInputParameter"]
+            if name not in parent.parameters:
+                raise DriverError(f"parent DAG does not have input parameter {name}")
+            return parent.parameters[name]
         if "taskOutputParameter" in source:
             wanted = source["taskOutputParameter"]
             producer, key = parent.children[wanted["producerTask"]], wanted["outputParameterKey"]
