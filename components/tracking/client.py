@@ -116,7 +116,8 @@ def open_client(uri: str) -> "MlflowClient":
     from mlflow import MlflowClient
 
     make_store(uri)
-    return MlflowClient(tracking_uri=uri)
+    # MLFLOW_REGISTRY_URI may name another store; models are registered in this one.
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def make_store(uri: str) -> None:

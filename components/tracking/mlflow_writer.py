@@ -152,15 +152,23 @@ class Sender:
             ) from error
 
     def _model_metrics(self, event: dict[str, Any]) -> None:
-        run_id, measured_on = self.runs.require(event["run"]).id, event["dataset"] or {}
+        """Log metrics with their links, or without where the store refuses these."""
+        model_id, measured_on = self._model_id(event["model"]), event["dataset"] or {}
         links = {
-            "model_id": self._model_id(event["model"]),
             "dataset_name": measured_on.get("name"),
             "dataset_digest": measured_on.get("digest"),
         }
+        try:
+            self._log_metrics(event, {"model_id": model_id, **links})
+        except MlflowException as error:
+            if model_id is None or kind_of(error) is not ErrorKind.REQUEST:
+                raise
+            self._log_metrics(event, {})
+
+    def _log_metrics(self, event: dict[str, Any], links: dict[str, str | None]) -> None:
+        run_id, time_ms = self.runs.require(event["run"]).id, event["time_ms"]
         metrics = [
-            Metric(key, value, event["time_ms"], 0, **links)
-            for key, value in event["values"].items()
+            Metric(key, value, time_ms, 0, **links) for key, value in event["values"].items()
         ]
         for start in range(0, len(metrics), _METRICS_PER_CALL):
             self._client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_CALL])

@@ -128,8 +128,11 @@ def test_figures_of_each_class_are_in_result_report_and_tracking(
     experiment = client.get_run(run_id).info.experiment_id
     table = client.load_table(experiment, "per_class.json", run_ids=[run_id])
     assert table["recall"].tolist() == pytest.approx(recalls)
-    (figure,) = client.list_artifacts(run_id, "figures")
-    assert Path(client.download_artifacts(run_id, figure.path, str(tmp_path))).exists()
+    figures = [one.path for one in client.list_artifacts(run_id, "figures")]
+    names = ("confusion_matrix", "cost_accuracy", "search_curve")
+    assert sorted(figures) == [f"figures/{name}.png" for name in names]
+    image = Path(client.download_artifacts(run_id, figures[0], str(tmp_path)))
+    assert image.read_bytes().startswith(b"\x89PNG")
     page = (finished.folder / "report.html").read_text()
     assert "Confusion matrix of 10 classes" in page
     assert f"{100 * recalls[7]:.2f}%" in page

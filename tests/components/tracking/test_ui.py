@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -237,6 +238,22 @@ def test_metrics_of_a_model_that_was_deleted_are_kept(
     tracker.close()
     assert follow(tmp_path / "spool") == SENT
     assert runs_by_key(store)["a"][0].data.metrics == {"test_accuracy": 0.5}
+
+
+def test_metrics_are_kept_where_the_model_is_of_another_store_or_was_wiped(
+    tmp_path: Path, store: str, model: str, runs_by_key: Runs, monkeypatch: pytest.MonkeyPatch
+):
+    with contextlib.closing(sqlite3.connect(store.removeprefix("sqlite:///"))) as database:
+        database.execute("PRAGMA foreign_keys = OFF")
+        database.execute("DELETE FROM logged_models")  # as `mlflow gc` does
+        database.commit()
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:////nowhere/registry.db")
+    tracker = open_spool(tmp_path / "spool", store)
+    tracker.run("a", name="a").model_metrics({"test_accuracy": 0.5}, model=model, dataset=TEST_SET)
+    tracker.close()
+    assert follow(tmp_path / "spool") == SENT
+    assert runs_by_key(store)["a"][0].data.metrics == {"test_accuracy": 0.5}
+    assert not (tmp_path / "spool" / "rejected.jsonl").exists()
 
 
 # --- a server that lacks an endpoint ----------------------------------------------------------
