@@ -57,6 +57,7 @@ def settings_of(store: str, **episode: int) -> Config:
     return parse(
         {
             "method": "few-shot",
+            "registry": {"model": "few-shot"},
             "data": {"valid_fraction": 0.3, "test_fraction": 0.3},
             "search": {
                 "space": {
@@ -203,8 +204,11 @@ def test_it_is_registered_and_examined_in_tasks_of_test_classes(store: str, tmp_
     second = register(results, run_id=other, tags={})
     assert second.registered.version == "2"
     decision = second.decision
-    card = model_card(results, second, summary_of(results, second, {}))
-    assert 'mlflow.pyfunc.load_model("models:/nas-model/2")' in card
+    card = model_card(summary_of(results, second, {}), results.latency)
+    assert f'mlflow.pyfunc.load_model("{second.registered.uri}")' in card
+    loaded: dict[str, Any] = {}
+    exec(card.partition("```python\n")[2].partition("```")[0], loaded)
+    assert loaded["labels"].shape == (2,)
     assert "into 3 classes of a support set" in card
     assert "## Results of each class" not in card
     assert decision.comparison is not None
