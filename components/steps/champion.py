@@ -21,14 +21,17 @@ _WAIT_S = 120.0  # for the registry, before a retraining
 Answer = TypeVar("Answer")
 
 
-def check_champion(config: Config, info: DatasetInfo, *, say: Callable[[str], None]) -> None:
-    """Check before a search whether a new model can be compared with the champion.
+def check_champion(
+    config: Config, info: DatasetInfo, *, retrains: bool = False, say: Callable[[str], None]
+) -> None:
+    """Check in the first step whether a new model can be compared with the champion.
 
-    A registry that does not answer is no error: the promotion checks again.
+    A registry that does not answer is no error: later steps check again.
 
     Args:
         config: with the name of the registered model.
         info: of the prepared data.
+        retrains: whether this is the retraining pipeline.
         say: gets one sentence if the registry does not answer, or if the champion is replaced.
 
     Raises:
@@ -38,7 +41,7 @@ def check_champion(config: Config, info: DatasetInfo, *, say: Callable[[str], No
     name, uri = model_name(config), config.tracking.uri
     fault = _ask(config, lambda: find_fault(name, uri=uri, task=Task.of_data(info)), say=say)
     if fault is not None:
-        refuse_unless_replaced(config, fault, retrains=False)
+        refuse_unless_replaced(config, fault, retrains=retrains)
         say(f"{fault}; the new model replaces it if it passes the other gates")
 
 

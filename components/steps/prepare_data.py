@@ -103,9 +103,8 @@ def _prepare(step: Step, dataset: Path, *, job_name: str, searches: bool) -> dic
     def say(text: str) -> None:
         step.progress("note", text=text)
 
-    if searches:  # in retraining, `review` checks it
-        check_champion(settings, info, say=say)
-    elif not has_name:
+    check_champion(settings, info, retrains=not searches, say=say)
+    if not searches and not has_name:
         check_default_name(settings, info, say=say)
     if run_key() is not None:
         close_ended_runs(settings)
