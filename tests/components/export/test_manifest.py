@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from s3 import SECRET_KEY, Relay, S3Server
+from unkind_s3 import UnkindRelay
 
 from components.config.schema import Config, parse
 from components.export.manifest import (
@@ -369,3 +370,33 @@ def test_the_weights_predict_what_the_network_did(tmp_path: Path, digits_folder:
         expected = DeployedModel(network, info).eval()(pixels)
         assert torch.equal(loaded(pixels), expected)
     assert described["classes"] == list(info.classes)
+
+
+@pytest.mark.parametrize("fault", ["ignore conditions", "501 to conditions", "400 to conditions"])
+def test_a_store_without_conditional_writes(
+    s3: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+) -> None:
+    relay = UnkindRelay(s3.port)
+    relay.fault = fault
+    monkeypatch.setenv("AWS_ENDPOINT_URL", relay.url)
+    first = open_outputs(f"s3://out/{fault.replace(' ', '-')}", trusted=True)
+    second = open_outputs(first.root, trusted=True)
+    assert "has no conditional writes" in check_outputs(first, NAME)
+    for name, content in (("a", b"first"), ("b", b"second")):
+        (tmp_path / name).write_bytes(content)
+    digests = [
+        outputs.add("run/x", tmp_path / "ab"[at]) for at, outputs in enumerate((first, second))
+    ]
+    assert digests == [hashlib.sha256(b"first").hexdigest()] * 2
+    assert first.replace(CHAMPION, b"1", None)
+    assert not second.replace(CHAMPION, b"2", None)
+    found = second.read(CHAMPION)
+    assert found is not None
+    assert second.replace(CHAMPION, b"3", found[1])
+    assert not first.replace(CHAMPION, b"4", found[1])
+    assert len([one for one in caplog.messages if "no conditional writes" in one]) == 1
+    relay.close()

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from s3 import Relay
 from state_files import Keys, Pod, files_in, fill, said, settle
+from unkind_s3 import UnkindRelay
 
 from components.run_state.object_store import ObjectState, StateTaken
 
@@ -138,6 +140,28 @@ def test_the_older_of_two_pods_stops_and_removes_nothing(
     fill(third_folder, a=b"5")
     third.push()
     assert len(keys()) == 4
+
+
+@pytest.mark.parametrize("fault", ["ignore conditions", "501 to conditions"])
+def test_two_pods_one_after_the_other_without_conditional_writes(
+    pod: Pod, unkind: UnkindRelay, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    unkind.fault = fault
+    old, old_folder = pod("old")
+    old.pull()
+    fill(old_folder, a=b"1")
+    old.push()
+    new, new_folder = pod("new")
+    new.pull()
+    fill(new_folder, a=b"2")
+    new.push()
+    fill(old_folder, a=b"3")
+    assert "was taken over by pod" in said(old.push, StateTaken)
+    third, there = pod("third")
+    third.pull()
+    assert files_in(there) == {"a": b"2"}
+    warnings = [one for one in caplog.messages if "has no conditional writes" in one]
+    assert len(warnings) == 1
 
 
 def test_a_slow_removal_of_the_older_pod_hits_nothing_of_the_newer_one(
