@@ -121,7 +121,7 @@ def create(
     latest = None
     if resolved is None:
         latest = latest_version(cluster, source, settings)
-        resolved = latest.config
+        resolved, image = latest.config, latest.image
     if not no_check:
         refuse_impossible_run(
             resolved, image, connection=connection, service_account=service_account, kind=kind

@@ -9,7 +9,7 @@ from components.config.parameters import NAMES
 from components.config.schema import Config
 from nascore.errors import InputError
 from pipelines.kubeflow.client import Cluster, JsonObject
-from pipelines.kubeflow.compiled_text import compiled_config, declared, pods_of
+from pipelines.kubeflow.compiled_text import compiled_config, containers, declared, pods_of
 from pipelines.kubeflow.pipelines_page import PipelinesPage
 from pipelines.kubeflow.run_parameters import all_as_parameters
 from pipelines.kubeflow.run_request import Source
@@ -24,11 +24,13 @@ class LatestVersion:
         pipeline_id: of the pipeline.
         parameters: values of its parameters by name.
         config: what a run of them has for its configuration.
+        image: of its steps.
     """
 
     pipeline_id: str
     parameters: Mapping[str, str]
     config: Config
+    image: str
 
     def request(self) -> JsonObject:
         """Return the part of a request that names only the pipeline: KFP takes the latest."""
@@ -68,4 +70,5 @@ def latest_version(cluster: Cluster, source: Source, settings: Iterable[str]) ->
     config = with_parameters(compiled_config(spec), values)
     with naming_parameters(values):
         pods_of(spec).division(config)
-    return LatestVersion(str(pipeline["pipeline_id"]), values, config)
+    image = str(next(containers(spec))["image"])
+    return LatestVersion(str(pipeline["pipeline_id"]), values, config, image)

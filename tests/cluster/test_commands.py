@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from cluster import Cluster, Fault, Pod, Run
 from cluster.api import Api
 from cluster.checks import check_registry, nothing_is_running, tracked_statuses
@@ -171,3 +172,34 @@ def test_a_schedule_is_not_deleted_with_a_run_of_it(place: Place) -> None:
     assert place.nas("schedule", "delete", "weekly").returncode == 0
     assert not place.api.schedules
     nothing_is_running(place.surroundings, place.name)
+
+
+def test_a_run_from_the_pages_needs_two_parameters(place: Place) -> None:
+    """What the form of the pages sends: a version and the fields that were filled in."""
+    paused = ("--name", "weekly", "--cron", "0 0 3 * * 1", "--paused")
+    made = place.nas("schedule", "create", *place.submitted(), *paused)
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert not place.runs()
+    (version,) = place.api.pipelines.versions
+    body = {
+        "display_name": "Run of nas-search",
+        "experiment_id": place.api.experiments[0]["experiment_id"],
+        "pipeline_version_reference": {
+            key: version[key] for key in ("pipeline_id", "pipeline_version_id")
+        },
+        "runtime_config": {"parameters": {"method": "random", "budget": "8 children"}},
+    }
+    answer = urllib3.request("POST", f"{place.api.url}/apis/v2beta1/runs", json=body)
+    assert answer.status == 200, answer.data
+    (run,) = place.runs()
+    assert run.wait(500) == "SUCCEEDED"
+    followed = place.nas("status", run.id, "--json")
+    assert followed.returncode == 0, followed.stderr
+    told = json.loads(followed.stdout)
+    assert (told["name"], told["state"]) == ("Run of nas-search", "succeeded")
+    assert {task["state"] for task in told["tasks"]} == {"succeeded"}
+    (searching,) = (pod for pod in run.pods if pod.task == "search")
+    assert " child 8 of 8" in searching.text()  # 2 are compiled in
+    # Another method would be compared with as many of random search.
+    trials = place.surroundings.trials(place.url)
+    assert sum(state == "COMPLETE" for _, _, state in trials) == 8
