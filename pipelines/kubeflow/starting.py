@@ -90,14 +90,14 @@ def made_or_found(
         if not error.may_be_done:
             raise
         say(f"{_what(error)}; checking whether {what} was made")
-        found = _look_for(find, error)
+        found = look_for(find, error)
         if found is None:
             raise _unknown(error, what, where) from None
         say("It was.")
         return found
 
 
-def _look_for(find: Callable[[], JsonObject | None], error: ClusterError) -> JsonObject | None:
+def look_for(find: Callable[[], JsonObject | None], error: ClusterError) -> JsonObject | None:
     """Return what is found, which may appear only after a while; None when there is nothing.
 
     Raises:

@@ -18,7 +18,7 @@ from pipelines.kubeflow.compiled_text import declared, our_name
 from pipelines.kubeflow.errors import ClusterError
 from pipelines.kubeflow.pipelines_page import PipelinesPage
 from pipelines.kubeflow.run_names import name_of_run
-from pipelines.kubeflow.starting import Say, made_or_found
+from pipelines.kubeflow.starting import Say, look_for, made_or_found
 
 OPTION = "--pipeline"
 INLINE = "--inline"
@@ -116,7 +116,8 @@ def _once(
     try:
         return made_or_found(make, find, what=what, where="", say=say)
     except ClusterError as error:
-        found = find() if error.is_taken else None
+        # KFP lists an object only some milliseconds after its name is taken.
+        found = look_for(find, error) if error.is_taken else None
         if found is None:
             raise
         return found

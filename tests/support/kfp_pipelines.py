@@ -49,6 +49,16 @@ class Pipelines:
         self.may_create = True
         self.page = 100
         self.ignores_case = False
+        self._hidden: dict[str, int] = {}
+
+    def hide(self, made: Json, *, looks: int) -> None:
+        """An object is listed only after some looks, since it becomes READY after its insertion."""
+        self._hidden[made["created_at"] + made["name"]] = looks
+
+    def _is_listed(self, one: Json) -> bool:
+        key = str(one.get("created_at")) + str(one.get("name"))
+        self._hidden[key] = self._hidden.get(key, 0) - 1
+        return self._hidden[key] < 0
 
     def answer(self, request: Request, parts: list[str]) -> Json | None:
         match (request.method, parts):
@@ -145,6 +155,7 @@ class Pipelines:
         """A page of what fits the filter, in the wanted order (server/list_request_util.go)."""
         query = request.query
         fold = str.casefold if self.ignores_case else str
+        things = [one for one in things if self._is_listed(one)]
         for same in json.loads(query.get("filter", "{}")).get("predicates", []):
             assert same["operation"] == "EQUALS"
             wanted = fold(same["stringValue"])
