@@ -20,6 +20,7 @@ import numpy as np
 import psutil
 import pytest
 from numpy.typing import NDArray
+from s3 import REGION, SECRET_KEY
 from services import ARTIFACTS, DATA, HANDED_OVER, Ended, Services, planted, traces
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -168,8 +169,9 @@ def processes_of(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def found(call: Callable[..., Stage], data: dict[str, str]) -> Stage:
-    """The first model, of few images."""
-    return call("run", "found", {"data.source": data["few"]})
+    """The first model, of few images, with keys from files that end with a line break."""
+    keys = {"AWS_SECRET_ACCESS_KEY": f"{SECRET_KEY}\n", "AWS_REGION": f"{REGION}\r\n"}
+    return call("run", "found", {"data.source": data["few"]}, keys)
 
 
 @pytest.fixture(scope="module")
@@ -536,8 +538,12 @@ REFUSALS = {
     "mlflow": ("tracking.uri", "MLFLOW_TRACKING_PASSWORD"),
     "mlflow token with a line break": ("tracking.uri", "has a line break or a space at an end"),
     "s3": ("data.source", "AWS_SECRET_ACCESS_KEY"),
-    "s3 session with a line break": ("data.source", "has a line break or a space at an end"),
+    "s3 session with a line break": ("data.source", "does not know the access key"),
+    "s3 session with a line break inside": ("data.source", "has a line break or a space"),
     "presigned URL": ("data.source", "holds a user name, a password or a token"),
+    "presigned URL of version 2": ("data.source", "holds a user name, a password or a token"),
+    "bearer token in a setting": ("tracking.experiment", "holds a user name, a password"),
+    "basic-auth header in a setting": ("tracking.experiment", "holds a user name, a password"),
 }
 """Kind of a wrong secret: the setting and the advice of its message."""
 
@@ -561,10 +567,22 @@ def refused(services: Services, data: dict[str, str], found: Stage) -> dict[str,
             "mlflow token with a line break": {**no_account, "MLFLOW_TRACKING_TOKEN": f"{wrong}\n"},
             "s3": {"AWS_SECRET_ACCESS_KEY": wrong},
             "s3 session with a line break": {"AWS_SESSION_TOKEN": f"{wrong}\n"},
+            "s3 session with a line break inside": {"AWS_SESSION_TOKEN": f"{wrong}\n{wrong}"},
         }.get(kind, {})
-        presigned = f"npz:https://s3.example.org/b/k.npz?X-Amz-Signature={quote(wrong, safe='')}"
-        source = presigned if kind == "presigned URL" else data["few"]
-        changed = {"data.source": source, "promote.export_to": "null"}
+        url, signature = "npz:https://s3.example.org/b/k.npz", quote(wrong, safe="")
+        header = base64.b64encode(f"nas-steps:{wrong}".encode()).decode()
+        changed = {
+            "data.source": data["few"],
+            "promote.export_to": "null",
+            **{
+                "presigned URL": {"data.source": f"{url}?X-Amz-Signature={signature}"},
+                "presigned URL of version 2": {
+                    "data.source": f"{url}?AWSAccessKeyId=AKIA&Signature={signature}&Expires=1"
+                },
+                "bearer token in a setting": {"tracking.experiment": f"Bearer {wrong}"},
+                "basic-auth header in a setting": {"tracking.experiment": f"Basic {header}"},
+            }.get(kind, {}),
+        }
         arguments = settings(services, **changed)
         name = f"refused-{kind.replace(' ', '-')}"
         out = f"--out={services.home / name}"
@@ -696,3 +714,25 @@ def test_a_secret_would_be_seen_in_whatever_form(write: Callable[[str], str]) ->
     secret = planted()
     assert holding({"here": f"... {write(secret)} ...".encode()}, secret) == ["here"]
     assert holding({"here": write(planted()).encode()}, secret) == []
+
+
+# --- in a real browser ------------------------------------------------------------------------
+
+
+@pytest.mark.browser
+def test_the_mlflow_ui_shows_run_data_and_model_card(
+    found: Stage, services: Services, client: Any, browser: Any
+) -> None:
+    from mlflow_pages import MlflowPages
+
+    pages = MlflowPages(browser, services.mlflow.uri, services.steps)
+    run = client.get_run(found.result["tracking_run_id"])
+    pages.open_runs(run.info.experiment_id, "Description")
+    pages.wait_for(run.info.run_name, "Train", "nas run random", "Architecture search with")
+    pages.open_run(run.info.experiment_id, run.info.run_id)
+    accuracy = f"{found.result['test_accuracy']:.2%}"
+    pages.wait_for(f"Test accuracy {accuracy}", "Datasets", "system/cpu_utilization_percentage")
+    pages.open_run(run.info.experiment_id, run.info.run_id, "system-metrics")
+    pages.wait_for("cpu_utilization_percentage", "network_receive_megabytes")
+    pages.open_version(NAME, "1")
+    pages.wait_for("Version 1", "How to load", f"models:/{NAME}/1", accuracy, "validation_status")
