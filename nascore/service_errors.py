@@ -84,6 +84,8 @@ TABLE: tuple[Row, ...] = (
     Row("s3", _SETUP, "", r"Invalid (leading|header value|return character)|InvalidHeader",
         "a key has a line break or a space at an end; remove it from AWS_ACCESS_KEY_ID, "
         "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN"),
+    Row("mlflow", _SETUP, "", r"database or disk is full|No space left on device",
+        "the disk of the tracking store is full; free space"),
     # --- MLflow ------------------------------------------------------------------------------
     Row("mlflow", _SETUP, "UNAUTHENTICATED|CUSTOMER_UNAUTHORIZED", "", "give the account as "
         "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"),

@@ -1,5 +1,6 @@
 """`nas compile`: the pipeline as a file, and the checks of a configuration for a cluster."""
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from pipelines.definitions.kinds import KINDS, Kind
 if TYPE_CHECKING:
     from components.config.schema import Config
 
+_STDOUT = "-"
 kind_option = click.option(
     "--kind", type=click.Choice(KINDS), default="search", show_default=True, help="Which pipeline."
 )
@@ -27,7 +29,7 @@ image_option = click.option(
     "--out",
     "-o",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write [search_pipeline.yaml or retrain_pipeline.yaml].",
+    help="File to write, - for standard output [search_pipeline.yaml or retrain_pipeline.yaml].",
 )
 @kind_option
 @image_option
@@ -59,7 +61,17 @@ def compile_command(
         problems.append(Problem("--out", str(out), "its folder does not exist; create it"))
     if problems or resolved is None:
         raise InputError(problems)
-    compile_pipeline(kind, resolved, out, image=image or IMAGE)
+    if str(out) == _STDOUT:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"{kind}_pipeline.yaml"
+            compile_pipeline(kind, resolved, file, image=image or IMAGE)
+            click.echo(file.read_bytes(), nl=False)
+        return
+    try:
+        compile_pipeline(kind, resolved, out, image=image or IMAGE)
+    except OSError as error:
+        message = f"cannot be written ({error.strerror}); name another file, or free space"
+        raise InputError.of("--out", out, message) from error
     click.echo(f"Wrote {out}. Upload it in the Kubeflow UI, or with kfp pipeline create.")
 
 

@@ -65,7 +65,8 @@ def write(pipeline: BaseComponent, path: Path, *, image: str, for_cluster: bool)
         _reduce_dependencies(tasks)
     if for_cluster:
         _shorten(documents[0])
-    path.write_text(yaml.dump_all(documents, Dumper=_DUMPER, sort_keys=True))
+    text = yaml.dump_all(documents, Dumper=_DUMPER, sort_keys=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def _command(container: dict[str, Any]) -> list[str]:

@@ -96,7 +96,13 @@ def test_a_read_only_folder(field: Field, mounts: tuple[str, ...], tmp_path: Pat
     assert "is not writable; choose another folder" in run.message
     compiled = nas("compile", "--image", "r/i:1", folder=tmp_path, before=before)
     assert compiled.status == 2, compiled.err
-    assert "search_pipeline.yaml" in compiled.message
+    assert "search_pipeline.yaml: cannot be written (Read-only file system)" in compiled.err
+    full = nas("compile", "--image", "r/i:1", "-o", "/dev/full", folder=tmp_path)
+    assert full.status == 2, full.err
+    assert "/dev/full: cannot be written (No space left on device)" in full.err
+    shown = nas("compile", "--image", "r/i:1", "-o", "-", folder=tmp_path)
+    assert shown.out.startswith("components:"), shown.err
+    assert not (tmp_path / "-").exists()
     field(
         area="machine",
         line="85",
