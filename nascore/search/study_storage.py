@@ -171,7 +171,7 @@ class Storage:
             return set()
         self._listened_s[study_id] = now
         if self._are_clocks_set():
-            log.warning("a clock was set; other workers are not judged for a while")
+            log.warning("a clock was set; silent workers count as alive for a while")
             self._trouble_s = now
             return set()
         return self.call_with_retries(optuna_private.stale_trials, self.optuna, study_id)

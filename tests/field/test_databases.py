@@ -232,7 +232,7 @@ def test_a_study_that_optuna_itself_made(
     field(
         area="database",
         line="82",
-        trouble="search.study names a study that somebody made with Optuna",
+        trouble="search.study names a study that another program made with Optuna",
         doctor=doctor,
         run="exit 2, the study unchanged: was made by another program with Optuna; name another "
         "study",

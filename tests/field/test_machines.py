@@ -57,7 +57,7 @@ def unkind(folder: Path, **variables: str) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["prepare_data", "search", "train_final", "promote"])
 def test_a_full_disk(field: Field, mounts: tuple[str, ...], tmp_path: Path, step: str) -> None:
-    """The disk gets full as the step starts; the run ends soon, says so, and resumes."""
+    """The disk gets full as the step starts; the run ends soon with the reason, and resumes."""
     folder = tmp_path / "disk"
     folder.mkdir()
     environment = {**os.environ, "PYTHONPATH": f"{SUPPORT}:{Path.cwd()}", "OMP_NUM_THREADS": "1"}
