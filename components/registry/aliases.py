@@ -131,7 +131,7 @@ def champion_of(model_name: str, *, uri: str) -> Any | None:
 
 
 def run_key_of(model_name: str, version: str, *, uri: str) -> str | None:
-    """Return the key of the run that made a version; None when it names no run.
+    """Return the key of the run that made a version; None when it names no run, or it is gone.
 
     Raises:
         ServiceUnavailable: the registry does not answer as it should.
@@ -139,7 +139,15 @@ def run_key_of(model_name: str, version: str, *, uri: str) -> str | None:
     client = open_registry(uri)
     with _answering(uri):
         run_id = client.get_model_version(model_name, version).run_id
-        key: str | None = client.get_run(run_id).data.tags.get(RUN_KEY) if run_id else None
+        if not run_id:
+            return None
+        try:
+            key: str | None = client.get_run(run_id).data.tags.get(RUN_KEY)
+        except MlflowException as error:
+            # With basic authentication MLflow answers 403 for a run that does not exist, too.
+            if is_missing(error) or error.error_code == "PERMISSION_DENIED":
+                return None
+            raise
     return key
 
 

@@ -15,7 +15,7 @@ from components.config.schema import Config
 from components.config.settings import RetrainConfig
 from components.registry.aliases import champion_of
 from components.registry.champion_check import Fault, Task, find_fault
-from components.registry.lookup import answer_of, open_registry
+from components.registry.lookup import is_missing, open_registry
 from components.registry.task_schema import model_name
 from components.steps.champion import call_registry, refuse_unless_replaced
 from components.steps.context_builder import load_splits
@@ -172,14 +172,28 @@ def _read(
 ) -> Parsed | None:
     """Return the content of a JSON file of a run; None without such a run, file or version."""
     parent = artifact.rpartition("/")[0]
-    files = answer_of(lambda: client.list_artifacts(run_id, parent)) or []
-    if artifact not in {file.path for file in files}:
+    if artifact not in _files_of_run(client, run_id, parent):
         return None
     path = Path(client.download_artifacts(run_id, artifact, folder))
     with contextlib.suppress(ValueError, InputError):  # damaged, or of another version
         content = read_json(path)
         return parse(content) if isinstance(content, dict) else None
     return None
+
+
+def _files_of_run(client: MlflowClient, run_id: str, folder: str) -> list[str]:
+    """Return the paths in a folder of a run's artifacts; empty where run or folder is not there.
+
+    With basic authentication MLflow answers 403 for a run that does not exist, too. The registry
+    has answered this account before, so the run is gone, or only this run may not be read.
+    """
+    try:
+        return [file.path for file in client.list_artifacts(run_id, folder)]
+    except Exception as error:  # MLflow, requests and boto3 have no common class of errors
+        is_refused = getattr(error, "error_code", None) == "PERMISSION_DENIED"
+        if is_missing(error) or is_refused:
+            return []
+        raise
 
 
 def _fault(settings: Config, info: DatasetInfo) -> Fault | None:
