@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
+from mlflow_server import Account
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
@@ -20,6 +22,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 _PATIENCE_S = 60
+_ASKS_FOR_ACCOUNT = "/ajax-api/2.0/mlflow/experiments/search?max_results=1"
 _CLOSE_ASSISTANT = "[data-component-id='mlflow.assistant.chat_panel.close']"
 _FLAGS = (
     "--headless=new",
@@ -61,11 +64,16 @@ class MlflowPages:
 
     Args:
         browser: selenium's driver.
-        uri: address of the server, with user and password where it asks for them.
+        uri: address of the server.
+        account: where the server asks for one.
     """
 
-    def __init__(self, browser: Any, uri: str) -> None:
+    def __init__(self, browser: Any, uri: str, account: Account | None = None) -> None:
         self.browser, self.uri = browser, uri
+        if account is not None:
+            # From then on chromium sends them; in the address of a page they break its requests.
+            password = quote(account.password, safe="")
+            self.browser.get(uri.replace("//", f"//{account.user}:{password}@") + _ASKS_FOR_ACCOUNT)
 
     def open_runs(self, experiment_id: str, *columns: str) -> None:
         """Open the table of runs, with further columns such as Description."""
