@@ -31,8 +31,7 @@ def open_remote(config: Config, *, trusted: bool = False) -> "S3 | None":
         return None
     from components.object_store.remote import S3
 
-    given = os.environ.get(CACHE)
-    folder = Path(given).expanduser() if given else state_folder() / "s3"
+    folder, given = _folder()
     _check_folder(folder, given)
     return S3(
         folder,
@@ -40,6 +39,12 @@ def open_remote(config: Config, *, trusted: bool = False) -> "S3 | None":
         trusted=trusted,
         is_payer=config.s3.request_payer is not None,
     )
+
+
+def _folder() -> tuple[Path, str | None]:
+    """Return the folder of copies, and the variable that names it, if it is set."""
+    given = os.environ.get(CACHE)
+    return (Path(given).expanduser() if given else state_folder() / "s3"), given
 
 
 def _check_folder(folder: Path, given: str | None) -> None:
@@ -54,7 +59,7 @@ def _check_folder(folder: Path, given: str | None) -> None:
 
 
 def check_remote(config: Config) -> None:
-    """Check that an `s3://` source can be read, by the first requests of a run.
+    """Check that an `s3://` source can be read, by the first requests of a run, and be copied.
 
     Raises:
         InputError: it cannot.
@@ -63,6 +68,9 @@ def check_remote(config: Config) -> None:
     if uri.startswith("s3://"):
         from components.object_store.remote import check_source
 
+        folder, given = _folder()
+        if given:  # the state folder is made by the run
+            _check_folder(folder, given)
         is_payer = config.s3.request_payer is not None
         check_source(uri, is_file=is_file(config), is_payer=is_payer)
 

@@ -20,6 +20,8 @@ import pytest
 from s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 from unkind_s3 import UnkindRelay
 
+from components.object_store.connection import make_client
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SETTINGS = {
@@ -277,6 +279,46 @@ def test_other_schemes_are_named(
         assert text in str(caught.value)
     message = next(line for line in str(caught.value).splitlines() if "data.source" in line)
     field(area="configuration", line="25", trouble=source, run=f"exit 2: {message.strip()}")
+
+
+def test_a_store_with_a_host_name_for_each_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: Callable[..., None]
+) -> None:
+    """The address alone: a name for each bucket needs a name server."""
+    (tmp_path / "config").write_text("[default]\ns3 =\n    addressing_style = virtual\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://oss-cn-hangzhou.example.com")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    where = {"Bucket": "data", "Key": "k"}
+    url = make_client().generate_presigned_url("get_object", Params=where).partition("?")[0]
+    assert url == "https://data.oss-cn-hangzhou.example.com/k"
+    field(
+        area="S3",
+        line="34",
+        trouble="a store that takes virtual-hosted addresses only (addressing_style = virtual)",
+        run=f"requests go to {url}",
+    )
+
+
+def test_a_folder_of_copies_that_cannot_be_written(
+    ask: Ask, tmp_path: Path, field: Callable[..., None]
+) -> None:
+    (tmp_path / "file").touch()
+    seen = ask({}, NAS_CACHE_DIR=str(tmp_path / "file" / "copies"))
+    assert seen.status == 2, seen.stderr
+    assert "NAS_CACHE_DIR" in seen.stderr
+    assert "name another folder" in seen.stderr
+    assert seen.doctor["data"]["status"] == "problem"
+    assert not seen.out.exists()
+    field(
+        area="S3",
+        line="73",
+        trouble="NAS_CACHE_DIR cannot be written",
+        doctor=seen.row("data"),
+        run=seen.message,
+        seconds=round(seen.seconds, 1),
+    )
 
 
 # --- what a store does not do ------------------------------------------------------------------

@@ -9,6 +9,7 @@ from click.testing import Result
 from kfp_commands import IMAGE, SCHEDULE, SEARCH, TRACKED, nas
 from kfp_server import KfpServer
 from s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server
+from unkind_s3 import UnkindRelay
 
 from components.config.schema import parse
 from nascore.errors import Problem
@@ -151,6 +152,20 @@ def test_what_is_not_certain_is_a_warning(account: pytest.MonkeyPatch) -> None:
     problems, (warning,) = asked(source, config_maps={"AWS_ENDPOINT_URL": "nas/url"})
     assert problems == []
     assert "the pods have AWS_ENDPOINT_URL; set it here to check the data" in warning
+
+
+@pytest.mark.parametrize("fault", ["console", "firewall", "log-in", "tls"])
+def test_an_address_of_another_server_is_a_problem(
+    server: S3Server, account: pytest.MonkeyPatch, fault: str
+) -> None:
+    relay = UnkindRelay(server.port)
+    relay.fault = fault
+    account.setenv("AWS_ENDPOINT_URL", relay.url)
+    (problem,), warnings = asked("npz:s3://images/x.npz")
+    assert "correct AWS_ENDPOINT_URL" in problem.message or "https://" in problem.message
+    assert "--no-check where only the cluster reaches the store" in problem.message
+    assert warnings == []
+    relay.close()
 
 
 @pytest.mark.usefixtures("account")
