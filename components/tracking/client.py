@@ -7,11 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:  # mlflow takes two seconds to import
     from mlflow import MlflowClient
 
 Result = TypeVar("Result")
+
+SQLITE = "sqlite:///"
 
 SETTINGS = {
     # The defaults retry for minutes in one call; `mlflow_errors.call_mlflow` retries where wanted.
@@ -105,10 +108,18 @@ def within(limit_s: float, call: Callable[[], Result]) -> Result:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """Return the database file of a `sqlite:///` URI; None for any other."""
-    if not uri.startswith("sqlite:///"):
+    """Return the database file of a `sqlite:///` URI; None for any other.
+
+    As SQLAlchemy reads it: after `?` there are options, and `%20` is a space.
+    """
+    if not uri.startswith(SQLITE):
         return None
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    return Path(unquote(uri.removeprefix(SQLITE).partition("?")[0]))
+
+
+def sqlite_uri(path: Path) -> str:
+    """Return the URI of a database file, whose path may hold `%`, `?` and `#`."""
+    return f"{SQLITE}{quote(str(path))}"
 
 
 def open_client(uri: str) -> "MlflowClient":
@@ -134,7 +145,7 @@ def make_store(uri: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         made = Path(folder) / path.name
-        MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
+        MlflowClient(tracking_uri=sqlite_uri(made)).search_experiments(max_results=1)
         try:
             os.link(made, path)
         except FileExistsError:  # another process was quicker

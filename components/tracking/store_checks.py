@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from components.tracking.client import sqlite_path, within
+from components.tracking.client import sqlite_path, sqlite_uri, within
 from components.tracking.experiments import SERVERS, deleted, deleted_id, rows_of_file
 from components.tracking.server_checks import LIMIT_S, check_server, local_folder, unreachable
 from nascore.errors import Problem
@@ -16,7 +16,6 @@ from nascore.files import is_writable
 from nascore.redaction import redact, redact_setting
 
 _KEY = "tracking.uri"
-_SQLITE = "sqlite:///"
 _DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and their ports
 _TIMEOUT_S = 5
 _OTHER_PROGRAM = "is a database of something else than MLflow; name another"
@@ -29,7 +28,7 @@ def absolute(uri: str) -> str:
     if path is None or not path.name:
         return uri
     _, mark, options = uri.partition("?")
-    return f"{_SQLITE}{path.resolve()}{mark}{options}"
+    return f"{sqlite_uri(path.resolve())}{mark}{options}"
 
 
 def check_store(

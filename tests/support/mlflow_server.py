@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ class MlflowServer:
         folder: for its log, and for store and artifacts where no other place is given.
         store: URL of an empty database, such as `Postgres.new_database` gives; SQLite without.
         artifacts: where artifacts go, such as `s3://bucket/prefix`.
+        serves_artifacts: whether clients send artifacts to the server; otherwise they write them to
+            `artifacts` by themselves.
+        program: the command; that of an older MLflow has another environment.
         admin: asks for a password (`--app-name basic-auth`); this is the first who has one.
         environment: further variables of the server, such as the address and keys of S3.
     """
@@ -51,6 +54,8 @@ class MlflowServer:
         *,
         store: str | None = None,
         artifacts: str | None = None,
+        serves_artifacts: bool = True,
+        program: Sequence[str] = (sys.executable, "-m", "mlflow"),
         admin: Account | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -60,6 +65,7 @@ class MlflowServer:
         self.admin = admin
         self._store = make_url(store or f"sqlite:///{folder}/mlflow.db")
         self._artifacts = artifacts or str(folder / "artifacts")
+        self._serves_artifacts, self._program = serves_artifacts, program
         self._environment = environment or {}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -115,10 +121,13 @@ class MlflowServer:
 
     def _command(self) -> list[str]:
         """Without passwords: everybody on the machine may read a command line."""
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+        command = [*self._program, "server", "--workers", "1"]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--backend-store-uri", self._store_without_password()]
-        command += ["--artifacts-destination", self._artifacts]
+        if self._serves_artifacts:
+            command += ["--artifacts-destination", self._artifacts]
+        else:
+            command += ["--no-serve-artifacts", "--default-artifact-root", self._artifacts]
         return command if self.admin is None else [*command, "--app-name", "basic-auth"]
 
     def _store_without_password(self) -> str:

@@ -16,6 +16,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
 from components.tracking import check_store
+from components.tracking.client import open_client
+from components.tracking.experiments import active_experiment
 from components.tracking.store_checks import absolute
 
 
@@ -311,3 +313,24 @@ def test_a_database_of_another_program_or_account_is_a_problem(postgres: Postgre
         connection.exec_driver_sql("CREATE TABLE studies (id int)")
     engine.dispose()
     assert "is a database of something else than MLflow" in problems(empty)
+
+
+def test_a_folder_whose_name_reads_as_a_part_of_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "My%20Pro#j?x"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    uri = absolute("sqlite:///runs/mlflow.db")
+    assert check_store(uri, "nas") == ([], [])
+    open_client(uri).create_experiment("nas")
+    assert (folder / "runs" / "mlflow.db").is_file()
+    assert check_store(uri, "nas") == ([], [])
+
+
+def test_a_deleted_experiment_is_renamed(store: str):
+    client = MlflowClient(tracking_uri=store)
+    for name in ("nas", "nas-2"):
+        client.delete_experiment(client.create_experiment(name))
+    assert active_experiment(store, "nas") == "nas-3"
+    assert active_experiment(store, "other") == "other"
