@@ -174,3 +174,13 @@ def test_a_state_of_another_configuration_is_reported() -> None:
     assert identity({"seed": 1}) != identity({"seed": 1}, "seed=2")
     assert identity({"seed": 1, "cluster": {}}) == identity({"seed": 1, "cluster": {"a": 1}})
     assert identity_of("{}") is None
+
+
+def test_the_end_of_a_first_step_is_tracked_where_its_parameters_say() -> None:
+    import json
+
+    from components.supervisor.state import config_of
+
+    given = {"config": '{"seed": 1}', "experiment": "team", "settings": "tracking.uri=http://host"}
+    found = config_of(json.dumps({"inputs": {"parameterValues": given}}))
+    assert found == {"seed": 1, "tracking": {"experiment": "team", "uri": "http://host"}}
