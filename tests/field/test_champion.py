@@ -1,0 +1,169 @@
+"""Field troubles of registries whose champion is damaged, by `nas` on an MLflow store in a file."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from registered_models import Constant, House
+
+pytestmark = pytest.mark.slow
+TINY = {
+    "method": "random",
+    "data.max_train": 300,
+    "search.space.num_layers": 2,
+    "search.budget.children": 1,
+    "search.child.epochs": 1,
+    "train.epochs": 1,
+    "latency.runs": 20,
+    "latency.warmup_runs": 2,
+    "registry.model": "net",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    status: int
+    text: str
+    seconds: float
+
+
+def nas(folder: Path, *arguments: str, **changed: object) -> Ended:
+    """Call the command in a folder; settings only for commands that run a pipeline."""
+    settings = TINY | {name.replace("__", "."): value for name, value in changed.items()}
+    if arguments[0] == "rollback":
+        settings = {"registry.model": "net"}
+    options = [f"--set={key}={value}" for key, value in settings.items()]
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *arguments, *options],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout + done.stderr, time.monotonic() - start)
+
+
+@pytest.fixture
+def trained(tmp_path: Path, empty_store: Path) -> Path:
+    """A folder with a store, and a champion for the digits that are the default data."""
+    folder = tmp_path / "work"
+    (folder / "runs").mkdir(parents=True)
+    shutil.copyfile(empty_store, folder / "runs" / "mlflow.db")
+    house = House(f"sqlite:///{folder}/runs/mlflow.db", folder / "runs")
+    house.enter(Constant(0, num_classes=10))
+    return folder
+
+
+def registry(folder: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
+
+
+def champion(folder: Path) -> str:
+    return str(registry(folder).get_model_version_by_alias("net", "champion").version)
+
+
+def test_files_that_moved_with_their_folder(trained: Path, field: Callable[..., None]) -> None:
+    moved = trained.rename(trained.with_name("moved"))
+    refused = nas(moved, "run", "--out=second")
+    assert refused.status == 2, refused.text
+    assert "the champion (version 1) has no files any more in" in refused.text
+    assert "--set registry.unusable_champion=replace" in refused.text
+    assert not (moved / "second").exists()
+    field(
+        area="champion",
+        line="17",
+        trouble="the folder with the runs was moved, and the champion's files with it",
+        run="nas run: exit 2 before any training: the champion (version 1) has no files any more "
+        "in FOLDER; restore it, or let the new model replace it with "
+        "--set registry.unusable_champion=replace",
+        seconds=round(refused.seconds, 1),
+    )
+    done = nas(moved, "run", "--out=third", registry__unusable_champion="replace")
+    assert done.status == 0, done.text
+    assert champion(moved) == "2"
+
+
+def test_files_that_expired(trained: Path, field: Callable[..., None]) -> None:
+    shutil.rmtree(trained / "runs" / "mlartifacts" / "models")
+    done = nas(trained, "retrain", "--out=second")
+    assert done.status == 0, done.text
+    assert champion(trained) == "2"
+    result = json.loads((trained / "second" / "result.json").read_text())
+    assert "has no files any more" in result["promotion"]["unusable_champion"]
+    field(
+        area="champion",
+        line="18",
+        trouble="the champion's files have expired; a scheduled retraining",
+        run="exit 0: the new model becomes champion, with the reason in result.json, tags and log; "
+        "with registry.unusable_champion=stop: exit 2 before any training",
+    )
+    stopped = nas(trained, "rollback")
+    assert stopped.status == 2, stopped.text
+    assert "earlier champions (version 1) or their files are gone" in stopped.text
+
+
+def test_a_run_that_mlflow_gc_removed(trained: Path, field: Callable[..., None]) -> None:
+    client = registry(trained)
+    run_id = client.get_model_version("net", "1").run_id
+    client.delete_run(run_id)
+    uri = f"sqlite:///{trained}/runs/mlflow.db"
+    subprocess.run(
+        [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, "--run-ids", run_id],
+        check=True,
+        capture_output=True,
+    )
+    done = nas(trained, "retrain", "--out=second")
+    assert done.status == 0, done.text
+    review = json.loads((trained / "second" / "review.json").read_text())
+    assert review["plan"] == "search"
+    assert "has no search" in review["reason"]
+    field(
+        area="champion",
+        line="21",
+        trouble="the champion's run was removed by mlflow gc, its model and version stay",
+        run="nas retrain: exit 0: searches a new architecture, compares with the champion as usual",
+    )
+
+
+def test_rollback_to_versions_that_are_gone(trained: Path, field: Callable[..., None]) -> None:
+    client = registry(trained)
+    source = client.get_model_version("net", "1")
+    for _ in range(2):
+        client.create_model_version("net", source.source, run_id=source.run_id)
+    client.set_registered_model_tag("net", "nas.champions", "1,2,3")
+    client.set_registered_model_alias("net", "champion", "3")
+    client.delete_model_version("net", "2")
+    done = nas(trained, "rollback")
+    assert done.status == 0, done.text
+    assert "version 2 is passed over: it is not in the registry any more" in done.text
+    assert champion(trained) == "1"
+    field(
+        area="champion",
+        line="68",
+        trouble="nas rollback, where the champion before was deleted from the registry",
+        run="exit 0: version 2 is passed over: it is not in the registry any more; champion of "
+        "net: version 1 (was 3)",
+    )
+    for version, advice in (("", "leave --to out"), ("01", "--to 1"), ("v1", "--to 1")):
+        refused = nas(trained, "rollback", f"--to={version}")
+        assert refused.status == 2, refused.text
+        assert advice in refused.text
+    field(
+        area="champion",
+        line="70",
+        trouble='nas rollback --to "", 01 or v1',
+        run='exit 2: "" is empty; give the number of a version, or leave --to out; 01: write '
+        "--to 1",
+    )
