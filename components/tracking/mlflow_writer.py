@@ -29,7 +29,7 @@ from nascore.service_errors import ErrorKind
 
 _TABLES = "mlflow.loggedArtifacts"  # by which `mlflow.load_table` and the UI know tables
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""By which the UI opens an experiment with its runs, and not with traces of language models."""
+"""Classic training; the UI of MLflow 3.17 follows its own switch and the URL instead."""
 _MODELS, _LOGGED_MODEL = "models:/", "models:/m-"
 _MAX_PARAM = 6000
 _SHOWN_OF_LONG = 500
