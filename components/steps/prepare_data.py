@@ -23,6 +23,7 @@ from components.steps.state import CONFIG, read_json, state_folder, write_json
 from components.steps.study_checks import check_studies
 from components.tracking import check_store, lineage
 from components.tracking.datasets import inputs_of
+from components.tracking.experiments import with_active_experiment
 from components.tracking.run_description import NOTE, start_note
 from components.variables import STATE_ROOT
 from nascore.data.class_splits import Need
@@ -60,7 +61,8 @@ def run(
         settings = resolve(config, parameters)
         with naming_parameters(parameters):
             division = compiled.division(settings)
-            warnings = _check_stores(settings)
+            settings, notes = with_active_experiment(settings)
+            warnings = [*notes, *_check_stores(settings)]
     key = _run_key()
 
     def work(step: Step) -> dict[str, float]:
@@ -161,7 +163,12 @@ def _check_stores(settings: Config) -> list[str]:
     Raises:
         InputError: one of them refuses this account, or cannot be what the setting names.
     """
-    problems, _ = check_store(settings.tracking.uri, settings.tracking.experiment)
+    problems, _ = check_store(
+        settings.tracking.uri,
+        settings.tracking.experiment,
+        writes=run_key() is not None,  # on one machine the command has tried it
+        model=settings.registry.model,
+    )
     errors = [InputError(problems)] if problems else []
     warnings = []
     for check in (_check_study, _check_state, _check_outputs):

@@ -146,7 +146,7 @@ def _is_here(uri: str) -> bool:
 def _try_writing(client: "MlflowClient", uri: str, own: "Experiment", model: str | None) -> Found:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     client.set_experiment_tag(own.experiment_id, _CHECKED, now)
-    # A search: an account that may not read a model is told that there is none.
+    # A search: an account that may not read a model gets no error from it.
     if model is not None and client.search_registered_models(f"name = '{model}'", max_results=1):
         client.set_registered_model_tag(model, _CHECKED, now)
     try:

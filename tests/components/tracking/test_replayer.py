@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from components.tracking import Tracker, follower, wait_for_run
 from components.tracking.reading import State, num_unsent
-from components.tracking.replayer import SENT, Follower, follow
+from components.tracking.replayer import SENT, UNSENT, Follower, follow
 
 COMMAND = [sys.executable, "-m", "components.tracking.replayer", "--spool"]
 Runs = Callable[..., dict]
@@ -384,3 +384,24 @@ def test_a_store_that_is_killed_while_it_is_made_is_made_again(tmp_path: Path) -
     before = (tmp_path / "mlflow.db").read_bytes()
     subprocess.run([sys.executable, "-c", code], check=True)
     assert (tmp_path / "mlflow.db").read_bytes() == before
+
+
+def test_an_experiment_deleted_during_a_run_keeps_all_for_later(
+    tmp_path: Path, store: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tracker = Tracker.open(tmp_path, uri=store, experiment="gone")
+    run = tracker.run("p", name="pipeline")
+    assert follow(tmp_path) == SENT
+    client = MlflowClient(tracking_uri=store)
+    found = client.get_experiment_by_name("gone")
+    client.delete_experiment(found.experiment_id)
+    run.metrics({"accuracy": 0.5})
+    run.tags({"late": "yes"})
+    assert follow(tmp_path) == UNSENT
+    assert "mlflow experiments restore" in capfd.readouterr().err
+    assert not (tmp_path / "rejected.jsonl").exists()
+    client.restore_experiment(found.experiment_id)
+    assert follow(tmp_path) == SENT
+    (sent,) = client.search_runs([found.experiment_id])
+    assert sent.data.metrics == {"accuracy": 0.5}
+    assert sent.data.tags["late"] == "yes"
