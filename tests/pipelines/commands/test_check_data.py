@@ -149,7 +149,8 @@ def test_the_first_step_reports_the_same(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from components.config.schema import dumps, parse
-    from components.steps import prepare_data
+    from components.steps.compiled import Compiled
+from components.steps import prepare_data
 
     shutil.copy(tree / "train/ant/0.png", tree / "test/ant/copy.png")
     (tree / ".DS_Store").write_bytes(b"x")
@@ -166,9 +167,9 @@ def test_the_first_step_reports_the_same(
     }
     prepare_data.run(
         config=dumps(parse(settings)),
-        overrides="",
+        compiled=Compiled(searches=True),
+        parameters={},
         job_name="",
-        searches=True,
         dataset=tmp_path / "dataset",
     )
     warnings = json.loads((tmp_path / "dataset" / "dataset.json").read_text())["warnings"]
