@@ -108,7 +108,7 @@ def test_the_work_does_not_wait_for_a_store_that_goes_away(
 ) -> None:
     relay = s3.Relay(store.port)
     try:
-        # The store answers the pull, whose writes are a claim and a condition, then fails every request of the push at the end.
+        # The store answers the two writes of the pull, then fails every request of the push.
         relay.on_request = lambda head: (
             setattr(
                 relay, "mode", "errors" if head.startswith(b"PUT") and len(puts) > 1 else relay.mode

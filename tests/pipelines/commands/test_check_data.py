@@ -149,8 +149,8 @@ def test_the_first_step_reports_the_same(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from components.config.schema import dumps, parse
+    from components.steps import prepare_data
     from components.steps.compiled import Compiled
-from components.steps import prepare_data
 
     shutil.copy(tree / "train/ant/0.png", tree / "test/ant/copy.png")
     (tree / ".DS_Store").write_bytes(b"x")
