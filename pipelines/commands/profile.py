@@ -132,7 +132,7 @@ def _argument_problems(architectures: int, out: Path) -> list[Problem]:
     if out.is_dir():
         problems.append(Problem("--out", str(out), "is a folder; name a file"))
     elif not folder.is_dir():
-        problems.append(Problem("--out", str(out), "its folder does not exist; make it first"))
+        problems.append(Problem("--out", str(out), "its folder does not exist; create it"))
     elif not os.access(out if out.exists() else folder, os.W_OK):
         problems.append(Problem("--out", str(out), "cannot be written; name another file"))
     return problems

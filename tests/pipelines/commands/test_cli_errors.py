@@ -315,7 +315,7 @@ def test_a_store_in_plain_files(tmp_path: Path) -> None:
 
 def test_data_that_is_not_there_leaves_no_trace(tmp_path: Path) -> None:
     message = refused("run", "--set=data.source=npz:no.npz", cwd=tmp_path)
-    assert "data.source = npz:no.npz: there is no file 'no.npz'" in message
+    assert "data.source = npz:no.npz: there is no file no.npz" in message
 
 
 def test_truncated_data_leaves_no_trace(tmp_path: Path) -> None:
