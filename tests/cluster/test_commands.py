@@ -12,8 +12,10 @@ import pytest
 import urllib3
 from cluster import Cluster, Fault, Pod, Run
 from cluster.api import Api
-from cluster.checks import check_registry, nothing_is_running, tracked_statuses
+from cluster.checks import check_registry, key_of, nothing_is_running, tracked_statuses
 from cluster.surroundings import DATA, Surroundings
+
+from components.config.settings import TrackingConfig
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -200,6 +202,9 @@ def test_a_run_from_the_pages_needs_two_parameters(place: Place) -> None:
     assert {task["state"] for task in told["tasks"]} == {"succeeded"}
     (searching,) = (pod for pod in run.pods if pod.task == "search")
     assert " child 8 of 8" in searching.text()  # 2 are compiled in
-    # Another method would be compared with as many of random search.
-    trials = place.surroundings.trials(place.url)
-    assert sum(state == "COMPLETE" for _, _, state in trials) == 8
+    (tracked,) = (
+        one
+        for one in place.surroundings.tracked(TrackingConfig().experiment)
+        if one.data.tags.get("nas.run_key") == key_of(run)
+    )
+    assert tracked.data.params["method"] == "random"
