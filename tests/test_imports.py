@@ -77,12 +77,13 @@ OURS = {
 # The modules that name a heavy or optional package, wherever in the module that is.
 ONLY_IN = {
     "boto3": {
-        "components.object_store.client",
+        "components.object_store.connection",
         "components.object_store.downloads",
         "components.object_store.s3_errors",
     },
     "botocore": {
         "components.object_store.client",
+        "components.object_store.connection",
         "components.object_store.objects",
         "components.object_store.s3_errors",
         "components.object_store.writing",
@@ -110,6 +111,11 @@ ONLY_IN = {
         "components.tracking.mlflow_writer",
         "components.tracking.experiments",
         "components.tracking.server_checks",
+        "components.tracking.system_metrics",
+        "components.registry.champion_check",
+        "components.registry.lookup",
+        "components.steps.champion",
+        "components.steps.registration",
     },
     "cronsim": {"pipelines.kubeflow.schedule_times"},
     "kubernetes": {
