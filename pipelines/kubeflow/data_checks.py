@@ -71,7 +71,6 @@ def object_problems(config: Config, warn: Warn) -> Iterator[Problem]:
         return
     from components.object_store.connection import make_client  # boto3: a third of a second
     from components.object_store.remote import ask_for
-    from components.steps.s3_source import is_file
     from components.object_store.s3_errors import (
         CERTAIN,
         RAISED,
@@ -79,6 +78,7 @@ def object_problems(config: Config, warn: Warn) -> Iterator[Problem]:
         code_of,
         final_message,
     )
+    from components.steps.s3_source import is_file
 
     try:
         client = make_client(read_s=_READ_S, is_payer=config.s3.request_payer is not None)

@@ -10,8 +10,8 @@ import sys
 import time
 
 from nascore.genotype import Genotype
-from nascore.search import worker_identity
 from nascore.results import Child
+from nascore.search import worker_identity
 from nascore.search.study import Study
 from nascore.search.study_storage import Storage
 
