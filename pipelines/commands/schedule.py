@@ -33,7 +33,15 @@ from pipelines.kubeflow.schedule_view import (
 from pipelines.settings import problems_of
 
 if TYPE_CHECKING:
+    from components.config.schema import Config
     from pipelines.kubeflow.client import Cluster
+
+_UNATTENDED = "registry.unusable_champion=replace"
+_REPLACES = (
+    "The schedule has registry.unusable_champion=replace: a champion that is deleted, damaged or "
+    "of other classes does not stop its runs; the new model replaces it if it passes the other "
+    "gates. To stop instead, add --set registry.unusable_champion=stop."
+)
 
 
 @click.group()
@@ -94,7 +102,11 @@ def create(
     running, only the latest of them is run, as soon as possible.
 
     With --latest the configuration is that of the version; options and --set become parameters.
+
+    A champion that cannot be used is replaced, since no user watches the runs: without a value in
+    the configuration, registry.unusable_champion is replace.
     """
+    from pipelines.config import resolve
     from pipelines.kubeflow.before_submit import refuse_impossible_run
     from pipelines.kubeflow.client import Cluster
     from pipelines.kubeflow.latest_version import latest_version
@@ -112,6 +124,9 @@ def create(
         source = Source(kind, image, pipeline, is_inline)
     if is_pinned:
         resolved = prepare(config, preset, settings, image, problems)
+        if resolved is not None and _is_unset(resolved):
+            settings = (*settings, _UNATTENDED)
+            resolved = resolve(config, preset, settings)
     else:
         problems += _latest_problems(config, preset, image, is_inline, settings)
     if problems or connection is None or source is None:
@@ -121,6 +136,9 @@ def create(
     latest = None
     if resolved is None:
         latest = latest_version(cluster, source, settings)
+        if _is_unset(latest.config):
+            settings = (*settings, _UNATTENDED)
+            latest = latest_version(cluster, source, settings)
         resolved, image = latest.config, latest.image
     if not no_check:
         refuse_impossible_run(
@@ -143,6 +161,8 @@ def create(
         body |= what_runs(cluster, source, divided, say)
     if service_account is not None:
         body["service_account"] = service_account
+    if _UNATTENDED in settings:
+        say(_REPLACES)
     made = make_schedule(cluster, body, say)
     if as_json:
         click.echo(json.dumps(describe({**body, **made}, {})))
@@ -234,6 +254,10 @@ def _latest_problems(
         message = "contradicts --latest, which runs what was uploaded; give one of them"
         problems.append(Problem("--inline", "", message))
     return problems
+
+
+def _is_unset(config: "Config") -> bool:
+    return config.registry.unusable_champion is None
 
 
 def _check_free(cluster: "Cluster", name: str) -> None:

@@ -3,10 +3,14 @@
 import json
 import re
 
+import pytest
 from kfp_commands import IMAGE, QUICK, SCHEDULE, SEARCH, TRACKED, done, nas, only, refused
 from kfp_http import Fault, Request
 from kfp_nodes import Step
 from kfp_server import KfpServer, Look
+
+from components.config.schema import loads
+from pipelines.kubeflow.compiled_text import compiled_config
 
 
 def test_a_schedule_runs_once_at_a_time_and_caches_nothing(kfp: KfpServer) -> None:
@@ -72,8 +76,30 @@ def test_a_schedule_of_the_latest_version(kfp: KfpServer) -> None:
     assert body["pipeline_version_reference"] == {"pipeline_id": kfp.pipelines[0]["pipeline_id"]}
     assert body["runtime_config"]["parameters"] == {
         "seed": "1",
-        "settings": "train.epochs=3\nsearch.child.epochs=2",
+        "settings": "train.epochs=3\nsearch.child.epochs=2\nregistry.unusable_champion=replace",
     }
+
+
+@pytest.mark.parametrize("kind", ["search", "retrain"])
+def test_a_schedule_replaces_a_champion_that_cannot_be_used(kfp: KfpServer, kind: str) -> None:
+    """No user watches its runs, so that the value is compiled where none is set."""
+    setting = "registry.unusable_champion"
+    for value, expected in ((None, "replace"), ("null", "replace"), ("stop", "stop")):
+        given = () if value is None else (f"--set={setting}={value}",)
+        result = nas(
+            *("schedule", "create", IMAGE, TRACKED, "--cron=0 0 3 * * 1", "--inline"),
+            *(f"--name={value}", f"--kind={kind}", *given),
+        )
+        assert result.exit_code == 0, result.stderr
+        assert (f"{setting}=replace" in result.stderr) == (expected == "replace")
+        compiled = loads(
+            compiled_config(kfp.sent("POST", "/recurringruns")[-1].body["pipeline_spec"])
+        )
+        assert compiled.registry.unusable_champion == expected
+    done(*SEARCH, f"--kind={kind}", f"--set={setting}=stop", "--pipeline=p")
+    done(*LATEST, "--pipeline=p", f"--kind={kind}")
+    latest = kfp.sent("POST", "/recurringruns")[-1].body
+    assert latest["runtime_config"]["parameters"] == {}
 
 
 def test_a_schedule_of_the_latest_version_is_checked_as_a_run_is(kfp: KfpServer) -> None:
