@@ -38,7 +38,7 @@ from components.registry.model_kinds import (
     ModelAdapter,
     max_abs_difference,
 )
-from components.tracking.client import make_store
+from components.tracking.client import make_store, open_client
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def register(
     if len(adapter.images) < 2:
         raise ValueError(f"the example needs at least 2 images, got {len(adapter.images)}")
     use(uri)
-    client = MlflowClient(tracking_uri=uri)
+    client = open_client(uri)
     expected = adapter.predictions(network)
     check_aliases(client, model_name)
     for version in client.search_model_versions(f"name='{model_name}' and run_id='{run_id}'"):
@@ -146,7 +146,7 @@ def use(uri: str) -> None:
 
 def set_description(version: ModelVersion, text: str, *, uri: str) -> None:
     """Set the description of a version, Markdown; replaces an earlier one."""
-    client = MlflowClient(tracking_uri=uri)
+    client = open_client(uri)
     client.update_model_version(version.name, version.version, description=text)
 
 
@@ -156,7 +156,7 @@ def validate(version: ModelVersion, *, passed: bool, uri: str) -> None:
     The last call about a version: until then it is `pending`, also after a failure in between.
     """
     status = model_metadata.APPROVED if passed else model_metadata.REJECTED
-    client = MlflowClient(tracking_uri=uri)
+    client = open_client(uri)
     client.set_model_version_tag(version.name, version.version, model_metadata.VALIDATION, status)
 
 

@@ -19,6 +19,7 @@ from components.registry.champion_check import Fault, Policy, Task
 from components.registry.lookup import CHAMPION, is_missing
 from components.registry.model_registry import ModelVersion
 from components.registry.test_sets import IncomparableModels, TestSet, UnusableModel
+from components.tracking.client import open_client
 from nascore.evaluation.paired_bootstrap import PairedComparison
 
 _ROUNDING = 1e-9  # 0.3 - 0.2 is a gain of 0.1
@@ -101,7 +102,7 @@ def promote(
         MlflowException: the registry does not answer; nothing is decided.
     """
     model_registry.use(uri)
-    client = MlflowClient(tracking_uri=uri)
+    client = open_client(uri)
     new = candidate.registered
     found = _find_fault_or_compare(client, candidate, uri, test_set, config, rng)
     if isinstance(found, Fault):
@@ -143,7 +144,7 @@ def _find_fault_or_compare(
 
 def _find_fault(new: ModelVersion, uri: str) -> Fault | None:
     """Return why the champion cannot be compared with a new version, as far as its files say."""
-    client = MlflowClient(tracking_uri=uri)
+    client = open_client(uri)
     tags = client.get_model_version(new.name, new.version).tags
     task = Task.of_model(get_model_info(new.uri), tags)
     return champion_check.find_fault(new.name, uri=uri, task=task)

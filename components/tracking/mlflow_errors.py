@@ -22,6 +22,10 @@ _CAUSE = re.compile(r"failed with exception .*\(Caused by (.*)\)$|failed with ex
 _CODE_OF_STATUS = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND"}
 _INACTIVE = "must be in the 'active' state"
 _WITHOUT_CODE = (407, 413)  # MLflow has no code for these, and calls them internal errors
+_PROGRAMMING = (
+    *(TypeError, AttributeError, NameError, LookupError, ArithmeticError),
+    *(AssertionError, ImportError, NotImplementedError),
+)
 _ACCESS = "check tracking.uri and the account of the steps"
 OTHER_MACHINE = (
     "start the server with --serve-artifacts, or give it an artifact root in S3, if it runs on "
@@ -33,10 +37,13 @@ OTHER_MACHINE = (
 def kind_of(error: BaseException) -> ErrorKind:
     """Return whether to wait, to report the set-up, or to leave out the one call.
 
-    What no table knows is transient: a store can raise anything.
+    What no table knows is transient: a store can raise anything. Only errors of the program are
+    not: the same call fails each time.
     """
     if isinstance(error, InputError | PermissionError):
         return ErrorKind.SETUP
+    if is_of_program(error):
+        return ErrorKind.REQUEST
     row = _row(error)
     if row is not None:
         return row.kind
@@ -48,6 +55,11 @@ def kind_of(error: BaseException) -> ErrorKind:
 
         return ErrorKind.TRANSIENT if s3_errors.is_transient(error) else ErrorKind.SETUP
     return ErrorKind.TRANSIENT
+
+
+def is_of_program(error: BaseException) -> bool:
+    """Return whether it is an error of the program, which says nothing about the store."""
+    return isinstance(error, _PROGRAMMING)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -100,6 +112,13 @@ def brief(error: BaseException) -> str:
     line = f"{type(error).__name__}: {lines[0] if lines else ''}"
     cause = _CAUSE.search(line)  # the address before it is long and known
     return redact(line if cause is None else cause[1] or cause[2])[:300]
+
+
+def explained(error: BaseException) -> str:
+    """Return the message of an error, followed by the remedy where the table has one."""
+    row = _row(error)
+    first, mark, rest = str(error).partition("\n")
+    return f"{first}; {row.remedy}{mark}{rest}" if row is not None and row.remedy else str(error)
 
 
 def report(error: BaseException) -> str:

@@ -8,6 +8,7 @@ What it refuses for the account or the address stays in the spool: the set-up ma
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from components.tracking.mlflow_errors import is_inactive, kind_of
+from components.tracking.mlflow_errors import explained, is_inactive, kind_of
 from components.tracking.notes import warn
-from components.tracking.reading import Line, Refused, State, UndeclaredRun, unsent_lines
-from components.tracking.spool import TARGET
+from components.tracking.reading import (
+    Line,
+    Refused,
+    State,
+    UndeclaredRun,
+    parsed,
+    unsent_lines,
+)
+from components.tracking.spool import TARGET, Tracker
+from nascore.files import replacing
 from nascore.redaction import redact
 from nascore.service_errors import ErrorKind
 
@@ -27,6 +36,8 @@ if TYPE_CHECKING:  # mlflow takes two seconds to import; an empty spool needs no
 
 _REJECTED = "rejected.jsonl"
 _LOCK = "lock"
+_SHOWN = 400
+_ADDRESS = re.compile(r" for url: \S+")  # of artifacts: each of them has another
 _METRICS_PER_CALL = 1000  # MLflow's limit
 
 
@@ -37,6 +48,35 @@ def lock_of(spool: Path, *, wait: bool) -> FileLock:
         wait: for another process that holds it; otherwise filelock.Timeout is raised.
     """
     return FileLock(spool / _LOCK, timeout=-1 if wait else 0)
+
+
+def restore_rejected(spool: Path) -> int:
+    """Move rejected events back into a spool, to be sent again; return their number.
+
+    Lines that are no events stay rejected. A process that is killed in between leaves events in
+    both places: sending one twice does no harm.
+    """
+    path = spool / _REJECTED
+    if not path.exists():
+        return 0
+    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    events = [entry["event"] for entry in entries if _is_event(entry["event"])]
+    tracker = Tracker(spool, "rejected")
+    for event in events:
+        fields = {name: value for name, value in event.items() if name not in ("run", "op")}
+        tracker.append(event["run"], event["op"], **fields)
+    tracker.close()
+    rest = [json.dumps(entry) + "\n" for entry in entries if not _is_event(entry["event"])]
+    if rest:
+        with replacing(path) as temporary:
+            temporary.write_text("".join(rest), encoding="utf-8")
+    else:
+        path.unlink()
+    return len(events)
+
+
+def _is_event(value: dict[str, Any]) -> bool:
+    return parsed(json.dumps(value).encode()) is not None
 
 
 class Follower:
@@ -102,9 +142,10 @@ class Follower:
             self._covered[line.file] = line.end
         else:
             self._flush()
-            self._attempt(event, lambda: self._store().send(event))
+            is_taken = self._attempt(event, lambda: self._store().send(event))
             self._sent(line)
-            self._remove_kept(event)
+            if is_taken:  # a rejected artifact may be sent later (`restore_rejected`)
+                self._remove_kept(event)
 
     def _add_points(self, event: dict[str, Any]) -> None:
         self._store().runs.require(event["run"])
@@ -134,21 +175,29 @@ class Follower:
             if not self._is_of_event(error):
                 raise
             if len(points) == 1:
-                self._put_aside({"op": "metrics", "run": run, "values": points}, str(error))
+                (point,) = points
+                values = {point["key"]: point["value"]}
+                event = {"run": run, "op": "metrics", "values": values}
+                event |= {"time_ms": point["time_ms"], "step": point["step"]}
+                self._put_aside(event, explained(error))
                 return
             middle = len(points) // 2
             self._send_points(run, points[:middle])
             self._send_points(run, points[middle:])
 
-    def _attempt(self, event: dict[str, Any], send: Callable[[], None]) -> None:
+    def _attempt(self, event: dict[str, Any], send: Callable[[], None]) -> bool:
+        """Send an event, or put it aside; return whether it was sent."""
         try:
             send()
         except Refused as error:
             self._put_aside(event, str(error))
+            return False
         except Exception as error:  # MLflow's classes are not imported here
             if not self._is_of_event(error):
                 raise
-            self._put_aside(event, str(error))
+            self._put_aside(event, explained(error))
+            return False
+        return True
 
     def _is_of_event(self, error: Exception) -> bool:
         """Return whether an error concerns one event, so that others can be sent.
@@ -167,10 +216,17 @@ class Follower:
         reason = redact(reason)
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"event": event, "reason": reason}) + "\n")
-        line = reason.splitlines()[0][:200]
+        line = _ADDRESS.sub("", reason.splitlines()[0])[:_SHOWN]
         if line not in self._reported:  # a deleted run refuses all that follows in the same words
-            warn(f"an event cannot be sent and is kept in {path}: {line}")
+            warn(f"an event cannot be sent and is kept in {path}: {line}{self._how_to_send()}")
         self._reported.add(line)
+
+    def _how_to_send(self) -> str:
+        """Return the command that sends rejected events, for the first warning."""
+        if self._reported:
+            return ""
+        command = f"python -m components.tracking.replayer --spool {self._spool} --rejected"
+        return f". Try again once the cause is removed:\n  {command}"
 
     def _sent(self, line: Line) -> None:
         self._state.sent[line.file] = line.end

@@ -3,7 +3,9 @@
     python -m components.tracking.replayer --spool FOLDER
 
 sends what is there and ends. With `--until-closed` it goes on until the spool is closed and empty,
-and gives a sign of life once a minute on the runs that are open (tag `nas.alive`).
+and gives a sign of life once a minute on the runs that are open (tag `nas.alive`). `--rejected`
+first moves back the events that the store has rejected, such as an artifact above the size limit of
+a proxy.
 
 While the store is unreachable, or refuses access, all stays in the spool and is tried again; only
 the warning differs. A refusal that lasts when no process writes any more ends the follower at once,
@@ -26,7 +28,7 @@ from components.tracking.client import SETTINGS
 from components.tracking.mlflow_errors import brief, kind_of, report
 from components.tracking.notes import warn
 from components.tracking.reading import forget_refusal, note_refusal, num_unsent
-from components.tracking.replay import Follower, lock_of
+from components.tracking.replay import Follower, lock_of, restore_rejected
 from components.tracking.spool import CLOSED
 from components.tracking.system_metrics import sampling
 from nascore.service_errors import ErrorKind
@@ -148,6 +150,9 @@ def main() -> int:
     )
     parser.add_argument("--spool", type=Path, required=True)
     parser.add_argument("--until-closed", action="store_true", help="wait for further events")
+    parser.add_argument(
+        "--rejected", action="store_true", help="send rejected events again (rejected.jsonl)"
+    )
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     spool = arguments.spool
@@ -160,6 +165,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN if arguments.parent else _end)
     try:
         with lock_of(spool, wait=arguments.until_closed):
+            if arguments.rejected:
+                restore_rejected(spool)
             return _follow_and_tell(spool, arguments.until_closed, arguments.parent)
     except filelock.Timeout:
         parser.error(f"{spool} is being sent by another process already")

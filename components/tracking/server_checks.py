@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from components.tracking.client import quick_settings, within
+from components.tracking.client import open_client, quick_settings, within
 from components.tracking.experiments import deleted
 from components.tracking.mlflow_errors import OTHER_MACHINE, brief, kind_of, remedy_of, status_of
 from nascore.errors import Problem
@@ -53,9 +53,8 @@ def check_server(uri: str, experiment: str | None, *, writes: bool, model: str |
         model: registered model of a run.
     """
     try:
-        from mlflow import MlflowClient  # before the limit: the import takes seconds
-
-        client = MlflowClient(tracking_uri=uri)
+        # Before the limit: it imports mlflow, which takes seconds.
+        client = open_client(uri)
         with (
             quick_settings(
                 MLFLOW_HTTP_REQUEST_TIMEOUT=_TIMEOUT_S, MLFLOW_HTTP_REQUEST_MAX_RETRIES=0
