@@ -8,6 +8,19 @@ from typing import Any, Self
 from nascore.redaction import redact
 
 
+def visible(text: str, but: str = "") -> str:
+    """Return a text with control characters and other invisible ones as escape sequences.
+
+    Args:
+        text: any text.
+        but: characters that stay as they are.
+    """
+    return "".join(
+        one if one.isprintable() or one in but else one.encode("unicode_escape").decode()
+        for one in text
+    )
+
+
 @dataclass(frozen=True)
 class Problem:
     """One problem of the input.
@@ -24,8 +37,9 @@ class Problem:
 
     def __post_init__(self) -> None:
         # Problems are written to logs, files and the tracking server.
-        object.__setattr__(self, "value", redact(self.value))
-        object.__setattr__(self, "message", redact(self.message))
+        object.__setattr__(self, "key", visible(self.key))
+        object.__setattr__(self, "value", visible(redact(self.value)))
+        object.__setattr__(self, "message", visible(redact(self.message), but="\n"))
 
     def to_json(self) -> dict[str, str]:
         """Return the three texts; subclasses may add more."""

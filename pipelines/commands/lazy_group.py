@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from pipelines.commands.options import one_message
+from pipelines.commands.usage_errors import usage_as_problem
 from pipelines.full_install import FULL, needing_full_install, refuse
 
 
@@ -50,10 +51,21 @@ class LazyGroup(click.Group):
         self.add_command(found, cmd_name)
         return found
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        with usage_as_problem():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; report a package that the client install does not have."""
+        """Run a command; report wrong usage, or a package that the client install lacks."""
         try:
-            return super().invoke(ctx)
+            with usage_as_problem():
+                return super().invoke(ctx)
         except ModuleNotFoundError as error:
             package = (error.name or "").partition(".")[0]
             if package not in FULL:

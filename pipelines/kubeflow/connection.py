@@ -160,6 +160,9 @@ def _address(option: str, text: str | None) -> str:
         raise InputError.of(option, None, message)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError.of(option, text, "must begin with http:// or https:// and name a host")
+    if not text.isprintable() or " " in text:
+        message = "holds a space or a control character; remove it (a file with Windows line ends "
+        raise InputError.of(option, text, f"{message}leaves \\r at the end of a value)")
     if parts.query or parts.fragment:
         raise InputError.of(option, text.partition("?")[0], "must end before the ? or #")
     return text.rstrip("/")

@@ -98,7 +98,7 @@ def test_labels_settings_and_sources_by_their_path(tmp_path: Path) -> None:
         (("nowhere",), "SOURCE = nowhere: there is no such folder or file"),
         (("imagefolder:nowhere",), "SOURCE = imagefolder:nowhere: there is no nowhere"),
         (("digits", "--set=data.image_sise=8"), "data.image_sise = 8: unknown key"),
-        ((), "Missing argument 'SOURCE'"),
+        ((), "SOURCE: is missing; write"),
         (("",), "SOURCE: is empty"),
         (("imagefolder:/etc/hostname",), "is a file; name a folder"),
     ],
