@@ -124,7 +124,7 @@ class MlflowPages:
 
     def _open(self, path: str) -> None:
         self.browser.get("about:blank")  # the pages differ after the # only
-        self.browser.get(self.uri + path)
+        self.browser.get(f"{self.uri}{path}?workflowType=machine_learning")
 
     def _find(self, xpath: str) -> Any:
         found: list[Any] = []
