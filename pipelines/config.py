@@ -5,7 +5,7 @@ preset, `--set` overrides both.
 """
 
 import codecs
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,20 +108,29 @@ def _read_preset(method: str, preset: str) -> tuple[dict[str, Any], list[Problem
     return default, [Problem("--preset", preset, message)]
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Problem]:
-    """Return the keys whose values differ between two resolved configurations."""
-    found = []
+def given_keys(file: Path | None, settings: Iterable[str]) -> frozenset[str]:
+    """Return the dotted keys of a file and of `key.path=value` settings, without the preset's."""
+    own = {} if file is None else read_yaml(file)
+    return frozenset(_leaves(merge(own, layer_of(settings)[0])))
+
+
+def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in data.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    """Return the keys whose values differ between two resolved configurations, and both values."""
+    found: dict[str, tuple[Any, Any]] = {}
     for key in sorted(old.keys() | new.keys()):
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            found += differences(before, after, f"{prefix}{key}.")
+            found |= differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            found.append(
-                Problem(
-                    f"{prefix}{key}",
-                    str(after),
-                    f"was {before} when this run was started; resume with the old value, or use "
-                    "another --out",
-                )
-            )
+            found[f"{prefix}{key}"] = before, after
     return found

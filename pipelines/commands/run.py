@@ -67,6 +67,7 @@ def _run(
     from components.tracking import check_store
     from components.tracking.client import ignore_variables
     from components.tracking.experiments import with_active_experiment
+    from pipelines.config import given_keys
     from pipelines.definitions.devices import missing_devices
     from pipelines.local.output import Output, default_folder, problems_with
     from pipelines.local.process import RunInterrupted, run_pipeline
@@ -83,7 +84,9 @@ def _run(
         writes=True,
         model=resolved.registry.model,
     )
-    problems += problems_with(folder, resolved, resume=resume) + missing_devices(resolved)
+    given = given_keys(config, settings)
+    problems += problems_with(folder, resolved, resume=resume, given=given)
+    problems += missing_devices(resolved)
     problems += _source_problems(resolved, resume=resume)
     if problems:
         raise InputError(problems)

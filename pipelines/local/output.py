@@ -7,11 +7,13 @@ import os
 import shlex
 import shutil
 import time
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from components.config.errors import short
 from components.config.schema import Config, dumps, loads
 from components.tracking.store_checks import absolute
 from nascore.data.file_access import S3
@@ -98,23 +100,56 @@ def saved_config(folder: Path, key: str = "--resume") -> Config:
         raise InputError.of(key, path, f"cannot be read ({error})") from error
 
 
-def problems_with(folder: Path, config: Config, *, resume: bool) -> list[Problem]:
+def problems_with(
+    folder: Path, config: Config, *, resume: bool, given: Collection[str] = ()
+) -> list[Problem]:
     """Return why a run cannot be written to a folder; nothing is changed.
 
     Args:
         folder: output folder.
         config: configuration of the run.
         resume: whether to resume the run in the folder, which needs the same configuration.
+        given: keys of the settings that were not left to preset and defaults.
     """
     if resume:
         try:
             begun_with = saved_config(folder)
         except InputError as error:
             return list(error.problems)
-        problems = differences(json.loads(dumps(begun_with)), json.loads(dumps(config)))
+        changed = differences(json.loads(dumps(begun_with)), json.loads(dumps(config)))
+        problems = _changes(folder, changed, given)
     else:
         problems = check_fresh(folder)
     return problems or _disk_problems(folder.absolute())
+
+
+def _changes(
+    folder: Path, changed: Mapping[str, tuple[Any, Any]], given: Collection[str]
+) -> list[Problem]:
+    """Return which settings contradict the run that is resumed.
+
+    Another method changes many settings, and so does another preset: reported are the method, else
+    the given settings, else the first one.
+    """
+    remedy = "resume it without settings, or start another run with another --out"
+    if "method" in changed:
+        before, after = changed["method"]
+        return [Problem("method", after, f"{folder} is a run of {before}; {remedy}")]
+    asked = [key for key in changed if any(f"{key}.".startswith(f"{one}.") for one in given)]
+    # A budget replaces another as a whole, and the limits that it has not are null.
+    chosen = [key for key in asked if changed[key][1] is not None] or asked or list(changed)[:1]
+    return [
+        Problem(
+            key,
+            _shown(changed[key][1]),
+            f"{folder} is a run with {key} = {_shown(changed[key][0])}; {remedy}",
+        )
+        for key in chosen
+    ]
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else short(value)
 
 
 def check_fresh(folder: Path) -> list[Problem]:
