@@ -62,6 +62,7 @@ def summary_of(
         "versions": search.versions,
         "model_uri": promotion.registered.uri,
         "tracking_uri": redact(config.tracking.uri),
+        "tracking_experiment": config.tracking.experiment,
         "tracking_run_id": promotion.run_id,
         "promotion": promotion.decision.to_dict(),
     }

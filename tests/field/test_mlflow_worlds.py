@@ -4,18 +4,14 @@ The servers are real; `mlflow_relay` stands for the proxies before them. In each
 and `nas run` are called, or the check that both of them make, and their words are compared.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from field_commands import TINY, Ended, nas
 from mlflow import MlflowClient
 from mlflow_relay import Answer, Asked, Relay, Rule, make_authority
 from mlflow_server import Account, MlflowServer
-
-from components.config.schema import Config, parse
-from pipelines.doctor.service_checks import check_tracking
+from mlflow_worlds import completed, doctor, log_in, refused, run, shown, without_account
 
 Field = Callable[..., None]
 pytestmark = pytest.mark.slow
@@ -23,16 +19,12 @@ pytestmark = pytest.mark.slow
 LOG_IN = "<html>log in</html>"
 WRITER, READER = Account("writer", "of-the-writer"), Account("reader", "of-the-reader")
 TOKEN = "tok-en-of-the-steps"
-ACCOUNT = ("USERNAME", "PASSWORD", "TOKEN", "AUTH", "SERVER_CERT_PATH", "INSECURE_TLS", "URI")
-SHOWN, MIB = 380, 2**20
 
 
 @pytest.fixture(autouse=True)
 def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No account and no certificate of whoever runs the tests."""
-    for name in ACCOUNT:
-        monkeypatch.delenv(f"MLFLOW_TRACKING_{name}", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    without_account(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -54,35 +46,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return make_authority(tmp_path_factory.mktemp("authority"))
-
-
-def log_in(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in account.environment().items():
-        monkeypatch.setenv(name, value)
-
-
-def doctor(uri: str, experiment: str = "nas", **registry: str) -> str:
-    """The word of `nas doctor` on the tracking store, in one line."""
-    tracking = {"uri": uri, "experiment": experiment}
-    config: Config = parse({"method": "random", "tracking": tracking, "registry": registry})
-    found = check_tracking(config)
-    return f"{found.state} tracking: {found.seen} {found.advice}".strip()
-
-
-def run(uri: str, folder: Path, *settings: str, out: str = "r1") -> Ended:
-    place = f"tracking.uri={uri}"
-    return nas("run", "--out", out, folder=folder, settings=(*TINY, place, *settings))
-
-
-def refused(word: str, ended: Ended, cause: str, folder: Path) -> None:
-    """Doctor and run say the same, before anything is made or trained."""
-    assert word.startswith("problem tracking: "), word
-    assert cause in word
-    assert ended.status == 2, ended.err
-    assert cause in ended.message, ended.err
-    assert ended.seconds < 15
-    assert "Running" not in ended.out
-    assert not (folder / "r1").exists()
 
 
 # --- behind proxies ---------------------------------------------------------------------------
@@ -152,11 +115,6 @@ def test_what_a_proxy_will_always_refuse(
     )
 
 
-def shown(text: str) -> str:
-    """A message without the ports, which differ between runs."""
-    return re.sub(r"127\.0\.0\.1:\d+", "HOST", text)[:SHOWN]
-
-
 def test_a_prefix(mlflow_server: MlflowServer, tmp_path: Path, field: Field) -> None:
     with Relay(mlflow_server.uri, prefix="/ml") as relay:
         assert doctor(relay.uri).startswith("ok")
@@ -166,79 +124,39 @@ def test_a_prefix(mlflow_server: MlflowServer, tmp_path: Path, field: Field) -> 
     field(
         area="MLflow",
         line="46, 50",
-        trouble="a prefix that was forgotten; with it, all is well",
+        trouble="a prefix that was forgotten",
         doctor=shown(word),
         run=shown(f"exit 2: {ended.message}"),
         seconds=round(ended.seconds, 1),
     )
 
 
-TRANSIENT: dict[str, Rule] = {
-    "429": lambda asked: Answer(429),
-    "503": lambda asked: Answer(503),
-    "a reset connection": lambda asked: reset(),
-}
-
-
-def reset() -> Answer:
-    raise ConnectionResetError
-
-
-@pytest.mark.parametrize("trouble", TRANSIENT)
-def test_what_may_end_by_itself_is_a_warning(
-    trouble: str, mlflow_server: MlflowServer, field: Field
+def test_health_is_not_asked_and_nothing_remains(
+    mlflow_server: MlflowServer, tmp_path: Path, field: Field
 ) -> None:
-    with Relay(mlflow_server.uri, rule=TRANSIENT[trouble]) as relay:
-        word = doctor(relay.uri)
-    assert word.startswith("warning tracking: ")
-    assert "does not answer" in word
-    field(
-        area="MLflow",
-        trouble=f"{trouble} for a while",
-        doctor=shown(word),
-        run="goes on; what it logs is sent when the server is back",
-    )
-
-
-def test_a_limit_of_uploads_is_a_warning(mlflow_server: MlflowServer, field: Field) -> None:
-    def limit(asked: Asked) -> Answer | None:
-        return (
-            Answer(413, "<html>413 Request Entity Too Large</html>") if asked.length > MIB else None
-        )
-
-    with Relay(mlflow_server.uri, rule=limit) as relay:
-        word = doctor(relay.uri)
-    assert word.startswith("warning tracking: ")
-    assert "client_max_body_size" in word
-    field(
-        area="MLflow",
-        trouble="an ingress that takes bodies of 1 MiB",
-        doctor=shown(word),
-        run="the same warning; a smaller model is registered",
-    )
-
-
-def test_health_is_not_asked_and_nothing_remains(mlflow_server: MlflowServer, field: Field) -> None:
     def no_health(asked: Asked) -> Answer | None:
         return Answer(404) if asked.path == "/health" else None
 
     client = MlflowClient(mlflow_server.uri)
     name = "checked/a:b'c\"`"
     with Relay(mlflow_server.uri, rule=no_health) as relay:
-        assert doctor(relay.uri, name).startswith("ok")
-        assert not any(asked.path == "/health" for asked in relay.asked)
+        word = doctor(relay.uri, name)
+        assert word.startswith("ok")
         assert any(asked.method == "PUT" for asked in relay.asked), "an artifact was written"
-    found = client.get_experiment_by_name(name)
-    assert found is not None
-    assert client.search_runs([found.experiment_id]) == []
-    left = [path for path in (mlflow_server.folder / "artifacts").rglob("nas-check")]
-    assert left == []
+        found = client.get_experiment_by_name(name)
+        assert found is not None
+        assert client.search_runs([found.experiment_id]) == []
+        left = [path for path in (mlflow_server.folder / "artifacts").rglob("nas-check")]
+        assert left == []
+        ended = run(relay.uri, tmp_path, f"tracking.experiment={name}", "registry.model=no-health")
+        assert not any(asked.path == "/health" for asked in relay.asked)
+    outcome = completed(ended, mlflow_server.uri, tmp_path, "no-health")
     field(
         area="MLflow",
         line="13, 51",
-        trouble="an ingress that does not pass /health; an experiment with / : and quotes",
-        doctor="ok; the artifact of the check is removed",
-        run="works",
+        trouble="no /health, and an experiment with / : and quotes",
+        doctor=f"{shown(word)}; the artifact of the check is removed",
+        run=outcome,
     )
 
 
@@ -286,19 +204,41 @@ def test_an_account_that_is_refused(
 
 
 def test_a_model_of_somebody_else(
-    guarded: MlflowServer, monkeypatch: pytest.MonkeyPatch, field: Field
+    guarded: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: Field
 ) -> None:
     log_in(WRITER, monkeypatch)
     MlflowClient(guarded.uri).create_registered_model("theirs")
     assert doctor(guarded.uri, "a", model="theirs").startswith("ok")
     log_in(READER, monkeypatch)
     word = doctor(guarded.uri, "b", model="theirs")
-    assert "answers 403; give the account of the steps" in word
+    ended = run(guarded.uri, tmp_path, "tracking.experiment=b", "registry.model=theirs")
+    refused(word, ended, "answers 403; give the account of the steps", tmp_path)
     field(
         area="MLflow",
         trouble="an account that may not write the registered model",
         doctor=shown(word),
-        run="exit 2: the same",
+        run=shown(f"exit 2: {ended.message}"),
+        seconds=round(ended.seconds, 1),
+    )
+
+
+def test_a_whole_run_below_a_prefix_with_an_account(
+    guarded: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: Field
+) -> None:
+    log_in(WRITER, monkeypatch)
+    with Relay(guarded.uri, prefix="/ml") as relay:
+        address = f"{relay.uri}/"
+        word = doctor(address, "below", model="below")
+        assert word.startswith("ok tracking: "), word
+        ended = run(address, tmp_path, "tracking.experiment=below", "registry.model=below")
+    outcome = completed(ended, guarded.uri, tmp_path, "below")
+    assert WRITER.password not in ended.out + ended.err
+    field(
+        area="MLflow",
+        line="46, 50",
+        trouble="a prefix with a slash at its end, and an account",
+        doctor=shown(word),
+        run=outcome,
     )
 
 
@@ -341,12 +281,22 @@ def test_a_certificate_of_a_private_authority(
             with monkeypatch.context() as patch:
                 patch.setenv(name, value)
                 assert doctor(relay.uri).startswith("ok"), name
+        with monkeypatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(trusted))
+            trusting = doctor(relay.uri), run(relay.uri, tmp_path, "registry.model=trusting")
         monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(tmp_path / "no.pem"))
         assert "which names no file here" in doctor(relay.uri)
     field(
         area="MLflow",
         line="47",
-        trouble="TLS of an authority that is not trusted; with any of MLflow's variables, ok",
+        trouble="TLS of a private authority, with MLFLOW_TRACKING_SERVER_CERT_PATH",
+        doctor=shown(trusting[0]),
+        run=completed(trusting[1], mlflow_server.uri, tmp_path, "trusting"),
+    )
+    field(
+        area="MLflow",
+        line="47",
+        trouble="TLS of an authority that is not trusted",
         doctor=shown(word),
         run=shown(f"exit 2: {ended.message}"),
         seconds=round(ended.seconds, 1),
@@ -374,14 +324,13 @@ def test_the_wrong_scheme(
 
 @pytest.mark.parametrize("address", ["http://host:port", "http://[::1"])
 def test_an_address_that_cannot_be_read(address: str, tmp_path: Path, field: Field) -> None:
-    ended = run(address, tmp_path)
-    assert ended.status == 2
-    assert "is no address" in ended.err
+    word, ended = doctor(address), run(address, tmp_path)
+    refused(word, ended, "is no address", tmp_path)
     field(
         area="MLflow",
         line="77",
         trouble=f"tracking.uri={address}",
-        doctor="exit 2: the same",
+        doctor=shown(word),
         run=shown(f"exit 2: {ended.message}"),
         seconds=round(ended.seconds, 1),
     )
