@@ -18,6 +18,7 @@ from components.registry.lookup import (
     history_of,
     is_missing,
     open_registry,
+    run_is_gone,
 )
 from components.tracking.tags import RUN_KEY
 from nascore.errors import InputError, ServiceUnavailable
@@ -138,14 +139,13 @@ def run_key_of(model_name: str, version: str, *, uri: str) -> str | None:
     """
     client = open_registry(uri)
     with _answering(uri):
-        run_id = client.get_model_version(model_name, version).run_id
-        if not run_id:
+        found = client.get_model_version(model_name, version)
+        if not found.run_id:
             return None
         try:
-            key: str | None = client.get_run(run_id).data.tags.get(RUN_KEY)
+            key: str | None = client.get_run(found.run_id).data.tags.get(RUN_KEY)
         except MlflowException as error:
-            # With basic authentication MLflow answers 403 for a run that does not exist, too.
-            if is_missing(error) or error.error_code == "PERMISSION_DENIED":
+            if run_is_gone(client, found, error):
                 return None
             raise
     return key

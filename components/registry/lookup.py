@@ -80,6 +80,31 @@ def find_model(client: "MlflowClient", name: str) -> Any | None:
         raise
 
 
+def run_is_gone(client: "MlflowClient", version: Any, error: BaseException) -> bool:
+    """Return whether an error about the run of a version says that the run is gone.
+
+    With basic authentication MLflow answers 403 for a run that does not exist, too. Rights belong
+    to experiments, so the run is gone if the account may read the model that the run has logged.
+
+    Args:
+        client: of the registry.
+        version: MLflow's version of a registered model.
+        error: raised by MLflow's client for the run of that version.
+    """
+    if is_missing(error):
+        return True
+    model_id = str(version.source).partition("models:/")[2]  # empty before MLflow 3
+    if not model_id or getattr(error, "error_code", None) != "PERMISSION_DENIED":
+        return False
+    try:
+        client.get_logged_model(model_id)
+    except Exception as other:  # MLflow, requests and boto3 have no common class of errors
+        if is_missing(other) or refuses_account(other):
+            return False
+        raise
+    return True
+
+
 def check_aliases(client: "MlflowClient", name: str) -> None:
     """Check that the registry has aliases, before anything is written to it.
 

@@ -8,7 +8,13 @@ from components.registry.champion_check import Fault, Task, find_fault, is_repla
 from components.registry.lookup import names_of_task, open_registry
 from components.registry.task_schema import model_name, schema_hash
 from components.tracking.client import quick_settings, sqlite_path, within
-from components.tracking.mlflow_errors import brief, call_mlflow, is_transient, report
+from components.tracking.mlflow_errors import (
+    brief,
+    call_mlflow,
+    is_of_program,
+    is_transient,
+    report,
+)
 from nascore.data.findings import join_first
 from nascore.data.prepared import DatasetInfo
 from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
@@ -84,11 +90,14 @@ def _ask(
     try:
         import mlflow.artifacts  # noqa: F401  # before the limit: the import takes seconds
 
+        # One retry, at once: a connection that rested may have been closed by the server.
         with quick_settings(
-            MLFLOW_HTTP_REQUEST_TIMEOUT=_TIMEOUT_S, MLFLOW_HTTP_REQUEST_MAX_RETRIES=0
+            MLFLOW_HTTP_REQUEST_TIMEOUT=_TIMEOUT_S, MLFLOW_HTTP_REQUEST_MAX_RETRIES=1
         ):
             return within(_LIMIT_S, call)
     except Exception as error:  # MLflow, requests and boto3 have no common class of errors
+        if is_of_program(error):
+            raise
         if not is_transient(error):
             raise ResourceUnavailable.of("tracking.uri", redact(uri), report(error)) from error
         say(

@@ -15,7 +15,7 @@ from components.config.schema import Config
 from components.config.settings import RetrainConfig
 from components.registry.aliases import champion_of
 from components.registry.champion_check import Fault, Task, find_fault
-from components.registry.lookup import is_missing, open_registry
+from components.registry.lookup import answer_of, open_registry, run_is_gone
 from components.registry.task_schema import model_name
 from components.steps.champion import call_registry, refuse_unless_replaced
 from components.steps.context_builder import load_splits
@@ -53,6 +53,7 @@ class _Champion:
     Attributes:
         profile: profile of the data of its run; None if the run has not saved it.
         search: search result of its run; None if the run has not saved one of this version.
+        refusal: why its run cannot be read with this account; empty if it can, or is gone.
     """
 
     version: str
@@ -60,6 +61,7 @@ class _Champion:
     age_days: float
     profile: DataProfile | None
     search: SearchResult | None
+    refusal: str = ""
 
 
 def run(*, run_key: str, dataset: Path, review: Path) -> ReviewOutcome:
@@ -107,6 +109,10 @@ def run(*, run_key: str, dataset: Path, review: Path) -> ReviewOutcome:
     return ReviewOutcome(read_json(review)["plan"], metrics)
 
 
+_REFUSED = (
+    "MLflow refuses this account the run of champion {version} ({run_id}): give it the right to "
+    "read the experiment of that run, if the run still exists"
+)
 _NEXT = {
     "search": "a new architecture is searched",
     "reuse": "its architecture is trained on the new data",
@@ -149,17 +155,27 @@ def _champion(settings: Config) -> _Champion | None:
     if version is None:
         return None
     client = open_registry(uri)
-    with TemporaryDirectory() as folder:
-        described = _read(client, version.run_id, f"data/{PROFILE}", folder, DataProfile.from_dict)
-        search = _read(
-            client, version.run_id, f"result/{SEARCH_RESULT}", folder, SearchResult.from_dict
-        )
+    described, search, refusal = None, None, ""
+    try:
+        with TemporaryDirectory() as folder:
+            described = _read(
+                client, version.run_id, f"data/{PROFILE}", folder, DataProfile.from_dict
+            )
+            search = _read(
+                client, version.run_id, f"result/{SEARCH_RESULT}", folder, SearchResult.from_dict
+            )
+    except Exception as error:  # MLflow, requests and boto3 have no common class of errors
+        if not run_is_gone(client, version, error):
+            if getattr(error, "error_code", None) != "PERMISSION_DENIED":
+                raise
+            refusal = _REFUSED.format(version=version.version, run_id=version.run_id)
     return _Champion(
         version=str(version.version),
         run_id=version.run_id,
         age_days=(time.time() - version.creation_timestamp / 1000) / _DAY_S,
         profile=described,
         search=search,
+        refusal=refusal,
     )
 
 
@@ -172,28 +188,14 @@ def _read(
 ) -> Parsed | None:
     """Return the content of a JSON file of a run; None without such a run, file or version."""
     parent = artifact.rpartition("/")[0]
-    if artifact not in _files_of_run(client, run_id, parent):
+    files = answer_of(lambda: client.list_artifacts(run_id, parent)) or []
+    if artifact not in [file.path for file in files]:
         return None
     path = Path(client.download_artifacts(run_id, artifact, folder))
     with contextlib.suppress(ValueError, InputError):  # damaged, or of another version
         content = read_json(path)
         return parse(content) if isinstance(content, dict) else None
     return None
-
-
-def _files_of_run(client: MlflowClient, run_id: str, folder: str) -> list[str]:
-    """Return the paths in a folder of a run's artifacts; empty where run or folder is not there.
-
-    With basic authentication MLflow answers 403 for a run that does not exist, too. The registry
-    has answered this account before, so the run is gone, or only this run may not be read.
-    """
-    try:
-        return [file.path for file in client.list_artifacts(run_id, folder)]
-    except Exception as error:  # MLflow, requests and boto3 have no common class of errors
-        is_refused = getattr(error, "error_code", None) == "PERMISSION_DENIED"
-        if is_missing(error) or is_refused:
-            return []
-        raise
 
 
 def _fault(settings: Config, info: DatasetInfo) -> Fault | None:
@@ -221,6 +223,8 @@ def _plan(
     if champion is None:
         return "search", "there is no champion yet"
     name = f"champion {champion.version}"
+    if champion.refusal:
+        return "search", champion.refusal
     if champion.search is None or champion.profile is None or change is None:
         return "search", f"the run of {name} has no search and no profile of its data (any more)"
     if reason := METHODS[settings.method].new_search_reason:

@@ -175,21 +175,21 @@ def _message(done: "subprocess.CompletedProcess[str]") -> str:
         return notes[0] if notes else lines[-1]
     for place, line in enumerate(lines):
         if line.startswith(("The step", "The input is wrong")):
-            return " ".join(lines[place : place + 2])
+            return " ".join(lines[place : place + 1 + ("input is wrong" in line)])
     return lines[-1] if lines else ""
 
 
-def wait_for(out: Path, step: str, *, limit_s: float = 240) -> None:
-    """Wait until a step of a run has started."""
+def wait_for(out: Path, step: str, what: str = "started", *, limit_s: float = 240) -> None:
+    """Wait until a step of a run has started, or until another of its events."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, ValueError):
             for line in (out / "progress.jsonl").read_text().splitlines():
                 event = json.loads(line)
-                if (event["step"], event["event"]) == (step, "started"):
+                if (event["step"], event["event"]) == (step, what):
                     return
         time.sleep(0.05)
-    raise AssertionError(f"{step} has not started")
+    raise AssertionError(f"{step} has no event {what}")
 
 
 # --- the ways in which the world breaks -------------------------------------------------------
@@ -248,9 +248,11 @@ def _away_at_the_start(world: World, out: Path) -> None:
     world.mlflow.mode = "pass"
 
 
-def _away_at_the_promotion(world: World, out: Path) -> None:
+def _away_at_promotion(world: World, out: Path) -> None:
     wait_for(out, "promote")
     world.mlflow.mode = "away"
+    wait_for(out, "promote", "failed")
+    world.mlflow.mode = "pass"
 
 
 def _refuse_conditions(world: World) -> None:
@@ -258,11 +260,11 @@ def _refuse_conditions(world: World) -> None:
 
 
 def _search_again(world: World) -> None:
-    world.settings = {"retrain.max_age_days": "0.000001"}
+    world.settings = {"retrain.max_age_days": "0.000001", "search.budget.children": "40"}
 
 
 def _restart_database(world: World, out: Path) -> None:
-    wait_for(out, "search")
+    wait_for(out, "search", "child")
     world.services.postgres.stop()
     time.sleep(5)
     world.services.postgres.start()
@@ -273,7 +275,7 @@ def _small_disk(world: World) -> None:
 
     def wrap(command: list[str], out: Path) -> list[str]:
         fill = (
-            f"mkdir -p {out} && mount -t tmpfs -o size=200m none {out} || exit 77; "
+            f"mkdir -p {out} && mount -t tmpfs -o size=300m none {out} || exit 77; "
             f"(until grep -q train_final {out}/progress.jsonl 2>/dev/null; do sleep 0.1; done; "
             f"dd if=/dev/zero of={out}/state/fill bs=1M) >/dev/null 2>&1 & "
             '"$@"'
@@ -297,7 +299,7 @@ BREAKS = (
     Break("the champion's run was removed by mlflow gc", _collect_run),
     Break("the experiment was deleted", _delete_experiment),
     Break("MLflow does not answer for 25 s at the start", during=_away_at_the_start),
-    Break("MLflow does not answer from the promotion on", during=_away_at_the_promotion),
+    Break("MLflow does not answer from the promotion until its end", during=_away_at_promotion),
     Break("S3 refuses writes on a condition (501)", _refuse_conditions),
     Break("the database restarts in mid-search", _search_again, _restart_database),
     Break("the disk is full from the final training on", _small_disk),

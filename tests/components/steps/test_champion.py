@@ -17,9 +17,11 @@ from components.registry.champion_check import Fault
 from components.registry.lookup import answer_of
 from components.steps.champion import call_registry, check_champion
 from components.steps.review import _Champion, _champion, _plan, _read
+from components.tracking.mlflow_errors import kind_of
 from nascore.data.drift import DataProfile
 from nascore.data.prepared import DatasetInfo
 from nascore.errors import InputError, ResourceUnavailable
+from nascore.service_errors import ErrorKind
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -150,6 +152,21 @@ def test_a_refused_account_ends_the_run_and_replaces_nothing(
         check(proxy, "replace")
     with pytest.raises(ResourceUnavailable):
         call_registry(config(proxy), lambda: _champion(config(proxy)), say=lambda text: None)
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("x"), AttributeError("x"), KeyError("x"), ImportError("x")]
+)
+def test_an_error_of_the_program_is_no_outage(
+    house: House, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("components.steps.champion.find_fault", fail)
+    with pytest.raises(type(error)):
+        check(house.store, "replace")
+    assert kind_of(error) is ErrorKind.REQUEST
 
 
 # --- the plan of a retraining -----------------------------------------------------------------
