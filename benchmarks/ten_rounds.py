@@ -21,7 +21,7 @@ TREE = Path(__file__).parent.parent
 sys.path[:0] = [str(TREE), str(TREE / "tests" / "support")]
 
 import s3  # noqa: E402
-from broken_rounds import BREAKS, GOOD, Outcome, World, rounds  # noqa: E402
+from broken_rounds import BREAKS, GOOD, Outcome, World, rounds, variables  # noqa: E402
 from postgres import Postgres  # noqa: E402
 from services import Services  # noqa: E402
 
@@ -46,6 +46,7 @@ def main() -> None:
         services = Services(home, postgres, store)
         try:
             services.start()
+            os.environ.update(variables(services))
             for name, outcome in rounds(World(services, seed=arguments.seed), breaks):
                 outcomes.append((name, outcome))
                 print(_row(len(outcomes) - 1, name, outcome), flush=True)

@@ -1,7 +1,7 @@
 """Retraining while the world breaks: a short form of `benchmarks/ten_rounds.py`."""
 
 import pytest
-from broken_rounds import BREAKS, GOOD, Break, World, rounds
+from broken_rounds import BREAKS, GOOD, Break, World, rounds, variables
 from services import Services
 
 pytestmark = pytest.mark.slow
@@ -12,7 +12,11 @@ def named(word: str) -> Break:
     return found
 
 
-def test_no_broken_round_leaves_the_registry_unsound_or_blocks_the_next(services: Services) -> None:
+def test_no_broken_round_leaves_the_registry_unsound_or_blocks_the_next(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables(services).items():
+        monkeypatch.setenv(name, value)
     breaks = (named("files are gone"), named("password"), named("version is deleted"))
     outcomes = list(rounds(World(services), breaks))
     for name, outcome in outcomes:
