@@ -54,6 +54,8 @@ def active_experiment(uri: str, name: str) -> str:
     """
     names = [name, *(f"{name}-{number}" for number in range(2, _MOST_NAMES))]
     try:
+        if urlsplit(uri).scheme in SERVERS:
+            import mlflow  # noqa: F401  before the limit: the import takes seconds
         with quick_settings(MLFLOW_HTTP_REQUEST_TIMEOUT=5, MLFLOW_HTTP_REQUEST_MAX_RETRIES=0):
             return within(
                 _LIMIT_S, lambda: next(one for one in names if deleted_id(uri, one) is None)

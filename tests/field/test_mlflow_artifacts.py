@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import s3
-from field_commands import Ended, nas
+from field_commands import Ended, examined, nas
 from mlflow import MlflowClient
 from mlflow_server import MlflowServer
 from mlflow_worlds import completed, doctor, refused, run, settings_of, shown, without_account
@@ -17,7 +17,7 @@ from mlflow_worlds import completed, doctor, refused, run, settings_of, shown, w
 Field = Callable[..., None]
 pytestmark = pytest.mark.slow
 
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+AS_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 BUCKET = "artifacts-of-clients"
 KEYS = {
     "AWS_ACCESS_KEY_ID": s3.ACCESS_KEY,
@@ -52,14 +52,14 @@ def started(tmp_path: Path, empty_store: Path) -> Iterator[Callable[..., MlflowS
 
 
 @pytest.fixture
-def home_of_nobody() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="nas-nobody-"))
+def home_of_user() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="nas-user-"))
     os.chown(folder, 65534, 65534)
     yield folder
     shutil.rmtree(folder)
 
 
-def as_nobody(command: str, uri: str, home: Path, *arguments: str) -> Ended:
+def as_user(command: str, uri: str, home: Path, *arguments: str) -> Ended:
     """Call a command as a user who may write to `home` only."""
     environment: Mapping[str, str] = {**os.environ, "HOME": str(home), "TMPDIR": str(home)}
     return nas(
@@ -68,7 +68,7 @@ def as_nobody(command: str, uri: str, home: Path, *arguments: str) -> Ended:
         folder=home,
         settings=settings_of(uri, "tracking.experiment=theirs"),
         environment=environment,
-        before=NOBODY,
+        before=AS_USER,
     )
 
 
@@ -78,16 +78,16 @@ def test_artifacts_in_a_folder_that_only_the_server_has(
     is_hidden: bool,
     started: Callable[..., MlflowServer],
     tmp_path: Path,
-    home_of_nobody: Path,
+    home_of_user: Path,
     field: Field,
 ) -> None:
     root = tmp_path / "artifacts" if is_hidden else Path("/nas-artifacts-of-the-server")
     server = started(serves_artifacts=False, artifacts=str(root))
-    examined = as_nobody("doctor", server.uri, home_of_nobody, "--json")
+    examined = as_user("doctor", server.uri, home_of_user, "--json")
     row = next(row for row in json.loads(examined.out) if row["check"] == "tracking")
     word = f"{row['status']} tracking: {row['detail']} {row['remedy']}"
-    ended = as_nobody("run", server.uri, home_of_nobody, "--out=r1")
-    refused(word, ended, "start the server with --serve-artifacts", home_of_nobody)
+    ended = as_user("run", server.uri, home_of_user, "--out=r1")
+    refused(word, ended, "start the server with --serve-artifacts", home_of_user)
     assert not Path("/nas-artifacts-of-the-server").exists()
     field(
         area="MLflow",
@@ -122,7 +122,8 @@ def test_artifacts_that_the_client_writes_to_s3(
     )
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
-    word = doctor(server.uri)
+    # By the command: MLflow caches its client of S3, with its keys, as long as a process lives.
+    word = examined("tracking", folder=tmp_path, settings=settings_of(server.uri))
     assert word.startswith("ok"), word
     ended = run(server.uri, tmp_path)
     outcome = completed(ended, server.uri, tmp_path, "tiny")

@@ -25,7 +25,6 @@ pytestmark = pytest.mark.slow
 
 MIB = 2**20
 OLD, NEW = "tok-en-that-expires", "tok-en-of-today"
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 @pytest.fixture(autouse=True)
@@ -47,19 +46,19 @@ def test_an_outage_during_a_run(mlflow_server: MlflowServer, tmp_path: Path, fie
     def for_a_while(asked: Asked) -> Answer | None:
         return unkind(list(troubles)[len(refusals) % 3]) if len(refusals) < 9 else None
 
-    words = {}
+    reports = {}
     with Relay(mlflow_server.uri) as relay:
         for trouble in troubles:
             relay.rule = lambda asked, trouble=trouble: unkind(trouble)
-            words[trouble] = doctor(relay.uri)
-            assert words[trouble].startswith("warning tracking: ")
-            assert "does not answer" in words[trouble]
+            reports[trouble] = doctor(relay.uri)
+            assert reports[trouble].startswith("warning tracking: ")
+            assert "does not answer" in reports[trouble]
         refusals.clear()
         relay.rule = for_a_while
         ended = run(relay.uri, tmp_path, "registry.model=outage")
         assert len(refusals) == 9
     outcome = completed(ended, mlflow_server.uri, tmp_path, "outage")
-    for trouble, word in words.items():
+    for trouble, word in reports.items():
         field(
             area="MLflow",
             trouble=f"{trouble}, for a while (one run with 429, 503 and resets in turn)",
