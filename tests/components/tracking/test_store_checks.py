@@ -3,6 +3,8 @@ import json
 import os
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow_server import MlflowServer
 from postgres import Postgres
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
@@ -334,3 +337,29 @@ def test_a_deleted_experiment_is_renamed(store: str):
         client.delete_experiment(client.create_experiment(name))
     assert active_experiment(store, "nas") == "nas-3"
     assert active_experiment(store, "other") == "other"
+
+
+SLOW_IMPORT = """
+import sys, time
+from components.tracking import experiments
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mlflow":
+            time.sleep(experiments._LIMIT_S + 1)
+
+sys.meta_path.insert(0, Slow())
+experiments._LIMIT_S = 5
+print(experiments.active_experiment(sys.argv[1], "imported slowly"))
+"""
+
+
+@pytest.mark.slow
+def test_the_time_limit_of_a_renaming_does_not_count_the_import_of_mlflow(
+    mlflow_server: MlflowServer,
+):
+    client = MlflowClient(tracking_uri=mlflow_server.uri)
+    client.delete_experiment(client.create_experiment("imported slowly"))
+    command = [sys.executable, "-c", SLOW_IMPORT, mlflow_server.uri]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "imported slowly-2\n"
