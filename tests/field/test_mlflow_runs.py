@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from field_commands import nas
+from field_commands import examined, nas
 from mlflow import MlflowClient
 from mlflow_relay import Answer, Asked, Relay
 from mlflow_server import MlflowServer
@@ -101,10 +101,14 @@ def test_a_deleted_experiment(mlflow_server: MlflowServer, tmp_path: Path, field
         seconds=round(stopped.seconds, 1),
     )
     renamed = "tracking.deleted_experiment=rename"
+    changed = settings_of(mlflow_server.uri, *settings, renamed)
+    word = examined("tracking", folder=tmp_path, settings=changed)
     ended = run(mlflow_server.uri, tmp_path, *settings, renamed)
     outcome = completed(ended, mlflow_server.uri, tmp_path, "renamed")
     note = "experiment deleted is deleted in MLflow; this run is tracked in deleted-2"
     assert note in ended.out
+    assert word.startswith("ok tracking: ")
+    assert note in word
     result = json.loads((tmp_path / "r1" / "result.json").read_text())
     assert result["tracking_experiment"] == "deleted-2"
     found = client.get_experiment_by_name("deleted-2")
@@ -112,7 +116,7 @@ def test_a_deleted_experiment(mlflow_server: MlflowServer, tmp_path: Path, field
     field(
         area="MLflow",
         trouble=f"a deleted experiment, with {renamed}",
-        doctor=shown(f"ok tracking: {note}"),
+        doctor=shown(word),
         run=f"{outcome}. {note}; so does result.json",
     )
 
