@@ -25,9 +25,9 @@ from pipelines.local.output import settle_stores
             ["search.budget.seconds = 1800.0: r1 is a run with search.budget.seconds = null"],
         ),
         (
-            ["--method=random", "--set=seed=3", "--set=data.source=mnist", "--budget=5 children"],
+            ["--method=random", "--set=seed=3", "--set=latency.runs=21", "--budget=5 children"],
             [
-                "data.source = 'mnist': r1 is a run with data.source = 'digits'",
+                "latency.runs = 21: r1 is a run with latency.runs = ",
                 "search.budget.children = 5: r1 is a run with search.budget.children = 2",
             ],
         ),
