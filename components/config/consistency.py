@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 _Path = tuple[str, ...]
 _NOT_TO_MIRROR = ("digits", "omniglot")
 _ABOUT_THE_SPACE = (("search",), ("search", "space"), ("search", "options"))
-# `settle_stores` moves these two into the environment, and `check_cluster` refuses them.
-_ADDRESSES = ("tracking.uri", "search.storage")
+ADDRESSES = ("tracking.uri", "search.storage")
+"""Settings that may contain a password in `nas run`, which moves it into the environment; a
+pipeline for a cluster and its parameters may not."""
 
 
 def problems_between_sections(config: "Config", refused: Set[_Path]) -> list[Problem]:
@@ -34,7 +35,7 @@ def problems_between_sections(config: "Config", refused: Set[_Path]) -> list[Pro
         is_settled = not any(path[:2] in _ABOUT_THE_SPACE for path in refused)
         if is_settled and not any(problem.key == "search.space.name" for problem in problems):
             problems += config.search.options.unfit_for(config.search.space)
-    problems += open_secrets(config.model_dump(mode="json"), allowed=_ADDRESSES)
+    problems += open_secrets(config.model_dump(mode="json"), allowed=ADDRESSES)
     root = config.promote.export_to or ""
     if uri_error(root) and not any(problem.key == "promote.export_to" for problem in problems):
         problems.append(Problem("promote.export_to", root, uri_error(root)))

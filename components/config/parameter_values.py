@@ -4,10 +4,12 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from components.config.consistency import ADDRESSES
 from components.config.contradictions import Given, contradictions, effective
 from components.config.merge import layer_of, merge, read_mapping
 from components.config.parameters import PARAMETERS, SETTINGS, split_settings
 from components.config.schema import Config, parse
+from components.config.secret_values import open_secrets
 from nascore.errors import InputError, Problem
 from nascore.methods.registry import METHODS
 
@@ -39,6 +41,8 @@ def resolve(compiled: str, values: Mapping[str, str]) -> Config:
         for one in given
         if one.key == _COMPILED or one.key.startswith(f"{_COMPILED}.")
     ]
+    # `nas run` moves these addresses into the environment; Kubeflow stores and shows a parameter.
+    problems += [one for one in open_secrets(layer) if one.key in ADDRESSES]
     with naming_parameters(values):
         return parse(_layered(read_mapping(compiled, "config"), layer), also=problems)
 
@@ -87,7 +91,8 @@ def _named(problem: Problem, given: list[Given]) -> Problem:
         if one.option == SETTINGS and is_its_key:
             value = f"{problem.value} (in pipeline parameter {SETTINGS})"
             return Problem(problem.key, value.strip(), problem.message)
-        if problem.key == one.option or (one.option != SETTINGS and is_its_key):
+        is_malformed = problem.key == one.option and problem.value == one.text
+        if is_malformed or (one.option != SETTINGS and is_its_key):
             return Problem(one.option, f"{one.text} (pipeline parameter)", problem.message)
     return problem
 

@@ -59,7 +59,7 @@ def run(
             "valid_accuracy": result.valid_accuracy,
             f"valid_{result.objective}": result.score,
             "num_children": float(len(result.arm.children)),
-            "seconds_with_pretraining": result.arm.seconds + pretraining["seconds"],
+            "seconds_with_pretraining": result.arm.seconds,
         }
 
     return execute(

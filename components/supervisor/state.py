@@ -40,14 +40,13 @@ def run_folder() -> Path:
     """Return the folder of this run, which is made and can be written.
 
     Raises:
-        InputError: the volume cannot be written.
+        InputError: the volume cannot be written, or the run has no identifier.
     """
-    root = os.environ.get(STATE_ROOT, "")
-    run = run_id() or "run"
+    root, run = os.environ.get(STATE_ROOT, ""), run_id()
     if not root or root.startswith(S3):
-        folder = Path(tempfile.gettempdir()) / "nas-state" / run
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return _folder_of_pod(run)
+    if not run:
+        raise InputError.of("NAS_RUN_ID", "", "must be the identifier of the run, as on Kubeflow")
     folder = Path(root) / run
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,6 +55,15 @@ def run_folder() -> Path:
             return folder
     except OSError as error:
         raise InputError.of("cluster.state", root, _not_writable(Path(root), error)) from error
+
+
+def _folder_of_pod(run: str | None) -> Path:
+    if not run:
+        # Outside Kubeflow, such as in kfp's local runner: runs on one machine share nothing.
+        return Path(tempfile.mkdtemp(prefix="nas-state-"))
+    folder = Path(tempfile.gettempdir()) / "nas-state" / run
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def identity_of(executor_input: str) -> str | None:

@@ -134,6 +134,23 @@ def test_text_that_is_no_setting_is_refused() -> None:
     assert "write key.path=value" in refused(settings="8 children")[0]
 
 
+def test_the_line_that_is_no_setting_is_named() -> None:
+    (problem,) = refused(settings="train.epochs=3\nfoo")
+    assert "foo" in problem
+    assert "train.epochs" not in problem
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["tracking.uri=https://u:sEcr3tpw@host/", "search.storage=postgresql://u:sEcr3tpw@host/db"],
+)
+def test_a_password_in_a_parameter_is_refused_and_not_shown(setting: str) -> None:
+    (problem,) = refused(settings=setting)
+    assert setting.partition("=")[0] in problem
+    assert "password" in problem
+    assert "sEcr3tpw" not in problem
+
+
 def test_the_table_has_settings_that_exist() -> None:
     known = parse({}).model_dump()
     for one in PARAMETERS:

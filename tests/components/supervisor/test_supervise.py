@@ -208,6 +208,21 @@ def test_without_a_place_for_state_a_crash_still_loses_nothing(tmp_path: Path) -
     assert (tmp_path / "nas-state" / RUN_ID / "starts").read_text() == "3"
 
 
+def test_runs_without_an_identifier_share_no_state(tmp_path: Path) -> None:
+    surroundings = environment(tmp_path, TMPDIR=str(tmp_path))
+    del surroundings["NAS_STATE_ROOT"], surroundings["NAS_RUN_ID"]
+    command = supervised(tmp_path, "n < 2 and os.kill(os.getpid(), 9)")
+    for _ in range(2):
+        assert subprocess.run(command, env=surroundings, timeout=60).returncode == 0
+    assert [one.read_text() for one in sorted(tmp_path.glob("nas-state*/starts"))] == ["2", "2"]
+
+
+def test_a_volume_needs_the_identifier_of_the_run(tmp_path: Path) -> None:
+    status, said = run(tmp_path, "pass", NAS_RUN_ID="")
+    assert status == 1
+    assert "NAS_RUN_ID" in said
+
+
 def test_outside_a_cluster_the_work_runs_in_the_very_process(tmp_path: Path) -> None:
     surroundings = environment(tmp_path)
     del surroundings["NAS_RESTARTS"]
