@@ -20,7 +20,9 @@ from components.registry.lookup import (
     open_registry,
     run_is_gone,
 )
+from components.registry.model_metadata import APPROVED, VALIDATION
 from components.tracking.tags import RUN_KEY
+from nascore.data.findings import join_first
 from nascore.errors import InputError, ServiceUnavailable
 from nascore.redaction import redact
 
@@ -92,9 +94,11 @@ def _roll_back(client: MlflowClient, model_name: str, to: str | None, uri: str) 
     earlier = champions_before(present, history)
     skipped: dict[str, str] = {}
     if to is not None:
+        _check_known(client, model_name, to, history)
         fault = missing_files(client, model_name, to, uri=uri)
         if fault is not None:
             raise InputError.of("--to", to, f"version {to} of {model_name} {fault}")
+        _approve(client, model, to)
         _move(client, model_name, to, history)
     else:
         while earlier and (fault := missing_files(client, model_name, earlier[-1], uri=uri)):
@@ -102,11 +106,32 @@ def _roll_back(client: MlflowClient, model_name: str, to: str | None, uri: str) 
         if not earlier:
             message = _no_earlier(present, list(skipped))
             raise InputError.of("registry.model", model_name, message)
+        _approve(client, model, earlier[-1])
         _move(client, model_name, earlier[-1], earlier[:-1])
     version = to or earlier[-1]
     reason = "rolled back to by hand" + (f" from version {present}" if present else "")
     client.set_model_version_tag(model_name, version, DECISION, reason)
     return Rollback(present, version, skipped)
+
+
+def _check_known(client: MlflowClient, name: str, version: str, history: list[str]) -> None:
+    """Check that the registry had a version at some time; the numbers of versions only rise."""
+    found = client.search_model_versions(f"name='{name}'")
+    numbers = sorted(int(one.version) for one in found)
+    if version in history or (numbers and int(version) <= numbers[-1]):
+        return
+    there = join_first([str(number) for number in numbers]) if numbers else "none"
+    raise InputError.of("--to", version, f"{name} has no version {version}; it has {there}")
+
+
+def _approve(client: MlflowClient, model: Any, version: str) -> None:
+    """Mark a version as a champion's, before the alias moves: a cut-off rollback can be repeated.
+
+    A challenger was rejected; whoever rolls back to it overrules that.
+    """
+    client.set_model_version_tag(model.name, version, VALIDATION, APPROVED)
+    if str(model.aliases.get(CHALLENGER)) == version:
+        client.delete_registered_model_alias(model.name, CHALLENGER)
 
 
 def _no_earlier(present: str | None, gone: list[str]) -> str:

@@ -24,6 +24,7 @@ from components.registry.lookup import (
 from components.registry.task_schema import TAG, schema_hash
 from nascore.data.findings import join_first
 from nascore.data.prepared import DatasetInfo
+from nascore.errors import visible
 from nascore.redaction import redact
 
 if TYPE_CHECKING:  # mlflow takes seconds to import
@@ -241,21 +242,23 @@ def _read_description(location: str, uri: str) -> "Model | str":
 
 def difference(champion: Task, new: Task) -> str | None:
     """Return how the task of the champion differs; None if it does not, as far as is known."""
-    for what, theirs, ours in (
-        ("reads images", champion.inputs, new.inputs),
-        ("answers with logits", champion.outputs, new.outputs),
-    ):
-        if theirs != ours and ours is not None:
-            return f"{what} of shape {theirs or 'unknown'}, the new model of shape {ours}"
+    if champion.inputs != new.inputs and new.inputs is not None:
+        return _other_shape("reads images", champion.inputs, new.inputs)
     if champion.classes and new.classes and champion.classes != new.classes:
         return f"has the classes {_shown(champion.classes)}, the new model {_shown(new.classes)}"
+    if champion.outputs != new.outputs and new.outputs is not None:
+        return _other_shape("answers with logits", champion.outputs, new.outputs)
     if champion.schema and new.schema and champion.schema != new.schema:
         return "has other classes than the new model, or the same ones in another order"
     return None
 
 
+def _other_shape(what: str, theirs: Shape | None, ours: Shape) -> str:
+    return f"{what} of shape {theirs or 'unknown'}, the new model of shape {ours}"
+
+
 def _shown(classes: tuple[str, ...]) -> str:
-    return f"{join_first(list(classes))} ({len(classes)})"
+    return f"{join_first([visible(name) for name in classes])} ({len(classes)})"
 
 
 def shape_of(signature: Any, *, is_output: bool) -> Shape | None:

@@ -20,6 +20,7 @@ from components.registry.lookup import CHAMPION, is_missing
 from components.registry.model_registry import ModelVersion
 from components.registry.test_sets import IncomparableModels, TestSet, UnusableModel
 from components.tracking.client import open_client
+from nascore.errors import visible
 from nascore.evaluation.paired_bootstrap import PairedComparison
 
 _ROUNDING = 1e-9  # 0.3 - 0.2 is a gain of 0.1
@@ -225,12 +226,13 @@ def _drops(
     if new is None or old is None:
         return []  # `components.config.schema` refuses the setting
     name = max(old, key=lambda one: old[one] - new[one])
+    recalls = f"{new[name]:.4f} against {old[name]:.4f}"
     return [
         Gate(
             "classes",
             old[name] - new[name] <= limit + _ROUNDING,
-            f"the recall of class {name} is {new[name]:.4f} against {old[name]:.4f} of the "
-            f"champion, where no class may lose more than {limit:g}",
+            f"the recall of class {visible(name)} is {recalls} of the champion, where no class may "
+            f"lose more than {limit:g}",
         )
     ]
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from components.progress import Throttle, describe, duration
 from nascore.config import OBJECTIVES
+from nascore.errors import visible
 from pipelines.definitions.kinds import Kind
 from pipelines.local.events import STEPS, ProgressFile
 from pipelines.local.run import REPORT
@@ -111,7 +112,10 @@ def _other_figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         worst = min(known, key=lambda name: known[name]["recall"])
         row = known[worst]
         rows.append(
-            ("worst class", f"{worst}, recall {row['recall']:.4f} of {row['support']} test images")
+            (
+                "worst class",
+                f"{visible(worst)}, recall {row['recall']:.4f} of {row['support']} test images",
+            )
         )
     return rows
 

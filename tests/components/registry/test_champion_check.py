@@ -341,3 +341,12 @@ def error_of(call: Callable[[], Any]) -> Exception:
     except Exception as error:
         return error
     raise AssertionError("no error")
+
+
+def test_classes_are_named_whatever_their_numbers() -> None:
+    images = (-1, 1, 8, 8)
+    old = Task("0" * 12, images, (-1, 2), ("cat", "do\ng"))
+    new = Task("1" * 12, images, (-1, 3), ("cat", "do\ng", "hen"))
+    assert difference(old, new) == (
+        r"has the classes cat, do\ng (2), the new model cat, do\ng, hen (3)"
+    )

@@ -294,8 +294,23 @@ def test_what_cannot_be_rolled_back_is_reported(house: House) -> None:
     with pytest.raises(InputError, match="not in the registry"):
         roll_back("net", uri=house.store)
     house.enter(Constant(0))
-    with pytest.raises(InputError, match="is not in the registry"):
-        roll_back("net", uri=house.store, to="9")
+    house.enter(Constant(2))
+    with pytest.raises(InputError, match="net has no version 99; it has 1, 2$"):
+        roll_back("net", uri=house.store, to="99")
+    house.client.delete_model_version("net", "1")
+    with pytest.raises(InputError, match=DELETED):
+        roll_back("net", uri=house.store, to="1")
+
+
+def test_a_challenger_that_is_rolled_back_to_is_a_champion_in_all_respects(house: House) -> None:
+    house.enter(Constant(0))
+    rejected, decision = house.enter(Constant(2))
+    assert decision.alias == CHALLENGER
+    model_registry.validate(rejected, passed=False, uri=house.store)
+    roll_back("net", uri=house.store, to=rejected.version)
+    version = house.client.get_model_version("net", rejected.version)
+    assert version.tags["validation_status"] == "approved"
+    assert version.aliases == ["champion"]
 
 
 @pytest.mark.parametrize(

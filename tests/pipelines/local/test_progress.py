@@ -236,3 +236,10 @@ def test_a_terminal_without_unicode_gets_ascii(tmp_path: Path) -> None:
     shown = in_a_terminal(tmp_path / "p", RUN[:1], columns=80, PYTHONIOENCODING="ascii")
     assert "[1/6] prepare_data ..." in shown
     assert shown.isascii()
+
+
+def test_the_name_of_a_class_splits_no_line(tmp_path: Path) -> None:
+    figures = {"do\ng\x1b[2J": {"recall": 0.5, "support": 4}}
+    lines = summary(result(per_class=figures), tmp_path)
+    (line,) = [line for line in lines if line.startswith("worst class")]
+    assert r"do\ng\x1b[2J, recall 0.5000 of 4 test images" in line
