@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from components.config.schema import Config
 from components.registry.champion_check import Fault, Task, find_fault, is_replaced, remedy
-from components.registry.lookup import names_of_task, open_registry
+from components.registry.lookup import find_model, names_of_task, open_registry
 from components.registry.task_schema import model_name, schema_hash
 from components.tracking.client import quick_settings, sqlite_path, within
 from components.tracking.mlflow_errors import (
@@ -77,6 +77,32 @@ def check_default_name(config: Config, info: DatasetInfo, *, say: Callable[[str]
         f"{join_first(names)} of the same classes and input: name the one to retrain, or {name} "
         f"for a new one, with --model NAME",
     )
+
+
+def warn_of_new_name(config: Config, info: DatasetInfo, *, say: Callable[[str], None]) -> None:
+    """Warn before a retraining that no model has the name of the settings, but others may be meant.
+
+    Args:
+        config: with the name that the user has set.
+        info: of the prepared data.
+        say: gets one sentence that names the models of the same task, or if the registry does not
+            answer.
+
+    Raises:
+        ResourceUnavailable: the registry refuses the account.
+    """
+    name, uri = model_name(config), config.tracking.uri
+
+    def others() -> list[str]:
+        client = open_registry(uri)
+        return [] if find_model(client, name) else names_of_task(client, schema_hash(info))
+
+    if names := _ask(config, others, say=say):
+        say(
+            f"warning: there is no model {name} to retrain, and the run begins a new one; "
+            f"{join_first(names)} of the same classes and input: if that was meant, end the run "
+            "and name it with --model NAME"
+        )
 
 
 def _ask(

@@ -14,7 +14,7 @@ from components.object_store.outputs import open_outputs
 from components.registry import task_schema
 from components.run_identity import run_key
 from components.run_state.checks import check_state
-from components.steps.champion import check_champion, check_default_name
+from components.steps.champion import check_champion, check_default_name, warn_of_new_name
 from components.steps.close_run import close_ended_runs
 from components.steps.compiled import Compiled, write_run
 from components.steps.runtime import Step, execute, report_input_errors
@@ -106,8 +106,9 @@ def _prepare(step: Step, dataset: Path, *, job_name: str, searches: bool) -> dic
         step.progress("note", text=text)
 
     check_champion(settings, info, retrains=not searches, say=say)
-    if not searches and not has_name:
-        check_default_name(settings, info, say=say)
+    if not searches:
+        check_name = warn_of_new_name if has_name else check_default_name
+        check_name(settings, info, say=say)
     if run_key() is not None:
         close_ended_runs(settings)
     write_json(dataset / CONFIG, settings.model_dump(mode="json"))

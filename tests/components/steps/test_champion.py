@@ -15,7 +15,8 @@ from registered_models import Constant, House
 from components.config.schema import Config, parse
 from components.registry.champion_check import Fault
 from components.registry.lookup import answer_of
-from components.steps.champion import call_registry, check_champion
+from components.registry.task_schema import TAG, schema_hash
+from components.steps.champion import call_registry, check_champion, warn_of_new_name
 from components.steps.review import _Champion, _champion, _plan, _read
 from components.tracking.mlflow_errors import kind_of
 from nascore.data.drift import DataProfile
@@ -96,6 +97,21 @@ def test_other_classes_are_refused_with_both_ways_out(house: House) -> None:
             check(house.store, policy, (*CLASSES, "e"))
         assert "--set registry.model=NAME" in str(raised.value)
     assert len(check(house.store, "replace", (*CLASSES, "e"))) == 1
+
+
+def test_a_retraining_of_an_unknown_model_names_those_of_the_same_task(house: House) -> None:
+    house.enter(Constant(0))
+    house.client.set_model_version_tag("net", "1", TAG, schema_hash(info()))
+    known = config(house.store)
+    typo = known.model_copy(update={"registry": known.registry.model_copy(update={"model": "nte"})})
+    for settings, classes in ((known, CLASSES), (typo, (*CLASSES, "e"))):
+        said: list[str] = []
+        warn_of_new_name(settings, info(classes), say=said.append)
+        assert said == []
+    warn_of_new_name(typo, info(), say=said.append)
+    (text,) = said
+    assert text.startswith("warning: there is no model nte")
+    assert "net of the same classes" in text
 
 
 def test_a_server_that_is_unreachable_is_no_fault_of_the_champion() -> None:
