@@ -295,7 +295,7 @@ def test_what_cannot_be_rolled_back_is_reported(house: House) -> None:
         roll_back("net", uri=house.store)
     house.enter(Constant(0))
     house.enter(Constant(2))
-    with pytest.raises(InputError, match="net has no version 99; it has 1, 2$"):
+    with pytest.raises(InputError, match=r"net has no version 99; it has 1, 2$"):
         roll_back("net", uri=house.store, to="99")
     house.client.delete_model_version("net", "1")
     with pytest.raises(InputError, match=DELETED):
