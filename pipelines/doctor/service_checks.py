@@ -74,10 +74,21 @@ def check_tracking(config: Config) -> Finding:
     notes += ignored_variables(config.tracking.uri)
     shown = "; ".join([redact(config.tracking.uri), *notes])
     if problems:
-        return Finding("tracking", "problem", shown, problems[0].message)
+        advice = _advice(problems[0], "tracking.uri")
+        return Finding("tracking", "problem", shown, advice)
     if warnings:
         return Finding("tracking", "warning", shown, warnings[0])
     return Finding("tracking", "ok", shown)
+
+
+def _advice(problem: Problem, key: str) -> str:
+    """Return the message of a problem, with its subject unless it is that of the finding.
+
+    Args:
+        problem: found by a check.
+        key: setting whose value the finding shows.
+    """
+    return problem.message if problem.key == key else str(problem)
 
 
 def check_data(config: Config) -> Finding:
@@ -104,7 +115,8 @@ def _remote_finding(config: Config) -> Finding:
     try:
         check_remote(config)
     except InputError as error:
-        return Finding("data", "problem", redact(config.data.source), error.problems[0].message)
+        advice = _advice(error.problems[0], "data.source")
+        return Finding("data", "problem", redact(config.data.source), advice)
     return Finding("data", "ok", config.data.source)
 
 
@@ -159,7 +171,8 @@ def check_export(config: Config) -> Finding:
     try:
         warning = _check_outputs(config)
     except InputError as error:
-        return Finding("export", "problem", root, error.problems[0].message)
+        advice = _advice(error.problems[0], "promote.export_to")
+        return Finding("export", "problem", root, advice)
     return Finding("export", "warning" if warning else "ok", root, warning)
 
 

@@ -1,6 +1,7 @@
 """`nas doctor` on machines that are not well; its exit status is tested with the other commands."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -267,6 +268,18 @@ def test_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, stat
     (tmp_path / "folder").mkdir()
     finding = service_checks.check_data(parse({"data": {"source": source}}))
     assert (finding.state, finding.seen) == (state, source)
+
+
+def test_a_deleted_experiment_is_named(empty_store: Path, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{shutil.copyfile(empty_store, tmp_path / 'mlflow.db')}"
+    client = MlflowClient(uri, registry_uri=uri)
+    client.delete_experiment(client.create_experiment("nas"))
+    tracking = {"uri": uri, "experiment": "nas"}
+    finding = service_checks.check_tracking(parse({"tracking": tracking}))
+    assert (finding.state, finding.seen) == ("problem", uri)
+    assert finding.advice.startswith("tracking.experiment = nas: is deleted")
 
 
 def test_a_password_is_not_shown() -> None:
