@@ -11,6 +11,14 @@ OPENING = (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ImportE
 """Errors of a database that cannot be opened."""
 
 
+_STARTING = (
+    "the database system is starting up",
+    "the database system is shutting down",
+    "the database system is in recovery mode",
+    "the database system is not yet accepting connections",
+)
+
+
 def is_outage(error: BaseException) -> bool:
     """Return whether it may end by itself: no connection, a server that shuts down, a lock."""
     if not isinstance(error, (SQLAlchemyError, optuna.exceptions.StorageInternalError)):
@@ -31,6 +39,16 @@ def is_final(error: BaseException) -> bool:
     if row is not None:
         return row.kind is not ErrorKind.TRANSIENT
     return isinstance(error, (RuntimeError, ArgumentError, ImportError))
+
+
+def is_starting(error: BaseException) -> bool:
+    """Return whether a server of PostgreSQL was reached and does not take connections yet.
+
+    The code of this error, 57P03, is not in psycopg's exceptions about failed connections.
+    """
+    if not isinstance(error, ResourceUnavailable):
+        return False
+    return any(state in str(error.__cause__) for state in _STARTING)
 
 
 def report(error: BaseException) -> str:

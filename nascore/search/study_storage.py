@@ -21,7 +21,14 @@ from nascore.errors import ResourceUnavailable, ServiceUnavailable
 from nascore.retries import Backoff, call_with_retries
 from nascore.search import optuna_private
 from nascore.search.database_check import CONNECT_S, check_database, engine_options
-from nascore.search.database_errors import OPENING, input_error, is_final, is_outage, report
+from nascore.search.database_errors import (
+    OPENING,
+    input_error,
+    is_final,
+    is_outage,
+    is_starting,
+    report,
+)
 from nascore.search.database_url import KEY
 from nascore.search.worker_identity import WorkerIdentity
 
@@ -44,7 +51,8 @@ class Storage:
         should_stop: ends the waiting early.
 
     Raises:
-        ResourceUnavailable: the database cannot be reached; raised within 15 seconds.
+        ResourceUnavailable: the database cannot be reached; raised within 15 seconds, or after
+            `retry_timeout_s` where its server says that it is starting.
         InputError: it refuses the account, or its driver is not installed.
     """
 
@@ -69,6 +77,16 @@ class Storage:
         self._are_clocks_set()
 
     def _open(self, url: str) -> RDBStorage:
+        """Open the database; wait for a server that is starting, since its address is right."""
+        return call_with_retries(
+            lambda: self._open_soon(url),
+            is_transient=is_starting,
+            timeout_s=self._retry_timeout_s,
+            backoff=Backoff(first_pause_s=1.0, longest_pause_s=_LONGEST_PAUSE_S),
+            should_stop=self._should_stop,
+        )
+
+    def _open_soon(self, url: str) -> RDBStorage:
         def open_once() -> RDBStorage:
             check_database(url)
             with warnings.catch_warnings():  # heartbeats are experimental to Optuna

@@ -13,6 +13,7 @@ from postgres import PASSWORD, Postgres, free_port
 from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackError
 
 from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
+from nascore.search import study_storage
 from nascore.search.database_url import resolve_url, without_password
 from nascore.search.study_storage import Storage
 
@@ -133,6 +134,27 @@ def test_tables_may_be_made_by_several_at_once(postgres: Postgres) -> None:
 
 def outage() -> OperationalError:
     return OperationalError("SELECT 1", {}, Exception("server closed the connection"))
+
+
+def test_a_server_that_is_starting_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the words of PostgreSQL 15 while it recovers from a crash."""
+    reason = (
+        'connection to server at "127.0.0.1" failed: FATAL:  the database system is starting up'
+    )
+    answers = [OperationalError("", {}, Exception(reason))] * 3
+
+    def check(url: str) -> None:
+        if answers:
+            raise answers.pop()
+
+    monkeypatch.setattr(study_storage, "check_database", check)
+    monkeypatch.setattr(study_storage, "_OPEN_S", study_storage.CONNECT_S)  # no other patience
+    with pytest.raises(ResourceUnavailable, match="starting up"):
+        Storage(f"sqlite:///{tmp_path}/a.db", retry_timeout_s=0.0)
+    Storage(f"sqlite:///{tmp_path}/a.db").close()
+    assert not answers
 
 
 def test_an_operation_is_tried_until_the_database_is_back(tmp_path: Path) -> None:
