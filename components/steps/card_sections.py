@@ -131,8 +131,10 @@ def search(result: Result) -> list[str]:
     searched, verdict = result["search"], result["verdict"]
     failed = f", {result['num_failed']} of them failed" if result["num_failed"] else ""
     duration = formatting.duration(searched["seconds"])
+    version = searched.get("reused_version")  # absent in results of earlier versions
+    reused = f"The architecture of version {version} was reused. Its search: method"
     lines = [
-        f"Method `{searched['method']}`, seed {result['seed']}: {result['num_children']} "
+        f"{reused if version else 'Method'} `{searched['method']}`, seed {result['seed']}: {result['num_children']} "
         f"children{failed} in {duration}, its control not included.",
         "",
     ]

@@ -30,7 +30,7 @@ def overview_page(
         "verdict": verdict["statement"] if verdict else "not compared with random search",
         "model": f"{version}: `{decision.alias}`, {decision.reason}",
         "MLflow run": _link(promotion.run_id, links.run),
-        "method": f"{search.method}, seed {search.seed}",
+        "method": f"{search.method}, seed {search.seed}{_reused(results)}",
         "data": f"{_plain(config.data.source)}: {info.num_images:,} images, "
         f"{len(info.classes)} classes",
         "search": f"{len(search.arm.children)} children{failed} in "
@@ -45,6 +45,11 @@ def overview_page(
     table = [f"| {name} | {' '.join(text.split())} |" for name, text in rows.items()]
     title = f"# Test accuracy {formatting.percent(final.test_accuracy)}{_interval(results)}"
     return redact("\n".join([title, "", "| | |", "| --- | --- |", *table])) + "\n"
+
+
+def _reused(results: RunResults) -> str:
+    version = results.reused_version
+    return "" if version is None else f"; the architecture of version {version} was reused"
 
 
 def comparable_numbers(results: RunResults) -> dict[str, float]:

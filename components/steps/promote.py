@@ -57,6 +57,7 @@ def run(
     def work(step: Step) -> dict[str, float]:
         results = load_results(step, inputs)
         tags = read_json(inputs.dataset / lineage.FILE) | lineage.of_code()
+        tags |= {lineage.METHOD: results.search.method}  # of a reused architecture: that of its run
         tags |= lineage.of_genotype(results.final.genotype)
         promotion = register_and_decide(step, results, tags)
         timings = {**results.timings, "promote": step.timing()}

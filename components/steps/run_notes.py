@@ -30,7 +30,7 @@ def result_note(
         experiment_id: MLflow experiment of the run; None leaves out the links to its files.
     """
     config, info = results.config, results.splits.info
-    parts = [heading(config), _outcome(results, promotion, summary)]
+    parts = [heading(config, results.reused), _outcome(results, promotion, summary)]
     if results.search.verdict is not None:
         parts.append(str(results.search.verdict["statement"]))
     rows = {

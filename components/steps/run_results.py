@@ -10,6 +10,7 @@ from components.steps.compiled import retrains
 from components.steps.context_builder import load_splits
 from components.steps.runtime import Step
 from components.steps.state import read_json
+from components.tracking.run_description import ReusedArchitecture
 from nascore.data.batches import Splits
 from nascore.latency.benchmark import LatencyResult
 from nascore.results import SearchResult
@@ -35,6 +36,8 @@ class RunResults:
         latency: content of `latency.json`: a `LatencyResult`, and keys of some kinds of networks.
         timings: time of each earlier step by its name, in the order of the pipeline.
         retrains: whether this is the retraining pipeline.
+        reused_version: version of the champion whose architecture was trained without a search;
+            None after a search.
     """
 
     config: Config
@@ -45,11 +48,19 @@ class RunResults:
     latency: Mapping[str, Any]
     timings: Mapping[str, Mapping[str, Any]]
     retrains: bool = False
+    reused_version: str | None = None
 
     @property
     def measured(self) -> LatencyResult:
         """Return the latency of the network."""
         return LatencyResult.from_dict(dict(self.latency))
+
+    @property
+    def reused(self) -> ReusedArchitecture | None:
+        """Return the architecture that was trained without a search; None after a search."""
+        if self.reused_version is None:
+            return None
+        return ReusedArchitecture(self.reused_version, self.search.method)
 
 
 def load_results(step: Step, inputs: Inputs) -> RunResults:
@@ -73,4 +84,5 @@ def load_results(step: Step, inputs: Inputs) -> RunResults:
         latency=latency,
         timings={timing["name"]: timing for timing in timings},
         retrains=retrains(inputs.dataset),
+        reused_version=search.get("reused_version"),
     )

@@ -37,7 +37,7 @@ def summary_of(
     info = results.splits.info
     return {
         "version": VERSION,
-        "method": config.method,
+        "method": search.method,
         "genotype": final.genotype.to_dict(),
         **_scores(results),
         **_class_figures(final.figures),
@@ -50,7 +50,11 @@ def summary_of(
         "macs": final.macs,
         "latency_ms": _latency(results),
         "architecture": _architecture(results),
-        "search": {"method": search.method, "seconds": search.arm.seconds},
+        "search": {
+            "method": search.method,
+            "seconds": search.arm.seconds,
+            "reused_version": results.reused_version,
+        },
         "standard": _standard(results),
         "training": _training(results),
         "data": _data(results),

@@ -1,6 +1,7 @@
 """Parts of the Markdown descriptions of MLflow runs (tag `mlflow.note.content`)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from components.config.schema import Config
@@ -24,25 +25,58 @@ _STEPS = {
     "promote": "Registers the model, and decides whether it becomes champion.",
 }
 
+_OF_SEARCH = ("pretrain_controller", "search")
+"""Steps of a search; others may be of a retraining, which searches only if it must."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReusedArchitecture:
+    """The architecture of a champion that is trained on new data without a search.
+
+    Attributes:
+        version: of the champion.
+        method: of the search that found the architecture.
+    """
+
+    version: str
+    method: str
+
 
 def step_note(step: str, config: Config) -> str:
     """Return the description of a step's run."""
     what = _STEPS.get(step, f"Step `{step}`.")
-    return f"{what} Step `{step}` of {heading(config).rstrip('.')}."
+    if step in _OF_SEARCH:
+        return f"{what} Step `{step}` of {heading(config).rstrip('.')}."
+    return (
+        f"{what} Step `{step}` of a run on **{escaped(data_name(config.data.source))}**, "
+        f"seed {config.seed}."
+    )
 
 
-def start_note(config: Config, info: "DatasetInfo") -> str:
+def start_note(
+    config: Config, info: "DatasetInfo", reused: ReusedArchitecture | None = None
+) -> str:
     """Return the description of a pipeline's run whose data is prepared."""
-    return "\n\n".join([heading(config), "No result yet.", table(rows_of_data(info))])
+    return "\n\n".join([heading(config, reused), "No result yet.", table(rows_of_data(info))])
 
 
-def heading(config: Config) -> str:
-    """Return a sentence with method, search space, data and budget."""
-    budget = config.search.budget
+def heading(config: Config, reused: ReusedArchitecture | None = None) -> str:
+    """Return a sentence with method, search space, data and budget.
+
+    Args:
+        config: of the run.
+        reused: the architecture that a retraining trains without a search.
+    """
+    budget, data = config.search.budget, f"**{escaped(data_name(config.data.source))}**"
+    if reused is not None:
+        return (
+            f"Retraining on {data}: the architecture of version {reused.version} was reused, which "
+            f"a search with **{reused.method}** found in the space {config.search.space.name}; "
+            f"seed {config.seed}."
+        )
     return (
         f"Architecture search with **{config.method}** in the space {config.search.space.name} on "
-        f"**{escaped(data_name(config.data.source))}**, budget {budget.amount:g} {budget.unit}, "
-        f"seed {config.seed}."
+        f"{data}, budget {budget.amount:g} {budget.unit}, seed {config.seed}."
     )
 
 

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from components.config.schema import parse
-from components.tracking.run_description import escaped, start_note, step_note, table
+from components.tracking.run_description import (
+    ReusedArchitecture,
+    escaped,
+    start_note,
+    step_note,
+    table,
+)
 from nascore.data.prepared import DatasetInfo
 
 
@@ -29,10 +35,20 @@ def test_a_run_that_has_begun_names_method_space_data_and_budget(info: DatasetIn
     assert "No result yet" in note
 
 
+def test_a_retraining_without_a_search_names_the_search_that_found_its_architecture(
+    info: DatasetInfo,
+) -> None:
+    note = start_note(parse({"method": "random"}), info, ReusedArchitecture("3", "nases"))
+    assert "the architecture of version 3 was reused, which a search with **nases** found" in note
+    assert "random" not in note
+    assert "budget" not in note
+
+
 def test_a_step_says_what_it_does_and_of_which_search(info: DatasetInfo):
     config = parse({"method": "random"})
     assert step_note("search", config).startswith("Trains children")
     assert "Step `search` of Architecture search with **random**" in step_note("search", config)
+    assert "Step `train_final` of a run on **digits**, seed 0." in step_note("train_final", config)
 
 
 def test_neither_a_name_nor_a_secret_breaks_the_markdown(info: DatasetInfo):
