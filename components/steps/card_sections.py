@@ -133,9 +133,10 @@ def search(result: Result) -> list[str]:
     duration = formatting.duration(searched["seconds"])
     version = searched.get("reused_version")  # absent in results of earlier versions
     reused = f"The architecture of version {version} was reused. Its search: method"
+    num_children = f"{result['num_children']} children{failed}"
     lines = [
-        f"{reused if version else 'Method'} `{searched['method']}`, seed {result['seed']}: {result['num_children']} "
-        f"children{failed} in {duration}, its control not included.",
+        f"{reused if version else 'Method'} `{searched['method']}`, seed {result['seed']}: "
+        f"{num_children} in {duration}, its control not included.",
         "",
     ]
     if verdict is not None:
