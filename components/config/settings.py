@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from components.config.quantities import Bytes, Cpu
 from components.run_state.reference import check_reference
@@ -100,14 +100,10 @@ class PromoteConfig(Section):
     images also has exported programs of its parts."""
 
 
-def _check_payer(given: object) -> object:
-    return {True: "requester", False: None}.get(given, given) if isinstance(given, bool) else given
-
-
 class S3Config(Section):
     """Requests to S3; address and credentials are boto3's (AWS_ENDPOINT_URL, AWS_PROFILE, ...)."""
 
-    request_payer: Annotated[Literal["requester"] | None, BeforeValidator(_check_payer)] = None
+    request_payer: Literal["requester"] | None = None
     """`requester`: this account pays for reading a `data.source` in a requester-pays bucket."""
 
 

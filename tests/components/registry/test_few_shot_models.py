@@ -220,7 +220,8 @@ def test_a_champion_that_has_learned_the_classes_of_the_test_is_no_standard(
     house.promote(house.register(network), network, FewShotTestSet(TASKS, ["x", "y"]))
     decision = house.promote(house.register(network), network, FewShotTestSet(TASKS, ["b", "x"]))
     assert decision.alias == CHALLENGER
-    assert "has learned 1 of the classes of this test (b); set registry.model" in decision.reason
+    assert "has learned 1 of the classes of this test (b); give this model" in decision.reason
+    assert "--set registry.model=NAME" in decision.reason
 
 
 def test_one_that_knows_its_classes_is_not_compared_with_one_that_learns_them(

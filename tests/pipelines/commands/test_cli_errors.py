@@ -81,7 +81,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
         ("postgresql://nas:hunter2@127.0.0.1:1/nas", "Connection refused"),
         ("nas:hunter2 at db", "no URL"),
         ("env:NOT_SET_ANYWHERE", "NOT_SET_ANYWHERE is not set"),
-        ("sqlite:////not/there/study.db", "unable to open"),
+        ("sqlite:////not/there/study.db", "is not a writable folder"),
     ],
 )
 def test_a_study_that_cannot_be_reached_is_told_soon_and_without_its_password(
