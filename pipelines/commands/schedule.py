@@ -106,11 +106,11 @@ def create(
     A champion that cannot be used is replaced, since no user watches the runs: without a value in
     the configuration, registry.unusable_champion is replace.
     """
-    from pipelines.config import resolve
+    from components.config.parameters import SETTINGS
     from pipelines.kubeflow.before_submit import refuse_impossible_run
     from pipelines.kubeflow.client import Cluster
     from pipelines.kubeflow.latest_version import latest_version
-    from pipelines.kubeflow.run_parameters import divide
+    from pipelines.kubeflow.run_parameters import RunSettings, divide
     from pipelines.kubeflow.run_request import Source, plugins, what_runs
     from pipelines.kubeflow.starting import make_schedule
 
@@ -124,19 +124,17 @@ def create(
         source = Source(kind, image, pipeline, is_inline)
     if is_pinned:
         resolved = prepare(config, preset, settings, image, problems)
-        if resolved is not None and _is_unset(resolved):
-            settings = (*settings, _UNATTENDED)
-            resolved = resolve(config, preset, settings)
     else:
         problems += _latest_problems(config, preset, image, is_inline, settings)
     if problems or connection is None or source is None:
         raise InputError(problems)
     say_times(expression, as_json=as_json)
     cluster, say = Cluster(connection), partial(click.echo, err=True)
-    latest = None
+    latest, replaces = None, resolved is not None and _is_unset(resolved)
     if resolved is None:
         latest = latest_version(cluster, source, settings)
-        if _is_unset(latest.config):
+        replaces = _is_unset(latest.config)
+        if replaces:
             settings = (*settings, _UNATTENDED)
             latest = latest_version(cluster, source, settings)
         resolved, image = latest.config, latest.image
@@ -158,10 +156,13 @@ def create(
         body |= latest.request()
     else:
         divided = divide(kind, resolved, file=config, preset=preset, settings=settings)
+        if replaces:  # as a parameter: the version is that of a run with the same settings
+            parameters = {**divided.parameters, SETTINGS: _UNATTENDED}
+            divided = RunSettings(divided.compiled, parameters)
         body |= what_runs(cluster, source, divided, say)
     if service_account is not None:
         body["service_account"] = service_account
-    if _UNATTENDED in settings:
+    if replaces:
         say(_REPLACES)
     made = make_schedule(cluster, body, say)
     if as_json:

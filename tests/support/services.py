@@ -109,6 +109,7 @@ class Services:
             "NAS_KFP_TOKEN": self.token,
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "100",
+            "MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL": "1",
             "TMPDIR": str(self.home / "tmp"),
         }
 

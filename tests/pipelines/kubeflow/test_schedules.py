@@ -9,7 +9,7 @@ from kfp_http import Fault, Request
 from kfp_nodes import Step
 from kfp_server import KfpServer, Look
 
-from components.config.schema import loads
+from components.config.parameter_values import resolve as with_parameters
 from pipelines.kubeflow.compiled_text import compiled_config
 
 
@@ -28,7 +28,8 @@ def test_a_schedule_runs_once_at_a_time_and_caches_nothing(kfp: KfpServer) -> No
     text = json.dumps(kfp.versions[0]["pipeline_spec"])
     assert '"cachingOptions": {}' in text
     assert "enableCache" not in text
-    assert body["runtime_config"]["parameters"] == {}
+    parameters = {"settings": "registry.unusable_champion=replace"}
+    assert body["runtime_config"]["parameters"] == parameters
 
 
 def test_kubeflows_mlflow_plugin_can_be_turned_off_for_a_schedule(kfp: KfpServer) -> None:
@@ -82,7 +83,7 @@ def test_a_schedule_of_the_latest_version(kfp: KfpServer) -> None:
 
 @pytest.mark.parametrize("kind", ["search", "retrain"])
 def test_a_schedule_replaces_a_champion_that_cannot_be_used(kfp: KfpServer, kind: str) -> None:
-    """No user watches its runs, so that the value is compiled where none is set."""
+    """No user watches its runs; the value is a parameter, so that the version stays the same."""
     setting = "registry.unusable_champion"
     for value, expected in ((None, "replace"), ("null", "replace"), ("stop", "stop")):
         given = () if value is None else (f"--set={setting}={value}",)
@@ -92,10 +93,10 @@ def test_a_schedule_replaces_a_champion_that_cannot_be_used(kfp: KfpServer, kind
         )
         assert result.exit_code == 0, result.stderr
         assert (f"{setting}=replace" in result.stderr) == (expected == "replace")
-        compiled = loads(
-            compiled_config(kfp.sent("POST", "/recurringruns")[-1].body["pipeline_spec"])
-        )
-        assert compiled.registry.unusable_champion == expected
+        body = kfp.sent("POST", "/recurringruns")[-1].body
+        parameters = body["runtime_config"]["parameters"]
+        config = with_parameters(compiled_config(body["pipeline_spec"]), parameters)
+        assert config.registry.unusable_champion == expected
     done(*SEARCH, f"--kind={kind}", f"--set={setting}=stop", "--pipeline=p")
     done(*LATEST, "--pipeline=p", f"--kind={kind}")
     latest = kfp.sent("POST", "/recurringruns")[-1].body

@@ -54,7 +54,8 @@ def test_runs_that_differ_in_parameters_are_of_one_version(kfp: KfpServer) -> No
         },
     ]
     schedule = only(kfp.sent("POST", "/recurringruns")).body
-    assert schedule["runtime_config"]["parameters"] == {"budget": "30m", "seed": "3"}
+    replaces = {"settings": "registry.unusable_champion=replace"}
+    assert schedule["runtime_config"]["parameters"] == {"budget": "30m", "seed": "3", **replaces}
     reference = {key: kfp.versions[0][key] for key in ("pipeline_id", "pipeline_version_id")}
     assert schedule["pipeline_version_reference"] == reference
     for run in kfp.sent("POST", "/runs"):
