@@ -6,6 +6,7 @@ Servers take seconds to start; a test that stops one starts it again, or has one
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--renew-golden", action="store_true", help="write golden files instead of comparing"
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mlflow_addresses() -> Iterator[None]:
+    """Forget the servers of a module.
+
+    MLflow writes what `set_tracking_uri` gets to the environment, from which clients and commands
+    of the next module would read it.
+    """
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    before = {name: os.environ.get(name) for name in names}
+    yield
+    if "mlflow" in sys.modules:
+        import mlflow
+
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+        mlflow.set_registry_uri(None)  # type: ignore[arg-type]
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

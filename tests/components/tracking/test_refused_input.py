@@ -17,12 +17,13 @@ PREPARE = """
 import sys
 from pathlib import Path
 from components.steps import prepare_data
+from components.steps.compiled import Compiled
 
 prepare_data.run(
     config=sys.argv[1],
-    overrides="",
+    compiled=Compiled(searches=True),
+    parameters={},
     job_name="a job",
-    searches=True,
     dataset=Path("dataset"),
 )
 """
