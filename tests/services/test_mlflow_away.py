@@ -112,7 +112,7 @@ def finished(services: Services, server: MlflowServer) -> Finished:
     finally:
         process.kill()
         process.wait()
-    assert "is unreachable" in log.read_text()
+    assert "does not answer" in log.read_text()
     client = mlflow.MlflowClient(server.uri, server.uri)
     experiment = client.get_experiment_by_name(NAME)
     runs = client.search_runs([experiment.experiment_id])
