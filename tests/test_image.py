@@ -275,7 +275,7 @@ open({str(source / "pyproject.toml")!r}, "a")
 def test_doctor_finds_the_image_sound_where_it_may_write(installed: Installed) -> None:
     done = installed.run("nas", "doctor", "--json", cwd=installed.scratch)
     findings = {one["check"]: one for one in json.loads(done.stdout)}
-    assert [f for f in findings.values() if f["state"] == "problem"] == [], done.stderr
+    assert [f for f in findings.values() if f["status"] == "problem"] == [], done.stderr
     assert done.returncode == 0
 
 

@@ -171,7 +171,9 @@ def test_doctor_sees_what_the_health_of_the_server_hides(
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
     uri = f"http://{host}:{mlflow_server[0]}"
     finding = service_checks.check_tracking(parse({"tracking": {"uri": uri}}))
-    assert finding.state == ("problem" if seen else "ok")
+    # The object store of the server is not there, so the right account gets as far as the artifact.
+    assert finding.state == ("problem" if seen else "warning"), finding.advice
+    assert seen or "500 error responses" in finding.advice
     assert finding.seen == uri
     assert (f"answers {seen}" if seen else "") in finding.advice
     assert advice in finding.advice
