@@ -11,7 +11,7 @@ SET = "--set"
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A setting as it was typed.
+    """Text of a setting on the command line or in a pipeline parameter.
 
     Attributes:
         option: `--set`, or the option of a single setting, such as `--seed`.

@@ -197,9 +197,9 @@ def test_a_run_from_the_pages_needs_two_parameters(place: Place) -> None:
     assert run.wait(500) == "SUCCEEDED"
     followed = place.nas("status", run.id, "--json")
     assert followed.returncode == 0, followed.stderr
-    told = json.loads(followed.stdout)
-    assert (told["name"], told["state"]) == ("Run of nas-search", "succeeded")
-    assert {task["state"] for task in told["tasks"]} == {"succeeded"}
+    status = json.loads(followed.stdout)
+    assert (status["name"], status["state"]) == ("Run of nas-search", "succeeded")
+    assert {task["state"] for task in status["tasks"]} == {"succeeded"}
     (searching,) = (pod for pod in run.pods if pod.task == "search")
     assert " child 8 of 8" in searching.text()  # 2 are compiled in
     (tracked,) = (
