@@ -7,7 +7,6 @@ import base64
 import json
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +17,7 @@ import boto3
 import botocore.exceptions
 import pytest
 import s3
+from loopback import answers
 from manifest_place import Place
 from postgres import free_port
 
@@ -143,11 +143,9 @@ def seaweedfs(tmp_path: Path) -> Iterator[tuple[str, int]]:
 def _wait(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
     for _ in range(300):
         assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.2)
+        if answers(f"http://127.0.0.1:{port}/status"):
+            return
+        time.sleep(0.2)
     pytest.fail(log.read_text())
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from loopback import open_url
 from manifest_build import MANIFESTS, build, container, find
 from postgres import PASSWORD, USER, Postgres, free_port, programs
 
@@ -66,7 +67,7 @@ def _ask(port: int, path: str, host: str, account: str = "") -> int:
         pair = base64.b64encode(account.encode()).decode()
         request.add_header("Authorization", f"Basic {pair}")
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with open_url(request, timeout=20) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loopback import answers, open_url
 from postgres import free_port
 from sqlalchemy.engine import make_url
 
@@ -87,7 +88,7 @@ class MlflowServer:
                 start_new_session=True,
             )
         deadline = time.monotonic() + _START_S
-        while not self._answers():
+        while not answers(f"{self.uri}/health"):
             assert self._process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.2)
@@ -115,7 +116,7 @@ class MlflowServer:
         if self.admin is not None:
             pair = f"{self.admin.user}:{self.admin.password}".encode()
             request.add_header("Authorization", f"Basic {base64.b64encode(pair).decode()}")
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with open_url(request, timeout=60) as answer:
             content: dict[str, Any] = json.load(answer)
         return content
 
@@ -156,10 +157,3 @@ class MlflowServer:
                 "MLFLOW_FLASK_SERVER_SECRET_KEY": "any",
             }
         return variables
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
-                return True
-        except OSError:
-            return False

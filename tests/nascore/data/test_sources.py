@@ -4,6 +4,7 @@ import hashlib
 import pickle
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,8 @@ def test_cifar_that_is_nowhere_names_the_folder(
 ) -> None:
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # no server: every download fails
+    # The process keeps the first opener, and its proxies, for all later downloads.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     message = refusal("cifar10", root=tmp_path)
     assert message.startswith(f"data.root = {tmp_path}: cifar10 is not there and cannot be down")
     assert "npz:PATH" in message
