@@ -14,13 +14,12 @@ from components.registry.lookup import (
     CHAMPION,
     HISTORY,
     champions_before,
-    find_model,
     history_of,
-    is_missing,
     open_registry,
     run_is_gone,
 )
 from components.registry.model_metadata import APPROVED, VALIDATION
+from components.tracking.registered_models import find_model, is_missing
 from components.tracking.tags import RUN_KEY
 from nascore.data.findings import join_first
 from nascore.errors import InputError, ServiceUnavailable

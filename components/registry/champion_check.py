@@ -17,11 +17,11 @@ from components.registry.lookup import (
     champions_before,
     check_aliases,
     existing,
-    find_model,
     history_of,
     open_registry,
 )
 from components.registry.task_schema import TAG, schema_hash
+from components.tracking.registered_models import find_model
 from nascore.data.findings import join_first
 from nascore.data.prepared import DatasetInfo
 from nascore.errors import visible

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.registry.task_schema import TAG as SCHEMA
 from components.tracking.client import make_store
-from components.tracking.mlflow_errors import kind_of, refuses_account
+from components.tracking.mlflow_errors import refuses_account
+from components.tracking.registered_models import find_model, is_missing
 from nascore.errors import ResourceUnavailable
-from nascore.service_errors import ErrorKind
 
 if TYPE_CHECKING:  # mlflow takes seconds to import
     from mlflow import MlflowClient
@@ -43,39 +43,6 @@ def answer_of(call: Callable[[], Result]) -> Result | None:
         return call()
     except Exception as error:  # MLflow, requests and boto3 have no common class of errors
         if is_missing(error):
-            return None
-        raise
-
-
-def is_missing(error: BaseException) -> bool:
-    """Return whether the store answers that a model, version, alias, run or file is not there."""
-    code = getattr(error, "error_code", None)
-    return kind_of(error) is ErrorKind.REQUEST and code in (
-        "RESOURCE_DOES_NOT_EXIST",
-        "NOT_FOUND",
-        "INVALID_PARAMETER_VALUE",  # an alias that is not set, or no name of a model
-    )
-
-
-def find_model(client: "MlflowClient", name: str) -> Any | None:
-    """Return a registered model; None if there is none.
-
-    With basic authentication MLflow answers 403 for a model that does not exist, too. Then the list
-    of models decides, which has those that the account may read.
-
-    Args:
-        client: of the registry.
-        name: name of the registered model.
-
-    Raises:
-        Exception: of MLflow's client: no answer, or no right.
-    """
-    try:
-        return client.get_registered_model(name)
-    except Exception as error:  # MLflow, requests and boto3 have no common class of errors
-        if is_missing(error):
-            return None
-        if refuses_account(error) and not client.search_registered_models(f"name='{name}'"):
             return None
         raise
 

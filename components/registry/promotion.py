@@ -16,10 +16,11 @@ from components.config.settings import PromoteConfig
 from components.registry import champion_check, model_registry
 from components.registry.aliases import CHALLENGER, DECISION, set_champion
 from components.registry.champion_check import Fault, Policy, Task
-from components.registry.lookup import CHAMPION, is_missing
+from components.registry.lookup import CHAMPION
 from components.registry.model_registry import ModelVersion
 from components.registry.test_sets import IncomparableModels, TestSet, UnusableModel
 from components.tracking.client import open_client
+from components.tracking.registered_models import is_missing
 from nascore.errors import visible
 from nascore.evaluation.paired_bootstrap import PairedComparison
 

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from components.config.schema import Config
 from components.registry.champion_check import Fault, Task, find_fault, is_replaced, remedy
-from components.registry.lookup import find_model, names_of_task, open_registry
+from components.registry.lookup import names_of_task, open_registry
 from components.registry.task_schema import model_name, schema_hash
 from components.tracking.client import quick_settings, sqlite_path, within
 from components.tracking.mlflow_errors import (
@@ -15,6 +15,7 @@ from components.tracking.mlflow_errors import (
     is_transient,
     report,
 )
+from components.tracking.registered_models import find_model
 from nascore.data.findings import join_first
 from nascore.data.prepared import DatasetInfo
 from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
@@ -122,7 +123,7 @@ def _ask(
         ):
             return within(_LIMIT_S, call)
     except Exception as error:  # MLflow, requests and boto3 have no common class of errors
-        if is_of_program(error):
+        if is_of_program(error) or isinstance(error, InputError):
             raise
         if not is_transient(error):
             raise ResourceUnavailable.of("tracking.uri", redact(uri), report(error)) from error

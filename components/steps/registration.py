@@ -10,7 +10,7 @@ from torch import Tensor
 
 from components.config.schema import Config
 from components.registry import model_registry
-from components.registry.lookup import CHAMPION, is_missing
+from components.registry.lookup import CHAMPION
 from components.registry.model_kinds import ClassifierAdapter, FewShotAdapter, ModelAdapter
 from components.registry.model_metadata import metadata_of
 from components.registry.model_registry import ModelVersion
@@ -23,6 +23,7 @@ from components.steps.runtime import Step
 from components.tracking import wait_for_run
 from components.tracking.datasets import data_name
 from components.tracking.mlflow_errors import brief, call_mlflow
+from components.tracking.registered_models import is_missing
 from nascore.data.batches import Splits
 from nascore.data.prepared import DatasetInfo
 from nascore.errors import ResourceUnavailable, ServiceUnavailable

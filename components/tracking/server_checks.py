@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 from components.tracking.client import open_client, quick_settings, within
 from components.tracking.experiments import deleted
 from components.tracking.mlflow_errors import OTHER_MACHINE, brief, kind_of, remedy_of, status_of
-from nascore.errors import Problem
+from components.tracking.registered_models import find_model
+from nascore.errors import InputError, Problem
 from nascore.files import is_writable
 from nascore.redaction import redact
 from nascore.service_errors import ErrorKind
@@ -67,6 +68,8 @@ def check_server(uri: str, experiment: str | None, *, writes: bool, model: str |
     except ImportError:
         shown = redact(uri)
         return [], [f"the tracking server {shown} was not checked: mlflow is not installed here"]
+    except InputError as error:
+        return list(error.problems), []
     except Exception as error:  # whatever the client raises: a check must not end the command
         if kind_of(error) is not ErrorKind.TRANSIENT:
             return _problem(uri, _refusal(uri, error))
@@ -145,8 +148,7 @@ def _is_here(uri: str) -> bool:
 def _try_writing(client: "MlflowClient", uri: str, own: "Experiment", model: str | None) -> Found:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     client.set_experiment_tag(own.experiment_id, _CHECKED, now)
-    # A search: an account that may not read a model gets no error from it.
-    if model is not None and client.search_registered_models(f"name = '{model}'", max_results=1):
+    if model is not None and find_model(client, model) is not None:
         client.set_registered_model_tag(model, _CHECKED, now)
     try:
         _try_artifact(uri, str(own.artifact_location))

@@ -222,6 +222,34 @@ def test_a_model_of_somebody_else(
     )
 
 
+def test_a_model_that_may_not_be_read(
+    guarded: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: Field
+) -> None:
+    log_in(WRITER, monkeypatch)
+    MlflowClient(guarded.uri).create_registered_model("hidden")
+    guarded.ask(
+        "POST",
+        "/api/3.0/mlflow/users/permissions/grant",
+        {
+            "username": READER.user,
+            "permission": "DENY",
+            "resource_type": "registered_model",
+            "resource_id": "hidden",
+        },
+    )
+    log_in(READER, monkeypatch)
+    word = doctor(guarded.uri, "c", model="hidden")
+    ended = run(guarded.uri, tmp_path, "tracking.experiment=c", "registry.model=hidden")
+    refused(word, ended, "refuses this account the registered model (403)", tmp_path)
+    field(
+        area="MLflow",
+        trouble="an account that may not read the registered model",
+        doctor=shown(word),
+        run=shown(f"exit 2: {ended.message}"),
+        seconds=round(ended.seconds, 1),
+    )
+
+
 def test_a_whole_run_below_a_prefix_with_an_account(
     guarded: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: Field
 ) -> None:

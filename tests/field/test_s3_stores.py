@@ -146,9 +146,9 @@ def refused(seen: Seen, check: str, *words: str) -> None:
     """Check that both commands name the cause before anything is trained."""
     assert seen.status == 2, seen.stderr
     assert seen.doctor[check]["status"] == "problem", seen.doctor[check]
-    for text in words:
-        assert text in seen.stderr
-        assert text in seen.doctor[check]["remedy"]
+    for word in words:
+        assert word in seen.stderr
+        assert word in seen.doctor[check]["remedy"]
     assert not seen.out.exists()
     assert seen.seconds < LIMIT_S
 
@@ -275,8 +275,8 @@ def test_other_schemes_are_named(
 ) -> None:
     with pytest.raises(AssertionError) as caught:  # doctor has no rows of a wrong configuration
         ask({"data.source": source})
-    for text in words:
-        assert text in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
     message = next(line for line in str(caught.value).splitlines() if "data.source" in line)
     field(area="configuration", line="25", trouble=source, run=f"exit 2: {message.strip()}")
 

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from mlflow_server import Account, MlflowServer
 from registered_models import Constant, House
 
 from components.config.schema import parse
-from components.registry.aliases import champion_of, run_key_of
-from components.registry.lookup import find_model
+from components.registry.aliases import champion_of, roll_back, run_key_of
 from components.steps.review import _champion, _plan
+from components.tracking.registered_models import find_model
 from components.tracking.tags import RUN_KEY
-from nascore.errors import ServiceUnavailable
+from nascore.errors import ResourceUnavailable, ServiceUnavailable
 
 pytestmark = pytest.mark.slow
 
@@ -68,9 +69,39 @@ def test_models_that_do_not_exist(server: MlflowServer, log_in: As) -> None:
     client = log_in(STEPS)
     with pytest.raises(MlflowException) as refused:
         client.get_model_version_by_alias("none", "champion")
-    assert refused.value.error_code == "PERMISSION_DENIED", "the reason for the look in the list"
+    assert refused.value.error_code == "PERMISSION_DENIED", "not 404, as of the model"
     assert find_model(client, "none") is None
     assert champion_of("none", uri=server.uri) is None
+
+
+def test_a_model_that_may_not_be_read_is_not_taken_for_missing(
+    server: MlflowServer, log_in: As
+) -> None:
+    log_in(ADMIN).create_registered_model("hidden")
+    body = {"username": STEPS.user, "permission": "DENY"}
+    body |= {"resource_type": "registered_model", "resource_id": "hidden"}
+    server.ask("POST", "/api/3.0/mlflow/users/permissions/grant", body)
+    client = log_in(STEPS)
+    for call in (
+        lambda: find_model(client, "hidden"),
+        lambda: champion_of("hidden", uri=server.uri),
+        lambda: roll_back("hidden", uri=server.uri),
+    ):
+        with pytest.raises(ResourceUnavailable, match="hidden: MLflow refuses this account"):
+            call()
+
+
+def test_a_server_that_hides_which_models_exist(
+    log_in: As, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with default_permission=NO_PERMISSIONS: 403 for each model without a right to it."""
+    client = log_in(ADMIN)
+
+    def refuse(name: str) -> None:
+        raise MlflowException("Permission denied", error_code=PERMISSION_DENIED)
+
+    monkeypatch.setattr(client, "get_registered_model", refuse)
+    assert find_model(client, "none") is None
 
 
 def test_a_run_that_was_removed(server: MlflowServer, log_in: As, house: House) -> None:
