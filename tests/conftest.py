@@ -24,6 +24,8 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 # Decoded images of large data sets are no user's caches.
 os.environ["XDG_CACHE_HOME"] = _caches = tempfile.mkdtemp(prefix="nas-test-caches-")
 atexit.register(shutil.rmtree, _caches, ignore_errors=True)
+# Nor is a run of a test an earlier run of a user, whose kept events the next run sends.
+os.environ["XDG_STATE_HOME"] = str(Path(_caches) / "state")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

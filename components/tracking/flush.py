@@ -1,5 +1,12 @@
-"""Sends what ended steps have left in their spools, within a limited time."""
+"""Sends what ended steps have left in their spools, within a limited time.
 
+    python -m components.tracking.flush --limit-s 60 SPOOL ...
+
+does so while a run is at work, and says what it has sent and what not.
+"""
+
+import argparse
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,8 +14,10 @@ from pathlib import Path
 
 import filelock
 
-from components.tracking.client import quick_settings, within
+from components.tracking.client import SETTINGS, quick_settings, within
+from components.tracking.lost_runs import end_lost_runs, is_left
 from components.tracking.mlflow_errors import brief, is_transient, report
+from components.tracking.notes import say, warn
 from components.tracking.reading import num_unsent
 from components.tracking.replay import Follower, lock_of
 from components.tracking.spool import EVENTS, TARGET
@@ -16,6 +25,7 @@ from nascore.retries import Backoff, call_with_retries
 
 _BACKOFF = Backoff(first_pause_s=0.5, longest_pause_s=5.0)
 _LAST_TRY_S = 1.0
+SENT_BY_ANOTHER = "another process is sending them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +66,29 @@ def send_left(spools: Iterable[Path], *, limit_s: float) -> tuple[Unsent, ...]:
     end_s = time.monotonic() + limit_s
     left = []
     for spool in spools:
-        if num_unsent(spool):
+        if is_left(spool):
             reason = _send(spool, end_s)
             if reason is not None:
                 left.append(Unsent(spool, num_unsent(spool), reason))
     return tuple(left)
+
+
+def main() -> None:
+    """Send the spools of earlier runs while another run is at work, which goes first."""
+    parser = argparse.ArgumentParser(prog="python -m components.tracking.flush")
+    parser.add_argument("--limit-s", type=float, required=True, help="seconds for all spools")
+    parser.add_argument("spools", nargs="+", type=Path)
+    arguments = parser.parse_args()
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    os.nice(5)
+    counts = {spool: num_unsent(spool) for spool in arguments.spools}
+    left = {one.spool: one for one in send_left(arguments.spools, limit_s=arguments.limit_s)}
+    for spool, count in counts.items():
+        if spool not in left:
+            say(f"{count} events that an earlier run has kept in {spool} are sent")
+        elif left[spool].reason != SENT_BY_ANOTHER:
+            warn(str(left[spool]))
 
 
 def _send(spool: Path, end_s: float) -> str | None:
@@ -72,7 +100,7 @@ def _send(spool: Path, end_s: float) -> str | None:
         with quick_settings(), lock_of(spool, wait=False):
             return within(left_s, lambda: _drain(spool, left_s - _LAST_TRY_S))
     except filelock.Timeout:
-        return "another process is sending them"
+        return SENT_BY_ANOTHER
     except TimeoutError as error:
         return f"the store: {error}"
     except OSError as error:  # a volume that may be read only
@@ -80,6 +108,7 @@ def _send(spool: Path, end_s: float) -> str | None:
 
 
 def _drain(spool: Path, timeout_s: float) -> str | None:
+    end_lost_runs(spool)
     follower = Follower(spool)
 
     def send_all() -> None:
@@ -107,3 +136,7 @@ def _is_spool(folder: Path) -> bool:
 def _begun(spool: Path) -> str:
     """Files of events are named by the time at which they were begun."""
     return min((path.name for path in (spool / EVENTS).glob("*.jsonl")), default="")
+
+
+if __name__ == "__main__":
+    main()

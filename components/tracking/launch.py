@@ -17,7 +17,11 @@ _LAST_MESSAGE_S = 0.3
 
 @contextlib.contextmanager
 def follower(
-    spool: Path, *, grace_s: float = 60.0, is_hurried: Callable[[], bool] = lambda: False
+    spool: Path,
+    *,
+    grace_s: float = 60.0,
+    is_hurried: Callable[[], bool] = lambda: False,
+    later: str = "",
 ) -> Iterator[None]:
     """Replay the spool to MLflow in a process of its own while the block runs.
 
@@ -28,23 +32,26 @@ def follower(
         spool: its folder.
         grace_s: time for what is left at the end.
         is_hurried: whether there is only one second for it, as after a second Ctrl-C.
+        later: who sends by itself what is left then, for the message, such as `the next run sends
+            them`.
     """
     spool.mkdir(parents=True, exist_ok=True)
     (spool / CLOSED).unlink(missing_ok=True)
     forget_refusal(spool)
-    process = _start(spool)
+    process = _start(spool, later)
     try:
         yield
     finally:
         (spool / CLOSED).touch()
         if process.poll() is not None and not is_hurried():
-            process = _start(spool)
+            process = _start(spool, later)
         _finish(process, *((_HURRIED_S, _LAST_MESSAGE_S) if is_hurried() else (grace_s, _END_S)))
 
 
-def _start(spool: Path) -> subprocess.Popen[bytes]:
+def _start(spool: Path, later: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "components.tracking.replayer", "--spool", str(spool)]
-    return subprocess.Popen([*command, "--until-closed", "--parent", str(os.getpid())])
+    command += ["--until-closed", "--parent", str(os.getpid()), "--later", later]
+    return subprocess.Popen(command)
 
 
 def _finish(process: subprocess.Popen[bytes], grace_s: float, end_s: float) -> None:

@@ -7,6 +7,8 @@ and gives a sign of life once a minute on the runs that are open (tag `nas.alive
 first moves back the events that the store has rejected, such as an artifact above the size limit of
 a proxy.
 
+Of a spool that holds all of a pipeline run, the runs without an end are ended as lost.
+
 While the store is unreachable, or refuses access, all stays in the spool and is tried again; only
 the warning differs. A refusal that lasts when no process writes any more ends the follower at once,
 and `wait_for_run` raises it in the process that waits. Other than a retried call, this loop also
@@ -14,6 +16,7 @@ waits for new events, so that it has its own pauses.
 """
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -25,6 +28,7 @@ from pathlib import Path
 import filelock
 
 from components.tracking.client import SETTINGS
+from components.tracking.lost_runs import end_lost_runs
 from components.tracking.mlflow_errors import brief, kind_of, report
 from components.tracking.notes import warn
 from components.tracking.reading import forget_refusal, note_refusal, num_unsent
@@ -75,6 +79,8 @@ def _follow(
         if last:
             end_sampling()
         try:
+            if last:
+                end_lost_runs(spool)
             moved = follower.drain(last=last)
             if not last and time.monotonic() >= next_sign_s:
                 next_sign_s = time.monotonic() + _SIGN_EVERY_S
@@ -86,10 +92,16 @@ def _follow(
         except Exception as error:  # whatever a store can raise: reported, and tried again
             is_refused = kind_of(error) is ErrorKind.SETUP
             outage.note(error, is_refused=is_refused)
-            if (last and is_refused) or (orphan and outage.seconds > grace_s):
+            is_final = is_refused or _is_full(error)  # no process makes room while it waits here
+            if (last and is_final) or (orphan and outage.seconds > grace_s):
                 return UNSENT
             wait = min(2 * wait, _MAX_WAIT_S)
         _pause(wait, None if last else spool / CLOSED)
+
+
+def _is_full(error: Exception) -> bool:
+    """Return whether the disk of the spool is full, so that the position cannot be noted."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _nothing() -> None:
@@ -118,6 +130,8 @@ class _Outage:
             kept = f"the run goes on, what it logs is kept in {self._spool} and sent when"
             if is_refused:
                 warn(f"{report(error)}; {kept} it has been corrected")
+            elif _is_full(error):
+                warn(f"the disk is full; {kept} there is room")
             else:
                 warn(
                     f"the tracking store is unreachable ({brief(error)}); {kept} the store is back"
@@ -154,6 +168,7 @@ def main() -> int:
         "--rejected", action="store_true", help="send rejected events again (rejected.jsonl)"
     )
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--later", default="", help=argparse.SUPPRESS)  # who sends what is left
     arguments = parser.parse_args()
     spool = arguments.spool
     if not spool.is_dir():
@@ -167,20 +182,24 @@ def main() -> int:
         with lock_of(spool, wait=arguments.until_closed):
             if arguments.rejected:
                 restore_rejected(spool)
-            return _follow_and_tell(spool, arguments.until_closed, arguments.parent)
+            return _follow_and_tell(
+                spool, arguments.until_closed, arguments.parent, arguments.later
+            )
     except filelock.Timeout:
         parser.error(f"{spool} is being sent by another process already")
 
 
-def _follow_and_tell(spool: Path, until_closed: bool, parent: int | None) -> int:
+def _follow_and_tell(spool: Path, until_closed: bool, parent: int | None, later: str) -> int:
     try:
         return follow(spool, until_closed=until_closed, parent=parent)
     finally:
         left = num_unsent(spool)
         if left:
+            kept = f"they are kept{later and ', and '}{later}"
+            command = f"python -m components.tracking.replayer --spool {spool}"
             warn(
-                f"{left} events are not sent yet; they are kept. Send them when the store is back "
-                f"with\n  python -m components.tracking.replayer --spool {spool}"
+                f"{left} events are not sent yet; {kept}. "
+                f"{'Or send' if later else 'Send'} them when the store is back with\n  {command}"
             )
 
 

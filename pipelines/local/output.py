@@ -21,12 +21,12 @@ from nascore.errors import InputError, Problem
 from nascore.files import is_writable, lock_fault, replacing
 from nascore.redaction import redact, redact_setting
 from pipelines.config import differences
+from pipelines.local.earlier_runs import LOCK
 from pipelines.local.events import ProgressFile
 from pipelines.local.run import CONFIG, PROGRESS, RESULT
 from pipelines.local.timings import timings_of
 
 _KEY = "--out"
-_LOCK = ".lock"
 STUDY_VARIABLE = "NAS_STUDY_URL"
 _NEEDED_BYTES = 256 * 2**20  # prepared data, study, weights, report and log of a small run
 
@@ -217,7 +217,7 @@ class Output:
         self._resumed = resume
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            self.lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             self._remove_made()
             raise InputError.of(_KEY, folder, f"cannot be written ({error.strerror})") from error

@@ -27,8 +27,10 @@ from components.object_store.environment import tidy_environment
 from components.steps.refusals import forget_refusals
 from components.tracking import follower
 from components.tracking.lineage import COMMAND
+from components.tracking.lost_runs import mark_whole
 from nascore.files import replacing
 from pipelines.definitions.kinds import KINDS, Kind, compile_pipeline
+from pipelines.local.earlier_runs import LATER, forget_sent, remember, sending_earlier
 from pipelines.local.events import ProgressFile
 from pipelines.local.forking import fork_server
 
@@ -166,9 +168,16 @@ def _follow(out: Path, ended: threading.Event) -> None:
             prepared |= event["event"] == "finished"
         if last:
             break
-    if (out / "spool").is_dir():
-        with follower(out / "spool", is_hurried=_stopped.is_set):
+    spool = out / "spool"
+    if spool.is_dir():
+        mark_whole(spool)
+        later = LATER if remember(spool) else ""
+        with (
+            follower(spool, is_hurried=_stopped.is_set, later=later),
+            sending_earlier(spool),
+        ):
             ended.wait()
+        forget_sent(spool)
 
 
 # --- stopping -------------------------------------------------------------------------------
@@ -200,11 +209,11 @@ def _stop(signum: int, frame: FrameType | None) -> None:
 
 
 def _is_step(process: Any) -> bool:
-    """Return whether a child process is a step, and not the process that sends the spool."""
+    """Return whether a child process is a step, and not one that sends events."""
     import psutil
 
     try:
-        return "components.tracking.replayer" not in process.cmdline()
+        return not any(word.startswith("components.tracking.") for word in process.cmdline())
     except psutil.NoSuchProcess:
         return False
 
