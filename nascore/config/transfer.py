@@ -1,0 +1,31 @@
+"""Settings by which the final network learns from networks that were trained before."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from nascore.config.addresses import check_files
+from nascore.section import Section
+
+
+class TransferConfig(Section):
+    """Pretrained weights and teacher of the final network; children are trained without them."""
+
+    weights: Annotated[str, AfterValidator(check_files)] | None = None
+    """Path or s3:// URI of weights from which the final network starts: a state dict of torch
+    (.pt, .pth), safetensors, or the `weights.pt` of a final model. Layers are taken where name and
+    shape fit; nothing is downloaded otherwise (docs/pretrained.md)."""
+    freeze_epochs: Annotated[int, Field(ge=0)] = 0
+    """First epochs in which layers that were taken from `training.weights` stay as they are."""
+    layer_lr_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor of the learning rate from each layer to the one before it, of layers that were taken
+    from `training.weights`; 1 gives all layers the same rate."""
+    teacher: Annotated[str, Field(min_length=1)] | None = None
+    """Network whose answers the final network learns in addition to the labels: a registered model
+    (NAME, NAME@ALIAS or NAME/VERSION), the folder of a final or an exported model, or an exported
+    program (.pt2) beside its description (docs/pretrained.md)."""
+    teacher_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Weight of the teacher's answers in the loss; the labels have the rest."""
+    teacher_temperature: Annotated[float, Field(gt=0, le=100)] = 4.0
+    """Temperature by which the logits of both networks are divided: higher ones show more of how
+    the teacher ranks the wrong classes."""
