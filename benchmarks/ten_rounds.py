@@ -4,16 +4,20 @@
 
 MLflow on PostgreSQL and S3 (SeaweedFS), studies in PostgreSQL, exported files in S3. After each
 round the registry is examined. A round in which nothing is broken follows each that has promoted
-nothing, and must promote.
-Writes docs/results/ten_rounds.md.
+nothing or has left an MLflow run open, and must promote. At the end, runs that must be refused are
+timed. Needs root: one round has a small disk, mounted in a mount namespace that ends with this
+process. Writes docs/results/ten_rounds.md.
 """
 
 import argparse
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,11 +25,25 @@ TREE = Path(__file__).parent.parent
 sys.path[:0] = [str(TREE), str(TREE / "tests" / "support")]
 
 import s3  # noqa: E402
-from broken_rounds import BREAKS, GOOD, Outcome, World, rounds, variables  # noqa: E402
+from broken_rounds import GOOD, Break, Outcome, World, rounds, variables  # noqa: E402
+from final_refusals import Refusal, refusals  # noqa: E402
 from postgres import Postgres  # noqa: E402
+from round_breaks import BREAKS  # noqa: E402
 from services import Services  # noqa: E402
 
 _SHOWN = 260  # characters of a message
+_LIMIT_S = 15
+_NAMESPACE = "NAS_ROUNDS_NAMESPACE"
+
+
+@dataclass(slots=True)
+class Results:
+    """What was seen so far."""
+
+    seed: int
+    start_s: float = field(default_factory=time.monotonic)
+    rounds: list[tuple[str, Outcome]] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
 
 
 def main() -> None:
@@ -34,12 +52,15 @@ def main() -> None:
     parser.add_argument("--rounds", nargs="*", type=int, default=list(every), choices=every)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if _NAMESPACE not in os.environ:
+        os.environ[_NAMESPACE] = "1"
+        os.execvp("unshare", ["unshare", "--mount", sys.executable, *sys.argv])
     breaks = tuple(BREAKS[number - 1] for number in arguments.rounds)
     postgres, store = Postgres(), s3.S3Server()
     home = Path(tempfile.mkdtemp(prefix="nas-rounds-"))
     home.chmod(0o755)
-    outcomes: list[tuple[str, Outcome]] = []
-    start = time.monotonic()
+    os.environ["XDG_STATE_HOME"] = str(home / "state")  # the list of runs with kept events
+    results = Results(arguments.seed)
     try:
         postgres.create()
         store.start()
@@ -47,10 +68,7 @@ def main() -> None:
         try:
             services.start()
             os.environ.update(variables(services))
-            for name, outcome in rounds(World(services, seed=arguments.seed), breaks):
-                outcomes.append((name, outcome))
-                print(_row(len(outcomes) - 1, name, outcome), flush=True)
-                _write(outcomes, arguments.seed, time.monotonic() - start)
+            _run(World(services, seed=arguments.seed), breaks, results)
         finally:
             services.mlflow.stop()
     finally:
@@ -59,15 +77,33 @@ def main() -> None:
     print(f"logs: {home}")
 
 
-def _write(outcomes: list[tuple[str, Outcome]], seed: int, seconds: float) -> None:
-    good = [one for name, one in outcomes if name == GOOD]
-    sound = sum(not one.faults for _, one in outcomes)
+def _run(world: World, breaks: tuple[Break, ...], results: Results) -> None:
+    for name, outcome in rounds(world, breaks):
+        results.rounds.append((name, outcome))
+        print(_round(len(results.rounds) - 1, name, outcome), flush=True)
+        _write(results)
+    for one in refusals(world):
+        results.refusals.append(one)
+        print(_refusal(one), flush=True)
+        _write(results)
+
+
+def _write(results: Results) -> None:
+    good = [one for name, one in results.rounds if name == GOOD]
+    sound = sum(not one.faults for _, one in results.rounds)
     promoted = sum(one.is_promoted for one in good)
+    left = [number for number, (_, one) in enumerate(results.rounds) if one.open_runs]
+    open_good = sum(bool(one.open_runs) for one in good)
+    late = [one for one in results.refusals if one.seconds >= _LIMIT_S]
+    costly = [one for one in results.refusals if one.cpu_s >= _LIMIT_S]
+    wrong = [one for one in results.refusals if one.status != 2 or one.has_trained]
+    minutes = (time.monotonic() - results.start_s) / 60
     lines = [
         "# Retraining while the world breaks",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {platform.processor() or platform.machine()}, "
-        f"{os.cpu_count()} cores, seed {seed}, {seconds / 60:.0f} min. Renewed by",
+        f"{datetime.now(UTC):%Y-%m-%d}, revision {_revision()}, "
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"seed {results.seed}, {minutes:.0f} min. Renewed by",
         "",
         "    python benchmarks/ten_rounds.py",
         "",
@@ -75,32 +111,76 @@ def _write(outcomes: list[tuple[str, Outcome]], seed: int, seconds: float) -> No
         "password, studies in PostgreSQL and exported files in S3. The classes change their "
         "patterns from round to round, so the last champion is wrong about the new data. After "
         "each round the registry is examined: the alias points to a version that loads, the "
-        "history is in order, each version has its tags and description, each run has ended.",
+        "history is in order, each version has its tags and description. MLflow runs that are "
+        "still RUNNING are counted: a run whose end could not be sent is ended by the next run of "
+        "the machine.",
         "",
-        f"The registry was sound after {sound} of {len(outcomes)} rounds; {promoted} of "
-        f"{len(good)} good rounds, one after each broken round without a new champion and one at "
-        "the end, promoted their model.",
+        f"The registry was sound after {sound} of {len(results.rounds)} rounds; {promoted} of "
+        f"{len(good)} good rounds promoted their model: one after each broken round without a new "
+        "champion, and one at the end. MLflow runs were open after "
+        f"{f'the rounds {_listed(left)}' if left else 'no round'}, and after {open_good} of the "
+        "good rounds.",
         "",
-        "| round | what breaks | exit | seconds | promoted | registry | message |",
+        "| round | what breaks | seen | exit | seconds | promoted | registry | open MLflow runs "
+        "| message |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(_round(number, name, one) for number, (name, one) in enumerate(results.rounds)),
+        "",
+        "## Time until a final error is reported",
+        "",
+        "From the start of the command to its end, with the processor time (user and system) of "
+        "all its processes, since other programs may have used the machine. Load averages of "
+        f"1, 5 and 15 minutes at the end: {', '.join(f'{one:.1f}' for one in os.getloadavg())}.",
+        "",
+        f"Of {len(results.refusals)} commands, {len(late)} took {_LIMIT_S} s or more, "
+        f"{len(costly)} used that much processor time, and {len(wrong)} trained anything or had "
+        "another exit status than 2.",
+        "",
+        "| world | command | exit | seconds | processor seconds | trained | message |",
         "| --- | --- | --- | --- | --- | --- | --- |",
-        *(_row(number, name, one) for number, (name, one) in enumerate(outcomes)),
+        *map(_refusal, results.refusals),
         "",
     ]
     path = TREE / "docs" / "results" / "ten_rounds.md"
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
-def _row(number: int, name: str, outcome: Outcome) -> str:
-    registry = "sound" if not outcome.faults else "; ".join(outcome.faults)
-    cells = (
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _revision() -> str:
+    command = ["git", "-C", str(TREE), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _round(number: int, name: str, outcome: Outcome) -> str:
+    return _row(
         str(number),
         name,
+        outcome.evidence or "-",
         str(outcome.status),
         f"{outcome.seconds:.0f}",
         "yes" if outcome.is_promoted else "no",
-        registry,
+        "; ".join(outcome.faults) or "sound",
+        ", ".join(outcome.open_runs) or "none",
         outcome.message,
     )
+
+
+def _refusal(one: Refusal) -> str:
+    return _row(
+        one.world,
+        f"nas {one.command}",
+        str(one.status),
+        f"{one.seconds:.1f}",
+        f"{one.cpu_s:.1f}",
+        "yes" if one.has_trained else "no",
+        one.message,
+    )
+
+
+def _row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "/")[:_SHOWN] for cell in cells) + " |"
 
 
