@@ -14,7 +14,7 @@ from nascore.home import ensure_home
 from pipelines.commands.lazy_group import Later, LazyGroup
 
 _LATER = {
-    "bench": Later("commands.bench_suggest:bench", "Replay a table: many seeds of each method."),
+    "bench": Later("commands.bench_commands:bench", "Replay a table: many seeds of each method."),
     "cancel": Later("commands.cancel:cancel", "Stop a run on Kubeflow.", is_for_client=True),
     "check-data": Later("commands.check_data:check_data", "Check a data set."),
     "clean-state": Later("commands.clean_state:clean_state", "Remove old states of runs."),

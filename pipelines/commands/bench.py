@@ -114,6 +114,11 @@ def bench(
 
     A search reads scores from the table instead of training networks, so hundreds of searches take
     minutes. See docs/bench.md.
+
+    \b
+    Two more commands measure speed; each has its own --help:
+      nas bench suggest   time of a suggestion of each method
+      nas bench train     images per second of the training loop
     """
     jobs = len(os.sched_getaffinity(0)) if jobs is None else jobs
     problems = _count_problems(

@@ -6,19 +6,7 @@ from typing import Any
 import click
 
 from nascore.errors import InputError
-from pipelines.commands.bench import bench as replay
 from pipelines.commands.options import one_message
-
-
-class _Bench(click.Command):
-    """`nas bench`, whose options are required unless `suggest` follows."""
-
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
-    ) -> click.Context:
-        if args[:1] == [suggest.name]:
-            return suggest.make_context(f"{info_name} {args[0]}", args[1:], parent=parent)
-        return super().make_context(info_name, args, parent, **extra)
 
 
 @click.command("suggest")
@@ -83,6 +71,3 @@ def _print(rows: list[dict[str, Any]]) -> None:
         click.echo(f"{'method':<24}{'space':<14}{'trials':>8}{'p50 ms':>10}")
     row = rows[-1]
     click.echo(f"{row['method']:<24}{row['space']:<14}{row['trials']:>8}{row['p50_ms']:>10.2f}")
-
-
-bench = click.command("bench", cls=_Bench)(one_message(replay))
