@@ -4,6 +4,7 @@ Only the form is checked here; `components.config.schema.parse` checks keys and 
 """
 
 import copy
+import re
 import shlex
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
@@ -23,10 +24,22 @@ _REMEDIES = {
 }
 """What to do about an error of PyYAML, by a part of its message."""
 _MERGE = "tag:yaml.org,2002:merge"
+_OCTAL = re.compile(r"[-+]?0[0-7_]+")
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """A safe YAML loader that refuses a repeated key; PyYAML takes the last one."""
+class _AmbiguousNumber(Exception):
+    """A number that YAML 1.1 reads in another base than most users expect."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe YAML loader that refuses what PyYAML reads differently than a user expects.
+
+    That is a repeated key, of which PyYAML takes the last one, and numbers in octal or to base 60.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[Hashable, int] = {}
@@ -40,6 +53,30 @@ class _UniqueKeys(yaml.SafeLoader):
             seen[key] = key_node.start_mark.line + 1
         return super().construct_mapping(node, deep)
 
+    def construct_number(self, node: yaml.ScalarNode) -> float:
+        """Return a whole number or a fraction.
+
+        Raises:
+            _AmbiguousNumber: it is `010`, which is 8 in YAML 1.1, or `1:30`, which is 90.
+        """
+        is_whole = node.tag == "tag:yaml.org,2002:int"
+        read = self.construct_yaml_int if is_whole else self.construct_yaml_float
+        number: float = read(node)
+        text = node.value
+        if is_whole and _OCTAL.fullmatch(text):
+            decimal = int(text.replace("_", ""))
+            fault = f"{text} is octal in YAML, which is {number}; write {decimal}"
+        elif ":" in text:
+            fault = f"{text} is a number to base 60 in YAML; write {number:g}"
+        else:
+            return number
+        fault += f', or "{text}" in quotes if it is a text'
+        raise _AmbiguousNumber(fault, node.start_mark.line + 1)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
+
 
 def read_mapping(text: str, name: str, value: str = "") -> dict[str, Any]:
     """Parse a mapping from YAML or JSON text.
@@ -50,10 +87,13 @@ def read_mapping(text: str, name: str, value: str = "") -> dict[str, Any]:
         value: value in an error message, such as the path of the file.
 
     Raises:
-        InputError: the text is not YAML (with the line), not a mapping, or has a key twice.
+        InputError: the text is not YAML (with the line), not a mapping, has a key twice, or has a
+            number such as 010.
     """
     try:
         data = _load(text)
+    except _AmbiguousNumber as error:
+        raise InputError.of(name, value, f"line {error.line}: {error}") from error
     except yaml.YAMLError as error:
         raise InputError.of(name, value, f"is not valid YAML: {_where(error)}") from error
     if data is None:
@@ -65,7 +105,7 @@ def read_mapping(text: str, name: str, value: str = "") -> dict[str, Any]:
 
 def _load(text: str) -> Any:
     try:
-        return yaml.load(text, _UniqueKeys)
+        return yaml.load(text, _Loader)
     except ValueError as error:  # PyYAML leaves a date such as 2026-13-01 to datetime
         raise yaml.YAMLError(f"{error}; put a text that looks like a date in quotes") from error
 
@@ -96,6 +136,9 @@ def layer_of(settings: Iterable[str], name: str = "--set") -> tuple[dict[str, An
             continue
         try:
             value = _load(text)
+        except _AmbiguousNumber as error:
+            problems.append(Problem(key, text, str(error)))
+            continue
         except yaml.YAMLError as error:
             problems.append(Problem(key, text, f"is not a YAML value ({_where(error)}); quote it"))
             continue

@@ -17,6 +17,7 @@ from nascore.redaction import redact, redact_setting
 
 _KEY = "tracking.uri"
 _DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and their ports
+_DATABRICKS = ("databricks", "databricks-uc")
 _TIMEOUT_S = 5
 _OTHER_PROGRAM = "is a database of something else than MLflow; name another"
 _CHECK = "nas_check"
@@ -69,6 +70,8 @@ def uri_error(uri: str) -> str:
     if scheme in _DATABASES and "://" in uri:
         return ""
     hint = "MLflow 3 keeps no runs in plain folders; " if scheme in ("file", "") else ""
+    if uri.partition(":")[0] in _DATABRICKS:
+        hint = "Databricks has its own accounts and registry, which are not supported; "
     return f"{hint}use sqlite:///FILE or the http(s) address of a server"
 
 

@@ -96,15 +96,15 @@ def uri_error(source: str) -> str:
     if source.startswith(S3):
         kind = "npz" if source.endswith(".npz") else "imagefolder"
         shown = redact(source)
-        return f"says not what is there; write '{kind}:{shown}'"
+        return f"does not say what is there; write '{kind}:{shown}'"
     if name not in SOURCES:
         given = Path(source).expanduser()
         if given.suffix == ".npz" or given.is_dir():
             kind = "npz" if given.suffix == ".npz" else "imagefolder"
             return f"unknown source; did you mean '{kind}:{source}'?"
         close = difflib.get_close_matches(name, SOURCES, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        return f"unknown source; {hint}Use {_USAGE}"
+        hint = f"did you mean {close[0]!r}? Known are" if close else "use"
+        return f"unknown source; {hint} {_USAGE}"
     if name in _WITH_PATH and not path:
         return f"names no path; write {name}:PATH"
     if name not in _WITH_PATH and path:

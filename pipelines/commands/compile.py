@@ -76,7 +76,7 @@ def compile_command(
 
 
 def _data_problems(config: "Config", *, is_checked: bool) -> list[Problem]:
-    """Return problems of the data source; a path is a warning, since an image may contain it."""
+    """Return problems of the data source."""
     from pipelines.kubeflow.data_checks import object_problems, path_problems, source_problems
 
     def warn(text: str) -> None:
@@ -84,8 +84,7 @@ def _data_problems(config: "Config", *, is_checked: bool) -> list[Problem]:
 
     problems = list(source_problems(config))
     if is_checked and not problems:
-        for problem in path_problems(config):
-            warn(f"{problem.key} = {problem.value}: {problem.message}")
+        problems += path_problems(config, warn)
         problems += object_problems(config, warn)
     return problems
 

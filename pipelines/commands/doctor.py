@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from nascore.errors import InputError, Problem
 from pipelines.commands.options import configuration, given, one_message
+from pipelines.commands.shortcuts import shortcuts
 from pipelines.definitions.kinds import KINDS
 from pipelines.doctor.finding import Finding
 from pipelines.exit_status import FAILED
@@ -70,11 +71,21 @@ _OF_CLUSTER = (
         help="Longest wait for that pod, which may have to pull the image.",
     ),
 )
-_ALONE = {"config", "preset", "settings", "as_json", "is_cluster"}
+_CLUSTER_ONLY = {
+    "kind",
+    "image",
+    "namespace",
+    "service_account",
+    "kube_context",
+    "kubeflow_namespace",
+    "probe",
+    "probe_s",
+}
 _WIDTH = {False: 10, True: 18}
 
 
 @configuration
+@shortcuts()
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @one_message
 def doctor(
@@ -114,7 +125,7 @@ def _refuse_options() -> None:
         parameter
         for parameter in context.command.params
         if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        and parameter.name not in _ALONE
+        and parameter.name in _CLUSTER_ONLY
     ]
     if given:
         message = "is about a cluster; add --cluster"

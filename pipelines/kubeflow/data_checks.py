@@ -28,22 +28,36 @@ def source_problems(config: Config) -> Iterator[Problem]:
         yield Problem(_KEY, config.data.source, message)
 
 
-def path_problems(config: Config) -> Iterator[Problem]:
-    """Yield a problem for each local path, which pods do not see unless the image has it."""
+def path_problems(config: Config, warn: Warn | None = None) -> Iterator[Problem]:
+    """Yield a problem for each local path, which pods do not see unless the image has it.
+
+    Args:
+        config: configuration whose data source is well-formed.
+        warn: prints the problem of an absolute path that exists here, instead of yielding it: the
+            nodes may have the same volume.
+    """
+    for path, problem in _local_paths(config):
+        if warn is not None and path.is_absolute() and path.exists():
+            warn(str(problem))
+        else:
+            yield problem
+
+
+def _local_paths(config: Config) -> Iterator[tuple[Path, Problem]]:
     kind, _, path = config.data.source.partition(":")
     if path and not path.startswith(S3) and not _is_on_volume(config, path):
         message = (
             "pods do not see the files of this machine; copy the data to an object store and "
             f"write {kind}:s3://BUCKET/KEY ({_SKIP})"
         )
-        yield Problem(_KEY, config.data.source, message)
+        yield Path(path), Problem(_KEY, config.data.source, message)
     labels = config.data.labels or ""
     if labels.startswith(("/", "~")) and not _is_on_volume(config, labels):
         message = (
             "pods do not see the files of this machine; put the table into the data source, and "
             f"write its path there ({_SKIP})"
         )
-        yield Problem("data.labels", labels, message)
+        yield Path(labels), Problem("data.labels", labels, message)
 
 
 def _is_on_volume(config: Config, path: str) -> bool:

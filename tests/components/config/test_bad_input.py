@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from components.config.merge import layer_of
+from components.config.merge import layer_of, read_mapping
 from components.config.model_tree import models_in
 from components.config.schema import config_class, dumps, loads, parse
 from components.config.validation import validate
@@ -141,30 +141,51 @@ _CPU = "cluster.steps.search.cpu"
         (f"{_MEMORY}=.nan", "is not an amount of memory"),
         ("cluster.shared_memory=on", "is not an amount of memory"),
         # numbers
-        ("search.budget.children=many", "must be a whole number; write children: 4"),
-        ("search.budget.children=1.5", "must be a whole number; write children: 4"),
-        ("search.budget.children=1.5e0", "must be a whole number; write children: 4"),
+        ("search.budget.children=many", "a whole number; write a value such as children: 4"),
+        ("search.budget.children=1.5", "must be a whole number; write children: 2"),
+        ("search.budget.children=1.5e0", "must be a whole number; write children: 2"),
+        ("search.budget.children=1e30", "is too large; must be a whole number; write a value such"),
+        ("search.budget.children=64 children", "must be a whole number; write children: 64"),
+        ("search.budget.children='1,000'", "must be a whole number; write children: 1000"),
+        ("data.image_size=7x7", "must be a whole number of pixels; write image_size: 7"),
+        ("data.image_size=32 x 32", "must be a whole number of pixels; write image_size: 32"),
+        ("data.image_size=[32, 32]", "one whole number, not a list; write image_size: 32"),
+        ("data.image_size=[32, 16]", "not a list; write a value such as image_size: 32"),
+        ("data.image_size=32px", "must be a whole number of pixels; write image_size: 32"),
+        ("data.image_size=2x2", "write a value such as image_size: 32"),
+        ("data.valid_fraction=15%", "must be a number; write valid_fraction: 0.15"),
+        ("data.valid_fraction=15", "must be less than 1; write valid_fraction: 0.15 for 15 %"),
+        ("data.valid_fraction='15'", "must be less than 1"),
+        ("data.cache_mb=16Gi", "whole number of megabytes; write cache_mb: 16384"),
+        ("train.lr='0,1'", "must be a number; write lr: 0.1"),
         ("search.budget.children=[8]", "must be one whole number, not a list; write children: 8"),
         ("search.budget=0 children", "must be above 0; write 30m, 2h, 90s, 64 children"),
         ("search.budget=-5m", "must be above 0; write 30m, 2h, 90s, 64 children"),
         ("search.budget=0", "is no budget; write 30m"),
         ("search.budget=-5", "is no budget; write 30m"),
-        ("search.budget.seconds=a lot", "must be a number; write seconds: 4"),
-        ("train.lr=fast", "must be a number; write lr: 0.05"),
+        (
+            "search.budget.seconds=a lot",
+            "must be a number of seconds; write a value such as seconds: 3600",
+        ),
+        ("train.lr=fast", "must be a number; write a value such as lr: 0.05"),
         ("train.lr=[0.1]", "must be one number, not a list; write lr: 0.1"),
         ("data.memory_limit_mb=4GB", "whole number of megabytes; write memory_limit_mb: 4096"),
         ("cluster.steps.search.timeout_s=2h", "of seconds; write timeout_s: 7200"),
-        ("retrain.max_age_days=soon", "must be a number of days; write max_age_days: 30"),
-        ("promote.confidence=high", "must be a number; write confidence: 0.95"),
+        ("search.budget.seconds=1h", "must be a number of seconds; write seconds: 3600"),
+        ("retrain.max_age_days=soon", "of days; write a value such as max_age_days: 30"),
+        ("promote.confidence=high", "must be a number; write a value such as confidence: 0.95"),
         ("promote.confidence=90%", "must be a number; write confidence: 0.9"),
-        ("promote.confidence=40%", "must be a number; write confidence: 0.95"),
+        ("promote.confidence=40%", "must be a number; write a value such as confidence: 0.95"),
         ("promote.confidence=on", "write a value such as confidence: 0.95, or null for none"),
-        ("promote.min_gain=[2]", "must be one number, not a list; write min_gain: 0"),
+        (
+            "promote.min_gain=[2]",
+            "must be one number, not a list; write a value such as min_gain: 0",
+        ),
         ("search.cost.limit=5k", "must be a number; write limit: 5000"),
         ("search.cost.limit=1.5M", "must be a number; write limit: 1500000"),
-        ("search.worker_timeout_s=2s", "of seconds; write worker_timeout_s: 60"),
+        ("search.worker_timeout_s=2s", "write a value such as worker_timeout_s: 60"),
         ("retrain.max_age_days=2 weeks", "must be a number of days; write max_age_days: 14"),
-        ("cluster.run_as_user=root", "must be a whole number; write run_as_user: 10001"),
+        ("cluster.run_as_user=root", "a whole number; write a value such as run_as_user: 10001"),
         ("cluster.node_selector=gpu=a100", 'group of keys; write node_selector: {gpu: "a100"}'),
         # yes and no
         ("search.budget.children=yes", "must not be yes or no; write a value such as children: 4"),
@@ -176,6 +197,8 @@ _CPU = "cluster.steps.search.cpu"
         ("registry.model=5", 'must be text; write it in quotes: model: "5"'),
         ("data.source=[npz:a.npz]", "must be one text, not a list; write source: npz:a.npz"),
         ("data.source={npz: a.npz}", "must be text, not a group of keys; write source: npz:"),
+        ("tracking.experiment=''", "must be text, not empty; write experiment: flowers"),
+        (f"tracking.experiment={'x' * 501}", "must have at most 500 characters; write exper"),
         ("tracking.experiment=null", "must be text, not empty; write experiment: flowers"),
         (
             "cluster.image_pull_secrets=regcred",
@@ -223,6 +246,31 @@ def test_a_wrong_value_is_refused_with_a_form_to_copy(setting: str, message: str
     problem = refused(setting)
     assert problem.key == setting.partition("=")[0]
     assert message in problem.message
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("010", '010 is octal in YAML, which is 8; write 10, or "010" in quotes if it is a text'),
+        ("-0_17", "-0_17 is octal in YAML, which is -15; write -17"),
+        ("1:30", '1:30 is a number to base 60 in YAML; write 90, or "1:30" in quotes if it is a'),
+        ("1:30.5", "1:30.5 is a number to base 60 in YAML; write 90.5"),
+    ],
+)
+def test_a_number_that_yaml_reads_in_another_base_is_refused(written: str, message: str) -> None:
+    layer, (problem,) = layer_of([f"seed={written}"])
+    assert (layer, problem.key, problem.value) == ({}, "seed", written)
+    assert problem.message.startswith(message)
+    with pytest.raises(InputError) as caught:
+        read_mapping(f"method: random\nseed: {written}\n", "CONFIG", "c.yaml")
+    assert str(caught.value).startswith(f"CONFIG = c.yaml: line 2: {message}")
+
+
+@pytest.mark.parametrize(
+    ("written", "value"), [("08", 8), ("0x10", 16), ("0b11", 3), ("1_000", 1000), ('"010"', 10)]
+)
+def test_a_number_in_another_notation(written: str, value: int) -> None:
+    assert read(f"seed={written}") == value
 
 
 def test_the_value_of_a_wrong_reference_is_not_shown() -> None:

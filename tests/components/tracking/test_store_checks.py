@@ -60,6 +60,8 @@ def test_a_folder_that_may_not_be_written_is_refused():
 def test_addresses_that_mlflow_does_not_take_are_explained():
     assert "keeps no runs in plain folders" in problems("file:///tmp/mlruns")
     assert "keeps no runs in plain folders" in problems("./mlruns")
+    for uri in ("databricks", "databricks://profile", "databricks-uc"):
+        assert "Databricks has its own accounts and registry" in problems(uri)
     assert "use sqlite:///FILE" in problems("redis://host")
     assert "names no host" in problems("http:///mlflow")
 

@@ -417,7 +417,7 @@ def test_the_doctor_finds_what_is_wrong(tmp_path: Path) -> None:
         "doctor",
         "--json",
         "--set=tracking.uri=sqlite:///notes.txt",
-        "--set=data.source=npz:no.npz",
+        "--data=npz:no.npz",
         cwd=tmp_path,
     )
     assert ended.returncode == 1, ended.stderr

@@ -125,9 +125,10 @@ def test_commands_without_options_for_single_settings_refuse_contradictions_too(
 
 @pytest.mark.parametrize(
     "command",
-    [("run",), ("retrain",), ("submit",), ("compile",), ("plan",), ("schedule", "create")],
+    [(name,) for name in ("run", "retrain", "submit", "compile", "plan", "doctor")]
+    + [("schedule", "create")],
 )
-def test_every_command_that_starts_a_run_has_them(command: tuple[str, ...]) -> None:
+def test_every_command_that_concerns_a_run_has_them(command: tuple[str, ...]) -> None:
     text = nas(*command, "--help").output
     assert [one.option for one in PARAMETERS if one.option not in text] == []
 

@@ -79,18 +79,30 @@ def test_a_source_that_no_pod_can_read_is_not_compiled(
 
 
 @pytest.mark.usefixtures("without_account")
-@pytest.mark.parametrize("source", ["npz:new.npz", "imagefolder:/data/x"])
-def test_a_path_is_compiled_with_a_warning_unless_it_is_not_checked(
-    compiled: Callable[..., Result], source: str
+@pytest.mark.parametrize("source", ["npz:new.npz", "npz:~/new.npz", "imagefolder:/data/none"])
+def test_a_path_is_refused_unless_it_is_not_checked(
+    compiled: Callable[..., Result], tmp_path: Path, source: str
 ) -> None:
     kind = source.partition(":")[0]
     result = compiled("--data", source)
-    assert result.exit_code == 0
-    assert f"warning: data.source = {source}: pods do not see the files of" in result.stderr
+    assert result.exit_code == 2
+    assert f"data.source = {source}: pods do not see the files of" in result.stderr
     assert f"write {kind}:s3://BUCKET/KEY (--no-check where the image has this" in result.stderr
+    assert not (tmp_path / "p.yaml").exists()
     result = compiled("--data", source, "--no-check")
     assert result.exit_code == 0
     assert "pods" not in result.stderr
+
+
+@pytest.mark.usefixtures("without_account")
+def test_a_path_that_the_nodes_may_have_is_compiled_with_a_warning(
+    compiled: Callable[..., Result], tmp_path: Path
+) -> None:
+    source = f"npz:{tmp_path}/images.npz"
+    (tmp_path / "images.npz").touch()
+    result = compiled("--data", source)
+    assert result.exit_code == 0
+    assert f"warning: data.source = {source}: pods do not see the files of" in result.stderr
 
 
 def test_a_table_of_labels_on_this_machine() -> None:
