@@ -59,6 +59,7 @@ def main() -> None:
     postgres, store = Postgres(), s3.S3Server()
     home = Path(tempfile.mkdtemp(prefix="nas-rounds-"))
     home.chmod(0o755)
+    os.environ["PYTHONPATH"] = str(TREE)  # commands run in other folders
     os.environ["XDG_STATE_HOME"] = str(home / "state")  # the list of runs with kept events
     results = Results(arguments.seed)
     try:
