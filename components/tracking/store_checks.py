@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from components.tracking.client import sqlite_path, sqlite_uri, within
 from components.tracking.experiments import SERVERS, deleted, deleted_id, rows_of_file
 from components.tracking.server_checks import LIMIT_S, check_server, local_folder, unreachable
+from components.tracking.store_revision import QUERY, revision_fault
 from nascore.errors import Problem
 from nascore.files import is_writable
 from nascore.redaction import redact, redact_setting
@@ -20,6 +21,7 @@ _DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}  # and their por
 _DATABRICKS = ("databricks", "databricks-uc")
 _TIMEOUT_S = 5
 _OTHER_PROGRAM = "is a database of something else than MLflow; name another"
+_REVISION = "alembic_version"
 _CHECK = "nas_check"
 
 
@@ -95,7 +97,7 @@ def reach_database(uri: str) -> None:
 def _check_sqlite(uri: str, path: Path, experiment: str | None) -> list[Problem]:
     message = _sqlite_folder_fault(path)
     if message is None and path.exists():
-        message = _sqlite_file_fault(path)
+        message = _sqlite_file_fault(uri, path)
         if message is None and experiment is not None:
             return _check_experiment(uri, path, experiment)
     return [] if message is None else [Problem(_KEY, uri, message)]
@@ -122,16 +124,17 @@ def _sqlite_folder_fault(path: Path) -> str | None:
     return None
 
 
-def _sqlite_file_fault(path: Path) -> str | None:
+def _sqlite_file_fault(uri: str, path: Path) -> str | None:
     if not os.access(path, os.R_OK | os.W_OK):
         return "may not be written; check its permissions"
     try:
         tables = {row[0] for row in rows_of_file(path, "SELECT name FROM sqlite_master")}
+        revisions = rows_of_file(path, QUERY) if _REVISION in tables else []
     except sqlite3.Error as error:
         return f"cannot be opened as an SQLite database ({error}); name another file"
     if tables and "experiments" not in tables:
         return f"{_OTHER_PROGRAM} file"
-    return None
+    return revision_fault(uri, revisions[0][0]) if revisions else None
 
 
 # --- a database server ----------------------------------------------------------------------
@@ -168,6 +171,10 @@ def _database_fault(uri: str) -> str:
         if tables and "experiments" not in tables:
             return f"{_OTHER_PROGRAM} database"
         with engine.connect() as connection:
+            if _REVISION in tables:
+                revision = connection.execute(text(QUERY)).scalar()
+                if revision is not None and (fault := revision_fault(uri, revision)):
+                    return fault
             if tables:  # the right to write is checked for no rows, too
                 for table in ("experiments", "runs"):
                     connection.execute(
