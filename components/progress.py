@@ -5,12 +5,12 @@ An event is `{"time": s, "step": "search", "event": "child", ...}`; docs/archite
 
 import json
 import os
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from nascore.redaction import redact
+from nascore.steady_clock import since_epoch_s
 
 FILE = "NAS_PROGRESS_FILE"
 _EVERY_S = 10.0
@@ -25,7 +25,7 @@ def report(step: str, event: str, **fields: Any) -> None:
     shown = {
         name: redact(value) if isinstance(value, str) else value for name, value in fields.items()
     }
-    made: dict[str, Any] = {"time": time.time(), "step": step, "event": event, **shown}
+    made: dict[str, Any] = {"time": since_epoch_s(), "step": step, "event": event, **shown}
     path = os.environ.get(FILE)
     if path:
         with open(path, "a") as file:

@@ -4,7 +4,8 @@ import contextlib
 import json
 import os
 import sys
-import time
+
+from nascore.steady_clock import since_epoch_s
 
 
 def warn(text: str) -> None:
@@ -23,6 +24,6 @@ def _write(logged: str, text: str) -> None:
         print(logged, file=sys.stderr, flush=True)
     path = os.environ.get("NAS_PROGRESS_FILE")
     if path:
-        line = {"time": time.time(), "step": "tracking", "event": "note", "text": text}
+        line = {"time": since_epoch_s(), "step": "tracking", "event": "note", "text": text}
         with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

@@ -20,6 +20,7 @@ from components.tracking.tracked_run import TrackedRun, flatten, text_of
 from nascore.errors import InputError
 from nascore.files import replacing
 from nascore.redaction import redact
+from nascore.steady_clock import since_epoch_ns
 
 TARGET = "target.json"
 EVENTS = "events"
@@ -44,7 +45,7 @@ class Tracker:
     def __init__(self, spool: Path, label: str = "") -> None:
         self.spool = spool
         end = f"-{label}.jsonl" if label else ".jsonl"
-        name = f"{time.time_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:8]}{end}"
+        name = f"{since_epoch_ns():020d}-{os.getpid()}-{uuid.uuid4().hex[:8]}{end}"
         self._file = open(spool / EVENTS / name, "ab")  # noqa: SIM115
         self._synced_s = time.monotonic()
         self.spent_s = 0.0
@@ -155,7 +156,7 @@ class Tracker:
     def append(self, key: str, op: str, **fields: Any) -> None:
         """Append an event in one write: a process that dies leaves at most a torn last line."""
         with self._counted():
-            event = {"run": key, "op": op, "time_ms": time.time_ns() // 1_000_000, **fields}
+            event = {"run": key, "op": op, "time_ms": since_epoch_ns() // 1_000_000, **fields}
             self._file.write(json.dumps(event).encode() + b"\n")
             self._file.flush()
             # A killed process loses nothing that was flushed; a power cut at most a second's.

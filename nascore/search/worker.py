@@ -22,6 +22,7 @@ from nascore.search.budget import Budget
 from nascore.search.proposer import Pending, Proposer
 from nascore.search.study import Study
 from nascore.spaces.base import StandardSpace
+from nascore.steady_clock import since_epoch_s
 from nascore.training.child import ChildJob, ChildTraining, cost_of
 from nascore.training.loop import OnEpoch, TrainingStopped
 
@@ -128,7 +129,7 @@ class Worker:
         if not self._study.propose(attempt, genotype):
             self._study.withdraw(attempt)  # another worker took this one for dead
             return
-        started_s, start = time.time(), time.monotonic()
+        started_s, start = since_epoch_s(), time.monotonic()
         try:
             child = self._evaluate(attempt, genotype)
         except TrainingStopped:

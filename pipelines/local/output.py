@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import shutil
-import time
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from nascore.data.file_access import S3
 from nascore.errors import InputError, Problem
 from nascore.files import is_writable, lock_fault, replacing
 from nascore.redaction import redact, redact_setting
+from nascore.steady_clock import since_epoch_s
 from pipelines.config import differences
 from pipelines.local.earlier_runs import LOCK
 from pipelines.local.events import ProgressFile
@@ -262,7 +262,7 @@ class Output:
         path = self.folder / RESULT
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         events = ProgressFile(self.folder / PROGRESS).new()
-        timings = timings_of(events, start_s=time.time() - total_s, total_s=total_s)
+        timings = timings_of(events, start_s=since_epoch_s() - total_s, total_s=total_s)
         result["seconds"] |= {"total": timings["total_s"], "overhead": timings["overhead_s"]}
         result["timings"] = timings
         with replacing(path) as temporary:

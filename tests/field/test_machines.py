@@ -7,17 +7,23 @@ Mounts lie in a mount namespace, which no other process sees.
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from field_commands import TINY, examined, nas
+from mlflow import MlflowClient
+from shifted_clock import ShiftedClock
 
 Field = Callable[..., None]
 SUPPORT = Path(__file__).parents[1] / "support"
 MOUNTS = ("unshare", "--mount")
+BUDGET_S = 6
 UNKIND = """\
 import errno, fcntl, os
 
@@ -174,6 +180,68 @@ def test_a_locale_of_another_encoding(field: Field, tmp_path: Path) -> None:
         trouble="a Latin-1 locale, and an experiment with characters that it lacks",
         run="exit 0, the name unchanged",
     )
+
+
+# --- clocks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_clock_that_jumps(field: Field, tmp_path: Path) -> None:
+    """Two hours back during the search, and a day ahead during the final training."""
+    clock = ShiftedClock.make(tmp_path)
+    settings = (*TINY, "search.budget.children=null", f"search.budget.gpu_hours={BUDGET_S / 3600}")
+    command = [sys.executable, "-m", "pipelines.cli", "run", "--out", "r1"]
+    command += [f"--set={setting}" for setting in settings]
+    with open(tmp_path / "said", "wb") as said:
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env={**clock.environment(), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+        )
+    jumps = {("search", "child"): -2 * 3600, ("train_final", "started"): 24 * 3600}
+    while process.poll() is None:
+        for event in _events(tmp_path / "r1" / "progress.jsonl"):
+            if (event["step"], event["event"]) in jumps:
+                clock.jump(jumps.pop((event["step"], event["event"])))
+        time.sleep(0.05)
+    assert process.returncode == 0, (tmp_path / "said").read_text()
+    assert not jumps, "each jump was during a step"
+    timings = json.loads((tmp_path / "r1" / "result.json").read_text())["timings"]
+    steps, total_s = timings["steps"], timings["total_s"]
+    parts = [timings["begin_s"], timings["end_s"]]
+    parts += [step[name] for step in steps.values() for name in ("start_up_s", "seconds")]
+    assert min(parts) >= 0, timings
+    assert sum(parts) == pytest.approx(total_s, abs=1)
+    study = sqlite3.connect(tmp_path / "r1" / "state" / "search" / "study.db")
+    query = "SELECT value_json FROM trial_user_attributes WHERE key = 'child'"
+    children = [json.loads(text) for (text,) in study.execute(query)]
+    study.close()
+    spent_s = [child["ended_s"] - child["started_s"] for child in children]
+    assert min(spent_s) >= 0
+    assert sum(spent_s) == pytest.approx(2 * BUDGET_S, rel=0.3), "of method and control"
+    client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    infos = [
+        run.info for run in client.search_runs([client.get_experiment_by_name("nas").experiment_id])
+    ]
+    assert {info.status for info in infos} == {"FINISHED"}
+    durations_s = [(info.end_time - info.start_time) / 1000 for info in infos]
+    assert min(durations_s) >= 0
+    assert max(durations_s) < total_s
+    field(
+        area="machine",
+        trouble="the clock jumps two hours back during the search, and a day ahead afterwards",
+        run="exit 0; the search spends its budget; times in result.json, the report and MLflow are "
+        "those of the clock at the start of the run, and their durations are right",
+    )
+
+
+def _events(path: Path) -> list[dict[str, Any]]:
+    """The events of a run so far; its last line may be incomplete."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 # --- file systems -----------------------------------------------------------------------------
