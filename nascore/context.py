@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Generic
+from typing import TYPE_CHECKING, Generic
 
 import torch
 from typing_extensions import TypeVar  # typing.TypeVar has no default before Python 3.13
@@ -17,10 +17,15 @@ from nascore.config import (
     Section,
     TrainingConfig,
 )
+from nascore.config.transfer import TransferConfig
 from nascore.data.batches import Splits
 from nascore.results import Child
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, SearchSpace
+
+if TYPE_CHECKING:  # of a layer above; the context only carries them
+    from nascore.training.distillation import Teacher
+    from nascore.training.weight_files import WeightFile
 
 OptionsT = TypeVar("OptionsT", bound=Section, default=Section, covariant=True)
 
@@ -72,6 +77,8 @@ class SearchContext(Generic[OptionsT]):
         run_key: names the study of this run in a database that many runs share.
         training: settings that all trainings share; `splits.train` follows its class balance.
         is_secondary_worker: another process runs the same search and waits for its last child.
+        start: weights from which the final network starts; None for initial ones.
+        teacher: whose answers the final network learns in addition to the labels; None without.
     """
 
     method: str
@@ -90,6 +97,8 @@ class SearchContext(Generic[OptionsT]):
     weights: Path | None = None
     latency: LatencyConfig = field(default_factory=LatencyConfig)
     training: CommonTrainingConfig = field(default_factory=CommonTrainingConfig)
+    start: "WeightFile | None" = None
+    teacher: "Teacher | None" = None
 
     @cached_property
     def child(self) -> TrainingConfig:
@@ -105,7 +114,9 @@ def objective_settings(objective: Objective, training: CommonTrainingConfig) -> 
     """Return the objective and the common training settings where they are not the defaults."""
     settings: dict[str, object] = {} if objective == "accuracy" else {"objective": objective}
     training = training.for_objective(objective)
-    if common := training.model_dump(mode="json", exclude={"device"}, exclude_defaults=True):
+    # Weights and teacher are of the final network alone, and change no child.
+    not_of_children = {"device", *TransferConfig.model_fields}
+    if common := training.model_dump(mode="json", exclude=not_of_children, exclude_defaults=True):
         settings["training"] = common
     return settings
 

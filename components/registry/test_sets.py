@@ -97,7 +97,7 @@ class ImageTestSet:
         self.figure = OBJECTIVES[objective]
 
     def load(self, path: str) -> nn.Module:
-        return _load(path)
+        return load_model(path)
 
     def scores(self, model: nn.Module) -> NDArray[np.floating[Any]]:
         return logits(model, self._images())
@@ -142,7 +142,7 @@ class FewShotTestSet:
         settings = described.flavors["python_function"].get("config", {}).get("settings")
         if settings is None:
             raise IncomparableModels("does not say how it learns a task")
-        return Adapter(_load(path), TaskSettings.from_dict(settings))
+        return Adapter(load_model(path), TaskSettings.from_dict(settings))
 
     def scores(self, model: Adapter | DeployedModel) -> NDArray[np.float64]:
         adapter = model.adapter() if isinstance(model, DeployedModel) else model
@@ -162,13 +162,39 @@ class FewShotTestSet:
         return None
 
 
-def _load(path: str) -> nn.Module:
+def load_model(path: str) -> nn.Module:
+    """Return the model in a folder of MLflow, and run none of the code stored with it.
+
+    Raises:
+        UnusableModel: it is pickled, or damaged.
+    """
     try:
         model: nn.Module = mlflow.pytorch.load_model(path)
     except Exception as error:  # torch.export raises anything for a damaged or a newer file
-        text = str(error).strip().splitlines() or [type(error).__name__]
-        raise UnusableModel(redact(text[0])[:200]) from error
+        raise UnusableModel(_line(error)) from error
     return model
+
+
+def load_program(path: str) -> nn.Module:
+    """Return a program of torch.export, after the check for pickled code that MLflow makes.
+
+    Raises:
+        UnusableModel: it contains pickled code, or is damaged.
+    """
+    # torch.export.load runs pickled code; no public function of MLflow checks a single file.
+    from mlflow.pytorch import _validate_pt2_archive_is_pickle_free as check
+
+    try:
+        check(path)
+        program: nn.Module = torch.export.load(path).module()
+    except Exception as error:  # torch.export raises anything for a damaged or a newer file
+        raise UnusableModel(_line(error)) from error
+    return program
+
+
+def _line(error: Exception) -> str:
+    text = str(error).strip().splitlines() or [type(error).__name__]
+    return redact(text[0])[:200]
 
 
 def _accuracy(model: Adapter, task: dict[str, NDArray[Any]]) -> float:

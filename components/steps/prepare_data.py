@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from components.config.class_needs import unfit_for_classes
@@ -21,6 +21,7 @@ from components.steps.runtime import Step, execute, report_input_errors
 from components.steps.s3_source import open_remote
 from components.steps.state import CONFIG, read_json, state_folder, write_json
 from components.steps.study_checks import check_studies
+from components.steps.transfer import check_transfer
 from components.tracking import check_store, lineage
 from components.tracking.datasets import inputs_of
 from components.tracking.experiments import with_active_experiment
@@ -99,12 +100,12 @@ def _prepare(step: Step, dataset: Path, *, job_name: str, searches: bool) -> dic
     for warning in info.warnings:
         step.progress("note", text=f"data: {warning['message']}")
     _check_fit(settings, info, searches=searches)
+    state = step.state
+    settings = check_transfer(settings, info, dataset, state=state, say=_sayer(step))
     has_name = settings.registry.model is not None
     settings = step.config = _with_model_name(settings, info)
 
-    def say(text: str) -> None:
-        step.progress("note", text=text)
-
+    say = _sayer(step)
     check_champion(settings, info, retrains=not searches, say=say)
     if not searches:
         check_name = warn_of_new_name if has_name else check_default_name
@@ -124,6 +125,10 @@ def _prepare(step: Step, dataset: Path, *, job_name: str, searches: bool) -> dic
         remote.remove_copies()
     write_json(dataset / "step.json", step.timing())
     return {"num_images": float(info.num_images), "num_classes": float(len(info.classes))}
+
+
+def _sayer(step: Step) -> Callable[[str], None]:
+    return lambda text: step.progress("note", text=text)
 
 
 def _with_model_name(settings: Config, info: DatasetInfo) -> Config:

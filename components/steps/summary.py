@@ -102,6 +102,8 @@ def _training(results: RunResults) -> dict[str, Any]:
         "num_steps": final.num_steps,
         "seconds": final.duration_s,
         "train_accuracy": final.train_accuracy,
+        "weights": final.transfer.get("weights"),
+        "teacher": final.transfer.get("teacher"),
         "settings": config.train.model_dump(mode="json") | config.training.model_dump(mode="json"),
     }
 

@@ -7,6 +7,7 @@ from components.steps.class_figures import mean_metrics
 from components.steps.context_builder import StepCallbacks, StepInputs, load_context
 from components.steps.runtime import Step, execute, read_config
 from components.steps.state import read_json, write_json
+from components.steps.transfer import with_transfer
 from nascore.config import OBJECTIVES
 from nascore.methods.registry import METHODS
 from nascore.results import SearchResult
@@ -23,10 +24,18 @@ def run(
         inputs = StepInputs.of(step, dataset=dataset, controller=step.state, weights=weights)
         context = load_context(step, inputs, _FinalCallbacks(step))
         result = SearchResult.from_dict(read_json(search_result))
+        context = with_transfer(
+            context,
+            config,
+            dataset,
+            state=step.state,
+            say=lambda text: step.progress("note", text=text),
+        )
         with step.busy("training"):
             final = METHODS[config.method].load().train_final(context, result)
         final.save(model)
         step.tracked.artifact(model / "model.json")
+        step.tracked.params(_sources(final))
         write_json(model / "step.json", step.timing())
         return _metrics(final)
 
@@ -38,6 +47,19 @@ def run(
         inputs={"dataset": dataset, "search_result": search_result, "weights": weights},
         outputs={"model": model},
     )
+
+
+def _sources(final: FinalModel) -> dict[str, str]:
+    """Return what the network has learned from besides its data, as parameters of the run."""
+    found = {}
+    if "weights" in final.transfer:
+        weights = final.transfer["weights"]
+        found["weights_source"], found["weights_sha256"] = weights["source"], weights["sha256"]
+        found["weights_share"] = f"{weights['share']:.4f}"
+    if "teacher" in final.transfer:
+        teacher = final.transfer["teacher"]
+        found["teacher_name"], found["teacher_identity"] = teacher["name"], teacher["identity"]
+    return found
 
 
 def _metrics(final: FinalModel) -> dict[str, float]:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from nascore.config.transfer import TransferConfig
 from nascore.section import Positive, Section
 
 
@@ -30,7 +31,7 @@ class BalanceConfig(Section):
         return self.model_copy(update={"class_weights": "balanced"})
 
 
-class CommonTrainingConfig(BalanceConfig):
+class CommonTrainingConfig(TransferConfig, BalanceConfig):
     """Section `training`: settings that are the same in every training of a run.
 
     The trainings of a run are those of the children, of shared weights and of the final network.

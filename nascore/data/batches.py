@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -126,7 +127,16 @@ class Split:
         return x_u8.float().mul_(self._scale_C11).add_(self._shift_C11)
 
 
-def normalisation(info: DatasetInfo) -> tuple[Tensor, Tensor]:
+class Statistics(Protocol):
+    """Mean and deviation of the training images by channel, of pixel / 255."""
+
+    @property
+    def mean(self) -> Sequence[float]: ...
+    @property
+    def std(self) -> Sequence[float]: ...
+
+
+def normalisation(info: Statistics) -> tuple[Tensor, Tensor]:
     """Return scale and shift (C, 1, 1): pixel * scale + shift = (pixel / 255 - mean) / std."""
     mean, std = torch.tensor(info.mean), torch.tensor(info.std)
     return (1 / (255 * std)).view(-1, 1, 1), (-mean / std).view(-1, 1, 1)

@@ -4,14 +4,13 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from nascore.config import Objective
 from nascore.context import SearchContext, device_of
-from nascore.data.batches import normalisation
-from nascore.data.prepared import DatasetInfo
+from nascore.data.batches import Statistics, normalisation
 from nascore.evaluation.scoring import score_of
 from nascore.files import replacing
 from nascore.genotype import Genotype
@@ -20,11 +19,15 @@ from nascore.spaces.base import ImageShape, SearchSpace
 from nascore.spaces.flops import count
 from nascore.training import checkpoint
 from nascore.training.child import build_network
+from nascore.training.final_start import origin_of, start, transfer_of
 from nascore.training.loop import predict, train
 from nascore.training.network_kinds import kind_named, kind_of, spec_of
+from nascore.training.weight_files import FINAL_MODEL
+
+if TYPE_CHECKING:
+    from nascore.training.pretrained import WeightTransfer
 
 VERSION = 1
-_KIND = "final-model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,9 @@ class FinalModel:
             a network without fixed classes.
         objective: the metric of `valid_score` and `test_score`.
         data_wait_share: fraction of the training that waited for images; None: not measured.
+        origin: settings of the space, classes, and mean and deviation of the training images, by
+            which other runs use the network; None of networks without fixed classes.
+        transfer: what it has learned from: `weights` (`WeightTransfer` as JSON) and `teacher`.
     """
 
     genotype: Genotype
@@ -58,6 +64,8 @@ class FinalModel:
     valid_score: float | None = None
     test_score: float | None = None
     data_wait_share: float | None = None
+    origin: dict[str, Any] | None = None
+    transfer: dict[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Return the content of `model.json`."""
@@ -78,14 +86,18 @@ class FinalModel:
             "valid_score": self.valid_score,
             "test_score": self.test_score,
             "data_wait_share": self.data_wait_share,
+            "origin": self.origin,
+            "transfer": self.transfer,
             "network": spec_of(self.network),
         }
 
     def save(self, folder: Path) -> None:
         """Write `model.json` and `weights.pt`."""
         folder.mkdir(parents=True, exist_ok=True)
-        meta = {"genotype": self.genotype.to_dict()}
-        checkpoint.save(folder / "weights.pt", self.network.state_dict(), meta, _KIND)
+        meta: dict[str, Any] = {"genotype": self.genotype.to_dict()}
+        if self.origin is not None:
+            meta["classes"] = self.origin["classes"]
+        checkpoint.save(folder / "weights.pt", self.network.state_dict(), meta, FINAL_MODEL)
         with replacing(folder / "model.json") as temporary:
             temporary.write_text(json.dumps(self.summary(), indent=2))
 
@@ -101,7 +113,7 @@ class FinalModel:
         shape = ImageShape(**summary["shape"])
         spec = summary["network"]
         network = kind_named(spec["kind"]).rebuild(spec, space, genotype, shape)
-        weights, _ = checkpoint.load(folder / "weights.pt", _KIND)
+        weights, _ = checkpoint.load(folder / "weights.pt", FINAL_MODEL)
         network.load_state_dict(weights)
         read = ("version", "genotype", "shape", "network")
         values = {k: v for k, v in summary.items() if k not in read}
@@ -125,7 +137,7 @@ class DeployedModel(nn.Module):
     scale_C11: Tensor
     shift_C11: Tensor
 
-    def __init__(self, network: nn.Module, info: DatasetInfo) -> None:
+    def __init__(self, network: nn.Module, info: Statistics) -> None:
         super().__init__()
         self.kind = kind_of(network)
         self.network = self.kind.deployed(network)
@@ -164,8 +176,13 @@ def train_from_scratch(
         seed=context.seeds.integer("final", "weights"),
         final=True,
     )
+    started = start(context, network, result.genotype)
     return train_network(
-        context, network.to(device_of(context.final)), result.genotype, on_epoch=on_epoch
+        context,
+        network.to(device_of(context.final)),
+        result.genotype,
+        on_epoch=on_epoch,
+        started=started,
     )
 
 
@@ -175,11 +192,13 @@ def train_network(
     genotype: Genotype,
     *,
     on_epoch: Callable[[int, float | None], None] | None = None,
+    started: "WeightTransfer | None" = None,
 ) -> FinalModel:
     """Train a network as `context.final` says, and evaluate it once on the test split.
 
     Args:
         network: on the device of the training; it is trained in place.
+        started: what the network has taken from a file of weights.
     """
 
     objective = context.search.objective
@@ -227,4 +246,6 @@ def train_network(
         objective=objective,
         valid_score=training.valid_score[-1],
         test_score=score_of(objective, logits_NK, context.splits.test.labels),
+        origin=origin_of(context),
+        transfer=transfer_of(context, started),
     )

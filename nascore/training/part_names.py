@@ -149,19 +149,19 @@ def _blocks(
                 number += 1
     elif isinstance(space, MobileSpace):
         places = [
-            (stage, place)
-            for stage, (_, repeats, _) in enumerate(space.config.stages)
+            (index, place)
+            for index, (_, repeats, _) in enumerate(space.config.stages)
             for place in range(repeats)
         ]
         plans = space.plans(shape, "final")
         for plan, active in zip(plans, space.operations(genotype), strict=True):
-            stage, place = places[plan.index]
+            index, place = places[plan.index]
             for position, operation in enumerate(active):
                 if OPS[operation] in INVERTED:
                     prefix = f"blocks.{plan.index}.operations.{position}.body"
                     kernel, expansion = INVERTED[OPS[operation]]
                     kind = f"inverted{expansion}" if kernel == 3 else OPS[operation]
-                    yield _Block(prefix, stage, place, kind, plan.out_channels)
+                    yield _Block(prefix, index, place, kind, plan.out_channels)
 
 
 # --- names of torchvision -----------------------------------------------------------------------

@@ -21,6 +21,7 @@ MIN_SHARE = 0.5
 MIN_SHARE_OF_PARTS = 0.1
 """The same for networks of a search space, of which a file may have some kinds of blocks only."""
 _COUNTER = "num_batches_tracked"
+_ABSENT = "not in the file"
 _SHOWN = 4  # names in a message
 
 
@@ -121,7 +122,7 @@ def load_weights(
     plan, transfer = fit(network, file, classes=classes, renaming=renaming)
     needed = MIN_SHARE if renaming is None else MIN_SHARE_OF_PARTS
     if transfer.share < needed:
-        raise InputError.of(KEY, file.source, _refusal(network, file, transfer, needed))
+        raise refusal(network, file, transfer, needed)
     broken = [name for name, tensor in plan.items() if not torch.isfinite(tensor).all()]
     if broken:
         message = f"has weights that are not finite: {_first(broken)}; use another file"
@@ -154,7 +155,7 @@ def fit(
     before_fits = True
     for layer in layers:
         source = layer.name if renaming is None else renaming(layer.name)
-        found = {} if source is None else theirs.get(source, {})
+        found: Mapping[str, Tensor] = {} if source is None else theirs.get(source, {})
         if layer is first:
             found, note = _with_channels(layer, found)
         reason = _misfit(layer, found)
@@ -201,7 +202,7 @@ def _by_module(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 def _misfit(layer: _Layer, found: Mapping[str, Tensor]) -> str:
     """Return why a layer cannot take what a file has under its name; empty if it can."""
     if not found:
-        return "not in the file"
+        return _ABSENT
     if found.keys() != layer.own.keys():
         return f"{_names(found)} in the file, {_names(layer.own)} in the network"
     for name, tensor in layer.own.items():
@@ -252,12 +253,19 @@ def _other_classes(
     return ""
 
 
-def _refusal(
+def refusal(
     network: nn.Module, file: WeightFile, transfer: WeightTransfer, needed: float
-) -> str:
-    """Return the message about a file of which too little fits: which names, which shapes."""
-    absent = [one.name for one in transfer.left_out if one.reason == "not in the file"]
-    other = [one for one in transfer.left_out if one.name not in absent]
+) -> InputError:
+    """Return the error about a file of which too little fits: which names, which shapes.
+
+    Args:
+        network: the network.
+        file: the weights.
+        transfer: from `fit`.
+        needed: share of the parameters that must fit.
+    """
+    absent = [one.name for one in transfer.left_out if one.reason == _ABSENT]
+    other = [one for one in transfer.left_out if one.reason != _ABSENT]
     details = []
     if other:
         details.append(f"do not fit: {_first(other)}")
@@ -266,11 +274,12 @@ def _refusal(
     if transfer.unused:
         shapes = [f"{name} {_size(file.tensors[name])}" for name in transfer.unused]
         details.append(f"only in the file: {_first(shapes)}")
-    return (
+    message = (
         f"is of another architecture: {transfer.share:.1%} of the parameters of "
         f"{type(network).__name__} fit, and at least {needed:.0%} must; {'; '.join(details)}; "
         "write weights of the same architecture, or set it to null"
     )
+    return InputError.of(KEY, file.source, message)
 
 
 def _joined(module: str, name: str) -> str:

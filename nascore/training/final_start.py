@@ -1,0 +1,66 @@
+"""What the final network starts from and learns from besides its data, and the report of that."""
+
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from nascore.context import SearchContext
+from nascore.genotype import Genotype
+
+if TYPE_CHECKING:
+    from nascore.training.pretrained import WeightTransfer
+
+
+def start(
+    context: SearchContext, network: nn.Module, genotype: Genotype
+) -> "WeightTransfer | None":
+    """Copy the weights of the context into a network, and report what was taken.
+
+    Args:
+        context: None is returned where it has no weights.
+        network: with initial weights.
+        genotype: of the network in the space of the context.
+
+    Raises:
+        InputError: too few of the weights fit.
+    """
+    if context.start is None:
+        return None
+    from nascore.training.part_names import renaming  # imports torchvision
+    from nascore.training.pretrained import load_weights
+
+    names = renaming(
+        network, context.start, space=context.space, genotype=genotype, shape=context.shape
+    )
+    classes = context.splits.info.classes
+    started = load_weights(network, context.start, classes=classes, renaming=names)
+    context.callbacks.on_message(f"training.weights: {started}")
+    return started
+
+
+def origin_of(context: SearchContext) -> dict[str, Any]:
+    """Return by what other runs use a network: space, classes, normalisation of the images."""
+    info = context.splits.info
+    return {
+        "space": context.search.space.model_dump(mode="json"),
+        "classes": list(info.classes),
+        "mean": list(info.mean),
+        "std": list(info.std),
+    }
+
+
+def transfer_of(context: SearchContext, started: "WeightTransfer | None") -> dict[str, Any]:
+    """Return what a network has learned from, with the settings of that, as JSON."""
+    training = context.training
+    found: dict[str, Any] = {}
+    if started is not None:
+        found["weights"] = started.to_dict() | {
+            "freeze_epochs": training.freeze_epochs,
+            "layer_lr_decay": training.layer_lr_decay,
+        }
+    if context.teacher is not None:
+        found["teacher"] = context.teacher.task.to_dict() | {
+            "weight": training.teacher_weight,
+            "temperature": training.teacher_temperature,
+        }
+    return found
