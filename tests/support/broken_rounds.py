@@ -243,7 +243,8 @@ def message_of(done: Ended) -> str:
         return notes[0] if notes else lines[-1]
     for place, line in enumerate(lines):
         if line.startswith(("The step", "The input is wrong")):
-            return " ".join(lines[place : place + 1 + ("input is wrong" in line)])
+            end = next((at for at in range(place, len(lines)) if "log: " in lines[at]), place + 2)
+            return " ".join(lines[place:end])
     return lines[-1] if lines else ""
 
 
