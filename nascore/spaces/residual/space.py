@@ -8,8 +8,12 @@ activation of the whole network.
 
 The standard width of stage s (from 0) is `channels` * 2^s, as in ResNet (arXiv 1512.03385); all
 widths are multiples of eight. `standard` is the network that an engineer would try first: two basic
-blocks a stage, 3x3, batch normalisation, ReLU, resolution halved from the second stage on. It works
-for any size of images, since convolutions are padded and a map of one pixel stays one pixel.
+blocks a stage, 3x3, batch normalisation, ReLU, resolution halved from the second stage on.
+
+It works for any size of images. The stem halves the maps until they are smaller than 64 pixels,
+first by the stride of its convolution, then by pooling, as in ResNet: from images of 224 pixels the
+first stage gets maps of 56 pixels. Images below 64 pixels keep their size. Convolutions are padded,
+so a map of one pixel stays one pixel.
 
 This space is our own: its values are those in which ResNet, MobileNetV2 and their successors differ
 (compare RegNet, arXiv 2003.13678, which searches depth, width and groups).
@@ -44,6 +48,7 @@ from nascore.spaces.residual.config import (
 
 _TOKENS_OF_STAGE = 6
 _STEM_KERNEL = 3
+_STEM_MAP = 64  # pixels; the maps of the first stage are smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +135,12 @@ class ResidualSpace:
         """Return all blocks, from top to bottom."""
         size, channels = shape.size, rounded(self.config.channels)
         image = f"{size}×{size}×{shape.channels}"
+        halvings = _stem_halvings(size)
+        for _ in range(halvings):
+            size = math.ceil(size / 2)
         nodes = [
             GraphNode("image", "image", "input", image),
-            GraphNode("stem", "conv 3×3", "conv", f"{size}×{size}×{channels}"),
+            GraphNode("stem", _stem_label(halvings), "conv", f"{size}×{size}×{channels}"),
         ]
         for number, (stage, stride) in enumerate(_blocks(self.stages(genotype))):
             size = math.ceil(size / stride)
@@ -155,10 +163,7 @@ class ResidualNetwork(nn.Module):
         self, stages: tuple[Stage, ...], style: Style, shape: ImageShape, stem_channels: int
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            *conv_norm((shape.channels, stem_channels), _STEM_KERNEL, style),
-            style.make_activation(),
-        )
+        self.stem = nn.Sequential(*_stem(shape, stem_channels, style))
         self.blocks = nn.ModuleList()
         channels = stem_channels
         for stage, stride in _blocks(stages):
@@ -174,6 +179,28 @@ class ResidualNetwork(nn.Module):
             x_BCHW = block(x_BCHW)
         logits_BK: Tensor = self.head(x_BCHW.mean(dim=(2, 3)))
         return logits_BK
+
+
+def _stem(shape: ImageShape, channels: int, style: Style) -> list[nn.Module]:
+    """Return the layers in front of the first stage."""
+    halvings = _stem_halvings(shape.size)
+    stride = 2 if halvings else 1
+    layers = conv_norm((shape.channels, channels), _STEM_KERNEL, style, stride=stride)
+    pooling = (nn.MaxPool2d(3, stride=2, padding=1) for _ in range(halvings - 1))
+    return [*layers, style.make_activation(), *pooling]
+
+
+def _stem_halvings(size: int) -> int:
+    """Return how often the stem halves maps of `size` pixels, rounding up."""
+    halvings = 0
+    while size >= _STEM_MAP:
+        size, halvings = math.ceil(size / 2), halvings + 1
+    return halvings
+
+
+def _stem_label(halvings: int) -> str:
+    """Return `conv 3×3`, `conv 3×3 /2` or `conv 3×3 /2, pool /2`."""
+    return f"conv 3×3{' /2' * (halvings > 0)}" + ", pool /2" * (halvings - 1)
 
 
 def _blocks(stages: tuple[Stage, ...]) -> Iterator[tuple[Stage, int]]:

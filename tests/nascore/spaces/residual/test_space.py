@@ -95,6 +95,29 @@ def test_tokens_change_what_they_name() -> None:
         assert space.describe(make_genotype(space, changed)) == text
 
 
+@pytest.mark.parametrize(
+    ("size", "first"),
+    [(1, 1), (8, 8), (32, 32), (63, 63), (64, 32), (105, 53), (224, 56), (512, 32)],
+)
+def test_the_stem_brings_large_images_below_64_pixels(size: int, first: int) -> None:
+    """The first stage of ResNet-18 has maps of 56 pixels where images have 224."""
+    space, shape = (
+        ResidualSpace(ResidualSpaceConfig(num_stages=1, channels=8)),
+        ImageShape(3, size, 3),
+    )
+    network = space.build(space.standard, shape).eval()
+    assert network.stem(torch.zeros(1, 3, size, size)).shape == (1, 8, first, first)
+    assert space.graph(space.standard, shape).nodes[1].detail == f"{first}×{first}×8"
+
+
+def test_the_drawn_stem_names_its_strides() -> None:
+    space = ResidualSpace(ResidualSpaceConfig(num_stages=1, channels=8))
+    labels = [
+        space.graph(space.standard, ImageShape(3, size, 3)).nodes[1].label for size in (32, 64, 224)
+    ]
+    assert labels == ["conv 3×3", "conv 3×3 /2", "conv 3×3 /2, pool /2"]
+
+
 @pytest.mark.parametrize("size", [1, 2, 7, 64])
 def test_any_size_of_images(size: int) -> None:
     space = ResidualSpace(ResidualSpaceConfig(num_stages=4, channels=8))
