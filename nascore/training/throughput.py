@@ -1,13 +1,13 @@
 """Throughput of training: the training loop, a bare loop and torchvision's reference recipe.
 
-All loops train in turn, in several rounds: the load of a machine changes from second to second, so
-the ratio of two loops is the median over rounds of the ratio within a round. The images are random,
-32x32 with three channels and ten classes, and in memory.
+The loops of a network train in turn, in rounds of short turns: the load of a machine changes from
+second to second, so the ratio of two loops is the median over rounds of the ratio within a round.
+The images are random, 32x32 with three channels and ten classes, and in memory.
 """
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,7 +30,9 @@ from nascore.training.reference_loops import Steps, bare_loop, torchvision_loop
 BARE = "bare loop"
 OURS = "training loop"
 TORCHVISION = "torchvision recipe"
-ROUNDS = 5
+MIN_ROUNDS = 5
+_MAX_ROUNDS = 40
+_TURN_S = 0.25
 SWITCHES: dict[str, dict[str, Any]] = {
     "training loop, cutout": {"cutout": 8},
     "training loop, gradient clipping": {"max_grad_norm": 1.0},
@@ -128,58 +130,60 @@ def make_loops(
 
 
 def measure(
-    loops: Iterable[Loop],
+    loops: Sequence[Loop],
     *,
     seconds: float,
     batch_size: int,
     device: torch.device,
     on_turn: Callable[[Loop], None] = lambda loop: None,
 ) -> list[Row]:
-    """Measure loops in turn, after one or two steps of each that are not timed.
+    """Measure the loops of one network in turn, after a few steps of each that are not timed.
 
     Args:
-        loops: of one network or several; each network has a bare loop.
-        seconds: wall time of each loop, all rounds together; a round has at least one step.
+        loops: the first is the bare loop.
+        seconds: wall time of each loop, all rounds together; a turn has at least one step.
         batch_size: of all loops.
         device: of the training.
         on_turn: called before each turn of a loop.
     """
-    loops = list(loops)
-    counts = [_steps_in(seconds / ROUNDS, loop, device, on_turn) for loop in loops]
-    turns: list[list[tuple[float, float]]] = [[] for _ in loops]
-    for _ in range(ROUNDS):
-        for turn, loop, count in zip(turns, loops, counts, strict=True):
+    step_s = [_seconds_of_step(loop, device, on_turn) for loop in loops]
+    rounds = round(seconds / max(_TURN_S, *step_s))
+    rounds = min(_MAX_ROUNDS, max(MIN_ROUNDS, rounds))
+    turns: list[list[_Turn]] = [[] for _ in loops]
+    for _ in range(rounds):
+        for of_loop, loop, one_s in zip(turns, loops, step_s, strict=True):
             on_turn(loop)
+            count = max(1, round(seconds / rounds / one_s))
             wall_s, cpu_s = _timed(loop, count, device)
-            turn.append((wall_s / (count * batch_size), cpu_s / (count * batch_size)))
-    bare = {
-        loop.network: turn for loop, turn in zip(loops, turns, strict=True) if loop.name == BARE
-    }
-    return [_row(loop, turn, bare[loop.network]) for loop, turn in zip(loops, turns, strict=True)]
+            of_loop.append(_Turn(wall_s / (count * batch_size), cpu_s / (count * batch_size)))
+    return [_row(loop, of_loop, turns[0]) for loop, of_loop in zip(loops, turns, strict=True)]
 
 
-def _row(loop: Loop, turns: list[tuple[float, float]], bare: list[tuple[float, float]]) -> Row:
-    """Return the medians of a loop from wall and processor seconds of an image in each round."""
-    ratios = [base[0] / own[0] for own, base in zip(turns, bare, strict=True)]
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Wall and processor seconds of an image in one turn of a loop."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def _row(loop: Loop, turns: list[_Turn], bare: list[_Turn]) -> Row:
+    ratios = [base.wall_s / own.wall_s for own, base in zip(turns, bare, strict=True)]
     return Row(
         network=loop.network,
         loop=loop.name,
-        images_per_s=1 / statistics.median(wall_s for wall_s, _ in turns),
+        images_per_s=1 / statistics.median(turn.wall_s for turn in turns),
         ratio_to_bare=statistics.median(ratios),
-        cpu_ms_per_image=1000 * statistics.median(cpu_s for _, cpu_s in turns),
+        cpu_ms_per_image=1000 * statistics.median(turn.cpu_s for turn in turns),
     )
 
 
-def _steps_in(
-    seconds: float, loop: Loop, device: torch.device, on_turn: Callable[[Loop], None]
-) -> int:
-    """Return the number of steps of a loop that take some seconds, at least one."""
+def _seconds_of_step(loop: Loop, device: torch.device, on_turn: Callable[[Loop], None]) -> float:
+    """Return the wall seconds of a step, after the first: that compiles and starts loaders."""
     on_turn(loop)
-    first_s, _ = _timed(loop, 1, device)  # with compilation and the start of loaders
-    if first_s >= seconds:
-        return 1
-    again_s, _ = _timed(loop, 2, device)
-    return max(1, round(seconds / again_s * 2))
+    _timed(loop, 1, device)
+    wall_s, _ = _timed(loop, 2, device)
+    return wall_s / 2
 
 
 def _timed(loop: Loop, count: int, device: torch.device) -> tuple[float, float]:

@@ -66,17 +66,17 @@ def train(seconds: float, device: str, networks: str, batch_size: int, as_json: 
     place = _device(device)
     load = os.getloadavg()[0]
     config = TrainingConfig(batch_size=batch_size, crop_padding=4, flip=True)
-    loops = [
-        loop
-        for number, name in enumerate(dict.fromkeys(names))
-        for loop in throughput.make_loops(
-            name, config, throughput.SWITCHES if number == 0 else {}, place
-        )
-    ]
+    rows: list[Row] = []
     with _progress() as show:
-        rows = throughput.measure(
-            loops, seconds=seconds, batch_size=batch_size, device=place, on_turn=show
-        )
+        for number, name in enumerate(dict.fromkeys(names)):
+            switches = throughput.SWITCHES if number == 0 else {}
+            rows += throughput.measure(
+                throughput.make_loops(name, config, switches, place),
+                seconds=seconds,
+                batch_size=batch_size,
+                device=place,
+                on_turn=show,
+            )
     if as_json:
         click.echo(json.dumps([row.to_dict() for row in rows]))
     else:
@@ -128,8 +128,8 @@ def _markdown(
         "",
         "    nas bench train > docs/results/throughput.md",
         "",
-        "The ratio is that to the bare loop with the same network in the same round, median of",
-        "five rounds. Processor time is of the process and its loaders. [bench.md](../bench.md)",
+        "The ratio is that to the bare loop with the same network in the same round, median over",
+        "rounds. Processor time is of the process and its loaders. [bench.md](../bench.md)",
         "describes the rows.",
         "",
         "| network | loop | images per second | ratio to bare | processor time, ms an image |",
