@@ -1,6 +1,7 @@
 """Worlds in which a run must be refused before it trains: how soon it is, and at what cost.
 
-Each world has a fault of the kind that waiting does not mend. Processor time is measured with the time, since other processes may load the machine.
+Each world has a fault of the kind that waiting does not mend. Processor time is measured too, since
+other processes may load the machine.
 """
 
 import io
