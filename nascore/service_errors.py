@@ -99,6 +99,7 @@ TABLE: tuple[Row, ...] = (
     Row("mlflow", _SETUP, "ENDPOINT_NOT_FOUND", r"logged-models",
         "the server is older than this client (MLflow 3); update the server"),
     Row("mlflow", _SETUP, "ENDPOINT_NOT_FOUND", "", _NO_MLFLOW),
+    Row("mlflow", _SETUP, "405|501", "", _NO_MLFLOW),  # such as an S3 store
     Row("mlflow", _REQUEST, "", "must be in the 'active' state",
         "it is deleted in MLflow; restore it (mlflow runs restore --run-id ID, or mlflow "
         "experiments restore --experiment-id ID, which restores its runs), then resume the run"),

@@ -21,7 +21,7 @@ _ANSWER = re.compile(r"failed with error code (\d{3})\b")
 _CAUSE = re.compile(r"failed with exception .*\(Caused by (.*)\)$|failed with exception (.*)")
 _CODE_OF_STATUS = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "ENDPOINT_NOT_FOUND"}
 _INACTIVE = "must be in the 'active' state"
-_WITHOUT_CODE = (407, 413)  # MLflow has no code for these, and calls them internal errors
+_WITHOUT_CODE = (405, 407, 413, 501)  # MLflow has no code for these, and calls them internal errors
 _PROGRAMMING = (
     *(TypeError, AttributeError, NameError, LookupError, ArithmeticError),
     *(AssertionError, ImportError, NotImplementedError),

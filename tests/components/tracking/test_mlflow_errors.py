@@ -6,7 +6,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
-from components.tracking.mlflow_errors import call_mlflow
+from components.tracking.mlflow_errors import call_mlflow, remedy_of
 
 
 class Store:
@@ -52,3 +52,15 @@ def test_patience_ends():
         call_mlflow(store, timeout_s=2, on_outage=lambda text: None)
     assert time.monotonic() - start < 10
     assert "secret" not in str(caught.value)
+
+
+def test_an_s3_store_in_place_of_mlflow_is_no_outage():
+    """MLflow's client calls an answer without one of its codes an internal error."""
+    answer = MlflowException(
+        "API request to endpoint /api/2.0/mlflow/experiments/search failed with error code 405 "
+        "!= 200. Response body: '<?xml version=\"1.0\" encoding=\"UTF-8\"?>'"
+    )
+    store = Store(answer)
+    with pytest.raises(MlflowException, match="405"):
+        call_mlflow(store, timeout_s=30, on_outage=pytest.fail)
+    assert "this is no MLflow server" in remedy_of(answer)
