@@ -115,7 +115,7 @@ def objective_settings(objective: Objective, training: CommonTrainingConfig) -> 
     settings: dict[str, object] = {} if objective == "accuracy" else {"objective": objective}
     training = training.for_objective(objective)
     # Weights and teacher are of the final network alone, and change no child.
-    not_of_children = {"device", *TransferConfig.model_fields}
+    not_of_children = {"device", "devices", *TransferConfig.model_fields}
     if common := training.model_dump(mode="json", exclude=not_of_children, exclude_defaults=True):
         settings["training"] = common
     return settings

@@ -39,6 +39,10 @@ class CommonTrainingConfig(TransferConfig, BalanceConfig):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the search and of the final training; `auto` takes a GPU when there is one."""
+    devices: Annotated[int, Field(ge=1, le=64)] = 1
+    """GPUs of one machine that train one network together, a child or the final network; processes
+    where there is no GPU. They divide each batch among them, so results are those of one device
+    within rounding (docs/throughput.md)."""
     flip: bool = False
     """Mirror half of the images; wrong for digits and letters."""
     crop_padding: Annotated[int, Field(ge=0)] = 1
