@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from broken_rounds import EXPERIMENT, World, message_of
@@ -111,7 +110,7 @@ FAULTS = (
     Fault("tracking.uri is an S3 store", lambda world: {"tracking.uri": world.store.url}),
     Fault(
         "tracking.uri speaks http, not https",
-        lambda world: {"tracking.uri": f"https://{urlsplit(world.mlflow.url).netloc}"},
+        lambda world: {"tracking.uri": world.services.mlflow.uri.replace("http", "https")},
     ),
     Fault("the key of S3 is wrong", variables=lambda world: {"AWS_SECRET_ACCESS_KEY": "wrong"}),
     Fault(
