@@ -103,7 +103,7 @@ class SearchContext(Generic[OptionsT]):
     @cached_property
     def child(self) -> TrainingConfig:
         """All settings of the training of a child."""
-        return self.training.resolve(self.search.child)
+        return self.training.resolve_child(self.search.child)
 
     def objective_settings(self) -> dict[str, object]:
         """Return `objective_settings` of this run, for the identity of studies and checkpoints."""

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 
 from components.config.secret_values import open_secrets
 from components.object_store.outputs import uri_error
+from nascore.config.recipes import MAX_LR_OF_ADAPTIVE
 from nascore.errors import Problem
 from nascore.methods.registry import METHODS
 from nascore.methods.requirements import RunSettings
@@ -73,19 +74,22 @@ def _cutouts(config: "Config") -> Iterator[tuple[str, int]]:
 
 
 def _unfit_rates(config: "Config", refused: Set[_Path]) -> list[Problem]:
-    """Return learning rates that would rise along the cosine."""
-    last = config.training.min_lr
+    """Return learning rates that would rise along the cosine, or are too high for the optimiser."""
+    last = config.training.switch("min_lr")
     rates = {"train.lr": config.train.lr, "search.child.lr": config.search.child.lr}
-    keys = [
-        key
-        for key, rate in rates.items()
-        if last > rate and not refused & {tuple(key.split(".")), ("training", "min_lr")}
+    optimizer = config.training.switch("optimizer")
+    known = {key: rate for key, rate in rates.items() if tuple(key.split(".")) not in refused}
+    problems = [
+        Problem(key, f"{rate:g}", f"must be <= {MAX_LR_OF_ADAPTIVE} for {optimizer}; try 0.002")
+        for key, rate in known.items()
+        if optimizer != "sgd" and rate > MAX_LR_OF_ADAPTIVE
     ]
-    if not keys:
-        return []
-    found = " and ".join(f"{key}={rates[key]:g}" for key in keys)
-    message = f"must be <= {' and '.join(keys)}, got {found}; lower min_lr or raise lr"
-    return [Problem("training.min_lr", f"{last:g}", message)]
+    keys = [key for key, rate in known.items() if last > rate]
+    if keys and ("training", "min_lr") not in refused:
+        found = " and ".join(f"{key}={rates[key]:g}" for key in keys)
+        message = f"must be <= {' and '.join(keys)}, got {found}; lower min_lr or raise lr"
+        problems.append(Problem("training.min_lr", f"{last:g}", message))
+    return problems
 
 
 def _run_settings(config: "Config") -> RunSettings:

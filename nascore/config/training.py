@@ -4,8 +4,21 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from nascore.config.recipes import (
+    MAX_LR_OF_ADAPTIVE,
+    NOT_FOR_CHILDREN,
+    PAPER,
+    SWITCHES,
+    RecipeName,
+    resolve_switches,
+)
 from nascore.config.transfer import TransferConfig
 from nascore.section import Positive, Section
+
+OptimizerName = Literal["sgd", "adamw", "muon"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+AutoAugment = Literal["none", "trivial", "rand"]
+_Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class BalanceConfig(Section):
@@ -50,29 +63,75 @@ class CommonTrainingConfig(TransferConfig, BalanceConfig):
     cutout: Annotated[int, Field(ge=0)] = 0
     """Side in pixels of a square that is blanked out; 0 turns it off. Children and final network
     only: shared weights are trained without it, as in ENAS and DARTS."""
-    min_lr: Annotated[float, Field(ge=0)] = 0.001
+    min_lr: Annotated[float, Field(ge=0)] | None = None
     """Learning rate at the end of the cosine schedule of children and final network."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """Weight decay of SGD, for children and final network."""
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    """Weight decay of kernels, for children and final network."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = None
     """Gradients are scaled down to this norm, for children and final network; null does not
     clip."""
+    recipe: RecipeName = "paper"
+    """Values of the settings of children and final network that are null (docs/training.md):
+    `paper` is SGD with one cosine, `quick` adds what pays in minutes, `strong` what pays in
+    long trainings."""
+    label_smoothing: _Share | None = None
+    """Share of the target that is spread over all classes."""
+    ema: Annotated[float, Field(ge=0, le=0.5)] | None = None
+    """Weights are averaged exponentially over this share of the training, and the average is
+    evaluated and kept; 0 turns it off."""
+    test_time_flip: bool | None = None
+    """The final network averages its logits over an image and its mirror image, where `flip` is
+    on; doubles its latency."""
+    auto_augment: AutoAugment | None = None
+    """Random operations on each image: TrivialAugment, or RandAugment with two operations."""
+    mixup: Annotated[float, Field(ge=0)] | None = None
+    """Mix pairs of images with shares from Beta(a, a); 0 turns it off."""
+    cutmix: Annotated[float, Field(ge=0)] | None = None
+    """Replace a rectangle by that of another image, its area from Beta(a, a); 0 turns it off. With
+    `mixup`, each batch has one of the two."""
+    optimizer: OptimizerName | None = None
+    """SGD with Nesterov momentum, AdamW, or Muon with AdamW for what is no kernel; the last two
+    need a learning rate of at most 0.02."""
+    patience: Annotated[int, Field(ge=0)] | None = None
+    """The final training ends after this many epochs without a better validation score and keeps
+    the best epoch; 0 trains to the end."""
+    progressive_resizing: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Size of the images at the start, as a share of the full size; it grows to 1. 1 turns it
+    off."""
+    channels_last: bool | None = None
+    """Store tensors with channels last, which is faster on GPUs with tensor cores."""
+    precision: Precision | None = None
+    """Precision of the forward pass; `auto` is bf16 or fp16 where a GPU computes with it, else
+    fp32."""
+    compile: bool | None = None
+    """Compile the final training by `torch.compile`; costs up to minutes at the start."""
+
+    def switch(self, name: str) -> Any:
+        """Return the value of a switch: that of the recipe where it is null."""
+        return resolve_switches(self._common())[name]
 
     def resolve(self, own: "OwnTrainingConfig") -> "TrainingConfig":
-        """Return all settings of one training: these and its own."""
+        """Return all settings of one training, none of them null: these and its own."""
         values = {name: getattr(own, name) for name in OwnTrainingConfig.model_fields}
         return TrainingConfig(**self._common(), **values)
+
+    def resolve_child(self, own: "OwnTrainingConfig") -> "TrainingConfig":
+        """Return all settings of the training of a child: the same, without those for long ones."""
+        return self.resolve(own).model_copy(update=dict(NOT_FOR_CHILDREN))
 
     def resolve_shared(
         self, *, epochs: int = 1, batch_size: int, lr: float, cutout: int = 0, **optimiser: float
     ) -> "TrainingConfig":
         """Return all settings of a training of shared weights, whose optimiser is the method's.
 
+        No recipe changes it.
+
         Args:
             optimiser: `min_lr`, `momentum`, `weight_decay` and, where gradients are clipped,
                 `max_grad_norm`.
         """
-        common = {**self._common(), "max_grad_norm": None, "cutout": cutout, **optimiser}
+        own = {"recipe": "paper", "max_grad_norm": None, "cutout": cutout, **optimiser}
+        common = {**self._common(), **dict.fromkeys(SWITCHES), **own}
         return TrainingConfig(epochs=epochs, batch_size=batch_size, lr=lr, **common)
 
     def _common(self) -> dict[str, Any]:
@@ -90,13 +149,13 @@ class OwnTrainingConfig(Section):
     """Images of one weight update; batch normalisation needs at least two."""
     lr: Annotated[float, Field(gt=0)] = 0.05
     """Highest learning rate."""
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Fraction of the steps in which the rate rises linearly to `lr`; 0 as in the release of
-    NASES."""
+    warmup_fraction: _Share | None = None
+    """Fraction of the steps in which the rate rises linearly to `lr`; null takes that of
+    `training.recipe`, 0 in `paper` as in the release of NASES."""
 
 
 class TrainingConfig(OwnTrainingConfig, CommonTrainingConfig):
-    """All settings of one training: SGD with Nesterov momentum and one cosine cycle.
+    """All settings of one training, with the values of its recipe; null switches take them here.
 
     `CommonTrainingConfig.resolve` makes it; training code reads nothing else.
     """
@@ -104,11 +163,36 @@ class TrainingConfig(OwnTrainingConfig, CommonTrainingConfig):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Nesterov momentum of SGD; only methods change it."""
 
+    warmup_fraction: _Share = PAPER["warmup_fraction"]
+    min_lr: float = PAPER["min_lr"]
+    weight_decay: float = PAPER["weight_decay"]
+    label_smoothing: float = PAPER["label_smoothing"]
+    ema: float = PAPER["ema"]
+    test_time_flip: bool = PAPER["test_time_flip"]
+    auto_augment: AutoAugment = PAPER["auto_augment"]
+    mixup: float = PAPER["mixup"]
+    cutmix: float = PAPER["cutmix"]
+    optimizer: OptimizerName = PAPER["optimizer"]
+    patience: int = PAPER["patience"]
+    progressive_resizing: float = PAPER["progressive_resizing"]
+    channels_last: bool = PAPER["channels_last"]
+    precision: Precision = PAPER["precision"]
+    compile: bool = PAPER["compile"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_recipe(cls, data: Any) -> Any:
+        return {**data, **resolve_switches(data)}
+
     @model_validator(mode="after")
     def _rates_in_order(self) -> Self:
         if self.min_lr > self.lr:
             raise ValueError(
                 f"min_lr must be <= lr, got min_lr={self.min_lr} and lr={self.lr}; "
                 "lower min_lr or raise lr"
+            )
+        if self.optimizer != "sgd" and self.lr > MAX_LR_OF_ADAPTIVE:
+            raise ValueError(
+                f"{self.optimizer} needs lr <= {MAX_LR_OF_ADAPTIVE}, got {self.lr}; try 0.002"
             )
         return self

@@ -1,6 +1,6 @@
 """Scores of logits in the objective of a search, at once or batch by batch."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -47,6 +47,12 @@ class Epochs:
         if self.scores is not self.accuracies:
             self.scores.append(score)
 
+    def load(self, accuracies: list[float], scores: list[float]) -> None:
+        """Replace all epochs."""
+        self.accuracies[:] = accuracies
+        if self.scores is not self.accuracies:
+            self.scores[:] = scores
+
 
 class Answers:
     """Logits of a network, collected batch by batch; only counted for the accuracy."""
@@ -74,3 +80,18 @@ class Answers:
             return self.accuracy()
         logits_NK, y_N = (torch.cat(parts) for parts in zip(*self._kept, strict=True))
         return score_of(self._objective, logits_NK, y_N)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what `load` needs."""
+        found = {"correct": self._correct.clone(), "seen": torch.tensor(self._seen)}
+        if self._kept:
+            logits_NK, y_N = (torch.cat(parts) for parts in zip(*self._kept, strict=True))
+            found |= {"logits": logits_NK, "labels": y_N}
+        return found
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Continue from what `tensors` returned."""
+        device = self._correct.device
+        self._correct, self._seen = tensors["correct"].to(device), int(tensors["seen"])
+        if "logits" in tensors:
+            self._kept = [(tensors["logits"].to(device), tensors["labels"].to(device))]

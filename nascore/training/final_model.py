@@ -20,8 +20,9 @@ from nascore.spaces.flops import count
 from nascore.training import checkpoint
 from nascore.training.child import build_network
 from nascore.training.final_start import origin_of, start, transfer_of
-from nascore.training.loop import predict, train
+from nascore.training.loop import train
 from nascore.training.network_kinds import kind_named, kind_of, spec_of
+from nascore.training.prediction import predict
 from nascore.training.weight_files import FINAL_MODEL
 
 if TYPE_CHECKING:
@@ -192,12 +193,16 @@ def train_network(
     genotype: Genotype,
     *,
     on_epoch: Callable[[int, float | None], None] | None = None,
+    seconds: float | None = None,
     started: "WeightTransfer | None" = None,
 ) -> FinalModel:
     """Train a network as `context.final` says, and evaluate it once on the test split.
 
     Args:
         network: on the device of the training; it is trained in place.
+        genotype: of the network, or what stands for it.
+        on_epoch: called with the 0-based epoch and the validation score in the objective.
+        seconds: wall time of the training, instead of its epochs.
         started: what the network has taken from a file of weights.
     """
 
@@ -218,6 +223,8 @@ def train_network(
         on_epoch=report_epoch,
         should_stop=context.callbacks.should_stop,
         objective=objective,
+        seconds=seconds,
+        on_message=context.callbacks.on_message,
     )
     cost = count(network, context.shape)
     from nascore.evaluation.class_metrics import (
@@ -234,8 +241,8 @@ def train_network(
         genotype=genotype,
         shape=context.shape,
         network=network.eval(),
-        train_accuracy=training.train_accuracy[-1],
-        valid_accuracy=training.valid_accuracy[-1],
+        train_accuracy=training.train_accuracy[training.kept_epoch],
+        valid_accuracy=training.valid_accuracy[training.kept_epoch],
         test_accuracy=score_of("accuracy", logits_NK, context.splits.test.labels),
         num_params=cost.num_params,
         macs=cost.macs,
@@ -244,7 +251,7 @@ def train_network(
         data_wait_share=training.data_wait_s / training.duration_s,
         figures=asdict(figures),
         objective=objective,
-        valid_score=training.valid_score[-1],
+        valid_score=training.valid_score[training.kept_epoch],
         test_score=score_of(objective, logits_NK, context.splits.test.labels),
         origin=origin_of(context),
         transfer=transfer_of(context, started),

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from nascore.config import TrainingConfig
 from nascore.training import checkpoint, distributed
-from nascore.training.loop import sgd
+from nascore.training.optimizers import sgd
 from nascore.training.resumable import load_optimizer, optimizer_tensors, tensors_of
 
 SupernetT = TypeVar("SupernetT", bound=nn.Module)

@@ -28,7 +28,8 @@ from nascore.methods.enas.options import RandomWsOptions
 from nascore.methods.enas.policy import Policy, UniformPolicy
 from nascore.spaces.base import make_genotype
 from nascore.training import checkpoint, distributed
-from nascore.training.loop import fitting_threads, half_cosine
+from nascore.training.loop import fitting_threads
+from nascore.training.schedule import half_cosine
 from nascore.training.supernet import make_supernet
 
 DIAGNOSE_EVERY = 25  # updates of the policy; a diagnosis takes as long as some updates

@@ -37,8 +37,9 @@ from nascore.methods.instanas.reward import Window, policy_loss, reward, window_
 from nascore.methods.instanas.search_points import Point
 from nascore.methods.instanas.supernet import MetaGraph
 from nascore.training import checkpoint
-from nascore.training.loop import fitting_threads, half_cosine
+from nascore.training.loop import fitting_threads
 from nascore.training.resumable import load_optimizer, optimizer_tensors, tensors_of
+from nascore.training.schedule import half_cosine
 
 
 class AlternatingTrainer:

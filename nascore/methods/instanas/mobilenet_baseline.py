@@ -16,7 +16,8 @@ from nascore.spaces.base import SearchSpace, make_genotype
 from nascore.spaces.flops import count
 from nascore.spaces.mobilenet.network import OPS
 from nascore.training.child import build_network
-from nascore.training.loop import evaluate, planned_steps, train
+from nascore.training.loop import planned_steps, train
+from nascore.training.prediction import evaluate
 
 
 @dataclass(frozen=True, slots=True)

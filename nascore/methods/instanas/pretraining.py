@@ -18,8 +18,9 @@ from nascore.methods.common.one_shot_loop import CHECK_EVERY, check_finite, endl
 from nascore.methods.common.weight_updates import WeightUpdates
 from nascore.methods.instanas.networks import Context
 from nascore.methods.instanas.supernet import MetaGraph
-from nascore.training.loop import fitting_threads, learning_rate, planned_steps
+from nascore.training.loop import fitting_threads, planned_steps
 from nascore.training.resumable import TrainingCheckpoint
+from nascore.training.schedule import learning_rate
 
 _log = logging.getLogger(__name__)
 

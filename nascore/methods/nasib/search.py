@@ -32,7 +32,8 @@ from nascore.methods.nasib.supernet import make_superkernel_supernet
 from nascore.methods.nasib.updates import LogitUpdates
 from nascore.spaces.superkernel.space import AXES, SuperkernelSpace
 from nascore.training import checkpoint, distributed
-from nascore.training.loop import fitting_threads, half_cosine
+from nascore.training.loop import fitting_threads
+from nascore.training.schedule import half_cosine
 
 Context = SearchContext[NasibOptions]
 KIND = "nasib"

@@ -34,7 +34,8 @@ from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.spaces.chain.config import ChainSpaceConfig
 from nascore.training.child import ChildJob
-from nascore.training.loop import accuracy_and_score, train
+from nascore.training.loop import train
+from nascore.training.prediction import accuracy_and_score
 
 SPACE = ChainSpaceConfig(num_layers=2)
 OTHERS: tuple[Objective, ...] = ("balanced_accuracy", "macro_f1", "auroc")

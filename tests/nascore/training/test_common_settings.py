@@ -11,6 +11,7 @@ import pytest
 import shared_tasks
 
 from nascore.config import CommonTrainingConfig, OwnTrainingConfig, TrainingConfig
+from nascore.config.recipes import NOT_FOR_CHILDREN, PAPER, SWITCHES, resolve_switches
 from nascore.context import SearchContext, device_of
 from nascore.data.batches import Split
 from nascore.methods.common.shared_weights_options import SharedWeightsOptions
@@ -33,18 +34,51 @@ OWN = OwnTrainingConfig(epochs=3, max_steps=5, batch_size=11, lr=0.2, warmup_fra
 
 def test_a_training_has_all_common_settings_and_its_own() -> None:
     found = COMMON.resolve(OWN).model_dump()
-    assert found == COMMON.model_dump() | OWN.model_dump() | {"momentum": 0.9}
+    given = COMMON.model_dump() | OWN.model_dump() | {"momentum": 0.9}
+    assert found == given | resolve_switches(given)
+    assert None not in [found[name] for name in SWITCHES]
 
 
 @pytest.mark.parametrize("own", [SharedWeightsOptions(), PretrainingOptions()])
 def test_shared_weights_are_augmented_alike_and_keep_the_optimiser_of_their_method(
     own: SharedWeightsOptions | PretrainingOptions,
 ) -> None:
-    found = own.resolve(COMMON)
+    found = own.resolve(COMMON.model_copy(update={"recipe": "strong", "mixup": 0.3}))
     shared = ("class_weights", "sampling", "device", "flip", "crop_padding")
     assert {name: getattr(found, name) for name in shared} == COMMON.model_dump(include=set(shared))
     assert found.cutout == 0, "children and final network only"
     assert found.weight_decay == 1e-4
+    of_method = {"min_lr", "weight_decay"}
+    assert all(getattr(found, name) == PAPER[name] for name in SWITCHES.keys() - of_method)
+
+
+def test_a_switch_left_at_null_takes_the_value_of_the_recipe() -> None:
+    quick = COMMON.model_copy(update={"recipe": "quick", "ema": 0.3})
+    found = quick.resolve(OWN)
+    assert (found.label_smoothing, found.ema, found.min_lr) == (0.1, 0.3, 0.002)
+    assert COMMON.model_copy(update={"recipe": "strong"}).resolve(OWN).auto_augment == "trivial"
+    # A stored configuration keeps null, so that its recipe can still be changed.
+    stored = CommonTrainingConfig.model_validate(COMMON.model_dump())
+    assert stored.model_copy(update={"recipe": "quick"}).resolve(OWN).label_smoothing == 0.1
+
+
+def test_every_recipe_has_every_switch_and_paper_is_what_a_training_has_by_itself() -> None:
+    assert all(values.keys() == {"paper", "quick", "strong"} for values in SWITCHES.values())
+    found = TrainingConfig().model_dump()
+    assert {name: found[name] for name in SWITCHES} == PAPER
+
+
+def test_children_have_the_recipe_without_what_is_for_long_trainings() -> None:
+    config = COMMON.model_copy(update={"compile": True, "patience": 3, "mixup": 0.2})
+    child, final = config.resolve_child(OWN), config.resolve(OWN)
+    assert (final.compile, final.patience, final.mixup) == (True, 3, 0.2)
+    assert child == final.model_copy(update=dict(NOT_FOR_CHILDREN))
+
+
+def test_optimisers_with_steps_of_the_size_of_the_rate_refuse_rates_of_sgd() -> None:
+    with pytest.raises(ValueError, match="adamw needs lr <= 0.02, got 0.1"):
+        TrainingConfig(optimizer="adamw", lr=0.1)
+    assert TrainingConfig(optimizer="muon", lr=0.01).weight_decay == 0.05
 
 
 TASKS: dict[str, Callable[[Path, Path], SearchContext[Any]]] = {
@@ -64,7 +98,7 @@ def test_every_training_of_a_run_is_augmented_as_set(
     context = dataclasses.replace(
         context, training=COMMON, final=COMMON.resolve(OwnTrainingConfig(epochs=1, max_steps=2))
     )
-    assert context.child == COMMON.resolve(context.search.child)
+    assert context.child == COMMON.resolve_child(context.search.child)
     assert device_of(context.training).type == "cpu"
     seen: list[TrainingConfig] = []
     real = Split.train_batches

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from nascore.config import TrainingConfig
 from nascore.data.batches import load
 from nascore.errors import ChildFailedError
-from nascore.training.loop import TrainingStopped, evaluate, learning_rate, predict, train
+from nascore.training.loop import TrainingStopped, train
+from nascore.training.prediction import evaluate, predict
+from nascore.training.schedule import learning_rate
 
 CPU = torch.device("cpu")
 
