@@ -1,8 +1,8 @@
 """Settings by which the final network learns from networks that were trained before."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from nascore.config.addresses import check_files
 from nascore.section import Section
@@ -29,3 +29,13 @@ class TransferConfig(Section):
     teacher_temperature: Annotated[float, Field(gt=0, le=100)] = 4.0
     """Temperature by which the logits of both networks are divided: higher ones show more of how
     the teacher ranks the wrong classes."""
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> Self:
+        given = self.freeze_epochs > 0 or self.layer_lr_decay < 1
+        if given and self.weights is None:
+            raise ValueError(
+                "freeze_epochs and layer_lr_decay have an effect on layers from weights only; set "
+                "weights, or freeze_epochs to 0 and layer_lr_decay to 1"
+            )
+        return self

@@ -52,6 +52,17 @@ class OneWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class OneDevice:
+    """Its networks are trained by one process."""
+
+    def problems(self, run: RunSettings) -> Sequence[Problem]:
+        if run.training.devices == 1:
+            return ()
+        message = f"{run.method} trains its networks on one device; set it to 1"
+        return (Problem("training.devices", str(run.training.devices), message),)
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetOfSharedWeights:
     """A budget of weight updates or time: one network is trained for all architectures."""
 
@@ -120,6 +131,17 @@ class FixedClasses:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnWeights:
+    """A final training that starts from the weights of the search."""
+
+    def problems(self, run: RunSettings) -> Sequence[Problem]:
+        if run.training.weights is None:
+            return ()
+        message = f"the final training of {run.method} starts from its search; set it to null"
+        return (Problem("training.weights", run.training.weights, message),)
+
+
+@dataclass(frozen=True, slots=True)
 class NewClasses:
     """Splits with different classes, and no settings about single classes."""
 
@@ -137,6 +159,9 @@ class NewClasses:
             if value != field.default:
                 message = f"{fixed}set it to {field.default}"
                 problems.append(Problem(f"training.{name}", value, message))
+        for name in ("weights", "teacher"):
+            if (value := getattr(run.training, name)) is not None:
+                problems.append(Problem(f"training.{name}", value, f"{fixed}set it to null"))
         if run.max_class_drop is not None:
             message = f"{fixed}set it to null"
             problems.append(Problem("promote.max_class_drop", f"{run.max_class_drop:g}", message))

@@ -5,8 +5,10 @@ from nascore.methods.instanas.options import InstanasOptions
 from nascore.methods.requirements import (
     AccuracyObjective,
     BudgetOfSharedWeights,
+    OneDevice,
     OneSpace,
     OneWorker,
+    OwnWeights,
 )
 
 METHODS = {
@@ -16,11 +18,13 @@ METHODS = {
         "nascore.methods.instanas.method",
         requirements=(
             OneWorker(),
+            OneDevice(),
             AccuracyObjective(
                 "rewards the architecture of each image by whether that image is right"
             ),
             BudgetOfSharedWeights(),
             OneSpace("mobile"),
+            OwnWeights(),
         ),
         control="random-ws",
         new_search_reason="continues training the weights of its search",

@@ -13,6 +13,7 @@ from nascore.methods.requirements import (
     NewClasses,
     OneSpace,
     OneWorker,
+    OwnWeights,
     Requirement,
     RunSettings,
     SpaceWithSharedWeights,
@@ -35,6 +36,7 @@ def run_of(**changes: Any) -> RunSettings:
 
 
 BALANCED = CommonTrainingConfig(sampling="balanced")
+TRANSFER = CommonTrainingConfig(weights="weights.pt", teacher="digits")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,19 @@ BALANCED = CommonTrainingConfig(sampling="balanced")
             {"objective": "macro_f1"},
             {"search.objective": "some-method counts right answers; set it to accuracy"},
         ),
+        (
+            OwnWeights(),
+            {"training": CommonTrainingConfig(teacher="digits")},
+            {"training": TRANSFER},
+            {"training.weights": "some-method starts from its search; set it to null"},
+        ),
         (FixedClasses(), {}, {"split_by": "class"}, {"data.split_by": "set it to image"}),
+        (
+            NewClasses(),
+            {"split_by": "class"},
+            {"split_by": "class", "training": TRANSFER},
+            {"training.weights": "set it to null", "training.teacher": "set it to null"},
+        ),
         (
             NewClasses(),
             {"split_by": "class"},
