@@ -1,9 +1,10 @@
-"""Augmentation of whole batches by tensor operations: crops, mirroring, cutout.
+"""Augmentation of whole batches by tensor operations: crops, mirroring, operations, cutout.
 
 B images, C channels, H = W pixels. Random numbers depend on number and size of the images only.
 """
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -26,30 +27,78 @@ class Augmentation(BatchSize, Protocol):
     def flip(self) -> bool: ...
     @property
     def cutout(self) -> int: ...
+    @property
+    def auto_augment(self) -> Literal["none", "trivial", "rand"]: ...
 
 
 def augment(x_u8: Tensor, config: Augmentation, generator: torch.Generator) -> Tensor:
-    """Crop images at random places after padding, and mirror half of them.
+    """Crop images at random places after padding, mirror half of them, apply random operations.
 
     Padding is black, value 0 before normalisation, as in torchvision's RandomCrop on raw images.
 
     Args:
         x_u8: uint8 (B, C, H, W); it is not changed.
-        generator: on the CPU; draws 2B offsets if `crop_padding` > 0, then B numbers if `flip`.
+        generator: on the CPU; draws 2B offsets if `crop_padding` > 0, then B numbers if `flip`,
+            then those of `auto_augment`.
 
     Returns:
         uint8 (B, C, H, W).
     """
-    batch, _, _, width = x_u8.shape
+    draws = _draw(len(x_u8), config, generator)
     padding = config.crop_padding
-    if padding:
-        dy_B, dx_B = torch.randint(0, 2 * padding + 1, (2, batch), generator=generator)
-        x_u8 = _crop(F.pad(x_u8, (padding,) * 4), dy_B, dx_B, size=width)
+    if draws.offsets_2B is not None:
+        dy_B, dx_B = draws.offsets_2B
+        x_u8 = _crop(F.pad(x_u8, (padding,) * 4), dy_B, dx_B, size=x_u8.shape[3])
+    if draws.mirrored is not None:
+        mirrored = draws.mirrored.to(x_u8.device)
+        x_u8 = x_u8.index_copy(0, mirrored, x_u8.index_select(0, mirrored).flip(3))
+    if config.auto_augment != "none":
+        from nascore.data import auto_augment  # imports torchvision, which most trainings need not
+
+        x_u8 = auto_augment.apply(x_u8, draws.operations, config.auto_augment)
+    return x_u8
+
+
+def skip(batch: int, size: int, config: Augmentation, generator: torch.Generator) -> None:
+    """Draw the random numbers of a batch, those of `cutout` included, and make no images.
+
+    Args:
+        batch: number of images.
+        size: height and width in pixels.
+        config: settings of the augmentation.
+        generator: on the CPU.
+    """
+    _draw(batch, config, generator)
+    if config.cutout:
+        _centres(batch, size, size, generator)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draws:
+    """Random numbers of a batch; None where a setting is off.
+
+    Attributes:
+        mirrored: places of the images that are mirrored.
+        operations: `nascore.data.auto_augment.Draws`.
+    """
+
+    offsets_2B: Tensor | None
+    mirrored: Tensor | None
+    operations: Any
+
+
+def _draw(batch: int, config: Augmentation, generator: torch.Generator) -> _Draws:
+    offsets_2B = mirrored = operations = None
+    if config.crop_padding:
+        number = 2 * config.crop_padding + 1
+        offsets_2B = torch.randint(0, number, (2, batch), generator=generator)
     if config.flip:
         mirrored = (torch.rand(batch, generator=generator) < 0.5).nonzero().squeeze(1)
-        mirrored = mirrored.to(x_u8.device)
-        x_u8 = x_u8.index_copy(0, mirrored, x_u8.index_select(0, mirrored).flip(3))
-    return x_u8
+    if config.auto_augment != "none":
+        from nascore.data import auto_augment  # imports torchvision, which most trainings need not
+
+        operations = auto_augment.draw(config.auto_augment, batch, generator)
+    return _Draws(offsets_2B, mirrored, operations)
 
 
 def _crop(padded_u8: Tensor, dy_B: Tensor, dx_B: Tensor, *, size: int) -> Tensor:
@@ -74,9 +123,16 @@ def cutout(x_BCHW: Tensor, side: int, generator: torch.Generator) -> None:
     """
     batch, _, height, width = x_BCHW.shape
     device = x_BCHW.device
-    y_B = torch.randint(0, height, (batch,), generator=generator).to(device) - side // 2
-    x_B = torch.randint(0, width, (batch,), generator=generator).to(device) - side // 2
+    centre_y_B, centre_x_B = _centres(batch, height, width, generator)
+    y_B, x_B = centre_y_B.to(device) - side // 2, centre_x_B.to(device) - side // 2
     rows_H, columns_W = torch.arange(height, device=device), torch.arange(width, device=device)
     kept_y_BH = (rows_H < y_B[:, None]) | (rows_H >= y_B[:, None] + side)
     kept_x_BW = (columns_W < x_B[:, None]) | (columns_W >= x_B[:, None] + side)
     x_BCHW.mul_((kept_y_BH[:, :, None] | kept_x_BW[:, None, :]).unsqueeze(1))
+
+
+def _centres(
+    batch: int, height: int, width: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    y_B = torch.randint(0, height, (batch,), generator=generator)
+    return y_B, torch.randint(0, width, (batch,), generator=generator)

@@ -20,7 +20,7 @@ from torch import Tensor
 from nascore.config import BalanceConfig
 from nascore.data.augmentation import Augmentation as Augmentation
 from nascore.data.augmentation import BatchSize as BatchSize
-from nascore.data.augmentation import augment, cutout
+from nascore.data.augmentation import augment, cutout, skip
 from nascore.data.balance import class_weights, random_order
 from nascore.data.file_access import Remote
 from nascore.data.images import Images, open_images
@@ -92,7 +92,7 @@ class Split:
         steps = self.steps_per_epoch(config)
         positions = list(order.split(config.batch_size))[:steps]
         for position in positions[:start]:
-            _augmented(torch.zeros(len(position), 1, self.size, self.size), config, generator)
+            skip(len(position), self.size, config, generator)
         positions = positions[start:]
         for position, x_u8 in zip(positions, self._images.batches(positions), strict=True):
             x_BCHW = _augmented(x_u8, config, generator, self.normalise)
@@ -195,7 +195,7 @@ def _augmented(
     x_u8: Tensor,
     config: Augmentation,
     generator: torch.Generator,
-    normalise: Callable[[Tensor], Tensor] = lambda x: x,
+    normalise: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Return an augmented batch; random draws depend on the number and size of images alone."""
     x_BCHW = normalise(augment(x_u8, config, generator))
