@@ -16,7 +16,7 @@ from uuid import UUID
 from components.config.parameter_values import resolve
 from components.config.schema import Config
 from components.kfp_api import KubeflowRuns
-from components.run_identity import run_key
+from components.run_identity import run_id, run_key
 from components.steps.state import state_folder
 from components.tracking import closing
 from components.tracking.pipeline_runs import Status
@@ -80,18 +80,24 @@ def close_ended_runs(settings: Config) -> None:
     """
     runs = KubeflowRuns.of_pod()
     with _not_failing("MLflow runs of earlier runs"):
-        for ended in closing.close_ended_runs(
-            settings.tracking.uri,
-            settings.tracking.experiment,
-            is_over=runs.is_over,
-            before=_send_unsent_of,
-            except_key=run_key(),
-            limit_s=_EARLIER_RUNS_S,
-        ):
-            count = len(ended.closed.run_ids)
-            _say(f"run {ended.kfp_run_id}: {count} open MLflow runs closed: {ended.reason}")
-            if ended.is_over:
-                give_back_trials(settings, ended.run_key, _state_of(ended.run_key))
+        _close_ended(settings, runs)
+        if _send_kept(settings, runs):  # of runs that MLflow did not have before
+            _close_ended(settings, runs)
+
+
+def _close_ended(settings: Config, runs: KubeflowRuns) -> None:
+    for ended in closing.close_ended_runs(
+        settings.tracking.uri,
+        settings.tracking.experiment,
+        is_over=runs.is_over,
+        before=_send_unsent_of,
+        except_key=run_key(),
+        limit_s=_EARLIER_RUNS_S,
+    ):
+        count = len(ended.closed.run_ids)
+        _say(f"run {ended.kfp_run_id}: {count} open MLflow runs closed: {ended.reason}")
+        if ended.is_over:
+            give_back_trials(settings, ended.run_key, _state_of(ended.run_key))
 
 
 # --- events -----------------------------------------------------------------------------------
@@ -109,6 +115,34 @@ def _send_unsent_of(key: str) -> None:
     state = _state_of(key)
     if state is not None:
         _send_unsent(state)
+
+
+def _send_kept(settings: Config, runs: KubeflowRuns) -> bool:
+    """Send what ended runs have kept on the volume of states; return whether there was anything.
+
+    MLflow has no run of them if it was unreachable as long as they worked.
+    """
+    from components.tracking.flush import send_left, spools_of, store_of
+    from components.tracking.lost_runs import is_left
+
+    spools = [
+        spool
+        for state in _states()
+        if state.name != run_id()
+        for spool in spools_of(state)
+        if store_of(spool) == settings.tracking.uri and is_left(spool) and runs.is_over(state.name)
+    ]
+    for unsent in send_left(spools, limit_s=_EARLIER_RUNS_S):
+        _say(str(unsent))
+    return bool(spools)
+
+
+def _states() -> list[Path]:
+    """Return the state folders of all runs, if they are on a volume that is mounted here."""
+    root = os.environ.get(STATE_ROOT, "")
+    if not root or "://" in root or not Path(root).is_dir():
+        return []
+    return sorted(Path(root).iterdir())
 
 
 def _state_of(key: str) -> Path | None:

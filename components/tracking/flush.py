@@ -6,6 +6,7 @@ does so while a run is at work, and says what it has sent and what not.
 """
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Iterable
@@ -52,6 +53,18 @@ def spools_of(state: Path) -> list[Path]:
     """Return the spools of a run, below its state folder, in the order in which they were begun."""
     found = [spool for spool in (state / "spool", *state.glob("*/spool")) if _is_spool(spool)]
     return sorted(found, key=_begun)
+
+
+def store_of(spool: Path) -> str | None:
+    """Return the address of the store that a spool is for; None if it is gone or damaged.
+
+    The environment has the account of one store; no other may get it.
+    """
+    try:
+        uri = json.loads((spool / TARGET).read_text())["uri"]
+    except (OSError, ValueError, LookupError):
+        return None
+    return str(uri)
 
 
 def send_left(spools: Iterable[Path], *, limit_s: float) -> tuple[Unsent, ...]:

@@ -10,15 +10,14 @@ apart.
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from components.tracking.flush import store_of
 from components.tracking.lost_runs import is_left
-from components.tracking.spool import TARGET
 
 LOCK = ".lock"
 """File in the folder of a run, locked as long as a process of the run lives."""
@@ -51,21 +50,18 @@ def forget_sent(spool: Path) -> bool:
 
 
 def unsent_spools(spool: Path) -> list[Path]:
-    """Return the spools of ended runs that hold events for the same store as `spool`.
-
-    The environment has the account of this store only; another must not get it.
-    """
+    """Return the spools of ended runs that hold events for the same store as `spool`."""
     try:
         links = sorted(_folder().iterdir(), key=lambda link: link.lstat().st_mtime)
     except (OSError, RuntimeError):  # no such folder, or no home
         return []
-    store = _store_of(spool)
+    store = store_of(spool)
     found = []
     for link in links:
         earlier = link.readlink()
         if earlier == spool.absolute() or _is_running(earlier.parent):
             continue
-        if forget_sent(earlier) and store is not None and _store_of(earlier) == store:
+        if forget_sent(earlier) and store is not None and store_of(earlier) == store:
             found.append(earlier)
     return found
 
@@ -104,14 +100,6 @@ def _folder() -> Path:
 
 def _link(spool: Path) -> Path:
     return _folder() / hashlib.sha256(os.fsencode(spool.absolute())).hexdigest()[:16]
-
-
-def _store_of(spool: Path) -> str | None:
-    try:
-        uri = json.loads((spool / TARGET).read_text())["uri"]
-    except (OSError, ValueError, LookupError):  # gone, or damaged
-        return None
-    return str(uri)
 
 
 def _is_running(folder: Path) -> bool:

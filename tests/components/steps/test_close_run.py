@@ -244,8 +244,28 @@ def log_unsent(pod: Pod) -> None:
 
     spool = pod.state / "search" / "spool"
     tracker = Tracker.open(spool, uri=pod.uri, experiment=pod.experiment)
-    tracker.run(pod.key, name="pipeline")
+    tracker.run(pod.key, name="pipeline", tags={"nas.kfp_run_id": pod.run_id})
     tracker.close()
+
+
+def test_the_first_step_of_the_next_run_sends_what_mlflow_has_never_seen(
+    tmp_path: Path, store: str, runs_by_key: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow was unreachable from the start of the run until its exit task had ended."""
+    over, running, other = (Pod(tmp_path, uri, experiment="nas") for uri in (store, store, "x://"))
+    for pod in (over, running, other):
+        log_unsent(pod)
+    for name, value in Pod(tmp_path, store, experiment="nas").variables().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(
+        close_run.KubeflowRuns, "is_over", lambda self, run_id: run_id != running.run_id
+    )
+    close_run.close_ended_runs(settings_of(over))
+    ((run,),) = runs_by_key(store).values()
+    assert run.info.status == "FAILED"
+    assert "the Kubeflow run has ended" in run.data.tags["nas.end_reason"]
+    left = [num_unsent(pod.state / "search" / "spool") for pod in (over, running, other)]
+    assert left == [0, 1, 1]
 
 
 # --- how it ended -----------------------------------------------------------------------------
