@@ -19,7 +19,13 @@ from nascore.spaces.base import ImageShape, SearchSpace
 from nascore.spaces.flops import count
 from nascore.training import checkpoint
 from nascore.training.child import build_network
-from nascore.training.final_start import origin_of, start, transfer_of
+from nascore.training.final_start import (
+    fine_tuning,
+    origin_of,
+    start,
+    taught_loss,
+    transfer_of,
+)
 from nascore.training.loop import train
 from nascore.training.network_kinds import kind_named, kind_of, spec_of
 from nascore.training.prediction import predict
@@ -223,8 +229,10 @@ def train_network(
         on_epoch=report_epoch,
         should_stop=context.callbacks.should_stop,
         objective=objective,
+        loss=taught_loss(context),
         seconds=seconds,
         on_message=context.callbacks.on_message,
+        fine_tuning=fine_tuning(context, network, started),
     )
     cost = count(network, context.shape)
     from nascore.evaluation.class_metrics import (

@@ -6,6 +6,8 @@ from torch import nn
 
 from nascore.context import SearchContext
 from nascore.genotype import Genotype
+from nascore.training.fine_tuning import FineTuning
+from nascore.training.losses import Loss, loss_of
 
 if TYPE_CHECKING:
     from nascore.training.pretrained import WeightTransfer
@@ -36,6 +38,40 @@ def start(
     started = load_weights(network, context.start, classes=classes, renaming=names)
     context.callbacks.on_message(f"training.weights: {started}")
     return started
+
+
+def fine_tuning(
+    context: SearchContext, network: nn.Module, started: "WeightTransfer | None"
+) -> FineTuning | None:
+    """Return rates and freezing of the layers that start from weights; None where all are alike.
+
+    Args:
+        context: of the run.
+        network: that is trained.
+        started: what it has taken.
+    """
+    training = context.training
+    if started is None or (training.freeze_epochs == 0 and training.layer_lr_decay == 1):
+        return None
+    return FineTuning(
+        network,
+        started.taken,
+        freeze_epochs=training.freeze_epochs,
+        lr_decay=training.layer_lr_decay,
+    )
+
+
+def taught_loss(context: SearchContext) -> Loss | None:
+    """Return the loss with the teacher of the context; None without one."""
+    if context.teacher is None:
+        return None
+    return loss_of(
+        context.final,
+        context.splits.train.class_weights_K,
+        teacher=context.teacher,
+        temperature=context.training.teacher_temperature,
+        teacher_weight=context.training.teacher_weight,
+    )
 
 
 def origin_of(context: SearchContext) -> dict[str, Any]:

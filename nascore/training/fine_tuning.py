@@ -3,16 +3,16 @@
 The rate of a layer is that of the layer behind it times a factor (layer-wise decay, as in ULMFiT,
 arXiv 1801.06146); layers with initial weights have the full rate. In the first epochs the taken
 layers can be frozen: they get no gradients, and their normalisations keep the averages of the file.
-Works on the parameter groups of any optimiser of torch.
+Both act on the updates, so that they are the same for every optimiser.
 """
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 
-_FACTOR, _IS_TAKEN = "rate_factor", "is_taken"
 _BLOCK = re.compile(r"(?:[^.]*\.)*?\d+(?=\.|$)")
 
 
@@ -29,48 +29,39 @@ class FineTuning:
     def __init__(
         self, network: nn.Module, taken: Sequence[str], *, freeze_epochs: int, lr_decay: float
     ) -> None:
-        self._freeze_epochs = freeze_epochs
-        self._layers = [network.get_submodule(name) for name in taken]
+        self._network, self._taken, self._freeze_epochs = network, taken, freeze_epochs
         factors = layer_factors(network, lr_decay)
-        self._factors = {
-            id(parameter): factors[name]
-            for name, layer in zip(taken, self._layers, strict=True)
-            for parameter in layer.parameters(recurse=False)
-        }
-
-    def divide(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the groups of an optimiser by rate; call it before the first step."""
-        groups = []
-        for group in optimizer.param_groups:
-            parts: dict[tuple[float, bool], list[nn.Parameter]] = {}
-            for parameter in group["params"]:
-                known = self._factors.get(id(parameter))
-                parts.setdefault((known or 1.0, known is not None), []).append(parameter)
-            for (factor, is_taken), parameters in parts.items():
-                own = {_FACTOR: factor, _IS_TAKEN: is_taken, "params": parameters}
-                groups.append({**group, **own})
-        optimizer.param_groups[:] = groups
+        self._parameters = [
+            (parameter, factors[name])
+            for name in taken
+            for parameter in network.get_submodule(name).parameters(recurse=False)
+        ]
 
     def begin_epoch(self, epoch: int) -> None:
-        """Keep the averages of frozen normalisations; call it in training mode, from epoch 0."""
+        """Keep the averages of frozen normalisations; call it in training mode.
+
+        Args:
+            epoch: of the training, from 0.
+        """
         if epoch < self._freeze_epochs:
-            for layer in self._layers:
-                layer.eval()
+            for name in self._taken:
+                self._network.get_submodule(name).eval()
 
-    def before_step(self, optimizer: torch.optim.Optimizer, epoch: int) -> None:
-        """Drop the gradients of frozen layers, before gradients are clipped."""
+    def drop_gradients(self, epoch: int) -> None:
+        """Drop the gradients of frozen layers; call it between backward and clipping."""
         if epoch < self._freeze_epochs:
-            for group in optimizer.param_groups:
-                if group[_IS_TAKEN]:
-                    for parameter in group["params"]:
-                        parameter.grad = None
+            for parameter, _ in self._parameters:
+                parameter.grad = None
 
-
-def rate_factor(group: dict[str, object]) -> float:
-    """Return the factor of the learning rate of a group of parameters; 1 of undivided groups."""
-    factor = group.get(_FACTOR, 1.0)
-    assert isinstance(factor, float)
-    return factor
+    @contextlib.contextmanager
+    def slower(self) -> Iterator[None]:
+        """Scale the changes that the block makes to the parameters by the factors of the rates."""
+        scaled = [(parameter, factor) for parameter, factor in self._parameters if factor < 1]
+        with torch.no_grad():
+            before = [parameter.clone() for parameter, _ in scaled]
+            yield
+            for (parameter, factor), old in zip(scaled, before, strict=True):
+                parameter.copy_(torch.lerp(old, parameter, factor))
 
 
 def layer_factors(network: nn.Module, decay: float) -> dict[str, float]:
@@ -78,6 +69,10 @@ def layer_factors(network: nn.Module, decay: float) -> dict[str, float]:
 
     A block is a module with a number, such as `blocks.3` or `layer1.0`, or one outside of them;
     normalisations belong to the block before them.
+
+    Args:
+        network: any network.
+        decay: factor from one block to the one before it.
     """
     depth, blocks, before = -1, dict[str, int](), ""
     for name, module in network.named_modules():

@@ -16,6 +16,7 @@ from nascore.config import Objective, TrainingConfig
 from nascore.data.batches import BatchSize, Split
 from nascore.errors import ChildFailedError
 from nascore.threads import thread_limit
+from nascore.training.fine_tuning import FineTuning
 from nascore.training.losses import Loss, loss_of
 from nascore.training.resumable import TrainingCheckpoint
 from nascore.training.run import OnEpoch, Run, Training, TrainingStopped
@@ -39,6 +40,7 @@ def train(
     seconds: float | None = None,
     checkpoint: TrainingCheckpoint | None = None,
     on_message: Callable[[str], None] | None = None,
+    fine_tuning: FineTuning | None = None,
 ) -> Training:
     """Train `network` in place on `split` for `config.epochs` epochs, or for `seconds`.
 
@@ -60,6 +62,7 @@ def train(
         seconds: wall time instead of `epochs` and `max_steps`, evaluations included.
         checkpoint: written at intervals and before a stop; the training continues from it.
         on_message: receives sentences for the user, such as that it goes on in single precision.
+        fine_tuning: rates and freezing of layers that start from trained weights.
 
     Raises:
         ChildFailedError: the loss is not finite, or the network does not fit in memory.
@@ -78,6 +81,7 @@ def train(
             objective=objective,
             on_message=on_message,
             checkpoint=checkpoint,
+            fine_tuning=fine_tuning,
         )
         try:
             run.begin(planned_steps(split, config), seconds)

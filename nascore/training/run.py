@@ -21,6 +21,7 @@ from nascore.data.waiting import Waiting
 from nascore.errors import ChildFailedError
 from nascore.evaluation.scoring import Answers, Epochs
 from nascore.training import checkpoint as checkpoints
+from nascore.training.fine_tuning import FineTuning
 from nascore.training.losses import Loss
 from nascore.training.prediction import accuracy_and_score
 from nascore.training.resumable import TrainingCheckpoint
@@ -90,12 +91,13 @@ class Run:
         objective: Objective,
         on_message: Callable[[str], None] | None,
         checkpoint: TrainingCheckpoint | None,
+        fine_tuning: FineTuning | None = None,
     ) -> None:
         self._start, self._waiting = time.perf_counter(), Waiting()
         self._network, self._split, self._config = network, split, config
         self._generator, self._valid, self._objective = generator, valid, objective
         self._on_message, self._checkpoint = on_message, checkpoint
-        self._updates = Updates(network, config, loss, generator)
+        self._updates = Updates(network, config, loss, generator, fine_tuning)
         self._steps_per_epoch = split.steps_per_epoch(config)
         self._schedule = Schedule.of(0)
         self._limit: TimeLimit | None = None
@@ -142,7 +144,7 @@ class Run:
         def step() -> None:
             self._network.train()
             loss, _ = self._updates.forward(*next(batches), step=0, size=self._split.size)
-            self._updates.descend(loss, lr=self._config.lr)
+            self._updates.descend(loss, lr=self._config.lr, epoch=0)
             loss.item()
 
         def evaluate() -> None:
@@ -178,7 +180,7 @@ class Run:
 
     def _train_epoch(self, should_stop: Callable[[], bool] | None) -> None:
         """Make the updates of an epoch that are not made yet."""
-        self._network.train()
+        self._updates.begin_epoch(self._epoch)
         self._generator.set_state(self._epoch_generator)
         position = self.step - self._epoch * self._steps_per_epoch
         batches = self._split.train_batches(self._config, self._generator, start=position)
@@ -205,7 +207,8 @@ class Run:
         if self.step % _CHECK_EVERY == 0:
             self._require_finite(loss, f"at step {self.step}")
             self._keep_to_time()
-        self._updates.descend(loss, lr=learning_rate(self._config, at, planned))
+        rate = learning_rate(self._config, at, planned)
+        self._updates.descend(loss, lr=rate, epoch=self._epoch)
         self._answers.add(logits_BK.detach(), y_B)
         self.step += 1
         return loss

@@ -5,6 +5,7 @@ A training continues bit for bit from what `Updates.tensors` and `Updates.to_dic
 B images, C channels, H = W pixels, K classes.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nascore.config import TrainingConfig
 from nascore.training import checkpoint
+from nascore.training.fine_tuning import FineTuning
 from nascore.training.losses import Loss, Targets
 from nascore.training.mixing import is_mixed, mix
 from nascore.training.optimizers import KernelMuon, make_optimizers, parameters_of
@@ -31,11 +33,18 @@ class Updates:
         config: settings of the training.
         loss: of a batch.
         generator: on the CPU; gives the seed of mixed batches, if there are any.
+        fine_tuning: rates and freezing of layers that start from trained weights.
     """
 
     def __init__(
-        self, network: nn.Module, config: TrainingConfig, loss: Loss, generator: torch.Generator
+        self,
+        network: nn.Module,
+        config: TrainingConfig,
+        loss: Loss,
+        generator: torch.Generator,
+        fine_tuning: FineTuning | None = None,
     ) -> None:
+        self._fine_tuning = fine_tuning
         self.network, self._config, self._loss = network, config, loss
         device = next(network.parameters()).device
         self._format = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -104,10 +113,24 @@ class Updates:
         with self.autocast.context():
             return self._loss(self._forward, x_BCHW, targets)
 
-    def descend(self, loss: Tensor, *, lr: float) -> None:
-        """Make one weight update by the gradient of a loss."""
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the network to training mode, but for frozen layers."""
+        self.network.train()
+        if self._fine_tuning is not None:
+            self._fine_tuning.begin_epoch(epoch)
+
+    def descend(self, loss: Tensor, *, lr: float, epoch: int) -> None:
+        """Make one weight update by the gradient of a loss.
+
+        Args:
+            loss: of a batch.
+            lr: learning rate.
+            epoch: of the training, from 0.
+        """
         self.network.zero_grad(set_to_none=True)
         self.autocast.backward(loss)
+        if self._fine_tuning is not None:
+            self._fine_tuning.drop_gradients(epoch)
         has_muon = False
         for optimizer in self._optimizers:
             if isinstance(optimizer, KernelMuon):
@@ -118,10 +141,12 @@ class Updates:
                 self.autocast.unscale(optimizer)
             clipped = parameters_of(self._optimizers) if has_muon else self.network.parameters()
             nn.utils.clip_grad_norm_(clipped, self._config.max_grad_norm)
-        for optimizer in self._optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            self.autocast.step(optimizer)
+        tuning = self._fine_tuning
+        with contextlib.nullcontext() if tuning is None else tuning.slower():
+            for optimizer in self._optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                self.autocast.step(optimizer)
         self.autocast.update()
         if self._average is not None:
             self._average.update_parameters(self.network)
