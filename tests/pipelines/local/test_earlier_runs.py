@@ -3,6 +3,8 @@
 import fcntl
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from components.tracking.lost_runs import mark_whole
 from components.tracking.reading import num_unsent
 from components.tracking.replay import lock_of
 from pipelines.local.earlier_runs import (
+    LATER,
     LOCK,
     forget_sent,
     remember,
@@ -122,6 +125,25 @@ def test_an_unreachable_store_never_delays_the_run(tmp_path: Path) -> None:
     assert time.monotonic() - start < 4
     assert num_unsent(kept) >= 5
     assert unsent_spools(own) == [kept]
+
+
+def test_the_message_of_a_run_names_the_next_run_and_the_command(
+    tmp_path: Path, store: str
+) -> None:
+    client = MlflowClient(store)
+    client.delete_experiment(client.create_experiment("nas"))
+    spool = run_in(tmp_path / "kept", store)
+    command = [sys.executable, "-m", "components.tracking.replayer"]
+    done = subprocess.run(
+        [*command, f"--spool={spool}", f"--later={LATER}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = " ".join(done.stderr.split())
+    assert "9 events are not sent yet; they are kept, and the next run on this machine" in said
+    command_text = f"python -m components.tracking.replayer --spool {spool}"
+    assert f"Or send them when the store is back with {command_text}" in said
 
 
 def test_damaged_and_removed_spools_disturb_nothing(
