@@ -21,6 +21,7 @@ from nascore.data.prepared import DatasetInfo
 from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
 from nascore.redaction import redact
 
+REPLACED = "the new model replaces it if it passes the other gates"
 _TIMEOUT_S = 5
 _LIMIT_S = 12.0  # of the whole check, before a search
 _WAIT_S = 120.0  # for the registry, before a retraining
@@ -45,11 +46,25 @@ def check_champion(
         InputError: the champion cannot be used, and `registry.unusable_champion` stops the run.
         ResourceUnavailable: the registry refuses the account.
     """
-    name, uri = model_name(config), config.tracking.uri
-    fault = _ask(config, lambda: find_fault(name, uri=uri, task=Task.of_data(info)), say=say)
+    fault = fault_of(config, Task.of_data(info), say=say)
     if fault is not None:
         refuse_unless_replaced(config, fault, retrains=retrains)
-        say(f"{fault}; the new model replaces it if it passes the other gates")
+        say(f"{fault}; {REPLACED}")
+
+
+def fault_of(config: Config, task: Task | None, *, say: Callable[[str], None]) -> Fault | None:
+    """Return what is wrong with the champion; None if it can be used, or there is none.
+
+    Args:
+        config: with the name of the registered model.
+        task: of the new model; None if it is not known yet.
+        say: gets one sentence if the registry does not answer.
+
+    Raises:
+        ResourceUnavailable: the registry refuses the account.
+    """
+    name, uri = model_name(config), config.tracking.uri
+    return _ask(config, lambda: find_fault(name, uri=uri, task=task), say=say)
 
 
 def check_default_name(config: Config, info: DatasetInfo, *, say: Callable[[str], None]) -> None:

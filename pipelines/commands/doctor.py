@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from nascore.errors import InputError, Problem
 from pipelines.commands.options import configuration, given, one_message
 from pipelines.commands.shortcuts import shortcuts
-from pipelines.definitions.kinds import KINDS
+from pipelines.definitions.kinds import KINDS, Kind
 from pipelines.doctor.finding import Finding
 from pipelines.exit_status import FAILED
 from pipelines.kubeflow.doctor.kubeconfig import CONTEXT, KUBEFLOW_NAMESPACE
@@ -27,7 +27,7 @@ _OF_CLUSTER = (
         type=click.Choice(KINDS),
         default="search",
         show_default=True,
-        help="Pipeline that would run there.",
+        help="Pipeline that would run.",
     ),
     click.option("--image", callback=given, help="Image of all steps."),
     click.option(
@@ -72,7 +72,6 @@ _OF_CLUSTER = (
     ),
 )
 _CLUSTER_ONLY = {
-    "kind",
     "image",
     "namespace",
     "service_account",
@@ -102,12 +101,11 @@ def doctor(
     volume, quotas and nodes. Nothing is changed in the cluster unless --probe is given.
     """
     from pipelines.config import resolve
-    from pipelines.doctor.examine import examine
 
     if not is_cluster:
         _refuse_options()
     resolved = resolve(config, preset, settings)
-    found = _of_cluster(resolved, **options) if is_cluster else examine(resolved)
+    found = _of_cluster(resolved, **options) if is_cluster else _of_machine(resolved, **options)
     seen = list(_shown(found, as_json=as_json, width=_WIDTH[is_cluster]))
     if as_json:
         click.echo(json.dumps([finding.to_dict() for finding in seen]))
@@ -146,10 +144,16 @@ def _shown(found: Iterable[Finding], *, as_json: bool, width: int) -> Iterator[F
         yield finding
 
 
+def _of_machine(config: "Config", *, kind: Kind, **_: Any) -> Iterator[Finding]:
+    from pipelines.doctor.examine import examine
+
+    return examine(config, retrains=kind == "retrain")
+
+
 def _of_cluster(
     config: "Config",
     *,
-    kind: Any,
+    kind: Kind,
     image: str | None,
     namespace: str | None,
     service_account: str | None,

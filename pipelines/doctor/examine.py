@@ -2,24 +2,36 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from components.config.schema import Config
 from pipelines.doctor import machine_checks, pod_checks, service_checks
 from pipelines.doctor.finding import Finding
 
 
-def examine(config: Config) -> Iterator[Finding]:
-    """Run all checks; a check that raises is a problem itself."""
+def examine(config: Config, *, retrains: bool = False) -> Iterator[Finding]:
+    """Run all checks; a check that raises is a problem itself.
+
+    Args:
+        config: of a run.
+        retrains: whether the run is one of the retraining pipeline.
+    """
     in_pod = [check for variable, check in pod_checks.CHECKS.items() if os.environ.get(variable)]
     known = {check.__name__ for check in in_pod}
     own = [check for check in CHECKS if check.__name__ not in known]
     for check in (*own, *in_pod):
-        try:
-            yield check(config)
-        except Exception as error:  # a failing check must not end the others
-            yield Finding(
-                check.__name__.removeprefix("check_"), "problem", f"{type(error).__name__}: {error}"
-            )
+        finding = _finding(check, config)
+        yield finding
+        if check is service_checks.check_tracking and finding.state == "ok":
+            yield _finding(partial(service_checks.check_champion, retrains=retrains), config)
+
+
+def _finding(check: Callable[[Config], Finding], config: Config) -> Finding:
+    try:
+        return check(config)
+    except Exception as error:  # a failing check must not end the others
+        name = getattr(check, "func", check).__name__.removeprefix("check_")
+        return Finding(name, "problem", f"{type(error).__name__}: {error}")
 
 
 CHECKS: tuple[Callable[[Config], Finding], ...] = (

@@ -81,6 +81,33 @@ def check_tracking(config: Config) -> Finding:
     return Finding("tracking", "ok", shown)
 
 
+def check_champion(config: Config, *, retrains: bool = False) -> Finding:
+    """Check that a new model can be compared with the champion, as the first step of a run does.
+
+    Without `registry.model`, the name of the registered model depends on the data.
+
+    Args:
+        config: of the run.
+        retrains: whether it is of the retraining pipeline.
+    """
+    from components.registry.champion_check import is_replaced, remedy
+    from components.steps.champion import REPLACED, fault_of
+
+    name = config.registry.model
+    if name is None:
+        return Finding("champion", "ok", "the default name of the model depends on the data")
+    notes: list[str] = []
+    try:
+        fault = fault_of(config, None, say=notes.append)
+    except InputError as error:
+        return Finding("champion", "problem", name, _advice(error.problems[0], "registry.model"))
+    if fault is None:
+        return Finding("champion", "warning" if notes else "ok", name, "".join(notes))
+    if is_replaced(fault, config.registry.unusable_champion, retrains=retrains):
+        return Finding("champion", "warning", f"{name}: {fault}", REPLACED)
+    return Finding("champion", "problem", f"{name}: {fault}", remedy(fault, name))
+
+
 def _advice(problem: Problem, key: str) -> str:
     """Return the message of a problem, with its subject unless it is that of the finding.
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 TINY = {
     "method": "random",
     "data.max_train": 300,
-    "search.space.num_layers": 2,
+    "search.space.num_stages": 1,
     "search.budget.children": 1,
     "search.child.epochs": 1,
     "train.epochs": 1,
@@ -70,12 +70,22 @@ def registry(folder: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
 
 
+def examined(folder: Path, *options: str) -> str:
+    """Return what `nas doctor` says about the champion."""
+    done = nas(folder, "doctor", "--json", *options)
+    rows, _ = json.JSONDecoder().raw_decode(done.text)  # what libraries log comes after it
+    (row,) = [row for row in rows if row["check"] == "champion"]
+    return f"{row['status']} champion: {row['detail'].partition(' in file://')[0]}"
+
+
 def champion(folder: Path) -> str:
     return str(registry(folder).get_model_version_by_alias("net", "champion").version)
 
 
 def test_files_that_moved_with_their_folder(trained: Path, field: Callable[..., None]) -> None:
     moved = trained.rename(trained.with_name("moved"))
+    doctor = examined(moved)
+    assert doctor.startswith("problem champion: net: the champion (version 1) has no files")
     refused = nas(moved, "run", "--out=second")
     assert refused.status == 2, refused.text
     assert "the champion (version 1) has no files any more in" in refused.text
@@ -85,6 +95,7 @@ def test_files_that_moved_with_their_folder(trained: Path, field: Callable[..., 
         area="champion",
         line="17",
         trouble="the folder with the runs was moved, and the champion's files with it",
+        doctor=doctor,
         run="nas run: exit 2 before any training: the champion (version 1) has no files any more "
         "in FOLDER; restore it, or let the new model replace it with "
         "--set registry.unusable_champion=replace",
@@ -97,6 +108,8 @@ def test_files_that_moved_with_their_folder(trained: Path, field: Callable[..., 
 
 def test_files_that_expired(trained: Path, field: Callable[..., None]) -> None:
     shutil.rmtree(trained / "runs" / "mlartifacts" / "models")
+    doctor = examined(trained, "--kind=retrain")
+    assert doctor.startswith("warning champion: net: the champion (version 1) has no files")
     done = nas(trained, "retrain", "--out=second")
     assert done.status == 0, done.text
     assert champion(trained) == "2"
@@ -106,6 +119,7 @@ def test_files_that_expired(trained: Path, field: Callable[..., None]) -> None:
         area="champion",
         line="18",
         trouble="the champion's files have expired; a scheduled retraining",
+        doctor=doctor,
         run="exit 0: the new model becomes champion, with the reason in result.json, tags and log; "
         "with registry.unusable_champion=stop: exit 2 before any training",
     )
@@ -124,6 +138,7 @@ def test_a_run_that_mlflow_gc_removed(trained: Path, field: Callable[..., None])
         check=True,
         capture_output=True,
     )
+    doctor = examined(trained, "--kind=retrain")
     done = nas(trained, "retrain", "--out=second")
     assert done.status == 0, done.text
     review = json.loads((trained / "second" / "review.json").read_text())
@@ -133,6 +148,7 @@ def test_a_run_that_mlflow_gc_removed(trained: Path, field: Callable[..., None])
         area="champion",
         line="21",
         trouble="the champion's run was removed by mlflow gc, its model and version stay",
+        doctor=doctor,
         run="nas retrain: exit 0: searches a new architecture, compares with the champion as usual",
     )
 

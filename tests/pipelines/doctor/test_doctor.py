@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from postgres import PASSWORD, Postgres, free_port
+from registered_models import Constant, House
 
 from components.config.schema import Config, parse
 from pipelines.doctor import examine as doctor
@@ -281,6 +282,44 @@ def test_a_deleted_experiment_is_named(empty_store: Path, tmp_path: Path) -> Non
     assert finding.state == "problem"
     assert finding.seen.startswith(uri)
     assert finding.advice.startswith("tracking.experiment = nas: is deleted")
+
+
+@pytest.fixture
+def only_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", (service_checks.check_tracking,))
+
+
+@pytest.mark.usefixtures("only_tracking")
+def test_a_champion_without_files(empty_store: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{shutil.copyfile(empty_store, tmp_path / 'mlflow.db')}"
+    house = House(uri, tmp_path)
+
+    def seen(
+        model: str | None = "net", *, retrains: bool = False, policy: str | None = None
+    ) -> Any:
+        registry = {"model": model, "unusable_champion": policy}
+        config = parse({"tracking": {"uri": uri}, "registry": registry})
+        (found,) = [one for one in examine(config, retrains=retrains) if one.name == "champion"]
+        return found
+
+    assert (seen().state, seen(None).state) == ("ok", "ok")
+    house.enter(Constant(0))
+    assert seen().state == "ok"
+    shutil.rmtree(tmp_path / "mlartifacts")
+    for found in (seen(), seen(retrains=True, policy="stop")):
+        assert found.state == "problem"
+        assert found.seen.startswith("net: the champion (version 1) has no files any more in")
+        assert "--set registry.unusable_champion=replace" in found.advice
+    for found in (seen(policy="replace"), seen(retrains=True)):
+        assert found.state == "warning"
+        assert found.advice == "the new model replaces it if it passes the other gates"
+
+
+@pytest.mark.usefixtures("only_tracking")
+def test_the_champion_is_looked_for_in_a_sound_store_only() -> None:
+    uri = f"http://127.0.0.1:{free_port()}"
+    (tracking,) = examine(parse({"tracking": {"uri": uri}, "registry": {"model": "net"}}))
+    assert (tracking.name, tracking.state) == ("tracking", "warning")
 
 
 def test_a_password_is_not_shown() -> None:
