@@ -21,7 +21,7 @@ from nascore.search.attempts import Attempt, OpenChild
 from nascore.search.budget import Budget
 from nascore.search.proposer import Pending, Proposer
 from nascore.search.study import Study
-from nascore.spaces.base import StandardSpace
+from nascore.spaces.base import BoundedSpace, StandardSpace
 from nascore.steady_clock import since_epoch_s
 from nascore.training.child import ChildJob, ChildTraining, cost_of
 from nascore.training.loop import OnEpoch, TrainingStopped
@@ -162,6 +162,11 @@ class Worker:
         if attempt.tries > MAX_TRIES:
             reason = f"given up: {attempt.tries - 1} workers died while they trained it"
             return unfinished(failure=reason, status="failed")
+        space = self._context.space
+        if isinstance(space, BoundedSpace) and (
+            refusal := space.refusal(genotype, self._context.shape)
+        ):
+            return unfinished(failure=f"not trained: {refusal}", status="rejected")
         cost = None
         if search.cost is not None:
             cost = cost_of(self._context, genotype, search.cost)

@@ -122,6 +122,15 @@ class StandardSpace(SearchSpace, Protocol):
         ...
 
 
+@runtime_checkable
+class BoundedSpace(SearchSpace, Protocol):
+    """A space with networks that are not worth a training."""
+
+    def refusal(self, genotype: Genotype, shape: ImageShape) -> str | None:
+        """Return why a network is not trained; None if it may be."""
+        ...
+
+
 # --- functions for all spaces ----------------------------------------------------
 
 

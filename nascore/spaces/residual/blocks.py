@@ -22,7 +22,8 @@ from torchvision.ops import SqueezeExcitation
 
 from nascore.spaces import ops
 
-_CHANNELS_OF_GROUP = 8
+_CHANNELS_OF_GROUP = 4
+_LEAST_SQUEEZED = 8  # channels between the two layers of squeeze-and-excitation
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "silu": nn.SiLU,
@@ -38,7 +39,7 @@ class Style:
     activation: str
 
     def make_norm(self, channels: int) -> nn.Module:
-        """Return a normalisation; groups have eight channels."""
+        """Return a normalisation; groups have four channels."""
         if self.norm == "batch":
             return nn.BatchNorm2d(channels)
         return nn.GroupNorm(channels // _CHANNELS_OF_GROUP, channels)
@@ -65,7 +66,7 @@ class BlockShape:
 
 
 def rounded(channels: float) -> int:
-    """Return the nearest multiple of eight, at least eight: groups and fast kernels need it."""
+    """Return the nearest multiple of four, at least four: groups have four channels."""
     step = _CHANNELS_OF_GROUP
     return max(step, round(channels / step) * step)
 
@@ -96,7 +97,7 @@ def make_block(kind: str, shape: BlockShape, style: Style) -> nn.Module:
     """
     body = _body(kind, shape, style)
     if shape.squeeze:
-        squeezed = max(_CHANNELS_OF_GROUP, shape.out_channels // 4)
+        squeezed = max(_LEAST_SQUEEZED, shape.out_channels // 4)
         body.append(SqueezeExcitation(shape.out_channels, squeezed))
     if kind == "plain":
         return nn.Sequential(*body, style.make_activation())

@@ -31,6 +31,9 @@ class ResidualSpaceConfig(SpaceSection):
     """Largest number of blocks of a stage; each stage has between one and this many."""
     channels: Annotated[int, Field(ge=8, le=1024)] = 16
     """Channels of the stem and standard width of the first stage; 64 in ResNet-18."""
+    max_cost: Annotated[float, Field(ge=1)] | None = 2.0
+    """Networks with more than this many times the parameters or multiply-adds of the standard
+    network are not trained, and use nothing of the budget; null: all are trained."""
 
     @property
     def cardinalities(self) -> tuple[int, ...]:

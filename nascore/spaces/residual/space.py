@@ -7,8 +7,10 @@ squeeze-and-excitation (0 or 1), stride of its first block. Two more tokens choo
 activation of the whole network.
 
 The standard width of stage s (from 0) is `channels` * 2^s, as in ResNet (arXiv 1512.03385); all
-widths are multiples of eight. `standard` is the network that an engineer would try first: two basic
-blocks a stage, 3x3, batch normalisation, ReLU, resolution halved from the second stage on.
+widths are multiples of four. `standard` is the network that an engineer would try first: two basic
+blocks a stage, 3x3, batch normalisation, ReLU, resolution halved from the second stage on. A search
+leaves out networks of more than `max_cost` times its parameters or multiply-adds: some have ten
+times as many, for which a wider standard network would be the fair comparison.
 
 It works for any size of images. The stem halves the maps until they are smaller than 64 pixels,
 first by the stride of its convolution, then by pooling, as in ResNet: from images of 224 pixels the
@@ -24,6 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from nascore.genotype import Genotype
@@ -35,6 +38,7 @@ from nascore.spaces.base import (
     check,
     make_genotype,
 )
+from nascore.spaces.flops import Cost, count
 from nascore.spaces.residual.blocks import BlockShape, Style, conv_norm, make_block, rounded
 from nascore.spaces.residual.config import (
     ACTIVATIONS,
@@ -130,6 +134,24 @@ class ResidualSpace:
         """Return a network with initial weights; that of both phases is the same."""
         stages, style = self.stages(genotype), self.style(genotype)
         return ResidualNetwork(stages, style, shape, rounded(self.config.channels))
+
+    def refusal(self, genotype: Genotype, shape: ImageShape) -> str | None:
+        """Return which cost of a network is above `max_cost`, if one is."""
+        if self.config.max_cost is None:
+            return None
+        own, standard = self._cost(genotype, shape), self._cost(self.standard, shape)
+        for figure, name in (("num_params", "parameters"), ("macs", "multiply-adds")):
+            factor = getattr(own, figure) / getattr(standard, figure)
+            if factor > self.config.max_cost:
+                return (
+                    f"{factor:.1f} times the {name} of the standard network, more than "
+                    f"search.space.max_cost={self.config.max_cost:g}"
+                )
+        return None
+
+    def _cost(self, genotype: Genotype, shape: ImageShape) -> Cost:
+        with torch.device("meta"):  # no memory, no arithmetic
+            return count(self.build(genotype, shape), shape)
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
         """Return all blocks, from top to bottom."""

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from nascore.genotype import Genotype
 from nascore.spaces.base import ImageShape, make_genotype
+from nascore.spaces.flops import count
 from nascore.spaces.residual.blocks import BlockShape, Style, make_block
 from nascore.spaces.residual.config import ACTIVATIONS, BLOCKS, NORMS, ResidualSpaceConfig
 from nascore.spaces.residual.space import ResidualSpace
@@ -116,6 +118,41 @@ def test_the_drawn_stem_names_its_strides() -> None:
         space.graph(space.standard, ImageShape(3, size, 3)).nodes[1].label for size in (32, 64, 224)
     ]
     assert labels == ["conv 3×3", "conv 3×3 /2", "conv 3×3 /2, pool /2"]
+
+
+def changed(space: ResidualSpace, place: int, token: int) -> Genotype:
+    """Return the standard network with one other token."""
+    tokens = list(space.standard.tokens)
+    tokens[place] = token
+    return make_genotype(space, tokens)
+
+
+@pytest.mark.parametrize(("place", "token", "cost"), [(14, 2, "parameters"), (5, 0, None)])
+def test_networks_far_above_the_cost_of_the_standard_one_are_refused(
+    place: int, token: int, cost: str | None
+) -> None:
+    """A kernel of 7x7 in the last stage has 5.4 times the weights of one of 3x3."""
+    space = ResidualSpace(ResidualSpaceConfig(channels=8))
+    network = changed(space, place, token)
+    refusal = space.refusal(network, SHAPE)
+    assert (refusal is None) == (cost is None)
+    assert refusal is None or f"times the {cost} of the standard network" in refusal
+    unlimited = ResidualSpace(ResidualSpaceConfig(channels=8, max_cost=None))
+    assert unlimited.refusal(network, SHAPE) is None
+
+
+def test_the_cost_that_is_refused_is_that_of_the_network() -> None:
+    """Maps of twice the side in all stages have four times the multiply-adds and no weight more."""
+    space = ResidualSpace(ResidualSpaceConfig(num_stages=2, channels=8, max_cost=1.0))
+    refusal = space.refusal(changed(space, 11, 0), SHAPE)
+    assert refusal is not None
+    assert "times the multiply-adds" in refusal
+    own, standard = (
+        count(space.build(one, SHAPE), SHAPE).macs
+        for one in (changed(space, 11, 0), space.standard)
+    )
+    assert refusal.startswith(f"{own / standard:.1f} times")
+    assert space.refusal(space.standard, SHAPE) is None
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64])
