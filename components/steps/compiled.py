@@ -27,11 +27,13 @@ class Compiled:
             on one machine, where the search starts as many as it should.
         without_gpu: steps whose pods have no GPU.
         searches: whether a search is sure to follow.
+        devices: GPUs of the pods that train one network together.
     """
 
     workers: tuple[int, ...] = ()
     without_gpu: tuple[str, ...] = ()
     searches: bool = False
+    devices: int = 1
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> "Compiled":
@@ -40,11 +42,16 @@ class Compiled:
             tuple(int(count) for count in facts.get("workers", ())),
             tuple(facts.get("without_gpu", ())),
             bool(facts["searches"]),
+            int(facts.get("devices", 1)),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the facts as a constant of a task."""
-        facts = {"workers": list(self.workers), "without_gpu": list(self.without_gpu)}
+        facts = {
+            "workers": list(self.workers),
+            "without_gpu": list(self.without_gpu),
+            "devices": self.devices if self.devices > 1 else None,
+        }
         return {name: value for name, value in facts.items() if value} | {"searches": self.searches}
 
     def division(self, config: Config) -> tuple[int, ...]:
@@ -53,7 +60,7 @@ class Compiled:
         Raises:
             InputError: the pipeline's pods cannot do what the configuration asks for.
         """
-        problems = self._without_gpu(config)
+        problems = [*self._without_gpu(config), *self._too_many_devices(config)]
         count = config.search.workers
         if not self.workers:
             division: tuple[int, ...] = (count,)
@@ -80,6 +87,16 @@ class Compiled:
         if problems:
             raise InputError(problems)
         return division
+
+    def _too_many_devices(self, config: Config) -> list[Problem]:
+        asked = config.training.devices
+        if not self.workers or asked <= self.devices:
+            return []
+        message = (
+            f"this pipeline was compiled for {self.devices}, and its pods have no more GPUs; use "
+            f"at most {self.devices}, or {_AGAIN} {asked}"
+        )
+        return [Problem("training.devices", str(asked), message)]
 
     def _without_gpu(self, config: Config) -> list[Problem]:
         return [

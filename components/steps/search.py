@@ -7,6 +7,7 @@ from typing import Any
 from components.steps.child_runs import ChildRuns
 from components.steps.compiled import workers_of
 from components.steps.context_builder import StepCallbacks, StepInputs, load_context
+from components.steps.device_processes import device_processes
 from components.steps.runtime import Step, execute, read_config
 from components.steps.state import read_json, write_json
 from components.steps.workers import worker_processes
@@ -49,7 +50,11 @@ def run(
         context = load_context(step, inputs, callbacks)
         pretraining = read_json(controller / "step.json")
         weights.mkdir(parents=True, exist_ok=True)
-        with step.busy("training"), worker_processes(inputs, more_workers, callbacks):
+        with (
+            step.busy("training"),
+            worker_processes(inputs, more_workers, callbacks),
+            device_processes(inputs, "children"),
+        ):
             result = METHODS[config.method].load().search(context)
         _track(step, context, result, callbacks.child_runs)
         outcome = {**result.to_dict(), "step": step.timing(), "pretraining": pretraining}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from components.steps.class_figures import mean_metrics
 from components.steps.context_builder import StepCallbacks, StepInputs, load_context
+from components.steps.device_processes import device_processes
 from components.steps.runtime import Step, execute, read_config
 from components.steps.state import read_json, write_json
 from components.steps.transfer import with_transfer
@@ -31,7 +32,10 @@ def run(
             state=step.state,
             say=lambda text: step.progress("note", text=text),
         )
-        with step.busy("training"):
+        with (
+            step.busy("training"),
+            device_processes(inputs, "final", search_result=search_result),
+        ):
             final = METHODS[config.method].load().train_final(context, result)
         final.save(model)
         step.tracked.artifact(model / "model.json")

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 from components.steps.context_builder import StepInputs, build_context
+from components.steps.device_processes import device_processes, gpus, trains_children
 from components.steps.runtime import read_config
 from nascore.context import Callbacks
 from nascore.methods.registry import METHODS
@@ -45,7 +46,8 @@ def worker_processes(inputs: StepInputs, count: int, callbacks: Callbacks) -> It
         callbacks: `on_message` reports a worker that died; `should_stop` ends all workers.
     """
     is_group = METHODS[inputs.config.method].worker_layout == "group" and count > 0
-    workers = _Workers(inputs, count + 1, is_group, callbacks)
+    num_devices = inputs.config.training.devices if trains_children(inputs) else 1
+    workers = _Workers(inputs, count + 1, is_group, num_devices, callbacks)
     with _group_environment(count + 1) if is_group else contextlib.nullcontext():
         watchers = [
             threading.Thread(target=workers.keep_running, args=(place,))
@@ -90,12 +92,14 @@ class _Workers:
     Attributes:
         size: number of processes, the one of the step included.
         is_group: whether they train one network together.
+        num_devices: on which each of them trains a child.
         is_over: set when the step has finished its own part.
     """
 
     inputs: StepInputs
     size: int
     is_group: bool
+    num_devices: int
     callbacks: Callbacks
     is_over: threading.Event = field(default_factory=threading.Event)
 
@@ -136,21 +140,14 @@ class _Workers:
     def _environment(self, place: int) -> dict[str, str]:
         """Return the environment of a process: its share of the cores, and of several GPUs."""
         environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, num_cpus() // self.size))}
-        gpus = _gpus()
-        if len(gpus) > 1:
-            environment["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
+        names = gpus()
+        if len(names) > 1:
+            first = place * self.num_devices
+            own = [names[(first + i) % len(names)] for i in range(self.num_devices)]
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(own)
         if self.is_group:
             environment["RANK"] = str(place)
         return environment
-
-
-def _gpus() -> list[str]:
-    import torch
-
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name for name in given.split(",") if name]
-    return [str(index) for index in range(torch.cuda.device_count())]
 
 
 # --- the process of a worker ------------------------------------------------------------------
@@ -173,7 +170,7 @@ def work(inputs: StepInputs, callbacks: Callbacks) -> None:
 
     context = build_context(inputs, callbacks, is_secondary_worker=True)
     # The other workers may have finished no child yet; the search step reports a failed search.
-    with contextlib.suppress(SearchFailed):
+    with contextlib.suppress(SearchFailed), device_processes(inputs, "children"):
         METHODS[inputs.config.method].load().search(context)
 
 

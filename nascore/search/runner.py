@@ -141,7 +141,9 @@ def _run_arms(
     return run_pair(
         lambda: run("method", proposer, prior_cost_s),
         lambda: None if control is None else run("control", control.proposer, control.prior_cost_s),
-        at_once=search.workers == 1 and training.uses_one_thread(context),
+        at_once=search.workers == 1
+        and context.training.devices == 1
+        and training.uses_one_thread(context),
     )
 
 

@@ -1,8 +1,8 @@
 """Training of one child of a search from scratch, and the cost of its final network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -14,6 +14,7 @@ from nascore.results import ChildScores
 from nascore.seeding import seeded_weights
 from nascore.spaces.base import ImageShape, SearchSpace
 from nascore.spaces.flops import count
+from nascore.training import distributed
 from nascore.training.loop import OnEpoch, planned_steps, train, uses_one_thread
 
 _LATENCY_RUNS = 30  # of an untrained network, per child; the final model is measured with care
@@ -36,6 +37,22 @@ class ChildJob:
     cost: float | None
     on_epoch: OnEpoch
     should_stop: Callable[[], bool]
+
+    def announcement(self) -> dict[str, Any]:
+        """Return what other processes need to train it together with this one, as JSON."""
+        return {"genotype": self.genotype.to_dict(), "arm": self.arm, "number": self.number}
+
+    @classmethod
+    def announced(cls, announcement: Mapping[str, Any]) -> "ChildJob":
+        """Return a child that another process has announced, which also decides when it ends."""
+        return cls(
+            genotype=Genotype.from_dict(announcement["genotype"]),
+            arm=announcement["arm"],
+            number=announcement["number"],
+            cost=None,
+            on_epoch=lambda epoch, score: None,
+            should_stop=lambda: False,
+        )
 
     def build(self, context: SearchContext) -> torch.nn.Module:
         """Return its network of the search phase, with initial weights."""
@@ -82,6 +99,8 @@ class ImageTraining:
 
     def train(self, context: SearchContext, job: ChildJob) -> ChildScores:
         objective = context.search.objective
+        if distributed.is_first():
+            distributed.send(job.announcement())
         network = job.build(context).to(device_of(context.training))
         training = train(
             network,

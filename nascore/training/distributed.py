@@ -1,19 +1,25 @@
 """Processes that train one network together, each on its part of a batch.
 
-`joined` makes the processes that torchrun started a group; a process that was started alone is a
-group of one. All processes make the same updates of the same weights: values that could differ (the
-clock, a signal to stop) are taken from one of them.
+`joined` makes the processes that torchrun started a group, `joined_by` those that share a store; a
+process that was started alone is a group of one. All processes make the same updates of the same
+weights: values that could differ (the clock, a signal to stop) are taken from one of them.
 """
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import Store  # type: ignore[attr-defined]
 
+CPU = torch.device("cpu")
+_FOREVER = timedelta(days=365)
 _PATIENCE = timedelta(minutes=10)  # for a process that evaluates its part of the architectures
 
 
@@ -40,11 +46,38 @@ def joined(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    dist.init_process_group(_backend(device), timeout=_PATIENCE)
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def joined_by(store: Store, *, rank: int, size: int, device: torch.device) -> Iterator[None]:
+    """Make the processes that share a store one group while the block runs.
+
+    Args:
+        store: of this group alone; also passes messages from `send` to `receive`.
+        rank: number of this process, from 0.
+        size: number of processes.
+        device: of the training.
+    """
+    global _messages
+    dist.init_process_group(
+        _backend(device), store=store, rank=rank, world_size=size, timeout=_PATIENCE
+    )
+    _messages = _Messages(store)
+    try:
+        yield
+    finally:
+        _messages = None
+        dist.destroy_process_group()
+
+
+def _backend(device: torch.device) -> str:
+    # Tensors on the CPU, such as a decision to stop, do not make the host wait for the GPU.
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
 
 
 def part(batch: Tensor) -> Tensor:
@@ -78,3 +111,36 @@ def any_of(flag: bool, *, device: torch.device) -> bool:
     raised = torch.tensor([float(flag)], device=device)
     dist.all_reduce(raised)
     return bool(raised > 0)
+
+
+# --- messages of the first process ------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Messages:
+    """Messages in a store, for which a process may wait much longer than for a tensor."""
+
+    store: Store
+    number: int = 0
+
+    def next_key(self) -> str:
+        """Return the name of the next message."""
+        self.number += 1
+        return f"nas/message/{self.number}"
+
+
+_messages: _Messages | None = None  # of the group of `joined_by`
+
+
+def send(message: Any) -> None:
+    """Send a value that JSON can hold from the first process to all others."""
+    if _messages is not None:
+        _messages.store.set(_messages.next_key(), json.dumps(message))
+
+
+def receive() -> Any:
+    """Wait for the next message of the first process and return it."""
+    assert _messages is not None, "only processes of `joined_by` receive messages"
+    key = _messages.next_key()
+    _messages.store.wait([key], _FOREVER)
+    return json.loads(_messages.store.get(key))

@@ -16,6 +16,7 @@ from nascore.config import Objective, TrainingConfig
 from nascore.data.batches import BatchSize, Split
 from nascore.errors import ChildFailedError
 from nascore.threads import thread_limit
+from nascore.training.data_parallel import agreed_epoch, agreed_stop, whole_batch_norms
 from nascore.training.fine_tuning import FineTuning
 from nascore.training.losses import Loss, loss_of
 from nascore.training.resumable import TrainingCheckpoint
@@ -70,7 +71,8 @@ def train(
         InputError: a setting does not suit the network or the device, or the checkpoint is of
             another training.
     """
-    with fitting_threads(split, config):
+    on_epoch, should_stop = agreed_epoch(on_epoch), agreed_stop(should_stop)
+    with fitting_threads(split, config), whole_batch_norms(network):
         run = Run(
             network,
             split,

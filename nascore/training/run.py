@@ -21,6 +21,7 @@ from nascore.data.waiting import Waiting
 from nascore.errors import ChildFailedError
 from nascore.evaluation.scoring import Answers, Epochs
 from nascore.training import checkpoint as checkpoints
+from nascore.training import distributed
 from nascore.training.fine_tuning import FineTuning
 from nascore.training.losses import Loss
 from nascore.training.prediction import accuracy_and_score
@@ -122,6 +123,7 @@ class Run:
         if self._config.compile:
             x_BCHW, _ = next(self._rehearsal())
             self._updates.compile(x_BCHW, self._tell)
+        self._updates.divide()
         if seconds is not None:
             spent_s = time.perf_counter() - self._start
             if found is not None and self._checkpoint is not None:
@@ -153,7 +155,7 @@ class Run:
 
         steps = limit.affordable_steps(step, evaluate, self._steps_per_epoch)
         self._updates.load(before)
-        return steps
+        return round(distributed.agree(steps, device=distributed.CPU))
 
     def _rehearsal(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield batches endlessly, without a change of the generator."""
@@ -221,6 +223,7 @@ class Run:
         if self._limit is None:
             return
         end = self._limit.affordable_end(self.step, self._schedule.num_steps)
+        end = round(distributed.agree(end, device=distributed.CPU))
         if end < self._schedule.num_steps:
             self._tell(
                 f"the machine has become slower: the training ends after {end} steps instead of "
@@ -289,7 +292,7 @@ class Run:
     # State.
 
     def _save(self) -> None:
-        if self._checkpoint is not None:
+        if self._checkpoint is not None and distributed.is_first():
             tensors, values = self._state()
             self._checkpoint.save(tensors, **values)
 

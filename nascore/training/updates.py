@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nascore.config import TrainingConfig
 from nascore.training import checkpoint
+from nascore.training.data_parallel import divided
 from nascore.training.fine_tuning import FineTuning
 from nascore.training.losses import Loss, Targets
 from nascore.training.mixing import is_mixed, mix
@@ -90,6 +91,10 @@ class Updates:
         self._forward = compiled(self.network, try_out, tell)
         self.network.zero_grad(set_to_none=True)
         self.load(before)
+
+    def divide(self) -> None:
+        """Let all processes of the group compute the forward pass of a batch together."""
+        self._forward = divided(self.network, self._forward)
 
     def forward(
         self, x_BCHW: Tensor, y_B: Tensor, *, step: int, size: int

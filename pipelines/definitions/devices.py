@@ -9,13 +9,25 @@ from nascore.errors import Problem
 
 
 def missing_devices(config: Config) -> list[Problem]:
-    """Return a problem for each setting that asks for CUDA if this machine has none.
+    """Return a problem for each setting that asks for GPUs that this machine does not have.
 
-    Torch is imported in another process, and only if a setting asks for CUDA.
+    Torch is imported in another process, and only if a setting asks for GPUs.
     """
-    asking = asking_for_cuda(config)
-    code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
-    if not asking or subprocess.run([sys.executable, "-c", code]).returncode == 0:
+    asking, devices = asking_for_cuda(config), config.training.devices
+    shares = devices > 1 and config.training.device != "cpu"
+    if not asking and not shares:
         return []
-    message = "torch finds no CUDA device here (see `nas doctor`); use auto or cpu"
-    return [Problem(key, "cuda", message) for key in asking]
+    count = _num_gpus()
+    if count == 0:
+        message = "torch finds no CUDA device here (see `nas doctor`); use auto or cpu"
+        return [Problem(key, "cuda", message) for key in asking]
+    if shares and devices > count:
+        message = f"this machine has {count} GPUs; use at most {count}, or training.device=cpu"
+        return [Problem("training.devices", str(devices), message)]
+    return []
+
+
+def _num_gpus() -> int:
+    code = "import torch; print(torch.cuda.device_count())"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    return int(done.stdout) if done.returncode == 0 else 0

@@ -2,7 +2,7 @@
 
 from nascore.methods.auto_meta.options import AutoMetaOptions
 from nascore.methods.base import Method
-from nascore.methods.requirements import AccuracyObjective, OneSpace
+from nascore.methods.requirements import AccuracyObjective, OneDevice, OneSpace
 
 METHODS = {
     "auto-meta": Method(
@@ -11,6 +11,7 @@ METHODS = {
         "nascore.methods.auto_meta.method",
         requirements=(
             AccuracyObjective("is scored by tasks with as many images of each class"),
+            OneDevice(),
             OneSpace("fewshot-cell"),
         ),
         split_by="class",

@@ -10,6 +10,7 @@ from components.config.schema import Config, dumps, parse
 from components.steps import search_worker
 from components.steps.compiled import Compiled, run_key_of, workers_of, write_run
 from components.steps.state import fingerprint
+from nascore.config import CommonTrainingConfig
 from nascore.errors import InputError
 
 PODS = Compiled(workers=(1, 2, 2))
@@ -94,3 +95,12 @@ def test_the_division_is_no_part_of_the_data(tmp_path: Path) -> None:
     write_run(tmp_path, run_key="key", division=(1, 1))
     assert fingerprint(Config(), {"dataset": tmp_path}) == before
     assert run_key_of(tmp_path) == "key"
+
+
+def test_a_run_on_more_devices_than_the_pods_have_is_refused() -> None:
+    config = config_of(1).model_copy(update={"training": CommonTrainingConfig(devices=4)})
+    assert Compiled((1,), devices=4).division(config) == (1,)
+    assert Compiled().division(config) == (1,), "on one machine, which is checked before"
+    with pytest.raises(InputError, match="compiled for 2, and its pods have no more GPUs"):
+        Compiled((1,), devices=2).division(config)
+    assert Compiled.of(Compiled((1,), devices=2).to_dict()).devices == 2

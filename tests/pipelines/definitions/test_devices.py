@@ -1,0 +1,35 @@
+"""GPUs that a configuration asks for and this machine does not have."""
+
+import pytest
+
+from components.config.schema import parse
+from pipelines.definitions import devices
+from pipelines.definitions.devices import missing_devices
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with two GPUs, by the number that `torch.cuda.device_count` returns there."""
+    monkeypatch.setattr(devices, "_num_gpus", lambda: 2)
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(
+    ("training", "refused"),
+    [
+        ({"devices": 2}, False),
+        ({"devices": 3}, True),
+        ({"devices": 3, "device": "cuda"}, True),
+        ({"devices": 3, "device": "cpu"}, False),
+    ],
+)
+def test_more_devices_than_gpus(training: dict[str, object], refused: bool) -> None:
+    problems = missing_devices(parse({"method": "random", "training": training}))
+    assert [problem.key for problem in problems] == ["training.devices"] * refused
+    for problem in problems:
+        assert "this machine has 2 GPUs; use at most 2, or training.device=cpu" in problem.message
+
+
+def test_processes_share_a_machine_without_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_num_gpus", lambda: 0)
+    assert missing_devices(parse({"method": "random", "training": {"devices": 2}})) == []
