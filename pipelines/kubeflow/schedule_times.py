@@ -28,6 +28,7 @@ _FIELDS = {  # the names of the fields and their values
     "month": "1 to 12 or jan to dec",
     "day of the week": "0 to 6 or sun to sat, Sunday is 0",
 }
+_SPANS = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
 _DAY, _WEEKDAY = 3, 5
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _DAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]
@@ -125,6 +126,13 @@ def _wrong_number(parts: list[str]) -> str:
 
 def _unsuitable(expression: str) -> str | None:
     """Return why an expression whose fields are right makes no schedule; None when it does."""
+    for name, (first, last), part in zip(_FIELDS, _SPANS, expression.split(), strict=True):
+        step = part[2:] if part.startswith(("*/", "?/")) else ""
+        if step and first + int(step) > last:  # KFP counts from the first value again
+            return (
+                f"with {name} {part!r} KFP starts at {name} {first} alone, and not every {step}; "
+                f"write {first}, or a number up to {last - first}"
+            )
     second, _, rest = expression.partition(" ")
     days = [expression.split()[index] for index in (_DAY, _WEEKDAY)]
     if not {"*", "?"} & {*days} and any(day.startswith(("*", "?")) for day in days):

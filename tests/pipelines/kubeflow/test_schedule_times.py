@@ -49,6 +49,14 @@ def test_five_fields_are_refused_with_the_six_that_were_meant() -> None:
         ("* * * * * *", "more than one run a minute; give one second, such as '0 * * * * *'"),
         ("*/30 0 3 * * 1", "more than one run a minute"),
         ("0 0 3 */2 * 1", "days that fit both"),
+        ("0 */90 * * * *", "with minute '*/90' KFP starts at minute 0 alone, and not every 90"),
+        (
+            "0 0 */36 * * *",
+            "with hour '*/36' KFP starts at hour 0 alone, and not every 36; write 0",
+        ),
+        ("0 0 3 */40 * *", "starts at day of the month 1 alone, and not every 40; write 1, or a"),
+        ("0 0 3 * */12 *", "or a number up to 11"),
+        ("0 0 3 * * */8", "with day of the week '*/8' KFP starts at day of the week 0 alone"),
     ],
 )
 def test_what_kfp_refuses_or_reads_otherwise_is_refused(expression: str, message: str) -> None:
