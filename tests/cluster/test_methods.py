@@ -10,7 +10,7 @@ from cluster.surroundings import Surroundings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-NONE: dict[str, Any] = {"search.space.num_layers": "", "search.budget.children": ""}
+NONE: dict[str, Any] = {"search.space.num_stages": "", "search.budget.children": ""}
 METHODS: dict[str, dict[str, Any]] = {
     "nases": {
         "search.options.autoencoder.steps": 60,

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SETTINGS = {
     "method": "random",
     "seed": 3,
-    "search.space.num_layers": 3,
+    "search.space.num_stages": 1,
     "search.budget.children": 2,
     "search.child.epochs": 1,
     "train.epochs": 1,

@@ -20,7 +20,7 @@ USERS = [
 TINY = {
     "method": "random",
     "data.max_train": 300,
-    "search.space.num_layers": 3,
+    "search.space.num_stages": 1,
     "search.budget.children": 2,
     "search.child.epochs": 1,
     "train.epochs": 1,

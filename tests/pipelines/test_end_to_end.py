@@ -24,7 +24,7 @@ SETTINGS = {
     "method": "random",
     "seed": 3,
     "data.max_train": 300,
-    "search.space.num_layers": 3,
+    "search.space.num_stages": 1,
     "search.budget.children": 2,
     "search.child.epochs": 1,
     "train.epochs": 4,
@@ -38,6 +38,7 @@ STEPS = [
     "search",
     "train_final",
     "profile_latency",
+    "train_references",
     "promote",
 ]
 
@@ -93,8 +94,8 @@ def test_the_result_holds_every_promised_field(finished: Finished) -> None:
     assert result["method"] == "random"
     assert result["seed"] == 3
     assert result["num_children"] == result["control"]["num_children"] == 2
-    assert result["genotype"]["space"].startswith("chain-3x4")
-    assert len(result["genotype"]["tokens"]) == 12
+    assert result["genotype"]["space"].startswith("residual-1x2")
+    assert len(result["genotype"]["tokens"]) == 8
     assert 0.1 < result["test_accuracy"] <= 1
     assert 0.1 < result["valid_accuracy"] <= 1
     assert result["verdict"]["outcome"] == "undecided"  # two children prove nothing

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SETTINGS = {
     "search.objective": "balanced_accuracy",
-    "search.space.num_layers": 3,
+    "search.space.num_stages": 1,
     "search.child.epochs": 2,
     "search.child.batch_size": 32,
     "train.epochs": 8,

@@ -36,7 +36,7 @@ SETTINGS = {
     "data.image_size": 64,
     "data.memory_limit_mb": 1,
     "data.decoded_cache_mb": 0,
-    "search.space.num_layers": 3,
+    "search.space.num_stages": 1,
     "search.budget.seconds": SEARCH_S,
     "search.control": "false",
     "search.child.epochs": 1,

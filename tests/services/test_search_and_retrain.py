@@ -30,7 +30,7 @@ CHILDREN = 24  # so many that a second process joins in before they are done
 SETTINGS = {
     "method": "random",
     "seed": 3,
-    "search.space.num_layers": 3,
+    "search.space.num_stages": 1,
     "search.budget.children": CHILDREN,
     "search.child.epochs": 6,
     "search.child.max_steps": 40,
@@ -45,6 +45,7 @@ SETTINGS = {
 }
 STEPS = {
     *("prepare_data", "pretrain_controller", "search", "train_final", "profile_latency"),
+    "train_references",
     "promote",
 }
 RETRAINING = {"prepare_data", "review", "reuse", "train_final", "profile_latency", "promote"}

@@ -35,7 +35,7 @@ _ACCOUNT = re.compile(rb"(?<=\r\nAuthorization: )Basic [^\r]+", re.IGNORECASE)
 _EXPIRED = b"Basic " + base64.b64encode(b"nas-steps:expired")
 SETTINGS = {
     "method": "random",
-    "search.space.num_layers": "2",
+    "search.space.num_stages": "1",
     "search.budget.children": "1",
     "search.child.epochs": "2",
     "search.storage": "env:NAS_STUDY_URL",

@@ -41,7 +41,7 @@ def doctor(uri: str, experiment: str = "nas", **registry: str) -> str:
 
 def settings_of(uri: str, *settings: str) -> tuple[str, ...]:
     """Return the settings of a small run on a server; later ones replace earlier ones."""
-    least = ("search.budget.children=1", "search.space.num_layers=2", f"tracking.uri={uri}")
+    least = ("search.budget.children=1", "search.space.num_stages=1", f"tracking.uri={uri}")
     values = dict(setting.partition("=")[::2] for setting in (*TINY, *least, *settings))
     return tuple(f"{key}={value}" for key, value in values.items())
 

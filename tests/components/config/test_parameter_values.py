@@ -60,7 +60,7 @@ def test_any_method_can_be_chosen(method: str) -> None:
 
 
 def test_another_method_keeps_the_space_that_both_search_in() -> None:
-    settings = ["search.space.num_layers=4", "search.budget=8 children"]
+    settings = ["search.space.num_stages=1", "search.budget=8 children"]
     compiled = dumps(resolve_layers(None, None, settings))
     found = resolve(compiled, {"method": "random"})
     assert found == resolve_layers(None, None, [*settings, "method=random"])

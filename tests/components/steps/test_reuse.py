@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 TINY = {
     "data.max_train": 300,
-    "search.space.num_layers": 2,
+    "search.space.num_stages": 1,
     "search.budget.children": 1,
     "search.child.epochs": 1,
     "train.epochs": 1,

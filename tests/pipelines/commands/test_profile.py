@@ -29,7 +29,7 @@ SPACES: dict[str, dict[str, Any]] = {
         "search.space.final_channels": 4,
         "search.space.final_cells_per_stage": 1,
     },
-    "chain": {"search.space.num_layers": 2},
+    "chain": {"search.space.name": "chain", "search.space.num_layers": 2},
 }
 
 

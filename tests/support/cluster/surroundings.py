@@ -22,13 +22,13 @@ from pipelines.definitions.kinds import Kind
 ARTIFACTS, DATA, STATE = "nas-mlflow", "nas-data", "nas-state"  # buckets
 STEPS = (
     *("prepare_data", "review", "reuse", "pretrain_controller", "search", "search_worker"),
-    *("train_final", "profile_latency", "promote"),
+    *("train_final", "profile_latency", "train_references", "promote"),
 )
 SMALL: dict[str, Any] = {
     "method": "random",
     "data.source": f"npz:s3://{DATA}/digits.npz",
     "search.storage": "env:NAS_STUDY_URL",
-    "search.space.num_layers": 3,
+    "search.space.num_stages": 1,
     "search.budget.children": 2,
     "search.child.epochs": 1,
     "search.child.max_steps": 10,
