@@ -180,6 +180,24 @@ def profile_latency(
     latency.metadata.update(step.run(**_run(dataset), **paths))
 
 
+def train_references(
+    dataset: Input[Dataset],
+    search_result: Input[Artifact],
+    model: Input[Model],
+    references: Output[Artifact],
+) -> None:
+    """Train standard networks for as long as search and final training took, and compare them.
+
+    Returns:
+        references: Folder with `references.json`: accuracy, latency and size of each network, and
+            which one to ship.
+    """
+    from components.steps import train_references as step
+
+    paths = _paths(search_result=search_result, model=model, references=references)
+    references.metadata.update(step.run(**_run(dataset), **paths))
+
+
 def promote(
     dataset: Input[Dataset],
     search_result: Input[Artifact],
@@ -189,6 +207,7 @@ def promote(
     report: Output[HTML],
     result: Output[Artifact],
     run_metrics: Output[Metrics],
+    references: Input[Artifact] = None,  # a retraining has none
 ) -> None:
     """Register the model, make it champion or challenger, and write result and report.
 
@@ -202,6 +221,8 @@ def promote(
     from components.steps.run_results import Inputs
 
     found = _paths(dataset=dataset, search_result=search_result, model=model, latency=latency)
+    if references is not None:
+        found |= _paths(references=references)
     outputs = _paths(overview=overview, report=report, result=result)
     key = _run(dataset)["run_key"]
     for name, value in step.run(run_key=key, inputs=Inputs(**found), **outputs).items():

@@ -85,6 +85,8 @@ def describe(event: Mapping[str, Any], *, label: str | None = None) -> str | Non
         score = event.get("score", event.get("valid_accuracy"))
         shown = "" if score is None else f", valid {event.get('figure', 'accuracy')} {score:.3f}"
         return f"{label}  epoch {event['epoch'] + 1} of {event['of']}{shown}"
+    if kind == "share" and "network" in event:
+        return f"{label}  {event['network']}: {event['share']:.0%} trained"
     if kind == "share":
         arm = "" if event["arm"] == "method" else " of the random control"
         return f"{label}  shared weights{arm}: {event['share']:.0%} trained"

@@ -4,8 +4,14 @@ from components.config.schema import Config
 
 # Settings of devices, and the steps whose machine must have the device.
 DEVICES = {
-    "training.device": ("pretrain_controller", "search", "search_worker", "train_final"),
-    "latency.device": ("profile_latency",),
+    "training.device": (
+        "pretrain_controller",
+        "search",
+        "search_worker",
+        "train_final",
+        "train_references",
+    ),
+    "latency.device": ("profile_latency", "train_references"),
 }
 
 

@@ -50,6 +50,12 @@ class Config(Section, Generic[OptionsT]):
     training: CommonTrainingConfig = CommonTrainingConfig()
     """What all trainings share: of children, of shared weights and of the final network."""
     latency: LatencyConfig = LatencyConfig()
+    reference: tuple[str, ...] | None = None
+    """Standard networks to compare with the found one: `standard`, or classification networks of
+    torchvision by name, without pretrained weights. By default two by the size of the images, if
+    search and final training take a minute or more; [] compares with none."""
+    reference_share: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """Training time of each reference network, as a share of search and final training."""
     registry: RegistryConfig = RegistryConfig()
     promote: PromoteConfig = PromoteConfig()
     retrain: RetrainConfig = RetrainConfig()

@@ -155,6 +155,7 @@ StepName = Literal[
     "search_worker",
     "train_final",
     "profile_latency",
+    "train_references",
     "promote",
     "close_run",
 ]

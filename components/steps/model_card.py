@@ -15,6 +15,7 @@ from typing import Any
 from components.export.manifest import LATENCY, RESULT
 from components.steps import card_sections as sections
 from components.steps.card_sections import Result
+from components.steps.reference_section import references
 from nascore.redaction import redact
 
 MAX_DESCRIPTION = 5000
@@ -37,6 +38,7 @@ def model_card(result: Result, latency: Mapping[str, Any]) -> str:
         "Results": sections.accuracy(result),
         "Latency": sections.latency(latency),
         "Search and verdict": sections.search(result),
+        "Standard networks": references(result),
         "Promotion": sections.promotion(result),
         "Limits": sections.limits(result),
         "Links": sections.links(result),

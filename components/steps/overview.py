@@ -28,6 +28,7 @@ def overview_page(
     version = _link(f"{registered.name}, version {registered.version}", links.model)
     rows = {
         "verdict": verdict["statement"] if verdict else "not compared with random search",
+        "recommendation": summary["recommendation"]["why"],
         "model": f"{version}: `{decision.alias}`, {decision.reason}",
         "MLflow run": _link(promotion.run_id, links.run),
         "method": f"{search.method}, seed {search.seed}{_reused(results)}",

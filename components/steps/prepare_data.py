@@ -29,7 +29,7 @@ from components.tracking.run_description import NOTE, start_note
 from components.variables import STATE_ROOT
 from nascore.data.class_splits import Need
 from nascore.data.prepared import DatasetInfo, prepare
-from nascore.errors import InputError, collect_problems, error_of
+from nascore.errors import InputError, Problem, collect_problems, error_of
 
 _KEY = "run_key.json"
 
@@ -222,10 +222,25 @@ def _check_fit(settings: Config, info: DatasetInfo, *, searches: bool) -> None:
     problems = [] if settings.data.image_size else unfit_for_size(settings, info.size, images)
     problems += unfit_for_classes(settings, info)
     if searches:
+        problems += _unfit_references(settings, info)
         with collect_problems(problems):
             check_studies(settings, info.data_sha256)
     if problems:
         raise InputError(problems)
+
+
+def _unfit_references(settings: Config, info: DatasetInfo) -> list[Problem]:
+    """Return a problem if networks of `reference` are unknown or do not take the images."""
+    names = settings.reference
+    if not names:
+        return []
+    if info.class_splits is not None:
+        message = "standard networks learn no classes of few-shot tasks; remove the setting"
+        return [Problem("reference", ", ".join(names), message)]
+    from nascore.reference.networks import problems_with  # torch, which this step does not import
+    from nascore.spaces.base import ImageShape
+
+    return problems_with(names, ImageShape(info.channels, info.size, len(info.classes)))
 
 
 def _run_key() -> str:

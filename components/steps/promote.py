@@ -87,6 +87,7 @@ def run(
             "search_result": inputs.search_result,
             "model": inputs.model,
             "latency": inputs.latency,
+            **({} if inputs.references is None else {"references": inputs.references}),
         },
         outputs={"overview": overview, "report": report, "result": result},
     )

@@ -33,6 +33,7 @@ def result_note(
     parts = [heading(config, results.reused), _outcome(results, promotion, summary)]
     if results.search.verdict is not None:
         parts.append(str(results.search.verdict["statement"]))
+    parts.append(str(summary["recommendation"]["why"]))
     rows = {
         "searched": _searched(config, summary),
         **rows_of_data(info),

@@ -17,15 +17,19 @@ from nascore.results import SearchResult
 from nascore.spaces.base import SearchSpace, make_space
 from nascore.training.final_model import FinalModel
 
+REFERENCES = "references.json"
+"""Comparison with standard networks, in the output folder of `train_references`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """Artifacts of the earlier steps."""
+    """Artifacts of the earlier steps; a retraining trains no standard networks."""
 
     dataset: Path
     search_result: Path
     model: Path
     latency: Path
+    references: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,8 @@ class RunResults:
         latency: content of `latency.json`: a `LatencyResult`, and keys of some kinds of networks.
         timings: time of each earlier step by its name, in the order of the pipeline.
         retrains: whether this is the retraining pipeline.
+        references: comparison with standard networks, content of `references.json`; None in a
+            retraining.
         reused_version: version of the champion whose architecture was trained without a search;
             None after a search.
     """
@@ -49,6 +55,7 @@ class RunResults:
     timings: Mapping[str, Mapping[str, Any]]
     retrains: bool = False
     reused_version: str | None = None
+    references: Mapping[str, Any] | None = None
 
     @property
     def measured(self) -> LatencyResult:
@@ -75,6 +82,10 @@ def load_results(step: Step, inputs: Inputs) -> RunResults:
         read_json(inputs.model / "step.json"),
         latency["step"],
     ]
+    references = None
+    if inputs.references is not None:
+        references = read_json(inputs.references / REFERENCES)
+        timings.append(references["step"])
     return RunResults(
         config=config,
         space=space,
@@ -85,4 +96,19 @@ def load_results(step: Step, inputs: Inputs) -> RunResults:
         timings={timing["name"]: timing for timing in timings},
         retrains=retrains(inputs.dataset),
         reused_version=search.get("reused_version"),
+        references=references,
     )
+
+
+def reference_metrics(found: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics of the networks that were compared with the found one.
+
+    Args:
+        found: content of `references.json`.
+    """
+    rows = [*found["references"], *([found["control"]] if found["control"] else [])]
+    return {
+        f"reference.{row['name']}.{key}": float(row[key])
+        for row in rows
+        for key in ("test_accuracy", "valid_accuracy", "latency_ms", "params", "p_value")
+    }

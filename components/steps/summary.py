@@ -43,7 +43,7 @@ def summary_of(
         **_class_figures(final.figures),
         "num_children": len(search.arm.children),
         "num_failed": _num_failed(search.arm),
-        "control": None if search.control is None else _control(search.control),
+        "control": None if search.control is None else _control(search.control, results),
         "verdict": search.verdict,
         "pareto": _pareto(search),
         "num_params": final.num_params,
@@ -56,6 +56,7 @@ def summary_of(
             "reused_version": results.reused_version,
         },
         "standard": _standard(results),
+        **_references(results),
         "training": _training(results),
         "data": _data(results),
         "seconds": {name: timing["seconds"] for name, timing in timings.items()},
@@ -93,6 +94,20 @@ def _standard(results: RunResults) -> dict[str, Any] | None:
         "valid_accuracy": found[0].valid_accuracy,
         "valid_score": found[0].score,
         "is_chosen": genotype == results.search.genotype,
+    }
+
+
+def _references(results: RunResults) -> dict[str, Any]:
+    """Return the comparison with standard networks, and which network to ship."""
+    found = results.references
+    if found is None:
+        why = "A retraining compares with the champion, and with no standard network."
+        found = {"recommendation": {"ship": "found", "why": why}}
+    return {
+        "found": found.get("found"),
+        "references": found.get("references", []),
+        "references_left_out": found.get("left_out", []),
+        "recommendation": found["recommendation"],
     }
 
 
@@ -168,7 +183,8 @@ def _pareto(search: SearchResult) -> dict[str, Any]:
     return {"cost_metric": search.cost_metric, "front": front}
 
 
-def _control(arm: Arm) -> dict[str, Any]:
+def _control(arm: Arm, results: RunResults) -> dict[str, Any]:
+    """Return the control; `final` has its best architecture trained as the found one, if it was."""
     best = arm.best
     return {
         "method": arm.method,
@@ -178,4 +194,5 @@ def _control(arm: Arm) -> dict[str, Any]:
         "valid_score": None if best is None else best.score,
         "genotype": None if best is None else best.genotype.to_dict(),
         "seconds": arm.seconds,
+        "final": (results.references or {}).get("control"),
     }

@@ -8,7 +8,7 @@ from components.export.manifest import MODEL_CARD, REPORT, RESULT
 from components.steps.class_figures import mean_metrics, track_classes
 from components.steps.registration import Promotion
 from components.steps.run_notes import result_note
-from components.steps.run_results import RunResults
+from components.steps.run_results import REFERENCES, RunResults, reference_metrics
 from components.steps.runtime import Step
 from components.steps.state import write_json
 from components.tracking import lineage
@@ -46,6 +46,7 @@ def track_result(
         files: by name, those of which are logged that have a folder in the run.
     """
     track_classes(step, summary)
+    _track_references(step, results)
     _track_metrics(step, results, promotion)
     for name, path in files.items():
         if name in _FOLDERS:
@@ -74,6 +75,16 @@ def scalars(results: RunResults) -> dict[str, float]:
         "macs": float(final.macs),
         **mean_metrics(final),
     }
+
+
+def _track_references(step: Step, results: RunResults) -> None:
+    """Log the comparison with standard networks: metrics, and the table `references.json`."""
+    found = results.references
+    if found is None or found["found"] is None:
+        return
+    step.parent.metrics(reference_metrics(found))
+    rows = [found["found"], found["control"], *found["references"]]
+    step.parent.table([row for row in rows if row is not None], REFERENCES)
 
 
 def _track_metrics(step: Step, results: RunResults, promotion: Promotion) -> None:

@@ -22,6 +22,7 @@ _STEPS = {
     "reuse": "Passes the architecture of the champion to the final training.",
     "train_final": "Trains the found architecture, and tests it once.",
     "profile_latency": "Measures the latency of the trained network.",
+    "train_references": "Trains standard networks at the cost of the search, and compares them.",
     "promote": "Registers the model, and decides whether it becomes champion.",
 }
 

@@ -34,6 +34,7 @@ NETWORK_KINDS: Mapping[str, str] = {
     "static": "nascore.training.network_kinds",
     "routed": "nascore.methods.instanas.network_kind",
     "few-shot": "nascore.meta_learning.network_kind",
+    "reference": "nascore.reference.network_kind",
 }
 """Module of each kind, imported when it is needed."""
 

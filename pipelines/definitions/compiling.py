@@ -65,6 +65,7 @@ def write(pipeline: BaseComponent, path: Path, *, image: str, for_cluster: bool)
         _reduce_dependencies(tasks)
     if for_cluster:
         _shorten(documents[0])
+        _shorten_environment(documents[1:])
     text = yaml.dump_all(documents, Dumper=_DUMPER, sort_keys=True)
     path.write_text(text, encoding="utf-8")
 
@@ -115,6 +116,23 @@ def _shorten(pipeline: dict[str, Any]) -> None:
             for kind in component.get(part, {}).values():
                 for definition in kind.values():
                     definition.pop("description", None)
+
+
+def _shorten_environment(platforms: list[dict[str, Any]]) -> None:
+    """Remove what kfp-kubernetes writes twice, or as a default, about Secrets and ConfigMaps.
+
+    It writes a constant name as the value of a parameter, too; KFP's driver reads the name where
+    there is no parameter. Argo's status has each of them eight times, as in `_shorten`.
+    """
+    for platform in platforms:
+        executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+        for executor in executors.values():
+            for one in [*executor.get("secretAsEnv", ()), *executor.get("configMapAsEnv", ())]:
+                for kind in ("secretName", "configMapName"):
+                    if one.get(kind):
+                        one.pop(f"{kind}Parameter", None)
+                if one.get("optional") is False:
+                    del one["optional"]
 
 
 def check_cluster(config: Config) -> None:

@@ -59,6 +59,7 @@ RESOURCES = {
     "search_worker": Resources(cpu="4", memory="16G", gpus=1),
     "train_final": Resources(cpu="4", memory="16G", gpus=1),
     "profile_latency": Resources(cpu="4", memory="8G", gpus=1),
+    "train_references": Resources(cpu="4", memory="16G", gpus=1),
     "promote": Resources(cpu="2", memory="8G"),
     "close_run": Resources(cpu="1", memory="2G"),
 }

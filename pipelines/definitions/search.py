@@ -1,4 +1,4 @@
-"""Search pipeline: prepare, pre-train, search, train, profile, promote."""
+"""Search pipeline: prepare, pre-train, search, train, profile, compare, promote."""
 
 import contextlib
 import inspect
@@ -60,7 +60,7 @@ def make_pipeline(
                 searches=True,
             )
             dataset = prepare(config, parameters, facts)
-            finish(dataset, search(dataset, config.cluster, workers), config.cluster)
+            finish(dataset, search(dataset, config.cluster, workers), config.cluster, compares=True)
 
     return with_parameters(search_pipeline, NAME, DESCRIPTION)
 
@@ -157,17 +157,27 @@ def search(dataset: Any, cluster: ClusterConfig, workers: Sequence[int]) -> dict
     return {name: found.outputs[name] for name in ("search_result", "weights")}
 
 
-def finish(dataset: Any, searched: dict[str, Any], cluster: ClusterConfig) -> None:
-    """Add final training, latency and promotion."""
+def finish(
+    dataset: Any, searched: dict[str, Any], cluster: ClusterConfig, *, compares: bool = False
+) -> None:
+    """Add final training, latency and promotion.
+
+    Args:
+        dataset: the prepared data.
+        searched: artifacts of the search.
+        cluster: settings of the cluster.
+        compares: whether standard networks are trained before the promotion.
+    """
     trained = tasks.train_final(dataset=dataset, **searched)
     model = trained.outputs["model"]
     profiled = tasks.profile_latency(dataset=dataset, model=model)
-    promoted = tasks.promote(
-        dataset=dataset,
-        search_result=searched["search_result"],
-        model=model,
-        latency=profiled.outputs["latency"],
-    )
+    found = {"dataset": dataset, "search_result": searched["search_result"], "model": model}
+    more = {}
+    if compares:
+        compared = tasks.train_references(**found).after(profiled)  # nothing disturbs the latency
+        resources.apply(compared, "train_references", cluster)
+        more = {"references": compared.outputs["references"]}
+    promoted = tasks.promote(**found, latency=profiled.outputs["latency"], **more)
     for task, step in ((trained, "train_final"), (profiled, "profile_latency")):
         resources.apply(task, step, cluster)
     resources.apply(promoted, "promote", cluster)

@@ -12,6 +12,7 @@ STEPS = (
     "search",
     "train_final",
     "profile_latency",
+    "train_references",
     "promote",
 )
 

@@ -14,7 +14,14 @@ from components.config.schema import Config
 from components.fork_client import SOCKET, VARIABLE
 from nascore.methods.registry import METHODS
 
-_STEPS = ("prepare_data", "pretrain_controller", "search", "train_final", "profile_latency")
+_STEPS = (
+    "prepare_data",
+    "pretrain_controller",
+    "search",
+    "train_final",
+    "profile_latency",
+    "train_references",
+)
 _END_S = 5.0
 
 

@@ -120,6 +120,22 @@ def _other_figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+def _references(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the networks that were compared with the found one, and which one to ship."""
+    rows = []
+    control = (result["control"] or {}).get("final")
+    for row in (*([control] if control else []), *result["references"]):
+        rows.append(
+            (
+                row["name"],
+                f"{row['test_accuracy']:.4f} (found {100 * row['difference']:+.2f} points, p "
+                f"{row['p_value']:.2g}), {row['latency_ms']:.2f} ms, {row['params']:,} parameters",
+            )
+        )
+    rows += [(one["name"], f"left out: {one['reason']}") for one in result["references_left_out"]]
+    return [*rows, ("recommendation", result["recommendation"]["why"])]
+
+
 def _time(result: Mapping[str, Any]) -> str:
     seconds, share = result["seconds"], result.get("data_wait_share")
     text = f"{duration(seconds['total'])}, of it overhead {seconds['overhead']:.1f} s"
@@ -136,6 +152,7 @@ def summary(result: Mapping[str, Any], out: Path) -> list[str]:
         ("valid accuracy", f"{result['valid_accuracy']:.4f}"),
         *_other_figures(result),
         ("verdict", "no control was run" if verdict is None else verdict["statement"]),
+        *_references(result),
         ("size", f"{result['num_params']:,} parameters, {result['macs'] / 1e6:.2f} M MACs"),
         (
             "latency",
@@ -147,4 +164,4 @@ def summary(result: Mapping[str, Any], out: Path) -> list[str]:
         ("by step", steps),
         ("report", str(out / REPORT)),
     )
-    return [f"{name:<16}{value}" for name, value in rows]
+    return [f"{name:<16}{value}" if len(name) < 16 else f"{name} {value}" for name, value in rows]

@@ -41,6 +41,7 @@ STEPS = {
     "search",
     "train_final",
     "profile_latency",
+    "train_references",
     "promote",
 }
 

@@ -132,7 +132,7 @@ def test_both_tasks_take_each_parameter_by_its_name() -> None:
 
 def test_every_step_runs_on_the_one_image_and_installs_nothing(pipeline: dict[str, Any]) -> None:
     executors = pipeline["deploymentSpec"]["executors"]
-    assert len(executors) == 7
+    assert len(executors) == 8
     for executor in executors.values():
         container = executor["container"]
         assert container["image"] == DIGEST
@@ -325,7 +325,8 @@ def test_steps_that_compute_ask_for_a_gpu_and_the_others_do_not(pipeline: dict[s
         if "accelerator" in resources:
             assert resources["accelerator"]["resourceType"] == "nvidia.com/gpu"
             with_gpu.add(name.removeprefix("exec-").replace("-", "_"))
-    assert with_gpu == {"pretrain_controller", "search", "train_final", "profile_latency"}
+    computing = {"pretrain_controller", "search", "train_final", "profile_latency"}
+    assert with_gpu == computing | {"train_references"}
 
 
 def test_what_the_ui_shows_is_explained(pipeline: dict[str, Any], local: dict[str, Any]) -> None:
@@ -357,6 +358,7 @@ def test_artifacts_have_types_that_the_ui_knows(pipeline: dict[str, Any]) -> Non
         "weights": "Model",
         "model": "Model",
         "latency": "Artifact",
+        "references": "Artifact",
         "result": "Artifact",
         "report": "HTML",
         "class_figures": "ClassificationMetrics",
@@ -366,11 +368,11 @@ def test_artifacts_have_types_that_the_ui_knows(pipeline: dict[str, Any]) -> Non
 
 
 def test_the_graph_is_one_that_a_person_reads(pipeline: dict[str, Any]) -> None:
-    """It had 15 artifacts, six of them called `metrics`, and 40 edges for the same six tasks."""
+    """It had 15 artifacts, six of them called `metrics`, and 40 edges for one task less."""
     graph = pages(pipeline)["exit-handler-1"]
-    assert len(graph.tasks) == 6
-    assert len(graph.artifacts) == len(set(graph.artifacts)) == 11
-    assert len(graph.edges) == 28
+    assert len(graph.tasks) == 7
+    assert len(graph.artifacts) == len(set(graph.artifacts)) == 12
+    assert len(graph.edges) == 34
     promote = pipeline["components"]["comp-promote"]["outputDefinitions"]["artifacts"]
     assert min(promote) == "overview", "the UI sorts them by name"
 
@@ -388,7 +390,8 @@ def test_a_task_waits_for_no_task_that_another_one_waits_for_anyway(
     pipeline: dict[str, Any],
 ) -> None:
     found = {name: task.get("dependentTasks", []) for name, task in tasks(pipeline).items()}
-    assert found["promote"] == ["profile-latency"]
+    assert found["promote"] == ["train-references"]
+    assert found["train_references"] == ["profile-latency"]
     assert found["profile_latency"] == ["train-final"]
     assert found["train_final"] == ["search"]
     assert found["search"] == ["pretrain-controller"]
@@ -534,7 +537,8 @@ def test_a_tracking_store_with_an_open_password_or_of_no_kind_is_refused(
 
 
 def test_a_gpu_that_a_step_is_not_given_is_missed_before_anything_runs(tmp_path: Path) -> None:
-    steps = {"search": {"gpus": 0}, "search_worker": {"gpus": 0}, "profile_latency": {"gpus": 0}}
+    without = ("search", "search_worker", "profile_latency")
+    steps = {step: {"gpus": 0} for step in without}
     data = {
         "method": "random",
         "training": {"device": "cuda"},
@@ -631,7 +635,7 @@ def test_golden_pipeline_for_a_cluster(on_cluster: Path, request: pytest.Fixture
 def test_every_setting_of_the_cluster_arrives(on_cluster: Path) -> None:
     pipeline, platform = yaml.safe_load_all(on_cluster.read_text())
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert len(executors) == 10
+    assert len(executors) == 11
     for name, one in executors.items():
         labels = one["nodeSelector"]["labels"]
         assert labels["pool"] == "nas"

@@ -49,23 +49,23 @@ RUN = [
     event("finished", "train_final", seconds=3725.0, busy={"training": 3700.0}),
 ]
 PLAIN = """\
-[1/6] prepare_data ...
-[1/6] prepare_data done in 1 s
-[2/6] pretrain_controller ...
-[2/6] pretrain_controller was done before
-[3/6] search ...
-[3/6] search  child 1 of 16: valid accuracy 0.500, best 0.500, about 1 min 15 s left
-[3/6] search  child 4 of 16: failed, best 0.500, about 1 min 15 s left
-[3/6] search  child 5 of 16: valid accuracy 0.900, best 0.900, about 1 min 15 s left
-[3/6] search  child 6: valid accuracy 0.600, best 0.900
-[3/6] search  child 16 of 16: valid accuracy 0.700, best 0.900, about 0 s left
-[3/6] search  random control 1 of 16: valid accuracy 0.800, best 0.800, about 1 min 15 s left
-[3/6] search done in 1 min 40 s
-[4/6] train_final ...
-[4/6] train_final  epoch 1 of 40, valid accuracy 0.250
+[1/7] prepare_data ...
+[1/7] prepare_data done in 1 s
+[2/7] pretrain_controller ...
+[2/7] pretrain_controller was done before
+[3/7] search ...
+[3/7] search  child 1 of 16: valid accuracy 0.500, best 0.500, about 1 min 15 s left
+[3/7] search  child 4 of 16: failed, best 0.500, about 1 min 15 s left
+[3/7] search  child 5 of 16: valid accuracy 0.900, best 0.900, about 1 min 15 s left
+[3/7] search  child 6: valid accuracy 0.600, best 0.900
+[3/7] search  child 16 of 16: valid accuracy 0.700, best 0.900, about 0 s left
+[3/7] search  random control 1 of 16: valid accuracy 0.800, best 0.800, about 1 min 15 s left
+[3/7] search done in 1 min 40 s
+[4/7] train_final ...
+[4/7] train_final  epoch 1 of 40, valid accuracy 0.250
 the store is away; [bold]kept[/bold] [/x] :warning:
-[4/6] train_final  epoch 40 of 40, valid accuracy 0.988
-[4/6] train_final done in 1 h 02 min
+[4/7] train_final  epoch 40 of 40, valid accuracy 0.988
+[4/7] train_final done in 1 h 02 min
 """
 
 
@@ -90,7 +90,7 @@ def test_a_failure_is_kept_for_the_last_word(kind: str) -> None:
     with Display(Console(file=out)) as display:
         display.show(event("started", "train_final"))
         display.show(failure)
-    assert out.getvalue() == "[4/6] train_final ...\n"
+    assert out.getvalue() == "[4/7] train_final ...\n"
     assert display.failure == failure
 
 
@@ -141,6 +141,10 @@ def result(**changes: Any) -> dict[str, Any]:
         "test_accuracy": 0.98765,
         "valid_accuracy": 0.97,
         "verdict": {"statement": "It is undecided whether nases beats random search."},
+        "control": None,
+        "references": [],
+        "references_left_out": [],
+        "recommendation": {"ship": "found", "why": "Nothing was compared."},
         "num_params": 1234567,
         "macs": 2_500_000,
         "latency_ms": {"p50": 1.234, "p95": 2.0, "batch_size": 1, "device": "cpu"},
@@ -157,6 +161,7 @@ def test_the_summary_holds_what_one_wants_to_know(tmp_path: Path) -> None:
         "test accuracy": "0.9877",
         "valid accuracy": "0.9700",
         "verdict": "It is undecided whether nases beats random search.",
+        "recommendation": "Nothing was compared.",
         "size": "1,234,567 parameters, 2.50 M MACs",
         "latency": "p50 1.23 ms, p95 2.00 ms (batch 1, cpu)",
         "model": "models:/nas-model/3 (challenger)",
@@ -217,10 +222,10 @@ def in_a_terminal(path: Path, feed: list[dict[str, Any]], *, columns: int, **env
 def test_a_terminal_has_one_live_line_and_the_steps_that_are_done(tmp_path: Path) -> None:
     feed = [*RUN[:2], event("started"), child(7, 0.912, 0.953)]
     shown = in_a_terminal(tmp_path / "p", feed, columns=100)
-    live = "[3/6] search  child 8 of 16: valid accuracy 0.912, best 0.953, about 1 min 15 s left"
+    live = "[3/7] search  child 8 of 16: valid accuracy 0.912, best 0.953, about 1 min 15 s left"
     assert shown.count(live) > 3, "the line is renewed"
     assert "⠋" in shown
-    assert "[1/6] prepare_data done in 1 s" in shown
+    assert "[1/7] prepare_data done in 1 s" in shown
     assert "\x1b[2K" in shown, "the line is drawn over itself"
     assert "\x1b[?25h" in shown, "the cursor is back at the end"
     assert shown.rstrip().count("prepare_data ...") <= 1
@@ -228,13 +233,13 @@ def test_a_terminal_has_one_live_line_and_the_steps_that_are_done(tmp_path: Path
 
 def test_a_narrow_terminal_cuts_the_line_instead_of_wrapping_it(tmp_path: Path) -> None:
     shown = in_a_terminal(tmp_path / "p", [event("started"), child(7, 0.9, 0.9)], columns=30)
-    assert "[3/6] search  child 8 of" in shown
+    assert "[3/7] search  child 8 of" in shown
     assert "left" not in shown
 
 
 def test_a_terminal_without_unicode_gets_ascii(tmp_path: Path) -> None:
     shown = in_a_terminal(tmp_path / "p", RUN[:1], columns=80, PYTHONIOENCODING="ascii")
-    assert "[1/6] prepare_data ..." in shown
+    assert "[1/7] prepare_data ..." in shown
     assert shown.isascii()
 
 

@@ -9,6 +9,7 @@ from components.ending import End
 
 SEARCH = (
     *("prepare_data", "pretrain_controller", "search", "train_final", "profile_latency"),
+    "train_references",
     "promote",
 )
 REUSE = ("prepare_data", "review", "reuse", "train_final", "profile_latency", "promote")

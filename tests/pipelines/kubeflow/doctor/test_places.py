@@ -24,7 +24,7 @@ def test_no_node_with_gpus(api: KubeApi) -> None:
     del node(api, "gpu-1")["status"]["allocatable"]["nvidia.com/gpu"]
     found = only()
     assert (found.name, found.state) == ("nodes", "problem")
-    assert found.seen.endswith("search, search_worker, train_final: none offers nvidia.com/gpu")
+    assert found.seen.endswith("train_final, train_references: none offers nvidia.com/gpu")
     assert "--set cluster.steps.train_final.gpus=0" in found.advice
     assert "allocatable.nvidia\\.com/gpu" in found.command
 

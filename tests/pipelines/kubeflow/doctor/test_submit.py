@@ -35,7 +35,7 @@ def test_it_is_made_when_nobody_wants_to_know(no_gpus: KubeApi, kfp: KfpServer) 
 
 
 def test_it_is_made_after_what_was_told(no_gpus: KubeApi, kfp: KfpServer) -> None:
-    steps = ("pretrain_controller", "search", "train_final", "profile_latency")
+    steps = ("pretrain_controller", "search", "train_final", "profile_latency", "train_references")
     mended = [f"--set=cluster.steps.{step}.gpus=0" for step in steps]
     assert done(*SEARCH, *HERE, *mended)["run_id"]
 

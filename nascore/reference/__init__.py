@@ -1,0 +1,1 @@
+"""Standard networks next to a search: trained at its cost, as a yardstick of what it found."""

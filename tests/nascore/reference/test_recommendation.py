@@ -1,0 +1,77 @@
+"""Which network is recommended: by validation score, and by latency among equals."""
+
+import numpy as np
+import pytest
+
+from nascore.reference.recommendation import Contender, recommend, standard_error
+
+LABELS = np.arange(1000) % 2
+
+
+def contender(name: str, wrong: range, latency_ms: float) -> Contender:
+    """A network that classifies the images at these places wrongly."""
+    answers = LABELS.copy()
+    answers[wrong.start : wrong.stop] ^= 1
+    return Contender(name, 1 - len(wrong) / len(LABELS), latency_ms, np.eye(2)[answers])
+
+
+@pytest.mark.parametrize(
+    ("found", "standard", "ship"),
+    [
+        # wrong images and latency of both; the errors are on different images
+        ((range(0, 10), 9.0), (range(500, 540), 1.0), "found"),  # clearly better, slower
+        ((range(0, 40), 1.0), (range(500, 510), 9.0), "standard"),  # clearly worse, faster
+        ((range(0, 20), 1.0), (range(500, 519), 2.0), "found"),  # a tie, faster
+        ((range(0, 19), 2.0), (range(500, 520), 1.0), "standard"),  # a tie, slower
+        ((range(0, 20), 1.0), (range(0, 20), 1.0), "found"),  # the same
+        # The same difference as in the ties, but on the same images: no chance.
+        ((range(0, 19), 2.0), (range(0, 30), 1.0), "found"),
+    ],
+)
+def test_the_better_one_is_recommended_and_of_equals_the_faster(
+    found: tuple[range, float], standard: tuple[range, float], ship: str
+) -> None:
+    both = [contender("found", *found), contender("standard", *standard)]
+    made = recommend(both, LABELS, objective="accuracy", rng=np.random.default_rng(0))
+    assert made.ship == ship
+    assert made.why.endswith(".")
+    assert made.why.count("%") == 2, "the figures of both"
+    assert made.why.count(" ms") == 2
+
+
+def test_the_sentence_says_which_rule_decided() -> None:
+    rng = np.random.default_rng(0)
+    found = contender("found", range(40), 0.5)
+    better = contender("resnet18", range(500, 510), 0.25)
+    made = recommend([found, better], LABELS, objective="accuracy", rng=rng)
+    assert made.why == (
+        "resnet18 has the highest validation accuracy, by more than one standard error: the found "
+        "network 96.00% at 0.500 ms (3.00 points lower, standard error 0.70), resnet18 99.00% at "
+        "0.250 ms."
+    )
+    slow = contender("standard", range(500, 538), 0.75)
+    made = recommend([found, slow], LABELS, objective="accuracy", rng=rng)
+    assert made.ship == "found"
+    assert made.why.startswith(
+        "The found network is the fastest of the networks within one standard error of the highest "
+        "validation accuracy: "
+    )
+
+
+def test_the_error_is_that_of_the_paired_difference() -> None:
+    rng = np.random.default_rng(0)
+    one, other = contender("a", range(0, 30), 1.0), contender("b", range(20, 60), 1.0)
+    differences = np.zeros(1000)
+    differences[0:20], differences[30:60] = -1, 1
+    expected = differences.std(ddof=1) / np.sqrt(1000)
+    found = standard_error(one, other, LABELS, objective="accuracy", rng=rng)
+    assert found == pytest.approx(expected)
+
+
+def test_other_objectives_are_resampled() -> None:
+    """Balanced accuracy of two classes of equal size is the accuracy, and so is its error."""
+    rng = np.random.default_rng(0)
+    one, other = contender("a", range(0, 30), 1.0), contender("b", range(20, 60), 1.0)
+    exact = standard_error(one, other, LABELS, objective="accuracy", rng=rng)
+    found = standard_error(one, other, LABELS, objective="balanced_accuracy", rng=rng)
+    assert found == pytest.approx(exact, rel=0.1)
