@@ -3,7 +3,9 @@
 B images, C channels, H = W pixels, uint8 throughout.
 """
 
+import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, overload
@@ -27,6 +29,9 @@ from nascore.errors import InputError, ResourceUnavailable
 from nascore.processors import num_cpus
 
 _MAX_STREAM_WORKERS = 8
+_AHEAD = 2  # batches that a worker process prepares
+_SHARED = Path("/dev/shm")  # in which they are passed
+_log = logging.getLogger(__name__)
 
 
 class Images(Protocol):
@@ -174,6 +179,8 @@ def _open_root(info: DatasetInfo, remote: Remote | None) -> Files:
 class StreamedImages(Dataset[Tensor]):
     """Files that worker processes decode while the network trains, in bounded memory.
 
+    Where shared memory holds no batches, threads of this process decode them.
+
     Args:
         index: (N,), places of the split's images in `names`.
     """
@@ -187,7 +194,7 @@ class StreamedImages(Dataset[Tensor]):
         device: torch.device,
     ) -> None:
         self._names, self._index, self._device = names, index, device
-        self._source = info.source
+        self._source, self._threads = info.source, names.files.num_threads
         self._target = PixelFormat(info.size, info.channels, info.background)
 
     def __getitem__(self, position: int) -> Tensor:
@@ -202,20 +209,25 @@ class StreamedImages(Dataset[Tensor]):
 
     def __getitems__(self, positions: list[int]) -> list[Tensor] | InputError:
         """Return a batch, or its error: one that is raised in a worker becomes text."""
-        threads = self._names.files.num_threads
         try:
-            if threads == 1:
+            if self._threads == 1:
                 return [self[position] for position in positions]
-            return list(in_threads(self.__getitem__, positions, threads=threads))
+            return list(in_threads(self.__getitem__, positions, threads=self._threads))
         except InputError as error:
             return error
 
     def batches(self, positions: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield a batch for each tensor of positions, decoded by worker processes."""
+        most = max((len(position) for position in positions), default=0)
+        image_bytes = self._target.channels * self._target.size**2
+        workers = _num_that_fit(stream_workers(), most * image_bytes)
+        if workers == 0:
+            self._threads = max(self._threads, num_cpus())
         loader = DataLoader(
             self,
             batch_sampler=_Lists(positions),
-            num_workers=stream_workers(),
+            num_workers=workers,
+            prefetch_factor=_AHEAD if workers else None,
             collate_fn=_stacked,
             pin_memory=self._device.type == "cuda",
             # Workers draw nothing; without this the loader would use up the global generator.
@@ -234,6 +246,25 @@ def _stacked(images: list[Tensor] | InputError) -> Tensor | InputError:
 def stream_workers() -> int:
     """Return the number of processes that decode: all cores of this process, up to a limit."""
     return min(num_cpus(), _MAX_STREAM_WORKERS)
+
+
+def _num_that_fit(workers: int, batch_bytes: int) -> int:
+    """Return how many of the worker processes can pass their batches in shared memory.
+
+    A worker that finds no room there waits for ever, as does the training. Containers have 64 MB.
+    """
+    if not workers or not _SHARED.is_dir():
+        return workers
+    room = shutil.disk_usage(_SHARED).free // 2  # the rest is for other processes
+    in_training = 2
+    fitting = max(0, room // max(1, batch_bytes) - in_training) // _AHEAD
+    if fitting < workers:
+        _log.warning(
+            "%s has room for the batches of %d of %d processes that decode images; make it larger "
+            "(cluster.shared_memory, or --shm-size of the container) for a faster training",
+            *(_SHARED, fitting, workers),
+        )
+    return min(workers, fitting)
 
 
 class _Lists:

@@ -173,6 +173,6 @@ def check_shm(config: Config) -> Finding:
     size = shutil.disk_usage(folder).total / 2**30
     seen = f"/dev/shm of {size:.1f} GB"
     if size < _MIN_SHARED_GB and config.data.source.startswith("imagefolder:"):
-        advice = "a large image folder may not be read; set cluster.shared_memory, or --shm-size"
+        advice = "fewer processes decode large images; set cluster.shared_memory, or --shm-size"
         return Finding("shm", "warning", seen, advice)
     return Finding("shm", "ok", seen)

@@ -15,9 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from field_commands import TINY, examined, nas
 from mlflow import MlflowClient
+from PIL import Image
 from shifted_clock import ShiftedClock
 
 Field = Callable[..., None]
@@ -117,6 +119,39 @@ def test_a_read_only_folder(field: Field, mounts: tuple[str, ...], tmp_path: Pat
         run="nas run: exit 2, is not writable; choose another folder. nas compile: exit 2",
         seconds=round(run.seconds, 1),
     )
+
+
+@pytest.mark.slow
+def test_little_shared_memory(field: Field, mounts: tuple[str, ...], tmp_path: Path) -> None:
+    """As 64 MB, the default of containers, for batches of 38 MB: 256 images of 224 pixels."""
+    _write_images(tmp_path / "images", count=400)
+    script = 'mount -t tmpfs -o size=4m tmpfs /dev/shm && exec "$@"'
+    before = (*mounts, "sh", "-c", script, "sh")
+    settings = (*TINY, "data.max_train=null", "data.source=imagefolder:images")
+    settings += ("data.image_size=64", "data.memory_limit_mb=1", "data.decoded_cache_mb=0")
+    settings += ("search.child.batch_size=192", "train.batch_size=192", "search.budget.children=1")
+    doctor = examined("shm", folder=tmp_path, settings=settings, before=before)
+    assert doctor.startswith("warning shm: /dev/shm of 0.0 GB"), doctor
+    run = nas("run", "--out", "r1", folder=tmp_path, settings=settings, before=before)
+    assert run.status == 0, run.err
+    log = (tmp_path / "r1" / "pipeline.log").read_text()
+    assert "/dev/shm has room for the batches of 0 of" in log
+    field(
+        area="machine",
+        line="81",
+        trouble="a /dev/shm of 4 MB, and batches of 2.4 MB that several processes decode",
+        doctor=f"{doctor}; fewer processes decode large images; set cluster.shared_memory",
+        run="exit 0: threads decode; log: /dev/shm has room for the batches of 0 of 2 processes",
+    )
+
+
+def _write_images(folder: Path, *, count: int) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        path = folder / f"class-{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 120, (32, 32, 3)) + 100 * (number % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
 # --- users ------------------------------------------------------------------------------------
