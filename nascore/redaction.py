@@ -53,7 +53,8 @@ def redact_setting(value: str) -> str:
     shown = redact(value)
     if shown == value:
         shown = _SPACED.sub(rf"\1{HIDDEN}@", value)
-    if "://" not in shown and re.match(r"[^\s/]+:\S+@", shown):  # the scheme was forgotten
+    # The scheme was forgotten; models:/NAME@ALIAS is a model in a registry.
+    if "://" not in shown and re.match(r"(?!models:/)[^\s/]+:\S+@", shown):
         return f"{HIDDEN}@{shown.rpartition('@')[2]}"
     return shown
 

@@ -2,7 +2,7 @@
 
 Each kind says its classes and its input: a registered model in its metadata, a folder in
 `model.json` (`nascore.training.final_model`) or `genotype.json` (`components.export.weights`), a
-program in the `MLmodel` or `genotype.json` beside it. No code that is stored with a model runs.
+program in the `MLmodel` or `genotype.json` next to it. No code that is stored with a model runs.
 """
 
 import json
@@ -184,7 +184,7 @@ def _of_mlflow(path: Path, *, name: str, identity: str = "") -> tuple[nn.Module,
 
 
 def _of_program(path: Path, *, name: str) -> tuple[nn.Module, TeacherTask]:
-    """Load a program of torch.export, whose description is beside it or one folder above."""
+    """Load a program of torch.export, whose description is next to it or one folder above."""
     if path.suffix != ".pt2":
         raise InputError.of(KEY, name, f"is no exported program (.pt2); {_FORMS}")
     for folder in (path.parent, path.parent.parent):
@@ -198,8 +198,8 @@ def _of_program(path: Path, *, name: str) -> tuple[nn.Module, TeacherTask]:
             break
     else:
         message = (
-            f"{_NO_CLASSES}: there is neither {_DESCRIPTION} nor {GENOTYPE} beside it; put it "
-            "beside the file with which it was exported"
+            f"{_NO_CLASSES}: there is neither {_DESCRIPTION} nor {GENOTYPE} next to it; put it "
+            "next to the file with which it was exported"
         )
         raise InputError.of(KEY, name, message)
     task = TeacherTask(name, sha256_of(path), _classes(metadata, name), channels, size)

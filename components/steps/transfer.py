@@ -16,7 +16,7 @@ from components.config.schema import Config
 from components.steps.state import read_json, write_json
 from components.tracking.mlflow_errors import call_mlflow
 from nascore.data.prepared import DatasetInfo
-from nascore.errors import InputError, ServiceUnavailable
+from nascore.errors import InputError, ServiceUnavailable, error_of
 from nascore.redaction import redact
 
 if TYPE_CHECKING:
@@ -54,16 +54,25 @@ def check_transfer(
         ServiceUnavailable: the registry of the teacher does not answer in time.
     """
     found: dict[str, str] = {}
-    if config.training.weights is not None:
-        with _weights(config, state, trusted=False) as weights:
-            _check_fits(config, info, weights)
+    errors: list[InputError] = []
+    try:
+        if config.training.weights is not None:
+            with _weights(config, state, trusted=False) as weights:
+                _check_fits(config, info, weights)
             found["weights"] = weights.sha256
             say(f"training.weights: {weights.source} has SHA-256 {weights.sha256}")
-    if config.training.teacher is not None:
-        config = _with_pinned_teacher(config, say)
-        teacher = _teacher(config, info, state, say)
-        found["teacher"] = teacher.task.identity
-        say(f"training.teacher: {teacher.task.name}, {teacher.task.identity}")
+    except InputError as error:
+        errors.append(error)
+    try:
+        if config.training.teacher is not None:
+            config = _with_pinned_teacher(config, say)
+            task = _teacher(config, info, state, say).task
+            found["teacher"] = task.identity
+            say(f"training.teacher: {task.name} ({task.identity})")
+    except InputError as error:
+        errors.append(error)
+    if errors:
+        raise error_of(errors)
     if found:
         write_json(dataset / FILE, found)
     return config

@@ -23,7 +23,7 @@ class TransferConfig(Section):
     teacher: Annotated[str, Field(min_length=1)] | None = None
     """Network whose answers the final network learns in addition to the labels: a registered model
     (NAME, NAME@ALIAS or NAME/VERSION), the folder of a final or an exported model, or an exported
-    program (.pt2) beside its description (docs/pretrained.md)."""
+    program (.pt2) next to its description (docs/pretrained.md)."""
     teacher_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Weight of the teacher's answers in the loss; the labels have the rest."""
     teacher_temperature: Annotated[float, Field(gt=0, le=100)] = 4.0

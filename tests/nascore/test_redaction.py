@@ -31,6 +31,7 @@ SAME = [
         ("postgresql://me:pw@db:5432/mlflow", "postgresql://me:***@db:5432/mlflow"),
         ("postgresql+psycopg2://me:p@w:x/y@db/mlflow", "postgresql+psycopg2://me:***@db/mlflow"),
         ("http://me:pw@host", "http://me:***@host"),
+        ("models:/net@champion", "models:/net@champion"),
         ("https://token@host:5000/x", "https://***@host:5000/x"),
         ("mssql://h/d?user=me&password=pw&a=b", "mssql://h/d?user=me&password=***&a=b"),
         ("no answer from http://me:pw@h:1/api now", "no answer from http://me:***@h:1/api now"),
@@ -101,6 +102,7 @@ def test_values_of_secret_variables_are_redacted_anywhere(
         ("postgresql://me:p w@db/x", "postgresql://***@db/x"),
         ("me:pw@db/x", "***@db/x"),
         ("http://me:pw@host", "http://me:***@host"),
+        ("models:/net@champion", "models:/net@champion"),
         *((value, value) for value in SAME),
     ],
 )
