@@ -1,4 +1,4 @@
-"""A search of a space with a standard network starts at it."""
+"""A search of a space with a standard network starts at it, and stays near its cost."""
 
 from pathlib import Path
 
@@ -14,29 +14,55 @@ from nascore.spaces.base import ImageShape
 from nascore.spaces.residual.config import ResidualSpaceConfig
 from nascore.spaces.residual.space import ResidualSpace
 
+NAMES = ["random", "regularized-evolution", "local-search", "tpe", "nases"]
 
-@pytest.mark.parametrize("method", ["random", "regularized-evolution", "local-search", "tpe"])
-def test_the_first_child_of_both_searches_is_the_standard_network(
-    method: str, tmp_path: Path, digits_folder: Path
-) -> None:
-    config = ResidualSpaceConfig(num_stages=1, max_depth=2, channels=8)
+
+def context_of(
+    method: str, config: ResidualSpaceConfig, folder: Path, dataset: Path, *, children: int
+) -> SearchContext:
     child = TrainingConfig(epochs=1, max_steps=2)
-    context = SearchContext(
+    own = {"autoencoder": {"steps": 2, "num_strings": 64}} if method == "nases" else {}
+    return SearchContext(
         method=method,
         seeds=Seeds(0),
         space=ResidualSpace(config),
-        splits=load(digits_folder, torch.device("cpu")),
+        splits=load(dataset, torch.device("cpu")),
         shape=ImageShape(1, 8, 10),
-        search=SearchConfig(space=config, budget=BudgetConfig(children=3), child=child),
+        search=SearchConfig(space=config, budget=BudgetConfig(children=children), child=child),
         final=child,
-        options=METHODS[method].options(),
-        controller=tmp_path,
-        state=tmp_path,
+        options=METHODS[method].options.model_validate(own),
+        controller=folder,
+        state=folder,
     )
-    result = METHODS[method].load().search(context)
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_the_first_child_of_both_searches_is_the_standard_network(
+    method: str, tmp_path: Path, digits_folder: Path
+) -> None:
+    config = ResidualSpaceConfig(num_stages=1, max_depth=2, channels=8, max_cost=None)
+    context = context_of(method, config, tmp_path, digits_folder, children=3)
+    module = METHODS[method].load()
+    module.pretrain(context)
+    result = module.search(context)
     assert result.control is not None
     for arm in (result.arm, result.control):
         first, *others = sorted(arm.children, key=lambda child: child.number)
         assert first.genotype == ResidualSpace(config).standard
         assert len(others) == 2
         assert all(other.genotype != first.genotype for other in others)
+
+
+def test_networks_far_above_its_cost_are_not_trained_and_use_no_budget(
+    tmp_path: Path, digits_folder: Path
+) -> None:
+    config = ResidualSpaceConfig(num_stages=1, max_depth=2, channels=8, max_cost=1.0)
+    context = context_of("random", config, tmp_path, digits_folder, children=4)
+    children = METHODS["random"].load().search(context).arm.children
+    refused = [child for child in children if child.is_rejected]
+    assert len(children) - len(refused) == 4
+    assert refused, "none of these was above the limit: take another seed"
+    space = ResidualSpace(config)
+    for child in children:
+        assert (space.refusal(child.genotype, context.shape) is not None) == child.is_rejected
+    assert all("more than search.space.max_cost=1" in (child.failure or "") for child in refused)
