@@ -19,6 +19,7 @@ from nascore.spaces.base import ImageShape, SearchSpace
 from nascore.spaces.flops import count
 from nascore.training import checkpoint
 from nascore.training.child import build_network
+from nascore.training.final_checkpoint import final_checkpoint
 from nascore.training.final_start import (
     fine_tuning,
     origin_of,
@@ -26,9 +27,10 @@ from nascore.training.final_start import (
     taught_loss,
     transfer_of,
 )
+from nascore.training.flip_averaging import flip_averaged
 from nascore.training.loop import train
 from nascore.training.network_kinds import kind_named, kind_of, spec_of
-from nascore.training.prediction import predict
+from nascore.training.prediction import accuracy_and_score, predict
 from nascore.training.weight_files import FINAL_MODEL
 
 if TYPE_CHECKING:
@@ -205,7 +207,8 @@ def train_network(
     """Train a network as `context.final` says, and evaluate it once on the test split.
 
     Args:
-        network: on the device of the training; it is trained in place.
+        network: on the device of the training; it is trained in place. A training that was killed
+            continues from its checkpoint in the state folder.
         genotype: of the network, or what stands for it.
         on_epoch: called with the 0-based epoch and the validation score in the objective.
         seconds: wall time of the training, instead of its epochs.
@@ -231,9 +234,15 @@ def train_network(
         objective=objective,
         loss=taught_loss(context),
         seconds=seconds,
+        checkpoint=final_checkpoint(context, network, genotype, seconds),
         on_message=context.callbacks.on_message,
         fine_tuning=fine_tuning(context, network, started),
     )
+    kept = training.kept_epoch
+    valid = training.valid_accuracy[kept], training.valid_score[kept]
+    shipped = flip_averaged(network, context.final)
+    if shipped is not network:
+        network, valid = shipped, accuracy_and_score(shipped, context.splits.valid, objective)
     cost = count(network, context.shape)
     from nascore.evaluation.class_metrics import (
         class_figures,  # scikit-learn: a search need not wait for it
@@ -249,8 +258,8 @@ def train_network(
         genotype=genotype,
         shape=context.shape,
         network=network.eval(),
-        train_accuracy=training.train_accuracy[training.kept_epoch],
-        valid_accuracy=training.valid_accuracy[training.kept_epoch],
+        train_accuracy=training.train_accuracy[kept],
+        valid_accuracy=valid[0],
         test_accuracy=score_of("accuracy", logits_NK, context.splits.test.labels),
         num_params=cost.num_params,
         macs=cost.macs,
@@ -259,7 +268,7 @@ def train_network(
         data_wait_share=training.data_wait_s / training.duration_s,
         figures=asdict(figures),
         objective=objective,
-        valid_score=training.valid_score[training.kept_epoch],
+        valid_score=valid[1],
         test_score=score_of(objective, logits_NK, context.splits.test.labels),
         origin=origin_of(context),
         transfer=transfer_of(context, started),

@@ -19,8 +19,9 @@ from nascore.threads import thread_limit
 from nascore.training.data_parallel import agreed_epoch, agreed_stop, whole_batch_norms
 from nascore.training.fine_tuning import FineTuning
 from nascore.training.losses import Loss, loss_of
+from nascore.training.measurements import Training
 from nascore.training.resumable import TrainingCheckpoint
-from nascore.training.run import OnEpoch, Run, Training, TrainingStopped
+from nascore.training.run import OnEpoch, Run, TrainingStopped
 
 __all__ = ["OnEpoch", "Training", "TrainingStopped", "train"]
 

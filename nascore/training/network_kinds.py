@@ -22,7 +22,7 @@ from nascore.errors import CheckpointError
 from nascore.genotype import Genotype
 from nascore.latency.benchmark import LatencyResult, measure
 from nascore.seeding import Seeds
-from nascore.spaces.base import ImageShape, SearchSpace
+from nascore.spaces.base import ArchitectureGraph, ImageShape, SearchSpace
 from nascore.training.child import build_network
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 NETWORK_KINDS: Mapping[str, str] = {
     "static": "nascore.training.network_kinds",
+    "flip-averaged": "nascore.training.flip_averaging",
     "routed": "nascore.methods.instanas.network_kind",
     "few-shot": "nascore.meta_learning.network_kind",
     "reference": "nascore.reference.network_kind",
@@ -91,6 +92,14 @@ class NetworkKind:
             CheckpointError: the space has no such networks.
         """
         return build_network(space, genotype, shape, seed=0, final=True)
+
+    def describe(self, final: "FinalModel", space: SearchSpace) -> str:
+        """Return the architecture of a network as one line of text."""
+        return space.describe(final.genotype)
+
+    def graph(self, final: "FinalModel", space: SearchSpace) -> ArchitectureGraph:
+        """Return the architecture of a network as a graph to draw."""
+        return space.graph(final.genotype, final.shape)
 
     def deployed(self, network: nn.Module) -> nn.Module:
         """Return the network as it is deployed: normalised images to logits, or more."""

@@ -20,7 +20,7 @@ def dtype_of(config: TrainingConfig, device: torch.device) -> torch.dtype:
     `auto` is bfloat16 on GPUs that compute with it, float16 on other GPUs, float32 on CPUs.
 
     Raises:
-        InputError: float16 on a CPU, where it is slow and backward passes lack operations.
+        InputError: float16 on a CPU, where it is many times slower.
     """
     if config.precision == "fp16" and device.type == "cpu":
         message = "needs a GPU; set it to auto, bf16 or fp32"

@@ -1,5 +1,6 @@
 """A training that was killed continues bit for bit, under each switch of the recipe."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 from nascore.config import TrainingConfig
 from nascore.data.batches import Splits, load
 from nascore.errors import InputError
-from nascore.training import updates
-from nascore.training.loop import Training, TrainingStopped, train
+from nascore.training import measurements, updates
+from nascore.training.loop import OnEpoch, Training, TrainingStopped, train
 from nascore.training.losses import BatchLoss, Targets
 from nascore.training.resumable import TrainingCheckpoint
 
@@ -87,6 +88,7 @@ def run(
     *,
     killed_at: int | None = None,
     should_stop: Callable[[], bool] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> tuple[Training, nn.Module]:
     network = new_network()
     config = TrainingConfig(**{"epochs": 3, "max_steps": STEPS, "batch_size": 64, **settings})
@@ -100,6 +102,7 @@ def run(
         checkpoint=checkpoint,
         loss=KillingLoss(killed_at, config.label_smoothing),
         should_stop=should_stop,
+        on_epoch=on_epoch,
     )
     return training, network
 
@@ -146,6 +149,47 @@ def test_a_killed_compiled_training_continues_bit_for_bit(digits: Splits, tmp_pa
         run(digits, path, settings, killed_at=KILLED_AT)
     torch.compiler.reset()
     _, other = run(digits, path, settings)
+    assert_same(one, other)
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_training_killed_after_an_epoch_evaluates_it_again(
+    digits: Splits, tmp_path: Path, epoch: int
+) -> None:
+    whole, one = run(digits, tmp_path / "whole.ckpt", {"ema": 0.3})
+    path = tmp_path / "killed.ckpt"
+
+    def die(ended: int, score: float | None) -> None:
+        if ended == epoch:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(digits, path, {"ema": 0.3}, on_epoch=die)
+    resumed, other = run(digits, path, {"ema": 0.3})
+    assert_same(one, other)
+    assert resumed.valid_accuracy == whole.valid_accuracy
+    assert resumed.train_accuracy == whole.train_accuracy
+
+
+def test_the_best_epoch_before_a_kill_is_kept_after_it(
+    digits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first epoch is the best one by scores that are set here, and is over before the kill."""
+
+    def let_scores_fall() -> None:
+        scores = itertools.count(0.9, -0.01)
+        monkeypatch.setattr(
+            measurements, "accuracy_and_score", lambda *_: (value := next(scores), value)
+        )
+
+    let_scores_fall()
+    whole, one = run(digits, tmp_path / "whole.ckpt", {"patience": 5})
+    path = tmp_path / "killed.ckpt"
+    let_scores_fall()
+    with pytest.raises(Killed):
+        run(digits, path, {"patience": 5}, killed_at=KILLED_AT)
+    resumed, other = run(digits, path, {"patience": 5})
+    assert (whole.kept_epoch, resumed.kept_epoch) == (0, 0)
     assert_same(one, other)
 
 
