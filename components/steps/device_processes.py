@@ -25,16 +25,14 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from components.steps.context_builder import StepInputs, build_context
 from components.steps.runtime import read_config
-from components.steps.state import read_json
+from components.steps.trainings import dismiss, follow
+from components.steps.transfer import with_transfer
 from nascore.config import CommonTrainingConfig
-from nascore.context import SearchContext, device_of
-from nascore.errors import ChildFailedError, InputError
+from nascore.context import device_of
+from nascore.errors import InputError
 from nascore.methods.registry import METHODS
-from nascore.results import SearchResult
 from nascore.threads import thread_limit
-from nascore.training import distributed, followers
-from nascore.training.data_parallel import GroupStopped
-from nascore.training.loop import TrainingStopped
+from nascore.training import distributed
 
 Task = Literal["children", "final"]
 _HOST = "127.0.0.1"
@@ -51,8 +49,7 @@ class _Member:
     """Input of a process: folders as in `StepInputs`, and its place in the group.
 
     Attributes:
-        task: what the processes train: the children of a search, or the final network.
-        search_result: file with the winner; for the final network.
+        task: what the processes train.
         parent: process id of the step.
     """
 
@@ -62,7 +59,6 @@ class _Member:
     run_key: str
     weights: str | None
     task: Task
-    search_result: str | None
     rank: int
     size: int
     port: int
@@ -70,15 +66,12 @@ class _Member:
 
 
 @contextlib.contextmanager
-def device_processes(
-    inputs: StepInputs, task: Task, *, search_result: Path | None = None
-) -> Iterator[None]:
+def device_processes(inputs: StepInputs, task: Task) -> Iterator[None]:
     """Make this process the first of `training.devices` that train together in the block.
 
     Args:
         inputs: of the step.
-        task: what is trained in the block.
-        search_result: file with the winner, for the final network.
+        task: what is trained in the block: children, or networks by the final recipe.
 
     Raises:
         InputError: this machine has fewer GPUs than `training.devices`.
@@ -99,7 +92,6 @@ def device_processes(
             run_key=inputs.run_key,
             weights=None if inputs.weights is None else str(inputs.weights.absolute()),
             task=task,
-            search_result=None if search_result is None else str(search_result.absolute()),
             rank=rank,
             size=size,
             port=store.port,
@@ -118,7 +110,7 @@ def device_processes(
             try:
                 yield
             finally:
-                followers.dismiss()
+                dismiss()
     except RuntimeError as error:
         time.sleep(_POLL_S)  # a connection is closed before its process has ended
         _raise_if_dead(processes, error)
@@ -207,27 +199,16 @@ def _end_with_parent(parent: int) -> None:
     os._exit(1)
 
 
-def _train(member: _Member, context: SearchContext) -> None:
-    """Train what the first process trains."""
-    if member.task == "children":
-        followers.follow(context)
-        return
-    assert member.search_result is not None
-    result = SearchResult.from_dict(read_json(Path(member.search_result)))
-    # The first process reports why a training has ended early.
-    with contextlib.suppress(ChildFailedError, GroupStopped, TrainingStopped):
-        METHODS[context.method].load().train_final(context, result)
-
-
 def main() -> int:
     """Run one process; see the module docstring for its argument."""
     member = _Member(**json.loads(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the step, which ends this process
     threading.Thread(target=_end_with_parent, args=(member.parent,), daemon=True).start()
+    config, dataset = read_config(Path(member.dataset)), Path(member.dataset)
     context = build_context(
         StepInputs(
-            config=read_config(Path(member.dataset)),
-            dataset=Path(member.dataset),
+            config=config,
+            dataset=dataset,
             controller=Path(member.controller),
             state=Path(member.state),
             run_key=member.run_key,
@@ -235,11 +216,13 @@ def main() -> int:
         ),
         is_secondary_worker=True,
     )
+    if member.task == "final":
+        context = with_transfer(context, config, dataset, state=Path(member.state), say=print)
     store = TCPStore(_HOST, member.port, is_master=False)
     store.set(_ready(member.rank), "")
     device = device_of(context.training)
     with distributed.joined_by(store, rank=member.rank, size=member.size, device=device):
-        _train(member, context)
+        follow(context)
     return 0
 
 

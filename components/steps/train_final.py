@@ -8,9 +8,9 @@ from components.steps.context_builder import StepCallbacks, StepInputs, load_con
 from components.steps.device_processes import device_processes
 from components.steps.runtime import Step, execute, read_config
 from components.steps.state import read_json, write_json
+from components.steps.trainings import train_together
 from components.steps.transfer import with_transfer
 from nascore.config import OBJECTIVES
-from nascore.methods.registry import METHODS
 from nascore.results import SearchResult
 from nascore.training.final_model import FinalModel
 
@@ -32,11 +32,8 @@ def run(
             state=step.state,
             say=lambda text: step.progress("note", text=text),
         )
-        with (
-            step.busy("training"),
-            device_processes(inputs, "final", search_result=search_result),
-        ):
-            final = METHODS[config.method].load().train_final(context, result)
+        with step.busy("training"), device_processes(inputs, "final"):
+            final = train_together(context, "winner", result=result.to_dict())
         final.save(model)
         step.tracked.artifact(model / "model.json")
         step.tracked.params(_sources(final))

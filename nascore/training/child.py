@@ -17,6 +17,8 @@ from nascore.spaces.flops import count
 from nascore.training import distributed
 from nascore.training.loop import OnEpoch, planned_steps, train, uses_one_thread
 
+CHILD = "child"
+"""Name of the training of a child among those that processes do together."""
 _LATENCY_RUNS = 30  # of an untrained network, per child; the final model is measured with care
 
 
@@ -40,7 +42,12 @@ class ChildJob:
 
     def announcement(self) -> dict[str, Any]:
         """Return what other processes need to train it together with this one, as JSON."""
-        return {"genotype": self.genotype.to_dict(), "arm": self.arm, "number": self.number}
+        return {
+            "what": CHILD,
+            "genotype": self.genotype.to_dict(),
+            "arm": self.arm,
+            "number": self.number,
+        }
 
     @classmethod
     def announced(cls, announcement: Mapping[str, Any]) -> "ChildJob":
