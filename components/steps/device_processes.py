@@ -31,7 +31,6 @@ from nascore.config import CommonTrainingConfig
 from nascore.context import device_of
 from nascore.errors import InputError
 from nascore.methods.registry import METHODS
-from nascore.threads import thread_limit
 from nascore.training import distributed
 
 Task = Literal["children", "final"]
@@ -102,11 +101,7 @@ def device_processes(inputs: StepInputs, task: Task) -> Iterator[None]:
     processes = [_start(member) for member in members]
     try:
         _wait_for(processes, store)
-        threads = _threads(size) if device.type == "cpu" else None
-        with (
-            thread_limit(threads),
-            distributed.joined_by(store, rank=0, size=size, device=device),
-        ):
+        with distributed.joined_by(store, rank=0, size=size, device=device):
             try:
                 yield
             finally:
@@ -143,14 +138,9 @@ def gpus() -> list[str]:
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def _threads(size: int) -> int:
-    """Return the share of one process in the threads of this one."""
-    return max(1, torch.get_num_threads() // size)
-
-
 def _start(member: _Member) -> "subprocess.Popen[bytes]":
-    """Start a process with its share of the cores and, where there are GPUs, its own one."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(_threads(member.size))}
+    """Start a process that, where there are GPUs, has its own one."""
+    environment = dict(os.environ)
     names = gpus()
     if len(names) > 1:
         environment["CUDA_VISIBLE_DEVICES"] = names[member.rank % len(names)]

@@ -8,14 +8,14 @@ from typing import Any
 
 from components.steps.context_builder import StepCallbacks, examples_of
 from components.steps.runtime import Step
+from components.steps.trainings import train_together
 from nascore.context import SearchContext
 from nascore.errors import ChildFailedError
 from nascore.reference.comparison import Kind, Trained, compare
 from nascore.reference.networks import STANDARD, default_names
 from nascore.reference.plan import CONTROL, FOUND, MIN_EPOCHS, Plan, without_comparison
-from nascore.reference.training import epochs_within, train_reference
 from nascore.results import SearchResult
-from nascore.training.final_model import FinalModel, train_from_scratch
+from nascore.training.final_model import FinalModel
 from nascore.training.network_kinds import spec_of
 
 
@@ -85,7 +85,9 @@ class ReferenceNetworks:
             return []
         chosen = replace(self._search, genotype=best.genotype)
         return self._trained(
-            CONTROL, "control", lambda context: train_from_scratch(context, chosen)
+            CONTROL,
+            "control",
+            lambda context: train_together(context, "control", result=chosen.to_dict()),
         )
 
     def _references(self) -> list[Trained]:
@@ -96,7 +98,10 @@ class ReferenceNetworks:
                 continue
 
             def train(context: SearchContext, name: str = name) -> FinalModel:
-                return train_reference(context, name, seconds=seconds)
+                final: FinalModel = train_together(
+                    context, "reference", name=name, seconds=seconds
+                )
+                return final
 
             kind: Kind = "standard" if name == STANDARD else "torchvision"
             trained += self._trained(name, kind, train)
@@ -108,7 +113,10 @@ class ReferenceNetworks:
             return True
         try:
             with self._step.busy("training"):
-                epochs = epochs_within(self._context, name, self._plan.seconds)
+                seconds = self._plan.seconds
+                epochs: float = train_together(
+                    self._context, "reference epochs", name=name, seconds=seconds
+                )
         except ChildFailedError as error:
             self._leave_out(name, str(error))
             return False

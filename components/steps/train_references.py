@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from components.steps.context_builder import StepInputs, load_context
+from components.steps.device_processes import device_processes
 from components.steps.run_results import REFERENCES, reference_metrics
 from components.steps.runtime import Step, execute, read_config
 from components.steps.state import fingerprint, read_json, write_json
@@ -35,11 +36,11 @@ def run(
             # torchvision, a second that a step without comparison need not wait for
             from components.steps.reference_networks import ReferenceNetworks
 
-            context = load_context(
-                step, StepInputs.of(step, dataset=dataset, controller=step.state)
-            )
+            own = StepInputs.of(step, dataset=dataset, controller=step.state)
+            context = load_context(step, own)
             kept = step.state / fingerprint(config, inputs)[:16]
-            found = ReferenceNetworks(step, context, search, plan, kept).compared_with(model)
+            with device_processes(own, "final"):
+                found = ReferenceNetworks(step, context, search, plan, kept).compared_with(model)
         else:
             step.progress("note", text=f"no standard network is compared: {plan.reason}")
             found = without_comparison(plan.reason)

@@ -7,6 +7,7 @@ from nascore.config import SpaceSection
 from nascore.context import SearchContext, device_of
 from nascore.reference.network_kind import ReferenceNetwork, genotype_of
 from nascore.seeding import seeded_weights
+from nascore.training import distributed
 from nascore.training.final_model import FinalModel, train_network
 from nascore.training.loop import train
 
@@ -61,4 +62,5 @@ def _seconds_of_step(context: SearchContext, network: nn.Module, num_steps: int)
         generator=context.seeds.torch("reference", "trial"),
         should_stop=context.callbacks.should_stop,
     )
-    return training.duration_s / training.num_steps
+    # All processes of a group decide alike by it.
+    return distributed.agree(training.duration_s / training.num_steps, device=distributed.CPU)

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from nascore.threads import thread_limit
 from nascore.training import distributed
 
 Forward = Callable[[Tensor], Tensor]
@@ -150,10 +151,21 @@ class CpuSyncBatchNorm(_BatchNorm):
 
 @contextlib.contextmanager
 def whole_batch_norms(network: nn.Module) -> Iterator[None]:
-    """Let batch normalisations use the whole batch of the group; their tensors stay the same."""
+    """Let batch normalisations use the whole batch of the group, and divide the threads of a CPU.
+
+    The tensors of the normalisations stay the same.
+    """
     if distributed.size() == 1:
         yield
         return
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    threads = max(1, torch.get_num_threads() // distributed.size()) if on_cpu else None
+    with thread_limit(threads), _replaced_norms(network):
+        yield
+
+
+@contextlib.contextmanager
+def _replaced_norms(network: nn.Module) -> Iterator[None]:
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):

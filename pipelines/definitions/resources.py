@@ -65,6 +65,10 @@ RESOURCES = {
 }
 
 
+_SHARING = ("search", "search_worker", "train_final", "train_references")
+"""Steps in which `training.devices` GPUs train one network together."""
+
+
 def _times(quantity: str, count: int) -> str:
     """Return a multiple of a Kubernetes quantity that is a whole number with a suffix or none."""
     number = quantity.rstrip(string.ascii_letters)
@@ -83,14 +87,21 @@ def without_gpu(config: Config) -> tuple[str, ...]:
 
 
 def missing_gpus(config: Config) -> list[Problem]:
-    """Return a problem for each setting that asks for CUDA in a step without a GPU."""
+    """Return a problem for each setting that asks for more GPUs than a step has."""
     without = without_gpu(config)
-    return [
+    problems = [
         Problem(key, "cuda", f"cluster.steps.{step}.gpus is 0; give it a GPU, or use auto or cpu")
         for key in asking_for_cuda(config)
         for step in DEVICES[key]
         if step in without
     ]
+    devices = config.training.devices
+    for step in _SHARING:
+        gpus = config.cluster.steps.get(step, StepConfig()).gpus  # type: ignore[call-overload]
+        if gpus and gpus < devices:
+            message = f"cluster.steps.{step}.gpus is {gpus}; give it {devices}, or remove it"
+            problems.append(Problem("training.devices", str(devices), message))
+    return problems
 
 
 def apply(task: dsl.PipelineTask, step: str, cluster: ClusterConfig, *, processes: int = 1) -> None:

@@ -39,6 +39,7 @@ def make_pipeline(
                 tuple(workers) if for_cluster else (),
                 without_gpu(config) if for_cluster else (),
                 searches=False,
+                devices=config.training.devices,
             )
             dataset = prepare(config, parameters, facts)
             reviewed = tasks.review(dataset=dataset)
@@ -46,11 +47,11 @@ def make_pipeline(
             # Each branch has its own final steps: kfp 2.17.3 cannot join the artifacts of branches
             # on one machine (it refuses dsl.OneOf).
             with dsl.If(reviewed.outputs["plan"] == "search", name="search anew"):
-                finish(dataset, search(dataset, cluster, workers), cluster)
+                finish(dataset, search(dataset, config, workers), config)
             with dsl.Else(name="reuse the champion"):
                 reused = tasks.reuse(dataset=dataset, review=reviewed.outputs["review"])
                 resources.apply(reused, "reuse", cluster)
-                finish(dataset, dict(reused.outputs), cluster)
+                finish(dataset, dict(reused.outputs), config)
 
     return with_parameters(retrain_pipeline, NAME, DESCRIPTION)
 

@@ -12,7 +12,6 @@ from kfp.dsl.base_component import BaseComponent
 
 from components.config.parameters import descriptions
 from components.config.schema import Config, dumps
-from components.config.settings import ClusterConfig
 from components.image import IMAGE
 from components.steps.compiled import Compiled
 from nascore.methods.registry import METHODS
@@ -58,9 +57,10 @@ def make_pipeline(
                 tuple(workers) if for_cluster else (),
                 without_gpu(config) if for_cluster else (),
                 searches=True,
+                devices=config.training.devices,
             )
             dataset = prepare(config, parameters, facts)
-            finish(dataset, search(dataset, config.cluster, workers), config.cluster, compares=True)
+            finish(dataset, search(dataset, config, workers), config, compares=True)
 
     return with_parameters(search_pipeline, NAME, DESCRIPTION)
 
@@ -141,8 +141,11 @@ def prepare(config: Config, parameters: dict[str, Any], compiled: Compiled) -> A
     return prepared.outputs["dataset"]
 
 
-def search(dataset: Any, cluster: ClusterConfig, workers: Sequence[int]) -> dict[str, Any]:
+def search(dataset: Any, config: Config, workers: Sequence[int]) -> dict[str, Any]:
     """Add pre-training, search and its workers; return the artifacts of the search."""
+    cluster = config.cluster
+    trains_children = METHODS[config.method].worker_layout == "study"
+    devices = config.training.devices if trains_children else 1
     pretrained = tasks.pretrain_controller(dataset=dataset)
     resources.apply(pretrained, "pretrain_controller", cluster)
     inputs = {"dataset": dataset, "controller": pretrained.outputs["controller"]}
@@ -150,24 +153,25 @@ def search(dataset: Any, cluster: ClusterConfig, workers: Sequence[int]) -> dict
     # a run with a loop hangs.
     for place, count in enumerate(workers[1:], start=1):
         worker = tasks.search_worker(**inputs, place=place)
-        resources.apply(worker, "search_worker", cluster, processes=count)
+        resources.apply(worker, "search_worker", cluster, processes=count * devices)
         worker.set_display_name(f"search worker {place}")
     found = tasks.search(**inputs)
-    resources.apply(found, "search", cluster, processes=workers[0])
+    resources.apply(found, "search", cluster, processes=workers[0] * devices)
     return {name: found.outputs[name] for name in ("search_result", "weights")}
 
 
 def finish(
-    dataset: Any, searched: dict[str, Any], cluster: ClusterConfig, *, compares: bool = False
+    dataset: Any, searched: dict[str, Any], config: Config, *, compares: bool = False
 ) -> None:
     """Add final training, latency and promotion.
 
     Args:
         dataset: the prepared data.
         searched: artifacts of the search.
-        cluster: settings of the cluster.
+        config: configuration of the run.
         compares: whether standard networks are trained before the promotion.
     """
+    cluster, devices = config.cluster, config.training.devices
     trained = tasks.train_final(dataset=dataset, **searched)
     model = trained.outputs["model"]
     profiled = tasks.profile_latency(dataset=dataset, model=model)
@@ -175,9 +179,9 @@ def finish(
     more = {}
     if compares:
         compared = tasks.train_references(**found).after(profiled)  # nothing disturbs the latency
-        resources.apply(compared, "train_references", cluster)
+        resources.apply(compared, "train_references", cluster, processes=devices)
         more = {"references": compared.outputs["references"]}
     promoted = tasks.promote(**found, latency=profiled.outputs["latency"], **more)
-    for task, step in ((trained, "train_final"), (profiled, "profile_latency")):
-        resources.apply(task, step, cluster)
+    resources.apply(trained, "train_final", cluster, processes=devices)
+    resources.apply(profiled, "profile_latency", cluster)
     resources.apply(promoted, "promote", cluster)
