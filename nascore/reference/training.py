@@ -5,11 +5,15 @@ from torch import nn
 
 from nascore.config import SpaceSection
 from nascore.context import SearchContext, device_of
+from nascore.errors import InputError
 from nascore.reference.network_kind import ReferenceNetwork, genotype_of
+from nascore.reference.networks import STANDARD, standard_space
 from nascore.seeding import seeded_weights
 from nascore.training import distributed
 from nascore.training.final_model import FinalModel, train_network
 from nascore.training.loop import train
+from nascore.training.part_names import renaming
+from nascore.training.pretrained import WeightTransfer, load_weights
 
 _SHORT_S = 1.0  # a first weight update that takes longer is not repeated
 _NUM_STEPS = 5
@@ -38,7 +42,38 @@ def train_reference(context: SearchContext, name: str, *, seconds: float) -> Fin
     network = new_reference(context, name)
     with torch.random.fork_rng(devices=[]):  # for dropout, which has no generator of its own
         torch.manual_seed(context.seeds.integer("reference", name, "dropout"))
-        return train_network(context, network, genotype_of(name), seconds=seconds)
+        return train_network(
+            context, network, genotype_of(name), seconds=seconds, started=_start(context, network)
+        )
+
+
+def _start(context: SearchContext, network: ReferenceNetwork) -> WeightTransfer | None:
+    """Copy the weights of the context where they are of this network; else report the reason."""
+    if context.start is None:
+        return None
+    space = standard_space(network.space) if network.name == STANDARD else None
+    inside = renaming(
+        network.network,
+        context.start,
+        space=space,
+        genotype=None if space is None else space.standard,
+        shape=context.shape,
+    )
+
+    def names(name: str) -> str | None:
+        own = name.removeprefix("network.")
+        return own if inside is None else inside(own)
+
+    try:
+        started = load_weights(
+            network, context.start, classes=context.splits.info.classes, renaming=names
+        )
+    except InputError as error:
+        reason = error.problems[0].message
+        context.callbacks.on_message(f"{network.name} has initial weights: the file {reason}")
+        return None
+    context.callbacks.on_message(f"{network.name}: {started}")
+    return started
 
 
 def epochs_within(context: SearchContext, name: str, seconds: float) -> float:

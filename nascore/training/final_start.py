@@ -29,13 +29,18 @@ def start(
     if context.start is None:
         return None
     from nascore.training.part_names import renaming  # imports torchvision
-    from nascore.training.pretrained import load_weights
+    from nascore.training.pretrained import MIN_SHARE, MIN_SHARE_OF_PARTS, load_weights
 
     names = renaming(
         network, context.start, space=context.space, genotype=genotype, shape=context.shape
     )
-    classes = context.splits.info.classes
-    started = load_weights(network, context.start, classes=classes, renaming=names)
+    started = load_weights(
+        network,
+        context.start,
+        classes=context.splits.info.classes,
+        renaming=names,
+        needed=MIN_SHARE if names is None else MIN_SHARE_OF_PARTS,
+    )
     context.callbacks.on_message(f"training.weights: {started}")
     return started
 

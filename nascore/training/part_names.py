@@ -72,9 +72,7 @@ def renaming(
     """
     if space is None or genotype is None:
         return None
-    if file.genotype is not None:
-        if file.genotype.space != space.identifier:
-            return None
+    if file.genotype is not None and file.genotype.space == space.identifier:
         with torch.device("meta"):
             other = space.build(file.genotype, shape, "final")
         theirs = {part: p for p, part in _parts(other, space, file.genotype, shape).items()}

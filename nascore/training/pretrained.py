@@ -105,6 +105,7 @@ def load_weights(
     *,
     classes: Sequence[str],
     renaming: Renaming | None = None,
+    needed: float = MIN_SHARE,
 ) -> WeightTransfer:
     """Copy the weights that fit into a network.
 
@@ -114,13 +115,12 @@ def load_weights(
         classes: names of the classes of the network in the order of its outputs.
         renaming: names of modules in the file by parts (`nascore.training.part_names`); None
             where they are those of the network.
+        needed: share of the parameters, without the classifier, that must fit.
 
     Raises:
-        InputError: too few parameters fit (`MIN_SHARE`, `MIN_SHARE_OF_PARTS`), or weights are not
-            finite.
+        InputError: too few parameters fit, or weights are not finite.
     """
     plan, transfer = fit(network, file, classes=classes, renaming=renaming)
-    needed = MIN_SHARE if renaming is None else MIN_SHARE_OF_PARTS
     if transfer.share < needed:
         raise refusal(network, file, transfer, needed)
     broken = [name for name, tensor in plan.items() if not torch.isfinite(tensor).all()]

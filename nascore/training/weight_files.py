@@ -85,7 +85,7 @@ def _own(path: Path, source: str, sha256: str) -> WeightFile:
         raise InputError.of(KEY, source, f"{error}; copy the file again") from error
     classes = meta.get("classes")
     return WeightFile(
-        tensors,
+        _plain_names(tensors),
         source,
         sha256,
         Genotype.from_dict(meta["genotype"]),
