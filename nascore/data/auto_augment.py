@@ -104,7 +104,8 @@ def _grey(x_u8: Tensor) -> Tensor:
 
 def _flat(x_u8: Tensor) -> Tensor:
     if x_u8.shape[1] in _COLOURED:
-        return v2.adjust_contrast(x_u8, 0.0)
+        flat: Tensor = v2.adjust_contrast(x_u8, 0.0)
+        return flat
     return x_u8.float().mean((1, 2, 3), keepdim=True)
 
 

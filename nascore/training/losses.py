@@ -91,7 +91,7 @@ class BatchLoss:
 
     def _distance_to_teacher(self, teacher: nn.Module, x_BCHW: Tensor, logits_BK: Tensor) -> Tensor:
         with torch.no_grad():
-            taught_BK = teacher(x_BCHW).float()
+            taught_BK = teacher(x_BCHW).detach().float()
         distance = F.kl_div(
             F.log_softmax(logits_BK / self._temperature, 1),
             F.log_softmax(taught_BK / self._temperature, 1),

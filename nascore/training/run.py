@@ -89,6 +89,9 @@ class Run:
             seconds: limit of time.
         """
         found = None if self._checkpoint is None else self._checkpoint.load()
+        if self._config.progressive_resizing < 1:
+            x_BCHW, _ = next(self._rehearsal())
+            self._updates.check_sizes(x_BCHW, image_size(self._config, self._split.size, 0.0))
         if self._config.compile:
             x_BCHW, _ = next(self._rehearsal())
             self._updates.compile(x_BCHW, self._tell)

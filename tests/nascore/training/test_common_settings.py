@@ -76,7 +76,7 @@ def test_children_have_the_recipe_without_what_is_for_long_trainings() -> None:
 
 
 def test_optimisers_with_steps_of_the_size_of_the_rate_refuse_rates_of_sgd() -> None:
-    with pytest.raises(ValueError, match="adamw needs lr <= 0.02, got 0.1"):
+    with pytest.raises(ValueError, match=r"adamw needs lr <= 0\.02, got 0\.1"):
         TrainingConfig(optimizer="adamw", lr=0.1)
     assert TrainingConfig(optimizer="muon", lr=0.01).weight_decay == 0.05
 
