@@ -233,6 +233,8 @@ class SearchResult:
         pareto: numbers of the children of the Pareto front of score and cost.
         objective: the metric that was maximised.
         valid_score: of that child in this metric; None where it is the accuracy.
+        reference: `name` and `seconds` of the standard network that is trained in place of the
+            chosen architecture; None where that one is.
     """
 
     method: str
@@ -248,6 +250,7 @@ class SearchResult:
     version: int = VERSION
     objective: Objective = "accuracy"
     valid_score: float | None = None
+    reference: dict[str, Any] | None = None
 
     @property
     def score(self) -> float:
@@ -278,10 +281,11 @@ class SearchResult:
                 f"was written by another version of this program, which reads {VERSION}; "
                 "search again into a new folder",
             )
-        known = {name: data[name] for name in cls.__dataclass_fields__}
+        names = cls.__dataclass_fields__.keys() - {"reference"}
         return cls(
             **{
-                **known,
+                **{name: data[name] for name in names},
+                "reference": data.get("reference"),  # absent in results of earlier versions
                 "genotype": Genotype.from_dict(data["genotype"]),
                 "arm": Arm.from_dict(data["arm"]),
                 "control": None if data["control"] is None else Arm.from_dict(data["control"]),

@@ -72,6 +72,9 @@ class RegistryConfig(Section):
     model: Annotated[str, AfterValidator(check_model_name)] | None = None
     """Name of the registered model; one name for each task. By default made of the name of the data
     set and the hash of its schema (classes, input, outputs), such as `flowers-3f2a91`."""
+    ship: Literal["recommended", "found"] = "recommended"
+    """Network that is registered: `recommended` may be a standard network of `reference` or that of
+    the random control, if it is better than the found one."""
     unusable_champion: Literal["replace", "stop"] | None = None
     """If the champion cannot be loaded or compared: `replace` lets a new model that passes the
     other gates become champion, `stop` ends the run before anything is trained. By default

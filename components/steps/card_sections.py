@@ -156,7 +156,8 @@ def _standard(result: Result) -> str:
         return "The search chose the standard network of its space: it found no better one."
     return (
         "The standard network of the search space, trained in the same search: validation score "
-        f"{standard['valid_score']:.4f}, against {result['search_valid_score']:.4f} of this one."
+        f"{standard['valid_score']:.4f}, against {result['search_valid_score']:.4f} of the one "
+        "that the search chose."
     )
 
 
@@ -237,8 +238,10 @@ def architecture(result: Result) -> list[str]:
     """Return the architecture, with a drawing in text."""
     architecture, drawing = result["architecture"], result["architecture"]["drawing"]
     cut = [f"... {len(drawing) - _MAX_LINES} more lines"] if len(drawing) > _MAX_LINES else []
+    space = architecture.get("space")
+    where = f" of the search space `{space}`" if space else ""
     return [
-        f"`{architecture['text']}` of the search space `{result['genotype']['space']}`: "
+        f"`{architecture['text']}`{where}: "
         f"{result['num_params']:,} parameters, {result['macs']:,} multiply-adds for one image.",
         "",
         "```text",

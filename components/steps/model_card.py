@@ -15,7 +15,7 @@ from typing import Any
 from components.export.manifest import LATENCY, RESULT
 from components.steps import card_sections as sections
 from components.steps.card_sections import Result
-from components.steps.reference_section import references
+from components.steps.reference_section import references, with_registered
 from nascore.redaction import redact
 
 MAX_DESCRIPTION = 5000
@@ -78,7 +78,7 @@ def description(card: str, result: Result) -> str:
 def card_of_folder(folder: Path) -> str:
     """Return the model card of a folder with `result.json` and `latency.json`."""
     result, latency = (json.loads((folder / name).read_text()) for name in (RESULT, LATENCY))
-    return model_card(result, latency)
+    return model_card(with_registered(result), latency)
 
 
 def _pointer(result: Result, left_out: Sequence[str]) -> str:

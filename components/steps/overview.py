@@ -36,7 +36,7 @@ def overview_page(
         f"{len(info.classes)} classes",
         "search": f"{len(search.arm.children)} children{failed} in "
         f"{formatting.duration(search.arm.seconds)}, the control not included",
-        "architecture": f"`{results.space.describe(final.genotype)}`",
+        "architecture": f"`{summary['architecture']['text']}`",
         "size": f"{final.num_params:,} parameters, {final.macs:,} multiply-adds for one image",
         "latency": f"median {formatting.milliseconds(measured.p50_ms)} for a batch of "
         f"{measured.batch_size} on {measured.device}",

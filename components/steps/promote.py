@@ -15,16 +15,17 @@ from components.steps.compiled import store_warnings_of
 from components.steps.export import export_folder, export_run
 from components.steps.model_card import description, model_card
 from components.steps.overview import comparable_numbers, overview_page
+from components.steps.reference_section import with_registered
 from components.steps.registration import (
     Promotion,
     call_store,
     describe_version,
     register_and_decide,
 )
-from components.steps.run_results import Inputs, RunResults, load_results
+from components.steps.run_results import Inputs, RunResults, load_results, with_shipped
 from components.steps.runtime import Step, execute, read_config
 from components.steps.state import read_json, write_json
-from components.steps.summary import summary_of
+from components.steps.summary import shipped_of, summary_of
 from components.steps.tracked_result import track_result
 from components.tracking import lineage
 from components.tracking.links import Links, links_of
@@ -34,6 +35,7 @@ from nascore.report import classes
 from nascore.report.page import Report, render
 from nascore.report.sections import places_of
 from nascore.spaces import drawing
+from nascore.training.network_kinds import graph_of
 
 Timings = Mapping[str, Mapping[str, Any]]
 
@@ -56,12 +58,17 @@ def run(
 
     def work(step: Step) -> dict[str, float]:
         results = load_results(step, inputs)
+        registered = with_shipped(results, inputs)
         tags = read_json(inputs.dataset / lineage.FILE) | lineage.of_code()
         tags |= {lineage.METHOD: results.search.method}  # of a reused architecture: that of its run
-        tags |= lineage.of_genotype(results.final.genotype)
-        promotion = register_and_decide(step, results, tags)
+        tags |= lineage.of_genotype(registered.final.genotype)
+        tags |= {lineage.NETWORK: registered.shipped}
+        promotion = register_and_decide(step, registered, tags)
         timings = {**results.timings, "promote": step.timing()}
         summary = summary_of(results, promotion, timings)
+        if registered is not results:
+            shipped = summary_of(registered, promotion, timings)
+            summary["shipped"] = shipped_of(shipped, registered.shipped)
         summary["exported_to"] = export_folder(step.config, run_key)
         summary["store_warnings"] = store_warnings_of(inputs.dataset)
         links = find_links(step, promotion)
@@ -69,13 +76,15 @@ def run(
         write_json(result, summary)
         write_report(step, results, summary, timings, report)
         overview.parent.mkdir(parents=True, exist_ok=True)
-        page = overview_page(results, promotion, summary, links)
+        own = with_registered(summary)
+        page = overview_page(registered, promotion, own, links)
         overview.write_text(page, encoding="utf-8")
-        card = write_card(step, results, promotion, summary)
-        files = {LATENCY: inputs.latency, RESULT: result, REPORT: report, MODEL_CARD: card}
-        export(step, results, promotion, files)
-        track_result(step, results, promotion, summary, files)
-        return comparable_numbers(results)
+        card = write_card(step, registered, promotion, own)
+        files = {LATENCY: inputs.registered_latency, RESULT: result, REPORT: report}
+        files |= {MODEL_CARD: card}
+        export(step, registered, promotion, files)
+        track_result(step, registered, promotion, own, files)
+        return comparable_numbers(registered)
 
     return execute(
         "promote",
@@ -112,7 +121,7 @@ def write_report(
                 result=summary,
                 search=results.search,
                 describe=space.describe,
-                architecture_svg=drawing.to_svg(space.graph(final.genotype, final.shape)),
+                architecture_svg=drawing.to_svg(graph_of(final, space)),
                 config=shown(results.config),
                 dataset=splits.info.to_dict(),
                 latency=results.latency,

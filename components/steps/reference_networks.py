@@ -1,5 +1,6 @@
 """The networks that are compared with the found one: the control's, and standard networks."""
 
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -7,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from components.steps.context_builder import StepCallbacks, examples_of
+from components.steps.run_results import LATENCY
 from components.steps.runtime import Step
+from components.steps.shipping_limits import over_limit
+from components.steps.state import write_json
 from components.steps.trainings import train_together
 from nascore.context import SearchContext
 from nascore.errors import ChildFailedError
@@ -57,8 +61,14 @@ class ReferenceNetworks:
         self._plan, self._kept = plan, kept
         self.left_out: list[dict[str, str]] = []
 
-    def compared_with(self, model: Path) -> dict[str, Any]:
-        """Train the networks and return the comparison with the one in the folder `model`."""
+    def compared_with(self, model: Path, shipped: Path) -> dict[str, Any]:
+        """Train the networks and return the comparison with the found one.
+
+        Args:
+            model: folder of the found network.
+            shipped: folder to write if another one is to be registered: its files, and
+                `latency.json`.
+        """
         step, context = self._step, self._context
         found = Trained(FOUND, "found", FinalModel.load(model, context.space))
         trained = [*self._control(found), *self._references()]
@@ -68,7 +78,17 @@ class ReferenceNetworks:
 
         if trained:
             with step.busy("profiling"):
-                compared = compare(context, found, trained, examples=examples)
+                compared, latencies = compare(
+                    context,
+                    found,
+                    trained,
+                    examples=examples,
+                    over_limit=lambda row: over_limit(step.config, row),
+                )
+            name = compared["recommendation"]["ship"]
+            if name != FOUND and step.config.registry.ship == "recommended":
+                shutil.copytree(self._kept / name, shipped, dirs_exist_ok=True)
+                write_json(shipped / LATENCY, {**latencies[name], "step": step.timing()})
         else:
             reasons = "; ".join(f"{one['name']}: {one['reason']}" for one in self.left_out)
             compared = without_comparison(reasons)
@@ -80,7 +100,8 @@ class ReferenceNetworks:
         Networks of other kinds start from the weights of their search, which the control has not.
         """
         best = None if self._search.control is None else self._search.control.best
-        is_static = spec_of(found.final.network)["kind"] == "static"
+        spec = spec_of(found.final.network)
+        is_static = spec.get("network", spec)["kind"] == "static"  # averaged over a flip or not
         if best is None or best.genotype == self._search.genotype or not is_static:
             return []
         chosen = replace(self._search, genotype=best.genotype)
@@ -98,9 +119,7 @@ class ReferenceNetworks:
                 continue
 
             def train(context: SearchContext, name: str = name) -> FinalModel:
-                final: FinalModel = train_together(
-                    context, "reference", name=name, seconds=seconds
-                )
+                final: FinalModel = train_together(context, "reference", name=name, seconds=seconds)
                 return final
 
             kind: Kind = "standard" if name == STANDARD else "torchvision"

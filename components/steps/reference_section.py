@@ -5,6 +5,7 @@ from typing import Any
 
 from components.steps.markdown import table
 from nascore.figures import formatting
+from nascore.reference.plan import FOUND
 
 _HEADER = (
     "network",
@@ -17,9 +18,21 @@ _HEADER = (
 )
 
 
+def with_registered(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `result.json` with the registered network in place of the found one, if it differs."""
+    shipped = result["shipped"]
+    return result if shipped is None else {**result, **shipped}
+
+
 def references(result: Mapping[str, Any]) -> list[str]:
     """Return the recommendation and a table of all compared networks."""
-    lines = [result["recommendation"]["why"]]
+    recommended, shipped = result["recommendation"], result["shipped"]
+    lines = [recommended["why"]]
+    if shipped is not None:
+        lines = [f"This model is `{shipped['name']}` and not the found network.", "", *lines]
+    elif recommended["ship"] != FOUND and result["references"]:
+        name = recommended["ship"]
+        lines = [f"This model is the found network; `{name}` is recommended.", "", *lines]
     rows = reference_rows(result)
     if rows:
         lines += [

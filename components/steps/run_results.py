@@ -1,7 +1,7 @@
 """Results of the earlier steps of a run, as the promotion reads them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,17 @@ from components.steps.state import read_json
 from components.tracking.run_description import ReusedArchitecture
 from nascore.data.batches import Splits
 from nascore.latency.benchmark import LatencyResult
+from nascore.reference.plan import CONTROL, FOUND
 from nascore.results import SearchResult
 from nascore.spaces.base import SearchSpace, make_space
 from nascore.training.final_model import FinalModel
 
 REFERENCES = "references.json"
 """Comparison with standard networks, in the output folder of `train_references`."""
+SHIPPED = "model"
+"""In the same folder: the network that is registered in place of the found one, if there is any."""
+LATENCY = "latency.json"
+"""Latency of that network, in its folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +36,13 @@ class Inputs:
     latency: Path
     references: Path | None = None
 
+    @property
+    def registered_latency(self) -> Path:
+        """Return the file with the latency of the registered network."""
+        if self.references is None or not (self.references / SHIPPED).exists():
+            return self.latency
+        return self.references / SHIPPED / LATENCY
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResults:
@@ -42,6 +54,7 @@ class RunResults:
         retrains: whether this is the retraining pipeline.
         references: comparison with standard networks, content of `references.json`; None in a
             retraining.
+        shipped: name of the network that `final` and `latency` are of.
         reused_version: version of the champion whose architecture was trained without a search;
             None after a search.
     """
@@ -56,6 +69,7 @@ class RunResults:
     retrains: bool = False
     reused_version: str | None = None
     references: Mapping[str, Any] | None = None
+    shipped: str = FOUND
 
     @property
     def measured(self) -> LatencyResult:
@@ -82,6 +96,7 @@ def load_results(step: Step, inputs: Inputs) -> RunResults:
         read_json(inputs.model / "step.json"),
         latency["step"],
     ]
+    reference = search.get("reference")  # of the champion that is retrained
     references = None
     if inputs.references is not None:
         references = read_json(inputs.references / REFERENCES)
@@ -97,6 +112,41 @@ def load_results(step: Step, inputs: Inputs) -> RunResults:
         retrains=retrains(inputs.dataset),
         reused_version=search.get("reused_version"),
         references=references,
+        shipped=FOUND if reference is None else reference["name"],
+    )
+
+
+def with_shipped(results: RunResults, inputs: Inputs) -> RunResults:
+    """Return the results with the network that is registered in place of the found one.
+
+    Its search result makes a later retraining train that network.
+    """
+    folder = None if inputs.references is None else inputs.references / SHIPPED
+    if folder is None or not folder.exists():
+        return results
+    assert results.references is not None, "it was chosen by the comparison"
+    name = results.references["recommendation"]["ship"]
+    return replace(
+        results,
+        shipped=name,
+        final=FinalModel.load(folder, results.space),
+        latency=read_json(folder / LATENCY),
+        search=_search_of(name, results.search, results.references["seconds"]),
+    )
+
+
+def _search_of(name: str, search: SearchResult, seconds: float) -> SearchResult:
+    if name != CONTROL:
+        return replace(search, reference={"name": name, "seconds": seconds})
+    assert search.control is not None, "its network was compared"
+    best = search.control.best
+    assert best is not None, "its network was compared"
+    assert best.scores is not None, "its network was compared"
+    return replace(
+        search,
+        genotype=best.genotype,
+        valid_accuracy=best.scores.valid_accuracy,
+        valid_score=best.scores.valid_score,
     )
 
 

@@ -6,9 +6,11 @@ from typing import Any
 from components.steps.registration import Promotion
 from components.steps.run_results import RunResults
 from nascore.redaction import redact
+from nascore.reference.plan import CONTROL, FOUND
 from nascore.results import Arm, SearchResult
 from nascore.spaces.base import StandardSpace
 from nascore.spaces.text_drawing import to_text
+from nascore.training.network_kinds import describe, graph_of
 
 VERSION = 1
 FIGURES = (
@@ -20,6 +22,12 @@ FIGURES = (
     "confusion",
     "confused",
 )
+_OF_NETWORK = (
+    *("genotype", "test_accuracy", "valid_accuracy", "test_score", "valid_score"),
+    *(*FIGURES, "num_params", "macs", "latency_ms", "architecture", "training"),
+    "data_wait_share",
+)
+"""Keys about the network, and not about the search."""
 _ADAPTATION = ("few_shot",)  # times of few-shot networks
 
 
@@ -57,6 +65,7 @@ def summary_of(
         },
         "standard": _standard(results),
         **_references(results),
+        "shipped": None,
         "training": _training(results),
         "data": _data(results),
         "seconds": {name: timing["seconds"] for name, timing in timings.items()},
@@ -73,12 +82,24 @@ def summary_of(
     }
 
 
+def shipped_of(summary: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the key `shipped` of `result.json`.
+
+    Args:
+        summary: `summary_of` the registered network.
+        name: of that network.
+    """
+    return {"name": name, **{key: summary[key] for key in _OF_NETWORK}}
+
+
 def _architecture(results: RunResults) -> dict[str, Any]:
     """Return the architecture as one line and as a drawing in lines of text."""
     space, final = results.space, results.final
+    is_searched = final.genotype.space == space.identifier
     return {
-        "text": space.describe(final.genotype),
-        "drawing": to_text(space.graph(final.genotype, final.shape)),
+        "text": describe(final, space),
+        "drawing": to_text(graph_of(final, space)),
+        "space": space.identifier if is_searched else None,
     }
 
 
@@ -102,7 +123,7 @@ def _references(results: RunResults) -> dict[str, Any]:
     found = results.references
     if found is None:
         why = "A retraining compares with the champion, and with no standard network."
-        found = {"recommendation": {"ship": "found", "why": why}}
+        found = {"recommendation": {"ship": results.shipped, "why": why}}
     return {
         "found": found.get("found"),
         "references": found.get("references", []),
@@ -113,13 +134,16 @@ def _references(results: RunResults) -> dict[str, Any]:
 
 def _training(results: RunResults) -> dict[str, Any]:
     config, final = results.config, results.final
+    settings = config.train.model_dump(mode="json") | config.training.model_dump(mode="json")
+    if results.shipped not in (FOUND, CONTROL):  # trained for a time
+        settings |= {"epochs": None, "max_steps": None}
     return {
         "num_steps": final.num_steps,
         "seconds": final.duration_s,
         "train_accuracy": final.train_accuracy,
         "weights": final.transfer.get("weights"),
         "teacher": final.transfer.get("teacher"),
-        "settings": config.train.model_dump(mode="json") | config.training.model_dump(mode="json"),
+        "settings": settings,
     }
 
 

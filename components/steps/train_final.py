@@ -12,6 +12,7 @@ from components.steps.trainings import train_together
 from components.steps.transfer import with_transfer
 from nascore.config import OBJECTIVES
 from nascore.results import SearchResult
+from nascore.training.final_checkpoint import remove_final_checkpoints
 from nascore.training.final_model import FinalModel
 
 
@@ -33,8 +34,17 @@ def run(
             say=lambda text: step.progress("note", text=text),
         )
         with step.busy("training"), device_processes(inputs, "final"):
-            final = train_together(context, "winner", result=result.to_dict())
+            if result.reference is not None:  # the champion is a standard network
+                final = train_together(
+                    context,
+                    "reference",
+                    name=result.reference["name"],
+                    seconds=result.reference["seconds"],
+                )
+            else:
+                final = train_together(context, "winner", result=result.to_dict())
         final.save(model)
+        remove_final_checkpoints(step.state)
         step.tracked.artifact(model / "model.json")
         step.tracked.params(_sources(final))
         write_json(model / "step.json", step.timing())

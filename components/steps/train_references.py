@@ -4,12 +4,14 @@ from pathlib import Path
 
 from components.steps.context_builder import StepInputs, load_context
 from components.steps.device_processes import device_processes
-from components.steps.run_results import REFERENCES, reference_metrics
+from components.steps.run_results import REFERENCES, SHIPPED, reference_metrics
 from components.steps.runtime import Step, execute, read_config
 from components.steps.state import fingerprint, read_json, write_json
+from components.steps.transfer import with_transfer
 from nascore.data.prepared import DatasetInfo
 from nascore.reference.plan import make_plan, without_comparison
 from nascore.results import SearchResult
+from nascore.training.final_checkpoint import remove_final_checkpoints
 
 VERSION = 1
 
@@ -38,9 +40,18 @@ def run(
 
             own = StepInputs.of(step, dataset=dataset, controller=step.state)
             context = load_context(step, own)
+            context = with_transfer(
+                context,
+                config,
+                dataset,
+                state=step.state,
+                say=lambda text: step.progress("note", text=text),
+            )
             kept = step.state / fingerprint(config, inputs)[:16]
+            networks = ReferenceNetworks(step, context, search, plan, kept)
             with device_processes(own, "final"):
-                found = ReferenceNetworks(step, context, search, plan, kept).compared_with(model)
+                found = networks.compared_with(model, references / SHIPPED)
+            remove_final_checkpoints(step.state)
         else:
             step.progress("note", text=f"no standard network is compared: {plan.reason}")
             found = without_comparison(plan.reason)

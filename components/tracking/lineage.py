@@ -27,6 +27,8 @@ VERSION = "nas.version"
 GIT_REVISION = "nas.git_revision"
 IMAGE = "nas.image"
 GENOTYPE = "nas.genotype"
+NETWORK = "nas.network"
+"""`found`, `control`, or the name of a standard network."""
 MODEL_URI = "nas.model_uri"
 CHAMPION_RUN_ID = "nas.champion_run_id"
 

@@ -1,7 +1,7 @@
 """Comparison of the found network with others on the same images: accuracy, latency, size."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -37,8 +37,9 @@ def compare(
     others: Sequence[Trained],
     *,
     examples: Callable[[], Examples],
-) -> dict[str, Any]:
-    """Return rows of all networks, and which of them to ship, as JSON.
+    over_limit: Callable[[Mapping[str, Any]], str | None],
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return rows of all networks, and which of them to ship, as JSON, and their latencies.
 
     Latencies are measured one after the other by the protocol of the run. The test images are
     evaluated with the weights at the end of each training; nothing is chosen by them.
@@ -48,13 +49,18 @@ def compare(
         found: network of the search.
         others: networks that it is compared with.
         examples: reads real data, for kinds of networks whose latency depends on the images.
+        over_limit: returns why the network of a row must not be shipped, if there is a limit; the
+            found one is always allowed.
 
     Returns:
-        `found`, `control` (None without one) and `references` as rows, and `recommendation`.
+        `found`, `control` (None without one) and `references` as rows, and `recommendation`; and
+        the content of `latency.json` of each network by name.
     """
-    rows, contenders, right_N = [], [], None
+    rows, contenders, latencies, right_N = [], [], {}, None
     for one in (found, *others):
-        measured, _ = kind_of(one.final.network).profile(one.final, context.latency, examples)
+        kind = kind_of(one.final.network)
+        measured, more = kind.profile(one.final, context.latency, examples)
+        latencies[one.name] = {**measured.to_dict(), **more}
         one.final.network.to(device_of(context.final))
         correct_N = _correct(one.final, context.splits.test)
         right_N = correct_N if right_N is None else right_N
@@ -63,22 +69,27 @@ def compare(
             row |= {
                 "difference": float(right_N.mean() - correct_N.mean()),
                 "p_value": mcnemar(right_N, correct_N),
+                "over_limit": over_limit(row),
             }
         rows.append(row)
-        contenders.append(_contender(context, row, one.final))
+        if row.get("over_limit") is None:
+            contenders.append(_contender(context, row, one.final))
     recommended = recommend(
         contenders,
         context.splits.valid.labels.cpu().numpy(),
         objective=context.search.objective,
         rng=context.seeds.numpy("reference", "recommendation"),
     )
+    excluded = [row for row in rows if row.get("over_limit") is not None]
+    why = "".join(f" {row['name']} is not recommended: {row['over_limit']}." for row in excluded)
     controls = [row for row in rows if row["kind"] == "control"]
-    return {
+    compared = {
         "found": rows[0],
         "control": controls[0] if controls else None,
         "references": [row for row in rows[1:] if row["kind"] != "control"],
-        "recommendation": asdict(recommended),
+        "recommendation": {"ship": recommended.ship, "why": recommended.why + why},
     }
+    return compared, latencies
 
 
 def _row(context: SearchContext, one: Trained) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from nascore.config import SpaceConfig, SpaceSection
 from nascore.genotype import Genotype
-from nascore.reference.networks import build_reference
-from nascore.spaces.base import ImageShape, SearchSpace
+from nascore.reference.networks import STANDARD, build_reference, standard_space
+from nascore.spaces.base import ArchitectureGraph, GraphNode, ImageShape, SearchSpace
 from nascore.training.network_kinds import NetworkKind
 
 NAME = "reference"
@@ -20,7 +20,7 @@ class ReferenceNetwork(nn.Module):
 
     def __init__(self, name: str, shape: ImageShape, space: SpaceSection | None = None) -> None:
         super().__init__()
-        self.name, self._space = name, space
+        self.name, self.space = name, space
         self.network = build_reference(name, shape, space=space)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class ReferenceNetwork(nn.Module):
 
     def blueprint(self) -> dict[str, Any]:
         """Return what `ReferenceKind.rebuild` needs."""
-        space = None if self._space is None else self._space.model_dump(mode="json")
+        space = None if self.space is None else self.space.model_dump(mode="json")
         return {"kind": NAME, "name": self.name, "space": space}
 
 
@@ -43,10 +43,41 @@ class ReferenceKind(NetworkKind):
         genotype: Genotype,
         shape: ImageShape,
     ) -> nn.Module:
-        section = spec["space"]
-        if section is not None:
-            section = TypeAdapter(SpaceConfig).validate_python(section)
-        return ReferenceNetwork(spec["name"], shape, section)
+        return ReferenceNetwork(spec["name"], shape, _section(spec))
+
+    def describe(self, spec: Mapping[str, Any], space: SearchSpace, genotype: Genotype) -> str:
+        """Return name and origin of a network, and the standard network's architecture."""
+        if spec["name"] != STANDARD:
+            return f"{spec['name']} of torchvision"
+        standard = standard_space(_section(spec))
+        return f"standard network: {standard.describe(standard.standard)}"
+
+    def graph(
+        self,
+        spec: Mapping[str, Any],
+        space: SearchSpace,
+        genotype: Genotype,
+        shape: ImageShape,
+    ) -> ArchitectureGraph:
+        """Return the standard network's graph; one node for a network of torchvision."""
+        if spec["name"] == STANDARD:
+            standard = standard_space(_section(spec))
+            return standard.graph(standard.standard, shape)
+        image = f"{shape.size}×{shape.size}×{shape.channels}"
+        nodes = (
+            GraphNode("image", "image", "input", image),
+            GraphNode("network", spec["name"], "conv", "torchvision"),
+            GraphNode("classes", "linear", "output", f"{shape.num_classes} classes"),
+        )
+        return ArchitectureGraph(nodes, (("image", "network", ""), ("network", "classes", "")))
+
+
+def _section(spec: Mapping[str, Any]) -> SpaceSection | None:
+    """Return the search space of the run that trained a network, which `standard` depends on."""
+    if spec["space"] is None:
+        return None
+    section: SpaceSection = TypeAdapter(SpaceConfig).validate_python(spec["space"])
+    return section
 
 
 def genotype_of(name: str) -> Genotype:

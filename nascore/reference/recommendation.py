@@ -85,6 +85,9 @@ def recommend(
     ]
     chosen = min(tied, key=lambda one: one.latency_ms)
     figure = f"validation {OBJECTIVES[objective]}"
+    if not others:
+        shown = _shown(best, best, None)
+        return Recommendation(best.name, f"No other network may be shipped than {shown}.")
     if len(tied) == 1:
         lead = f"{best.text} has the highest {figure}, by more than one standard error"
     elif chosen is best:

@@ -84,7 +84,7 @@ def render(report: Report) -> str:
         data_name=_data_name(report),
         result=report.result,
         search=report.search,
-        genotype_line=report.describe(report.search.genotype),
+        genotype_line=_genotype_line(report),
         architecture=_architecture(report),
         sections=sections_of(report.details, report.latency, report.images),
         figures=_figures(report),
@@ -186,6 +186,12 @@ def _test_interval(report: Report) -> tuple[float, float] | None:
     if accuracy is None or not num_test or dataset.get("class_splits") is not None:
         return None
     return formatting.wilson_interval(accuracy, num_test)
+
+
+def _genotype_line(report: Report) -> str:
+    """Return the trained architecture; a retraining may train one that no search has found."""
+    known = report.result.get("architecture")
+    return str(known["text"]) if known else report.describe(report.search.genotype)
 
 
 def _architecture(report: Report) -> Markup | None:

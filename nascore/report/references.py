@@ -31,6 +31,7 @@ def section(result: Mapping[str, Any], figure: str) -> Markup:
         environment.get_template("references.html.j2").render(
             recommendation=result.get("recommendation"),
             rows=[row for row in rows if row is not None],
+            shipped=result.get("shipped"),
             left_out=result.get("references_left_out", ()),
             figure=figure,
         )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nascore.config import TrainingConfig
 from nascore.genotype import Genotype
-from nascore.spaces.base import ImageShape, SearchSpace
+from nascore.spaces.base import ArchitectureGraph, ImageShape, SearchSpace
 from nascore.training.network_kinds import NetworkKind, kind_named, spec_of
 
 _KINDS = ("static", "reference")  # with one output, and fixed classes
@@ -48,6 +48,22 @@ class FlipAveragedKind(NetworkKind):
         """Return a network whose weights are to be loaded; see `NetworkKind.rebuild`."""
         inner = spec["network"]
         return FlipAveraged(kind_named(inner["kind"]).rebuild(inner, space, genotype, shape))
+
+    def describe(self, spec: Mapping[str, Any], space: SearchSpace, genotype: Genotype) -> str:
+        """Return the architecture of the network that is averaged."""
+        inner = spec["network"]
+        return kind_named(inner["kind"]).describe(inner, space, genotype)
+
+    def graph(
+        self,
+        spec: Mapping[str, Any],
+        space: SearchSpace,
+        genotype: Genotype,
+        shape: ImageShape,
+    ) -> ArchitectureGraph:
+        """Return the graph of the network that is averaged."""
+        inner = spec["network"]
+        return kind_named(inner["kind"]).graph(inner, space, genotype, shape)
 
 
 KIND = FlipAveragedKind()

@@ -93,13 +93,19 @@ class NetworkKind:
         """
         return build_network(space, genotype, shape, seed=0, final=True)
 
-    def describe(self, final: "FinalModel", space: SearchSpace) -> str:
-        """Return the architecture of a network as one line of text."""
-        return space.describe(final.genotype)
+    def describe(self, spec: Mapping[str, Any], space: SearchSpace, genotype: Genotype) -> str:
+        """Return the architecture as one line of text; see `rebuild` for the arguments."""
+        return space.describe(genotype)
 
-    def graph(self, final: "FinalModel", space: SearchSpace) -> ArchitectureGraph:
-        """Return the architecture of a network as a graph to draw."""
-        return space.graph(final.genotype, final.shape)
+    def graph(
+        self,
+        spec: Mapping[str, Any],
+        space: SearchSpace,
+        genotype: Genotype,
+        shape: ImageShape,
+    ) -> ArchitectureGraph:
+        """Return the architecture as a graph to draw; see `rebuild` for the arguments."""
+        return space.graph(genotype, shape)
 
     def deployed(self, network: nn.Module) -> nn.Module:
         """Return the network as it is deployed: normalised images to logits, or more."""
@@ -199,3 +205,15 @@ def spec_of(network: nn.Module) -> dict[str, Any]:
     """Return the JSON from which a network is built, besides its genotype."""
     described = getattr(network, "blueprint", None)
     return {"kind": "static"} if described is None else dict(described())
+
+
+def describe(final: "FinalModel", space: SearchSpace) -> str:
+    """Return the architecture of a trained network as one line of text."""
+    spec = spec_of(final.network)
+    return kind_named(spec["kind"]).describe(spec, space, final.genotype)
+
+
+def graph_of(final: "FinalModel", space: SearchSpace) -> ArchitectureGraph:
+    """Return the architecture of a trained network as a graph to draw."""
+    spec = spec_of(final.network)
+    return kind_named(spec["kind"]).graph(spec, space, final.genotype, final.shape)

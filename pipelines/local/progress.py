@@ -136,6 +136,15 @@ def _references(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [*rows, ("recommendation", result["recommendation"]["why"])]
 
 
+def _model(result: Mapping[str, Any]) -> str:
+    text = f"{result['model_uri']} ({result['promotion']['alias']})"
+    shipped, ship = result["shipped"], result["recommendation"]["ship"]
+    if shipped is not None:
+        return f"{text}, the network {shipped['name']} and not the found one"
+    is_other = ship != "found" and result["references"]
+    return f"{text}, the found network, although {ship} is recommended" if is_other else text
+
+
 def _time(result: Mapping[str, Any]) -> str:
     seconds, share = result["seconds"], result.get("data_wait_share")
     text = f"{duration(seconds['total'])}, of it overhead {seconds['overhead']:.1f} s"
@@ -159,7 +168,7 @@ def summary(result: Mapping[str, Any], out: Path) -> list[str]:
             f"p50 {latency['p50']:.2f} ms, p95 {latency['p95']:.2f} ms "
             f"(batch {latency['batch_size']}, {latency['device']})",
         ),
-        ("model", f"{result['model_uri']} ({result['promotion']['alias']})"),
+        ("model", _model(result)),
         ("time", _time(result)),
         ("by step", steps),
         ("report", str(out / REPORT)),

@@ -144,6 +144,7 @@ def result(**changes: Any) -> dict[str, Any]:
         "control": None,
         "references": [],
         "references_left_out": [],
+        "shipped": None,
         "recommendation": {"ship": "found", "why": "Nothing was compared."},
         "num_params": 1234567,
         "macs": 2_500_000,
