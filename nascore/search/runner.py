@@ -178,11 +178,14 @@ def _verdict(
 ) -> dict[str, object]:
     objectives, others = ([child.objective for child in one.children] for one in (arm, control))
     rng = context.seeds.numpy("verdict")
+    name = arm.method
+    if arm.method == control.method:  # the difference is chance
+        name, control_name = "this random search", "a second one"
     return compare(
         objectives,
         others,
         rng=rng,
-        name=arm.method,
+        name=name,
         control_name=control_name,
         top_fraction=compared,
         figure=OBJECTIVES[context.search.objective],

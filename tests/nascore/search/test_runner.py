@@ -77,6 +77,7 @@ def test_search_returns_its_best_child_with_a_control_of_equal_cost(
     best = max(child.valid_accuracy or 0 for child in result.arm.children)
     assert result.valid_accuracy == best
     assert result.verdict is not None
+    assert "whether this random search beats a second one" in str(result.verdict["statement"])
     assert sorted(arm for arm, _ in seen) == ["control"] * 4 + ["method"] * 4
     assert not {c.genotype for c in result.arm.children} & {
         c.genotype for c in result.control.children
