@@ -157,7 +157,7 @@ def test_only_the_result_goes_to_standard_output(finished: Finished) -> None:
 def test_progress_is_plain_lines_where_there_is_no_terminal(finished: Finished) -> None:
     assert "\x1b" not in finished.stderr
     for number, step in enumerate(STEPS, start=1):
-        assert f"[{number}/6] {step} done" in finished.stderr
+        assert f"[{number}/{len(STEPS)}] {step} done" in finished.stderr
     assert "child 2 of 2" in finished.stderr
     assert "random control 2 of 2" in finished.stderr
     assert "epoch 4 of 4" in finished.stderr
@@ -271,6 +271,7 @@ def test_the_model_card_is_an_artifact_and_the_description_of_the_version(
     assert version.run_id == finished.result["tracking_run_id"]
     local = client.download_artifacts(version.run_id, "MODEL_CARD.md", str(tmp_path))
     card = Path(local).read_text(encoding="utf-8")
+    assert card == (finished.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert version.description == card
     assert f"models:/tiny/{version.version}" in card
     assert finished.result["data_sha256"] in card

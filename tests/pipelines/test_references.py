@@ -1,0 +1,193 @@
+"""`nas run` with standard networks to compare, on real digits: what it trains, says and registers;
+and a retraining of a standard network that is champion."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from components.export.weights import read_network
+from nascore.reference.network_kind import ReferenceNetwork
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SETTINGS = {
+    "method": "random",
+    "seed": 3,
+    "data.max_train": 300,
+    "search.space.num_stages": 1,
+    "search.space.channels": 8,
+    "search.budget.children": 2,
+    "search.child.epochs": 1,
+    "train.epochs": 1,  # far too few, so that networks that are trained for a time are better
+    "latency.runs": 20,
+    "latency.warmup_runs": 2,
+    "registry.model": "tiny",
+}
+NAMES = ["standard", "squeezenet1_1"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that ended well."""
+
+    folder: Path
+    stderr: str
+    result: dict[str, Any]
+
+    @property
+    def store(self) -> str:
+        return f"sqlite:///{self.folder.parent}/runs/mlflow.db"
+
+
+def run(home: Path, out: str, *arguments: str, **changes: Any) -> Finished:
+    settings = [f"--set={key}={value}" for key, value in {**SETTINGS, **changes}.items()]
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *arguments, *settings, "--out", out],
+        cwd=home,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return Finished(home / out, ended.stderr, json.loads((home / out / "result.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    home = tmp_path_factory.mktemp("home")
+    changes = {"promote.export_to": home / "exported", "reference_share": 2.0}
+    return run(home, "out", "run", reference=json.dumps(NAMES), **changes)
+
+
+@pytest.fixture(scope="module")
+def client(finished: Finished) -> Any:
+    import mlflow
+
+    return mlflow.MlflowClient(finished.store, finished.store)
+
+
+def test_each_named_network_is_in_the_result_with_a_paired_test(finished: Finished) -> None:
+    result = finished.result
+    assert [row["name"] for row in result["references"]] == NAMES
+    for row in result["references"]:
+        difference = result["test_accuracy"] - row["test_accuracy"]
+        assert row["difference"] == pytest.approx(difference)
+        assert 0 <= row["p_value"] <= 1
+        assert row["latency_ms"] > 0
+        assert row["params"] > 1000
+        assert row["epochs"] > 1
+    assert result["found"]["test_accuracy"] == pytest.approx(result["test_accuracy"])
+    assert result["references_left_out"] == []
+
+
+def test_they_are_trained_for_the_time_of_search_and_final_training(finished: Finished) -> None:
+    result = finished.result
+    cost = result["search"]["seconds"] + result["training"]["seconds"]
+    for row in result["references"]:
+        # An epoch of a busy machine is not cut off.
+        assert row["seconds"] < 4 * cost, "twice the cost by reference_share"
+        assert row["seconds"] > cost
+
+
+def test_the_recommended_network_is_registered_and_says_so(finished: Finished, client: Any) -> None:
+    result = finished.result
+    assert result["recommendation"]["ship"] == "standard"
+    shipped, row = result["shipped"], result["references"][0]
+    assert shipped["name"] == "standard"
+    assert shipped["test_accuracy"] == row["test_accuracy"]
+    assert shipped["num_params"] == row["params"] != result["num_params"]
+    version = client.get_model_version("tiny", "1")
+    assert version.tags["nas.network"] == "standard"
+    assert version.tags["nas.test_accuracy"] == f"{row['test_accuracy']:.6f}"
+    assert "This model is `standard` and not the found network." in version.description
+    metrics = client.get_run(result["tracking_run_id"]).data.metrics
+    assert metrics["test_accuracy"] == pytest.approx(row["test_accuracy"])
+    assert metrics["reference.standard.test_accuracy"] == pytest.approx(row["test_accuracy"])
+    assert metrics["reference.squeezenet1_1.params"] == result["references"][1]["params"]
+    experiment = client.get_run(result["tracking_run_id"]).info.experiment_id
+    table = client.load_table(experiment, "references.json", run_ids=[result["tracking_run_id"]])
+    assert {"found", *NAMES} <= set(table["name"])
+
+
+def test_the_terminal_and_the_page_show_them(finished: Finished) -> None:
+    row = finished.result["references"][1]
+    assert f"squeezenet1_1   {row['test_accuracy']:.4f} (found " in finished.stderr
+    assert finished.result["recommendation"]["why"] in " ".join(finished.stderr.split())
+    assert "the network standard and not the found one" in finished.stderr
+    page = (finished.folder / "report.html").read_text(encoding="utf-8")
+    assert "The registered model is <strong>standard</strong>" in page
+    assert f"{100 * row['test_accuracy']:.2f}%" in page
+
+
+def test_the_exported_weights_are_those_of_the_registered_network(finished: Finished) -> None:
+    (folder,) = (path for path in (finished.folder.parent / "exported").iterdir() if path.is_dir())
+    network = read_network(folder)
+    assert isinstance(network, ReferenceNetwork)
+    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    size = sum(weights.numel() for weights in network.parameters())
+    assert size == finished.result["references"][0]["params"]
+    latency = json.loads((folder / "latency.json").read_text())
+    assert latency["p50_ms"] == finished.result["references"][0]["latency_ms"]
+
+
+def test_a_network_that_is_trained_is_not_trained_again(finished: Finished) -> None:
+    """A killed step continues with the next network; here the steps after the search are repeated."""
+    state = finished.folder / "state"
+    (done,) = (state / "train_references" / "outputs").glob("done.json")
+    done.unlink()
+    (state / "promote" / "outputs" / "done.json").unlink()
+    again = run_again(finished)
+    assert again["references"] == [
+        row | {"latency_ms": new["latency_ms"]}
+        for row, new in zip(finished.result["references"], again["references"], strict=True)
+    ]
+
+
+def run_again(finished: Finished) -> dict[str, Any]:
+    subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "run", "--resume", "--out", "out"],
+        cwd=finished.folder.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        timeout=400,
+    )
+    result: dict[str, Any] = json.loads((finished.folder / "result.json").read_text())
+    return result
+
+
+def test_a_champion_that_is_a_standard_network_is_retrained(finished: Finished) -> None:
+    changes = {"data.max_train": 320, "retrain.max_drift": 10}
+    retrained = run(finished.folder.parent, "again", "retrain", "--model", "tiny", **changes)
+    result = retrained.result
+    assert result["genotype"]["space"] == "reference-standard"
+    assert result["num_params"] == finished.result["references"][0]["params"]
+    assert result["architecture"]["text"].startswith("standard network: ")
+    assert result["references"] == []
+    assert result["recommendation"]["ship"] == "standard"
+
+
+def test_a_name_that_does_not_fit_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", "run", "--out", "out"]
+        + [f"--set={key}={value}" for key, value in SETTINGS.items()]
+        + ["--set=reference=[inception_v3,resnet19]"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert ended.returncode == 2
+    assert "reference = inception_v3, resnet19" in ended.stderr
+    assert "networks that fit: standard, alexnet" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "out").exists()
