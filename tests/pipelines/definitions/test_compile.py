@@ -457,6 +457,48 @@ def test_workers_on_a_cluster_are_tasks_beside_the_search(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("method", "budget", "gpus_of_search"),
+    [
+        ("random", {"children": 4}, {"search": "4", "search-worker": "8"}),
+        ("enas", {"steps": 10}, {"search": "3"}),
+    ],
+)
+def test_steps_that_train_on_several_devices_ask_for_as_many_gpus(
+    method: str, budget: dict[str, int], gpus_of_search: dict[str, str], tmp_path: Path
+) -> None:
+    search = {"workers": 3, "storage": "env:NAS_STUDY_URL", "budget": budget}
+    data = {
+        "method": method,
+        "search": {**search, "space": {"name": "nasbench201"}},
+        "training": {"devices": 4},
+        "cluster": {"workers_per_pod": 2},
+    }
+    compile_search(parse(data), tmp_path / "p.yaml")
+    executors = load(tmp_path / "p.yaml")["deploymentSpec"]["executors"]
+    gpus = {
+        name.removeprefix("exec-"): one["container"]["resources"]["accelerator"]["count"]
+        for name, one in executors.items()
+        if "accelerator" in one["container"].get("resources", {})
+    }
+    expected = {"train-final": "4", "train-references": "4", **gpus_of_search}
+    assert {name: gpus[name] for name in expected} == expected
+    assert gpus["profile-latency"] == "1"
+    assert compiled_facts(load(tmp_path / "p.yaml"))["devices"] == 4
+
+
+def test_fewer_gpus_than_devices_are_refused(tmp_path: Path) -> None:
+    data: dict[str, Any] = {"method": "random", "training": {"devices": 4}}
+    data["cluster"] = {"steps": {"train_final": {"gpus": 2}, "search": {"gpus": 4}}}
+    with pytest.raises(InputError) as refused:
+        compile_search(parse(data), tmp_path / "p.yaml", image=DIGEST)
+    (problem,) = refused.value.problems
+    assert (problem.key, problem.value) == ("training.devices", "4")
+    assert problem.message == "cluster.steps.train_final.gpus is 2; give it 4, or remove it"
+    data["cluster"] = {"steps": {"train_final": {"gpus": 0}}}
+    compile_search(parse(data), tmp_path / "p.yaml", image=DIGEST)  # processes on CPUs
+
+
+@pytest.mark.parametrize(
     ("count", "per_pod", "expected"),
     [
         (1, None, (1,)),
