@@ -145,16 +145,16 @@ def _weights(config: Config, state: Path, *, trusted: bool) -> "Iterator[WeightF
 
 
 def _check_fits(config: Config, info: DatasetInfo, weights: "WeightFile") -> None:
-    """Refuse weights of which nothing fits any of some random networks of the space.
+    """Refuse weights of which too little fits the best of some random networks of the space.
 
-    How much fits the network that a search finds is known at its end.
+    How much fits the network that a search finds is known at its end only.
     """
     import numpy as np
     import torch
 
     from nascore.spaces.base import ImageShape, StandardSpace, make_space, sample
     from nascore.training.part_names import renaming
-    from nascore.training.pretrained import MIN_SHARE_OF_PARTS, fit, refusal
+    from nascore.training.pretrained import MIN_SHARE, MIN_SHARE_OF_PARTS, fit, refusal
 
     space = make_space(config.search.space)
     rng = np.random.default_rng(0)
@@ -162,14 +162,18 @@ def _check_fits(config: Config, info: DatasetInfo, weights: "WeightFile") -> Non
     if isinstance(space, StandardSpace):
         genotypes.insert(0, space.standard)
     shape = ImageShape(info.channels, info.size, len(info.classes))
+    fits = []
     for genotype in genotypes:
         with torch.device("meta"):
             network = space.build(genotype, shape, "final")
         names = renaming(network, weights, space=space, genotype=genotype, shape=shape)
         _, transfer = fit(network, weights, classes=info.classes, renaming=names)
-        if transfer.taken:
+        needed = MIN_SHARE if names is None else MIN_SHARE_OF_PARTS
+        if transfer.share >= needed:
             return
-    raise refusal(network, weights, transfer, MIN_SHARE_OF_PARTS)
+        fits.append((network, transfer, needed))
+    network, transfer, needed = max(fits, key=lambda one: one[1].share)
+    raise refusal(network, weights, transfer, needed)
 
 
 # --- teacher ------------------------------------------------------------------------------------

@@ -24,12 +24,12 @@ def start(
         genotype: of the network in the space of the context.
 
     Raises:
-        InputError: too few of the weights fit.
+        InputError: none of the weights fits.
     """
     if context.start is None:
         return None
     from nascore.training.part_names import renaming  # imports torchvision
-    from nascore.training.pretrained import MIN_SHARE, MIN_SHARE_OF_PARTS, load_weights
+    from nascore.training.pretrained import load_weights
 
     names = renaming(
         network, context.start, space=context.space, genotype=genotype, shape=context.shape
@@ -39,7 +39,7 @@ def start(
         context.start,
         classes=context.splits.info.classes,
         renaming=names,
-        needed=MIN_SHARE if names is None else MIN_SHARE_OF_PARTS,
+        needed=0.0,  # checked before the search, whose result is not discarded for it
     )
     context.callbacks.on_message(f"training.weights: {started}")
     return started

@@ -115,13 +115,14 @@ def load_weights(
         classes: names of the classes of the network in the order of its outputs.
         renaming: names of modules in the file by parts (`nascore.training.part_names`); None
             where they are those of the network.
-        needed: share of the parameters, without the classifier, that must fit.
+        needed: share of the parameters, without the classifier, that must fit; none fits is an
+            error whatever it is.
 
     Raises:
         InputError: too few parameters fit, or weights are not finite.
     """
     plan, transfer = fit(network, file, classes=classes, renaming=renaming)
-    if transfer.share < needed:
+    if transfer.share < needed or transfer.share == 0:
         raise refusal(network, file, transfer, needed)
     broken = [name for name, tensor in plan.items() if not torch.isfinite(tensor).all()]
     if broken:
