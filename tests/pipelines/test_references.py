@@ -139,7 +139,7 @@ def test_the_exported_weights_are_those_of_the_registered_network(finished: Fini
 
 
 def test_a_network_that_is_trained_is_not_trained_again(finished: Finished) -> None:
-    """A killed step continues with the next network; here the steps after the search are repeated."""
+    """A killed step continues with the next network; here the last two steps are repeated."""
     state = finished.folder / "state"
     (done,) = (state / "train_references" / "outputs").glob("done.json")
     done.unlink()
