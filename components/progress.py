@@ -14,6 +14,8 @@ from nascore.steady_clock import since_epoch_s
 
 FILE = "NAS_PROGRESS_FILE"
 _EVERY_S = 10.0
+COMMAND = ("total", "overhead")
+"""Times in `result.json` of the command `nas run`, and not of a step."""
 
 
 def report(step: str, event: str, **fields: Any) -> None:
@@ -110,6 +112,18 @@ def _child(event: Mapping[str, Any]) -> str:
     left = event.get("seconds_left")
     remaining = "" if left is None else f", about {duration(left)} left"
     return f"{name} {event['number'] + 1}{of}: {shown}{best}{remaining}"
+
+
+def steps_s(seconds: Mapping[str, float]) -> float:
+    """Return the time of a run that card, report, MLflow and `nas run` show: that of its steps.
+
+    The promotion counts until it writes the result. The start of steps, the upload of files and the
+    rest of the command do not count.
+
+    Args:
+        seconds: `seconds` of `result.json`, to which `nas run` adds those of the whole command.
+    """
+    return sum(spent for name, spent in seconds.items() if name not in COMMAND)
 
 
 def duration(seconds: float) -> str:

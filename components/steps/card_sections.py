@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from components.progress import COMMAND, steps_s
 from components.steps.markdown import cell, table
 from nascore.figures import formatting
 from nascore.latency.benchmark import LatencyResult
@@ -118,10 +119,11 @@ def latency(latency: Mapping[str, Any]) -> list[str]:
         latency: content of `latency.json`.
     """
     measured = LatencyResult.from_dict(dict(latency))
+    threads = "1 CPU thread" if measured.threads == 1 else f"{measured.threads} CPU threads"
     return [
         f"Median {formatting.milliseconds(measured.p50_ms)}, 95th percentile "
         f"{formatting.milliseconds(measured.p95_ms)} for a batch of {measured.batch_size} on "
-        f"{measured.device} ({measured.threads} CPU threads, torch {measured.torch_version}): "
+        f"{measured.device} ({threads}, torch {measured.torch_version}): "
         f"{measured.runs} runs after {measured.warmup_runs} warm-up runs, {measured.date}."
     ]
 
@@ -130,13 +132,12 @@ def search(result: Result) -> list[str]:
     """Return what the search cost, and the verdict against random search and standard networks."""
     searched, verdict = result["search"], result["verdict"]
     failed = f", {result['num_failed']} of them failed" if result["num_failed"] else ""
-    duration = formatting.duration(searched["seconds"])
     version = searched.get("reused_version")  # absent in results of earlier versions
     reused = f"The architecture of version {version} was reused. Its search: method"
     num_children = f"{result['num_children']} children{failed}"
     lines = [
         f"{reused if version else 'Method'} `{searched['method']}`, seed {result['seed']}: "
-        f"{num_children} in {duration}, its control not included.",
+        f"{num_children} in {formatting.duration(searched['seconds'])}, its control not included.",
         "",
     ]
     if verdict is not None:
@@ -144,7 +145,8 @@ def search(result: Result) -> list[str]:
     else:
         lines.append("Not compared with random search: the run had no control.")
     lines += ["", _standard(result)]
-    costs = ((name, formatting.duration(seconds)) for name, seconds in result["seconds"].items())
+    seconds = {**result["seconds"], "all steps": steps_s(result["seconds"])}
+    costs = ((name, formatting.duration(seconds[name])) for name in seconds if name not in COMMAND)
     return [*lines, "", *table(("step", "time"), costs)]
 
 

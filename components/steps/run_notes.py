@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from components.config.schema import Config
+from components.progress import steps_s
 from components.steps.registration import Promotion
 from components.steps.run_results import RunResults
 from components.tracking.run_description import heading, rows_of_data, table
@@ -41,7 +42,7 @@ def result_note(
         f"{formatting.short_count(summary['macs'])} MACs",
         "latency": f"p50 {formatting.milliseconds(results.measured.p50_ms)} (batch "
         f"{results.measured.batch_size}, {results.measured.device})",
-        "time": formatting.duration(sum(summary["seconds"].values())),
+        "time of the steps": formatting.duration(steps_s(summary["seconds"])),
         "model": f"{model_link(promotion.registered.uri)} ({promotion.decision.alias}: "
         f"{promotion.decision.reason})",
     }

@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 from rich.text import Text
 
-from components.progress import Throttle, describe, duration
+from components.progress import Throttle, describe, duration, steps_s
 from nascore.config import OBJECTIVES
 from nascore.errors import visible
 from pipelines.definitions.kinds import Kind
@@ -147,7 +147,10 @@ def _model(result: Mapping[str, Any]) -> str:
 
 def _time(result: Mapping[str, Any]) -> str:
     seconds, share = result["seconds"], result.get("data_wait_share")
-    text = f"{duration(seconds['total'])}, of it overhead {seconds['overhead']:.1f} s"
+    text = (
+        f"{duration(steps_s(seconds))} in the steps; the command {duration(seconds['total'])}, "
+        f"of it overhead {seconds['overhead']:.1f} s"
+    )
     return text if share is None else f"{text}; final training waited for data {share:.0%}"
 
 

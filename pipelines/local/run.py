@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from components.config.schema import loads
+from components.export.manifest import MODEL_CARD
 from components.object_store.environment import tidy_environment
 from components.steps.refusals import forget_refusals
 from components.tracking import follower
@@ -112,12 +113,13 @@ def _without_retries(path: Path) -> str:
 
 def _collect(out: Path) -> None:
     """Copy outputs of steps from the state folder: the pipeline itself has no outputs."""
-    for step, name, target in (
-        ("review", "review", REVIEW),
-        ("promote", "report", REPORT),
-        ("promote", "result", RESULT),
+    for written, target in (
+        ("review/outputs/review", REVIEW),
+        ("promote/outputs/report", REPORT),
+        ("promote/outputs/result", RESULT),
+        (f"promote/{MODEL_CARD}", MODEL_CARD),
     ):
-        found = out / "state" / step / "outputs" / name
+        found = out / "state" / written
         if found.exists():
             _copy(found, out / target)
 

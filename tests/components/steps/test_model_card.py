@@ -75,7 +75,7 @@ def card_of(results: RunResults, timings: dict[str, Any] | None = None) -> str:
 
 
 def test_the_card_contains_the_facts_of_the_run(results: RunResults) -> None:
-    card = card_of(results, {"search": {"seconds": 61.0}})
+    card = card_of(results, {"search": {"seconds": 61.0}, "promote": {"seconds": 4.0}})
     info, genotype = results.splits.info, results.final.genotype
     assert card.startswith("# digits, version 3\n")
     for fact in (
@@ -87,6 +87,7 @@ def test_the_card_contains_the_facts_of_the_run(results: RunResults) -> None:
         "torch 2.10): 200 runs after 20 warm-up runs, 2026-01-02.",
         "Verdict: undecided. It is undecided whether it is better.",
         "| search | 1 min 01 s |",
+        "| all steps | 1 min 05 s |",
         "Alias `champion`: there was no champion.",
         "- The test split has only 359 images.",
         "- The class with the lowest recall is 8: 0.00%.",

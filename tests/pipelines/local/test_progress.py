@@ -166,7 +166,7 @@ def test_the_summary_holds_what_one_wants_to_know(tmp_path: Path) -> None:
         "size": "1,234,567 parameters, 2.50 M MACs",
         "latency": "p50 1.23 ms, p95 2.00 ms (batch 1, cpu)",
         "model": "models:/nas-model/3 (challenger)",
-        "time": "1 min 20 s, of it overhead 12.3 s",
+        "time": "1 min 06 s in the steps; the command 1 min 20 s, of it overhead 12.3 s",
         "by step": "prepare_data 1 s, search 1 min 05 s",
         "report": str(tmp_path / "report.html"),
     }
