@@ -132,6 +132,9 @@ TABLE: tuple[Row, ...] = (
         "grant s3:GetObject (and s3:ListBucket for a folder, s3:PutObject for an output, "
         "s3:DeleteObject for cluster.state), use other credentials, or, if the bucket is requester "
         "pays, set s3.request_payer=requester"),
+    Row("s3", _SETUP, "SecondLevelDomainForbidden|PathStyleDomainForbidden", "", "the store takes "
+        "addresses with the bucket in the host name only; set addressing_style = virtual under "
+        "s3 = in ~/.aws/config"),
     Row("s3", _SETUP, "403", "", "is forbidden to these credentials; check them and their rights"),
     Row("s3", _SETUP, "InvalidAccessKeyId", "", "the server does not know the access key; correct "
         f"AWS_ACCESS_KEY_ID, or {_S3_ADDRESS}"),

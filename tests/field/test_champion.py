@@ -1,58 +1,30 @@
 """Field troubles of registries whose champion is damaged, by `nas` on an MLflow store in a file."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+import field_commands
 import pytest
+from field_commands import TINY, Ended, together
 from mlflow import MlflowClient
 from registered_models import Constant, House
 
 pytestmark = pytest.mark.slow
-TINY = {
-    "method": "random",
-    "data.max_train": 300,
-    "search.space.num_stages": 1,
-    "search.budget.children": 1,
-    "search.child.epochs": 1,
-    "train.epochs": 1,
-    "latency.runs": 20,
-    "latency.warmup_runs": 2,
-    "registry.model": "net",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    status: int
-    text: str
-    seconds: float
+SMALLEST = ("search.budget.children=1", "registry.model=net")
 
 
 def nas(folder: Path, *arguments: str, **changed: object) -> Ended:
     """Call the command in a folder; settings only for commands that run a pipeline."""
-    settings = TINY | {name.replace("__", "."): value for name, value in changed.items()}
-    if arguments[0] == "rollback":
-        settings = {"registry.model": "net"}
-    options = [f"--set={key}={value}" for key, value in settings.items()]
-    start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *arguments, *options],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
+    settings = (f"{name.replace('__', '.')}={value}" for name, value in changed.items())
+    every = together(*TINY, *SMALLEST, *settings)
+    is_rollback = arguments[0] == "rollback"
+    return field_commands.nas(
+        *arguments, folder=folder, settings=("registry.model=net",) if is_rollback else every
     )
-    return Ended(done.returncode, done.stdout + done.stderr, time.monotonic() - start)
 
 
 @pytest.fixture
@@ -73,7 +45,7 @@ def registry(folder: Path) -> MlflowClient:
 def examined(folder: Path, *options: str) -> str:
     """Return what `nas doctor` says about the champion."""
     done = nas(folder, "doctor", "--json", *options)
-    rows, _ = json.JSONDecoder().raw_decode(done.text)  # what libraries log comes after it
+    rows, _ = json.JSONDecoder().raw_decode(done.out)  # what libraries log comes after it
     (row,) = [row for row in rows if row["check"] == "champion"]
     return f"{row['status']} champion: {row['detail'].partition(' in file://')[0]}"
 
@@ -87,9 +59,9 @@ def test_files_that_moved_with_their_folder(trained: Path, field: Callable[..., 
     doctor = examined(moved)
     assert doctor.startswith("problem champion: net: the champion (version 1) has no files")
     refused = nas(moved, "run", "--out=second")
-    assert refused.status == 2, refused.text
-    assert "the champion (version 1) has no files any more in" in refused.text
-    assert "--set registry.unusable_champion=replace" in refused.text
+    assert refused.status == 2, refused.err
+    assert "the champion (version 1) has no files any more in" in refused.err
+    assert "--set registry.unusable_champion=replace" in refused.err
     assert not (moved / "second").exists()
     field(
         area="champion",
@@ -102,7 +74,7 @@ def test_files_that_moved_with_their_folder(trained: Path, field: Callable[..., 
         seconds=round(refused.seconds, 1),
     )
     done = nas(moved, "run", "--out=third", registry__unusable_champion="replace")
-    assert done.status == 0, done.text
+    assert done.status == 0, done.err
     assert champion(moved) == "2"
 
 
@@ -111,7 +83,7 @@ def test_files_that_expired(trained: Path, field: Callable[..., None]) -> None:
     doctor = examined(trained, "--kind=retrain")
     assert doctor.startswith("warning champion: net: the champion (version 1) has no files")
     done = nas(trained, "retrain", "--out=second")
-    assert done.status == 0, done.text
+    assert done.status == 0, done.err
     assert champion(trained) == "2"
     result = json.loads((trained / "second" / "result.json").read_text())
     assert "has no files any more" in result["promotion"]["unusable_champion"]
@@ -124,8 +96,8 @@ def test_files_that_expired(trained: Path, field: Callable[..., None]) -> None:
         "with registry.unusable_champion=stop: exit 2 before any training",
     )
     stopped = nas(trained, "rollback")
-    assert stopped.status == 2, stopped.text
-    assert "earlier champions (version 1) or their files are gone" in stopped.text
+    assert stopped.status == 2, stopped.err
+    assert "earlier champions (version 1) or their files are gone" in stopped.err
 
 
 def test_a_run_that_mlflow_gc_removed(trained: Path, field: Callable[..., None]) -> None:
@@ -140,7 +112,7 @@ def test_a_run_that_mlflow_gc_removed(trained: Path, field: Callable[..., None])
     )
     doctor = examined(trained, "--kind=retrain")
     done = nas(trained, "retrain", "--out=second")
-    assert done.status == 0, done.text
+    assert done.status == 0, done.err
     review = json.loads((trained / "second" / "review.json").read_text())
     assert review["plan"] == "search"
     assert "has no search" in review["reason"]
@@ -162,8 +134,8 @@ def test_rollback_to_versions_that_are_gone(trained: Path, field: Callable[..., 
     client.set_registered_model_alias("net", "champion", "3")
     client.delete_model_version("net", "2")
     done = nas(trained, "rollback")
-    assert done.status == 0, done.text
-    assert "version 2 is passed over: it is not in the registry any more" in done.text
+    assert done.status == 0, done.err
+    assert "version 2 is passed over: it is not in the registry any more" in done.out
     assert champion(trained) == "1"
     field(
         area="champion",
@@ -174,8 +146,8 @@ def test_rollback_to_versions_that_are_gone(trained: Path, field: Callable[..., 
     )
     for version, advice in (("", "leave --to out"), ("01", "--to 1"), ("v1", "--to 1")):
         refused = nas(trained, "rollback", f"--to={version}")
-        assert refused.status == 2, refused.text
-        assert advice in refused.text
+        assert refused.status == 2, refused.err
+        assert advice in refused.err
     field(
         area="champion",
         line="70",

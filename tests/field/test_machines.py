@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from field_commands import TINY, examined, nas
+from field_commands import TINY, examined, nas, together, with_mounts
 from mlflow import MlflowClient
 from PIL import Image
 from shifted_clock import ShiftedClock
 
 Field = Callable[..., None]
 SUPPORT = Path(__file__).parents[1] / "support"
-MOUNTS = ("unshare", "--mount")
 BUDGET_S = 6
 UNKIND = """\
 import errno, fcntl, os
@@ -41,22 +40,12 @@ if "UNKIND_LINKS" in os.environ:
 """
 
 
-@pytest.fixture
-def mounts() -> tuple[str, ...]:
-    """Words before a command that gets its own mounts."""
-    probe = subprocess.run(
-        [*MOUNTS, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
-    )
-    if probe.returncode != 0:
-        pytest.skip(f"mounts are not allowed here: {probe.stderr.decode().strip()}")
-    return MOUNTS
-
-
 def unkind(folder: Path, **variables: str) -> dict[str, str]:
     """The environment of a command for which calls of the file system fail."""
     (folder / "python").mkdir(exist_ok=True)
     (folder / "python" / "sitecustomize.py").write_text(UNKIND)
-    return {**os.environ, "PYTHONPATH": str(folder / "python"), **variables}
+    path = os.pathsep.join((str(folder / "python"), os.environ.get("PYTHONPATH", "")))
+    return {**os.environ, "PYTHONPATH": path, **variables}
 
 
 # --- disks ------------------------------------------------------------------------------------
@@ -64,13 +53,13 @@ def unkind(folder: Path, **variables: str) -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["prepare_data", "search", "train_final", "promote"])
-def test_a_full_disk(field: Field, mounts: tuple[str, ...], tmp_path: Path, step: str) -> None:
+def test_a_full_disk(field: Field, tmp_path: Path, step: str) -> None:
     """The disk gets full as the step starts; the run ends soon with the reason, and resumes."""
     folder = tmp_path / "disk"
     folder.mkdir()
     environment = {**os.environ, "PYTHONPATH": f"{SUPPORT}:{Path.cwd()}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*mounts, sys.executable, str(SUPPORT / "full_disk.py"), step, str(folder)],
+        [*with_mounts(""), sys.executable, str(SUPPORT / "full_disk.py"), step, str(folder)],
         env=environment,
         capture_output=True,
         text=True,
@@ -94,9 +83,8 @@ def test_a_full_disk(field: Field, mounts: tuple[str, ...], tmp_path: Path, step
     )
 
 
-def test_a_read_only_folder(field: Field, mounts: tuple[str, ...], tmp_path: Path) -> None:
-    script = f'mount -t tmpfs -o ro tmpfs "{tmp_path}" && cd "{tmp_path}" && exec "$@"'
-    before = (*mounts, "sh", "-c", script, "sh")
+def test_a_read_only_folder(field: Field, tmp_path: Path) -> None:
+    before = with_mounts(f'mount -t tmpfs -o ro tmpfs "{tmp_path}"; cd "{tmp_path}"')
     doctor = examined("output", folder=tmp_path, before=before)
     assert doctor.startswith("problem output: ")
     run = nas("run", "--out", "r1", folder=tmp_path, settings=TINY, before=before)
@@ -122,14 +110,15 @@ def test_a_read_only_folder(field: Field, mounts: tuple[str, ...], tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_little_shared_memory(field: Field, mounts: tuple[str, ...], tmp_path: Path) -> None:
+def test_little_shared_memory(field: Field, tmp_path: Path) -> None:
     """As 64 MB, the default of containers, for batches of 38 MB: 256 images of 224 pixels."""
     _write_images(tmp_path / "images", count=400)
-    script = 'mount -t tmpfs -o size=4m tmpfs /dev/shm && exec "$@"'
-    before = (*mounts, "sh", "-c", script, "sh")
-    settings = (*TINY, "data.max_train=null", "data.source=imagefolder:images")
-    settings += ("data.image_size=64", "data.memory_limit_mb=1", "data.decoded_cache_mb=0")
-    settings += ("search.child.batch_size=192", "train.batch_size=192", "search.budget.children=1")
+    before = with_mounts("mount -t tmpfs -o size=4m tmpfs /dev/shm")
+    settings = together(
+        *(*TINY, "data.max_train=null", "data.source=imagefolder:images"),
+        *("data.image_size=64", "data.memory_limit_mb=1", "data.decoded_cache_mb=0"),
+        *("search.child.batch_size=192", "train.batch_size=192", "search.budget.children=1"),
+    )
     doctor = examined("shm", folder=tmp_path, settings=settings, before=before)
     assert doctor.startswith("warning shm: /dev/shm of 0.0 GB"), doctor
     run = nas("run", "--out", "r1", folder=tmp_path, settings=settings, before=before)
@@ -159,15 +148,14 @@ def _write_images(folder: Path, *, count: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("home", [None, "/proc/none"])
-def test_no_home(field: Field, mounts: tuple[str, ...], tmp_path: Path, home: str | None) -> None:
+def test_no_home(field: Field, tmp_path: Path, home: str | None) -> None:
     """No HOME and no entry in passwd, as a service or any user id of OpenShift has."""
     (tmp_path / "empty").touch()
     (tmp_path / "nsswitch").write_text("passwd: files\n")
-    script = (
-        f'mount --bind "{tmp_path}/empty" /etc/passwd && '
-        f'mount --bind "{tmp_path}/nsswitch" /etc/nsswitch.conf && exec "$@"'
+    before = with_mounts(
+        f'mount --bind "{tmp_path}/empty" /etc/passwd\n'
+        f'mount --bind "{tmp_path}/nsswitch" /etc/nsswitch.conf'
     )
-    before = (*mounts, "sh", "-c", script, "sh")
     names = ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME")
     environment = {name: value for name, value in os.environ.items() if name not in names}
     environment |= {} if home is None else {"HOME": home}

@@ -1,18 +1,29 @@
 """Artifacts that clients write by themselves, registries elsewhere, and servers of MLflow 2."""
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import s3
 from field_commands import Ended, examined, nas
 from mlflow import MlflowClient
 from mlflow_server import MlflowServer
-from mlflow_worlds import completed, doctor, refused, run, settings_of, shown, without_account
+from mlflow_worlds import (
+    completed,
+    doctor,
+    refused,
+    run,
+    serving,
+    settings_of,
+    shown,
+    without_account,
+)
 
 Field = Callable[..., None]
 pytestmark = pytest.mark.slow
@@ -35,20 +46,14 @@ def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def started(tmp_path: Path, empty_store: Path) -> Iterator[Callable[..., MlflowServer]]:
-    servers = []
+    with contextlib.ExitStack() as servers:
 
-    def start(**options: object) -> MlflowServer:
-        folder = tmp_path / "server"
-        folder.mkdir()
-        if "program" not in options:
-            shutil.copyfile(empty_store, folder / "mlflow.db")
-        servers.append(MlflowServer(folder, **options))  # type: ignore[arg-type]
-        servers[-1].start()
-        return servers[-1]
+        def start(**options: Any) -> MlflowServer:
+            copied = None if "program" in options else empty_store  # MLflow 2 has other tables
+            world = serving(tmp_path / "server", copied=copied, **options)
+            return servers.enter_context(world)
 
-    yield start
-    for server in servers:
-        server.stop()
+        yield start
 
 
 @pytest.fixture

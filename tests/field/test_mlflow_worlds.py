@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow_relay import Answer, Asked, Relay, Rule, make_authority
 from mlflow_server import Account, MlflowServer
-from mlflow_worlds import completed, doctor, log_in, refused, run, shown, without_account
+from mlflow_worlds import completed, doctor, log_in, refused, run, serving, shown, without_account
 
 Field = Callable[..., None]
 pytestmark = pytest.mark.slow
@@ -30,17 +30,12 @@ def no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     """A server with accounts, and an experiment `theirs` that only the writer may write."""
-    server = MlflowServer(
-        tmp_path_factory.mktemp("guarded"), admin=Account("admin", "of-the-admin")
-    )
-    server.start()
-    for account in (WRITER, READER):
-        server.add_account(account)
-    with pytest.MonkeyPatch.context() as patch:
-        log_in(WRITER, patch)
-        MlflowClient(server.uri).create_experiment("theirs")
-    yield server
-    server.stop()
+    folder, admin = tmp_path_factory.mktemp("guarded"), Account("admin", "of-the-admin")
+    with serving(folder, admin=admin, accounts=(WRITER, READER)) as server:
+        with pytest.MonkeyPatch.context() as patch:
+            log_in(WRITER, patch)
+            MlflowClient(server.uri).create_experiment("theirs")
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 TINY = (
     "method=random",
     "seed=3",
@@ -22,6 +24,33 @@ TINY = (
     "registry.model=tiny",
 )
 """Settings of a run of half a minute."""
+_SOON_S = 15
+
+
+def with_mounts(script: str) -> tuple[str, ...]:
+    """Return the words before a command that gets mounts which no other process sees.
+
+    Args:
+        script: of the shell, as root, before the command.
+    """
+    namespace = ("unshare", "--mount")
+    probe = subprocess.run(
+        [*namespace, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
+    )
+    if probe.returncode != 0:
+        pytest.skip(f"mounts are not allowed here: {probe.stderr.decode().strip()}")
+    return (*namespace, "sh", "-ec", f'{script}\nexec "$@"', "sh")
+
+
+def soon_s() -> float:
+    """Return the seconds to a message; more on a machine with more processes than cores."""
+    return _SOON_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def together(*settings: str) -> tuple[str, ...]:
+    """Return settings of which a later one replaces an earlier one of the same key."""
+    values = dict(setting.partition("=")[::2] for setting in settings)
+    return tuple(f"{key}={value}" for key, value in values.items())
 
 
 @dataclass(frozen=True)
@@ -70,7 +99,7 @@ def nas(
         text=True,
         encoding="utf-8",
         errors="replace",
-        timeout=280,
+        timeout=400,
         check=False,
     )
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
@@ -86,8 +115,20 @@ def examined(
     before: tuple[str, ...] = (),
 ) -> str:
     """Return status and detail of one check of `nas doctor`, as a line."""
+    rows = doctor_rows(folder=folder, settings=settings, environment=environment, before=before)
+    return f"{rows[check]['status']} {check}: {rows[check]['detail']}"
+
+
+def doctor_rows(
+    *,
+    folder: Path,
+    settings: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+    before: tuple[str, ...] = (),
+) -> dict[str, dict[str, str]]:
+    """Return the rows of `nas doctor --json` by their check."""
     done = nas(
         "doctor", "--json", folder=folder, settings=settings, environment=environment, before=before
     )
-    rows = {row["check"]: row for row in json.loads(done.out)}
-    return f"{rows[check]['status']} {check}: {rows[check]['detail']}"
+    assert done.out, done.err
+    return {row["check"]: row for row in json.loads(done.out)}

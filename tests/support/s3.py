@@ -24,6 +24,7 @@ from postgres import free_port
 ACCESS_KEY = "nas-test"
 SECRET_KEY = "secret-" + secrets.token_hex(8)  # must appear nowhere
 REGION = "us-east-1"
+DOMAIN = "s3.test"  # of virtual-hosted addresses: BUCKET.s3.test, besides those with a path
 _START_S = 60
 
 
@@ -81,7 +82,7 @@ class S3Server:
         return [
             *(f"-{name}={port}" for name, port in ports.items()),
             *(f"-dir={self._folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
-            *("-s3", f"-s3.config={self._folder / 's3.json'}"),
+            *("-s3", f"-s3.config={self._folder / 's3.json'}", f"-s3.domainName={DOMAIN}"),
             *("-volume.max=60", "-master.volumeSizeLimitMB=64", "-master.telemetry=false"),
         ]
 
