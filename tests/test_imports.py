@@ -94,7 +94,12 @@ ONLY_IN = {
         "nascore.figures.plots",
         "nascore.figures.run_charts",
     },
-    "safetensors": {"components.export.weights", "nascore.data.array_files"},
+    "safetensors": {
+        "components.export.weights",
+        "components.registry.teachers",
+        "nascore.data.array_files",
+        "nascore.training.weight_files",
+    },
     "mlflow": {
         "components.registry.aliases",
         "components.tracking.closing",
@@ -104,6 +109,7 @@ ONLY_IN = {
         "components.registry.model_registry",
         "components.registry.served.pyfunc_few_shot",
         "components.registry.served.pyfunc_multi_output",
+        "components.registry.teachers",
         "components.steps.review",
         "components.tracking.client",
         "components.tracking.pipeline_runs",
