@@ -49,7 +49,7 @@ def train(
     With `seconds`, the time of a step is measured on steps that are undone before the training.
     The training then has as many steps as end within that time, and its whole schedule in them: it
     is the training with `max_steps` set to the returned `num_steps`, unless the machine becomes so
-    much slower that the rest of the schedule is shortened (`Training.messages` says so).
+    much slower that the rest of the schedule is shortened (reported in `Training.messages`).
 
     Args:
         network: on the device of the split; (B, C, H, W) -> logits (B, num_classes).
