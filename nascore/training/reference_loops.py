@@ -1,11 +1,12 @@
-"""Plain training loops that the training loop is compared with; see `nascore.training.throughput`.
+"""Plain training loops that the training loop is compared with, and the networks that they train.
 
-Each function returns a function that trains a network for a number of steps.
+Each loop is a function that trains for a number of steps; see `nascore.training.throughput`.
 """
 
 from collections.abc import Callable, Iterator
 
 import torch
+import torchvision
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,11 +14,36 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from nascore.processors import num_cpus
+from nascore.spaces.base import ImageShape
+from nascore.spaces.residual.config import ResidualSpaceConfig
+from nascore.spaces.residual.space import ResidualSpace
 
 Steps = Callable[[int], None]
 """Trains for this many weight updates."""
 
+SHAPE = ImageShape(channels=3, size=32, num_classes=10)
 _MAX_LOADERS = 16  # processes of torchvision's reference script
+
+
+def residual_network() -> nn.Module:
+    """Return the standard network of the space `residual`."""
+    space = ResidualSpace(ResidualSpaceConfig())
+    return space.build(space.standard, SHAPE)
+
+
+def resnet18() -> nn.Module:
+    """Return torchvision's ResNet-18 with a stem for small images: 3x3, stride 1, no pooling."""
+    network: nn.Module = torchvision.models.resnet18(num_classes=SHAPE.num_classes)
+    network.conv1 = nn.Conv2d(SHAPE.channels, 64, 3, padding=1, bias=False)
+    network.maxpool = nn.Identity()
+    return network
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "residual": residual_network,
+    "resnet18": resnet18,
+}
+"""Networks that the loops train, with initial weights."""
 
 
 def bare_loop(network: nn.Module, x_BCHW: Tensor, y_B: Tensor) -> Steps:

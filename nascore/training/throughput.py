@@ -5,6 +5,7 @@ second to second, so the ratio of two loops is the median over rounds of the rat
 The images are random, 32x32 with three channels and ten classes, and in memory.
 """
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,6 @@ from typing import Any
 
 import psutil
 import torch
-import torchvision
 from torch import nn
 
 from nascore.config import TrainingConfig
@@ -21,11 +21,10 @@ from nascore.data.batches import Split
 from nascore.data.images import ImagesInMemory
 from nascore.data.prepared import DatasetInfo
 from nascore.seeding import seeded_weights
-from nascore.spaces.base import ImageShape
-from nascore.spaces.residual.config import ResidualSpaceConfig
-from nascore.spaces.residual.space import ResidualSpace
-from nascore.training.loop import train
-from nascore.training.reference_loops import Steps, bare_loop, torchvision_loop
+from nascore.training.loop import fitting_threads
+from nascore.training.losses import loss_of
+from nascore.training.reference_loops import NETWORKS, SHAPE, Steps, bare_loop, torchvision_loop
+from nascore.training.run import Run, TrainingStopped
 
 BARE = "bare loop"
 OURS = "training loop"
@@ -33,13 +32,26 @@ TORCHVISION = "torchvision recipe"
 MIN_ROUNDS = 5
 _MAX_ROUNDS = 40
 _TURN_S = 0.25
-SWITCHES: dict[str, dict[str, Any]] = {
-    "training loop, cutout": {"cutout": 8},
-    "training loop, gradient clipping": {"max_grad_norm": 1.0},
+SWITCHES: Mapping[str, Mapping[str, Any]] = {
+    "cutout": {"cutout": 8},
+    "max_grad_norm": {"max_grad_norm": 1.0},
+    "label_smoothing": {"label_smoothing": 0.1},
+    "ema": {"ema": 0.02},
+    "mixup": {"mixup": 0.2},
+    "cutmix": {"cutmix": 1.0},
+    "trivial": {"auto_augment": "trivial"},
+    "rand": {"auto_augment": "rand"},
+    "adamw": {"optimizer": "adamw", "lr": 0.002},
+    "muon": {"optimizer": "muon", "lr": 0.002},
+    "half_size": {"progressive_resizing": 0.5},
+    "channels_last": {"channels_last": True},
+    "bf16": {"precision": "bf16"},
+    "compile": {"compile": True},
 }
-"""Settings that are switched on one at a time, each in a loop of its own."""
-_SHAPE = ImageShape(channels=3, size=32, num_classes=10)
-_BATCHES = 8  # of different images
+"""Settings that are switched on one at a time, by name. `half_size` is the beginning of a training
+with progressive resizing."""
+_BATCHES = 48  # of different images
+_ENDLESS = 10**6  # steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,55 +90,92 @@ class Row:
         return {"what": f"{self.network}: {self.loop}", **asdict(self)}
 
 
-def residual_network() -> nn.Module:
-    """Return the standard network of the space `residual`."""
-    space = ResidualSpace(ResidualSpaceConfig())
-    return space.build(space.standard, _SHAPE)
-
-
-def resnet18() -> nn.Module:
-    """Return torchvision's ResNet-18 with a stem for small images: 3x3, stride 1, no pooling."""
-    network: nn.Module = torchvision.models.resnet18(num_classes=_SHAPE.num_classes)
-    network.conv1 = nn.Conv2d(_SHAPE.channels, 64, 3, padding=1, bias=False)
-    network.maxpool = nn.Identity()
-    return network
-
-
-NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "residual": residual_network,
-    "resnet18": resnet18,
-}
-
-
 def make_loops(
     network: str,
-    config: TrainingConfig,
-    switches: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[str, Mapping[str, Any]],
+    *,
+    batch_size: int,
     device: torch.device,
+    on_message: Callable[[str], None],
 ) -> list[Loop]:
-    """Return the loops that train a network, each with weights of its own.
+    """Return the loops that train a network: plain ones, then the training loop.
 
     Args:
         network: one of `NETWORKS`.
-        config: settings of the training loop and the batch size of all loops.
-        switches: settings that change in a further training loop, by the name of that loop.
+        settings: of each training loop, by its name.
+        batch_size: of all loops.
+        device: of the training.
+        on_message: receives sentences for the user; a loop that cannot be made is left out.
+    """
+    loops = plain_loops(network, batch_size, device)
+    for name, given in settings.items():
+        messages: list[str] = []
+        config = TrainingConfig.model_validate({**given, "batch_size": batch_size})
+        loop = training_loop(network, name, config, device, messages.append)
+        if messages:
+            on_message(f"{network}: {name}: left out: {'; '.join(messages)}")
+        else:
+            loops.append(loop)
+    return loops
+
+
+def plain_loops(network: str, batch_size: int, device: torch.device) -> list[Loop]:
+    """Return the bare loop and torchvision's recipe with a network, each with weights of its own.
+
+    Args:
+        network: one of `NETWORKS`.
+        batch_size: of both loops.
         device: of the training.
     """
+    split, images = _split(batch_size, device)
+    x_BCHW = split.normalise(images[:batch_size].to(device))
+    bare = bare_loop(_build(network, device), x_BCHW, split.labels[:batch_size])
+    plain = torchvision_loop(_build(network, device), images, split.labels.cpu(), batch_size)
+    return [Loop(network, BARE, bare), Loop(network, TORCHVISION, plain)]
 
-    def build() -> nn.Module:
-        with seeded_weights(0):
-            return NETWORKS[network]().to(device)
 
-    split, images = _split(config.batch_size, device)
-    x_BCHW = split.normalise(images[: config.batch_size].to(device))
-    bare = bare_loop(build(), x_BCHW, split.labels[: config.batch_size])
-    loops = [Loop(network, BARE, bare), Loop(network, OURS, _our_steps(build(), split, config))]
-    plain = torchvision_loop(build(), images, split.labels.cpu(), config.batch_size)
-    loops.append(Loop(network, TORCHVISION, plain))
-    for name, changed in switches.items():
-        switched = TrainingConfig(**{**config.model_dump(), **changed})
-        loops.append(Loop(network, name, _our_steps(build(), split, switched)))
-    return loops
+def training_loop(
+    network: str,
+    name: str,
+    config: TrainingConfig,
+    device: torch.device,
+    on_message: Callable[[str], None],
+) -> Loop:
+    """Return a training of a network that never ends; a turn continues it.
+
+    Args:
+        network: one of `NETWORKS`.
+        name: of the loop.
+        config: settings of the training.
+        device: of the training.
+        on_message: receives sentences for the user, such as that it is not compiled.
+    """
+    split, _ = _split(config.batch_size, device)
+    with fitting_threads(split, config):
+        run = Run(
+            _build(network, device),
+            split,
+            config,
+            loss=loss_of(config, None),
+            generator=torch.Generator().manual_seed(0),
+            valid=None,
+            objective="accuracy",
+            on_message=on_message,
+            checkpoint=None,
+        )
+        run.begin(_ENDLESS, None)
+
+    def steps(count: int) -> None:
+        end = run.step + count
+        with fitting_threads(split, config), contextlib.suppress(TrainingStopped):
+            run.all_epochs(None, lambda: run.step >= end)
+
+    return Loop(network, name, steps)
+
+
+def _build(network: str, device: torch.device) -> nn.Module:
+    with seeded_weights(0):
+        return NETWORKS[network]().to(device)
 
 
 def measure(
@@ -182,8 +231,8 @@ def _seconds_of_step(loop: Loop, device: torch.device, on_turn: Callable[[Loop],
     """Return the wall seconds of a step, after the first: that compiles and starts loaders."""
     on_turn(loop)
     _timed(loop, 1, device)
-    wall_s, _ = _timed(loop, 2, device)
-    return wall_s / 2
+    wall_s, _ = _timed(loop, 1, device)
+    return wall_s
 
 
 def _timed(loop: Loop, count: int, device: torch.device) -> tuple[float, float]:
@@ -201,36 +250,25 @@ def _cpu_seconds() -> float:
     return sum((times.user + times.system for times in loaders), time.process_time())
 
 
-def _our_steps(network: nn.Module, split: Split, config: TrainingConfig) -> Steps:
-    generator = torch.Generator().manual_seed(0)
-
-    def steps(count: int) -> None:
-        epochs = -(-count // split.steps_per_epoch(config))
-        limited = config.model_copy(update={"epochs": epochs, "max_steps": count})
-        train(network, split, limited, generator=generator)
-
-    return steps
-
-
 def _split(batch_size: int, device: torch.device) -> tuple[Split, torch.Tensor]:
     """Return random images as a training split, and as uint8 (N, C, H, W) on the CPU."""
     generator = torch.Generator().manual_seed(0)
-    count, size = _BATCHES * batch_size, _SHAPE.size
+    count, size = _BATCHES * batch_size, SHAPE.size
     images = torch.randint(
-        0, 256, (count, _SHAPE.channels, size, size), generator=generator, dtype=torch.uint8
+        0, 256, (count, SHAPE.channels, size, size), generator=generator, dtype=torch.uint8
     )
-    labels = torch.randint(0, _SHAPE.num_classes, (count,), generator=generator)
+    labels = torch.randint(0, SHAPE.num_classes, (count,), generator=generator)
     info = DatasetInfo(
         source="random images",
-        classes=tuple(map(str, range(_SHAPE.num_classes))),
-        channels=_SHAPE.channels,
+        classes=tuple(map(str, range(SHAPE.num_classes))),
+        channels=SHAPE.channels,
         size=size,
         num_images=count,
         num_train=count,
         num_valid=0,
         num_test=0,
-        mean=(0.5,) * _SHAPE.channels,
-        std=(0.25,) * _SHAPE.channels,
+        mean=(0.5,) * SHAPE.channels,
+        std=(0.25,) * SHAPE.channels,
         data_sha256="",
         split_sha256="",
         class_counts={},

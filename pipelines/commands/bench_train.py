@@ -2,14 +2,14 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nascore.errors import InputError
+from nascore.errors import InputError, Problem, collect_problems
 from pipelines.commands.options import one_message
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _NETWORKS = "residual,resnet18"
 @click.command("train")
 @click.option(
     "--seconds",
-    default=10.0,
+    default=5.0,
     show_default=True,
     type=click.FloatRange(min=0.1),
     help="Time of each row, all rounds together.",
@@ -49,38 +49,98 @@ _NETWORKS = "residual,resnet18"
     type=click.IntRange(min=2),
     help="Images of one weight update, in all loops.",
 )
+@click.option(
+    "--recipe",
+    "recipes",
+    default="quick,strong",
+    show_default=True,
+    metavar="A,B",
+    help="Recipes of training.recipe, in addition to paper; none leaves them out.",
+)
+@click.option(
+    "--switches",
+    metavar="A,B,...",
+    help="Settings that are switched on one at a time, first network only; or none [all].",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON and nothing else.")
 @one_message
-def train(seconds: float, device: str, networks: str, batch_size: int, as_json: bool) -> None:
+def train(
+    seconds: float,
+    device: str,
+    networks: str,
+    batch_size: int,
+    recipes: str,
+    switches: str | None,
+    as_json: bool,
+) -> None:
     """Measure the training loop against a bare loop and torchvision's reference recipe.
 
-    The loops train the same networks on random 32x32 images, in turn. See docs/bench.md.
+    The loops train the same networks on random 32x32 images, in turn. See docs/throughput.md.
     """
-    from nascore.config import TrainingConfig
+    from nascore.config.recipes import SWITCHES
     from nascore.training import throughput
+    from nascore.training.reference_loops import NETWORKS
 
-    names = [name.strip() for name in networks.split(",") if name.strip()]
-    wrong = [name for name in names if name not in throughput.NETWORKS]
-    if wrong or not names:
-        raise InputError.of("--networks", networks, f"choose of {', '.join(throughput.NETWORKS)}")
-    place = _device(device)
+    problems: list[Problem] = []
+    with collect_problems(problems):
+        names = _chosen("--networks", networks, NETWORKS)
+    with collect_problems(problems):
+        of_recipes = _chosen("--recipe", recipes, SWITCHES["ema"], may_be_none=True)
+    with collect_problems(problems):
+        known = throughput.SWITCHES
+        alone = _chosen("--switches", switches or ",".join(known), known, may_be_none=True)
+    with collect_problems(problems):
+        place = _device(device)
+    if problems:
+        raise InputError(problems)
     load = os.getloadavg()[0]
-    config = TrainingConfig(batch_size=batch_size, crop_padding=4, flip=True)
     rows: list[Row] = []
+    messages: list[str] = []
     with _progress() as show:
-        for number, name in enumerate(dict.fromkeys(names)):
-            switches = throughput.SWITCHES if number == 0 else {}
-            rows += throughput.measure(
-                throughput.make_loops(name, config, switches, place),
-                seconds=seconds,
-                batch_size=batch_size,
-                device=place,
-                on_turn=show,
+        for number, network in enumerate(names):
+            settings = _settings(of_recipes, alone if number == 0 else [])
+            loops = throughput.make_loops(
+                network, settings, batch_size=batch_size, device=place, on_message=messages.append
             )
+            rows += throughput.measure(
+                loops, seconds=seconds, batch_size=batch_size, device=place, on_turn=show
+            )
+    for message in messages:
+        click.echo(message, err=True)
     if as_json:
         click.echo(json.dumps([row.to_dict() for row in rows]))
     else:
         click.echo(_markdown(rows, batch_size=batch_size, device=place, load=load))
+
+
+def _chosen(
+    option: str, text: str, known: Iterable[str], *, may_be_none: bool = False
+) -> list[str]:
+    """Return the names in a list, each once.
+
+    Raises:
+        InputError: one of them is unknown, or there is none.
+    """
+    if may_be_none and text.strip() == "none":
+        return []
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names or not set(names) <= set(known):
+        none = ", or none" * may_be_none
+        raise InputError.of(option, text, f"choose of {', '.join(known)}{none}")
+    return names
+
+
+def _settings(recipes: Sequence[str], switches: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the settings of each training loop, by its name."""
+    from nascore.training.throughput import OURS, SWITCHES
+
+    usual = {"crop_padding": 4, "flip": True}
+    settings: dict[str, dict[str, Any]] = {OURS: usual}
+    for recipe in recipes:
+        settings[f"{OURS}, recipe {recipe}"] = {**usual, "recipe": recipe}
+    for switch in switches:
+        settings[f"{OURS}, {switch}"] = {**usual, **SWITCHES[switch]}
+    return settings
 
 
 def _device(name: str) -> "torch.device":
@@ -129,8 +189,8 @@ def _markdown(
         "    nas bench train > docs/results/throughput.md",
         "",
         "The ratio is that to the bare loop with the same network in the same round, median over",
-        "rounds. Processor time is of the process and its loaders. [bench.md](../bench.md)",
-        "describes the rows.",
+        "rounds. Processor time is of the process and its loaders.",
+        "[throughput.md](../throughput.md) describes the rows.",
         "",
         "| network | loop | images per second | ratio to bare | processor time, ms an image |",
         "| --- | --- | --- | --- | --- |",

@@ -2,21 +2,24 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from nascore.config import TrainingConfig
-from nascore.training.reference_loops import bare_loop, torchvision_loop
+from nascore.training.reference_loops import NETWORKS, bare_loop, torchvision_loop
 from nascore.training.throughput import (
     BARE,
     MIN_ROUNDS,
     OURS,
+    SWITCHES,
     TORCHVISION,
     Loop,
     make_loops,
     measure,
+    training_loop,
 )
 
 CPU = torch.device("cpu")
@@ -57,11 +60,53 @@ def test_the_loops_of_a_round_follow_each_other() -> None:
 
 @pytest.mark.parametrize("network", ["residual", "resnet18"])
 def test_all_loops_of_a_network_train_it(network: str) -> None:
-    config = TrainingConfig(batch_size=4, crop_padding=4, flip=True)
-    loops = make_loops(network, config, {"clipped": {"max_grad_norm": 1.0}}, CPU)
-    assert [loop.name for loop in loops] == [BARE, OURS, TORCHVISION, "clipped"]
+    settings: dict[str, dict[str, Any]] = {
+        OURS: {"crop_padding": 4},
+        "clipped": {"max_grad_norm": 1.0},
+    }
+    loops = make_loops(network, settings, batch_size=4, device=CPU, on_message=pytest.fail)
+    assert [loop.name for loop in loops] == [BARE, TORCHVISION, OURS, "clipped"]
     for loop in loops:
         loop.steps(1)
+
+
+def test_a_turn_of_the_training_loop_makes_as_many_updates_as_asked() -> None:
+    batches: list[int] = []
+
+    def built() -> nn.Module:
+        network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+        network.register_forward_hook(lambda _, given, __: batches.append(len(given[0])))
+        return network
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "linear", built)
+        loop = training_loop("linear", OURS, TrainingConfig(batch_size=8), CPU, pytest.fail)
+    for count in (1, 3, 60):
+        batches.clear()
+        loop.steps(count)
+        assert batches == [8] * count, "also beyond the end of an epoch"
+
+
+def test_a_loop_that_is_not_what_was_asked_for_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*arguments: object, **options: object) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda network, **options: fails)
+    messages: list[str] = []
+    settings: dict[str, dict[str, Any]] = {OURS: {}, "compiled": {"compile": True}}
+    loops = make_loops("residual", settings, batch_size=4, device=CPU, on_message=messages.append)
+    assert [loop.name for loop in loops] == [BARE, TORCHVISION, OURS]
+    (message,) = messages
+    assert message.startswith("residual: compiled: left out: ")
+    assert "no compiler" in message
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_every_switch_is_a_valid_setting(name: str) -> None:
+    plain = TrainingConfig()
+    assert TrainingConfig.model_validate(SWITCHES[name]) != plain
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -7,7 +7,18 @@ from click.testing import CliRunner, Result
 
 from pipelines.cli import main
 
-SMALL = ("--networks", "residual", "--batch-size", "16", "--seconds", "0.5")
+SMALL = (
+    "--networks",
+    "residual",
+    "--batch-size",
+    "16",
+    "--seconds",
+    "0.5",
+    "--recipe",
+    "quick",
+    "--switches",
+    "ema",
+)
 
 
 def bench_train(*arguments: str) -> Result:
@@ -22,6 +33,8 @@ def test_json_has_the_loops_and_their_ratios_to_the_bare_loop() -> None:
         "residual: bare loop",
         "residual: training loop",
         "residual: torchvision recipe",
+        "residual: training loop, recipe quick",
+        "residual: training loop, ema",
     }
     for row in rows.values():
         assert row["images_per_s"] > 0
@@ -42,6 +55,8 @@ def test_a_page_for_people_names_date_hardware_and_load() -> None:
     [
         (["--networks", "vgg"], "--networks = vgg: choose of residual, resnet18"),
         (["--networks", ","], "--networks = ,: choose of residual, resnet18"),
+        (["--recipe", "best"], "--recipe = best: choose of paper, quick, strong, or none"),
+        (["--switches", "cutmix,dropout"], "--switches = cutmix,dropout: choose of cutout, "),
         (["--seconds", "0"], "--seconds = 0.0: must be a number from 0.1"),
         (["--batch-size", "1"], "--batch-size = 1: must be"),
         (["--device", "tpu"], "--device = tpu: "),
