@@ -214,7 +214,7 @@ def give_back_trials(settings: Config, key: str, state: Path | None) -> None:
         state: its state folder, which has the study of searches without a database; None if that
             cannot be reached.
     """
-    from nascore.search.database_url import resolve_url
+    from nascore.search.database_url import file_url, resolve_url
     from nascore.search.study_identity import study_name  # Optuna and SQLAlchemy: a second
 
     search = settings.search
@@ -226,7 +226,7 @@ def give_back_trials(settings: Config, key: str, state: Path | None) -> None:
             _give_back(settings, resolve_url(search.storage), studies)
         elif state is not None and (state / _STUDY).is_file():
             studies = {study_name(search, key, arm): True for arm in _ARMS}
-            _give_back(settings, f"sqlite:///{state / _STUDY}", studies)
+            _give_back(settings, file_url(state / _STUDY), studies)
 
 
 def _give_back(settings: Config, url: str, studies: Mapping[str, bool]) -> None:

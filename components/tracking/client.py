@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 if TYPE_CHECKING:  # mlflow takes two seconds to import
     from mlflow import MlflowClient
@@ -118,8 +118,11 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def sqlite_uri(path: Path) -> str:
-    """Return the URI of a database file, whose path may hold `%`, `?` and `#`."""
-    return f"{SQLITE}{quote(str(path))}"
+    """Return the URI of a database file, whose path may have `%` and `?` in it.
+
+    Nothing else is quoted: MLflow makes the folder of a path without reading the quotes.
+    """
+    return SQLITE + str(path).replace("%", "%25").replace("?", "%3F")
 
 
 def open_client(uri: str) -> "MlflowClient":

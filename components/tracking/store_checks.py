@@ -6,7 +6,7 @@ mlflow, which takes seconds to import, is loaded for servers only (`server_check
 import os
 import sqlite3
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from components.tracking.client import sqlite_path, sqlite_uri, within
 from components.tracking.experiments import SERVERS, deleted, deleted_id, rows_of_file
@@ -119,6 +119,12 @@ def _check_experiment(uri: str, path: Path, name: str) -> list[Problem]:
 def _sqlite_folder_fault(path: Path) -> str | None:
     if not path.name or path.is_dir():
         return "is a folder; name a file in it, such as mlflow.db"
+    folder = str(path.resolve().parent)
+    if unquote(folder) != folder:  # MLflow cannot load what it has stored there
+        return (
+            f"lies in {folder}, and MLflow reads %20 and the like in the name of a folder as other "
+            "characters; rename the folder, or name another store"
+        )
     if not is_writable(path.parent):  # SQLite puts its journal next to the file
         return f"cannot be written: {path.parent} is not a writable folder; choose another place"
     return None

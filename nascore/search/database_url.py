@@ -1,8 +1,9 @@
 """URL of the database of a study: where it is given, and how it is shown."""
 
 import os
+from pathlib import Path
 
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from nascore.config.addresses import database_url
@@ -38,6 +39,11 @@ def resolve_url(url: str, *, key: str = KEY) -> str:
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     return parsed.render_as_string(hide_password=False)
+
+
+def file_url(path: Path) -> str:
+    """Return the URL of an SQLite file, whose path may have `%` and `?` in it."""
+    return URL.create("sqlite", database=str(path)).render_as_string()
 
 
 def without_password(url: str) -> str:

@@ -7,7 +7,7 @@ from nascore.config import OBJECTIVES
 from nascore.context import SearchContext
 from nascore.evaluation.verdict import TOP_FRACTION, compare
 from nascore.results import Arm, SearchResult, best_child, pareto_front
-from nascore.search.database_url import resolve_url
+from nascore.search.database_url import file_url, resolve_url
 from nascore.search.proposer import Proposer
 from nascore.search.pruning import make_pruner
 from nascore.search.random_search import RandomSearch
@@ -96,7 +96,7 @@ def search_against_random(
 def _open_storage(context: SearchContext) -> Storage:
     search = context.search
     return Storage(
-        f"sqlite:///{context.state / 'study.db'}"
+        file_url(context.state / "study.db")
         if search.storage is None
         else resolve_url(search.storage),
         worker_timeout_s=search.worker_timeout_s,

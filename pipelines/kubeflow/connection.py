@@ -7,6 +7,7 @@ any file; here it is checked, so that a wrong file gives a message and not a ref
 
 import contextlib
 import os
+import re
 import ssl
 import sys
 from collections.abc import Mapping
@@ -183,7 +184,7 @@ def _check_tls(ca_file: Path | None, *, insecure: bool) -> None:
 
 def _read_secret(path: Path) -> str:
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")  # editors of Windows write a mark first
     except UnicodeDecodeError:
         raise InputError.of("--token-file", path, "holds no token but other bytes") from None
     except OSError as error:
@@ -199,7 +200,7 @@ def _read_secret(path: Path) -> str:
 
 def _header(name: str, value: str | None) -> str | None:
     """Return a secret that a header can hold, or None; the message never shows the secret."""
-    value = (value or "").strip()
+    value = re.sub(r"(?i)^bearer\s+", "", (value or "").strip())  # a header that was copied
     if not (value.isascii() and value.isprintable()):
         raise InputError.of(name, None, "holds characters that no token or cookie has")
     return value or None

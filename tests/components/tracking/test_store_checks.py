@@ -323,7 +323,7 @@ def test_a_database_of_another_program_or_account_is_a_problem(postgres: Postgre
 def test_a_folder_whose_name_reads_as_a_part_of_an_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    folder = tmp_path / "My%20Pro#j?x"
+    folder = tmp_path / "100% of #j?x"
     folder.mkdir()
     monkeypatch.chdir(folder)
     uri = absolute("sqlite:///runs/mlflow.db")
@@ -331,6 +331,11 @@ def test_a_folder_whose_name_reads_as_a_part_of_an_address(
     open_client(uri).create_experiment("nas")
     assert (folder / "runs" / "mlflow.db").is_file()
     assert check_store(uri, "nas") == ([], [])
+    folder.rename(tmp_path / "My%20Project")
+    monkeypatch.chdir(tmp_path / "My%20Project")
+    assert "MLflow reads %20 and the like in the name of a folder as other characters" in problems(
+        absolute("sqlite:///runs/mlflow.db")
+    )
 
 
 def test_a_deleted_experiment_is_renamed(store: str):

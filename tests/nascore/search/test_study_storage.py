@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, PendingRollbackErro
 
 from nascore.errors import InputError, ResourceUnavailable, ServiceUnavailable
 from nascore.search import study_storage
-from nascore.search.database_url import resolve_url, without_password
+from nascore.search.database_url import file_url, resolve_url, without_password
 from nascore.search.study_storage import Storage
 
 SECRET = "se-cret%40"  # @ at its end, as a URL has it
@@ -99,6 +99,12 @@ def test_a_variable_may_hold_the_address(
     assert resolve_url("env:NAS_TEST_URL") == f"postgresql+psycopg://nas:{SECRET}@host/nas"
     monkeypatch.setenv("NAS_TEST_URL", f"postgres://nas:{SECRET}@host/nas")
     assert resolve_url("env:NAS_TEST_URL") == f"postgresql+psycopg://nas:{SECRET}@host/nas"
+
+
+def test_a_file_whose_name_reads_as_a_part_of_an_address(tmp_path: Path) -> None:
+    path = tmp_path / "My%20#?study.db"
+    Storage(file_url(path)).close()
+    assert [one.name for one in tmp_path.iterdir() if one.is_file()] == [path.name]
 
 
 def test_a_password_in_the_query_is_hidden_too() -> None:

@@ -45,6 +45,16 @@ def test_a_token_that_is_renewed_is_read_again(kfp: KfpServer, tmp_path: Path) -
         server.schedules()
 
 
+def test_a_token_may_be_a_copied_header_or_come_from_an_editor_of_windows(
+    kfp: KfpServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_bytes(b"\xef\xbb\xbf" + f"{TOKEN}\r\n".encode())
+    done("schedule", "list", f"--token-file={tmp_path / 'token'}")
+    monkeypatch.setenv("NAS_KFP_TOKEN", f"Bearer {TOKEN}\n")
+    done("schedule", "list")
+    assert [r.headers["Authorization"] for r in kfp.requests] == [f"Bearer {TOKEN}"] * 2
+
+
 def test_a_token_or_cookie_of_the_environment(
     kfp: KfpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
