@@ -4,9 +4,8 @@
 
 MLflow on PostgreSQL and S3 (SeaweedFS), studies in PostgreSQL, exported files in S3. After each
 round the registry is examined. A round in which nothing is broken follows each that has promoted
-nothing or has left an MLflow run open, and must promote. At the end, runs that must be refused are
-timed. Needs root: one round has a small disk, mounted in a mount namespace that ends with this
-process. Writes docs/results/ten_rounds.md.
+nothing or has left an MLflow run open, and must promote. Needs root: one round has a small disk,
+mounted in a mount namespace that ends with this process. Writes docs/results/ten_rounds.md.
 """
 
 import argparse
@@ -14,7 +13,6 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,15 +22,11 @@ from pathlib import Path
 TREE = Path(__file__).parent.parent
 sys.path[:0] = [str(TREE), str(TREE / "tests" / "support")]
 
-import s3  # noqa: E402
-from broken_rounds import GOOD, Break, Outcome, World, rounds, variables  # noqa: E402
-from final_refusals import Refusal, refusals  # noqa: E402
-from postgres import Postgres  # noqa: E402
+from broken_rounds import GOOD, Outcome, rounds  # noqa: E402
+from real_world import real_world  # noqa: E402
 from round_breaks import BREAKS  # noqa: E402
-from services import Services  # noqa: E402
 
 _SHOWN = 260  # characters of a message
-_LIMIT_S = 15
 _NAMESPACE = "NAS_ROUNDS_NAMESPACE"
 
 
@@ -43,7 +37,6 @@ class Results:
     seed: int
     start_s: float = field(default_factory=time.monotonic)
     rounds: list[tuple[str, Outcome]] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
 
 
 def main() -> None:
@@ -56,37 +49,13 @@ def main() -> None:
         os.environ[_NAMESPACE] = "1"
         os.execvp("unshare", ["unshare", "--mount", sys.executable, *sys.argv])
     breaks = tuple(BREAKS[number - 1] for number in arguments.rounds)
-    postgres, store = Postgres(), s3.S3Server()
-    home = Path(tempfile.mkdtemp(prefix="nas-rounds-"))
-    home.chmod(0o755)
-    os.environ["PYTHONPATH"] = str(TREE)  # commands run in other folders
-    os.environ["XDG_STATE_HOME"] = str(home / "state")  # the list of runs with kept events
     results = Results(arguments.seed)
-    try:
-        postgres.create()
-        store.start()
-        services = Services(home, postgres, store)
-        try:
-            services.start()
-            os.environ.update(variables(services))
-            _run(World(services, seed=arguments.seed), breaks, results)
-        finally:
-            services.mlflow.stop()
-    finally:
-        store.remove()
-        postgres.remove()
-    print(f"logs: {home}")
-
-
-def _run(world: World, breaks: tuple[Break, ...], results: Results) -> None:
-    for name, outcome in rounds(world, breaks):
-        results.rounds.append((name, outcome))
-        print(_round(len(results.rounds) - 1, name, outcome), flush=True)
-        _write(results)
-    for one in refusals(world):
-        results.refusals.append(one)
-        print(_refusal(one), flush=True)
-        _write(results)
+    with real_world(TREE, seed=arguments.seed) as world:
+        for name, outcome in rounds(world, breaks):
+            results.rounds.append((name, outcome))
+            print(_round(len(results.rounds) - 1, name, outcome), flush=True)
+            _write(results)
+    print(f"logs: {world.services.home}")
 
 
 def _write(results: Results) -> None:
@@ -95,9 +64,6 @@ def _write(results: Results) -> None:
     promoted = sum(one.is_promoted for one in good)
     left = [number for number, (_, one) in enumerate(results.rounds) if one.open_runs]
     open_good = sum(bool(one.open_runs) for one in good)
-    late = [one for one in results.refusals if one.seconds >= _LIMIT_S]
-    costly = [one for one in results.refusals if one.cpu_s >= _LIMIT_S]
-    wrong = [one for one in results.refusals if one.status != 2 or one.has_trained]
     minutes = (time.monotonic() - results.start_s) / 60
     lines = [
         "# Retraining while the world breaks",
@@ -127,20 +93,6 @@ def _write(results: Results) -> None:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(_round(number, name, one) for number, (name, one) in enumerate(results.rounds)),
         "",
-        "## Time until a final error is reported",
-        "",
-        "From the start of the command to its end, with the processor time (user and system) of "
-        "all its processes, since other programs may have used the machine. Load averages of "
-        f"1, 5 and 15 minutes at the end: {', '.join(f'{one:.1f}' for one in os.getloadavg())}.",
-        "",
-        f"Of {len(results.refusals)} commands, {len(late)} took {_LIMIT_S} s or more, "
-        f"{len(costly)} used that much processor time, and {len(wrong)} trained anything or had "
-        "another exit status than 2.",
-        "",
-        "| world | command | exit | seconds | processor seconds | trained | message |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-        *map(_refusal, results.refusals),
-        "",
     ]
     path = TREE / "docs" / "results" / "ten_rounds.md"
     path.write_text("\n".join(lines), encoding="utf-8")
@@ -166,18 +118,6 @@ def _round(number: int, name: str, outcome: Outcome) -> str:
         "; ".join(outcome.faults) or "sound",
         ", ".join(outcome.open_runs) or "none",
         outcome.message,
-    )
-
-
-def _refusal(one: Refusal) -> str:
-    return _row(
-        one.world,
-        f"nas {one.command}",
-        str(one.status),
-        f"{one.seconds:.1f}",
-        f"{one.cpu_s:.1f}",
-        "yes" if one.has_trained else "no",
-        one.message,
     )
 
 

@@ -15,7 +15,7 @@ from broken_rounds import EXPERIMENT, NAME, Break, World
 _DISK_MB = 320  # a run does not start with less than 256 MB
 _FILLING = "filling"
 _DATABASE_AWAY_S = 5
-_CHILDREN = 20
+_CHILDREN = 20  # of each arm: the method and its control
 
 
 def events(out: Path) -> Iterator[dict[str, Any]]:
@@ -89,6 +89,12 @@ def _refuse_conditions(world: World) -> None:
     world.store.fault = "501 to conditions"
 
 
+def _read_warnings(world: World, out: Path) -> None:
+    world.ended.wait()
+    warnings = json.loads((out / "result.json").read_text()).get("store_warnings", [])
+    world.evidence = f"{len(warnings)} warning about the store in result.json"
+
+
 def _search_again(world: World) -> None:
     """Settings by which the round searches, so that it trains several children."""
     children = {"search.budget.children": str(_CHILDREN)}
@@ -105,7 +111,7 @@ def _restart_database(world: World, out: Path) -> None:
         time.sleep(0.02)
     world.ended.wait()
     world.evidence = (
-        f"down {_DATABASE_AWAY_S} s after {count} of {_CHILDREN} children; "
+        f"down {_DATABASE_AWAY_S} s after {count} of {2 * _CHILDREN} children; "
         f"{num_children(out)} at the end"
     )
 
@@ -130,7 +136,7 @@ def _fill_disk(world: World, out: Path) -> None:
     size_mb = (out / _FILLING).stat().st_size / 2**20
     (out / _FILLING).unlink()
     world.evidence = (
-        f"after {count} of {_CHILDREN} children {size_mb:.0f} of {_DISK_MB} MB were filled; "
+        f"after {count} of {2 * _CHILDREN} children {size_mb:.0f} of {_DISK_MB} MB were filled; "
         f"{frees.count(0)} of {len(frees)} times 0 bytes free, at most {max(frees)}"
     )
 
@@ -150,7 +156,7 @@ def _expired(world: World) -> None:
 def _expires(world: World, out: Path) -> None:
     wait_for(world, out, "search", "child")
     world.mlflow.is_expired = True
-    world.evidence = f"401 after {num_children(out)} of {_CHILDREN} children, until the end"
+    world.evidence = f"401 after {num_children(out)} of {2 * _CHILDREN} children, until the end"
 
 
 def _delete_version(world: World, out: Path) -> None:
@@ -169,7 +175,7 @@ BREAKS = (
         "MLflow does not answer from the promotion until the process has ended",
         during=_away_at_promotion,
     ),
-    Break("S3 refuses writes on a condition (501)", _refuse_conditions),
+    Break("S3 refuses writes on a condition (501)", _refuse_conditions, _read_warnings),
     Break("the database restarts in mid-search", _search_again, _restart_database),
     Break("the disk is full from the first child of the search on", _small_disk, _fill_disk),
     Break("the password of MLflow has expired", _expired),
