@@ -97,8 +97,7 @@ def make_block(kind: str, shape: BlockShape, style: Style) -> nn.Module:
     """
     body = _body(kind, shape, style)
     if shape.squeeze:
-        squeezed = max(_LEAST_SQUEEZED, shape.out_channels // 4)
-        body.append(SqueezeExcitation(shape.out_channels, squeezed))
+        body.append(SqueezeExcitation(shape.out_channels, _squeezed(shape.out_channels)))
     if kind == "plain":
         return nn.Sequential(*body, style.make_activation())
     if kind.startswith("inverted"):
@@ -109,32 +108,71 @@ def make_block(kind: str, shape: BlockShape, style: Style) -> nn.Module:
     )
 
 
-def _body(kind: str, shape: BlockShape, style: Style) -> list[nn.Module]:
+@dataclass(frozen=True, slots=True)
+class _Convolution:
+    """One convolution of a body; its groups are 1, or the number of channels if depthwise."""
+
+    in_channels: int
+    out_channels: int
+    kernel: int
+    stride: int = 1
+    depthwise: bool = False
+
+    @property
+    def num_params(self) -> int:
+        """Weights of the convolution and of the normalisation behind it."""
+        inputs = 1 if self.depthwise else self.in_channels
+        return self.out_channels * (inputs * self.kernel**2 + 2)
+
+
+def _convolutions(kind: str, shape: BlockShape) -> tuple[_Convolution, ...]:
     before, after, kernel, stride = (
         shape.in_channels,
         shape.out_channels,
         shape.kernel,
         shape.stride,
     )
-    activate = style.make_activation
     if kind == "plain":
-        return conv_norm((before, after), kernel, style, stride=stride)
+        return (_Convolution(before, after, kernel, stride),)
     if kind == "basic":
-        return [
-            *conv_norm((before, after), kernel, style, stride=stride),
-            activate(),
-            *conv_norm((after, after), kernel, style),
-        ]
+        return (_Convolution(before, after, kernel, stride), _Convolution(after, after, kernel))
     is_bottleneck = kind == "bottleneck"
     inner = rounded(after / 4) if is_bottleneck else before * int(kind.removeprefix("inverted"))
-    groups = 1 if is_bottleneck else inner
-    return [
-        *conv_norm((before, inner), 1, style),
-        activate(),
-        *conv_norm((inner, inner), kernel, style, stride=stride, groups=groups),
-        activate(),
-        *conv_norm((inner, after), 1, style),
-    ]
+    return (
+        _Convolution(before, inner, 1),
+        _Convolution(inner, inner, kernel, stride, depthwise=not is_bottleneck),
+        _Convolution(inner, after, 1),
+    )
+
+
+def _body(kind: str, shape: BlockShape, style: Style) -> list[nn.Module]:
+    modules: list[nn.Module] = []
+    for one in _convolutions(kind, shape):
+        if modules:
+            modules.append(style.make_activation())
+        modules += conv_norm(
+            (one.in_channels, one.out_channels),
+            one.kernel,
+            style,
+            stride=one.stride,
+            groups=one.in_channels if one.depthwise else 1,
+        )
+    return modules
+
+
+def num_params(kind: str, shape: BlockShape) -> int:
+    """Return the parameters of a block, without building it."""
+    total = sum(one.num_params for one in _convolutions(kind, shape))
+    if kind in ("basic", "bottleneck") and not shape.keeps_shape:
+        total += _Convolution(shape.in_channels, shape.out_channels, 1).num_params
+    if shape.squeeze:
+        squeezed = _squeezed(shape.out_channels)
+        total += 2 * shape.out_channels * squeezed + shape.out_channels + squeezed
+    return total
+
+
+def _squeezed(channels: int) -> int:
+    return max(_LEAST_SQUEEZED, channels // 4)
 
 
 def _shortcut(shape: BlockShape, style: Style) -> nn.Module:

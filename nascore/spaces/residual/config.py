@@ -7,7 +7,7 @@ from pydantic import Field
 from nascore.spaces.section import SpaceSection
 
 WIDTHS = (0.5, 0.75, 1.0, 1.5)
-"""Channels of a stage, relative to those of the standard network."""
+"""Channels of a stage, relative to those of the other stages in the standard network."""
 KERNELS = (3, 5, 7)
 """Kernel sizes of the spatial convolutions, in pixels."""
 BLOCKS = ("plain", "basic", "bottleneck", "inverted3", "inverted6")
@@ -30,10 +30,11 @@ class ResidualSpaceConfig(SpaceSection):
     max_depth: Annotated[int, Field(ge=2, le=16)] = 3
     """Largest number of blocks of a stage; each stage has between one and this many."""
     channels: Annotated[int, Field(ge=8, le=1024)] = 16
-    """Channels of the stem and standard width of the first stage; 64 in ResNet-18."""
-    max_cost: Annotated[float, Field(ge=1)] | None = 2.0
-    """Networks with more than this many times the parameters or multiply-adds of the standard
-    network are not trained, and use nothing of the budget; null: all are trained."""
+    """Channels of the stem and standard width of the first stage; 64 in ResNet-18. All networks
+    have about as many parameters as the standard network of this width."""
+    max_macs: Annotated[float, Field(ge=1)] | None = 3.0
+    """Networks with more than this many times the multiply-adds of the standard network are not
+    trained, and use nothing of the budget; null: all are trained."""
 
     @property
     def cardinalities(self) -> tuple[int, ...]:

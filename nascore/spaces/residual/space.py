@@ -6,11 +6,15 @@ layer. A stage has six tokens, each the place of a value in a list of
 squeeze-and-excitation (0 or 1), stride of its first block. Two more tokens choose normalisation and
 activation of the whole network.
 
-The standard width of stage s (from 0) is `channels` * 2^s, as in ResNet (arXiv 1512.03385); all
-widths are multiples of four. `standard` is the network that an engineer would try first: two basic
-blocks a stage, 3x3, batch normalisation, ReLU, resolution halved from the second stage on. A search
-leaves out networks of more than `max_cost` times its parameters or multiply-adds: some have ten
-times as many, for which a wider standard network would be the fair comparison.
+The standard width of stage s (from 0) is `channels` * 2^s, as in ResNet (arXiv 1512.03385). The
+widths of a network are the standard ones times those of its tokens, times the factor with which its
+blocks have as many parameters as those of the standard network; all are multiples of four. So all
+networks have about the same number of parameters, which `channels` sets, and a search compares
+structures of equal size: children are trained too briefly to choose a size.
+
+`standard` is the network that an engineer would try first: two basic blocks a stage, 3x3, batch
+normalisation, ReLU, resolution halved from the second stage on. A search leaves out networks of more
+than `max_macs` times its multiply-adds, whose training would take as many times its time.
 
 It works for any size of images. The stem halves the maps until they are smaller than 64 pixels,
 first by the stride of its convolution, then by pooling, as in ResNet: from images of 224 pixels the
@@ -21,9 +25,10 @@ This space is our own: its values are those in which ResNet, MobileNetV2 and the
 (compare RegNet, arXiv 2003.13678, which searches depth, width and groups).
 """
 
+import functools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -38,8 +43,15 @@ from nascore.spaces.base import (
     check,
     make_genotype,
 )
-from nascore.spaces.flops import Cost, count
-from nascore.spaces.residual.blocks import BlockShape, Style, conv_norm, make_block, rounded
+from nascore.spaces.flops import count
+from nascore.spaces.residual.blocks import (
+    BlockShape,
+    Style,
+    conv_norm,
+    make_block,
+    num_params,
+    rounded,
+)
 from nascore.spaces.residual.config import (
     ACTIVATIONS,
     BLOCKS,
@@ -52,6 +64,9 @@ from nascore.spaces.residual.config import (
 
 _TOKENS_OF_STAGE = 6
 _STEM_KERNEL = 3
+_CACHED = 2**14  # genotypes whose stages are known: methods look at many of them again
+_NUM_CORRECTIONS = 3  # of the factor of all channels
+_NEAR = (0.9, 1.0, 1.1)  # factors that rounding may make better
 _STEM_MAP = 64  # pixels; the maps of the first stage are smaller
 
 
@@ -77,8 +92,18 @@ class ResidualSpace:
 
     def __init__(self, config: ResidualSpaceConfig) -> None:
         self.config = config
-        self.identifier = f"residual-{config.num_stages}x{config.max_depth}-c{config.channels}"
+        self.identifier = (
+            f"residual-{config.num_stages}x{config.max_depth}-c{config.channels}-equal"
+        )
         self.cardinalities = config.cardinalities
+        self._of_tokens = functools.lru_cache(_CACHED)(self._decode)
+        self._stem_channels = rounded(config.channels)
+        self._params = self._params_of(
+            [
+                Stage(2, rounded(config.channels * 2**place), 3, "basic", False, 1 + (place > 0))
+                for place in range(config.num_stages)
+            ]
+        )
 
     @property
     def standard(self) -> Genotype:
@@ -97,24 +122,52 @@ class ResidualSpace:
             GenotypeNotInSpace: the genotype is not one of this space.
         """
         check(self, genotype)
-        stages = []
+        return self._of_tokens(genotype.tokens)
+
+    def _decode(self, tokens: tuple[int, ...]) -> tuple[Stage, ...]:
+        stages, ratios = [], []
         for place in range(self.config.num_stages):
             first = place * _TOKENS_OF_STAGE
-            depth, width, kernel, block, squeeze, stride = genotype.tokens[
-                first : first + _TOKENS_OF_STAGE
-            ]
-            channels = rounded(self.config.channels * 2**place * WIDTHS[width])
+            depth, width, kernel, block, squeeze, stride = tokens[first : first + _TOKENS_OF_STAGE]
+            ratios.append(self.config.channels * 2**place * WIDTHS[width])
             stages.append(
                 Stage(
                     depth=depth + 1,
-                    channels=channels,
+                    channels=rounded(ratios[-1]),
                     kernel=KERNELS[kernel],
                     block=BLOCKS[block],
                     squeeze=bool(squeeze),
                     stride=STRIDES[stride],
                 )
             )
-        return tuple(stages)
+        return self._resized(stages, ratios)
+
+    def _resized(self, stages: list[Stage], ratios: list[float]) -> tuple[Stage, ...]:
+        """Return stages with about the parameters of the standard network.
+
+        Args:
+            stages: with any channels.
+            ratios: channels of each stage, up to a common factor.
+        """
+
+        def times(factor: float) -> list[Stage]:
+            pairs = zip(stages, ratios, strict=True)
+            return [replace(stage, channels=rounded(factor * ratio)) for stage, ratio in pairs]
+
+        factor = 1.0
+        for _ in range(_NUM_CORRECTIONS):  # parameters grow about as the square of the channels
+            factor *= math.sqrt(self._params / self._params_of(times(factor)))
+        candidates = [times(factor * near) for near in _NEAR]
+        return tuple(min(candidates, key=lambda one: abs(self._params_of(one) - self._params)))
+
+    def _params_of(self, stages: list[Stage]) -> int:
+        """Return the parameters of all blocks."""
+        total, channels = 0, self._stem_channels
+        for stage, stride in _blocks(stages):
+            block = BlockShape(channels, stage.channels, stride, stage.kernel, stage.squeeze)
+            total += num_params(stage.block, block)
+            channels = stage.channels
+        return total
 
     def style(self, genotype: Genotype) -> Style:
         """Return normalisation and activation of the network."""
@@ -133,29 +186,28 @@ class ResidualSpace:
     def build(self, genotype: Genotype, shape: ImageShape, phase: Phase = "search") -> nn.Module:
         """Return a network with initial weights; that of both phases is the same."""
         stages, style = self.stages(genotype), self.style(genotype)
-        return ResidualNetwork(stages, style, shape, rounded(self.config.channels))
+        return ResidualNetwork(stages, style, shape, self._stem_channels)
 
     def refusal(self, genotype: Genotype, shape: ImageShape) -> str | None:
-        """Return which cost of a network is above `max_cost`, if one is."""
-        if self.config.max_cost is None:
+        """Return how far the multiply-adds of a network are above `max_macs`, if they are."""
+        limit = self.config.max_macs
+        if limit is None:
             return None
-        own, standard = self._cost(genotype, shape), self._cost(self.standard, shape)
-        for figure, name in (("num_params", "parameters"), ("macs", "multiply-adds")):
-            factor = getattr(own, figure) / getattr(standard, figure)
-            if factor > self.config.max_cost:
-                return (
-                    f"{factor:.1f} times the {name} of the standard network, more than "
-                    f"search.space.max_cost={self.config.max_cost:g}"
-                )
-        return None
+        factor = self._macs(genotype, shape) / self._macs(self.standard, shape)
+        if factor <= limit:
+            return None
+        return (
+            f"{factor:.1f} times the multiply-adds of the standard network, more than "
+            f"search.space.max_macs={limit:g}"
+        )
 
-    def _cost(self, genotype: Genotype, shape: ImageShape) -> Cost:
+    def _macs(self, genotype: Genotype, shape: ImageShape) -> int:
         with torch.device("meta"):  # no memory, no arithmetic
-            return count(self.build(genotype, shape), shape)
+            return count(self.build(genotype, shape), shape).macs
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
         """Return all blocks, from top to bottom."""
-        size, channels = shape.size, rounded(self.config.channels)
+        size, channels = shape.size, self._stem_channels
         image = f"{size}×{size}×{shape.channels}"
         halvings = _stem_halvings(size)
         for _ in range(halvings):
@@ -225,7 +277,7 @@ def _stem_label(halvings: int) -> str:
     return f"conv 3×3{' /2' * (halvings > 0)}" + ", pool /2" * (halvings - 1)
 
 
-def _blocks(stages: tuple[Stage, ...]) -> Iterator[tuple[Stage, int]]:
+def _blocks(stages: Iterable[Stage]) -> Iterator[tuple[Stage, int]]:
     """Yield the stage and the stride of each block, in order."""
     for stage in stages:
         for number in range(stage.depth):
