@@ -1,5 +1,6 @@
 """Batches: order, normalisation, augmentation; streamed images are the same as those in memory."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -217,6 +218,30 @@ def test_streamed_batches_equal_those_in_memory(
         ):
             assert torch.equal(x, x_streamed)
             assert torch.equal(y, y_streamed)
+
+
+@pytest.mark.parametrize(
+    ("free_mb", "processes"),
+    [(64, 0), (2 * 38 * 3, 0), (2 * 38 * 4, 1), (2 * 38 * 10, 4), (9000, 8)],
+)
+def test_as_many_processes_decode_as_shared_memory_has_room_for(
+    free_mb: int, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of 38 MB: a process has two ready, the training uses two, others have half."""
+    usage = shutil.disk_usage("/")._replace(free=free_mb * 10**6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert image_sources._num_that_fit(8, 38 * 10**6) == processes
+
+
+def test_threads_decode_where_no_batch_fits_into_shared_memory(
+    pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_memory, streamed = (load(folder, CPU) for folder in pair)
+    monkeypatch.setattr(image_sources, "stream_workers", lambda: 2)
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert torch.equal(*(collect(one.train, PLAIN)[0] for one in (in_memory, streamed)))
+    assert "has room for the batches of 0 of 2 processes" in caplog.text
 
 
 def test_streaming_does_not_touch_the_global_generator(pair: tuple[Path, Path]) -> None:
