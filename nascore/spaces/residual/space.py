@@ -13,8 +13,8 @@ networks have about the same number of parameters, which `channels` sets, and a 
 structures of equal size: children are trained too briefly to choose a size.
 
 `standard` is the network that an engineer would try first: two basic blocks a stage, 3x3, batch
-normalisation, ReLU, resolution halved from the second stage on. A search leaves out networks of more
-than `max_macs` times its multiply-adds, whose training would take as many times its time.
+normalisation, ReLU, resolution halved from the second stage on. A search leaves out networks of
+more than `max_macs` times its multiply-adds, whose training would take as many times its time.
 
 It works for any size of images. The stem halves the maps until they are smaller than 64 pixels,
 first by the stride of its convolution, then by pooling, as in ResNet: from images of 224 pixels the
