@@ -10,6 +10,7 @@ from nascore.config import (
     CommonTrainingConfig,
     SearchConfig,
 )
+from nascore.config.recipes import SWITCHES
 from nascore.errors import Problem
 
 SplitBy = Literal["image", "class"]
@@ -135,10 +136,13 @@ class OwnWeights:
     """A final training that starts from the weights of the search."""
 
     def problems(self, run: RunSettings) -> Sequence[Problem]:
-        if run.training.weights is None:
-            return ()
         message = f"the final training of {run.method} starts from its search; set it to null"
-        return (Problem("training.weights", run.training.weights, message),)
+        given = {name: getattr(run.training, name) for name in ("weights", "ensemble")}
+        return [
+            Problem(f"training.{name}", str(value), message)
+            for name, value in given.items()
+            if value is not None
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +163,12 @@ class NewClasses:
             if value != field.default:
                 message = f"{fixed}set it to {field.default}"
                 problems.append(Problem(f"training.{name}", value, message))
-        for name in ("weights", "teacher"):
+        switches = [name for name in SWITCHES if name in type(run.training).model_fields]
+        for name in ("weights", "teacher", "ensemble", *switches):
             if (value := getattr(run.training, name)) is not None:
                 problems.append(Problem(f"training.{name}", value, f"{fixed}set it to null"))
+        if run.training.recipe != "paper":
+            problems.append(Problem("training.recipe", run.training.recipe, f"{fixed}leave it out"))
         if run.max_class_drop is not None:
             message = f"{fixed}set it to null"
             problems.append(Problem("promote.max_class_drop", f"{run.max_class_drop:g}", message))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -51,7 +51,7 @@ class Autocast:
 
     def context(self) -> AbstractContextManager[Any]:
         """Return the context of a forward pass."""
-        return torch.autocast(self._device.type, self.dtype, enabled=self.is_on)
+        return torch.autocast(self._device.type, self.dtype) if self.is_on else nullcontext()
 
     def turn_off(self) -> None:
         """Compute in single precision from now on."""

@@ -9,7 +9,7 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -109,7 +109,7 @@ class Run:
         self._updates.begin_average(num_steps)
         if found is not None:
             self._load(found)
-            torch.set_rng_state(found[0]["global_generator"])
+            self._load_global_generators(found[0])
         if self._limit is not None:
             self._limit.begin(self.step)
 
@@ -247,8 +247,19 @@ class Run:
     def _save(self) -> None:
         if self._checkpoint is not None and distributed.is_first():
             tensors, values = self._state()
-            # Networks with dropout draw from the global generator.
-            self._checkpoint.save({**tensors, "global_generator": torch.get_rng_state()}, **values)
+            self._checkpoint.save(tensors | self._global_generators(), **values)
+
+    def _global_generators(self) -> dict[str, Tensor]:
+        """Return the states of torch's generators, from which networks with dropout draw."""
+        states = {"global_generator": torch.get_rng_state()}
+        if self._split.device.type == "cuda":
+            states["cuda_generator"] = torch.cuda.get_rng_state(self._split.device)
+        return states
+
+    def _load_global_generators(self, tensors: Mapping[str, Tensor]) -> None:
+        torch.set_rng_state(tensors["global_generator"])
+        if self._split.device.type == "cuda" and "cuda_generator" in tensors:
+            torch.cuda.set_rng_state(tensors["cuda_generator"], self._split.device)
 
     def _state(self) -> State:
         tensors = {"generator": self._epoch_generator, **self._updates.tensors()}

@@ -77,6 +77,7 @@ def new_network() -> nn.Module:
             nn.Conv2d(8, 8, 3, padding=1, groups=8),
             nn.AdaptiveAvgPool2d(2),
             nn.Flatten(),
+            nn.Dropout(0.1),
             nn.Linear(32, 10),
         )
 
@@ -93,17 +94,19 @@ def run(
     network = new_network()
     config = TrainingConfig(**{"epochs": 3, "max_steps": STEPS, "batch_size": 64, **settings})
     checkpoint = TrainingCheckpoint(path, "test", {"seed": 0}, every_s=0.0)
-    training = train(
-        network,
-        digits.train,
-        config,
-        generator=torch.Generator().manual_seed(1),
-        valid=digits.valid,
-        checkpoint=checkpoint,
-        loss=KillingLoss(killed_at, config.label_smoothing),
-        should_stop=should_stop,
-        on_epoch=on_epoch,
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        training = train(
+            network,
+            digits.train,
+            config,
+            generator=torch.Generator().manual_seed(1),
+            valid=digits.valid,
+            checkpoint=checkpoint,
+            loss=KillingLoss(killed_at, config.label_smoothing),
+            should_stop=should_stop,
+            on_epoch=on_epoch,
+        )
     return training, network
 
 
