@@ -83,6 +83,12 @@ TRANSFER = CommonTrainingConfig(weights="weights.pt", teacher="digits")
         (
             NewClasses(),
             {"split_by": "class"},
+            {"split_by": "class", "training": CommonTrainingConfig(recipe="quick", mixup=0.1)},
+            {"training.recipe": "leave it out", "training.mixup": "set it to null"},
+        ),
+        (
+            NewClasses(),
+            {"split_by": "class"},
             {"training": BALANCED, "max_class_drop": 0.1},
             {
                 "data.split_by": "set it to class",
