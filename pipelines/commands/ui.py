@@ -3,7 +3,9 @@
 import errno
 import os
 import socket
+import sqlite3
 import sys
+from pathlib import Path
 
 import click
 
@@ -26,11 +28,29 @@ def ui(uri: str, port: int) -> None:
     if path is None and not problems:
         problems = [Problem("--uri", uri, "is a server; open it in a browser")]
     problems += _port_problems(port)
-    if problems:
+    if problems or path is None:
         raise InputError(problems)
+    click.echo(f"open {_address(path, port)}")
     arguments = ["-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(port)]
     arguments += ["--workers", "1"]  # the default of four starts slowly
     os.execv(sys.executable, [sys.executable, *arguments])
+
+
+def _address(path: Path, port: int) -> str:
+    """Return the address of the latest runs: without its parameter, MLflow shows traces instead."""
+    from components.tracking.experiments import rows_of_file
+
+    root = f"http://127.0.0.1:{port}/"
+    query = (
+        "SELECT experiment_id FROM runs WHERE lifecycle_stage = 'active' "
+        "ORDER BY start_time DESC LIMIT 1"
+    )
+    try:
+        found = rows_of_file(path, query)
+    except sqlite3.Error:  # a store of an older MLflow, which its own program updates
+        found = []
+    page = f"#/experiments/{found[0][0]}/runs?workflowType=machine_learning" if found else ""
+    return root + page
 
 
 def _port_problems(port: int) -> list[Problem]:

@@ -441,13 +441,24 @@ def ui(finished: Finished) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    with subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", "ui", "--uri", finished.store, f"--port={port}"],
-        cwd=finished.folder.parent,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
+    with (
+        open(finished.folder.parent / "ui.out", "wb") as out,
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "pipelines.cli",
+                "ui",
+                "--uri",
+                finished.store,
+                f"--port={port}",
+            ],
+            cwd=finished.folder.parent,
+            stdout=out,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
             wait_until(lambda: answers(f"{address}/health"), seconds=120)
             yield address
@@ -476,6 +487,18 @@ def test_the_mlflow_ui_shows_data_source_and_description_of_the_run(
     pages.wait_for("test_accuracy", "nas.verdict", "Datasets", "system/cpu_utilization_percentage")
     pages.open_run(parent.experiment_id, parent.run_id, "system-metrics")
     pages.wait_for("cpu_utilization_percentage", "disk_usage_percentage")
+
+
+@pytest.mark.browser
+def test_the_address_that_is_printed_shows_the_runs(
+    finished: Finished, browser: Any, ui: str
+) -> None:
+    from mlflow_pages import MlflowPages
+
+    (line,) = (finished.folder.parent / "ui.out").read_text().splitlines()[:1]
+    assert line.startswith(f"open {ui}/#/experiments/")
+    browser.get(line.removeprefix("open "))
+    MlflowPages(browser, ui).wait_for("random on digits", "nas run random")
 
 
 @pytest.mark.browser
