@@ -93,6 +93,7 @@ def test_artifacts_in_a_folder_that_only_the_server_has(
     word = f"{row['status']} tracking: {row['detail']} {row['remedy']}"
     ended = as_user("run", server.uri, home_of_user, "--out=r1")
     refused(word, ended, "start the server with --serve-artifacts", home_of_user)
+    assert ("Permission denied" if is_hidden else "which is not on this machine") in word
     assert not Path("/nas-artifacts-of-the-server").exists()
     field(
         area="MLflow",
