@@ -1,5 +1,6 @@
 """Requirements of a method on the settings of a run. No torch here."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -166,7 +167,8 @@ class NewClasses:
         switches = [name for name in SWITCHES if name in type(run.training).model_fields]
         for name in ("weights", "teacher", "ensemble", *switches):
             if (value := getattr(run.training, name)) is not None:
-                problems.append(Problem(f"training.{name}", value, f"{fixed}set it to null"))
+                shown = json.dumps(value).strip('"')
+                problems.append(Problem(f"training.{name}", shown, f"{fixed}set it to null"))
         if run.training.recipe != "paper":
             problems.append(Problem("training.recipe", run.training.recipe, f"{fixed}leave it out"))
         if run.max_class_drop is not None:
