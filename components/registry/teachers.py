@@ -8,6 +8,7 @@ program in the `MLmodel` or `genotype.json` next to it. No code that is stored w
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from nascore.files import sha256_of
 from nascore.redaction import redact
 from nascore.spaces.base import make_space
 from nascore.training.distillation import KEY, TeacherTask
+from nascore.training.ensemble import MEMBERS, Ensemble, member_folders
 from nascore.training.final_model import DeployedModel, FinalModel
 
 MODELS = "models:/"
@@ -120,7 +122,12 @@ def _parts(text: str) -> tuple[str, str]:
 def _of_path(path: Path, *, name: str) -> tuple[nn.Module, TeacherTask]:
     if path.is_file():
         return _of_program(path, name=name)
-    loaders = {_MODEL: _of_final, GENOTYPE: _of_exported, _DESCRIPTION: _of_mlflow}
+    loaders = {
+        _MODEL: _of_final,
+        GENOTYPE: _of_exported,
+        MEMBERS: _of_ensemble,
+        _DESCRIPTION: _of_mlflow,
+    }
     for file, load in loaders.items():
         if (path / file).is_file():
             try:
@@ -154,6 +161,14 @@ def _of_final(path: Path, *, name: str) -> tuple[nn.Module, TeacherTask]:
     identity = sha256_of(path / "weights.pt")
     classes = tuple(origin["classes"])
     return model, TeacherTask(name, identity, classes, final.shape.channels, final.shape.size)
+
+
+def _of_ensemble(path: Path, *, name: str) -> tuple[nn.Module, TeacherTask]:
+    """Load the finalists of a search, in the folder `ensemble` of a final model."""
+    members = [_of_final(one, name=name) for one in member_folders(path)]
+    model = Ensemble([network for network, _ in members]).eval()
+    identity = "+".join(task.identity[:16] for _, task in members)
+    return model, replace(members[0][1], identity=identity)
 
 
 def _of_exported(path: Path, *, name: str) -> tuple[nn.Module, TeacherTask]:

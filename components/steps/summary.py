@@ -67,6 +67,7 @@ def summary_of(
         **_references(results),
         "shipped": None,
         "training": _training(results),
+        "ensemble": final.ensemble,
         "data": _data(results),
         "seconds": {name: timing["seconds"] for name, timing in timings.items()},
         "seed": config.seed,

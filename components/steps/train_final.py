@@ -6,8 +6,9 @@ from pathlib import Path
 from components.steps.class_figures import mean_metrics
 from components.steps.context_builder import StepCallbacks, StepInputs, load_context
 from components.steps.device_processes import device_processes
+from components.steps.finalists import move_members, train_winner
 from components.steps.runtime import Step, execute, read_config
-from components.steps.state import read_json, write_json
+from components.steps.state import fingerprint, read_json, write_json
 from components.steps.trainings import train_together
 from components.steps.transfer import with_transfer
 from nascore.config import OBJECTIVES
@@ -21,11 +22,13 @@ def run(
 ) -> dict[str, float]:
     """Write the model folder; the network is evaluated on the test split here, once."""
     config = read_config(dataset)
+    given = {"dataset": dataset, "search_result": search_result, "weights": weights}
 
     def work(step: Step) -> dict[str, float]:
         inputs = StepInputs.of(step, dataset=dataset, controller=step.state, weights=weights)
         context = load_context(step, inputs, _FinalCallbacks(step))
         result = SearchResult.from_dict(read_json(search_result))
+        kept = step.state / fingerprint(config, given)[:16]
         context = with_transfer(
             context,
             config,
@@ -42,8 +45,9 @@ def run(
                     seconds=result.reference["seconds"],
                 )
             else:
-                final = train_together(context, "winner", result=result.to_dict())
+                final = train_winner(step, context, result, kept)
         final.save(model)
+        move_members(kept, model)
         remove_final_checkpoints(step.state)
         step.tracked.artifact(model / "model.json")
         step.tracked.params(_sources(final))
@@ -55,7 +59,7 @@ def run(
         work,
         run_key=run_key,
         config=config,
-        inputs={"dataset": dataset, "search_result": search_result, "weights": weights},
+        inputs=given,
         outputs={"model": model},
     )
 
@@ -82,6 +86,9 @@ def _metrics(final: FinalModel) -> dict[str, float]:
         "macs": float(final.macs),
         **mean_metrics(final),
     }
+    if final.ensemble is not None:
+        metrics["ensemble_test_accuracy"] = final.ensemble["test_accuracy"]
+        metrics["ensemble_latency_p50_ms"] = final.ensemble["latency"]["p50_ms"]
     if final.data_wait_share is not None:
         metrics["data_wait_share"] = final.data_wait_share
     return metrics

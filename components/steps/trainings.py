@@ -5,6 +5,7 @@
 
 import contextlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from nascore.context import SearchContext
@@ -14,6 +15,7 @@ from nascore.results import SearchResult
 from nascore.training import distributed
 from nascore.training.child import CHILD, ChildJob, ImageTraining
 from nascore.training.data_parallel import GroupStopped
+from nascore.training.ensemble import with_finalists
 from nascore.training.final_model import train_from_scratch
 from nascore.training.loop import TrainingStopped
 
@@ -55,6 +57,8 @@ def _child(context: SearchContext, values: Values) -> Any:
 
 def _winner(context: SearchContext, values: Values) -> Any:
     result = SearchResult.from_dict(values["result"])
+    if "finalists" in values:
+        context = with_finalists(context, Path(values["finalists"]))
     return METHODS[context.method].load().train_final(context, result)
 
 

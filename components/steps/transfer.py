@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from components.config.schema import Config
 from components.steps.state import read_json, write_json
 from components.tracking.mlflow_errors import call_mlflow
+from nascore.config.transfer import FINALISTS
 from nascore.data.prepared import DatasetInfo
 from nascore.errors import InputError, ServiceUnavailable, error_of
 from nascore.redaction import redact
@@ -64,7 +65,7 @@ def check_transfer(
     except InputError as error:
         errors.append(error)
     try:
-        if config.training.teacher is not None:
+        if config.training.teacher not in (None, FINALISTS):
             config = _with_pinned_teacher(config, say)
             task = _teacher(config, info, state, say).task
             found["teacher"] = task.identity
@@ -94,7 +95,8 @@ def with_transfer(
         InputError: they are not those that the first step has checked.
     """
     training = config.training
-    if training.weights is None and training.teacher is None:
+    teacher = None if training.teacher == FINALISTS else training.teacher
+    if training.weights is None and teacher is None:
         return context
     from nascore.context import device_of
 
@@ -103,11 +105,11 @@ def with_transfer(
         with _weights(config, state, trusted=True) as weights:
             _refuse_other("training.weights", weights.source, weights.sha256, checked["weights"])
             context = replace(context, start=weights)
-    if training.teacher is not None:
-        teacher = _teacher(config, context.splits.info, state, say)
-        task = teacher.task
+    if teacher is not None:
+        found = _teacher(config, context.splits.info, state, say)
+        task = found.task
         _refuse_other("training.teacher", task.name, task.identity, checked["teacher"])
-        context = replace(context, teacher=teacher.to(device_of(context.final)))
+        context = replace(context, teacher=found.to(device_of(context.final)))
     return context
 
 

@@ -7,6 +7,9 @@ from pydantic import AfterValidator, Field, model_validator
 from nascore.config.addresses import check_files
 from nascore.section import Section
 
+FINALISTS = "finalists"
+"""Teacher that stands for the ensemble of the own search."""
+
 
 class TransferConfig(Section):
     """Pretrained weights and teacher of the final network; children are trained without them."""
@@ -23,12 +26,24 @@ class TransferConfig(Section):
     teacher: Annotated[str, Field(min_length=1)] | None = None
     """Network whose answers the final network learns in addition to the labels: a registered model
     (NAME, NAME@ALIAS or NAME/VERSION), the folder of a final or an exported model, or an exported
-    program (.pt2) next to its description (docs/pretrained.md)."""
+    program (.pt2) next to its description, or `finalists`, the ensemble of this search
+    (docs/pretrained.md)."""
     teacher_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Weight of the teacher's answers in the loss; the labels have the rest."""
     teacher_temperature: Annotated[float, Field(gt=0, le=100)] = 4.0
     """Temperature by which the logits of both networks are divided: higher ones show more of how
     the teacher ranks the wrong classes."""
+
+    ensemble: Annotated[int, Field(ge=2, le=16)] | None = None
+    """Train this many of the best architectures of the search by the final recipe, the winner
+    included, and measure the mean of their probabilities: an ensemble with a latency of its own,
+    stored with the model."""
+
+    @model_validator(mode="after")
+    def _has_finalists(self) -> Self:
+        if self.teacher == FINALISTS and self.ensemble is None:
+            raise ValueError("teacher=finalists needs their number; set ensemble, such as 3")
+        return self
 
     @model_validator(mode="after")
     def _has_weights(self) -> Self:

@@ -55,6 +55,7 @@ class FinalModel:
         origin: settings of the space, classes, and mean and deviation of the training images, by
             which other runs use the network; None of networks without fixed classes.
         transfer: what it has learned from: `weights` (`WeightTransfer` as JSON) and `teacher`.
+        ensemble: of the finalists, `nascore.training.ensemble.EnsembleResult` as JSON.
     """
 
     genotype: Genotype
@@ -75,6 +76,7 @@ class FinalModel:
     data_wait_share: float | None = None
     origin: dict[str, Any] | None = None
     transfer: dict[str, Any] = field(default_factory=dict)
+    ensemble: dict[str, Any] | None = None
 
     def summary(self) -> dict[str, Any]:
         """Return the content of `model.json`."""
@@ -97,6 +99,7 @@ class FinalModel:
             "data_wait_share": self.data_wait_share,
             "origin": self.origin,
             "transfer": self.transfer,
+            "ensemble": self.ensemble,
             "network": spec_of(self.network),
         }
 

@@ -36,7 +36,7 @@ def run_of(**changes: Any) -> RunSettings:
 
 
 BALANCED = CommonTrainingConfig(sampling="balanced")
-TRANSFER = CommonTrainingConfig(weights="weights.pt", teacher="digits")
+TRANSFER = CommonTrainingConfig(weights="weights.pt", teacher="digits", ensemble=2)
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,21 @@ TRANSFER = CommonTrainingConfig(weights="weights.pt", teacher="digits")
             OwnWeights(),
             {"training": CommonTrainingConfig(teacher="digits")},
             {"training": TRANSFER},
-            {"training.weights": "some-method starts from its search; set it to null"},
+            {
+                "training.weights": "some-method starts from its search; set it to null",
+                "training.ensemble": "some-method starts from its search; set it to null",
+            },
         ),
         (FixedClasses(), {}, {"split_by": "class"}, {"data.split_by": "set it to image"}),
         (
             NewClasses(),
             {"split_by": "class"},
             {"split_by": "class", "training": TRANSFER},
-            {"training.weights": "set it to null", "training.teacher": "set it to null"},
+            {
+                "training.weights": "set it to null",
+                "training.teacher": "set it to null",
+                "training.ensemble": "set it to null",
+            },
         ),
         (
             NewClasses(),
