@@ -3,6 +3,7 @@
 B images, C channels, H = W pixels, uint8 throughout.
 """
 
+import functools
 import logging
 import os
 import shutil
@@ -259,12 +260,17 @@ def _num_that_fit(workers: int, batch_bytes: int) -> int:
     in_training = 2
     fitting = max(0, room // max(1, batch_bytes) - in_training) // _AHEAD
     if fitting < workers:
-        _log.warning(
-            "%s has room for the batches of %d of %d processes that decode images; make it larger "
-            "(cluster.shared_memory, or --shm-size of the container) for a faster training",
-            *(_SHARED, fitting, workers),
-        )
+        _warn_of_room(workers)
     return min(workers, fitting)
+
+
+@functools.cache  # once a process, and not in each epoch
+def _warn_of_room(workers: int) -> None:
+    _log.warning(
+        "%s has no room for the batches of the %d processes that decode images, so that fewer do, "
+        "or threads; make it larger (cluster.shared_memory, or --shm-size of the container)",
+        *(_SHARED, workers),
+    )
 
 
 class _Lists:

@@ -124,13 +124,13 @@ def test_little_shared_memory(field: Field, tmp_path: Path) -> None:
     run = nas("run", "--out", "r1", folder=tmp_path, settings=settings, before=before)
     assert run.status == 0, run.err
     log = (tmp_path / "r1" / "pipeline.log").read_text()
-    assert "/dev/shm has room for the batches of 0 of" in log
+    assert "/dev/shm has no room for the batches of the" in log
     field(
         area="machine",
         line="81",
         trouble="a /dev/shm of 4 MB, and batches of 2.4 MB that several processes decode",
         doctor=f"{doctor}; fewer processes decode large images; set cluster.shared_memory",
-        run="exit 0: threads decode; log: /dev/shm has room for the batches of 0 of 2 processes",
+        run="exit 0: threads decode; log: /dev/shm has no room for the batches of the 2 processes",
     )
 
 
