@@ -8,9 +8,11 @@ import os
 import re
 
 # user:password@, also within longer text; a password may hold @, : and /, but HOST:PORT/ is none.
-# The word PASSWORD is the placeholder of our own advice.
-_PASSWORD = re.compile(r"(://[^:/@\s]*):(?!\d+/|PASSWORD@)\S*@")
-_TOKEN = re.compile(r"(https?://)[^:/@\s]+@")
+# The word PASSWORD is the placeholder of our own advice. A secret made of a file has a line break.
+_PASSWORD = re.compile(
+    r"(://[^:/@\s]*):(?!\d+/|PASSWORD@)(?:[^\s/]*[\r\n]+[^\s/@]*@(?:\S*@)?|\S*@)"
+)
+_TOKEN = re.compile(r"(https?://)[^:/@\s]+[\r\n]*@")
 # S3 has no user names; the part before an @ is an access key or its secret.
 _S3 = re.compile(r"(s3[an]?://?)(?:[^/\s]*|[^:/@\s]+:\S*)@")
 _SECRET = r"(?:password|passwd|pwd|token|secret|api_?key|access_?key|signature|credential|sig)"

@@ -23,7 +23,10 @@ def resolve_url(url: str, *, key: str = KEY) -> str:
     if name != url:
         if not os.environ.get(name):
             raise InputError.of(key, url, f"the environment variable {name} is not set; set it")
-        url = os.environ[name]
+        url = os.environ[name].strip()  # a secret that is made of a file ends with a line break
+    if set(url) & {"\r", "\n"}:
+        message = "has a line break in it, as a secret that is made of a file; remove it"
+        raise InputError.of(key, f"env:{name}" if name != url else None, message)
     try:
         parsed = make_url(database_url(url))
         parsed.get_dialect()

@@ -55,6 +55,21 @@ SAME = [
             r"https://h/k?Expires=1\u0026Signature=***\u0026X-Amz-Security-Token=***\u0026a=b",
         ),
         ("https://h/x?a=b&amp;Signature=ab%3D", "https://h/x?a=b&amp;Signature=***"),
+        *(
+            pair
+            for end in ("\n", "\r", "\r\n")
+            for pair in (
+                (f"postgresql://me:p-w{end}@db/x", "postgresql://me:***@db/x"),
+                (f"postgresql://me:p@w{end}@db/x", "postgresql://me:***@db/x"),
+                (f"to http://me:p{end}w@host/x now", "to http://me:***@host/x now"),
+                (f"https://token{end}@host/x", "https://***@host/x"),
+                (f"http://host:5000/x{end}me@db", f"http://host:5000/x{end}me@db"),
+                (f"value b'Bearer tok{repr(end)[1:-1]}'", "value b'Bearer ***'"),
+                (f"Bearer tok{end} was", f"Bearer ***{end} was"),
+                (f"Authorization: Basic bWU6c2VjcmV0{end}", f"Authorization: ***{end}"),
+                (f"https://h/k?X-Amz-Signature=0f{end}", f"https://h/k?X-Amz-Signature=***{end}"),
+            )
+        ),
         ("Authorization: AWS AKIAX:ab/cd=", "Authorization: ***"),
         ("x-amz-security-token: FwoGZX/IvYX=", "x-amz-security-token: ***"),
         ("{'X-Amz-Security-Token': 'FwoGZX'}", "{'X-Amz-Security-Token': '***'}"),

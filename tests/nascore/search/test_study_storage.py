@@ -101,6 +101,17 @@ def test_a_variable_may_hold_the_address(
     assert resolve_url("env:NAS_TEST_URL") == f"postgresql+psycopg://nas:{SECRET}@host/nas"
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_a_variable_made_of_files_with_line_breaks(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, end: str
+) -> None:
+    monkeypatch.setenv("NAS_TEST_URL", f"postgresql://nas:{SECRET}@host/nas{end}")
+    assert resolve_url("env:NAS_TEST_URL") == f"postgresql+psycopg://nas:{SECRET}@host/nas"
+    monkeypatch.setenv("NAS_TEST_URL", f"postgresql://nas:{SECRET}{end}@host/nas")
+    message = opening_error("env:NAS_TEST_URL", caplog)
+    assert "env:NAS_TEST_URL: has a line break in it" in message
+
+
 def test_a_file_whose_name_reads_as_a_part_of_an_address(tmp_path: Path) -> None:
     path = tmp_path / "My%20#?study.db"
     Storage(file_url(path)).close()
