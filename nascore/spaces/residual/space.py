@@ -126,10 +126,12 @@ class ResidualSpace:
 
     def _decode(self, tokens: tuple[int, ...]) -> tuple[Stage, ...]:
         stages, ratios = [], []
+        # Only their ratio counts, so tokens of equal ratios have to end at equal widths.
+        widest = max(WIDTHS[token] for token in tokens[1:-2:_TOKENS_OF_STAGE])
         for place in range(self.config.num_stages):
             first = place * _TOKENS_OF_STAGE
             depth, width, kernel, block, squeeze, stride = tokens[first : first + _TOKENS_OF_STAGE]
-            ratios.append(self.config.channels * 2**place * WIDTHS[width])
+            ratios.append(self.config.channels * 2**place * WIDTHS[width] / widest)
             stages.append(
                 Stage(
                     depth=depth + 1,
