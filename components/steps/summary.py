@@ -25,7 +25,7 @@ FIGURES = (
 _OF_NETWORK = (
     *("genotype", "test_accuracy", "valid_accuracy", "test_score", "valid_score"),
     *(*FIGURES, "num_params", "macs", "latency_ms", "architecture", "training"),
-    "data_wait_share",
+    *("data_wait_share", "ensemble"),
 )
 """Keys about the network, and not about the search."""
 _ADAPTATION = ("few_shot",)  # times of few-shot networks
