@@ -90,6 +90,8 @@ def _run(
     problems += _source_problems(resolved, resume=resume)
     if problems:
         raise InputError(problems)
+    if not resume:
+        _check_champion(resolved, kind)
     output = Output(folder, resolved, resume=resume)
     console = Console(stderr=as_json, highlight=False, markup=False, emoji=False)
     for note in notes:
@@ -131,6 +133,25 @@ def _source_problems(config: "Config", *, resume: bool) -> list[Problem]:
     found = [Problem("data.source", config.data.source, fault)] if fault else []
     found += [] if problem is None else [problem]
     return found if resume else found + store_problems(config)
+
+
+def _check_champion(config: "Config", kind: "Kind") -> None:
+    """Refuse a champion that cannot be used and is not replaced, before any process is started.
+
+    The first step checks it again with the data, and also under the default name of the model. A
+    registry that does not answer is reported by the check of the store.
+
+    Raises:
+        InputError: the champion cannot be used, or the registry refuses the account.
+    """
+    from components.steps.champion import fault_of, refuse_unless_replaced
+
+    policy, retrains = config.registry.unusable_champion, kind == "retrain"
+    if config.registry.model is None or policy == "replace" or (policy is None and retrains):
+        return
+    fault = fault_of(config, None, say=lambda text: None)
+    if fault is not None:
+        refuse_unless_replaced(config, fault, retrains=retrains)
 
 
 def _resolve_run(

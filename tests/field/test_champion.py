@@ -63,6 +63,7 @@ def test_files_that_moved_with_their_folder(trained: Path, field: Callable[..., 
     assert "the champion (version 1) has no files any more in" in refused.err
     assert "--set registry.unusable_champion=replace" in refused.err
     assert not (moved / "second").exists()
+    assert "Running" not in refused.out + refused.err, "no process of the pipeline was started"
     field(
         area="champion",
         line="17",
