@@ -47,7 +47,7 @@ def problems_between_sections(config: "Config", refused: Set[_Path]) -> list[Pro
     if config.training.flip and is_given and source in _NOT_TO_MIRROR:
         message = f"mirrored {source} are wrong; set it to false"
         problems.append(Problem("training.flip", "true", message))
-    return problems + _unfit_rates(config, refused)
+    return problems + _unfit_rates(config, refused) + _unfit_freezing(config, refused)
 
 
 def unfit_for_size(config: "Config", size: int, name: str) -> list[Problem]:
@@ -71,6 +71,15 @@ def _cutouts(config: "Config") -> Iterator[tuple[str, int]]:
     for name, group in config.search.options:
         if isinstance(group, BaseModel) and "cutout" in type(group).model_fields:
             yield f"search.options.{name}.cutout", getattr(group, "cutout")  # noqa: B009
+
+
+def _unfit_freezing(config: "Config", refused: Set[_Path]) -> list[Problem]:
+    """Return a problem if layers would stay frozen to the end of the final training."""
+    frozen, epochs = config.training.freeze_epochs, config.train.epochs
+    if frozen < epochs or frozen == 0 or refused & {("train",), ("train", "epochs")}:
+        return []
+    message = f"must be smaller than train.epochs={epochs}, or these layers are never trained"
+    return [Problem("training.freeze_epochs", str(frozen), message)]
 
 
 def _unfit_rates(config: "Config", refused: Set[_Path]) -> list[Problem]:

@@ -253,6 +253,13 @@ def test_the_options_of_each_method_are_checked(method: str) -> None:
         ({"train": {"lr": float("inf")}}, "train.lr"),
         ({"train": {"lr": float("nan")}}, "train.lr"),
         ({"training": {"min_lr": 1.0}}, "training.min_lr"),
+        (
+            {"train": {"epochs": 4}, "training": {"weights": "w.pt", "freeze_epochs": 4}},
+            "training.freeze_epochs",
+        ),
+        ({"training": {"freeze_epochs": 1}}, "training"),
+        ({"training": {"weights": "gs://bucket/w.pt"}}, "training.weights"),
+        ({"training": {"teacher": "finalists"}}, "training"),
         ({"registry": {"model": ""}}, "registry.model"),
         (
             {"method": "auto-meta", "search": {**FEW_SHOT, "options": {"test_shots": ["foo"]}}},
