@@ -41,7 +41,9 @@ _KEY = "tracking.uri"
 _CHECKED = "nas.checked"  # tag of the experiment and of the model: when a check has written it
 _OBJECT = "nas-check"
 _OBJECT_BYTES = 2**20 + 2**16  # above the limit of an nginx whose configuration names none
-_ACCOUNT = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+_TOKEN = "MLFLOW_TRACKING_TOKEN"
+_ACCOUNT = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", _TOKEN)
+_USE_PASSWORD = f"unset {_TOKEN}, and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 
 
 def check_server(uri: str, experiment: str | None, *, writes: bool, model: str | None) -> Found:
@@ -73,6 +75,8 @@ def check_server(uri: str, experiment: str | None, *, writes: bool, model: str |
     except Exception as error:  # whatever the client raises: a check must not end the command
         if kind_of(error) is not ErrorKind.TRANSIENT:
             return _problem(uri, _refusal(uri, error))
+        if os.environ.get(_TOKEN) and _asks_for_password(uri):  # it answers 500 to a token
+            return _problem(uri, f"takes a user name and a password, not a token; {_USE_PASSWORD}")
         if _speaks_tls(uri):
             return _problem(uri, "the server speaks https, not http; write https:// in its address")
         return [], [unreachable("server", uri, error)]
@@ -198,15 +202,29 @@ def _redirect(uri: str) -> str:
 
     MLflow's client follows it, and sends what it posts as a GET after the statuses 301 and 302.
     """
+    answer = _refused_without_account(uri)
+    if answer is None or not 300 <= answer.code < 400:
+        return ""
+    return redact(answer.headers.get("Location", "").partition("?")[0])
+
+
+def _asks_for_password(uri: str) -> bool:
+    """Return whether a server asks a request without an account for a user name and a password."""
+    answer = _refused_without_account(uri)
+    scheme = "" if answer is None else answer.headers.get("WWW-Authenticate", "")
+    return answer is not None and answer.code == 401 and scheme.lower().startswith("basic")
+
+
+def _refused_without_account(uri: str) -> urllib.error.HTTPError | None:
+    """Return the answer to a request without an account if it is a redirect or an error."""
     address = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search"
     try:
         urllib.request.build_opener(_NotFollowed).open(address, timeout=_PROBE_S).close()
     except urllib.error.HTTPError as answer:
-        is_redirect = 300 <= answer.code < 400
-        return redact(answer.headers.get("Location", "").partition("?")[0]) if is_redirect else ""
+        return answer
     except (OSError, ValueError, http.client.HTTPException):  # the first error has said it
         pass
-    return ""
+    return None
 
 
 def _speaks_tls(uri: str) -> bool:

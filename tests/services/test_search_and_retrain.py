@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 import pytest
 from numpy.typing import NDArray
-from s3 import REGION, SECRET_KEY
+from s3 import ACCESS_KEY, REGION, SECRET_KEY
 from services import ARTIFACTS, DATA, HANDED_OVER, Ended, Services, planted, traces
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -169,15 +169,20 @@ def processes_of(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def found(call: Callable[..., Stage], data: dict[str, str]) -> Stage:
+def found(call: Callable[..., Stage], data: dict[str, str], services: Services) -> Stage:
     """The first model, of few images, with keys from files that end with a line break."""
-    keys = {"AWS_SECRET_ACCESS_KEY": f"{SECRET_KEY}\n", "AWS_REGION": f"{REGION}\r\n"}
+    keys = {
+        "AWS_SECRET_ACCESS_KEY": f"{SECRET_KEY}\n",
+        "AWS_REGION": f"{REGION}\r\n",
+        "NAS_STUDY_URL": f"{services.study_url}\r\n",
+    }
     return call("run", "found", {"data.source": data["few"]}, keys)
 
 
 @pytest.fixture(scope="module")
 def better(call: Callable[..., Stage], found: Stage, data: dict[str, str]) -> Stage:
-    return call("retrain", "better", {"data.source": data["many"]})
+    keys = {"AWS_SECRET_ACCESS_KEY": f"{SECRET_KEY}\r", "AWS_ACCESS_KEY_ID": f"{ACCESS_KEY}\r\n"}
+    return call("retrain", "better", {"data.source": data["many"]}, keys)
 
 
 @pytest.fixture(scope="module")
@@ -538,7 +543,16 @@ REFUSALS = {
     "study": ("search.storage", "password authentication failed"),
     "mlflow": ("tracking.uri", "MLFLOW_TRACKING_PASSWORD"),
     "mlflow token with a line break": ("tracking.uri", "has a line break or a space at an end"),
+    "mlflow token with CR": ("tracking.uri", "has a line break or a space at an end"),
+    "mlflow token with CRLF inside": ("tracking.uri", "has a line break or a space at an end"),
+    "mlflow token with the word before it": ("tracking.uri", "takes a user name and a password"),
+    "mlflow password with CRLF": ("tracking.uri", "MLFLOW_TRACKING_PASSWORD has a space or a line"),
+    "study with LF after the password": ("search.storage", "has a line break in it"),
+    "study with CRLF after the password": ("search.storage", "has a line break in it"),
+    "study with CR at the end": ("search.storage", "password authentication failed"),
     "s3": ("data.source", "AWS_SECRET_ACCESS_KEY"),
+    "s3 with CR": ("data.source", "AWS_SECRET_ACCESS_KEY"),
+    "s3 with CRLF": ("data.source", "AWS_SECRET_ACCESS_KEY"),
     "s3 session with a line break": ("data.source", "does not know the access key"),
     "s3 session with a line break inside": ("data.source", "has a line break or a space"),
     "presigned URL": ("data.source", "holds a user name, a password or a token"),
@@ -566,7 +580,26 @@ def refused(services: Services, data: dict[str, str], found: Stage) -> dict[str,
             "study": {"NAS_STUDY_URL": services.study_url_with(wrong)},
             "mlflow": {"MLFLOW_TRACKING_PASSWORD": wrong},
             "mlflow token with a line break": {**no_account, "MLFLOW_TRACKING_TOKEN": f"{wrong}\n"},
+            "mlflow token with CR": {**no_account, "MLFLOW_TRACKING_TOKEN": f"{wrong}\r"},
+            "mlflow token with CRLF inside": {
+                **no_account,
+                "MLFLOW_TRACKING_TOKEN": f"{wrong}\r\n{wrong}",
+            },
+            "mlflow token with the word before it": {
+                **no_account,
+                "MLFLOW_TRACKING_TOKEN": f"Bearer {wrong}",
+            },
+            "mlflow password with CRLF": {"MLFLOW_TRACKING_PASSWORD": f"{wrong}\r\n"},
+            "study with LF after the password": {
+                "NAS_STUDY_URL": services.study_url_with(wrong).replace("@127", "\n@127")
+            },
+            "study with CRLF after the password": {
+                "NAS_STUDY_URL": services.study_url_with(wrong).replace("@127", "\r\n@127")
+            },
+            "study with CR at the end": {"NAS_STUDY_URL": f"{services.study_url_with(wrong)}\r"},
             "s3": {"AWS_SECRET_ACCESS_KEY": wrong},
+            "s3 with CR": {"AWS_SECRET_ACCESS_KEY": f"{wrong}\r"},
+            "s3 with CRLF": {"AWS_SECRET_ACCESS_KEY": f"{wrong}\r\n"},
             "s3 session with a line break": {"AWS_SESSION_TOKEN": f"{wrong}\n"},
             "s3 session with a line break inside": {"AWS_SESSION_TOKEN": f"{wrong}\n{wrong}"},
         }.get(kind, {})

@@ -155,6 +155,32 @@ def test_an_account_that_mlflow_finds_elsewhere_counts(
     assert check_store(guarded) == ([], [])
 
 
+def test_a_token_for_a_server_that_takes_passwords(
+    no_account: None, monkeypatch: pytest.MonkeyPatch
+):
+    """As the basic-auth app of MLflow 3.17, which answers 500 to any bearer token."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(500 if "Bearer" in self.headers.get("Authorization", "") else 401)
+            self.send_header("WWW-Authenticate", 'Basic realm="mlflow"')
+            self.end_headers()
+
+        do_GET = do_POST
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "se-cret-token")
+    message = problems(f"http://127.0.0.1:{server.server_port}")
+    server.shutdown()
+    server.server_close()
+    assert "takes a user name and a password, not a token; unset MLFLOW_TRACKING_TOKEN" in message
+
+
 # --- what a server answers that is no MLflow server, or not for us ------------------------------
 
 
