@@ -18,6 +18,8 @@ NORMS = ("batch", "group")
 """Normalisations behind the convolutions."""
 ACTIVATIONS = ("relu", "silu", "hardswish")
 """Activation functions."""
+MAX_MACS = 3.0
+"""Multiply-adds of a network that is trained, at most, relative to the standard network."""
 
 
 class ResidualSpaceConfig(SpaceSection):
@@ -32,9 +34,6 @@ class ResidualSpaceConfig(SpaceSection):
     channels: Annotated[int, Field(ge=8, le=1024)] = 16
     """Channels of the stem and standard width of the first stage; 64 in ResNet-18. All networks
     have about as many parameters as the standard network of this width."""
-    max_macs: Annotated[float, Field(ge=1)] | None = 3.0
-    """Networks with more than this many times the multiply-adds of the standard network are not
-    trained, and use nothing of the budget; null: all are trained."""
 
     @property
     def cardinalities(self) -> tuple[int, ...]:

@@ -56,6 +56,7 @@ from nascore.spaces.residual.config import (
     ACTIVATIONS,
     BLOCKS,
     KERNELS,
+    MAX_MACS,
     NORMS,
     STRIDES,
     WIDTHS,
@@ -88,10 +89,15 @@ class Stage:
 
 
 class ResidualSpace:
-    """`SearchSpace` of residual networks; see the module text."""
+    """`SearchSpace` of residual networks; see the module text.
+
+    Attributes:
+        max_macs: multiply-adds of a network that is trained, at most, relative to the standard one.
+    """
 
     def __init__(self, config: ResidualSpaceConfig) -> None:
         self.config = config
+        self.max_macs = MAX_MACS
         self.identifier = (
             f"residual-{config.num_stages}x{config.max_depth}-c{config.channels}-equal"
         )
@@ -192,15 +198,12 @@ class ResidualSpace:
 
     def refusal(self, genotype: Genotype, shape: ImageShape) -> str | None:
         """Return how far the multiply-adds of a network are above `max_macs`, if they are."""
-        limit = self.config.max_macs
-        if limit is None:
-            return None
         factor = self._macs(genotype, shape) / self._macs(self.standard, shape)
-        if factor <= limit:
+        if factor <= self.max_macs:
             return None
         return (
-            f"{factor:.1f} times the multiply-adds of the standard network, more than "
-            f"search.space.max_macs={limit:g}"
+            f"it has {factor:.1f} times the multiply-adds of the standard network, more than "
+            f"{self.max_macs:g}"
         )
 
     def _macs(self, genotype: Genotype, shape: ImageShape) -> int:
