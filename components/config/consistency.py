@@ -47,7 +47,19 @@ def problems_between_sections(config: "Config", refused: Set[_Path]) -> list[Pro
     if config.training.flip and is_given and source in _NOT_TO_MIRROR:
         message = f"mirrored {source} are wrong; set it to false"
         problems.append(Problem("training.flip", "true", message))
-    return problems + _unfit_rates(config, refused) + _unfit_freezing(config, refused)
+    unfit = _unfit_rates(config, refused) + _unfit_freezing(config, refused)
+    return problems + unfit + _switches_without_effect(config)
+
+
+def _switches_without_effect(config: "Config") -> list[Problem]:
+    problems = []
+    if config.training.device == "cpu" and config.training.switch("precision") == "fp16":
+        message = "needs a GPU; set it to auto, bf16 or fp32"
+        problems.append(Problem("training.precision", "fp16", message))
+    if config.training.test_time_flip and not config.training.flip:
+        message = "has no effect without training.flip; set that to true, or this to null"
+        problems.append(Problem("training.test_time_flip", "true", message))
+    return problems
 
 
 def unfit_for_size(config: "Config", size: int, name: str) -> list[Problem]:

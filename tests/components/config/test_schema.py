@@ -308,6 +308,19 @@ def test_sections_that_contradict_each_other() -> None:
     assert "got train.lr=0.01 and search.child.lr=0.03" in found["training.min_lr"]
 
 
+def test_switches_of_a_recipe_that_the_run_cannot_have() -> None:
+    switches = {"optimizer": "adamw", "test_time_flip": True, "precision": "fp16"}
+    rates = {"train": {"lr": 0.1}, "search": {"child": {"lr": 0.002}}}
+    found = problems({"training": {"device": "cpu", **switches}, **rates})
+    assert found == {
+        "train.lr": "must be <= 0.02 for adamw; try 0.002",
+        "training.test_time_flip": "has no effect without training.flip; set that to true, or "
+        "this to null",
+        "training.precision": "needs a GPU; set it to auto, bf16 or fp32",
+    }
+    assert parse({"training": {"recipe": "strong"}}).training.recipe == "strong"
+
+
 def test_an_autoencoder_that_does_not_suit_the_space() -> None:
     """Reported before anything starts, not by the second step."""
     found = problems({"method": "nases-paper", "search": {"space": {"name": "enas-micro"}}})
