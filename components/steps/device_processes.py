@@ -192,7 +192,9 @@ def _end_with_parent(parent: int) -> None:
 def main() -> int:
     """Run one process; see the module docstring for its argument."""
     member = _Member(**json.loads(sys.argv[1]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C reaches the step, which ends this process
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # They reach the step, too, which saves the training with this process before it ends it.
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(member.parent,), daemon=True).start()
     config, dataset = read_config(Path(member.dataset)), Path(member.dataset)
     context = build_context(

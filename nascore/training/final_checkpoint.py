@@ -39,7 +39,7 @@ def final_checkpoint(
         "network": spec_of(network),
         "seed": context.seeds.seed,
         "data": context.splits.info.data_sha256,
-        "training": context.final.model_dump(mode="json", exclude={"device"}),
+        "training": context.final.model_dump(mode="json", exclude={"device", "devices"}),
         "objective": context.search.objective,
         "seconds": seconds,
         "start": None if start is None else start.sha256,

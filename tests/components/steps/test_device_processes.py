@@ -149,6 +149,30 @@ def test_a_process_that_dies_ends_the_training(
     assert others() == []
 
 
+@pytest.mark.slow
+def test_a_signal_to_all_processes_stops_them_where_the_first_stops(
+    inputs_for: Callable[[int], StepInputs],
+) -> None:
+    inputs = inputs_for(2)
+    context = build_context(inputs)
+    asked = iter([False, True, False, False, True])
+
+    def signal_all() -> bool:
+        stops = next(asked)
+        if stops:
+            for other in others():
+                os.kill(other, signal.SIGTERM)
+        return stops
+
+    genotype = sample(context.space, context.seeds.numpy("test"))
+    job = ChildJob(genotype, "method", 0, None, lambda epoch, score: None, should_stop=signal_all)
+    with device_processes(inputs, "children"):
+        for _ in range(2):
+            with pytest.raises(TrainingStopped):
+                ImageTraining().train(context, job)
+            assert len(others()) == 1
+
+
 def test_a_process_that_cannot_start_is_not_waited_for(
     inputs_for: Callable[[int], StepInputs],
 ) -> None:
