@@ -3,12 +3,14 @@
     python benchmarks/field.py
 
 Runs the tests in tests/field, slow ones included, on real servers, and writes
-docs/results/field.md of what they saw. A failed test is named below the table.
+docs/results/field.md of what they saw. A failed test is named below the table, and so is each row
+in which `nas doctor` refuses what the run does, or allows what the run refuses.
 """
 
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -43,7 +45,19 @@ def main() -> None:
     ends = ("FAILED", "SKIPPED", "ERROR")
     unseen = [line for line in ended.stdout.splitlines() if line.startswith(ends)]
     TABLE.write_text(table(found, unseen), encoding="utf-8")
-    sys.exit(ended.returncode)
+    sys.exit(ended.returncode or int(any(agrees(row) is False for row in found)))
+
+
+def agrees(row: dict[str, Any]) -> bool | None:
+    """Return whether `nas doctor` reports a problem exactly where the run exits with 2.
+
+    None where one of them was not asked.
+    """
+    status = re.search(r"exit (\d)", row["run"])
+    if not row["doctor"] or status is None:
+        return None
+    refuses = row["doctor"].startswith(("problem", "exit 2"))
+    return refuses == (status[1] == "2")
 
 
 def table(rows: list[dict[str, Any]], unseen: list[str]) -> str:
@@ -68,6 +82,14 @@ def table(rows: list[dict[str, Any]], unseen: list[str]) -> str:
             cells = (row[key] for key in ("line", "trouble", "doctor", "run"))
             seconds = "" if row["seconds"] is None else f"{row['seconds']:.1f}"
             lines.append("| " + " | ".join([*map(_cell, cells), seconds]) + " |")
+    asked = [row for row in rows if agrees(row) is not None]
+    differ = [row for row in asked if not agrees(row)]
+    lines += ["", "## Agreement", ""]
+    lines += [
+        f"`nas doctor` and the run agree in {len(asked) - len(differ)} of {len(asked)} rows: a "
+        "problem where the run exits with 2 before any training, and else ok or a warning."
+    ]
+    lines += [f"- differ: {_cell(row['trouble'])}" for row in differ]
     if unseen:
         lines += ["", "## Not seen", "", *(f"- `{line}`" for line in unseen)]
     return "\n".join(lines) + "\n"
