@@ -13,6 +13,8 @@ import os
 import platform
 import subprocess
 import sys
+import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from real_world import real_world  # noqa: E402
 from refused_worlds import Refusal, refusals  # noqa: E402
 
 _LIMIT_S = 15
+_POLL_S = 0.3
 _SHOWN = 200  # characters of a message
 
 
@@ -36,7 +39,8 @@ def main() -> None:
         os.setsid()
     found: list[Refusal] = []
     with real_world(TREE, seed=0) as world:
-        _set_priority(world, arguments.priority)
+        keeping = (world, arguments.priority)
+        threading.Thread(target=_keep_priority, args=keeping, daemon=True).start()
         assert world.retrain().is_promoted
         for one in refusals(world):
             found.append(one)
@@ -44,17 +48,22 @@ def main() -> None:
             _write(found, arguments.priority)
 
 
-def _set_priority(world: World, priority: int) -> None:
-    """Set the priority of this session and of those of the services.
+def _keep_priority(world: World, priority: int) -> None:
+    """Set the priority of this session, of those of the services, and of those of each command.
 
     Linux shares the processors among sessions (autogroups), so that `nice` counts within one only.
     """
-    children = psutil.Process().children(recursive=True)
-    database = ("-p", str(world.services.postgres.port))  # has left its parent
+    database = {"-p", str(world.services.postgres.port)}  # has left its parent
     every = psutil.process_iter(["cmdline"])
-    servers = [one for one in every if set(database) <= set(one.info["cmdline"] or ())]
-    for one in (psutil.Process(), *children, *servers):
-        Path(f"/proc/{one.pid}/autogroup").write_text(str(priority))
+    raised = [one for one in every if database <= set(one.info["cmdline"] or ())]
+    known: set[int] = set()
+    while True:
+        for one in (psutil.Process(), *raised, *psutil.Process().children(recursive=True)):
+            if one.pid not in known:
+                known.add(one.pid)
+                with contextlib.suppress(OSError):  # it has ended
+                    Path(f"/proc/{one.pid}/autogroup").write_text(str(priority))
+        time.sleep(_POLL_S)
 
 
 def _write(found: list[Refusal], priority: int) -> None:
@@ -73,7 +82,7 @@ def _write(found: list[Refusal], priority: int) -> None:
         "    python benchmarks/final_refusals.py",
         "",
         "From the start of the command to its end, and the processor time (user and system) of all "
-        f"its processes. Their session and those of the services had priority {priority}, since "
+        f"its processes. Their sessions and those of the services had priority {priority}, since "
         "other programs used the machine at the same time: load averages of 1, 5 and 15 minutes "
         f"{load}.",
         "",
