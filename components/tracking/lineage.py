@@ -15,6 +15,7 @@ from pathlib import Path
 
 import nascore
 from components.config.schema import Config
+from nascore.data.file_access import S3
 from nascore.genotype import Genotype
 from nascore.redaction import redact
 
@@ -53,7 +54,7 @@ def of_run(
     tags = {
         METHOD: config.method,
         "nas.seed": str(config.seed),
-        "nas.data_source": redact(config.data.source),
+        "nas.data_source": redact(_with_full_path(config.data.source)),
         "nas.data_sha256": data_sha256,
         "nas.space": config.search.space.name,
         "nas.space_sha256": space_sha256(config),
@@ -62,6 +63,14 @@ def of_run(
     if source_sha256 is not None:
         tags["nas.source_sha256"] = source_sha256
     return tags | of_kfp() | of_code()
+
+
+def _with_full_path(source: str) -> str:
+    """Return a data source with an absolute path, which means the same in any folder."""
+    kind, _, path = source.partition(":")
+    if not path or path.startswith(S3):
+        return source
+    return f"{kind}:{Path(path).expanduser().resolve()}"
 
 
 def of_kfp() -> dict[str, str]:

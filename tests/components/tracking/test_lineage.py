@@ -32,6 +32,14 @@ def test_a_run_on_a_laptop_names_data_space_and_code():
     assert tags.keys().isdisjoint({"nas.kfp_run_id", "nas.pipeline", "nas.image"})
 
 
+def test_a_relative_path_is_tracked_as_an_absolute_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert run_tags("npz:x/new.npz")["nas.data_source"] == f"npz:{tmp_path}/x/new.npz"
+    assert run_tags("npz:s3://b/new.npz")["nas.data_source"] == "npz:s3://b/new.npz"
+
+
 def test_a_run_on_a_cluster_names_its_kubeflow_run_and_its_image(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NAS_RUN_ID", "0aa1")
     monkeypatch.setenv("NAS_PIPELINE", "nas-search")
