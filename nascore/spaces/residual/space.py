@@ -168,7 +168,7 @@ class ResidualSpace:
         candidates = [times(factor * near) for near in _NEAR]
         return tuple(min(candidates, key=lambda one: abs(self._params_of(one) - self._params)))
 
-    def _params_of(self, stages: list[Stage]) -> int:
+    def _params_of(self, stages: Iterable[Stage]) -> int:
         """Return the parameters of all blocks."""
         total, channels = 0, self._stem_channels
         for stage, stride in _blocks(stages):
