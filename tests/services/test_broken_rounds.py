@@ -5,7 +5,7 @@ from broken_rounds import GOOD, Break, World, rounds, variables
 from round_breaks import BREAKS
 from services import Services
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def named(word: str) -> Break:
