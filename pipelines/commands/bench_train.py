@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from nascore.errors import InputError, Problem, collect_problems
 from pipelines.commands.options import one_message
@@ -186,7 +187,7 @@ def _markdown(
         f"batches of {batch_size} random 32x32 images with three channels. One-minute load average",
         f"of the machine before the measurement: {load:.1f}. Renewed by",
         "",
-        "    nas bench train > docs/results/throughput.md",
+        f"    {_command()} > docs/results/throughput.md",
         "",
         "The ratio is that to the bare loop with the same network in the same round, median over",
         "rounds. Processor time is of the process and its loaders.",
@@ -201,3 +202,15 @@ def _markdown(
             f"| {row.network} | {row.loop} | {' | '.join(cells)} | {row.cpu_ms_per_image:.2f} |"
         )
     return "\n".join(lines)
+
+
+def _command() -> str:
+    """Return the command with the options that were given."""
+    context = click.get_current_context()
+    given = [
+        f"{parameter.opts[0]} {context.params[parameter.name]}"
+        for parameter in context.command.params
+        if parameter.name is not None
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
+    return " ".join(["nas bench train", *given])

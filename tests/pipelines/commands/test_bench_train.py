@@ -46,6 +46,7 @@ def test_a_page_for_people_names_date_hardware_and_load() -> None:
     result = bench_train(*SMALL, "--seconds", "0.1")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("# Throughput of training\n")
+    assert "    nas bench train --seconds 0.1 --networks residual --batch-size 16 " in result.stdout
     for part in ("UTC", "load average", "PyTorch", "| residual | bare loop |", "| 1.00 |"):
         assert part in result.stdout
 
