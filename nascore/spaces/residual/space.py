@@ -25,7 +25,6 @@ This space is our own: its values are those in which ResNet, MobileNetV2 and the
 (compare RegNet, arXiv 2003.13678, which searches depth, width and groups).
 """
 
-import functools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -102,7 +101,7 @@ class ResidualSpace:
             f"residual-{config.num_stages}x{config.max_depth}-c{config.channels}-equal"
         )
         self.cardinalities = config.cardinalities
-        self._of_tokens = functools.lru_cache(_CACHED)(self._decode)
+        self._known: dict[tuple[int, ...], tuple[Stage, ...]] = {}
         self._stem_channels = rounded(config.channels)
         self._params = self._params_of(
             [
@@ -128,7 +127,12 @@ class ResidualSpace:
             GenotypeNotInSpace: the genotype is not one of this space.
         """
         check(self, genotype)
-        return self._of_tokens(genotype.tokens)
+        found = self._known.get(genotype.tokens)
+        if found is None:
+            if len(self._known) >= _CACHED:
+                self._known.clear()
+            found = self._known[genotype.tokens] = self._decode(genotype.tokens)
+        return found
 
     def _decode(self, tokens: tuple[int, ...]) -> tuple[Stage, ...]:
         stages, ratios = [], []
