@@ -298,10 +298,11 @@ def test_artifacts_in_a_folder_of_another_machine(
     assert "not on this machine" in problem.message
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\r\nse-cret-token"])
 def test_a_line_break_in_a_token_is_a_problem_that_hides_the_token(
-    guarded: str, no_account: None, monkeypatch: pytest.MonkeyPatch
+    guarded: str, no_account: None, monkeypatch: pytest.MonkeyPatch, end: str
 ):
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "se-cret-token\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", f"se-cret-token{end}")
     text = problems(guarded)
     assert "has a line break or a space at an end; remove it from MLFLOW_TRACKING_TOKEN" in text
     assert "se-cret-token" not in text
