@@ -24,7 +24,7 @@ def start(
         genotype: of the network in the space of the context.
 
     Raises:
-        InputError: none of the weights fits.
+        InputError: weights that fit are not finite.
     """
     if context.start is None:
         return None

@@ -5,6 +5,7 @@ The first convolution may read another number of channels, and the classifier ma
 classes. What was taken is reported; a file of which too little fits is refused.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,14 +116,13 @@ def load_weights(
         classes: names of the classes of the network in the order of its outputs.
         renaming: names of modules in the file by parts (`nascore.training.part_names`); None
             where they are those of the network.
-        needed: share of the parameters, without the classifier, that must fit; none fits is an
-            error whatever it is.
+        needed: share of the parameters, without the classifier, that must fit.
 
     Raises:
         InputError: too few parameters fit, or weights are not finite.
     """
     plan, transfer = fit(network, file, classes=classes, renaming=renaming)
-    if transfer.share < needed or transfer.share == 0:
+    if transfer.share < needed:
         raise refusal(network, file, transfer, needed)
     broken = [name for name, tensor in plan.items() if not torch.isfinite(tensor).all()]
     if broken:
@@ -171,12 +171,11 @@ def fit(
         taken.append(layer.name)
         used |= {_joined(source or "", name) for name in found}
         plan |= {_joined(layer.name, name): tensor for name, tensor in found.items()}
-    counted = [one for one in layers if one not in last] or layers
-    fitting = sum(one.num_params for one in counted if one.name in taken)
+    counted = {one.name: one.num_params for one in layers if one not in last or len(layers) == 1}
     transfer = WeightTransfer(
         source=file.source,
         sha256=file.sha256,
-        share=fitting / max(1, sum(one.num_params for one in counted)),
+        share=sum(counted.get(name, 0) for name in taken) / max(1, sum(counted.values())),
         taken=tuple(taken),
         left_out=tuple(left_out),
         first_convolution=note if first is not None and first.name in taken else None,
@@ -191,12 +190,12 @@ def _layer(name: str, module: nn.Module) -> _Layer:
     return _Layer(name, module, {n: t for n, t in own.items() if n in stored and n != _COUNTER})
 
 
-def _by_module(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    found: dict[str, dict[str, Tensor]] = {}
+def _by_module(tensors: Mapping[str, Tensor]) -> Mapping[str, Mapping[str, Tensor]]:
+    found = defaultdict[str, dict[str, Tensor]](dict)
     for name, tensor in tensors.items():
         module, _, own = name.rpartition(".")
         if own != _COUNTER:
-            found.setdefault(module, {})[own] = tensor
+            found[module][own] = tensor
     return found
 
 

@@ -369,7 +369,8 @@ def test_a_damaged_folder_is_refused(
     assert "is damaged, or of another version (" in message(config, splits, dataset)
     shutil.rmtree(tmp_path / "final")
     (tmp_path / "final").mkdir()
-    assert "contains none of model.json, genotype.json, ensemble.json, MLmodel" in message(config, splits, dataset)
+    found = message(config, splits, dataset)
+    assert "contains none of model.json, genotype.json, ensemble.json, MLmodel" in found
 
 
 def test_the_final_network_learns_from_its_teacher(

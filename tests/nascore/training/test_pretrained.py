@@ -164,22 +164,21 @@ def test_the_residual_space_takes_the_stages_of_a_resnet() -> None:
     assert torch.equal(network.head.weight, source.fc.weight)
 
 
-def test_a_network_found_takes_the_blocks_that_it_shares_with_a_resnet() -> None:
+def test_a_found_network_without_a_fitting_block_keeps_its_initial_weights() -> None:
     space = make_space(LARGE)
     tokens = list(space.standard.tokens)
-    tokens[3] = 0  # plain blocks in the first stage
-    tokens[6] = 0  # one block in the second
-    tokens[14] = 1  # 5x5 in the third
+    tokens[3::6] = [0] * len(tokens[3::6])  # plain blocks, which a ResNet has not
     genotype = make_genotype(space, tokens)
-    source = models.resnet18()
-    network, transfer = into_space(file_of(source), space, genotype)
-    assert torch.equal(network.blocks[2][0].body[0].weight, source.layer2[0].conv1.weight)
-    found = reasons(transfer)
-    assert found["blocks.0.0"] == "not in the file"
-    assert (
-        found["blocks.3.0.body.0"] == "weight is 256x128x3x3 in the file, 256x128x5x5 in the "
-        "network"
-    )
+    file = file_of(models.resnet18())
+    with pytest.raises(InputError, match=r"0\.0% of the parameters of ResidualNetwork fit, and at"):
+        into_space(file, space, genotype)
+    network = space.build(genotype, SHAPE, "final")
+    before = network.head.weight.clone()
+    names = renaming(network, file, space=space, genotype=genotype, shape=SHAPE)
+    transfer = load_weights(network, file, classes=TEN, renaming=names, needed=0.0)
+    assert (transfer.share, transfer.taken) == (0.0, ())
+    assert str(transfer).startswith("0 of ")
+    assert torch.equal(network.head.weight, before)
 
 
 @torch.no_grad()
@@ -200,6 +199,11 @@ def test_the_mobile_space_takes_the_blocks_of_a_mobilenet() -> None:
     assert torch.allclose(found, expected, atol=1e-4)
     last = network.blocks[15].operations[0].body[6].weight
     assert torch.equal(last, source.features[16].conv[2].weight)
+    other = make_genotype(space, (1, 0, 0, 0, 0) * 2 + (0, 1, 1, 0, 1) + (1, 0, 0, 0, 0) * 13)
+    _, transfer = into_space(file_of(source), space, other)
+    found = {name for name in reasons(transfer) if name.startswith("blocks.2.")}
+    assert {name.split(".")[3] for name in found} == {"0", "1", "2"}, "k3e3, k5e6, basic"
+    assert not any(name.startswith("blocks.3.") for name in reasons(transfer))
 
 
 def own(space: SearchSpace, genotype: Genotype, folder: Path) -> tuple[nn.Module, WeightFile]:
