@@ -143,6 +143,7 @@ def test_a_killed_training_continues_bit_for_bit(digits: Splits, tmp_path: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # the C++ compiler, on a machine with other work
 def test_a_killed_compiled_training_continues_bit_for_bit(digits: Splits, tmp_path: Path) -> None:
     settings = {"compile": True}
     whole, one = run(digits, tmp_path / "whole.ckpt", settings)

@@ -266,6 +266,7 @@ def test_a_compiler_that_fails_is_reported_and_changes_no_weight(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # the C++ compiler, on a machine with other work
 def test_a_compiled_network_learns_what_the_network_itself_learns(digits: Splits) -> None:
     plain, network = new_network(), new_network()
     run(digits, plain)
