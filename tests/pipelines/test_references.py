@@ -71,6 +71,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def client(finished: Finished) -> Any:
     import mlflow
 
+    mlflow.set_tracking_uri(finished.store)  # `load_table` asks the one of the process
     return mlflow.MlflowClient(finished.store, finished.store)
 
 
