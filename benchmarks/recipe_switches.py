@@ -124,15 +124,14 @@ def compare(cells: Mapping[tuple[str, int], Cell], row: str) -> dict[str, Any] |
     ours = [100 * cells[row, seed]["test_accuracy"] for seed in seeds]
     base = [100 * cells["base", seed]["test_accuracy"] for seed in seeds]
     difference = [one - other for one, other in zip(ours, base, strict=True)]
-    spread = stdev(difference)
     return {
         "row": row,
         "seeds": seeds,
         "test_accuracy": fmean(ours),
         "difference": fmean(difference),
-        "standard_error": spread / len(seeds) ** 0.5,
-        # All differences the same, as of the base with itself: there is nothing to test.
-        "p_value": float(stats.ttest_rel(ours, base).pvalue) if spread > 0 else 1.0,
+        "standard_error": stdev(difference) / len(seeds) ** 0.5,
+        # No difference at all, as of the base with itself: there is nothing to test.
+        "p_value": float(stats.ttest_rel(ours, base).pvalue) if any(difference) else 1.0,
         "cpu_ratio": fmean(
             cells[row, seed]["cpu_s"] / cells["base", seed]["cpu_s"] for seed in seeds
         ),
