@@ -29,6 +29,7 @@ import torch
 from scipy import stats
 
 from nascore.config import DataConfig, TrainingConfig
+from nascore.config.recipes import SWITCHES
 from nascore.data.batches import Splits, load
 from nascore.data.prepared import prepare
 from nascore.latency.benchmark import device_name
@@ -100,8 +101,12 @@ def run_cell(row: str, seed: int, splits: Splits, length: Mapping[str, Any]) -> 
 
 
 def digest(row: str, length: Mapping[str, Any]) -> str:
-    """Return a digest of all settings of a cell; cells of other settings are not used."""
-    config = TrainingConfig(**{**BASE, **ROWS[row]}).model_dump(mode="json")
+    """Return a digest of the settings of a cell; cells of other settings are not used.
+
+    Settings that no row changes are not in it, so that a new setting does not invalidate cells.
+    """
+    names = {*SWITCHES, *BASE, *(name for settings in ROWS.values() for name in settings)}
+    config = TrainingConfig(**{**BASE, **ROWS[row]}).model_dump(mode="json", include=names)
     return hashlib.sha256(json.dumps([config, dict(length)], sort_keys=True).encode()).hexdigest()
 
 
