@@ -43,13 +43,11 @@ SWITCHES: Mapping[str, Mapping[str, Any]] = {
     "rand": {"auto_augment": "rand"},
     "adamw": {"optimizer": "adamw", "lr": 0.002},
     "muon": {"optimizer": "muon", "lr": 0.002},
-    "half_size": {"progressive_resizing": 0.5},
     "channels_last": {"channels_last": True},
     "bf16": {"precision": "bf16"},
     "compile": {"compile": True},
 }
-"""Settings that are switched on one at a time, by name. `half_size` is the beginning of a training
-with progressive resizing."""
+"""Settings that are switched on one at a time, by name."""
 _BATCHES = 48  # of different images
 _ENDLESS = 10**6  # steps
 
