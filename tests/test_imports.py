@@ -113,6 +113,7 @@ ONLY_IN = {
         "components.steps.review",
         "components.tracking.client",
         "components.tracking.pipeline_runs",
+        "components.tracking.registered_models",
         "components.tracking.runs",
         "components.tracking.mlflow_writer",
         "components.tracking.experiments",

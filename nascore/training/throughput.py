@@ -16,10 +16,14 @@ import psutil
 import torch
 from torch import nn
 
-from nascore.config import TrainingConfig
+from nascore.config import CommonTrainingConfig, TrainingConfig
+from nascore.context import device_of
 from nascore.data.batches import Split
 from nascore.data.images import ImagesInMemory
 from nascore.data.prepared import DatasetInfo
+from nascore.errors import InputError
+from nascore.latency.benchmark import device_name
+from nascore.processors import num_cpus
 from nascore.seeding import seeded_weights
 from nascore.training.loop import fitting_threads
 from nascore.training.losses import loss_of
@@ -275,3 +279,23 @@ def _split(batch_size: int, device: torch.device) -> tuple[Split, torch.Tensor]:
     )
     split = Split(ImagesInMemory(images.to(device)), labels, info=info, device=device)
     return split, images
+
+
+def device_named(name: str) -> torch.device:
+    """Return the device of a measurement.
+
+    Args:
+        name: auto, cpu or cuda.
+
+    Raises:
+        InputError: cuda, and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError.of("--device", name, "there is no CUDA device here; use cpu or auto")
+    return device_of(CommonTrainingConfig.model_validate({"device": name}))
+
+
+def hardware(device: torch.device) -> str:
+    """Return the model of the device, the threads and the version of PyTorch, in one line."""
+    threads = f"{torch.get_num_threads()} threads on {num_cpus()} CPUs"
+    return f"{device_name(device)} ({device.type}), {threads}, PyTorch {torch.__version__}"

@@ -14,8 +14,6 @@ from nascore.errors import InputError, Problem, collect_problems
 from pipelines.commands.options import one_message
 
 if TYPE_CHECKING:
-    import torch
-
     from nascore.training.throughput import Loop, Row
 
 _NETWORKS = "residual,resnet18"
@@ -91,7 +89,7 @@ def train(
         known = throughput.SWITCHES
         alone = _chosen("--switches", switches or ",".join(known), known, may_be_none=True)
     with collect_problems(problems):
-        place = _device(device)
+        place = throughput.device_named(device)
     if problems:
         raise InputError(problems)
     load = os.getloadavg()[0]
@@ -111,7 +109,8 @@ def train(
     if as_json:
         click.echo(json.dumps([row.to_dict() for row in rows]))
     else:
-        click.echo(_markdown(rows, batch_size=batch_size, device=place, load=load))
+        hardware = throughput.hardware(place)
+        click.echo(_markdown(rows, batch_size=batch_size, hardware=hardware, load=load))
 
 
 def _chosen(
@@ -144,18 +143,6 @@ def _settings(recipes: Sequence[str], switches: Sequence[str]) -> dict[str, dict
     return settings
 
 
-def _device(name: str) -> "torch.device":
-    """Return the device of the measurement."""
-    import torch
-
-    from nascore.config import CommonTrainingConfig
-    from nascore.context import device_of
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError.of("--device", name, "there is no CUDA device here; use cpu or auto")
-    return device_of(CommonTrainingConfig.model_validate({"device": name}))
-
-
 @contextmanager
 def _progress() -> Iterator[Callable[["Loop"], None]]:
     """Show the loop that is running on standard error if it is a terminal."""
@@ -169,21 +156,13 @@ def _progress() -> Iterator[Callable[["Loop"], None]]:
         yield lambda loop: status.update(f"{loop.network}: {loop.name}")
 
 
-def _markdown(
-    rows: Sequence["Row"], *, batch_size: int, device: "torch.device", load: float
-) -> str:
+def _markdown(rows: Sequence["Row"], *, batch_size: int, hardware: str, load: float) -> str:
     """Return the rows as a page, with date, hardware and the load before the measurement."""
-    import torch
-
-    from nascore.latency.benchmark import device_name
-    from nascore.processors import num_cpus
-
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    threads = f"{torch.get_num_threads()} threads on {num_cpus()} CPUs"
     lines = [
         "# Throughput of training",
         "",
-        f"{date}, {device_name(device)} ({device.type}), {threads}, PyTorch {torch.__version__};",
+        f"{date}, {hardware};",
         f"batches of {batch_size} random 32x32 images with three channels. One-minute load average",
         f"of the machine before the measurement: {load:.1f}. Renewed by",
         "",

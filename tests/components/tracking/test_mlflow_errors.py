@@ -59,7 +59,7 @@ def test_an_s3_store_in_place_of_mlflow_is_no_outage():
     """MLflow's client calls an answer without one of its codes an internal error."""
     answer = MlflowException(
         "API request to endpoint /api/2.0/mlflow/experiments/search failed with error code 405 "
-        "!= 200. Response body: '<?xml version=\"1.0\" encoding=\"UTF-8\"?>'"
+        '!= 200. Response body: \'<?xml version="1.0" encoding="UTF-8"?>\''
     )
     store = Store(answer)
     with pytest.raises(ResourceUnavailable, match="this is no MLflow server"):
