@@ -14,6 +14,11 @@ from nascore.steady_clock import since_epoch_s
 
 FILE = "NAS_PROGRESS_FILE"
 _EVERY_S = 10.0
+_UNFINISHED = {
+    "failed": "failed",
+    "pruned": "ended early by the pruner",
+    "rejected": "not trained, costs too much",
+}
 COMMAND = ("total", "overhead")
 """Times in `result.json` of the command `nas run`, and not of a step."""
 
@@ -66,7 +71,8 @@ def is_news(event: Mapping[str, Any]) -> bool:
         return False
     score = event.get("score", event["valid_accuracy"])
     last = event["of"] is not None and event["number"] + 1 == event["of"]
-    return bool(score is None or score == event["best"] or last)
+    has_failed = score is None and event.get("status", "failed") == "failed"
+    return bool(has_failed or (score is not None and score == event["best"]) or last)
 
 
 def describe(event: Mapping[str, Any], *, label: str | None = None) -> str | None:
@@ -107,7 +113,9 @@ def _child(event: Mapping[str, Any]) -> str:
     of = "" if event["of"] is None else f" of {event['of']}"
     name = "child" if event["arm"] == "method" else "random control"
     score = event.get("score", event["valid_accuracy"])
-    shown = "failed" if score is None else f"valid {event.get('figure', 'accuracy')} {score:.3f}"
+    shown = _UNFINISHED[event.get("status", "failed")]
+    if score is not None:
+        shown = f"valid {event.get('figure', 'accuracy')} {score:.3f}"
     best = "" if event["best"] is None else f", best {event['best']:.3f}"
     left = event.get("seconds_left")
     remaining = "" if left is None else f", about {duration(left)} left"

@@ -91,16 +91,19 @@ class _SearchCallbacks(StepCallbacks):
         self.child_runs.on_child(arm, child)
         self._children[arm].append(child)
         best = best_child(self._children[arm])
-        done, of = sum(len(one) for one in self._children.values()), search.budget.children
+        done = sum(not one.is_rejected for arm_s in self._children.values() for one in arm_s)
+        rejected = sum(one.is_rejected for one in self._children[arm])
+        of = search.budget.children
         left = None
-        if of is not None:
+        if of is not None and done > 0:
             total = (2 if search.control else 1) * of
             left = (time.perf_counter() - self._start) / done * max(0, total - done)
         self.step.progress(
             "child",
             arm=arm,
-            number=child.number,
-            of=of,
+            number=child.number if child.is_rejected else child.number - rejected,
+            of=None if child.is_rejected else of,
+            status=child.status,
             valid_accuracy=child.valid_accuracy,
             score=child.score,
             figure=OBJECTIVES[search.objective],

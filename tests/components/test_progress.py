@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from components import progress
-from components.progress import Throttle, report
+from components.progress import Throttle, describe, is_news, report
 
 
 def child(number: int, *, accuracy: float | None, best: float) -> dict[str, object]:
@@ -89,3 +89,23 @@ def test_texts_are_written_without_secrets(
     assert written.count("***") == (10 if to_file else 5)  # a pod ends with its own line
     assert "planted" not in written
     assert "cGxhbnRlZC04OTAx" not in written
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        ("rejected", "child 3: not trained, costs too much, best 0.500"),
+        ("pruned", "child 3: ended early by the pruner, best 0.500"),
+        ("failed", "child 3: failed, best 0.500"),
+    ],
+)
+def test_a_child_without_a_score_is_shown_with_the_reason(status: str, shown: str) -> None:
+    event = child(2, accuracy=None, best=0.5) | {"of": None, "seconds_left": None, "status": status}
+    text = describe({"step": "search", "event": "child", "time": 0.0, **event})
+    assert text == f"search  {shown}"
+
+
+def test_rejected_children_are_no_news() -> None:
+    event = {"event": "child", **child(2, accuracy=None, best=0.5)}
+    assert is_news({**event, "status": "failed"})
+    assert not is_news({**event, "status": "rejected"})
