@@ -159,6 +159,8 @@ class Run:
         self._updates.begin_epoch(self._measured.epoch)
         self._generator.set_state(self._epoch_generator)
         position = self.step - self._measured.epoch * self._steps_per_epoch
+        if position == 0:
+            self._keep_to_time(lengthens=True)
         batches = self._split.train_batches(self._config, self._generator, start=position)
         batches = itertools.islice(batches, self._schedule.num_steps - self.step)
         loss: Tensor | None = None
@@ -194,17 +196,20 @@ class Run:
         if not math.isfinite(loss.item()):
             raise _NotFinite(f"loss is {loss.item()} {where}")
 
-    def _keep_to_time(self) -> None:
+    def _keep_to_time(self, *, lengthens: bool = False) -> None:
         if self._limit is None:
             return
-        end = self._limit.affordable_end(self.step, self._schedule.num_steps)
+        before = self._schedule.num_steps
+        end = self._limit.affordable_end(self.step, before, lengthens=lengthens)
         end = round(distributed.agree(end, device=distributed.CPU))
-        if end < self._schedule.num_steps:
+        if end != before:
+            slower = end < before
             self._tell(
-                f"the machine has become slower: the training ends after {end} steps instead of "
-                f"{self._schedule.num_steps}, with the rest of its schedule shortened"
+                f"updates take {'longer' if slower else 'less time'} than expected: the training ends "
+                f"after {end} steps instead of {before}, with the rest of its schedule "
+                f"{'shortened' if slower else 'lengthened'}"
             )
-            self._schedule.shorten(self.step, end)
+            self._schedule.move_end(self.step, end)
 
     def _end_epoch(self, on_epoch: OnEpoch | None) -> None:
         epoch, measured = self._measured.epoch, self._measured

@@ -38,15 +38,15 @@ def image_size(config: TrainingConfig, full: int, share: float) -> int:
 
 @dataclass(slots=True)
 class Schedule:
-    """Position of each step in the planned training, which may be shortened on its way.
+    """Position of each step in the planned training, whose end may be moved on its way.
 
-    Rates and sizes follow the position, so that a shortened training goes through the rest of the
-    schedule faster and still ends at its end.
+    Rates and sizes follow the position, so that a training whose end has been moved goes through
+    the rest of the schedule faster or slower and still ends at its end.
 
     Attributes:
         planned: weight updates of the training as it was planned.
         num_steps: weight updates that it will have.
-        bend_step: step at which it was shortened last; 0: never.
+        bend_step: step at which the end was moved last; 0: never.
         bend_position: position of that step.
     """
 
@@ -67,7 +67,7 @@ class Schedule:
         share = (step - self.bend_step) / max(1, self.num_steps - self.bend_step)
         return self.bend_position + share * (self.planned - self.bend_position)
 
-    def shorten(self, step: int, num_steps: int) -> None:
+    def move_end(self, step: int, num_steps: int) -> None:
         """Let the training end after `num_steps`, from `step` on."""
         self.bend_step, self.bend_position = max(1, step), self.position(step)
         self.num_steps = num_steps
@@ -87,6 +87,7 @@ class TimeLimit:
 
     _RESERVE = 0.03  # of the time: steps are measured on a machine that may become slower
     _TOLERANCE = 0.05  # a training whose end is expected later is shortened
+    _SPARE = 0.1  # a training whose end is expected earlier is lengthened
     _MEASURED_SHARE = 0.02
     _WARM_UP, _MEASURED = 3, 8  # steps
 
@@ -124,12 +125,13 @@ class TimeLimit:
         """Measure the steps of the training itself from now on."""
         self._first = (step, time.perf_counter())
 
-    def affordable_end(self, step: int, num_steps: int) -> int:
+    def affordable_end(self, step: int, num_steps: int, *, lengthens: bool = False) -> int:
         """Return `num_steps`, or fewer if the training would end too late.
 
         Args:
             step: steps so far.
             num_steps: steps of the training, as planned now.
+            lengthens: return more steps if the training would leave much of its time unused.
         """
         first, begin = self._first
         now = time.perf_counter()
@@ -137,9 +139,12 @@ class TimeLimit:
             return num_steps
         step_s = (now - begin) / (step - first)
         left_s = self._seconds - (now - self._start)
-        if (num_steps - step) * step_s <= left_s + self._TOLERANCE * self._seconds:
-            return num_steps
-        return max(step + 1, min(num_steps, step + int(left_s / step_s)))
+        needed_s = (num_steps - step) * step_s
+        if needed_s > left_s + self._TOLERANCE * self._seconds:
+            return max(step + 1, min(num_steps, step + int(left_s / step_s)))
+        if lengthens and needed_s < left_s - self._SPARE * self._seconds:
+            return max(num_steps, step + int(left_s / step_s))
+        return num_steps
 
 
 def _seconds_of(work: Callable[[], None]) -> float:

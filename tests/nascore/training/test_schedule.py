@@ -87,8 +87,16 @@ def test_a_machine_that_becomes_slower_shortens_the_schedule(digits: Splits, clo
     network = Timed(clock, lambda call: 0.1 if call < 300 else 0.4)
     found = run(digits, network, CONFIG, 120.0)
     assert clock.now - begin <= 120 * 1.05 + 0.4 * digits.train.steps_per_epoch(CONFIG)
-    assert "the machine has become slower" in found.messages[0]
+    assert "updates take longer" in found.messages[0]
     assert len(found.valid_accuracy) >= 2
+
+
+def test_a_machine_that_becomes_faster_lengthens_the_schedule(digits: Splits, clock: Clock) -> None:
+    begin = clock.now
+    network = Timed(clock, lambda call: 0.4 if call < 300 else 0.1)
+    found = run(digits, network, CONFIG, 240.0)
+    assert 0.85 * 240 <= clock.now - begin <= 1.05 * 240
+    assert "updates take less time" in found.messages[0]
 
 
 def test_at_least_one_step_is_made(digits: Splits, clock: Clock) -> None:
@@ -101,6 +109,9 @@ def test_a_resumed_training_has_the_rest_of_the_time(clock: Clock) -> None:
     clock.now += 10.0
     assert limit.affordable_end(10, 60) == 60
     assert limit.affordable_end(10, 70) == 60
+    assert limit.affordable_end(10, 40) == 40
+    assert limit.affordable_end(10, 40, lengthens=True) == 60
+    assert limit.affordable_end(10, 55, lengthens=True) == 55
 
 
 def test_a_shortened_schedule_goes_through_all_rates() -> None:
@@ -109,12 +120,12 @@ def test_a_shortened_schedule_goes_through_all_rates() -> None:
     rates = []
     for step in range(70):
         if step == 40:
-            plan.shorten(40, 70)
+            plan.move_end(40, 70)
         rates.append(learning_rate(config, plan.position(step), 100))
     assert rates[:41] == [learning_rate(config, step, 100) for step in range(41)]
     assert rates == sorted(rates, reverse=True)
     assert rates[69] == pytest.approx(learning_rate(config, 98, 100))
-    plan.shorten(60, 65)
+    plan.move_end(60, 65)
     assert plan.position(60) == pytest.approx(80)
     assert plan.position(65) == pytest.approx(100)
     assert Schedule(**plan.to_dict()) == plan
