@@ -205,8 +205,8 @@ class Run:
         if end != before:
             slower = end < before
             self._tell(
-                f"updates take {'longer' if slower else 'less time'} than expected: the training ends "
-                f"after {end} steps instead of {before}, with the rest of its schedule "
+                f"updates take {'longer' if slower else 'less time'} than expected: the training "
+                f"ends after {end} steps instead of {before}, with the rest of its schedule "
                 f"{'shortened' if slower else 'lengthened'}"
             )
             self._schedule.move_end(self.step, end)
