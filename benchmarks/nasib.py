@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from components.config.schema import parse
 from components.steps.context_builder import StepInputs, build_context
+from nascore import checkpoint
 from nascore.config import DataConfig
 from nascore.data.prepared import prepare
 from nascore.latency.benchmark import device_name
@@ -43,7 +44,6 @@ from nascore.spaces.base import ImageShape
 from nascore.spaces.superkernel.config import SuperkernelSpaceConfig
 from nascore.spaces.superkernel.space import AXES, SuperkernelSpace
 from nascore.tabular_benchmark.statistics import interval
-from nascore.training import checkpoint
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 SETTINGS: dict[str, Any] = {

@@ -24,8 +24,8 @@ from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, SearchSpace
 
 if TYPE_CHECKING:  # of a layer above; the context only carries them
+    from nascore.pretrained.weight_files import WeightFile
     from nascore.training.distillation import Teacher
-    from nascore.training.weight_files import WeightFile
 
 OptionsT = TypeVar("OptionsT", bound=Section, default=Section, covariant=True)
 

@@ -98,7 +98,7 @@ ONLY_IN = {
         "components.export.weights",
         "components.registry.teachers",
         "nascore.data.array_files",
-        "nascore.training.weight_files",
+        "nascore.pretrained.weight_files",
     },
     "mlflow": {
         "components.registry.aliases",

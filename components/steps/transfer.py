@@ -22,8 +22,8 @@ from nascore.redaction import redact
 
 if TYPE_CHECKING:
     from nascore.context import SearchContext
+    from nascore.pretrained.weight_files import WeightFile
     from nascore.training.distillation import Teacher
-    from nascore.training.weight_files import WeightFile
 
 FILE = "transfer.json"
 """SHA-256 of the weights and identity of the teacher, in the folder of the data."""
@@ -128,7 +128,7 @@ def _refuse_other(key: str, name: str, found: str, checked: str) -> None:
 @contextmanager
 def _weights(config: Config, state: Path, *, trusted: bool) -> "Iterator[WeightFile]":
     """Yield the weights of a run, from a local file or a copy of an object."""
-    from nascore.training.weight_files import KEY, read_weight_file
+    from nascore.pretrained.weight_files import KEY, read_weight_file
 
     source = config.training.weights
     assert source is not None
@@ -154,9 +154,9 @@ def _check_fits(config: Config, info: DatasetInfo, weights: "WeightFile") -> Non
     import numpy as np
     import torch
 
+    from nascore.pretrained.matching import MIN_SHARE, MIN_SHARE_OF_PARTS, fit, refusal
+    from nascore.pretrained.part_names import renaming
     from nascore.spaces.base import ImageShape, StandardSpace, make_space, sample
-    from nascore.training.part_names import renaming
-    from nascore.training.pretrained import MIN_SHARE, MIN_SHARE_OF_PARTS, fit, refusal
 
     space = make_space(config.search.space)
     rng = np.random.default_rng(0)

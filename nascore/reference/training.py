@@ -6,14 +6,14 @@ from torch import nn
 from nascore.config import SpaceSection
 from nascore.context import SearchContext, device_of
 from nascore.errors import InputError
+from nascore.pretrained.matching import WeightTransfer, load_weights
+from nascore.pretrained.part_names import renaming
 from nascore.reference.network_kind import ReferenceNetwork, genotype_of
 from nascore.reference.networks import STANDARD, standard_space
 from nascore.seeding import seeded_weights
 from nascore.training import distributed
 from nascore.training.final_model import FinalModel, train_network
 from nascore.training.loop import train
-from nascore.training.part_names import renaming
-from nascore.training.pretrained import WeightTransfer, load_weights
 
 _SHORT_S = 1.0  # a first weight update that takes longer is not repeated
 _NUM_STEPS = 5

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from nascore import checkpoint
 from nascore.config import Objective
 from nascore.context import SearchContext, device_of
 from nascore.data.batches import Statistics, normalisation
 from nascore.evaluation.scoring import score_of
 from nascore.files import replacing
 from nascore.genotype import Genotype
+from nascore.pretrained.weight_files import FINAL_MODEL
 from nascore.results import SearchResult
 from nascore.spaces.base import ImageShape, SearchSpace
 from nascore.spaces.flops import count
-from nascore.training import checkpoint
 from nascore.training.child import build_network
 from nascore.training.final_checkpoint import final_checkpoint
 from nascore.training.final_start import (
@@ -31,10 +32,9 @@ from nascore.training.flip_averaging import flip_averaged
 from nascore.training.loop import train
 from nascore.training.network_kinds import kind_named, kind_of, spec_of
 from nascore.training.prediction import accuracy_and_score, predict
-from nascore.training.weight_files import FINAL_MODEL
 
 if TYPE_CHECKING:
-    from nascore.training.pretrained import WeightTransfer
+    from nascore.pretrained.matching import WeightTransfer
 
 VERSION = 1
 

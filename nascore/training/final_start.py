@@ -10,7 +10,7 @@ from nascore.training.fine_tuning import FineTuning
 from nascore.training.losses import Loss, loss_of
 
 if TYPE_CHECKING:
-    from nascore.training.pretrained import WeightTransfer
+    from nascore.pretrained.matching import WeightTransfer
 
 
 def start(
@@ -28,8 +28,8 @@ def start(
     """
     if context.start is None:
         return None
-    from nascore.training.part_names import renaming  # imports torchvision
-    from nascore.training.pretrained import load_weights
+    from nascore.pretrained.matching import load_weights
+    from nascore.pretrained.part_names import renaming  # imports torchvision
 
     names = renaming(
         network, context.start, space=context.space, genotype=genotype, shape=context.shape

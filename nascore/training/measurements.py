@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nascore import checkpoint
 from nascore.config import Objective
 from nascore.data.batches import Split
 from nascore.evaluation.scoring import Answers, Epochs
-from nascore.training import checkpoint
 from nascore.training.prediction import accuracy_and_score
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nascore import checkpoint
 from nascore.errors import CheckpointError, InputError
-from nascore.training import checkpoint
 
 
 class TrainingCheckpoint:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from nascore import checkpoint
 from nascore.config import TrainingConfig
 from nascore.errors import InputError
 from nascore.spaces.ops import evaluation_mode
-from nascore.training import checkpoint
 from nascore.training.data_parallel import divided
 from nascore.training.fine_tuning import FineTuning
 from nascore.training.losses import Loss, Targets

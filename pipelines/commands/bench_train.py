@@ -14,7 +14,7 @@ from nascore.errors import InputError, Problem, collect_problems
 from pipelines.commands.options import one_message
 
 if TYPE_CHECKING:
-    from nascore.training.throughput import Loop, Row
+    from nascore.throughput.measurement import Loop, Row
 
 _NETWORKS = "residual,resnet18"
 
@@ -77,8 +77,8 @@ def train(
     The loops train the same networks on random 32x32 images, in turn. See docs/throughput.md.
     """
     from nascore.config.recipes import SWITCHES
-    from nascore.training import throughput
-    from nascore.training.reference_loops import NETWORKS
+    from nascore.throughput import measurement as throughput
+    from nascore.throughput.plain_loops import NETWORKS
 
     problems: list[Problem] = []
     with collect_problems(problems):
@@ -132,7 +132,7 @@ def _chosen(
 
 def _settings(recipes: Sequence[str], switches: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return the settings of each training loop, by its name."""
-    from nascore.training.throughput import OURS, SWITCHES
+    from nascore.throughput.measurement import OURS, SWITCHES
 
     usual = {"crop_padding": 4, "flip": True}
     settings: dict[str, dict[str, Any]] = {OURS: usual}

@@ -19,11 +19,11 @@ import torch._dynamo  # otherwise loaded by every process when it makes its opti
 from shared_tasks import make_task
 from torch import Tensor
 
+from nascore import checkpoint
 from nascore.config import BudgetConfig
 from nascore.methods.common import one_shot_loop
 from nascore.methods.enas import method as enas
 from nascore.methods.enas.shared_search import SharedSearch
-from nascore.training import checkpoint
 
 STEPS = 96
 

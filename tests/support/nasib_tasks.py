@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nascore import checkpoint
 from nascore.config import BudgetConfig, CommonTrainingConfig, SearchConfig, TrainingConfig
 from nascore.context import NO_CALLBACKS, Callbacks, SearchContext
 from nascore.data.batches import Splits, load
@@ -16,7 +17,6 @@ from nascore.methods.nasib.search import BudgetSearch
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.spaces.superkernel.config import SuperkernelSpaceConfig
-from nascore.training import checkpoint
 
 SPACE = SuperkernelSpaceConfig(
     num_nodes=2,

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nascore import checkpoint
 from nascore.config import BudgetConfig, SearchConfig, SpaceSection, TrainingConfig
 from nascore.context import SearchContext
 from nascore.data.batches import load
@@ -17,7 +18,6 @@ from nascore.results import SearchResult
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.spaces.nasbench201.config import Cell201SpaceConfig
-from nascore.training import checkpoint
 
 METHOD_NAMES = ("memory-enas", "enas", "random-ws")
 SPACE = Cell201SpaceConfig(search_channels=4, final_channels=4, final_cells_per_stage=1)

@@ -46,7 +46,7 @@ class OneShotLoop:
 
     Args:
         arm: `method` or `control`; names random streams, metrics and the checkpoint.
-        kind: of the checkpoint (`nascore.training.checkpoint.save`).
+        kind: of the checkpoint (`nascore.checkpoint.save`).
         training: settings of the training of the shared weights.
         identity: what a checkpoint must have been made with to be continued; see `identity_of`.
         snapshot: returns what a checkpoint has to contain.

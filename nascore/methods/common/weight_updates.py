@@ -10,8 +10,9 @@ from typing import Generic, TypeVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nascore import checkpoint
 from nascore.config import TrainingConfig
-from nascore.training import checkpoint, distributed
+from nascore.training import distributed
 from nascore.training.optimizers import sgd
 from nascore.training.resumable import load_optimizer, optimizer_tensors, tensors_of
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from torch import Tensor
 
+from nascore import checkpoint
 from nascore.errors import CheckpointError, InputError
 from nascore.methods.common.one_shot_loop import checkpoint_path
 from nascore.methods.enas.options import RandomWsOptions
 from nascore.seeding import Seeds
 from nascore.spaces.base import SearchSpace
-from nascore.training import checkpoint
 
 KIND = "shared-weights"
 

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nascore.checkpoint import below
 from nascore.methods.common.reinforce import reinforce_loss
 from nascore.methods.enas.controller import Controller
 from nascore.methods.enas.memory import MemoryEncoder, uniform_entropy
 from nascore.methods.enas.options import EnasOptions
 from nascore.methods.enas.policy import Reward, uniform
 from nascore.seeding import Seeds, seeded_weights
-from nascore.training.checkpoint import below
 from nascore.training.resumable import load_optimizer, optimizer_tensors
 
 _NUM_HELD_OUT = 200

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nascore.checkpoint import below
 from nascore.methods.enas.controller import Controller, State
 from nascore.methods.enas.options import MemoryOptions
-from nascore.training.checkpoint import below
 
 _INITIAL_RANGE = 0.1
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
+from nascore import checkpoint
 from nascore.config import BudgetConfig
 from nascore.context import SearchContext, device_of
 from nascore.errors import CheckpointError
@@ -37,7 +38,7 @@ from nascore.search.runner import Control, search_by_proposing
 from nascore.seeding import Seeds
 from nascore.spaces import base
 from nascore.spaces.base import SearchSpace, SharedSpace
-from nascore.training import checkpoint, distributed
+from nascore.training import distributed
 from nascore.training.final_model import FinalModel, train_from_scratch
 from nascore.training.loop import uses_one_thread
 from nascore.training.parallel_arms import run_pair

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nascore import checkpoint
 from nascore.config import Objective
 from nascore.context import SearchContext
 from nascore.evaluation.scoring import score_of
@@ -27,7 +28,7 @@ from nascore.methods.enas.checkpoint import KIND, missing
 from nascore.methods.enas.options import RandomWsOptions
 from nascore.methods.enas.policy import Policy, UniformPolicy
 from nascore.spaces.base import make_genotype
-from nascore.training import checkpoint, distributed
+from nascore.training import distributed
 from nascore.training.loop import fitting_threads
 from nascore.training.schedule import half_cosine
 from nascore.training.supernet import make_supernet

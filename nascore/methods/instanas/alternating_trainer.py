@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nascore import checkpoint
 from nascore.methods.common.one_shot_loop import CHECK_EVERY, OneShotLoop
 from nascore.methods.common.weight_updates import WeightUpdates
 from nascore.methods.instanas.controller import (
@@ -36,7 +37,6 @@ from nascore.methods.instanas.pretraining import random_policy, routed_step
 from nascore.methods.instanas.reward import Window, policy_loss, reward, window_schedule
 from nascore.methods.instanas.search_points import Point
 from nascore.methods.instanas.supernet import MetaGraph
-from nascore.training import checkpoint
 from nascore.training.loop import fitting_threads
 from nascore.training.resumable import load_optimizer, optimizer_tensors, tensors_of
 from nascore.training.schedule import half_cosine

@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+from nascore import checkpoint
 from nascore.context import SearchContext, device_of
 from nascore.errors import CheckpointError
 from nascore.methods.common import one_shot_loop
@@ -10,7 +11,6 @@ from nascore.methods.instanas.controller import PolicyNetwork, make_policy_netwo
 from nascore.methods.instanas.options import InstanasOptions
 from nascore.methods.instanas.supernet import MetaGraph, make_metagraph
 from nascore.spaces.mobilenet.space import MobileSpace
-from nascore.training import checkpoint
 from nascore.training.resumable import TrainingCheckpoint
 
 Context = SearchContext[InstanasOptions]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nascore import checkpoint
 from nascore.errors import InputError
 from nascore.methods.instanas.cost_table import LatencyTable
 from nascore.methods.instanas.routed_network import Routed, rebuild
 from nascore.methods.instanas.search_points import Chosen, Point
 from nascore.spaces.base import ImageShape
 from nascore.spaces.mobilenet.space import MobileSpace
-from nascore.training import checkpoint
 
 POINTS = "points.json"
 _KIND = "instanas-point"

@@ -5,6 +5,7 @@ import logging
 import time
 from pathlib import Path
 
+from nascore import checkpoint
 from nascore.errors import CheckpointError
 from nascore.methods.nases.autoencoder import (
     AnyOptions,
@@ -14,7 +15,6 @@ from nascore.methods.nases.autoencoder import (
 )
 from nascore.seeding import Seeds
 from nascore.spaces.base import SearchSpace
-from nascore.training import checkpoint
 
 VERSION = 1
 _KIND = "nases-autoencoder"

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nascore import checkpoint
 from nascore.context import SearchContext
 from nascore.data.batches import Split
 from nascore.genotype import Genotype
@@ -31,7 +32,7 @@ from nascore.methods.nasib.options import NasibOptions
 from nascore.methods.nasib.supernet import make_superkernel_supernet
 from nascore.methods.nasib.updates import LogitUpdates
 from nascore.spaces.superkernel.space import AXES, SuperkernelSpace
-from nascore.training import checkpoint, distributed
+from nascore.training import distributed
 from nascore.training.loop import fitting_threads
 from nascore.training.schedule import half_cosine
 

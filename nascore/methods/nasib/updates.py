@@ -8,11 +8,12 @@ B images, C channels, E edges, S logits of an edge.
 import torch
 from torch import Tensor
 
+from nascore import checkpoint
 from nascore.methods.common.weight_updates import path_loss
 from nascore.methods.nasib.distribution import Distribution, Sample
 from nascore.methods.nasib.supernet import SuperkernelSupernet
 from nascore.spaces.superkernel.space import AXES, SuperkernelSpace
-from nascore.training import checkpoint, distributed
+from nascore.training import distributed
 from nascore.training.resumable import load_optimizer, optimizer_tensors, tensors_of
 
 _BETAS = (0.5, 0.999)  # of Adam for the distribution, as in DARTS (arXiv 1806.09055)

@@ -11,9 +11,10 @@ from torch import Tensor
 from components.config.schema import dumps, parse
 from components.steps import prepare_data, pretrain_controller, search, train_final
 from components.steps.compiled import Compiled, run_key_of
-from nascore.training import checkpoint, final_checkpoint
+from nascore import checkpoint
+from nascore.pretrained.weight_files import FINAL_MODEL
+from nascore.training import final_checkpoint
 from nascore.training.losses import BatchLoss
-from nascore.training.weight_files import FINAL_MODEL
 
 SETTINGS: dict[str, Any] = {
     "method": "random",

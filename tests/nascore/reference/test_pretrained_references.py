@@ -12,11 +12,11 @@ from nascore.config.training import CommonTrainingConfig
 from nascore.context import Callbacks, SearchContext
 from nascore.data.batches import load
 from nascore.methods.registry import METHODS
+from nascore.pretrained.weight_files import WeightFile
 from nascore.reference.training import train_reference
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape, make_space
 from nascore.spaces.residual.config import ResidualSpaceConfig
-from nascore.training.weight_files import WeightFile
 
 SPACE = ResidualSpaceConfig(num_stages=2, channels=8)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from nascore import checkpoint
 from nascore.errors import InputError
-from nascore.training import checkpoint
 from nascore.training.resumable import (
     TrainingCheckpoint,
     load_optimizer,

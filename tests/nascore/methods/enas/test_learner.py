@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nascore import checkpoint
 from nascore.methods.enas.learner import Learner, NonFiniteRewardError
 from nascore.methods.enas.options import (
     ControllerOptions,
@@ -16,7 +17,6 @@ from nascore.methods.enas.options import (
     MemoryOptions,
 )
 from nascore.seeding import Seeds
-from nascore.training import checkpoint
 
 SMALL = (3, 4, 2, 3)
 TINY = ControllerOptions(hidden_size=8, architectures=4, lr=0.01)

@@ -9,13 +9,13 @@ import pytest
 from shared_tasks import METHOD_NAMES, are_equal, kept, make_task, outcome, run
 from torch import Tensor
 
+from nascore import checkpoint
 from nascore.errors import InputError
 from nascore.methods.common import one_shot_loop
 from nascore.methods.enas import method as enas
 from nascore.methods.enas.checkpoint import KIND
 from nascore.methods.enas.shared_search import SharedSearch
 from nascore.spaces.enas_micro.config import EnasMicroSpaceConfig
-from nascore.training import checkpoint
 
 KILLED = Path(__file__).parents[3] / "support" / "killed_search.py"
 

@@ -9,11 +9,11 @@ import pytest
 from callbacks import CallbacksOf
 from instanas_tasks import are_equal, make_task, run
 
+from nascore import checkpoint
 from nascore.config import BudgetConfig
 from nascore.errors import InputError, WeightsDivergedError
 from nascore.methods.instanas import costs, method
 from nascore.methods.instanas.networks import load_graph, new_controller
-from nascore.training import checkpoint
 
 KILLED = Path(__file__).parents[3] / "support" / "killed_instanas.py"
 

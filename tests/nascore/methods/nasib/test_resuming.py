@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from nasib_tasks import SPACE, are_equal, kept, make_task, run
 
+from nascore import checkpoint
 from nascore.config import BudgetConfig
 from nascore.data.batches import Splits
 from nascore.errors import InputError, WeightsDivergedError
@@ -17,7 +18,6 @@ from nascore.methods.nasib.random_control import RandomControl
 from nascore.methods.nasib.search import BudgetSearch
 from nascore.spaces.base import check
 from nascore.spaces.superkernel.space import SuperkernelSpace
-from nascore.training import checkpoint
 
 KILLED = Path(__file__).parents[3] / "support" / "killed_nasib.py"
 # Each after the one before it.

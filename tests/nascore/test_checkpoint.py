@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from nascore import checkpoint
 from nascore.errors import CheckpointError
-from nascore.training import checkpoint
 
 TENSORS = {
     "weight": torch.arange(6, dtype=torch.float32).reshape(2, 3),

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from nascore import checkpoint
 from nascore.errors import InputError
 from nascore.files import sha256_of
 from nascore.genotype import Genotype
-from nascore.training import checkpoint
-from nascore.training.weight_files import FINAL_MODEL, read_weight_file
+from nascore.pretrained.weight_files import FINAL_MODEL, read_weight_file
 
 GENOTYPE = Genotype("chain-2x4-v8", (1, 2))
 NETWORK = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))

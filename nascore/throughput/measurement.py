@@ -25,9 +25,9 @@ from nascore.errors import InputError
 from nascore.latency.benchmark import device_name
 from nascore.processors import num_cpus
 from nascore.seeding import seeded_weights
+from nascore.throughput.plain_loops import NETWORKS, SHAPE, Steps, bare_loop, torchvision_loop
 from nascore.training.loop import fitting_threads
 from nascore.training.losses import loss_of
-from nascore.training.reference_loops import NETWORKS, SHAPE, Steps, bare_loop, torchvision_loop
 from nascore.training.run import Run, TrainingStopped
 
 BARE = "bare loop"

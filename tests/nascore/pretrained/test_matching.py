@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from nascore import checkpoint
 from nascore.errors import InputError
 from nascore.genotype import Genotype
+from nascore.pretrained.matching import WeightTransfer, load_weights
+from nascore.pretrained.part_names import renaming
+from nascore.pretrained.weight_files import FINAL_MODEL, WeightFile, read_weight_file
 from nascore.seeding import seeded_weights
 from nascore.spaces.base import ImageShape, SearchSpace, make_genotype, make_space
 from nascore.spaces.mobilenet.config import MobileSpaceConfig
 from nascore.spaces.residual.config import ResidualSpaceConfig
 from nascore.spaces.superkernel.config import SuperkernelSpaceConfig
-from nascore.training import checkpoint
-from nascore.training.part_names import renaming
-from nascore.training.pretrained import WeightTransfer, load_weights
-from nascore.training.weight_files import FINAL_MODEL, WeightFile, read_weight_file
 
 TEN = tuple("0123456789")
 SHAPE = ImageShape(channels=3, size=32, num_classes=10)

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from nascore.config import TrainingConfig
-from nascore.training.reference_loops import NETWORKS, bare_loop, torchvision_loop
-from nascore.training.throughput import (
+from nascore.throughput.measurement import (
     BARE,
     MIN_ROUNDS,
     OURS,
@@ -21,6 +20,7 @@ from nascore.training.throughput import (
     measure,
     training_loop,
 )
+from nascore.throughput.plain_loops import NETWORKS, bare_loop, torchvision_loop
 
 CPU = torch.device("cpu")
 

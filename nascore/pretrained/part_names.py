@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from nascore.genotype import Genotype
+from nascore.pretrained.weight_files import WeightFile
 from nascore.spaces import ops
 from nascore.spaces.base import ImageShape, SearchSpace
 from nascore.spaces.mobilenet.network import INVERTED, OPS
 from nascore.spaces.mobilenet.space import MobileSpace
 from nascore.spaces.residual.space import ResidualSpace
-from nascore.training.weight_files import WeightFile
 
 Renaming = Callable[[str], str | None]
 """Name of a module in the network -> its name in the file; None where the file has no such part."""

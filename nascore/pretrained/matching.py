@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from nascore.errors import InputError
-from nascore.training.part_names import Renaming
-from nascore.training.weight_files import KEY, WeightFile
+from nascore.pretrained.part_names import Renaming
+from nascore.pretrained.weight_files import KEY, WeightFile
 
 MIN_SHARE = 0.5
 """Share of the parameters, without the classifier, that must fit by their names."""
@@ -114,7 +114,7 @@ def load_weights(
         network: on any device; it is not changed when the file is refused.
         file: the weights.
         classes: names of the classes of the network in the order of its outputs.
-        renaming: names of modules in the file by parts (`nascore.training.part_names`); None
+        renaming: names of modules in the file by parts (`nascore.pretrained.part_names`); None
             where they are those of the network.
         needed: share of the parameters, without the classifier, that must fit.
 

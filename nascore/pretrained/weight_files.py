@@ -17,11 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from nascore import checkpoint
 from nascore.errors import CheckpointError, InputError, visible
 from nascore.files import sha256_of
 from nascore.genotype import Genotype
 from nascore.redaction import redact
-from nascore.training import checkpoint
 
 KEY = "training.weights"
 FINAL_MODEL = "final-model"

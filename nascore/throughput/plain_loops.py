@@ -1,6 +1,6 @@
 """Plain training loops that the training loop is compared with, and the networks that they train.
 
-Each loop is a function that trains for a number of steps; see `nascore.training.throughput`.
+Each loop is a function that trains for a number of steps; see `nascore.throughput.measurement`.
 """
 
 from collections.abc import Callable, Iterator
