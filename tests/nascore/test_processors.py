@@ -33,6 +33,6 @@ def test_all_places_that_start_processes_or_threads_ask_here(
     inputs = StepInputs(
         config=Config(), dataset=Path(), controller=Path(), state=Path(), run_key="key"
     )
-    pair = workers._Workers(inputs, 2, False, NO_CALLBACKS)
+    pair = workers._Workers(inputs, 2, False, 1, NO_CALLBACKS)
     assert pair._environment(1)["OMP_NUM_THREADS"] == "3"
     assert images.stream_workers() == min(6, images._MAX_STREAM_WORKERS)

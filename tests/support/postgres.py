@@ -1,6 +1,8 @@
 """A private PostgreSQL server of Debian's package, for tests to use and to mistreat."""
 
+import contextlib
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -13,6 +15,7 @@ import psycopg
 USER = "nas"
 PASSWORD = "pass-" + secrets.token_hex(8)  # must appear nowhere
 _DEBIAN = Path("/usr/lib/postgresql")
+_RANDOM = random.SystemRandom()
 
 
 def programs() -> Path | None:
@@ -22,11 +25,16 @@ def programs() -> Path | None:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    """A port of this machine that no process uses now, and no connection will use soon.
+
+    It lies below the ports that Linux gives to outgoing connections (from 32768 on): one of those
+    is taken again by the next connection, often before the server of a test has bound it.
+    """
+    for port in _RANDOM.sample(range(15_000, 32_000), 1_000):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port of 1,000 is free")
 
 
 class Postgres:

@@ -326,7 +326,7 @@ def test_a_bucket_that_does_not_exist_is_reported(s3: S3Server) -> None:
         ("s3://bucket/../x", "'.' or '..'"),
         ("https://me:hunter2@host/x", "user name, a password"),
         ("https://host/x", "https:// is not supported; copy the files, and write s3://BUCKET/KEY"),
-        ("", "at least 1 character"),
+        ("", "not empty; write export_to: s3://BUCKET/PREFIX"),
     ],
 )
 def test_a_place_that_is_none_is_refused_without_its_password(root: str, message: str) -> None:

@@ -25,7 +25,7 @@ def complete(words: str, place: int, shell: str = "bash") -> list[str]:
 @pytest.mark.parametrize(
     ("words", "place", "found"),
     [
-        ("nas run --set training.dev", 3, ["training.device="]),
+        ("nas run --set training.dev", 3, ["training.device=", "training.devices="]),
         # bash divides a word at the equals sign
         ("nas run --set training.device =", 4, ["auto", "cpu", "cuda"]),
         ("nas run --set training.device = c", 5, ["cpu", "cuda"]),
@@ -47,7 +47,7 @@ def test_settings_are_completed(words: str, place: int, found: list[str]) -> Non
 def test_zsh_keeps_a_setting_in_one_word() -> None:
     values = complete("nas run --set training.device=c", 3, "zsh")
     assert values[1::3] == ["training.device=cpu", "training.device=cuda"]
-    key, description = complete("nas run --set training.dev", 3, "zsh")[1:]
+    key, description = complete("nas run --set training.device", 3, "zsh")[1:3]
     assert key == "training.device="
     assert description.startswith("Device of the search")
 

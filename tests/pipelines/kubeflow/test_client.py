@@ -139,7 +139,10 @@ def test_a_pod_uses_its_namespace_where_there_are_several_users(
     assert len(kfp.sent("GET", "/healthz")) == 1
 
 
-REST = tuple(Step(name) for name in ("train-final", "profile-latency", "promote", "close-run"))
+REST = tuple(
+    Step(name)
+    for name in ("train-final", "profile-latency", "train-references", "promote", "close-run")
+)
 RUNNING = Look("RUNNING", (Step("prepare-data"), Step("search", "RUNNING")))
 SUCCEEDED = Look(
     "SUCCEEDED", (Step("prepare-data"), Step("pretrain-controller"), Step("search"), *REST)
@@ -209,7 +212,7 @@ def test_a_log_that_cannot_be_read_is_told_and_hides_no_task(kfp: KfpServer) -> 
     kfp.plan(run_id, failing("prepare-data"))
     kfp.fault = Fault(503, "<html>", "text/html", where="/log")
     told = done("status", run_id)
-    assert [each["state"] for each in told["tasks"]] == ["failed", *["not-reached"] * 6]
+    assert [each["state"] for each in told["tasks"]] == ["failed", *["not-reached"] * 7]
     assert told["tasks"][0]["reason"].startswith("unknown: its log could not be read")
     assert "fails (503)" in told["reason"]
 

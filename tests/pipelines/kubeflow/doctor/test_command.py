@@ -78,7 +78,7 @@ def test_the_default_pipeline_where_there_are_no_gpus(api: KubeApi) -> None:
     ("arguments", "told"),
     [
         (["--probe"], "--probe: is about a cluster; add --cluster"),
-        (["--namespace=x", "--kind=retrain"], "--kind: is about a cluster"),
+        (["--namespace=x", "--kind=retrain"], "--namespace: is about a cluster"),
         (["--cluster", "--kube-context=nowhere"], "there are: stand-in, elsewhere"),
         (["--cluster", "--image=repo/nas:latest"], "name a digest or a tag that never moves"),
         (["--cluster", "--set=search.workers=3"], "workers on a cluster share a database"),

@@ -10,6 +10,7 @@ from kfp_server import KfpServer, Look
 from pipelines.kubeflow.status.pipeline_tasks import PipelineTask, planned
 
 FINISH = ("train-final", "profile-latency", "promote")
+COMPARED = ("train-final", "profile-latency", "train-references", "promote")
 ANEW = ("pretrain-controller", "search", *FINISH)
 KEPT = ("reuse", *(f"{name}-2" for name in FINISH))
 CLOSED = Step("close-run")
@@ -86,9 +87,9 @@ def test_workers_are_tasks_of_their_own(kfp: KfpServer) -> None:
     working = steps("search", *WORKERS, state="RUNNING")
     kfp.plan(run_id, look("RUNNING", *begun, *working, exit_step=None))
     told = states(done("status", run_id))
-    order = ["prepare-data", "pretrain-controller", "search", *WORKERS, *FINISH, "close-run"]
+    order = ["prepare-data", "pretrain-controller", "search", *WORKERS, *COMPARED, "close-run"]
     assert list(told) == order
-    assert list(told.values()) == [*["succeeded"] * 2, *["running"] * 4, *["pending"] * 4]
+    assert list(told.values()) == [*["succeeded"] * 2, *["running"] * 4, *["pending"] * 5]
 
 
 def test_a_loop_of_the_pipeline_shows_its_iterations(kfp: KfpServer) -> None:
@@ -120,7 +121,8 @@ def test_a_run_of_a_version_has_the_tasks_of_that_version(kfp: KfpServer) -> Non
     assert "pipeline_spec" not in kfp.runs[run_id]
     kfp.plan(run_id, look("RUNNING", Step("prepare-data", "RUNNING"), exit_step=None))
     told = done("status", run_id)
-    assert list(states(told)) == ["prepare-data", *ANEW, "close-run"]
+    searched = ["prepare-data", "pretrain-controller", "search", *COMPARED, "close-run"]
+    assert list(states(told)) == searched
     kfp.versions.clear()  # deleted since: what is listed is shown
     assert list(states(done("status", run_id))) == ["prepare-data"]
 
