@@ -113,8 +113,9 @@ def _child(event: Mapping[str, Any]) -> str:
     of = "" if event["of"] is None else f" of {event['of']}"
     name = "child" if event["arm"] == "method" else "random control"
     score = event.get("score", event["valid_accuracy"])
-    shown = _UNFINISHED[event.get("status", "failed")]
-    if score is not None:
+    if score is None:
+        shown = _UNFINISHED[event.get("status", "failed")]
+    else:
         shown = f"valid {event.get('figure', 'accuracy')} {score:.3f}"
     best = "" if event["best"] is None else f", best {event['best']:.3f}"
     left = event.get("seconds_left")

@@ -105,6 +105,14 @@ def test_a_child_without_a_score_is_shown_with_the_reason(status: str, shown: st
     assert text == f"search  {shown}"
 
 
+def test_a_child_with_a_score_is_shown_with_it() -> None:
+    event = {**child(2, accuracy=0.5, best=0.5), "status": "finished"}
+    text = describe({"step": "search", "event": "child", "time": 0.0, **event})
+    assert text == (
+        "search  child 3 of 100: valid accuracy 0.500, best 0.500, about 1 min 00 s left"
+    )
+
+
 def test_rejected_children_are_no_news() -> None:
     event = {"event": "child", **child(2, accuracy=None, best=0.5)}
     assert is_news({**event, "status": "failed"})
