@@ -7,7 +7,6 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from nascore.data.pictures import data_uri
-from nascore.figures import formatting
 from nascore.figures.chart import Chart
 from nascore.figures.plots import confusion_matrix
 from nascore.figures.templates import make_environment
@@ -29,7 +28,7 @@ def section(result: Mapping[str, Any], images: Mapping[int, NDArray[Any]]) -> Ma
     rows = [{"name": name, **row} for name, row in (per_class or {}).items()]
     if len(rows) > MAX_ROWS:
         rows.sort(key=lambda row: (row["recall"] is None, row["recall"]))
-    environment = make_environment(__package__, percent=formatting.percent, count=formatting.count)
+    environment = make_environment(__package__)
     return Markup(  # the template escapes
         environment.get_template("classes.html.j2").render(
             result=result,

@@ -70,15 +70,7 @@ def render(report: Report) -> str:
     Raises:
         ValueError: `architecture_svg` is not an SVG element.
     """
-    environment = make_environment(
-        __package__,
-        percent=formatting.percent,
-        points=formatting.points,
-        count=formatting.count,
-        duration=formatting.duration,
-        milliseconds=formatting.milliseconds,
-        p_value=formatting.p_value,
-    )
+    environment = make_environment(__package__)
     return environment.get_template("page.html.j2").render(
         method=report.search.method,
         data_name=_data_name(report),

@@ -5,7 +5,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from nascore.figures import formatting
 from nascore.figures.templates import make_environment
 
 
@@ -18,15 +17,7 @@ def section(result: Mapping[str, Any], figure: str) -> Markup:
     """
     control = (result.get("control") or {}).get("final")
     rows = [result.get("found"), control, *result.get("references", ())]
-    environment = make_environment(
-        __package__,
-        percent=formatting.percent,
-        points=formatting.points,
-        count=formatting.count,
-        duration=formatting.duration,
-        milliseconds=formatting.milliseconds,
-        p_value=formatting.p_value,
-    )
+    environment = make_environment(__package__)
     return Markup(  # the template escapes
         environment.get_template("references.html.j2").render(
             recommendation=result.get("recommendation"),

@@ -282,13 +282,10 @@ def _split(batch_size: int, device: torch.device) -> tuple[Split, torch.Tensor]:
 
 
 def device_named(name: str) -> torch.device:
-    """Return the device of a measurement.
-
-    Args:
-        name: auto, cpu or cuda.
+    """Return the device of a measurement: `auto`, `cpu` or `cuda`.
 
     Raises:
-        InputError: cuda, and there is none.
+        InputError: it is cuda, and there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError.of("--device", name, "there is no CUDA device here; use cpu or auto")

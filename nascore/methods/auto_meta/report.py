@@ -6,7 +6,6 @@ from typing import Any
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from nascore.figures import formatting
 from nascore.figures.templates import make_environment
 from nascore.meta_learning.options import BASELINE
 
@@ -28,9 +27,7 @@ def section(
     """
     environment = make_environment(
         __package__,
-        percent=formatting.percent,
         interval=_interval,
-        milliseconds=formatting.milliseconds,
     )
     return Markup(  # the template escapes
         environment.get_template("report.html.j2").render(

@@ -67,9 +67,7 @@ class Findings:
 
 def render(findings: Findings) -> str:
     """Return the report as one HTML document without scripts and external resources."""
-    environment = make_environment(
-        __package__, number=number, interval=interval, percent=formatting.percent
-    )
+    environment = make_environment(__package__, number=number, interval=interval)
     return environment.get_template("page.html.j2").render(
         findings=findings,
         now=findings.now,
