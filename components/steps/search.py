@@ -63,7 +63,7 @@ def run(
         return {
             "valid_accuracy": result.valid_accuracy,
             f"valid_{result.objective}": result.score,
-            "num_children": float(len(result.arm.children)),
+            "num_children": float(sum(not child.is_rejected for child in result.arm.children)),
             "seconds_with_pretraining": result.arm.seconds,
         }
 

@@ -40,7 +40,7 @@ def divided(network: nn.Module, run: Forward | None = None) -> Forward:
         run: called instead of the network, such as a compiled form of it.
     """
     run = network if run is None else run
-    return run if distributed.size() == 1 else _Divided(network, run)
+    return _Divided(network, run) if distributed.trains_together() else run
 
 
 class _Divided:
@@ -155,7 +155,7 @@ def whole_batch_norms(network: nn.Module) -> Iterator[None]:
 
     The tensors of the normalisations stay the same.
     """
-    if distributed.size() == 1:
+    if not distributed.trains_together():
         yield
         return
     on_cpu = next(network.parameters()).device.type == "cpu"
@@ -194,7 +194,7 @@ def _whole(norm: _BatchNorm) -> _BatchNorm:
 
 def agreed_stop(should_stop: Callable[[], bool] | None) -> Callable[[], bool] | None:
     """Return a function that answers in all processes what `should_stop` answers in the first."""
-    if distributed.size() == 1:
+    if not distributed.trains_together():
         return should_stop
 
     def asked() -> bool:
@@ -212,7 +212,7 @@ def agreed_epoch(
     Raises:
         GroupStopped: in the other processes.
     """
-    if distributed.size() == 1:
+    if not distributed.trains_together():
         return on_epoch
 
     def called(epoch: int, score: float | None) -> None:

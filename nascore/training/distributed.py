@@ -33,6 +33,15 @@ def size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def trains_together() -> bool:
+    """Return whether the processes of the group divide the batches of each training.
+
+    They do in groups of `joined_by`. Processes of `joined` train shared weights together, but a
+    network from scratch each alone.
+    """
+    return size() > 1 and _messages is not None
+
+
 def is_first() -> bool:
     """Return whether this process writes files and reports."""
     return rank() == 0

@@ -217,9 +217,10 @@ def test_tables_and_figures_open_in_the_ui(finished: Finished, tmp_path: Path) -
 
     client, run_id = finished.client, finished.pipeline.info.run_id
     mlflow.set_tracking_uri(client.tracking_uri)
+    search = json.loads((finished.folder / "state/search/search_result.json").read_text())
     for run, name, count in (
-        ("search", "method_children.json", 3),
-        ("search", "control_children.json", 3),
+        ("search", "method_children.json", len(search["arm"]["children"])),
+        ("search", "control_children.json", len(search["control"]["children"])),
         ("random on digits", "per_class.json", 10),
     ):
         one = finished.runs[run].info.run_id

@@ -3,13 +3,16 @@
 JSON is a list of settings, one object a training. Writes the results to FOLDER/RANK_of_SIZE.pt.
 """
 
+import contextlib
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from nascore.config import TrainingConfig
 from nascore.data.batches import Splits, load
@@ -23,10 +26,20 @@ from nascore.training.loop import train
 
 def main(folder: Path, data: Path, trainings: list[dict[str, Any]]) -> None:
     torch.set_num_threads(1)
-    with distributed.joined(distributed.CPU):
+    with group(folder):
         splits = load(data, distributed.CPU)
         kept = [trained(splits, settings) for settings in trainings]
         torch.save(kept, folder / f"{distributed.rank()}_of_{distributed.size()}.pt")
+
+
+def group(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Return the group of the processes that torchrun has started; nothing for one process."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return contextlib.nullcontext()
+    store = dist.FileStore(str(folder / "store"), size)
+    rank = int(os.environ["RANK"])
+    return distributed.joined_by(store, rank=rank, size=size, device=distributed.CPU)
 
 
 def trained(splits: Splits, settings: dict[str, Any]) -> dict[str, Any]:
