@@ -5,6 +5,7 @@ from typing import Any
 
 from components.steps.registration import Promotion
 from components.steps.run_results import RunResults
+from components.steps.summary import num_trained
 from components.tracking.links import Links
 from nascore.figures import formatting
 from nascore.redaction import redact
@@ -34,7 +35,7 @@ def overview_page(
         "method": f"{search.method}, seed {search.seed}{_reused(results)}",
         "data": f"{_plain(config.data.source)}: {info.num_images:,} images, "
         f"{len(info.classes)} classes",
-        "search": f"{len(search.arm.children)} children{failed} in "
+        "search": f"{num_trained(search.arm)} children{failed} in "
         f"{formatting.duration(search.arm.seconds)}, the control not included",
         "architecture": f"`{summary['architecture']['text']}`",
         "size": f"{final.num_params:,} parameters, {final.macs:,} multiply-adds for one image",

@@ -49,7 +49,7 @@ def summary_of(
         "genotype": final.genotype.to_dict(),
         **_scores(results),
         **_class_figures(final.figures),
-        "num_children": _num_trained(search.arm),
+        "num_children": num_trained(search.arm),
         "num_failed": _num_failed(search.arm),
         "control": None if search.control is None else _control(search.control, results),
         "verdict": search.verdict,
@@ -185,7 +185,8 @@ def _class_figures(figures: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: None if figures is None else figures[name] for name in FIGURES}
 
 
-def _num_trained(arm: Arm) -> int:
+def num_trained(arm: Arm) -> int:
+    """Return the number of children but those that were not trained because of their cost."""
     return sum(not child.is_rejected for child in arm.children)
 
 
@@ -217,7 +218,7 @@ def _control(arm: Arm, results: RunResults) -> dict[str, Any]:
     best = arm.best
     return {
         "method": arm.method,
-        "num_children": _num_trained(arm),
+        "num_children": num_trained(arm),
         "num_failed": _num_failed(arm),
         "valid_accuracy": None if best is None else best.valid_accuracy,
         "valid_score": None if best is None else best.score,

@@ -50,6 +50,7 @@ STEPS = {
 class Finished:
     """The run after its end, and all of its MLflow runs by name."""
 
+    folder: Path
     result: dict[str, Any]
     stderr: str
     client: Any
@@ -119,6 +120,7 @@ def finished(services: Services, server: MlflowServer) -> Finished:
     runs = client.search_runs([experiment.experiment_id])
     assert len({run.info.run_name for run in runs}) == len(runs), "a run is there twice"
     return Finished(
+        folder=out,
         result=json.loads((out / "result.json").read_text()),
         stderr=log.read_text(),
         client=client,
