@@ -38,7 +38,8 @@ def test_json_has_the_loops_and_their_ratios_to_the_bare_loop() -> None:
     }
     for row in rows.values():
         assert row["images_per_s"] > 0
-        assert 0 < row["ratio_to_bare"] <= 1.5
+        # Short turns on a busy machine: only an order of magnitude is certain.
+        assert 0.2 < row["ratio_to_bare"] < 5
         assert row["cpu_ms_per_image"] > 0
 
 
