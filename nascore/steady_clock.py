@@ -1,8 +1,8 @@
 """The time since the epoch by a clock that never jumps: durations between such times are right.
 
-It is the clock of the machine as it was when the process started, or the process that forked it. A
-clock that is set while a run goes on, by NTP or by hand, so changes neither the order nor the
-distance of what the run records.
+The time of day is read once, when the process (or the one that forked it) starts; the monotonic
+clock is added to it. If NTP or a user sets the clock during a run, the order and the distances of
+what the run records stay right.
 """
 
 import time

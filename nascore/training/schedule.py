@@ -44,7 +44,7 @@ class Schedule:
     the rest of the schedule faster or slower and still ends at its end.
 
     Attributes:
-        planned: weight updates of the training as it was planned.
+        planned: weight updates of the original plan.
         num_steps: weight updates that it will have.
         bend_step: step at which the end was moved last; 0: never.
         bend_position: position of that step.
