@@ -1,40 +1,49 @@
-"""The network that a search ships, against the standard network of its size at equal total time.
+"""The network that a search ships, against a random search and the standard network of its size.
 
     NAS_TEST_DATA=FOLDER python benchmarks/shipped_network.py
 
-One cell is a data set and a seed. It runs the search and the final training of the quick preset of
-a method, on one thread, and measures their processor time T. Then the standard residual network
-(two basic blocks a stage, 3x3, batch normalisation, ReLU), with the channels that bring it nearest
-to the number of parameters of the found network, is trained from scratch by the same recipe for the
-time T. Both are tested once, on the same images. The control of the search, which runs on a second
-core, is left out of both.
+A cell is an arm on a data set with a seed, on one thread. All arms have the recipe of the quick
+preset and are tested once, on the same images:
+
+- found: the search and the final training of the method. Their processor time is T.
+- standard: the standard residual network (two basic blocks a stage, 3x3, batch normalisation,
+  ReLU), with the channels that bring it nearest to the number of parameters of the found network,
+  trained from scratch for the time T.
+- control: as many random children as the search has, and the final training of the best.
+- pretrained: the standard network of that size, which starts from weights of a training on another
+  data set and is then trained for the time T; the first training comes on top, as if its weights
+  had been there already.
 
 The time is processor time, since other work on the machine makes wall time longer; so the number of
-weight updates of the standard network is computed from the time of its first ones.
+weight updates of a standard network is computed from the time of its first ones. The control of the
+pipeline, which runs on a second core, is left out of T. Latency is that of one image, by one
+thread, right after the training.
 
 Data sets: the digits of scikit-learn (8x8, grey), 2,000 training and 1,000 test images of CIFAR-10
 (32x32, colour), and the drawings of six alphabets of Omniglot (28x28, grey), whose class is the
 alphabet. The last two are read from the folder NAS_TEST_DATA.
 
-Finished cells are in a file of JSON lines and are not repeated. Writes
-docs/results/shipped_network.{json,md}.
+Finished cells are in a file of JSON lines and are not repeated; processes with other data sets,
+seeds or arms may share it. `--table` writes docs/results/shipped_network.{json,md} from the cells
+that there are.
 """
 
 import argparse
 import json
-import math
 import os
 import time
+from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
+from shipped_network_table import ARMS, DATA, Cell, Cells, seconds_of, single, write
 from torch import nn
 from torch.nn import functional as F
 
@@ -42,24 +51,29 @@ from components.steps.context_builder import StepInputs, build_context
 from nascore.context import SearchContext
 from nascore.data.prepared import prepare
 from nascore.genotype import Genotype
-from nascore.latency.benchmark import device_name
 from nascore.methods.registry import METHODS
+from nascore.pretrained.matching import load_weights
+from nascore.pretrained.weight_files import WeightFile, read_weight_file
 from nascore.seeding import seeded_weights
 from nascore.spaces.base import ImageShape
 from nascore.spaces.residual.blocks import Style
 from nascore.spaces.residual.config import ResidualSpaceConfig
 from nascore.spaces.residual.space import ResidualNetwork, Stage
-from nascore.training.final_model import train_network
+from nascore.training.final_model import FinalModel, train_network
 from nascore.training.loop import train
+from nascore.training.network_kinds import Examples, kind_of
+from nascore.training.prediction import predict
 from pipelines.config import resolve
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
-DATA: dict[str, tuple[str, ...]] = {
+SETTINGS: dict[str, tuple[str, ...]] = {
     "digits": (),
     "cifar10": ("training.crop_padding=4", "training.flip=true"),
     "alphabets": ("training.crop_padding=2",),
 }
 """Data sets, with settings that differ from the preset; both networks have them."""
+SOURCES = {"digits": "alphabets", "cifar10": "alphabets", "alphabets": "cifar10"}
+"""Data set of the weights from which `pretrained` starts."""
 _TRIAL_SHARE = 0.03  # of the time, in which the weight updates of the standard network are measured
 
 
@@ -108,7 +122,7 @@ def size_of(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def run_found(context: SearchContext) -> dict[str, Any]:
+def run_search(context: SearchContext) -> dict[str, Any]:
     """Search, and train the winner, as the steps of the pipeline do."""
     method, begun = METHODS[context.method].load(), time.process_time()
     method.pretrain(context)
@@ -116,10 +130,7 @@ def run_found(context: SearchContext) -> dict[str, Any]:
     searched = time.process_time()
     final = method.train_final(context, result)
     return {
-        "test_accuracy": final.test_accuracy,
-        "params": final.num_params,
-        "macs": final.macs,
-        "updates": final.num_steps,
+        **measured(context, final),
         "search_s": searched - begun,
         "final_s": time.process_time() - searched,
         "network": context.space.describe(result.genotype),
@@ -127,8 +138,10 @@ def run_found(context: SearchContext) -> dict[str, Any]:
     }
 
 
-def run_standard(context: SearchContext, num_params: int, seconds: float) -> dict[str, Any]:
-    """Train the standard network of a size for a processor time."""
+def run_standard(
+    context: SearchContext, num_params: int, seconds: float, weights: WeightFile | None = None
+) -> dict[str, Any]:
+    """Train the standard network of a size for a processor time, from scratch or from weights."""
 
     def new() -> nn.Module:
         seed = context.seeds.integer("standard", "weights")
@@ -137,15 +150,42 @@ def run_standard(context: SearchContext, num_params: int, seconds: float) -> dic
     updates = round(seconds / seconds_of_update(context, new(), _TRIAL_SHARE * seconds))
     length = {"max_steps": updates, "epochs": updates}
     context = replace(context, final=context.final.model_copy(update=length))
-    begun = time.process_time()
-    model = train_network(context, new(), Genotype("standard", ()))
+    network, started, begun = new(), None, time.process_time()
+    if weights is not None:
+        started = load_weights(network, weights, classes=context.splits.info.classes)
+    final = train_network(context, network, Genotype("standard", ()), started=started)
+    taken = {} if started is None else {"share": started.share}
+    return {**measured(context, final), **taken, "final_s": time.process_time() - begun}
+
+
+def measured(context: SearchContext, final: FinalModel) -> dict[str, Any]:
+    """Return accuracy, size and latency of a trained network."""
+    config = context.latency.model_copy(update={"threads": 1, "device": "cpu"})
+    latency, _ = kind_of(final.network).profile(final, config, _no_examples)
+    valid = context.splits.valid
+    right_N = predict(final.network, valid).argmax(1) == valid.labels
     return {
-        "test_accuracy": model.test_accuracy,
-        "params": model.num_params,
-        "macs": model.macs,
-        "updates": model.num_steps,
-        "final_s": time.process_time() - begun,
+        "test_accuracy": final.test_accuracy,
+        "valid_right": "".join(str(int(one)) for one in right_N),
+        "params": final.num_params,
+        "macs": final.macs,
+        "updates": final.num_steps,
+        "latency_ms": latency.p50_ms,
     }
+
+
+def _no_examples() -> Examples:
+    raise AssertionError("the latency of these networks does not depend on the images")
+
+
+def trained_weights(data: str, seed: int, num_params: int, arguments: Namespace) -> WeightFile:
+    """Return the weights of a standard network that the final recipe has trained on a data set."""
+    with context_of(data, seed, arguments.method, arguments) as context:
+        network = standard_of(num_params, context.shape, seed=seed)
+        train_network(context, network, Genotype("standard", ()))
+        with NamedTemporaryFile(suffix=".pt") as file:
+            torch.save(network.state_dict(), file.name)
+            return read_weight_file(Path(file.name), source=data)
 
 
 def seconds_of_update(context: SearchContext, network: nn.Module, trial_s: float) -> float:
@@ -171,122 +211,82 @@ def seconds_of_update(context: SearchContext, network: nn.Module, trial_s: float
     return spent_s / updates
 
 
-def run_cell(data: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run both arms of a data set and a seed."""
+@contextmanager
+def context_of(data: str, seed: int, method: str, arguments: Namespace) -> Iterator[SearchContext]:
+    """Yield the context of the quick preset of a method on a data set."""
     with TemporaryDirectory() as name:
         folder, source = Path(name), data
         if data != "digits":
             write_arrays(data, folder / "data.npz")
             source = f"npz:{folder / 'data.npz'}"
-        settings = [f"method={arguments.method}", f"seed={seed}", f"data.source={source}"]
-        settings += ["search.control=false", "training.device=cpu", *DATA[data], *arguments.set]
+        settings = [f"method={method}", f"seed={seed}", f"data.source={source}"]
+        settings += ["search.control=false", "training.device=cpu", *SETTINGS[data], *arguments.set]
         config = resolve(None, "quick", settings)
         prepare(config.data, seed, folder / "data")
-        inputs = StepInputs(
-            config=config,
-            dataset=folder / "data",
-            controller=folder,
-            state=folder,
-            run_key="shipped",
+        yield build_context(
+            StepInputs(
+                config=config,
+                dataset=folder / "data",
+                controller=folder,
+                state=folder,
+                run_key="shipped",
+            )
         )
-        context = build_context(inputs)
-        found = run_found(context)
-        seconds = found["search_s"] + found["final_s"]
-        standard = run_standard(context, found["params"], seconds)
-    return {"data": data, "seed": seed, "found": found, "standard": standard}
 
 
-def missing(
-    cells: list[dict[str, Any]], arguments: argparse.Namespace
-) -> Iterator[tuple[str, int]]:
-    """Yield the data sets and seeds that have no cell, the seeds of all data sets in turn."""
-    done = {(cell["data"], cell["seed"]) for cell in cells}
-    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-        yield from ((data, seed) for data in arguments.data if (data, seed) not in done)
+def run_cell(data: str, seed: int, arm: str, cells: Cells, arguments: Namespace) -> Cell:
+    """Run an arm on a data set with a seed; all but the searches need the cell of `found`."""
+    method = "random" if arm == "control" else arguments.method
+    weights = None
+    if arm == "pretrained":
+        weights = trained_weights(
+            SOURCES[data], seed, cells[data, seed, "found"]["params"], arguments
+        )
+    with context_of(data, seed, method, arguments) as context:
+        if arm in ("found", "control"):
+            row = run_search(context)
+        else:
+            found = cells[data, seed, "found"]
+            row = run_standard(context, found["params"], seconds_of(found), weights)
+    return {"data": data, "seed": seed, "arm": arm, **row}
 
 
-def compared(cells: list[dict[str, Any]], data: str) -> str:
-    """Return a row of the table of means, with paired tests in both directions."""
-    found, standard = (
-        np.array([cell[arm]["test_accuracy"] for cell in cells]) for arm in ("found", "standard")
-    )
-    gains = found - standard
-    tests = [
-        stats.wilcoxon(gains, alternative=way).pvalue if gains.any() else math.nan
-        for way in ("greater", "less")
-    ]
-    params = np.median([cell["found"]["params"] for cell in cells])
-    row = [data, str(len(cells)), f"{params:,.0f}", f"{found.mean():.4f}", f"{standard.mean():.4f}"]
-    row += [f"{100 * gains.mean():+.2f}", f"{(gains > 0).sum()} / {(gains < 0).sum()}"]
-    return f"| {' | '.join([*row, *(f'{p:.3f}' for p in tests)])} |"
-
-
-def single(cell: dict[str, Any]) -> str:
-    """Return the row of one cell."""
-    found, standard = cell["found"], cell["standard"]
-    row = [cell["data"], str(cell["seed"]), f"`{found['network']}`"]
-    for arm in (found, standard):
-        row += [f"{arm['params']:,}", f"{arm['macs'] / 1e6:.1f}", f"{arm['updates']:,}"]
-        row += [f"{arm['test_accuracy']:.4f}"]
-    row += [f"{found['search_s']:.0f} + {found['final_s']:.0f}", f"{standard['final_s']:.0f}"]
-    return f"| {' | '.join(row)} |"
-
-
-def write(cells: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """Write the results of all cells."""
-    cells = sorted(cells, key=lambda cell: (list(DATA).index(cell["data"]), cell["seed"]))
-    out: Path = arguments.out
-    (out / "shipped_network.json").write_text(json.dumps(cells, indent=1) + "\n")
-    by_data = {data: [cell for cell in cells if cell["data"] == data] for data in DATA}
-    own = [f"--method {arguments.method}", *(f"--set {one}" for one in arguments.set)]
-    text = [
-        "# The network that a search ships, and the standard network",
-        "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {device_name(torch.device('cpu'))}, one thread, method "
-        f"`{arguments.method}`. Renewed by",
-        "",
-        f"    NAS_TEST_DATA=FOLDER python benchmarks/shipped_network.py {' '.join(own)}",
-        "",
-        *(__doc__ or "").partition("shipped_network.py\n\n")[2].strip().splitlines(),
-        "",
-        "Test accuracy, means over seeds; one-sided p values of Wilcoxon's signed-rank test over",
-        "pairs of equal seed, of the found network being better and of it being worse:",
-        "",
-        "| data | seeds | parameters | found | standard | points | better / worse | p better |"
-        " p worse |",
-        "| --- |" + " ---: |" * 8,
-        *(compared(rows, data) for data, rows in by_data.items() if rows),
-        "",
-        "Each cell; multiply-adds in millions, seconds of search + final training:",
-        "",
-        "| data | seed | found network | params | M MACs | updates | accuracy |"
-        " params of standard | M MACs | updates | accuracy | s | s of standard |",
-        "| --- | ---: | --- |" + " ---: |" * 10,
-        *map(single, cells),
-    ]
-    (out / "shipped_network.md").write_text("\n".join(text) + "\n")
+def read_cells(path: Path) -> dict[tuple[str, int, str], Cell]:
+    """Return the finished cells by data set, seed and arm."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    cells = [json.loads(line) for line in lines]
+    return {(cell["data"], cell["seed"], cell["arm"]): cell for cell in cells}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--method", default="nases", choices=METHODS)
-    parser.add_argument("--data", nargs="+", default=list(DATA), choices=DATA)
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--data", nargs="+", default=DATA, choices=DATA)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(8)))
     parser.add_argument("--set", action="append", default=[], help="a setting of the preset")
-    parser.add_argument("--cells", type=Path, default=Path("shipped_network.jsonl"))
+    parser.add_argument("--cells", type=Path, default=Path("runs/shipped_network.jsonl"))
+    parser.add_argument("--table", action="store_true", help="write the table and train nothing")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    if not arguments.table and "NAS_TEST_DATA" not in os.environ:
+        parser.error("set NAS_TEST_DATA to the folder of cifar10_small_rgb.npz")
     torch.set_num_threads(1)
-    lines = arguments.cells.read_text().splitlines() if arguments.cells.exists() else []
-    cells = [json.loads(line) for line in lines]
-    with arguments.cells.open("a") as file:
-        for data, seed in missing(cells, arguments):
-            cells.append(run_cell(data, seed, arguments))
-            file.write(json.dumps(cells[-1]) + "\n")
-            file.flush()
-            print(single(cells[-1]), flush=True)
-    write(cells, arguments)
+    cells = read_cells(arguments.cells)
+    if arguments.table:
+        about = (__doc__ or "").partition("shipped_network.py\n\n")[2].strip()
+        write(cells, arguments, about=about)
+        return
+    arguments.cells.parent.mkdir(parents=True, exist_ok=True)
+    for seed, data, arm in product(arguments.seeds, arguments.data, arguments.arms):
+        if (data, seed, arm) in cells:
+            continue
+        if arm in ("standard", "pretrained") and (data, seed, "found") not in cells:
+            parser.error(f"{arm} needs the cell of `found` on {data} with seed {seed}")
+        cells[data, seed, arm] = run_cell(data, seed, arm, cells, arguments)
+        with arguments.cells.open("a") as file:
+            file.write(json.dumps(cells[data, seed, arm]) + "\n")
+        print(single(cells[data, seed, arm]), flush=True)
 
 
 if __name__ == "__main__":
