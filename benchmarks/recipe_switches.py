@@ -3,10 +3,10 @@
     NAS_TEST_DATA=FOLDER OMP_NUM_THREADS=1 python benchmarks/recipe_switches.py
 
 A cell trains the standard network of the space `residual` (two basic blocks a stage, 3x3) on 2,000
-images of CIFAR-10, of which a tenth is held out, and evaluates it on 1,000 test images. The base is
-the recipe `paper` with random crops and mirroring; each other row is the base with one switch, or a
-whole recipe. Cells of one seed share initial weights and the order of the images. The number of
-weight updates is the same in all rows, so a row costs what its updates cost.
+images of CIFAR-10, of which a tenth is held out, and evaluates it on 1,000 test images, all scaled
+to 16x16. The base is the recipe `paper` with random crops and mirroring; each other row is the base
+with one switch, or a whole recipe. Cells of one seed share initial weights and the order of the
+images. The number of weight updates is the same in all rows, so a row costs what its updates cost.
 
 Finished cells are in a file of JSON lines and are not repeated: several processes may share the
 file, each with some of the seeds (`--seeds 0 1 2 3` and `--seeds 4 5 6 7`); `--table` writes
@@ -43,7 +43,7 @@ from nascore.training.prediction import evaluate
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 PACK = "cifar10_small_rgb.npz"
-BASE = {"crop_padding": 4, "flip": True, "lr": 0.1, "batch_size": 64}
+BASE = {"crop_padding": 2, "flip": True, "lr": 0.1, "batch_size": 64}
 ROWS: dict[str, dict[str, Any]] = {
     "base": {},
     "label_smoothing 0.1": {"label_smoothing": 0.1},
@@ -56,7 +56,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "test_time_flip": {"test_time_flip": True},
     "auto_augment trivial": {"auto_augment": "trivial"},
     "auto_augment rand": {"auto_augment": "rand"},
-    "cutout 8": {"cutout": 8},
+    "cutout 4": {"cutout": 4},
     "mixup 0.2": {"mixup": 0.2},
     "cutmix 1.0": {"cutmix": 1.0},
     "optimizer adamw": {"optimizer": "adamw", "lr": 0.003, "min_lr": 0.0},
@@ -160,8 +160,8 @@ def write_table(cells: Mapping[tuple[str, int], Cell], length: Mapping[str, Any]
         "",
         f"{about['date']}, {about['device']}, torch {about['torch']}. Standard network of the "
         f"space `residual` with {length['channels']} channels, {length['epochs']} epochs, 2,000 "
-        "images of CIFAR-10; accuracy on 1,000 test images in percent, difference to the base "
-        "with its standard error, p of the paired t-test, processor time relative to the base. "
+        f"images of CIFAR-10 at {length['size']}x{length['size']}; accuracy on 1,000 test images "
+        "in percent, difference to the base with its standard error, p of the paired t-test, processor time relative to the base. "
         "Renewed by",
         "",
         "    NAS_TEST_DATA=FOLDER OMP_NUM_THREADS=1 python benchmarks/recipe_switches.py",
@@ -186,7 +186,9 @@ def run_all(
     folder = Path(os.environ["NAS_TEST_DATA"])
     with TemporaryDirectory() as name:
         data = Path(name) / "data"
-        prepare(DataConfig(source=f"npz:{folder / PACK}", valid_fraction=0.1), seed=0, folder=data)
+        source = f"npz:{folder / PACK}"
+        config = DataConfig(source=source, valid_fraction=0.1, image_size=length["size"])
+        prepare(config, seed=0, folder=data)
         splits = load(data, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         for seed in seeds:
             for row in rows:
@@ -204,14 +206,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(8)))
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--size", type=int, default=16, help="of the images, in pixels")
     parser.add_argument("--channels", type=int, default=8, help="of the stem and first stage")
     parser.add_argument("--cells", type=Path, default=Path("runs/recipe_switches.jsonl"))
     parser.add_argument("--table", action="store_true", help="write the table and train nothing")
     arguments = parser.parse_args()
     if not arguments.table and "NAS_TEST_DATA" not in os.environ:
         parser.error(f"set NAS_TEST_DATA to a folder with {PACK}")
-    length = {"epochs": arguments.epochs, "channels": arguments.channels}
+    length = {name: vars(arguments)[name] for name in ("epochs", "channels", "size")}
     if not arguments.table:
         run_all(arguments.rows, arguments.seeds, arguments.cells, length)
     write_table(read_cells(arguments.cells, length), length)
