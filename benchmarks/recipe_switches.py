@@ -161,8 +161,8 @@ def write_table(cells: Mapping[tuple[str, int], Cell], length: Mapping[str, Any]
         f"{about['date']}, {about['device']}, torch {about['torch']}. Standard network of the "
         f"space `residual` with {length['channels']} channels, {length['epochs']} epochs, 2,000 "
         f"images of CIFAR-10 at {length['size']}x{length['size']}; accuracy on 1,000 test images "
-        "in percent, difference to the base with its standard error, p of the paired t-test, processor time relative to the base. "
-        "Renewed by",
+        "in percent, difference to the base with its standard error, p of the paired t-test, "
+        "processor time relative to the base. Renewed by",
         "",
         "    NAS_TEST_DATA=FOLDER OMP_NUM_THREADS=1 python benchmarks/recipe_switches.py",
         "",
