@@ -23,6 +23,7 @@ from components.export.manifest import GENOTYPE, WEIGHTS
 from components.export.weights import read_network
 from components.registry.lookup import CHAMPION, answer_of, open_registry
 from components.registry.model_registry import use
+from components.registry.teacher_files import FINAL, FORMS, KINDS, MLFLOW, PROGRAM
 from components.registry.test_sets import UnusableModel, load_model, load_program
 from components.tracking.registered_models import find_model
 from nascore.config import SpaceConfig
@@ -36,12 +37,7 @@ from nascore.training.ensemble import MEMBERS, Ensemble, member_folders
 from nascore.training.final_model import DeployedModel, FinalModel
 
 MODELS = "models:/"
-_MODEL, _DESCRIPTION = "model.json", "MLmodel"
 _REGISTERED = re.compile(r"(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))?")
-_FORMS = (
-    "write a registered model (NAME, NAME@ALIAS or NAME/VERSION), the folder of a final or an "
-    "exported model, or an exported program (.pt2)"
-)
 _NO_CLASSES = "does not say its classes and their order, so that its answers cannot be used"
 
 
@@ -67,12 +63,12 @@ def pinned(text: str, *, uri: str) -> str:
         return text
     match = _REGISTERED.fullmatch(text.removeprefix(MODELS))
     if match is None:
-        raise InputError.of(KEY, redact(text), f"is no name of a registered model; {_FORMS}")
+        raise InputError.of(KEY, redact(text), f"is no name of a registered model; {FORMS}")
     client = open_registry(uri)
     name, alias, version = match["name"], match["alias"], match["version"]
     model = find_model(client, name)
     if model is None:
-        message = f"there is no registered model {name} in tracking.uri, and no such path; {_FORMS}"
+        message = f"there is no registered model {name} in tracking.uri, and no such path; {FORMS}"
         raise InputError.of(KEY, redact(text), message)
     if version is None:
         version = model.aliases.get(alias or CHAMPION)
@@ -90,20 +86,23 @@ def pinned(text: str, *, uri: str) -> str:
     return f"{MODELS}{name}/{version}"
 
 
-def load_teacher(text: str, *, uri: str, folder: Path) -> tuple[nn.Module, TeacherTask]:
+def load_teacher(
+    text: str, *, uri: str, folder: Path, copy: Path | None = None
+) -> tuple[nn.Module, TeacherTask]:
     """Return a teacher in evaluation mode, pixels of 0..255 to logits first, and its task.
 
     Args:
         text: from `pinned`.
         uri: MLflow store.
         folder: for the files of a registered model; may be removed afterwards.
+        copy: path of the copy of a teacher in S3; may be removed afterwards.
 
     Raises:
         InputError: it cannot be loaded, or does not say its classes.
         MlflowException: the files of a registered model cannot be fetched now.
     """
     if not is_registered(text):
-        return _of_path(Path(text), name=redact(text))
+        return _of_path(Path(text).expanduser() if copy is None else copy, name=redact(text))
     use(uri)
     try:
         path = Path(mlflow.artifacts.download_artifacts(artifact_uri=text, dst_path=str(folder)))
@@ -123,10 +122,10 @@ def _of_path(path: Path, *, name: str) -> tuple[nn.Module, TeacherTask]:
     if path.is_file():
         return _of_program(path, name=name)
     loaders = {
-        _MODEL: _of_final,
+        FINAL: _of_final,
         GENOTYPE: _of_exported,
         MEMBERS: _of_ensemble,
-        _DESCRIPTION: _of_mlflow,
+        MLFLOW: _of_mlflow,
     }
     for file, load in loaders.items():
         if (path / file).is_file():
@@ -142,17 +141,17 @@ def _of_path(path: Path, *, name: str) -> tuple[nn.Module, TeacherTask]:
                 TypeError,
             ) as error:
                 line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                message = f"is damaged, or of another version ({redact(line)[:200]}); {_FORMS}"
+                message = f"is damaged, or of another version ({redact(line)[:200]}); {FORMS}"
                 raise InputError.of(KEY, name, message) from error
     if not path.exists():
-        raise InputError.of(KEY, name, f"there is no such file or folder; {_FORMS}")
-    message = f"contains none of {', '.join(loaders)}; {_FORMS}"
+        raise InputError.of(KEY, name, f"there is no such file or folder; {FORMS}")
+    message = f"contains none of {', '.join(KINDS)}; {FORMS}"
     raise InputError.of(KEY, name, message)
 
 
 def _of_final(path: Path, *, name: str) -> tuple[nn.Module, TeacherTask]:
     """Load the folder of a final model, which `train_final` writes."""
-    origin = json.loads((path / _MODEL).read_text()).get("origin")
+    origin = json.loads((path / FINAL).read_text()).get("origin")
     if origin is None:
         raise InputError.of(KEY, name, f"{_NO_CLASSES}; train it again with this version")
     space = make_space(TypeAdapter(SpaceConfig).validate_python(origin["space"]))
@@ -200,10 +199,10 @@ def _of_mlflow(path: Path, *, name: str, identity: str = "") -> tuple[nn.Module,
 
 def _of_program(path: Path, *, name: str) -> tuple[nn.Module, TeacherTask]:
     """Load a program of torch.export, whose description is next to it or one folder above."""
-    if path.suffix != ".pt2":
-        raise InputError.of(KEY, name, f"is no exported program (.pt2); {_FORMS}")
+    if path.suffix != PROGRAM:
+        raise InputError.of(KEY, name, f"is no exported program (.pt2); {FORMS}")
     for folder in (path.parent, path.parent.parent):
-        if (folder / _DESCRIPTION).is_file():
+        if (folder / MLFLOW).is_file():
             metadata: Mapping[str, Any] = Model.load(str(folder)).metadata or {}
             _, channels, size, _ = metadata.get("input", {}).get("shape", [-1, 0, 0, 0])
             break
@@ -213,7 +212,7 @@ def _of_program(path: Path, *, name: str) -> tuple[nn.Module, TeacherTask]:
             break
     else:
         message = (
-            f"{_NO_CLASSES}: there is neither {_DESCRIPTION} nor {GENOTYPE} next to it; put it "
+            f"{_NO_CLASSES}: there is neither {MLFLOW} nor {GENOTYPE} next to it; put it "
             "next to the file with which it was exported"
         )
         raise InputError.of(KEY, name, message)

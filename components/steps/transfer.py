@@ -16,11 +16,13 @@ from components.config.schema import Config
 from components.steps.state import read_json, write_json
 from components.tracking.mlflow_errors import call_mlflow
 from nascore.config.transfer import FINALISTS
+from nascore.data.file_access import S3
 from nascore.data.prepared import DatasetInfo
-from nascore.errors import InputError, ServiceUnavailable, error_of
+from nascore.errors import InputError, Problem, ServiceUnavailable, collect_problems, error_of
 from nascore.redaction import redact
 
 if TYPE_CHECKING:
+    from components.object_store.client import Store
     from nascore.context import SearchContext
     from nascore.pretrained.weight_files import WeightFile
     from nascore.training.distillation import Teacher
@@ -67,7 +69,7 @@ def check_transfer(
     try:
         if config.training.teacher not in (None, FINALISTS):
             config = _with_pinned_teacher(config, say)
-            task = _teacher(config, info, state, say).task
+            task = _teacher(config, info, state, say, trusted=False).task
             found["teacher"] = task.identity
             say(f"training.teacher: {task.name} ({task.identity})")
     except InputError as error:
@@ -106,7 +108,7 @@ def with_transfer(
             _refuse_other("training.weights", weights.source, weights.sha256, checked["weights"])
             context = replace(context, start=weights)
     if teacher is not None:
-        found = _teacher(config, context.splits.info, state, say)
+        found = _teacher(config, context.splits.info, state, say, trusted=True)
         task = found.task
         _refuse_other("training.teacher", task.name, task.identity, checked["teacher"])
         context = replace(context, teacher=found.to(device_of(context.final)))
@@ -122,6 +124,32 @@ def _refuse_other(key: str, name: str, found: str, checked: str) -> None:
         raise InputError.of(key, name, message)
 
 
+def object_problems(config: Config) -> list[Problem]:
+    """Return why weights and teacher cannot be read, where they are in S3; nothing is copied."""
+    problems: list[Problem] = []
+    weights, teacher = config.training.weights, config.training.teacher
+    if weights is not None and weights.startswith(S3):
+        from components.object_store.objects import look
+        from nascore.pretrained.weight_files import KEY as WEIGHTS
+
+        with collect_problems(problems):
+            look(weights, store=_store(config, WEIGHTS))
+    if teacher is not None and teacher.startswith(S3):
+        from components.registry.teacher_files import find_files
+        from nascore.training.distillation import KEY as TEACHER
+
+        with collect_problems(problems):
+            find_files(teacher, store=_store(config, TEACHER))
+    return problems
+
+
+def _store(config: Config, key: str, *, trusted: bool = False) -> "Store":
+    from components.object_store.client import Store  # boto3: a third of a second
+
+    is_payer = config.s3.request_payer is not None
+    return Store(key=key, trusted=trusted, is_payer=is_payer)
+
+
 # --- weights ------------------------------------------------------------------------------------
 
 
@@ -132,17 +160,15 @@ def _weights(config: Config, state: Path, *, trusted: bool) -> "Iterator[WeightF
 
     source = config.training.weights
     assert source is not None
-    if not source.startswith("s3://"):
+    if not source.startswith(S3):
         yield read_weight_file(Path(source).expanduser())
         return
-    from components.object_store.client import Store
     from components.object_store.downloads import download
 
-    is_payer = config.s3.request_payer is not None
     state.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=state) as folder:
         path = Path(folder) / "weights"
-        download(source, path, store=Store(key=KEY, trusted=trusted, is_payer=is_payer))
+        download(source, path, store=_store(config, KEY, trusted=trusted))
         yield read_weight_file(path, source=source)
 
 
@@ -193,16 +219,25 @@ def _with_pinned_teacher(config: Config, say: Say) -> Config:
     return config.model_copy(update={"training": training})
 
 
-def _teacher(config: Config, info: DatasetInfo, state: Path, say: Say) -> "Teacher":
+def _teacher(
+    config: Config, info: DatasetInfo, state: Path, say: Say, *, trusted: bool
+) -> "Teacher":
     """Return the teacher of a run on the CPU, once its task and its answers have been checked."""
+    from components.registry.teacher_files import find_files
     from components.registry.teachers import load_teacher
-    from nascore.training.distillation import Teacher
+    from nascore.training.distillation import KEY, Teacher
 
     text, uri = config.training.teacher, config.tracking.uri
     assert text is not None
     state.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=state) as folder:
-        model, task = _ask(config, lambda: load_teacher(text, uri=uri, folder=Path(folder)), say)
+    with tempfile.TemporaryDirectory(dir=state) as made:
+        folder, copy = Path(made), None
+        if text.startswith(S3):
+            store = _store(config, KEY, trusted=trusted)
+            copy = find_files(text, store=store).copy(folder, store=store)
+        model, task = _ask(
+            config, lambda: load_teacher(text, uri=uri, folder=folder, copy=copy), say
+        )
     task.check(info)
     teacher = Teacher(model, task, info)
     teacher.check_outputs()

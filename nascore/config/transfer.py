@@ -23,11 +23,11 @@ class TransferConfig(Section):
     layer_lr_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Factor of the learning rate from each layer to the one before it, of layers that were taken
     from `training.weights`; 1 gives all layers the same rate."""
-    teacher: Annotated[str, Field(min_length=1)] | None = None
+    teacher: Annotated[str, Field(min_length=1), AfterValidator(check_files)] | None = None
     """Network whose answers the final network learns in addition to the labels: a registered model
     (NAME, NAME@ALIAS or NAME/VERSION), the folder of a final or an exported model, or an exported
-    program (.pt2) next to its description, or `finalists`, the ensemble of this search
-    (docs/pretrained.md)."""
+    program (.pt2) next to its description, both as path or s3:// URI, or `finalists`, the ensemble
+    of this search (docs/pretrained.md)."""
     teacher_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Weight of the teacher's answers in the loss; the labels have the rest."""
     teacher_temperature: Annotated[float, Field(gt=0, le=100)] = 4.0

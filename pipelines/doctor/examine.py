@@ -46,6 +46,7 @@ CHECKS: tuple[Callable[[Config], Finding], ...] = (
     service_checks.check_study,
     service_checks.check_tracking,
     service_checks.check_data,
+    service_checks.check_pretrained,
     service_checks.check_export,
     service_checks.check_state,
 )

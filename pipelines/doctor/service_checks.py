@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from components.config.schema import Config
+from components.steps.transfer import object_problems
 from components.tracking import check_store
 from nascore.errors import InputError, Problem, collect_problems
 from nascore.files import is_writable
@@ -147,13 +148,24 @@ def _remote_finding(config: Config) -> Finding:
     return Finding("data", "ok", config.data.source)
 
 
+def check_pretrained(config: Config) -> Finding:
+    """Check that weights and teacher in S3 can be read; the first step reads those of all kinds."""
+    given = [one for one in (config.training.weights, config.training.teacher) if one is not None]
+    shown = ", ".join(redact(one) for one in given) or "no weights and no teacher are set"
+    problems = object_problems(config)
+    if problems:
+        return Finding("pretrained", "problem", shown, "; ".join(map(str, problems)))
+    return Finding("pretrained", "ok", shown)
+
+
 def store_problems(config: Config) -> list[Problem]:
-    """Return what keeps a run from its data in S3, and from the place of its exported files."""
+    """Return what keeps a run from S3: its data, its weights and teacher, its exported files."""
     from components.steps.s3_source import check_remote
 
     problems: list[Problem] = []
     with collect_problems(problems):
         check_remote(config)
+    problems += object_problems(config)
     if config.promote.export_to is not None:
         with collect_problems(problems):
             _check_outputs(config)

@@ -1,4 +1,4 @@
-"""Checks of the data source from this machine, before a run on a cluster reads it."""
+"""Checks of the files that a run on a cluster reads, from this machine: data, weights, teacher."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -58,6 +58,22 @@ def _local_paths(config: Config) -> Iterator[tuple[Path, Problem]]:
             f"write its path there ({_SKIP})"
         )
         yield Path(labels), Problem("data.labels", labels, message)
+    for key, source in _trained_files(config):
+        if not source.startswith(S3) and not _is_on_volume(config, source):
+            message = (
+                "pods do not see the files of this machine; copy them to an object store and "
+                f"write s3://BUCKET/KEY ({_SKIP})"
+            )
+            yield Path(source).expanduser(), Problem(key, source, message)
+
+
+def _trained_files(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the settings that name weights, and a teacher that can be no name of a model."""
+    training = config.training
+    if training.weights is not None:
+        yield "training.weights", training.weights
+    if training.teacher is not None and training.teacher.startswith(("/", "~", "./", "../")):
+        yield "training.teacher", training.teacher
 
 
 def _is_on_volume(config: Config, path: str) -> bool:

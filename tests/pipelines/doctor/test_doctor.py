@@ -46,6 +46,7 @@ def test_every_check_reports_once_and_a_problem_says_what_to_do(
         "study",
         "tracking",
         "data",
+        "pretrained",
         "export",
         "state",
     ]

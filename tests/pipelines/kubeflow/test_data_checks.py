@@ -115,6 +115,20 @@ def test_a_table_of_labels_on_this_machine() -> None:
     assert list(path_problems(parse({"data": below, "cluster": volume}))) == []
 
 
+def test_weights_and_a_teacher_on_this_machine() -> None:
+    data = {"source": "imagefolder:s3://images/photos"}
+    here = {"weights": "resnet18.pth", "teacher": "./final"}
+    problems = list(path_problems(parse({"data": data, "training": here})))
+    assert [one.key for one in problems] == ["training.weights", "training.teacher"]
+    assert "copy them to an object store and write s3://BUCKET/KEY" in problems[0].message
+    there = {"weights": "s3://models/resnet18.pth", "teacher": "flowers/3"}
+    assert list(path_problems(parse({"data": data, "training": there}))) == []
+    on_volume = {"weights": "/var/lib/nas/resnet18.pth"}
+    volume = {"state": "pvc:nas"}
+    config = parse({"data": data, "training": on_volume, "cluster": volume})
+    assert list(path_problems(config)) == []
+
+
 @pytest.mark.usefixtures("account")
 @pytest.mark.parametrize(
     ("source", "message"),
