@@ -61,7 +61,7 @@ def train_winner(
         final.save(kept / _FIRST)
         names = _members(step, context, [replace(result, genotype=one) for one in chosen], kept)
     members = [FinalModel.load(kept / name, context.space) for name in names]
-    found = measured(context, members)
+    found = measured(context, members, final)
     step.progress("note", text=str(found))
     return replace(final, ensemble=found.to_dict())
 

@@ -15,6 +15,7 @@ from typing import Any
 from components.export.manifest import LATENCY, RESULT
 from components.steps import card_sections as sections
 from components.steps.card_sections import Result
+from components.steps.ensemble_section import section as ensemble_section
 from components.steps.reference_section import references, with_registered
 from nascore.redaction import redact
 
@@ -39,6 +40,7 @@ def model_card(result: Result, latency: Mapping[str, Any]) -> str:
         "Latency": sections.latency(latency),
         "Search and verdict": sections.search(result),
         "Standard networks": references(result),
+        "Ensemble of the finalists": ensemble_section(result),
         "Promotion": sections.promotion(result),
         "Limits": sections.limits(result),
         "Links": sections.links(result),

@@ -9,6 +9,7 @@ from components.steps.summary import num_trained
 from components.tracking.links import Links
 from nascore.figures import formatting
 from nascore.redaction import redact
+from nascore.report.ensemble import statement
 
 
 def overview_page(
@@ -42,6 +43,8 @@ def overview_page(
         "latency": f"median {formatting.milliseconds(measured.p50_ms)} for a batch of "
         f"{measured.batch_size} on {measured.device}",
     }
+    if summary["ensemble"] is not None:
+        rows["ensemble"] = statement(summary["ensemble"])
     if summary.get("exported_to"):
         rows["files"] = f"`{summary['exported_to']}`"
     table = [f"| {name} | {' '.join(text.split())} |" for name, text in rows.items()]

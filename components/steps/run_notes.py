@@ -13,6 +13,7 @@ from components.steps.registration import Promotion
 from components.steps.run_results import RunResults
 from components.tracking.run_description import heading, rows_of_data, table
 from nascore.figures import formatting
+from nascore.report.ensemble import statement
 
 
 def result_note(
@@ -35,6 +36,8 @@ def result_note(
     if results.search.verdict is not None:
         parts.append(str(results.search.verdict["statement"]))
     parts.append(str(summary["recommendation"]["why"]))
+    if summary["ensemble"] is not None:
+        parts.append(statement(summary["ensemble"]))
     rows = {
         "searched": _searched(config, summary),
         **rows_of_data(info),

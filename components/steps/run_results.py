@@ -162,3 +162,14 @@ def reference_metrics(found: Mapping[str, Any]) -> dict[str, float]:
         for row in rows
         for key in ("test_accuracy", "valid_accuracy", "latency_ms", "params", "p_value")
     }
+
+
+def ensemble_metrics(ensemble: Mapping[str, Any]) -> dict[str, float]:
+    """Return the metrics of the ensemble of finalists.
+
+    Args:
+        ensemble: `nascore.training.ensemble.EnsembleResult` as JSON.
+    """
+    keys = ("test_accuracy", "valid_accuracy", "num_params", "difference", "p_value")
+    values = {f"ensemble_{key}": float(ensemble[key]) for key in keys}
+    return {**values, "ensemble_latency_p50_ms": ensemble["latency"]["p50_ms"]}

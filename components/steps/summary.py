@@ -25,9 +25,9 @@ FIGURES = (
 _OF_NETWORK = (
     *("genotype", "test_accuracy", "valid_accuracy", "test_score", "valid_score"),
     *(*FIGURES, "num_params", "macs", "latency_ms", "architecture", "training"),
-    *("data_wait_share", "ensemble"),
+    "data_wait_share",
 )
-"""Keys about the network, and not about the search."""
+"""Keys about the network, and not about the search, whose finalists are the ensemble."""
 _ADAPTATION = ("few_shot",)  # times of few-shot networks
 
 

@@ -8,7 +8,12 @@ from components.export.manifest import MODEL_CARD, REPORT, RESULT
 from components.steps.class_figures import mean_metrics, track_classes
 from components.steps.registration import Promotion
 from components.steps.run_notes import result_note
-from components.steps.run_results import REFERENCES, RunResults, reference_metrics
+from components.steps.run_results import (
+    REFERENCES,
+    RunResults,
+    ensemble_metrics,
+    reference_metrics,
+)
 from components.steps.runtime import Step
 from components.steps.state import write_json
 from components.tracking import lineage
@@ -48,6 +53,8 @@ def track_result(
     track_classes(step, summary)
     _track_references(step, results)
     _track_metrics(step, results, promotion)
+    if summary["ensemble"] is not None:
+        step.parent.metrics(ensemble_metrics(summary["ensemble"]))
     for name, path in files.items():
         if name in _FOLDERS:
             step.parent.artifact(path, _FOLDERS[name], name=name)

@@ -7,6 +7,7 @@ from components.steps.class_figures import mean_metrics
 from components.steps.context_builder import StepCallbacks, StepInputs, load_context
 from components.steps.device_processes import device_processes
 from components.steps.finalists import move_members, train_winner
+from components.steps.run_results import ensemble_metrics
 from components.steps.runtime import Step, execute, read_config
 from components.steps.state import fingerprint, read_json, write_json
 from components.steps.trainings import train_together
@@ -87,8 +88,7 @@ def _metrics(final: FinalModel) -> dict[str, float]:
         **mean_metrics(final),
     }
     if final.ensemble is not None:
-        metrics["ensemble_test_accuracy"] = final.ensemble["test_accuracy"]
-        metrics["ensemble_latency_p50_ms"] = final.ensemble["latency"]["p50_ms"]
+        metrics |= ensemble_metrics(final.ensemble)
     if final.data_wait_share is not None:
         metrics["data_wait_share"] = final.data_wait_share
     return metrics

@@ -18,7 +18,7 @@ from nascore.config import OBJECTIVES
 from nascore.figures import formatting, run_charts
 from nascore.figures.templates import make_environment
 from nascore.genotype import Genotype
-from nascore.report import classes, facts, references
+from nascore.report import classes, ensemble, facts, references
 from nascore.report.sections import sections_of
 from nascore.results import Arm, SearchResult
 
@@ -89,6 +89,7 @@ def render(report: Report) -> str:
         best_children=_best_children(report),
         verdict=_verdict(report),
         references=references.section(report.result, _objective(report)),
+        ensemble=ensemble.section(report.result),
         latency=report.latency,
         latency_target=_latency_target(report),
         cost=facts.cost(report.step_seconds, report.step_busy),

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nascore.context import SearchContext, device_of
+from nascore.evaluation.mcnemar import mcnemar
 from nascore.evaluation.scoring import score_of
 from nascore.files import replacing, sha256_of
 from nascore.genotype import Genotype
@@ -71,13 +72,18 @@ class EnsembleResult:
     """Measurements of an ensemble; accuracies are fractions.
 
     Attributes:
-        members: genotype, parameters and accuracies of each, the winner of the search first.
+        members: genotype, parameters, accuracies, latency and comparison of each, the winner of the
+            search first.
+        difference: test accuracy of the found network minus that of the ensemble.
+        p_value: of McNemar's test of this difference, on the same images.
         num_params, macs: sums over the members.
         seconds: wall time of the trainings of the members.
         latency: of all members, one after the other.
     """
 
     members: tuple[dict[str, Any], ...]
+    difference: float
+    p_value: float
     test_accuracy: float
     valid_accuracy: float
     test_score: float
@@ -98,26 +104,23 @@ class EnsembleResult:
         )
 
 
-def measured(context: SearchContext, members: Sequence[FinalModel]) -> EnsembleResult:
-    """Return accuracy and latency of the ensemble of some trained networks.
+def measured(
+    context: SearchContext, members: Sequence[FinalModel], found: FinalModel
+) -> EnsembleResult:
+    """Return accuracy and latency of the ensemble of some trained networks, and of each of them.
 
     Args:
         context: data, and protocol of the latency.
         members: trained on the data of the context.
+        found: network with which ensemble and members are compared.
     """
     splits, objective = context.splits, context.search.objective
     ensemble = Ensemble([one.network for one in members]).to(splits.test.device).eval()
     test_NK, valid_NK = predict(ensemble, splits.test), predict(ensemble, splits.valid)
+    found_NK = predict(found.network.to(splits.test.device), splits.test)
     return EnsembleResult(
-        members=tuple(
-            {
-                "genotype": one.genotype.to_dict(),
-                "num_params": one.num_params,
-                "test_accuracy": one.test_accuracy,
-                "valid_accuracy": one.valid_accuracy,
-            }
-            for one in members
-        ),
+        members=tuple(_member(context, one, found_NK) for one in members),
+        **_compared(found_NK, test_NK, splits.test.labels),
         test_accuracy=score_of("accuracy", test_NK, splits.test.labels),
         valid_accuracy=score_of("accuracy", valid_NK, splits.valid.labels),
         test_score=score_of(objective, test_NK, splits.test.labels),
@@ -126,6 +129,30 @@ def measured(context: SearchContext, members: Sequence[FinalModel]) -> EnsembleR
         seconds=sum(one.duration_s for one in members),
         latency=measure(ensemble, context.shape, context.latency),
     )
+
+
+def _member(context: SearchContext, one: FinalModel, found_NK: Tensor) -> dict[str, Any]:
+    test = context.splits.test
+    return {
+        "genotype": one.genotype.to_dict(),
+        "architecture": context.space.describe(one.genotype),
+        "num_params": one.num_params,
+        "test_accuracy": one.test_accuracy,
+        "valid_accuracy": one.valid_accuracy,
+        **_compared(found_NK, predict(one.network, test), test.labels),
+        "latency_ms": measure(one.network, context.shape, context.latency).p50_ms,
+    }
+
+
+def _compared(found_NK: Tensor, other_NK: Tensor, labels_N: Tensor) -> dict[str, float]:
+    """Return the difference in accuracy of two classifiers, and its p-value."""
+    found_N, other_N = (
+        (logits_NK.argmax(1) == labels_N).cpu().numpy() for logits_NK in (found_NK, other_NK)
+    )
+    return {
+        "difference": float(found_N.mean() - other_N.mean()),
+        "p_value": mcnemar(found_N, other_N),
+    }
 
 
 def save_members(folder: Path, names: Sequence[str]) -> None:

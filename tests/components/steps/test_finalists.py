@@ -17,6 +17,7 @@ from nascore.config import OwnTrainingConfig, SearchConfig
 from nascore.context import SearchContext
 from nascore.data.batches import load
 from nascore.errors import ChildFailedError, InputError
+from nascore.evaluation.mcnemar import mcnemar
 from nascore.evaluation.scoring import score_of
 from nascore.genotype import Genotype
 from nascore.results import Arm, Child, SearchResult
@@ -143,6 +144,17 @@ def test_an_ensemble_averages_the_probabilities_of_its_members(
     assert found["test_accuracy"] == score_of("accuracy", mean_NK, splits.test.labels)
     assert found["num_params"] == sum(one.num_params for one in members)
     assert found["latency"]["p50_ms"] > 0
+    right_N = [one.argmax(1) == splits.test.labels for one in (*logits, mean_NK)]
+    compared = [*found["members"], found]
+    for row, other_N in zip(compared, right_N, strict=True):
+        difference = (right_N[0].float().mean() - other_N.float().mean()).item()
+        assert row["difference"] == pytest.approx(difference, abs=1e-6)
+        assert row["p_value"] == mcnemar(right_N[0].numpy(), other_N.numpy())
+    first, second = found["members"]
+    assert (first["difference"], first["p_value"]) == (0, 1), "it is the found network"
+    assert second["difference"] != 0
+    assert min(first["latency_ms"], second["latency_ms"]) > 0
+    assert first["architecture"] == SPACE.describe(ONE)
     assert run.notes[-1].startswith("ensemble of 2 finalists: test accuracy 0.")
     assert json.loads((run.model / "model.json").read_text())["ensemble"] == found
     assert FinalModel.load(run.model, SPACE).ensemble == found

@@ -21,9 +21,13 @@ from components.steps.model_card import (
     description,
     model_card,
 )
+from components.steps.overview import overview_page
+from components.steps.reference_section import with_registered
 from components.steps.registration import Promotion
+from components.steps.run_notes import result_note
 from components.steps.run_results import RunResults
-from components.steps.summary import summary_of
+from components.steps.summary import shipped_of, summary_of
+from components.tracking.links import Links
 from nascore.data.batches import load
 from nascore.evaluation.class_metrics import class_figures
 from nascore.latency.benchmark import LatencyResult
@@ -186,3 +190,61 @@ def test_the_standard_network_of_the_space_is_compared(results: RunResults) -> N
     assert "trained in the same search: validation score 0.7000, against 0.8000" in card
     result["standard"]["is_chosen"] = True
     assert "it found no better one" in model_card(result, results.latency)
+
+
+ENSEMBLE: dict[str, Any] = {
+    "members": [
+        {
+            "architecture": "A <deep> one",
+            "num_params": 1234,
+            "test_accuracy": accuracy,
+            "valid_accuracy": 0.9,
+            "difference": 0.9 - accuracy,
+            "p_value": p,
+            "latency_ms": 0.5,
+        }
+        for accuracy, p in ((0.9, 1.0), (0.88, 0.21))
+    ],
+    "test_accuracy": 0.925,
+    "valid_accuracy": 0.93,
+    "test_score": 0.925,
+    "num_params": 2468,
+    "macs": 9,
+    "seconds": 6.0,
+    "difference": -0.025,
+    "p_value": 0.0123,
+    "latency": {"p50_ms": 1.25},
+}
+
+
+def test_the_card_compares_the_ensemble_with_the_found_network(results: RunResults) -> None:
+    assert "Ensemble of the finalists" not in card_of(results)
+    with_ensemble = replace(results, final=replace(results.final, ensemble=ENSEMBLE))
+    card = card_of(with_ensemble)
+    for fact in (
+        "The ensemble of 2 finalists has 92.50% test accuracy, +2.50 points against the found "
+        "network (p = 0.012), a median latency of 1.25 ms and 2,468 parameters.",
+        "| finalist 1 | 90.00% | +0.00 | 1 | 0.500 ms | 1,234 |",
+        "| finalist 2 | 88.00% | +2.00 | 0.21 | 0.500 ms | 1,234 |",
+        "| ensemble | 92.50% | -2.50 | 0.012 | 1.25 ms | 2,468 |",
+        "This model is not the ensemble",
+    ):
+        assert fact in card, fact
+
+
+def test_overview_and_description_of_the_run_have_the_ensemble(results: RunResults) -> None:
+    statement = "The ensemble of 2 finalists has 92.50% test accuracy, +2.50 points"
+    for ensemble in (None, ENSEMBLE):
+        given = replace(results, final=replace(results.final, ensemble=ensemble))
+        result = result_of(given)
+        page = overview_page(given, PROMOTION, result, Links(None, None))
+        note = result_note(given, PROMOTION, result, experiment_id=None)
+        assert (statement in page) == (statement in note) == (ensemble is not None)
+
+
+def test_a_standard_network_that_is_registered_hides_no_ensemble(results: RunResults) -> None:
+    given = replace(results, final=replace(results.final, ensemble=ENSEMBLE))
+    result = result_of(given)
+    standard = replace(given, shipped="standard", final=replace(given.final, ensemble=None))
+    result["shipped"] = shipped_of(result_of(standard), "standard")
+    assert with_registered(result)["ensemble"] == ENSEMBLE
