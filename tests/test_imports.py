@@ -22,6 +22,7 @@ THIRD_PARTY = {
         "matplotlib",
         "markupsafe",
         "numpy",
+        "onnxruntime",
         "optuna",
         "psutil",
         "pydantic",
@@ -99,6 +100,11 @@ ONLY_IN = {
         "components.registry.teachers",
         "nascore.data.array_files",
         "nascore.pretrained.weight_files",
+    },
+    "onnxruntime": {
+        "nascore.quantization.int8",
+        "nascore.quantization.onnx_network",
+        "nascore.quantization.quantizers",
     },
     "mlflow": {
         "components.registry.aliases",

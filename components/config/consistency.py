@@ -120,4 +120,5 @@ def _run_settings(config: "Config") -> RunSettings:
         training=config.training,
         split_by=config.data.split_by or "image",
         max_class_drop=config.promote.max_class_drop,
+        int8_max_drop=config.promote.int8_max_drop,
     )

@@ -96,6 +96,9 @@ class PromoteConfig(Section):
     """Largest number of parameters of a champion."""
     max_latency_ms: Annotated[float, Field(gt=0)] | None = None
     """Largest median latency of a champion, measured as `latency` says."""
+    int8_max_drop: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Largest loss of validation score, a fraction, with which the network in int8 is offered as
+    `model-int8.onnx`, if it is faster than in fp32 on a CPU; null makes none."""
 
     export_to: Annotated[str, Field(min_length=1), AfterValidator(check_files)] | None = None
     """`s3://BUCKET/PREFIX` or a folder, to which weights, genotype, result, report and latency of

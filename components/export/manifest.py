@@ -2,9 +2,9 @@
 
 Below the root every run has a folder, named by its run key: weights (safetensors), genotype,
 result, report, model card, latency, the programs of its network if there are any
-(`components.export.programs`), and `manifest.json` with the SHA-256 of each file. The manifest is
-written last: a folder with a manifest is complete. `champion.json` next to the folders names the
-run whose model is champion in the registry.
+(`components.export.programs`), the network in int8 if it is offered, and `manifest.json` with the
+SHA-256 of each file. The manifest is written last: a folder with a manifest is complete.
+`champion.json` next to the folders names the run whose model is champion in the registry.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ RESULT = "result.json"
 REPORT = "report.html"
 MODEL_CARD = "MODEL_CARD.md"
 PROGRAMS = "programs.json"
+INT8 = "model-int8.onnx"
 MANIFEST = "manifest.json"
 CHAMPION = "champion.json"
 # Equal in every try of a step. Other files contain times, or are programs, whose archives differ;

@@ -16,6 +16,7 @@ from components.export.manifest import LATENCY, RESULT
 from components.steps import card_sections as sections
 from components.steps.card_sections import Result
 from components.steps.ensemble_section import section as ensemble_section
+from components.steps.int8_section import section as int8_section
 from components.steps.reference_section import references, with_registered
 from nascore.redaction import redact
 
@@ -38,6 +39,7 @@ def model_card(result: Result, latency: Mapping[str, Any]) -> str:
         "How to load": sections.load(result),
         "Results": sections.accuracy(result),
         "Latency": sections.latency(latency),
+        "Network in int8": int8_section(result),
         "Search and verdict": sections.search(result),
         "Standard networks": references(result),
         "Ensemble of the finalists": ensemble_section(result),

@@ -17,6 +17,7 @@ from components.run_state.checks import check_state
 from components.steps.champion import check_champion, check_default_name, warn_of_new_name
 from components.steps.close_run import close_ended_runs
 from components.steps.compiled import Compiled, write_run
+from components.steps.int8_check import check_packages
 from components.steps.runtime import Step, execute, report_input_errors
 from components.steps.s3_source import open_remote
 from components.steps.state import CONFIG, read_json, state_folder, write_json
@@ -177,7 +178,7 @@ def _check_stores(settings: Config) -> list[str]:
     )
     errors = [InputError(problems)] if problems else []
     warnings = []
-    for check in (_check_study, _check_state, _check_outputs):
+    for check in (_check_study, _check_state, _check_outputs, check_packages):
         try:
             warnings.append(check(settings))
         except InputError as error:

@@ -13,6 +13,7 @@ from components.export.programs import write_programs
 from components.export.weights import write_model
 from components.steps.compiled import store_warnings_of
 from components.steps.export import export_folder, export_run
+from components.steps.int8 import offer
 from components.steps.model_card import description, model_card
 from components.steps.overview import comparable_numbers, overview_page
 from components.steps.reference_section import with_registered
@@ -63,12 +64,14 @@ def run(
         tags |= {lineage.METHOD: results.search.method}  # of a reused architecture: that of its run
         tags |= lineage.of_genotype(registered.final.genotype)
         tags |= {lineage.NETWORK: registered.shipped}
+        int8, int8_files = offer(step, registered)
         promotion = register_and_decide(step, registered, tags)
         timings = {**results.timings, "promote": step.timing()}
         summary = summary_of(results, promotion, timings)
         if registered is not results:
             shipped = summary_of(registered, promotion, timings)
             summary["shipped"] = shipped_of(shipped, registered.shipped)
+        summary["int8"] = int8
         summary["exported_to"] = export_folder(step.config, run_key)
         summary["store_warnings"] = store_warnings_of(inputs.dataset)
         links = find_links(step, promotion)
@@ -81,7 +84,7 @@ def run(
         overview.write_text(page, encoding="utf-8")
         card = write_card(step, registered, promotion, own)
         files = {LATENCY: inputs.registered_latency, RESULT: result, REPORT: report}
-        files |= {MODEL_CARD: card}
+        files |= {MODEL_CARD: card, **int8_files}
         export(step, registered, promotion, files)
         track_result(step, registered, promotion, own, files)
         return comparable_numbers(registered)

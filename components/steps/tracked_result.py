@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from components.export.manifest import MODEL_CARD, REPORT, RESULT
+from components.export.manifest import INT8, MODEL_CARD, REPORT, RESULT
 from components.steps.class_figures import mean_metrics, track_classes
+from components.steps.int8_section import FOLDER as INT8_FOLDER
+from components.steps.int8_section import metrics as int8_metrics
 from components.steps.registration import Promotion
 from components.steps.run_notes import result_note
 from components.steps.run_results import (
@@ -28,7 +30,7 @@ from nascore.results import SearchResult
 
 PROFILE = "profile.json"
 SEARCH_RESULT = "search_result.json"
-_FOLDERS = {REPORT: "report", RESULT: "result", MODEL_CARD: ""}
+_FOLDERS = {REPORT: "report", RESULT: "result", MODEL_CARD: "", INT8: INT8_FOLDER}
 
 
 def track_result(
@@ -55,6 +57,7 @@ def track_result(
     _track_metrics(step, results, promotion)
     if summary["ensemble"] is not None:
         step.parent.metrics(ensemble_metrics(summary["ensemble"]))
+    step.parent.metrics(int8_metrics(summary))
     for name, path in files.items():
         if name in _FOLDERS:
             step.parent.artifact(path, _FOLDERS[name], name=name)

@@ -138,7 +138,8 @@ def measure(network: nn.Module, shape: ImageShape, config: LatencyConfig) -> Lat
         ResourceUnavailable: `latency.device` is cuda and there is none.
     """
     device = resolve_device(config)
-    home = next(network.parameters()).device
+    # A network of another runtime has no parameters that could be moved.
+    home = next((weights.device for weights in network.parameters()), device)
     with thread_limit(config.threads), evaluation_mode(network):
         try:
             network.to(device)

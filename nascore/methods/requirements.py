@@ -24,7 +24,7 @@ class RunSettings:
     Attributes:
         method: its name.
         split_by: what the splits of the data have apart: images, or classes.
-        max_class_drop: `promote.max_class_drop`.
+        max_class_drop, int8_max_drop: settings of `promote`.
     """
 
     method: str
@@ -32,6 +32,7 @@ class RunSettings:
     training: CommonTrainingConfig
     split_by: SplitBy
     max_class_drop: float | None = None
+    int8_max_drop: float | None = None
 
 
 class Requirement(Protocol):
@@ -144,6 +145,22 @@ class OwnWeights:
             for name, value in given.items()
             if value is not None
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class NoInt8:
+    """Networks without a single static graph; `reason` continues a sentence about them."""
+
+    reason: str
+
+    def problems(self, run: RunSettings) -> Sequence[Problem]:
+        if run.int8_max_drop is None:
+            return ()
+        message = (
+            f"networks of {run.method} {self.reason} and have no single graph to quantise; "
+            "set it to null"
+        )
+        return (Problem("promote.int8_max_drop", f"{run.int8_max_drop:g}", message),)
 
 
 @dataclass(frozen=True, slots=True)

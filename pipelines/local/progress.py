@@ -171,6 +171,7 @@ def summary(result: Mapping[str, Any], out: Path) -> list[str]:
             f"p50 {latency['p50']:.2f} ms, p95 {latency['p95']:.2f} ms "
             f"(batch {latency['batch_size']}, {latency['device']})",
         ),
+        *([("int8", result["int8"]["why"])] if result.get("int8") else []),
         ("model", _model(result)),
         ("time", _time(result)),
         ("by step", steps),

@@ -2,7 +2,7 @@
 
 from nascore.methods.auto_meta.options import AutoMetaOptions
 from nascore.methods.base import Method
-from nascore.methods.requirements import AccuracyObjective, OneDevice, OneSpace
+from nascore.methods.requirements import AccuracyObjective, NoInt8, OneDevice, OneSpace
 
 METHODS = {
     "auto-meta": Method(
@@ -13,6 +13,7 @@ METHODS = {
             AccuracyObjective("is scored by tasks with as many images of each class"),
             OneDevice(),
             OneSpace("fewshot-cell"),
+            NoInt8("learn the classes of each task"),
         ),
         split_by="class",
         report="nascore.methods.auto_meta.report",

@@ -5,6 +5,7 @@ from nascore.methods.instanas.options import InstanasOptions
 from nascore.methods.requirements import (
     AccuracyObjective,
     BudgetOfSharedWeights,
+    NoInt8,
     OneDevice,
     OneSpace,
     OneWorker,
@@ -25,6 +26,7 @@ METHODS = {
             BudgetOfSharedWeights(),
             OneSpace("mobile"),
             OwnWeights(),
+            NoInt8("send each image along a path of its own"),
         ),
         control="random-ws",
         new_search_reason="continues training the weights of its search",

@@ -1,0 +1,1 @@
+"""Trained networks in int8: exported to ONNX, quantised after the training, and measured."""
