@@ -92,7 +92,8 @@ def describe(event: Mapping[str, Any], *, label: str | None = None) -> str | Non
     if kind == "epoch":
         score = event.get("score", event.get("valid_accuracy"))
         shown = "" if score is None else f", valid {event.get('figure', 'accuracy')} {score:.3f}"
-        return f"{label}  epoch {event['epoch'] + 1} of {event['of']}{shown}"
+        of = "" if event["of"] is None else f" of {event['of']}"  # trained for a time
+        return f"{label}  epoch {event['epoch'] + 1}{of}{shown}"
     if kind == "share" and "network" in event:
         return f"{label}  {event['network']}: {event['share']:.0%} trained"
     if kind == "share":

@@ -227,10 +227,11 @@ def _plan(
         return "search", champion.refusal
     if champion.search is None or champion.profile is None or change is None:
         return "search", f"the run of {name} has no search and no profile of its data (any more)"
-    if reason := METHODS[settings.method].new_search_reason:
-        return "search", f"{settings.method} {reason}"
-    if champion.search.genotype.space != make_space(settings.search.space).identifier:
-        return "search", f"the architecture of {name} is of another search space"
+    if champion.search.reference is None:  # a standard network is of no method and no space
+        if reason := METHODS[settings.method].new_search_reason:
+            return "search", f"{settings.method} {reason}"
+        if champion.search.genotype.space != make_space(settings.search.space).identifier:
+            return "search", f"the architecture of {name} is of another search space"
     if champion.search.objective != settings.search.objective:
         chosen_by = OBJECTIVES[champion.search.objective]
         return "search", f"the architecture of {name} was chosen by its {chosen_by}"

@@ -27,8 +27,9 @@ def run(
 
     def work(step: Step) -> dict[str, float]:
         inputs = StepInputs.of(step, dataset=dataset, controller=step.state, weights=weights)
-        context = load_context(step, inputs, _FinalCallbacks(step))
         result = SearchResult.from_dict(read_json(search_result))
+        epochs = config.train.epochs if result.reference is None else None
+        context = load_context(step, inputs, _FinalCallbacks(step, epochs))
         kept = step.state / fingerprint(config, given)[:16]
         context = with_transfer(
             context,
@@ -95,7 +96,16 @@ def _metrics(final: FinalModel) -> dict[str, float]:
 
 
 class _FinalCallbacks(StepCallbacks):
-    """Reports the validation score after an epoch as progress, in addition to logging it."""
+    """Reports the validation score after an epoch as progress, in addition to logging it.
+
+    Args:
+        step: the running step.
+        epochs: of the training; None where it ends after a time.
+    """
+
+    def __init__(self, step: Step, epochs: int | None) -> None:
+        super().__init__(step)
+        self._epochs = epochs
 
     def on_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         super().on_metrics(metrics, step)
@@ -106,7 +116,7 @@ class _FinalCallbacks(StepCallbacks):
             self.step.progress(
                 "epoch",
                 epoch=step,
-                of=config.train.epochs,
+                of=self._epochs,
                 valid_accuracy=score if objective == "accuracy" else None,
                 score=score,
                 figure=OBJECTIVES[objective],

@@ -117,3 +117,10 @@ def test_rejected_children_are_no_news() -> None:
     event = {"event": "child", **child(2, accuracy=None, best=0.5)}
     assert is_news({**event, "status": "failed"})
     assert not is_news({**event, "status": "rejected"})
+
+
+@pytest.mark.parametrize(("of", "shown"), [(60, "epoch 56 of 60"), (None, "epoch 56")])
+def test_a_training_for_a_time_has_no_number_of_epochs(of: int | None, shown: str) -> None:
+    event = {"step": "train_final", "event": "epoch", "epoch": 55, "of": of, "valid_accuracy": 0.5}
+    assert describe(event) == f"train_final  {shown}, valid accuracy 0.500"
+    assert not is_news(event)

@@ -49,3 +49,18 @@ def test_an_architecture_that_another_objective_chose_is_searched_again() -> Non
         plans.append(_plan(settings, champion, drift(PROFILE, PROFILE)))
     assert plans[0] == ("search", "the architecture of champion 3 was chosen by its accuracy")
     assert plans[1][0] == "reuse"
+
+
+@pytest.mark.parametrize(("method", "space"), [("instanas", "mobile"), ("random", "residual")])
+def test_a_standard_network_is_trained_again_whatever_method_and_space(
+    method: str, space: str
+) -> None:
+    budget = {"steps": 10} if method == "instanas" else {"children": 2}
+    settings = parse({"method": method, "search": {"space": {"name": space}, "budget": budget}})
+    genotype = Genotype("mobile-of-other-settings", (1,) * 40)
+    found = SearchResult(method, 0, genotype, 0.9, Arm(method, (), 1.0), None, None)
+    champion = _Champion("3", "run", 1.0, PROFILE, found)
+    assert _plan(settings, champion, drift(PROFILE, PROFILE))[0] == "search"
+    standard = replace(found, reference={"name": "standard", "seconds": 1.0})
+    champion = replace(champion, search=standard)
+    assert _plan(settings, champion, drift(PROFILE, PROFILE))[0] == "reuse"
