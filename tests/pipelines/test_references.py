@@ -2,15 +2,13 @@
 and a retraining of a standard network that is champion."""
 
 import json
-import os
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import local_runs
 import pytest
 import torch
+from local_runs import Finished
 
 from components.export.weights import read_network
 from nascore.reference.network_kind import ReferenceNetwork
@@ -33,31 +31,8 @@ SETTINGS = {
 NAMES = ["standard", "squeezenet1_1"]
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A run that ended well."""
-
-    folder: Path
-    stdout: str
-    result: dict[str, Any]
-
-    @property
-    def store(self) -> str:
-        return f"sqlite:///{self.folder.parent}/runs/mlflow.db"
-
-
 def run(home: Path, out: str, *arguments: str, **changes: Any) -> Finished:
-    settings = [f"--set={key}={value}" for key, value in {**SETTINGS, **changes}.items()]
-    ended = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *arguments, *settings, "--out", out],
-        cwd=home,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return Finished(home / out, ended.stdout, json.loads((home / out / "result.json").read_text()))
+    return local_runs.finished(home, out, *arguments, settings={**SETTINGS, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -151,16 +126,8 @@ def test_a_champion_that_is_a_standard_network_is_retrained(finished: Finished) 
 
 
 def test_a_name_that_does_not_fit_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "run", "--out", "out"]
-        + [f"--set={key}={value}" for key, value in SETTINGS.items()]
-        + ["--set=reference=[inception_v3,resnet19]"],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    settings = {**SETTINGS, "reference": "[inception_v3,resnet19]"}
+    ended = local_runs.nas(tmp_path, "run", "--out", "out", settings=settings)
     assert ended.returncode == 2
     assert "reference = inception_v3, resnet19" in ended.stderr
     assert "networks that fit: standard, alexnet" in ended.stderr
