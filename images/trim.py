@@ -40,7 +40,7 @@ RULES = (
         r"|torch/share/cmake|torch/bin/protoc[^/]*|.*\.(a|bc|cuh|h|hpp|pxd|pyx)",
     ),
     # A folder of tests is a package of its own; `testing`, which packages import, is not meant.
-    Rule("tests of packages", r"[^/]+(/[^/]+)*/tests"),
+    Rule("tests of packages", r"[^/]+(/[^/]+)*/tests|onnx/backend/test"),
 )
 
 

@@ -192,8 +192,7 @@ def _choose(
     )
     if best.latency_ms >= fp32_onnx.p50_ms:
         why += (
-            " The gain is that of onnxruntime, in which fp32 takes only "
-            f"{fp32_onnx.p50_ms:.3g} ms; int8 makes the file smaller."
+            f" The gain is that of onnxruntime, in which fp32 takes only {fp32_onnx.p50_ms:.3g} ms."
         )
     return best, why, True
 

@@ -89,6 +89,9 @@ def export(network: DeployedModel, shape: ImageShape, path: Path) -> None:
             verbose=False,
         )
         assert program is not None, "it is always returned with dynamo=True"
+        graph = program.model.graph
+        for part in (graph, *graph):  # the source lines of each node, with paths of this machine
+            part.metadata_props.clear()
         program.save(path)
         answer_BK = OnnxNetwork(path)(pixels_BCHW[-_CHECKED_BATCH:])
     except refusals() as error:

@@ -11,6 +11,7 @@ from nascore.methods.requirements import (
     BudgetOfSharedWeights,
     FixedClasses,
     NewClasses,
+    NoInt8,
     OneSpace,
     OneWorker,
     OwnWeights,
@@ -75,6 +76,12 @@ TRANSFER = CommonTrainingConfig(weights="weights.pt", teacher="digits", ensemble
                 "training.weights": "some-method starts from its search; set it to null",
                 "training.ensemble": "some-method starts from its search; set it to null",
             },
+        ),
+        (
+            NoInt8("choose a path"),
+            {},
+            {"int8_max_drop": 0.01},
+            {"promote.int8_max_drop": "networks of some-method choose a path and have no single"},
         ),
         (FixedClasses(), {}, {"split_by": "class"}, {"data.split_by": "set it to image"}),
         (

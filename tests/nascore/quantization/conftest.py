@@ -22,7 +22,7 @@ def splits(digits_folder: Path) -> Splits:
 
 @pytest.fixture(scope="session")
 def trained(splits: Splits) -> FinalModel:
-    space = ResidualSpace(ResidualSpaceConfig(num_stages=1, channels=8))
+    space = ResidualSpace(ResidualSpaceConfig(num_stages=2, channels=8))
     shape = ImageShape(splits.info.channels, splits.info.size, len(splits.info.classes))
     network = build_network(space, space.standard, shape, seed=0, final=True).train()
     optimizer = torch.optim.Adam(network.parameters(), 0.005)

@@ -24,6 +24,7 @@ def test_the_file_answers_as_the_network_does_for_any_number_of_images(
         pixels = splits.test.pixels_at(range(count)).float()
         with torch.inference_mode():
             torch.testing.assert_close(read(pixels), network(pixels), rtol=1e-4, atol=1e-3)
+    assert b".py" not in (tmp_path / "network.onnx").read_bytes(), "paths of this machine"
 
 
 class WithBranch(nn.Module):

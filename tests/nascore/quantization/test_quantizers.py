@@ -48,6 +48,7 @@ def test_both_kinds_are_written_with_weights_of_eight_bits(
         kernels = [one for one in weights if one.dims[-1] == 3]
         assert kernels
         assert all(one.data_type == int8 for one in kernels)
+        assert all(abs(onnx.numpy_helper.to_array(one).astype(int)).max() <= 64 for one in kernels)
         assert path.stat().st_size < source.stat().st_size
 
 
