@@ -25,6 +25,7 @@ from components.registry.lookup import CHAMPION, answer_of, open_registry
 from components.registry.model_registry import use
 from components.registry.teacher_files import FINAL, FORMS, KINDS, MLFLOW, PROGRAM
 from components.registry.test_sets import UnusableModel, load_model, load_program
+from components.tracking.client import sqlite_path
 from components.tracking.registered_models import find_model
 from nascore.config import SpaceConfig
 from nascore.data.findings import join_first
@@ -64,10 +65,12 @@ def pinned(text: str, *, uri: str) -> str:
     match = _REGISTERED.fullmatch(text.removeprefix(MODELS))
     if match is None:
         raise InputError.of(KEY, redact(text), f"is no name of a registered model; {FORMS}")
-    client = open_registry(uri)
     name, alias, version = match["name"], match["alias"], match["version"]
-    model = find_model(client, name)
-    if model is None:
+    file = sqlite_path(uri)
+    is_new = file is not None and not file.exists()  # it has no models, and is not made for that
+    client = None if is_new else open_registry(uri)
+    model = None if client is None else find_model(client, name)
+    if client is None or model is None:
         message = f"there is no registered model {name} in tracking.uri, and no such path; {FORMS}"
         raise InputError.of(KEY, redact(text), message)
     if version is None:

@@ -273,7 +273,7 @@ def refusal(
         details.append(f"not in the file: {_first(absent)}")
     if transfer.unused:
         shapes = [f"{name} {_size(file.tensors[name])}" for name in transfer.unused]
-        details.append(f"only in the file: {_first(shapes)}")
+        details.append(f"not taken from the file: {_first(shapes)}")
     message = (
         f"is of another architecture: {transfer.share:.1%} of the parameters of "
         f"{type(network).__name__} fit, and at least {needed:.0%} must; {'; '.join(details)}; "

@@ -139,7 +139,9 @@ def _refusal(path: Path, error: Exception) -> str:
             "read; where the file is trusted, load it elsewhere and save the weights alone with "
             "torch.save(network.state_dict(), FILE), or as safetensors"
         )
-    return f"is damaged, or no file of weights ({_line(error)}); write {_FORMATS}"
+    # Of a text torch reports the letter that is no instruction of a pickle.
+    reason = "" if isinstance(error, LookupError) else f" ({_line(error)})"
+    return f"is damaged, or no file of weights{reason}; write {_FORMATS}"
 
 
 def _has_code(path: Path) -> bool:

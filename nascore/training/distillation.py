@@ -49,9 +49,10 @@ class TeacherTask:
         """
         ours, theirs = info.classes, self.classes
         if theirs != ours:
-            same = "the same classes in another order" if set(theirs) == set(ours) else "others"
+            is_order = set(theirs) == set(ours)
+            what = "the same classes in another order" if is_order else "other classes"
             message = (
-                f"has {same}: the teacher {_listed(theirs)}, the data {_listed(ours)}; name a "
+                f"has {what}: the teacher {_listed(theirs)}, the data {_listed(ours)}; name a "
                 "teacher that was trained on the same classes, or set it to null"
             )
             raise InputError.of(KEY, self.name, message)

@@ -44,7 +44,7 @@ def test_weights_that_fit_no_network_of_the_space_are_refused_before_the_search(
     torch.save(nn.Sequential(nn.Conv2d(5, 7, 9)).state_dict(), tmp_path / "other.pt")
     found = message(config_of(weights=str(tmp_path / "other.pt")), splits, dataset)
     assert "is of another architecture: 0.0% of the parameters of ResidualNetwork fit" in found
-    assert "only in the file: 0.weight 7x5x9x9" in found
+    assert "not taken from the file: 0.weight 7x5x9x9" in found
 
 
 def test_weights_that_were_replaced_after_the_first_step_are_refused(

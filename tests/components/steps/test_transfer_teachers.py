@@ -78,6 +78,14 @@ def test_a_registered_teacher_keeps_the_version_of_the_first_step(
         assert part in message(config_of(store, teacher=text), splits, dataset)
 
 
+def test_a_registry_that_does_not_exist_is_not_made(
+    splits: Splits, dataset: Path, tmp_path: Path
+) -> None:
+    config = config_of(f"sqlite:///{tmp_path}/new/mlflow.db", teacher="net")
+    assert "there is no registered model net" in message(config, splits, dataset)
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_registered_teacher_of_other_classes_is_refused_with_both_lists(
     final: FinalModel, splits: Splits, dataset: Path, store: str
 ) -> None:

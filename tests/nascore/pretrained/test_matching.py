@@ -123,7 +123,7 @@ def test_weights_of_another_architecture_are_refused_with_names_and_shapes(
         problem.message
     )
     assert "not in the file: " in problem.message
-    assert "only in the file: " in problem.message
+    assert "not taken from the file: " in problem.message
     if make is models.resnet50:
         shapes = "layer1.0.conv1 (weight is 64x64x3x3 in the file, 64x64x1x1 in the network)"
         assert shapes in problem.message
