@@ -100,9 +100,13 @@ class Compiled:
 
     def _without_gpu(self, config: Config) -> list[Problem]:
         return [
-            Problem(key, "cuda", f"the pod of {step} has no GPU; use auto or cpu, or {_AGAIN} one")
-            for key in asking_for_cuda(config)
-            for step in DEVICES[key]
+            Problem(
+                one.key,
+                one.value,
+                f"the pod of {step} has no GPU; use {one.otherwise}, or {_AGAIN} one",
+            )
+            for one in asking_for_cuda(config)
+            for step in DEVICES[one.key]
             if step in self.without_gpu
         ]
 

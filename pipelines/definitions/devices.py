@@ -19,8 +19,8 @@ def missing_devices(config: Config) -> list[Problem]:
         return []
     count = _num_gpus()
     if count == 0:
-        message = "torch finds no CUDA device here (see `nas doctor`); use auto or cpu"
-        return [Problem(key, "cuda", message) for key in asking]
+        message = "torch finds no CUDA device here (see `nas doctor`); use "
+        return [Problem(one.key, one.value, message + one.otherwise) for one in asking]
     if shares and devices > count:
         message = f"this machine has {count} GPUs; use at most {count}, or training.device=cpu"
         return [Problem("training.devices", str(devices), message)]

@@ -90,9 +90,13 @@ def missing_gpus(config: Config) -> list[Problem]:
     """Return a problem for each setting that asks for more GPUs than a step has."""
     without = without_gpu(config)
     problems = [
-        Problem(key, "cuda", f"cluster.steps.{step}.gpus is 0; give it a GPU, or use auto or cpu")
-        for key in asking_for_cuda(config)
-        for step in DEVICES[key]
+        Problem(
+            one.key,
+            one.value,
+            f"cluster.steps.{step}.gpus is 0; give it a GPU, or use {one.otherwise}",
+        )
+        for one in asking_for_cuda(config)
+        for step in DEVICES[one.key]
         if step in without
     ]
     devices = config.training.devices

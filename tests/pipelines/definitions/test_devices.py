@@ -5,6 +5,7 @@ import pytest
 from components.config.schema import parse
 from pipelines.definitions import devices
 from pipelines.definitions.devices import missing_devices
+from pipelines.definitions.resources import missing_gpus
 
 
 @pytest.fixture
@@ -33,3 +34,24 @@ def test_more_devices_than_gpus(training: dict[str, object], refused: bool) -> N
 def test_processes_share_a_machine_without_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_num_gpus", lambda: 0)
     assert missing_devices(parse({"method": "random", "training": {"devices": 2}})) == []
+
+
+@pytest.mark.parametrize(("count", "refused"), [(0, True), (2, False)])
+def test_half_precision_needs_a_gpu(
+    count: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_num_gpus", lambda: count)
+    training = {"precision": "fp16"}
+    problems = missing_devices(parse({"method": "random", "training": training}))
+    assert [str(problem) for problem in problems] == [
+        "training.precision = fp16: torch finds no CUDA device here (see `nas doctor`); use auto, "
+        "bf16 or fp32"
+    ] * refused
+
+
+def test_half_precision_needs_a_gpu_in_each_step_that_trains() -> None:
+    steps = {"search": {"gpus": 1}, "train_final": {"gpus": 0}, "train_references": {"gpus": 1}}
+    given = {"training": {"precision": "fp16"}, "cluster": {"steps": steps}}
+    (problem,) = missing_gpus(parse({"method": "random", **given}))
+    assert (problem.key, problem.value) == ("training.precision", "fp16")
+    assert "cluster.steps.train_final.gpus is 0; give it a GPU, or use auto, b" in problem.message
