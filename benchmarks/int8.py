@@ -38,21 +38,34 @@ HEADER = (
 )
 
 
-def trained(context: SearchContext, name: str, steps: int) -> FinalModel:
-    """Return a trained network; `steps` limits the weight updates of any but `standard`."""
+def trained(context: SearchContext, name: str, steps: int, kept: Path | None) -> FinalModel:
+    """Return a trained network.
+
+    Args:
+        context: of the quick preset.
+        name: of the network.
+        steps: weight updates of any network but `standard`.
+        kept: folder of a network that an earlier call has trained, or to write it to.
+    """
+    if kept is not None and kept.exists():
+        return FinalModel.load(kept, context.space)
     if name != "standard":
         short = context.final.model_copy(update={"max_steps": steps})
         context = replace(context, final=short)
-    return train_network(context, new_reference(context, name), genotype_of(name))
+    final = train_network(context, new_reference(context, name), genotype_of(name))
+    if kept is not None:
+        final.save(kept)
+    return final
 
 
-def rows_of(data: str, seed: int, steps: int) -> list[dict[str, Any]]:
+def rows_of(data: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the measurements of all networks on a data set."""
+    seed, keep = arguments.seed, arguments.keep
     rows = []
     with TemporaryDirectory() as folder:
         root = Path(folder)
-        settings = [f"method=random seed={seed} data.source={data} training.device=cpu"]
-        config = resolve(None, "quick", settings[0].split())
+        settings = f"method=random seed={seed} data.source={data} training.device=cpu".split()
+        config = resolve(None, "quick", settings)
         prepare(config.data, seed, root / "data")
         inputs = StepInputs(
             config=config, dataset=root / "data", controller=root, state=root, run_key="int8"
@@ -60,7 +73,8 @@ def rows_of(data: str, seed: int, steps: int) -> list[dict[str, Any]]:
         for name in NETWORKS:
             inputs = replace(inputs, state=root / name)
             context, begun = build_context(inputs), time.perf_counter()
-            final = trained(context, name, steps)
+            kept = None if keep is None else keep / f"{Path(data).stem}-{name}"
+            final = trained(context, name, arguments.steps, kept)
             print(f"{data} {name}: trained in {time.perf_counter() - begun:.0f} s", flush=True)
             for batch_size in BATCH_SIZES:
                 update = {"batch_size": batch_size, "threads": 1}
@@ -127,10 +141,11 @@ def main() -> None:
     parser.add_argument("data", nargs="+", help="values of data.source")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--keep", type=Path, help="folder of trained networks, for another call")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [row for one in arguments.data for row in rows_of(one, arguments.seed, arguments.steps)]
+    rows = [row for one in arguments.data for row in rows_of(one, arguments)]
     names = " ".join(
         f"{kind}{mark}{path.rpartition('/')[2]}"
         for kind, mark, path in (one.partition(":") for one in arguments.data)

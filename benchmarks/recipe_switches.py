@@ -2,11 +2,16 @@
 
     NAS_TEST_DATA=FOLDER OMP_NUM_THREADS=1 python benchmarks/recipe_switches.py
 
-A cell trains the standard network of the space `residual` (two basic blocks a stage, 3x3) on 2,000
-images of CIFAR-10, of which a tenth is held out, and evaluates it on 1,000 test images, all scaled
-to 16x16. The base is the recipe `paper` with random crops and mirroring; each other row is the base
-with one switch, or a whole recipe. Cells of one seed share initial weights and the order of the
-images. The number of weight updates is the same in all rows, so a row costs what its updates cost.
+A cell trains the standard network of the space `residual` with 8 channels (two basic blocks a
+stage, 3x3) and evaluates it on the test images. The base is the recipe `paper`; each other row is
+the base with one switch, or a whole recipe. Cells of one seed share initial weights and the order
+of the images. The number of weight updates is the same in all rows, so a row costs what its updates
+cost. Experiments:
+
+- switches: 2,000 images of CIFAR-10, of which a tenth is held out, scaled to 16x16, with random
+  crops and mirroring; 60 epochs in batches of 64 images
+- long: the whole recipes, for 128 epochs
+- digits: the whole recipes on the digits of scikit-learn, for as many epochs as the quick preset
 
 Finished cells are in a file of JSON lines and are not repeated: several processes may share the
 file, each with some of the seeds (`--seeds 0 1 2 3` and `--seeds 4 5 6 7`); `--table` writes
@@ -19,7 +24,9 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
@@ -29,7 +36,7 @@ import torch
 from scipy import stats
 
 from nascore.config import DataConfig, TrainingConfig
-from nascore.config.recipes import SWITCHES
+from nascore.config.recipes import PAPER, SWITCHES, resolve_switches
 from nascore.data.batches import Splits, load
 from nascore.data.prepared import prepare
 from nascore.latency.benchmark import device_name
@@ -43,7 +50,7 @@ from nascore.training.prediction import evaluate
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 PACK = "cifar10_small_rgb.npz"
-BASE = {"crop_padding": 2, "flip": True, "lr": 0.1, "batch_size": 64}
+CHANNELS = 8
 ROWS: dict[str, dict[str, Any]] = {
     "base": {},
     "label_smoothing 0.1": {"label_smoothing": 0.1},
@@ -70,18 +77,71 @@ ROWS: dict[str, dict[str, Any]] = {
     "recipe strong": {"recipe": "strong"},
 }
 """Settings of each row in addition to those of the base."""
+RECIPES = ("base", "recipe quick", "recipe strong")
 Cell = dict[str, Any]
+Cells = Mapping[tuple[str, int], Cell]
+"""Finished cells of an experiment by row and seed."""
 
 
-def run_cell(row: str, seed: int, splits: Splits, length: Mapping[str, Any]) -> Cell:
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Data, base and rows of an experiment.
+
+    Attributes:
+        source: `data.source`, below NAS_TEST_DATA if it is a file.
+        size: of the images, in pixels.
+        base: settings of all rows.
+        rows: names in `ROWS`.
+    """
+
+    source: str
+    size: int
+    base: Mapping[str, Any]
+    rows: Sequence[str]
+
+    def config(self, row: str) -> TrainingConfig:
+        """Return the training of a row."""
+        return TrainingConfig(**{**self.base, **ROWS[row]})
+
+    def digest(self, row: str) -> str:
+        """Return a digest of the settings of a row; cells of other settings are not used.
+
+        Switches with the value of `paper` are not in it, so that a new one invalidates no cell.
+        """
+        given = {**self.base, **ROWS[row]}
+        resolved = resolve_switches(given)
+        switched = {name: value for name, value in resolved.items() if value != PAPER[name]}
+        fixed = {name: given[name] for name in given.keys() - {*SWITCHES, "recipe"}}
+        text = json.dumps([fixed, switched, self.source, self.size], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def splits(self, folder: Path) -> Splits:
+        """Prepare the data in a folder, and return it."""
+        source = self.source
+        if source != "digits":
+            source = f"npz:{Path(os.environ['NAS_TEST_DATA']) / source}"
+        config = DataConfig(source=source, valid_fraction=0.1, image_size=self.size)
+        prepare(config, seed=0, folder=folder)
+        return load(folder, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+_CIFAR = {"crop_padding": 2, "flip": True, "lr": 0.1, "batch_size": 64}
+_DIGITS = {"crop_padding": 1, "lr": 0.1, "batch_size": 32}
+EXPERIMENTS = {
+    "switches": Experiment(PACK, 16, {**_CIFAR, "epochs": 60}, tuple(ROWS)),
+    "long": Experiment(PACK, 16, {**_CIFAR, "epochs": 128}, RECIPES),
+    "digits": Experiment("digits", 8, {**_DIGITS, "epochs": 100, "max_steps": 3600}, RECIPES),
+}
+
+
+def run_cell(experiment: Experiment, row: str, seed: int, splits: Splits) -> Cell:
     """Train one network and evaluate it on the test images."""
-    info, seeds = splits.info, Seeds(seed)
-    space = make_space(ResidualSpaceConfig(channels=length["channels"]))
+    info, seeds, config = splits.info, Seeds(seed), experiment.config(row)
+    space = make_space(ResidualSpaceConfig(channels=CHANNELS))
     shape = ImageShape(info.channels, info.size, len(info.classes))
     weights = seeds.integer("weights")
     network = build_network(space, space.standard, shape, seed=weights, final=True)
     network = network.to(splits.train.device)
-    config = TrainingConfig(**{**BASE, "epochs": length["epochs"], **ROWS[row]})
     start, cpu = time.perf_counter(), time.process_time()
     training = train(
         network, splits.train, config, generator=seeds.torch("batches"), valid=splits.valid
@@ -90,7 +150,7 @@ def run_cell(row: str, seed: int, splits: Splits, length: Mapping[str, Any]) -> 
     return {
         "row": row,
         "seed": seed,
-        "settings": digest(row, length),
+        "settings": experiment.digest(row),
         "test_accuracy": evaluate(flip_averaged(network, config), splits.test),
         "train_accuracy": training.train_accuracy[-1],
         "updates": training.num_steps,
@@ -100,28 +160,19 @@ def run_cell(row: str, seed: int, splits: Splits, length: Mapping[str, Any]) -> 
     }
 
 
-def digest(row: str, length: Mapping[str, Any]) -> str:
-    """Return a digest of the settings of a cell; cells of other settings are not used.
-
-    Settings that no row changes are not in it, so that a new setting does not invalidate cells.
-    """
-    names = {*SWITCHES, *BASE, *(name for settings in ROWS.values() for name in settings)}
-    config = TrainingConfig(**{**BASE, **ROWS[row]}).model_dump(mode="json", include=names)
-    return hashlib.sha256(json.dumps([config, dict(length)], sort_keys=True).encode()).hexdigest()
-
-
-def read_cells(path: Path, length: Mapping[str, Any]) -> dict[tuple[str, int], Cell]:
-    """Return the finished cells of these settings by row and seed."""
+def read_cells(path: Path, experiment: Experiment) -> dict[tuple[str, int], Cell]:
+    """Return the finished cells of an experiment by row and seed."""
     lines = path.read_text().splitlines() if path.exists() else []
     cells = [json.loads(line) for line in lines]
+    digests = {experiment.digest(row): row for row in experiment.rows}
     return {
         (cell["row"], cell["seed"]): cell
         for cell in cells
-        if cell["row"] in ROWS and cell["settings"] == digest(cell["row"], length)
+        if digests.get(cell["settings"]) == cell["row"]
     }
 
 
-def compare(cells: Mapping[tuple[str, int], Cell], row: str) -> dict[str, Any] | None:
+def compare(cells: Cells, row: str) -> dict[str, Any] | None:
     """Return the paired comparison of a row with the base; None below two common seeds."""
     seeds = sorted(seed for name, seed in cells if name == row and ("base", seed) in cells)
     if len(seeds) < 2:
@@ -143,81 +194,81 @@ def compare(cells: Mapping[tuple[str, int], Cell], row: str) -> dict[str, Any] |
     }
 
 
-def write_table(cells: Mapping[tuple[str, int], Cell], length: Mapping[str, Any]) -> None:
+def write_tables(path: Path) -> None:
     """Write the JSON and the Markdown of the results."""
-    rows = [found for row in ROWS if (found := compare(cells, row)) is not None]
     about = {
         "date": datetime.now(UTC).date().isoformat(),
         "device": device_name(torch.device("cpu")),
         "torch": torch.__version__,
-        "length": dict(length),
-        "base": BASE,
     }
-    path = RESULTS / "recipe_switches.json"
-    path.write_text(json.dumps({**about, "rows": rows}, indent=2) + "\n")
     lines = [
         "# Switches of the final recipe",
         "",
-        f"{about['date']}, {about['device']}, torch {about['torch']}. Standard network of the "
-        f"space `residual` with {length['channels']} channels, {length['epochs']} epochs, 2,000 "
-        f"images of CIFAR-10 at {length['size']}x{length['size']}; accuracy on 1,000 test images "
-        "in percent, difference to the base with its standard error, p of the paired t-test, "
-        "processor time relative to the base. Renewed by",
+        f"{about['date']}, {about['device']}, torch {about['torch']}, one thread. Renewed by",
         "",
-        "    NAS_TEST_DATA=FOLDER OMP_NUM_THREADS=1 python benchmarks/recipe_switches.py",
+        *(__doc__ or "").partition("paired by seed.\n\n")[2].strip("\n").splitlines(),
         "",
-        "| row | seeds | accuracy | difference | p | processor time |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "Accuracy on the test images in percent, difference to the base with its standard error, p",
+        "of the paired t-test, processor time relative to the base.",
     ]
-    lines += [
-        f"| `{one['row']}` | {len(one['seeds'])} | {one['test_accuracy']:.2f} "
-        f"| {one['difference']:+.2f} ± {one['standard_error']:.2f} | {one['p_value']:.3f} "
-        f"| {one['cpu_ratio']:.2f} |"
-        for one in rows
-    ]
+    found = {}
+    for name, experiment in EXPERIMENTS.items():
+        cells = read_cells(path, experiment)
+        rows = [one for row in experiment.rows if (one := compare(cells, row)) is not None]
+        found[name] = rows
+        lines += ["", f"## {name}", "", *table(rows)]
+    text = json.dumps({**about, "experiments": found}, indent=2)
+    (RESULTS / "recipe_switches.json").write_text(text + "\n")
     (RESULTS / "recipe_switches.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
-def run_all(
-    rows: Sequence[str], seeds: Sequence[int], path: Path, length: Mapping[str, Any]
-) -> None:
-    """Run the cells that are not in the file yet, and append each as a line."""
-    folder = Path(os.environ["NAS_TEST_DATA"])
-    with TemporaryDirectory() as name:
-        data = Path(name) / "data"
-        source = f"npz:{folder / PACK}"
-        config = DataConfig(source=source, valid_fraction=0.1, image_size=length["size"])
-        prepare(config, seed=0, folder=data)
-        splits = load(data, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        for seed in seeds:
-            for row in rows:
-                if (row, seed) in read_cells(path, length):
-                    continue
-                cell = run_cell(row, seed, splits, length)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("a") as file:
-                    file.write(json.dumps(cell) + "\n")
-                shown = {name: cell[name] for name in ("row", "seed", "test_accuracy", "cpu_s")}
-                print(json.dumps(shown), flush=True)
+def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the comparisons of an experiment as lines of Markdown."""
+    return [
+        "| row | seeds | accuracy | difference | p | processor time |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        *(
+            f"| `{one['row']}` | {len(one['seeds'])} | {one['test_accuracy']:.2f} "
+            f"| {one['difference']:+.2f} ± {one['standard_error']:.2f} | {one['p_value']:.3f} "
+            f"| {one['cpu_ratio']:.2f} |"
+            for one in rows
+        ),
+    ]
+
+
+def run_all(name: str, seeds: Sequence[int], path: Path) -> None:
+    """Run the cells of an experiment that are not in the file yet, and append each as a line."""
+    experiment = EXPERIMENTS[name]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as folder:
+        splits = experiment.splits(Path(folder) / "data")
+        for seed, row in product(seeds, experiment.rows):
+            if (row, seed) in read_cells(path, experiment):
+                continue
+            cell = run_cell(experiment, row, seed, splits)
+            with path.open("a") as file:
+                file.write(json.dumps(cell) + "\n")
+            shown = {key: cell[key] for key in ("row", "seed", "test_accuracy", "cpu_s")}
+            print(json.dumps({"experiment": name} | shown), flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(8)))
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--size", type=int, default=16, help="of the images, in pixels")
-    parser.add_argument("--channels", type=int, default=8, help="of the stem and first stage")
+    parser.add_argument(
+        "--experiments", nargs="+", choices=list(EXPERIMENTS), default=list(EXPERIMENTS)
+    )
     parser.add_argument("--cells", type=Path, default=Path("runs/recipe_switches.jsonl"))
     parser.add_argument("--table", action="store_true", help="write the table and train nothing")
     arguments = parser.parse_args()
-    if not arguments.table and "NAS_TEST_DATA" not in os.environ:
+    if arguments.table:
+        write_tables(arguments.cells)
+        return
+    if "NAS_TEST_DATA" not in os.environ:
         parser.error(f"set NAS_TEST_DATA to a folder with {PACK}")
-    length = {name: vars(arguments)[name] for name in ("epochs", "channels", "size")}
-    if not arguments.table:
-        run_all(arguments.rows, arguments.seeds, arguments.cells, length)
-    write_table(read_cells(arguments.cells, length), length)
+    for name in arguments.experiments:
+        run_all(name, arguments.seeds, arguments.cells)
 
 
 if __name__ == "__main__":

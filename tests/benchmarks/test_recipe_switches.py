@@ -1,11 +1,9 @@
 """Comparison of cells in benchmarks/recipe_switches.py."""
 
 import pytest
-from recipe_switches import ROWS, compare, digest
+from recipe_switches import EXPERIMENTS, ROWS, compare
 
 from nascore.config import TrainingConfig
-
-LENGTH = {"epochs": 1, "channels": 8, "size": 8}
 
 
 def test_difference_is_paired_by_seed():
@@ -28,6 +26,6 @@ def test_difference_is_paired_by_seed():
 
 
 def test_each_row_is_a_valid_configuration_of_its_own():
-    assert len({digest(row, LENGTH) for row in ROWS}) == len(ROWS)
-    assert digest("base", LENGTH) != digest("base", {**LENGTH, "epochs": 2})
+    digests = [one.digest(row) for one in EXPERIMENTS.values() for row in one.rows]
+    assert len(set(digests)) == len(digests) >= len(ROWS) + 6
     assert set().union(*ROWS.values()) <= set(TrainingConfig.model_fields)
