@@ -24,8 +24,6 @@ _NUM_TIMED = 10  # different tasks in a measurement
 class FewShotKind(NetworkKind):
     """Kind of `nascore.meta_learning.few_shot_model.FewShotLearner`."""
 
-    has_one_graph = False
-
     def rebuild(
         self,
         spec: Mapping[str, Any],

@@ -104,8 +104,9 @@ def make_int8(
     """
     path.unlink(missing_ok=True)
     network = DeployedModel(final.network, splits.info).eval()
-    if not network.kind.has_one_graph:
-        return Int8Result(offered=False, why="Networks of this kind have no single static graph.")
+    if network.answers != ("logits",) or network.tasks is not None:
+        why = "Networks that route images or learn classes have no single static graph."
+        return Int8Result(offered=False, why=why)
     with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
         source = Path(temporary) / "fp32.onnx"
         try:
@@ -123,8 +124,9 @@ def make_int8(
                 candidates.append(_candidate(kind, file, final, splits.valid, on_cpu))
             except refusals() as error:  # onnxruntime lacks an operation of the file
                 failed[kind] = first_line(error)
+        reasons = [f"Int8 ({kind}) was not made: {reason}." for kind, reason in failed.items()]
         if not candidates:
-            return Int8Result(offered=False, why=f"The network was not quantised: {failed}.")
+            return Int8Result(offered=False, why=" ".join(reasons))
         best, why, offered = _choose(candidates, fp32, fp32_onnx, max_drop)
         test_accuracy = None
         if offered:
@@ -133,7 +135,7 @@ def make_int8(
             test_accuracy = score_of("accuracy", logits_NK, splits.test.labels)
         return Int8Result(
             offered=offered,
-            why=why,
+            why=" ".join([why, *reasons]),
             test_accuracy=test_accuracy,
             fp32_latency_ms=fp32.p50_ms,
             fp32_onnx_latency_ms=fp32_onnx.p50_ms,
@@ -186,8 +188,8 @@ def _choose(
         )
         return best, why, False
     why = (
-        f"Int8 ({best.kind}) loses {best.valid_drop:.4f} of the validation score, at most "
-        f"{max_drop:g} is allowed, and takes {best.latency_ms:.3g} ms instead of "
+        f"Int8 ({best.kind}) has a validation score of {best.valid_score:.4f}, fp32 "
+        f"{best.valid_score + best.valid_drop:.4f}, and takes {best.latency_ms:.3g} ms instead of "
         f"{fp32.p50_ms:.3g} ms."
     )
     if best.latency_ms >= fp32_onnx.p50_ms:

@@ -71,13 +71,7 @@ class Examples:
 
 
 class NetworkKind:
-    """A kind of network. The methods of this class are those of static networks.
-
-    Attributes:
-        has_one_graph: whether one static graph computes the answers, which can be quantised.
-    """
-
-    has_one_graph = True
+    """A kind of network. The methods of this class are those of static networks."""
 
     def rebuild(
         self,

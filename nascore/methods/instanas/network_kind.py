@@ -45,8 +45,6 @@ CONTROLLER = "controller.pt2"
 class RoutedKind(NetworkKind):
     """Kind of `nascore.methods.instanas.routed_network.Routed`."""
 
-    has_one_graph = False
-
     def rebuild(
         self,
         spec: Mapping[str, Any],

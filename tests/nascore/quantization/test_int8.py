@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nascore.config import LatencyConfig
-from nascore.data.batches import Splits
+from nascore.data.batches import Split, Splits
 from nascore.evaluation.scoring import score_of
 from nascore.quantization import int8
 from nascore.quantization.int8 import Candidate, Int8Result, make_int8
@@ -92,16 +92,27 @@ class WithBranch(nn.Module):
         return x_BCHW.flatten(1) if x_BCHW.sum() > 0 else -x_BCHW.flatten(1)
 
 
-class Routed(nn.Module):
-    def blueprint(self) -> dict[str, Any]:
-        return {"kind": "routed"}
+class WithPath(nn.Module):
+    """Answers with the path of each image as well, as InstaNAS does."""
+
+    answers = ("logits", "policy")
+
+
+class LearnsClasses(nn.Module):
+    """Has the settings by which it learns the classes of tasks, as few-shot networks do."""
+
+    settings = "of tasks"
+
+
+NO_GRAPH = "Networks that route images or learn classes have no single static graph."
 
 
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
         (WithBranch(), "The network was not quantised: it cannot be exported to ONNX: TorchExport"),
-        (Routed(), "Networks of this kind have no single static graph."),
+        (WithPath(), NO_GRAPH),
+        (LearnsClasses(), NO_GRAPH),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -112,12 +123,7 @@ def test_a_network_without_a_static_graph_is_not_offered(
     splits: Splits,
     tmp_path: Path,
     latency: LatencyConfig,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if isinstance(network, Routed):  # a real one takes a search
-        from nascore.methods.instanas.network_kind import RoutedKind
-
-        monkeypatch.setattr(RoutedKind, "deployed", lambda self, network: network)
     result = make(replace(trained, network=network), splits, tmp_path / "int8.onnx", latency)
     assert result.why.startswith(reason)
     assert (result.offered, result.kind, result.candidates) == (False, None, ())
@@ -152,3 +158,23 @@ class Timed:
 
     def __init__(self, p50_ms: float) -> None:
         self.p50_ms = p50_ms
+
+
+def test_a_kind_that_cannot_be_made_is_named_next_to_the_other(
+    trained: FinalModel,
+    splits: Splits,
+    tmp_path: Path,
+    latency: LatencyConfig,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calibrating = []
+
+    def no_images(split: Split, generator: torch.Generator) -> list[Any]:
+        calibrating.append(split)
+        return []
+
+    monkeypatch.setattr(int8, "calibration_pixels", no_images)
+    result = make(trained, splits, tmp_path / "int8.onnx", latency)
+    assert calibrating == [splits.train]
+    assert result.kind == "dynamic"
+    assert "Int8 (static) was not made: ValueError: " in result.why
