@@ -82,8 +82,9 @@ def settings_of(methods: Iterable[str], config: Config | None = None) -> list[di
 
 
 def _spaces_of(method: str) -> list[str]:
-    """Return the names of the spaces that a method takes."""
+    """Return the names of the spaces that a method takes with the defaults of both."""
     taken = []
+    options = METHODS[method].options()
     for section in SPACE_SECTIONS:
         space = section.model_validate({})
         run = RunSettings(
@@ -92,7 +93,8 @@ def _spaces_of(method: str) -> list[str]:
             training=CommonTrainingConfig(),
             split_by=METHODS[method].split_by,
         )
-        if all(problem.key != _SPACE_NAME for problem in METHODS[method].problems(run)):
+        is_refused = any(problem.key == _SPACE_NAME for problem in METHODS[method].problems(run))
+        if not is_refused and not options.unfit_for(space):
             taken.append(space.name)
     return taken
 

@@ -45,6 +45,7 @@ def test_a_method_with_one_space_has_the_settings_of_that_space_only() -> None:
     [
         ("instanas", {"mobile"}),
         ("auto-meta", {"fewshot-cell"}),
+        ("nases-paper", {"chain", "nasbench201"}),
         ("enas", {"nasbench201", "enas-micro", "mobile", "superkernel"}),
         ("random", {one.model_fields["name"].default for one in SPACE_SECTIONS}),
     ],
