@@ -48,7 +48,16 @@ def problems_between_sections(config: "Config", refused: Set[_Path]) -> list[Pro
         message = f"mirrored {source} are wrong; set it to false"
         problems.append(Problem("training.flip", "true", message))
     unfit = _unfit_rates(config, refused) + _unfit_freezing(config, refused)
-    return problems + unfit + _switches_without_effect(config)
+    return problems + unfit + _switches_without_effect(config) + _repeated_references(config)
+
+
+def _repeated_references(config: "Config") -> list[Problem]:
+    names = config.reference or ()
+    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if not repeated:
+        return []
+    message = f"names a network twice; write reference: [{', '.join(dict.fromkeys(names))}]"
+    return [Problem("reference", ", ".join(repeated), message)]
 
 
 def _switches_without_effect(config: "Config") -> list[Problem]:

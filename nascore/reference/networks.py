@@ -3,6 +3,8 @@
 All start from random weights; nothing is downloaded.
 """
 
+import difflib
+
 import torch
 import torchvision
 from torch import nn
@@ -71,7 +73,9 @@ def problems_with(names: tuple[str, ...], shape: ImageShape) -> list[Problem]:
     wrong = {}
     for name in names:
         if name not in known:
-            wrong[name] = f"{name} is no network of torchvision"
+            close = difflib.get_close_matches(name.lower(), known, n=1)
+            meant = f" (did you mean {close[0]}?)" if close else ""
+            wrong[name] = f"{name} is no network of torchvision{meant}"
         elif fault := _misfit(name, shape):
             wrong[name] = f"{name} does not take images of {shape.size}x{shape.size} ({fault})"
     if not wrong:

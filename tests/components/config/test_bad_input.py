@@ -273,6 +273,13 @@ def test_a_number_in_another_notation(written: str, value: int) -> None:
     assert read(f"seed={written}") == value
 
 
+def test_a_standard_network_is_named_once() -> None:
+    problem = refused("reference=[resnet18,standard,resnet18]")
+    assert str(problem) == (
+        "reference = resnet18: names a network twice; write reference: [resnet18, standard]"
+    )
+
+
 def test_the_value_of_a_wrong_reference_is_not_shown() -> None:
     assert "hunter2" not in str(refused("cluster.secrets.TOKEN=hunter2"))
     assert "hunter2" not in str(refused("cluster.secrets.TOKEN=[hunter2]"))

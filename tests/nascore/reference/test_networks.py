@@ -107,7 +107,7 @@ def test_one_message_lists_what_is_wrong_and_what_fits(monkeypatch: pytest.Monke
         ("inception_v3", "resnet19", "resnet18", "vit_b_16"), ImageShape(1, 8, 10)
     )
     assert problem == Problem("reference", "inception_v3, resnet19, vit_b_16", problem.message)
-    assert "resnet19 is no network of torchvision" in problem.message
+    assert "resnet19 is no network of torchvision (did you mean resnet1" in problem.message
     assert "inception_v3 does not take images of 8x8" in problem.message
     assert "vit_b_16 does not take images of 8x8 (Wrong image height!" in problem.message
     assert problem.message.endswith("networks that fit: standard, resnet18, regnet_y_400mf")
