@@ -122,16 +122,19 @@ def _other_figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _references(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the networks that were compared with the found one, and which one to ship."""
-    rows = []
     control = (result["control"] or {}).get("final")
-    for row in (*([control] if control else []), *result["references"]):
-        rows.append(
-            (
-                row["name"],
-                f"{row['test_accuracy']:.4f} (found {100 * row['difference']:+.2f} points, p "
-                f"{row['p_value']:.2g}), {row['latency_ms']:.2f} ms, {row['params']:,} parameters",
-            )
+    compared = [*([control] if control else []), *result["references"]]
+    if (ensemble := result.get("ensemble")) is not None:
+        numbers = {"latency_ms": ensemble["latency"]["p50_ms"], "params": ensemble["num_params"]}
+        compared.append({"name": "ensemble", **ensemble, **numbers})
+    rows = [
+        (
+            row["name"],
+            f"{row['test_accuracy']:.4f} (found {100 * row['difference']:+.2f} points, p "
+            f"{row['p_value']:.2g}), {row['latency_ms']:.2f} ms, {row['params']:,} parameters",
         )
+        for row in compared
+    ]
     rows += [(one["name"], f"left out: {one['reason']}") for one in result["references_left_out"]]
     return [*rows, ("recommendation", result["recommendation"]["why"])]
 

@@ -177,6 +177,19 @@ def test_the_summary_says_how_long_the_training_waited_for_data(tmp_path: Path) 
     assert "of it overhead 12.3 s; final training waited for data 12%" in "\n".join(lines)
 
 
+def test_the_summary_compares_the_ensemble_of_finalists(tmp_path: Path) -> None:
+    ensemble = {
+        "test_accuracy": 0.99,
+        "difference": -0.0024,
+        "p_value": 0.03,
+        "num_params": 2500000,
+        "latency": {"p50_ms": 2.5},
+    }
+    lines = {line[:16].strip(): line[16:] for line in summary(result(ensemble=ensemble), tmp_path)}
+    found = "0.9900 (found -0.24 points, p 0.03), 2.50 ms, 2,500,000 parameters"
+    assert lines["ensemble"] == found
+
+
 def test_the_summary_without_a_control_says_so(tmp_path: Path) -> None:
     assert "no control was run" in "\n".join(summary(result(verdict=None), tmp_path))
 
