@@ -70,3 +70,10 @@ def field() -> Callable[..., None]:
                 file.write(json.dumps(row) + "\n")
 
     return record
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
