@@ -38,7 +38,11 @@ def run(home: Path, out: str, *arguments: str, **changes: Any) -> Finished:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     home = tmp_path_factory.mktemp("home")
-    changes = {"promote.export_to": home / "exported", "reference_share": 2.0}
+    changes = {
+        "promote.export_to": home / "exported",
+        "reference_share": 2.0,
+        "training.ensemble": 2,
+    }
     return run(home, "out", "run", reference=json.dumps(NAMES), **changes)
 
 
@@ -101,6 +105,23 @@ def test_the_terminal_and_the_page_show_them(finished: Finished) -> None:
     page = (finished.folder / "report.html").read_text(encoding="utf-8")
     assert "The registered model is <strong>standard</strong>" in page
     assert f"{100 * row['test_accuracy']:.2f}%" in page
+
+
+def test_the_ensemble_of_finalists_is_shown_next_to_a_registered_standard_network(
+    finished: Finished, client: Any
+) -> None:
+    ensemble = finished.result["ensemble"]
+    assert len(ensemble["members"]) == 2
+    accuracy = f"{100 * ensemble['test_accuracy']:.2f}%"
+    statement = f"The ensemble of 2 finalists has {accuracy} test accuracy"
+    page = (finished.folder / "report.html").read_text(encoding="utf-8")
+    card = (finished.folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    run = client.get_run(finished.result["tracking_run_id"])
+    for text in (page, card, run.data.tags["mlflow.note.content"]):
+        assert statement in text
+    assert f"ensemble        {ensemble['test_accuracy']:.4f} (found " in finished.stdout
+    assert run.data.metrics["ensemble_test_accuracy"] == ensemble["test_accuracy"]
+    assert run.data.metrics["ensemble_p_value"] == ensemble["p_value"]
 
 
 def test_the_exported_weights_are_those_of_the_registered_network(finished: Finished) -> None:
