@@ -94,7 +94,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a network": (lambda path: torch.save(NETWORK, path), CODE),
     "a list": (lambda path: torch.save([torch.ones(2)], path), "contains a list, not tensors"),
     "nothing": (lambda path: torch.save({"epoch": 1}, path), "contains no tensors by name"),
-    "text": (lambda path: path.write_text("a,b\n1,2\n"), "is damaged, or no file of weights; write"),
+    "text": (lambda path: path.write_text("a,b\n1\n"), "is damaged, or no file of weights; write"),
     "empty": (lambda path: path.write_bytes(b""), "is damaged, or no file of weights"),
     "cut": (damage, "is damaged, or no file of weights"),
     "a folder": (lambda path: path.mkdir(), "cannot be read (Is a directory)"),

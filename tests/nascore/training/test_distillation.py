@@ -122,7 +122,8 @@ def test_a_model_that_gives_no_logits_is_refused(
     [
         (
             {"classes": ("cat", "dog")},
-            "has other classes: the teacher [cat, dog] (2), the data [0, 1, 2, 3, 4, 5, 6, 7, 8, 9] (10)",
+            "has other classes: the teacher [cat, dog] (2), the data "
+            "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9] (10)",
         ),
         (
             {"classes": tuple("1023456789")},
