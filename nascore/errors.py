@@ -128,6 +128,10 @@ class ChildFailedError(Exception):
         self.num_steps = num_steps
 
 
+class LossNotFiniteError(ChildFailedError):
+    """The loss or a weight of a training is not finite; another try would end alike."""
+
+
 class CheckpointError(Exception):
     """A checkpoint is damaged, or was written by another space, method or version."""
 

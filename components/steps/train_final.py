@@ -13,6 +13,8 @@ from components.steps.state import fingerprint, read_json, write_json
 from components.steps.trainings import train_together
 from components.steps.transfer import with_transfer
 from nascore.config import OBJECTIVES
+from nascore.context import SearchContext
+from nascore.errors import InputError, LossNotFiniteError
 from nascore.results import SearchResult
 from nascore.training.final_checkpoint import remove_final_checkpoints
 from nascore.training.final_model import FinalModel
@@ -47,7 +49,7 @@ def run(
                     seconds=result.reference["seconds"],
                 )
             else:
-                final = train_winner(step, context, result, kept)
+                final = _winner(step, context, result, kept)
         final.save(model)
         move_members(kept, model)
         remove_final_checkpoints(step.state)
@@ -64,6 +66,17 @@ def run(
         inputs=given,
         outputs={"model": model},
     )
+
+
+def _winner(step: Step, context: SearchContext, result: SearchResult, kept: Path) -> FinalModel:
+    try:
+        return train_winner(step, context, result, kept)
+    except LossNotFiniteError as error:
+        message = (
+            f"the final training diverged: {error}; set a lower rate, or training.max_grad_norm "
+            "(5 is a start)"
+        )
+        raise InputError.of("train.lr", context.final.lr, message) from error
 
 
 def _sources(final: FinalModel) -> dict[str, str]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nascore.config import OBJECTIVES, Objective, TrainingConfig
 from nascore.data.batches import Split
 from nascore.data.waiting import Waiting
-from nascore.errors import ChildFailedError
+from nascore.errors import LossNotFiniteError
 from nascore.training import distributed
 from nascore.training.fine_tuning import FineTuning
 from nascore.training.losses import Loss
@@ -147,7 +147,7 @@ class Run:
                 self._train_epoch(should_stop)
             except _NotFinite as error:
                 if before is None:
-                    raise ChildFailedError(str(error), num_steps=self.step) from error
+                    raise LossNotFiniteError(str(error), num_steps=self.step) from error
                 self._load(before)
                 self._updates.autocast.turn_off()
                 self._tell(f"{error} in less than single precision; it goes on in fp32")

@@ -12,6 +12,7 @@ from components.config.schema import dumps, parse
 from components.steps import prepare_data, pretrain_controller, search, train_final
 from components.steps.compiled import Compiled, run_key_of
 from nascore import checkpoint
+from nascore.errors import InputError
 from nascore.pretrained.weight_files import FINAL_MODEL
 from nascore.training import final_checkpoint
 from nascore.training.losses import BatchLoss
@@ -96,3 +97,20 @@ def test_the_next_try_trains_the_same_network_from_the_last_checkpoint(
     ]
     for measured in ("train_accuracy", "valid_accuracy", "test_accuracy", "num_steps"):
         assert models[0][measured] == models[1][measured]
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_names_the_rate(
+    given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = BatchLoss.__call__
+
+    def diverging(self: BatchLoss, *arguments: Any) -> tuple[Tensor, Tensor]:
+        loss, logits_BK = real(self, *arguments)
+        return loss * float("nan"), logits_BK
+
+    monkeypatch.setattr(BatchLoss, "__call__", diverging)
+    with pytest.raises(InputError, match=r"diverged: loss is nan at step 0; set a lower") as caught:
+        train_final.run(**given, model=tmp_path / "model")
+    assert caught.value.problems[0].key == "train.lr"
+    assert not (tmp_path / "model").exists()
