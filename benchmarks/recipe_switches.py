@@ -68,8 +68,6 @@ ROWS: dict[str, dict[str, Any]] = {
     "cutmix 1.0": {"cutmix": 1.0},
     "optimizer adamw": {"optimizer": "adamw", "lr": 0.003, "min_lr": 0.0},
     "optimizer muon": {"optimizer": "muon", "lr": 0.005, "min_lr": 0.0},
-    "patience 5": {"patience": 5},
-    "progressive_resizing 0.5": {"progressive_resizing": 0.5},
     "channels_last": {"channels_last": True},
     "precision bf16": {"precision": "bf16"},
     "compile": {"compile": True},

@@ -21,8 +21,6 @@ SWITCHES: Mapping[str, Mapping[RecipeName, Any]] = {
     "mixup": {"paper": 0.0, "quick": 0.0, "strong": 0.2},
     "cutmix": {"paper": 0.0, "quick": 0.0, "strong": 1.0},
     "optimizer": {"paper": "sgd", "quick": "sgd", "strong": "sgd"},
-    "patience": {"paper": 0, "quick": 0, "strong": 0},
-    "progressive_resizing": {"paper": 1.0, "quick": 1.0, "strong": 1.0},
     "channels_last": {"paper": False, "quick": False, "strong": True},
     "precision": {"paper": "fp32", "quick": "fp32", "strong": "auto"},
     "compile": {"paper": False, "quick": False, "strong": False},
@@ -32,9 +30,8 @@ SWITCHES: Mapping[str, Mapping[RecipeName, Any]] = {
 _ADAPTIVE: Mapping[str, Any] = {"weight_decay": 0.05}
 """Values of any recipe for optimisers whose decay is multiplied by the rate alone."""
 
-NOT_FOR_CHILDREN: Mapping[str, Any] = {"compile": False, "patience": 0}
-"""Switches that are off in the training of children: compilation costs more than such a training,
-and the search itself ends children early."""
+NOT_FOR_CHILDREN: Mapping[str, Any] = {"compile": False}
+"""Switches that are off in the training of children: compilation costs more than they do."""
 
 PAPER = {name: values["paper"] for name, values in SWITCHES.items()}
 """The recipe by which NASES trains: SGD, one cosine, no further regularisation."""

@@ -92,12 +92,6 @@ class CommonTrainingConfig(TransferConfig, BalanceConfig):
     optimizer: OptimizerName | None = None
     """SGD with Nesterov momentum, AdamW, or Muon with AdamW for what is no kernel; the last two
     need a learning rate of at most 0.02."""
-    patience: Annotated[int, Field(ge=0)] | None = None
-    """The final training ends after this many epochs without a better validation score and keeps
-    the best epoch; 0 trains to the end."""
-    progressive_resizing: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Size of the images at the start, as a share of the full size; it grows to 1. 1 turns it
-    off."""
     channels_last: bool | None = None
     """Store tensors with channels last, which is faster on GPUs with tensor cores."""
     precision: Precision | None = None
@@ -173,8 +167,6 @@ class TrainingConfig(OwnTrainingConfig, CommonTrainingConfig):
     mixup: float = PAPER["mixup"]
     cutmix: float = PAPER["cutmix"]
     optimizer: OptimizerName = PAPER["optimizer"]
-    patience: int = PAPER["patience"]
-    progressive_resizing: float = PAPER["progressive_resizing"]
     channels_last: bool = PAPER["channels_last"]
     precision: Precision = PAPER["precision"]
     compile: bool = PAPER["compile"]

@@ -241,8 +241,7 @@ def train_network(
         on_message=context.callbacks.on_message,
         fine_tuning=fine_tuning(context, network, started),
     )
-    kept = training.kept_epoch
-    valid = training.valid_accuracy[kept], training.valid_score[kept]
+    valid = training.valid_accuracy[-1], training.valid_score[-1]
     shipped = flip_averaged(network, context.final)
     if shipped is not network:
         network, valid = shipped, accuracy_and_score(shipped, context.splits.valid, objective)
@@ -261,7 +260,7 @@ def train_network(
         genotype=genotype,
         shape=context.shape,
         network=network.eval(),
-        train_accuracy=training.train_accuracy[kept],
+        train_accuracy=training.train_accuracy[-1],
         valid_accuracy=valid[0],
         test_accuracy=score_of("accuracy", logits_NK, context.splits.test.labels),
         num_params=cost.num_params,

@@ -59,7 +59,7 @@ def train(
         valid: evaluated after every epoch.
         on_epoch: called with the 0-based epoch and the validation score in the objective.
         should_stop: polled before every weight update.
-        objective: of the scores; it changes the training only where `patience` ends it.
+        objective: of the scores; it does not change the training.
         loss: of a batch; by default `loss_of` of the settings, without a teacher.
         seconds: wall time instead of `epochs` and `max_steps`, evaluations included.
         checkpoint: written at intervals and before a stop; the training continues from it.

@@ -26,7 +26,6 @@ class Training:
         num_steps: weight updates.
         duration_s: wall seconds, those before a crash included.
         data_wait_s: the part of them that was spent waiting for batches by this process.
-        kept_epoch: 0-based epoch whose weights the network has at the end.
         messages: sentences for the user.
     """
 
@@ -37,7 +36,6 @@ class Training:
     num_steps: int
     duration_s: float
     data_wait_s: float = 0.0
-    kept_epoch: int = -1
     messages: tuple[str, ...] = ()
 
 
@@ -47,31 +45,22 @@ class Measurements:
     Args:
         objective: metric of the scores.
         device: of the logits.
-        patience: epochs without a better validation score after which the training is stalled; 0
-            for ever.
 
     Attributes:
         answers: logits of the running epoch.
         epoch: number of epochs that have ended.
-        best: weights of the epoch with the best score; empty without patience.
     """
 
-    def __init__(self, objective: Objective, device: torch.device, *, patience: int) -> None:
-        self._objective, self._device, self._patience = objective, device, patience
+    def __init__(self, objective: Objective, device: torch.device) -> None:
+        self._objective, self._device = objective, device
         self._trained, self._validated = Epochs(objective), Epochs(objective)
         self.answers = Answers(objective, device)
-        self.epoch, self._best_epoch = 0, -1
-        self.best: dict[str, Tensor] = {}
+        self.epoch = 0
 
     @property
     def train_accuracy(self) -> float:
         """Accuracy of the last epoch."""
         return self._trained.accuracies[-1]
-
-    @property
-    def is_stalled(self) -> bool:
-        """Whether the score has not risen for as many epochs as the patience."""
-        return bool(self.best) and self.epoch - 1 - self._best_epoch >= self._patience
 
     def end_epoch(self, network: nn.Module, valid: Split | None) -> float | None:
         """Evaluate an epoch; return its validation score, None without a split."""
@@ -79,12 +68,8 @@ class Measurements:
         self.answers = Answers(self._objective, self._device)
         score = None
         if valid is not None:
-            before = max(self._validated.scores, default=-1.0)
             self._validated.add(*accuracy_and_score(network, valid, self._objective))
             score = self._validated.scores[-1]
-            if self._patience > 0 and score > before:
-                self._best_epoch = self.epoch
-                self.best = {name: value.clone() for name, value in network.state_dict().items()}
         self.epoch += 1
         return score
 
@@ -99,29 +84,25 @@ class Measurements:
             valid_accuracy=tuple(self._validated.accuracies),
             train_score=tuple(self._trained.scores),
             valid_score=tuple(self._validated.scores),
-            kept_epoch=self._best_epoch if self.best else self.epoch - 1,
             **more,
         )
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that `load` needs."""
-        answers = {f"answers.{name}": value for name, value in self.answers.tensors().items()}
-        return answers | {f"best.{name}": value for name, value in self.best.items()}
+        return {f"answers.{name}": value for name, value in self.answers.tensors().items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values that `load` needs, as JSON."""
         return {
             "epoch": self.epoch,
-            "best_epoch": self._best_epoch,
             "trained": [list(self._trained.accuracies), list(self._trained.scores)],
             "validated": [list(self._validated.accuracies), list(self._validated.scores)],
         }
 
     def load(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Continue from what `tensors` and `to_dict` returned."""
-        self.epoch, self._best_epoch = values["epoch"], values["best_epoch"]
+        self.epoch = values["epoch"]
         self._trained.load(*values["trained"])
         self._validated.load(*values["validated"])
         self.answers = Answers(self._objective, self._device)
         self.answers.load(checkpoint.below("answers.", tensors))
-        self.best = checkpoint.below("best.", tensors)

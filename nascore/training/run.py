@@ -25,7 +25,7 @@ from nascore.training.losses import Loss
 from nascore.training.measurements import Measurements, Training
 from nascore.training.prediction import accuracy_and_score
 from nascore.training.resumable import TrainingCheckpoint
-from nascore.training.schedule import Schedule, TimeLimit, image_size, learning_rate
+from nascore.training.schedule import Schedule, TimeLimit, learning_rate
 from nascore.training.updates import Updates
 
 _log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Run:
         self._limit: TimeLimit | None = None
         self.step = 0
         self._epoch_generator = generator.get_state()
-        self._measured = Measurements(objective, split.device, patience=config.patience)
+        self._measured = Measurements(objective, split.device)
         self._messages: list[str] = []
 
     # Beginning.
@@ -89,9 +89,6 @@ class Run:
             seconds: limit of time.
         """
         found = None if self._checkpoint is None else self._checkpoint.load()
-        if self._config.progressive_resizing < 1:
-            x_BCHW, _ = next(self._rehearsal())
-            self._updates.check_sizes(x_BCHW, image_size(self._config, self._split.size, 0.0))
         if self._config.compile:
             x_BCHW, _ = next(self._rehearsal())
             self._updates.compile(x_BCHW, self._tell)
@@ -119,7 +116,7 @@ class Run:
 
         def step() -> None:
             self._network.train()
-            loss, _ = self._updates.forward(*next(batches), step=0, size=self._split.size)
+            loss, _ = self._updates.forward(*next(batches), step=0)
             self._updates.descend(loss, lr=self._config.lr, epoch=0)
             loss.item()
 
@@ -140,8 +137,8 @@ class Run:
     # Epochs.
 
     def all_epochs(self, on_epoch: OnEpoch | None, should_stop: Callable[[], bool] | None) -> None:
-        """Train to the end of the schedule, or until the score has not risen for too long."""
-        while self._measured.epoch < self._num_epochs and not self._measured.is_stalled:
+        """Train to the end of the schedule."""
+        while self._measured.epoch < self._num_epochs:
             before = self._state() if self._updates.autocast.is_on else None
             try:
                 self._train_epoch(should_stop)
@@ -181,8 +178,7 @@ class Run:
     def _update(self, x_BCHW: Tensor, y_B: Tensor) -> Tensor:
         """Make one update; return the loss of the batch before it."""
         at, planned = self._schedule.position(self.step), self._schedule.planned
-        size = image_size(self._config, self._split.size, at / planned)
-        loss, logits_BK = self._updates.forward(x_BCHW, y_B, step=self.step, size=size)
+        loss, logits_BK = self._updates.forward(x_BCHW, y_B, step=self.step)
         if self.step % _CHECK_EVERY == 0:
             self._require_finite(loss, f"at step {self.step}")
             self._keep_to_time()
@@ -228,11 +224,7 @@ class Run:
 
     def finish(self) -> Training:
         """Give the network its final weights, and return the measurements."""
-        if self._measured.is_stalled:
-            self._tell(f"no better score for {self._config.patience} epochs: the training ends")
         self._updates.finish()
-        if self._measured.best:
-            self._network.load_state_dict(self._measured.best)
         duration_s = time.perf_counter() - self._start
         return self._measured.summary(
             num_steps=self.step,

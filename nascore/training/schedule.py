@@ -1,4 +1,4 @@
-"""Schedule of a training: number of weight updates, learning rate, size of the images."""
+"""Schedule of a training: number of weight updates, and learning rate."""
 
 import math
 import time
@@ -7,9 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from nascore.config import TrainingConfig
-
-_RESIZED_SHARE = 0.7  # of the training, after which images have their full size
-_SIZE_STEP = 4  # pixels: each size costs a compilation of kernels on a GPU
 
 
 def learning_rate(config: TrainingConfig, step: float, num_steps: int) -> float:
@@ -25,22 +22,11 @@ def half_cosine(share: float, first: float, last: float) -> float:
     return last + 0.5 * (first - last) * (1 + math.cos(math.pi * min(1.0, share)))
 
 
-def image_size(config: TrainingConfig, full: int, share: float) -> int:
-    """Return the size in pixels of the images at a fraction of the training.
-
-    It grows linearly from `progressive_resizing` of the full size (Howard 2018, FFCV), in steps of
-    four pixels.
-    """
-    first = config.progressive_resizing
-    relative = first + (1 - first) * min(1.0, share / _RESIZED_SHARE)
-    return min(full, max(_SIZE_STEP, math.ceil(relative * full / _SIZE_STEP) * _SIZE_STEP))
-
-
 @dataclass(slots=True)
 class Schedule:
     """Position of each step in the planned training, whose end may be moved on its way.
 
-    Rates and sizes follow the position, so that a training whose end has been moved goes through
+    Rates follow the position, so that a training whose end has been moved goes through
     the rest of the schedule faster or slower and still ends at its end.
 
     Attributes:

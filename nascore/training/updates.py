@@ -12,13 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nascore import checkpoint
 from nascore.config import TrainingConfig
-from nascore.errors import InputError
-from nascore.spaces.ops import evaluation_mode
 from nascore.training.data_parallel import divided
 from nascore.training.fine_tuning import FineTuning
 from nascore.training.losses import Loss, Targets
@@ -70,29 +67,6 @@ class Updates:
                 self.network, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / horizon), use_buffers=True
             )
 
-    def check_sizes(self, x_BCHW: Tensor, size: int) -> None:
-        """Try a forward pass of a smaller size.
-
-        Args:
-            x_BCHW: any batch.
-            size: smallest one of the training, in pixels.
-
-        Raises:
-            InputError: the network takes images of one size only.
-        """
-        if size == x_BCHW.shape[-1]:
-            return
-        try:
-            with torch.no_grad(), evaluation_mode(self.network):
-                self.network(resized(x_BCHW[:2], size))
-        except RuntimeError as error:
-            message = (
-                f"the network takes images of {x_BCHW.shape[-1]} pixels only, not of {size}; set "
-                f"it to 1 ({str(error).strip().splitlines()[0]})"
-            )
-            key = "training.progressive_resizing"
-            raise InputError.of(key, self._config.progressive_resizing, message) from error
-
     @property
     def evaluated(self) -> nn.Module:
         """The network that is evaluated: the average, if there is one."""
@@ -121,23 +95,18 @@ class Updates:
         """Let all processes of the group compute the forward pass of a batch together."""
         self._forward = divided(self.network, self._forward)
 
-    def forward(
-        self, x_BCHW: Tensor, y_B: Tensor, *, step: int, size: int
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x_BCHW: Tensor, y_B: Tensor, *, step: int) -> tuple[Tensor, Tensor]:
         """Return the loss of a batch, and its logits (B, K).
 
         Args:
             x_BCHW: normalised images.
             y_B: labels.
             step: number of the batch in the training; names the random numbers of mixing.
-            size: of the images in pixels, as the network receives them.
         """
         targets = Targets(y_B)
         if self._mixing_seed is not None:
             rng = np.random.default_rng((self._mixing_seed, step))
             x_BCHW, targets = mix(x_BCHW, y_B, self._config, rng)
-        if size != x_BCHW.shape[-1]:
-            x_BCHW = resized(x_BCHW, size)
         if self._config.channels_last:
             x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         with self.autocast.context():
@@ -217,8 +186,3 @@ class Updates:
         if values is not None:
             self.autocast.load(values["autocast"])
             self._mixing_seed = values["mixing_seed"]
-
-
-def resized(x_BCHW: Tensor, size: int) -> Tensor:
-    """Return images of another size in pixels."""
-    return F.interpolate(x_BCHW, size=(size, size), mode="bilinear", antialias=True)

@@ -69,9 +69,9 @@ def test_every_recipe_has_every_switch_and_paper_is_what_a_training_has_by_itsel
 
 
 def test_children_have_the_recipe_without_what_is_for_long_trainings() -> None:
-    config = COMMON.model_copy(update={"compile": True, "patience": 3, "mixup": 0.2})
+    config = COMMON.model_copy(update={"compile": True, "ema": 0.1, "mixup": 0.2})
     child, final = config.resolve_child(OWN), config.resolve(OWN)
-    assert (final.compile, final.patience, final.mixup) == (True, 3, 0.2)
+    assert (final.compile, final.ema, final.mixup) == (True, 0.1, 0.2)
     assert child == final.model_copy(update=dict(NOT_FOR_CHILDREN))
 
 

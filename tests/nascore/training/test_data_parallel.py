@@ -16,7 +16,7 @@ TRAININGS: list[dict[str, Any]] = [
     {"max_grad_norm": 0.5, "class_weights": "balanced", "crop_padding": 1, "batch_size": 32},
     {"label_smoothing": 0.1, "mixup": 0.2, "cutmix": 1.0, "ema": 0.1, "channels_last": True},
     {"optimizer": "adamw", "lr": 0.002},
-    {"patience": 1, "progressive_resizing": 0.5, "weight_decay": 0.01},
+    {"weight_decay": 0.01},
 ]
 
 

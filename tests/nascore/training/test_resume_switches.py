@@ -1,6 +1,5 @@
 """A training that was killed continues bit for bit, under each switch of the recipe."""
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from nascore.config import TrainingConfig
 from nascore.data.batches import Splits, load
 from nascore.errors import InputError
-from nascore.training import measurements, updates
+from nascore.training import updates
 from nascore.training.loop import OnEpoch, Training, TrainingStopped, train
 from nascore.training.losses import BatchLoss, Targets
 from nascore.training.resumable import TrainingCheckpoint
@@ -35,8 +34,6 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "muon, channels_last": {"optimizer": "muon", "lr": 0.003, "channels_last": True},
     "clipping": {"max_grad_norm": 0.5},
     "warm-up": {"warmup_fraction": 0.3},
-    "patience": {"patience": 1},
-    "progressive_resizing": {"progressive_resizing": 0.5},
     "channels_last": {"channels_last": True},
     "bf16": {"precision": "bf16"},
     "fp16": {"precision": "fp16"},
@@ -138,7 +135,7 @@ def test_a_killed_training_continues_bit_for_bit(digits: Splits, tmp_path: Path,
     resumed, other = run(digits, path, settings)
     assert_same(one, other)
     assert resumed.num_steps == whole.num_steps
-    for measured in ("train_accuracy", "valid_accuracy", "kept_epoch"):
+    for measured in ("train_accuracy", "valid_accuracy"):
         assert getattr(resumed, measured) == getattr(whole, measured)
 
 
@@ -173,28 +170,6 @@ def test_a_training_killed_after_an_epoch_evaluates_it_again(
     assert_same(one, other)
     assert resumed.valid_accuracy == whole.valid_accuracy
     assert resumed.train_accuracy == whole.train_accuracy
-
-
-def test_the_best_epoch_before_a_kill_is_kept_after_it(
-    digits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first epoch is the best one by scores that are set here, and is over before the kill."""
-
-    def let_scores_fall() -> None:
-        scores = itertools.count(0.9, -0.01)
-        monkeypatch.setattr(
-            measurements, "accuracy_and_score", lambda *_: (value := next(scores), value)
-        )
-
-    let_scores_fall()
-    whole, one = run(digits, tmp_path / "whole.ckpt", {"patience": 5})
-    path = tmp_path / "killed.ckpt"
-    let_scores_fall()
-    with pytest.raises(Killed):
-        run(digits, path, {"patience": 5}, killed_at=KILLED_AT)
-    resumed, other = run(digits, path, {"patience": 5})
-    assert (whole.kept_epoch, resumed.kept_epoch) == (0, 0)
-    assert_same(one, other)
 
 
 def test_a_training_that_is_asked_to_stop_saves_first(digits: Splits, tmp_path: Path) -> None:

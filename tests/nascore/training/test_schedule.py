@@ -12,7 +12,7 @@ from nascore.data.batches import Splits, load
 from nascore.training import run as training_run
 from nascore.training import schedule
 from nascore.training.loop import Training, train
-from nascore.training.schedule import Schedule, TimeLimit, image_size, learning_rate
+from nascore.training.schedule import Schedule, TimeLimit, learning_rate
 
 
 class Clock:
@@ -129,14 +129,3 @@ def test_a_shortened_schedule_goes_through_all_rates() -> None:
     assert plan.position(60) == pytest.approx(80)
     assert plan.position(65) == pytest.approx(100)
     assert Schedule(**plan.to_dict()) == plan
-
-
-def test_images_grow_to_their_full_size() -> None:
-    config = TrainingConfig(progressive_resizing=0.5)
-    sizes = [image_size(config, 32, step / 100) for step in range(101)]
-    assert sizes[0] == 16
-    assert sizes == sorted(sizes)
-    assert set(sizes) == {16, 20, 24, 28, 32}
-    assert sizes[70:] == [32] * 31
-    assert {image_size(TrainingConfig(), 28, step / 100) for step in range(101)} == {28}
-    assert image_size(config, 3, 0.0) == 3

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nascore.config import TrainingConfig
 from nascore.data.batches import Splits, load
 from nascore.errors import ChildFailedError, InputError
-from nascore.training import measurements, precision
+from nascore.training import precision
 from nascore.training.loop import Training, train
 from nascore.training.losses import BatchLoss, Targets
 from nascore.training.mixing import mix
@@ -218,27 +218,7 @@ def test_fp16_needs_a_gpu_and_auto_is_fp32_without_one(digits: Splits) -> None:
     assert precision.dtype_of(TrainingConfig(precision="auto"), CPU) == torch.float32
 
 
-# --- early stop, compilation, sizes -------------------------------------------------------------
-
-
-def test_patience_ends_a_training_and_keeps_its_best_epoch(
-    digits: Splits, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scores = iter([0.3, 0.6, 0.6, 0.5])
-    states: list[Tensor] = []
-
-    def score(network: nn.Module, *_: object) -> tuple[float, float]:
-        states.append(network[0].weight.detach().clone())
-        value = next(scores)
-        return value, value
-
-    monkeypatch.setattr(measurements, "accuracy_and_score", score)
-    network = new_network()
-    training, messages = run(digits, network, epochs=10, patience=2)
-    assert training.valid_accuracy == (0.3, 0.6, 0.6, 0.5)
-    assert training.kept_epoch == 1
-    assert torch.equal(network[0].weight, states[1])
-    assert messages == ["no better score for 2 epochs: the training ends"]
+# --- compilation --------------------------------------------------------------------------------
 
 
 def test_a_compiler_that_fails_is_reported_and_changes_no_weight(
@@ -274,23 +254,3 @@ def test_a_compiled_network_learns_what_the_network_itself_learns(digits: Splits
     assert messages == []
     torch.testing.assert_close(network[0].weight, plain[0].weight, atol=1e-3, rtol=1e-3)
     assert training.num_steps == 2 * digits.train.steps_per_epoch(TrainingConfig(batch_size=64))
-
-
-def test_progressive_resizing_trains_on_small_images_first(digits: Splits) -> None:
-    sizes: list[int] = []
-
-    class Seen(BatchLoss):
-        def __call__(self, network: Any, x_BCHW: Tensor, targets: Targets) -> Any:
-            sizes.append(x_BCHW.shape[-1])
-            return super().__call__(network, x_BCHW, targets)
-
-    run(digits, new_network(), loss=Seen(), progressive_resizing=0.5)
-    assert sizes == sorted(sizes)
-    assert set(sizes) == {4, 8}
-
-
-def test_a_network_for_one_size_refuses_other_sizes(digits: Splits) -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    with pytest.raises(InputError, match="takes images of 8 pixels only") as caught:
-        run(digits, network, progressive_resizing=0.5)
-    assert caught.value.problems[0].key == "training.progressive_resizing"
