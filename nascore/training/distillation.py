@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nascore.data.batches import Statistics, normalisation
 from nascore.data.prepared import DatasetInfo
@@ -94,11 +93,8 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return logits without gradients; images of another size are scaled first."""
+        """Return logits without gradients."""
         pixels_BCHW = (x_BCHW - self.shift_C11) / self.scale_C11
-        size = self.task.size
-        if x_BCHW.shape[-1] != size:
-            pixels_BCHW = F.interpolate(pixels_BCHW, (size, size), mode="bilinear")
         num_images = len(pixels_BCHW)
         if num_images == 1:  # exported programs take two images or more
             pixels_BCHW = pixels_BCHW.expand(2, -1, -1, -1)

@@ -64,7 +64,7 @@ def test_a_teacher_stays_in_evaluation_mode_and_has_no_gradient(splits: Splits) 
 
 
 @torch.no_grad()
-def test_an_exported_program_is_a_teacher_of_any_number_and_size_of_images(
+def test_an_exported_program_is_a_teacher_of_any_number_of_images(
     splits: Splits,
 ) -> None:
     model = DeployedModel(network_of(0), OTHER).eval()
@@ -75,7 +75,6 @@ def test_an_exported_program_is_a_teacher_of_any_number_and_size_of_images(
     asked = Teacher(program.module(), TASK, splits.info)
     x_BCHW = splits.train.normalise(splits.train.pixels_at(range(3)))
     assert torch.allclose(asked(x_BCHW[:1]), asked(x_BCHW)[:1], atol=1e-4)
-    assert asked(x_BCHW[:, :, ::2, ::2]).shape == (3, 10), "progressive resizing"
 
 
 class Several(nn.Module):
