@@ -31,6 +31,9 @@ CHAMPION = "champion.json"
 # Equal in every try of a step. Other files contain times, or are programs, whose archives differ;
 # of those the files of the first try are kept.
 _FIXED = (WEIGHTS, GENOTYPE, LATENCY, PROGRAMS)
+# Measured latencies decide whether this file is offered, so that tries may differ; the first
+# complete one counts.
+_OFFERED = (INT8,)
 _MAX_TRIES = 20  # of moving `champion.json`; each failed one means that another run has moved it
 
 
@@ -51,6 +54,10 @@ def export_files(outputs: Outputs, run_key: str, files: Mapping[str, Path]) -> s
         InputError: the folder has other weights under this key, or nothing can be written.
     """
     digests = {}
+    complete = _digests(outputs.read(f"{run_key}/{MANIFEST}"))
+    if complete is not None:
+        digests = {name: complete[name] for name in _OFFERED if name in complete}
+        files = {name: path for name, path in files.items() if name not in _OFFERED}
     for name, path in files.items():
         digests[name] = outputs.add(f"{run_key}/{name}", path)
         if name in _FIXED and digests[name] != sha256_of(path):
@@ -67,6 +74,17 @@ def export_files(outputs: Outputs, run_key: str, files: Mapping[str, Path]) -> s
         message = "does not fit the files next to it; use another folder"
         raise InputError.of(KEY, f"{outputs.root}/{name}", message)
     return hashlib.sha256(manifest).hexdigest()
+
+
+def _digests(manifest: tuple[bytes, str] | None) -> Mapping[str, str] | None:
+    """Return the digests by file name in a manifest; None without one of this version."""
+    if manifest is None:
+        return None
+    try:
+        found: Mapping[str, str] = json.loads(manifest[0])["sha256"]
+    except (ValueError, KeyError, TypeError):
+        return None  # the comparison of its content refuses it
+    return found
 
 
 def champion_entry(

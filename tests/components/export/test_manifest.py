@@ -16,6 +16,7 @@ from components.config.schema import Config, parse
 from components.export.manifest import (
     CHAMPION,
     GENOTYPE,
+    INT8,
     LATENCY,
     MANIFEST,
     RESULT,
@@ -123,6 +124,20 @@ def test_a_try_that_was_cut_off_is_completed(outputs: Outputs, files: dict[str, 
     described = json.loads(stored(outputs, f"run1/{MANIFEST}"))
     assert described["sha256"][RESULT] == sha256(before)
     assert stored(outputs, f"run1/{GENOTYPE}") == files[GENOTYPE].read_bytes()
+
+
+@pytest.mark.parametrize("first_has_it", [True, False])
+def test_the_first_complete_try_decides_whether_a_network_in_int8_is_offered(
+    outputs: Outputs, files: dict[str, Path], tmp_path: Path, first_has_it: bool
+) -> None:
+    (tmp_path / INT8).write_bytes(b"first" if first_has_it else b"second")
+    more = {**files, INT8: tmp_path / INT8}
+    first, second = (more, files) if first_has_it else (files, more)
+    manifest = export_files(outputs, "run", first)
+    (tmp_path / INT8).write_bytes(b"another quantisation")
+    assert export_files(outputs, "run", second) == manifest
+    assert export_files(outputs, "run", first) == manifest
+    assert (outputs.read(f"run/{INT8}") is not None) == first_has_it
 
 
 def test_other_weights_are_never_overwritten(outputs: Outputs, files: dict[str, Path]) -> None:
