@@ -28,18 +28,28 @@ def rows_of(ensemble: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def statement(ensemble: Mapping[str, Any]) -> str:
-    """Return one sentence on the ensemble and the found network.
+    """Return a sentence on the ensemble and the found network, and one on a better finalist.
 
     Args:
         ensemble: value of `ensemble` in `result.json`.
     """
     latency = formatting.milliseconds(ensemble["latency"]["p50_ms"])
     points = formatting.points(-ensemble["difference"])
-    return (
+    sentence = (
         f"The ensemble of {len(ensemble['members'])} finalists has "
         f"{formatting.percent(ensemble['test_accuracy'])} test accuracy, {points} points against "
         f"the found network (p = {formatting.p_value(ensemble['p_value'])}), a median latency of "
         f"{latency} and {formatting.count(ensemble['num_params'])} parameters."
+    )
+    winner, *others = ensemble["members"]
+    scores = [one["valid_accuracy"] for one in others]
+    if max(scores) <= winner["valid_accuracy"]:
+        return sentence
+    place = scores.index(max(scores))
+    return (
+        f"{sentence} After the final training, finalist {place + 2} has a validation accuracy of "
+        f"{formatting.percent(scores[place])}, and the winner of the search, finalist 1, one of "
+        f"{formatting.percent(winner['valid_accuracy'])}."
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nascore.report.ensemble import section
+from nascore.report.ensemble import section, statement
 
 MEMBER = {
     "architecture": "A <deep> one",
@@ -42,3 +42,10 @@ def test_members_and_ensemble_are_rows() -> None:
 
 def test_a_run_without_an_ensemble_has_no_section() -> None:
     assert section({"ensemble": None}) == section({}) == ""
+
+
+def test_a_finalist_that_is_better_than_the_winner_is_named() -> None:
+    better = {**MEMBER, "valid_accuracy": 0.98}
+    found = statement({**ENSEMBLE, "members": [MEMBER, MEMBER, better]})
+    assert "finalist 3 has a validation accuracy of 98.00%, and the winner of the search" in found
+    assert "validation accuracy" not in statement(ENSEMBLE)
