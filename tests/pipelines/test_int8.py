@@ -1,16 +1,14 @@
 """Runs with `promote.int8_max_drop` on real digits: what they measure, write and log."""
 
 import json
-import os
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import local_runs
 import numpy as np
 import pytest
 import torch
+from local_runs import Finished
 
 from components.config.schema import loads
 from nascore.data.batches import load
@@ -34,34 +32,9 @@ SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A run that ended well."""
-
-    folder: Path
-    stdout: str
-    result: dict[str, Any]
-
-    @property
-    def exported(self) -> Path:
-        return Path(self.result["exported_to"])
-
-
 def run(home: Path, out: str, command: str, **changes: Any) -> Finished:
     settings = {**SETTINGS, "promote.export_to": home / "exported", **changes}
-    ended = subprocess.run(
-        [
-            *(sys.executable, "-m", "pipelines.cli", command, "--out", out),
-            *(f"--set={key}={value}" for key, value in settings.items()),
-        ],
-        cwd=home,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return Finished(home / out, ended.stdout, json.loads((home / out / "result.json").read_text()))
+    return local_runs.finished(home, out, command, settings=settings)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,11 @@ class Finished:
     result: dict[str, Any]
 
     @property
+    def exported(self) -> Path:
+        """Folder of the run below `promote.export_to`."""
+        return Path(self.result["exported_to"])
+
+    @property
     def store(self) -> str:
         return f"sqlite:///{self.folder.parent}/runs/mlflow.db"
 
