@@ -121,6 +121,15 @@ class StandardSpace(SearchSpace, Protocol):
         """Its genotype: the first child of every search of the space."""
         ...
 
+    @property
+    def equal_computation(self) -> bool:
+        """Whether networks are trained for equal computation instead of equally many updates."""
+        ...
+
+    def relative_cost(self, genotype: Genotype, shape: ImageShape) -> float:
+        """Return how long a weight update takes relative to one of the standard network."""
+        ...
+
 
 @runtime_checkable
 class BoundedSpace(SearchSpace, Protocol):

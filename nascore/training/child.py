@@ -1,13 +1,15 @@
 """Training of one child of a search from scratch, and the cost of its final network."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 
-from nascore.config import CostConfig, LatencyConfig
+from nascore.config import CostConfig, LatencyConfig, TrainingConfig
 from nascore.context import SearchContext, device_of
+from nascore.data.batches import Split
 from nascore.genotype import Genotype
 from nascore.latency import benchmark
 from nascore.results import ChildScores
@@ -15,6 +17,7 @@ from nascore.seeding import seeded_weights
 from nascore.spaces.base import ImageShape, SearchSpace
 from nascore.spaces.flops import count
 from nascore.training import distributed
+from nascore.training.length import cost_in_updates, for_cost
 from nascore.training.loop import OnEpoch, planned_steps, train, uses_one_thread
 
 CHILD = "child"
@@ -93,7 +96,12 @@ class ChildTraining(Protocol):
 
 
 class ImageTraining:
-    """Children that classify images, trained as `search.child` says."""
+    """Children that classify images, trained as `search.child` says.
+
+    Where a space is trained for equal computation, steps and epochs are those of a network whose
+    updates cost as much as those of its standard network, also for `on_epoch`: pruners compare
+    children after equal computation.
+    """
 
     def planned_steps(self, context: SearchContext) -> int:
         return planned_steps(context.splits.train, context.child)
@@ -109,13 +117,17 @@ class ImageTraining:
         if distributed.is_first():
             distributed.send(job.announcement())
         network = job.build(context).to(device_of(context.training))
+        cost = cost_in_updates(context.space, job.genotype, context.shape)
+        split, config = context.splits.train, for_cost(context.child, context.splits.train, cost)
         training = train(
             network,
-            context.splits.train,
-            context.child,
+            split,
+            config,
             generator=context.seeds.torch(job.arm, "batches", job.number),
             valid=context.splits.valid,
-            on_epoch=job.on_epoch,
+            on_epoch=_EpochsOfCost(
+                job.on_epoch, split, cost=cost, own=config, config=context.child
+            ),
             should_stop=job.should_stop,
             objective=objective,
         )
@@ -129,6 +141,40 @@ class ImageTraining:
             valid_score=None if is_accuracy else best,
             train_score=None if is_accuracy else max(training.train_score),
         )
+
+
+class _EpochsOfCost:
+    """Calls `on_epoch` with epochs of the settings, during a training whose updates cost `cost`.
+
+    Args:
+        own: settings of the training.
+        config: settings of a training with updates of cost 1.
+    """
+
+    def __init__(
+        self,
+        on_epoch: OnEpoch,
+        split: Split,
+        *,
+        cost: float,
+        own: TrainingConfig,
+        config: TrainingConfig,
+    ) -> None:
+        self._on_epoch, self._cost = on_epoch, cost
+        self._last = _num_epochs(split, own)
+        self._num_epochs = _num_epochs(split, config)
+        self._num_reported = 0
+
+    def __call__(self, epoch: int, score: float | None) -> None:
+        is_last = epoch + 1 == self._last
+        num_epochs = self._num_epochs if is_last else int((epoch + 1) * self._cost)
+        if num_epochs > self._num_reported:
+            self._num_reported = num_epochs
+            self._on_epoch(num_epochs - 1, score)
+
+
+def _num_epochs(split: Split, config: TrainingConfig) -> int:
+    return math.ceil(planned_steps(split, config) / split.steps_per_epoch(config))
 
 
 def build_network(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from nascore.training.final_start import (
     transfer_of,
 )
 from nascore.training.flip_averaging import flip_averaged
+from nascore.training.length import cost_in_updates, for_cost
 from nascore.training.loop import train
 from nascore.training.network_kinds import kind_named, kind_of, spec_of
 from nascore.training.prediction import accuracy_and_score, predict
@@ -179,8 +180,11 @@ def train_from_scratch(
     """Train the winner with its final width and evaluate it once on the test split.
 
     The release of NASES keeps the epoch with the best *test* accuracy, which is optimistic; here it
-    is the last epoch, and the validation split stays held out.
+    is the last epoch, and the validation split stays held out. It is as long as `context.final`
+    says, in updates of a network of the cost 1 (`nascore.training.length`).
     """
+    cost = cost_in_updates(context.space, result.genotype, context.shape)
+    context = replace(context, final=for_cost(context.final, context.splits.train, cost))
     network = build_network(
         context.space,
         result.genotype,

@@ -18,8 +18,8 @@ NORMS = ("batch", "group")
 """Normalisations behind the convolutions."""
 ACTIVATIONS = ("relu", "silu", "hardswish")
 """Activation functions."""
-MAX_MACS = 3.0
-"""Multiply-adds of a network that is trained, at most, relative to the standard network."""
+MAX_COST = 1.5
+"""Time of an update of a network that is trained, at most, relative to the standard network."""
 
 
 class ResidualSpaceConfig(SpaceSection):
@@ -34,6 +34,9 @@ class ResidualSpaceConfig(SpaceSection):
     channels: Annotated[int, Field(ge=8, le=1024)] = 16
     """Channels of the stem and standard width of the first stage; 64 in ResNet-18. All networks
     have about as many parameters as the standard network of this width."""
+    equal_computation: bool = True
+    """Steps and epochs of children and final training are those of the standard network: a network
+    whose updates take half of the time makes twice as many."""
 
     @property
     def cardinalities(self) -> tuple[int, ...]:

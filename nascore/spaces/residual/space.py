@@ -13,8 +13,10 @@ networks have about the same number of parameters, which `channels` sets, and a 
 structures of equal size: children are trained too briefly to choose a size.
 
 `standard` is the network that an engineer would try first: two basic blocks a stage, 3x3, batch
-normalisation, ReLU, resolution halved from the second stage on. A search leaves out networks of
-more than `max_macs` times its multiply-adds, whose training would take as many times its time.
+normalisation, ReLU, resolution halved from the second stage on. Networks are compared at equal
+computation, since in the time of a slow network the standard one would learn more as well: those
+whose updates are cheaper make more of them (`nascore.training.length`). A search leaves out
+networks whose updates take more than `max_cost` times as long.
 
 It works for any size of images. The stem halves the maps until they are smaller than 64 pixels,
 first by the stride of its convolution, then by pooling, as in ResNet: from images of 224 pixels the
@@ -55,7 +57,7 @@ from nascore.spaces.residual.config import (
     ACTIVATIONS,
     BLOCKS,
     KERNELS,
-    MAX_MACS,
+    MAX_COST,
     NORMS,
     STRIDES,
     WIDTHS,
@@ -91,12 +93,13 @@ class ResidualSpace:
     """`SearchSpace` of residual networks; see the module text.
 
     Attributes:
-        max_macs: multiply-adds of a network that is trained, at most, relative to the standard one.
+        max_cost: time of an update of a network that is trained, at most, relative to the standard
+            one.
     """
 
     def __init__(self, config: ResidualSpaceConfig) -> None:
         self.config = config
-        self.max_macs = MAX_MACS
+        self.max_cost, self.equal_computation = MAX_COST, config.equal_computation
         self.identifier = (
             f"residual-{config.num_stages}x{config.max_depth}-c{config.channels}-equal"
         )
@@ -201,18 +204,22 @@ class ResidualSpace:
         return ResidualNetwork(stages, style, shape, self._stem_channels)
 
     def refusal(self, genotype: Genotype, shape: ImageShape) -> str | None:
-        """Return how far the multiply-adds of a network are above `max_macs`, if they are."""
-        factor = self._macs(genotype, shape) / self._macs(self.standard, shape)
-        if factor <= self.max_macs:
+        """Return how far the cost of a network is above `max_cost`, if it is."""
+        factor = self.relative_cost(genotype, shape)
+        if factor <= self.max_cost:
             return None
         return (
-            f"it has {factor:.1f} times the multiply-adds of the standard network, more than "
-            f"{self.max_macs:g}"
+            f"its updates take about {factor:.1f} times as long as those of the standard network, "
+            f"more than {self.max_cost:g}"
         )
 
-    def _macs(self, genotype: Genotype, shape: ImageShape) -> int:
+    def relative_cost(self, genotype: Genotype, shape: ImageShape) -> float:
+        """Return how long a weight update takes relative to one of the standard network."""
+        return self._update_cost(genotype, shape) / self._update_cost(self.standard, shape)
+
+    def _update_cost(self, genotype: Genotype, shape: ImageShape) -> float:
         with torch.device("meta"):  # no memory, no arithmetic
-            return count(self.build(genotype, shape), shape).macs
+            return count(self.build(genotype, shape), shape).update_cost
 
     def graph(self, genotype: Genotype, shape: ImageShape) -> ArchitectureGraph:
         """Return all blocks, from top to bottom."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import optuna
@@ -23,12 +23,22 @@ from nascore.search.study_storage import Storage
 from nascore.search.worker_identity import WorkerIdentity
 
 IDENTITY = {"method": "random", "space": "s", "seed": 0}
+_opened: list[Storage] = []
+
+
+@pytest.fixture(autouse=True)
+def closed_at_the_end() -> Iterator[None]:
+    """End the heartbeats of children that a test leaves without an end."""
+    yield
+    while _opened:
+        _opened.pop().close()
 
 
 def open_study(
     folder: Path, *, name: str = "method", timeout_s: int = 60, **kwargs: object
 ) -> Study:
     storage = Storage(f"sqlite:///{folder / 'study.db'}", worker_timeout_s=timeout_s)
+    _opened.append(storage)
     return Study(storage, name, IDENTITY, **kwargs)  # type: ignore[arg-type]
 
 
