@@ -11,6 +11,7 @@ from nascore.config.recipes import MAX_LR_OF_ADAPTIVE
 from nascore.errors import Problem
 from nascore.methods.registry import METHODS
 from nascore.methods.requirements import RunSettings
+from nascore.reference.names import NAMES, unknown
 
 if TYPE_CHECKING:
     from components.config.schema import Config
@@ -48,11 +49,15 @@ def problems_between_sections(config: "Config", refused: Set[_Path]) -> list[Pro
         message = f"mirrored {source} are wrong; set it to false"
         problems.append(Problem("training.flip", "true", message))
     unfit = _unfit_rates(config, refused) + _unfit_freezing(config, refused)
-    return problems + unfit + _switches_without_effect(config) + _repeated_references(config)
+    return problems + unfit + _switches_without_effect(config) + _wrong_references(config)
 
 
-def _repeated_references(config: "Config") -> list[Problem]:
+def _wrong_references(config: "Config") -> list[Problem]:
+    """Return a problem if networks of `reference` are unknown or named twice."""
     names = config.reference or ()
+    if strange := [name for name in names if name not in NAMES]:
+        message = f"{'; '.join(map(unknown, strange))}; nascore/reference/names.py has all names"
+        return [Problem("reference", ", ".join(strange), message)]
     repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if not repeated:
         return []

@@ -16,7 +16,8 @@ from components.steps.trainings import train_together
 from nascore.context import SearchContext
 from nascore.errors import ChildFailedError
 from nascore.reference.comparison import Kind, Trained, compare
-from nascore.reference.networks import STANDARD, default_names
+from nascore.reference.names import STANDARD
+from nascore.reference.networks import default_names
 from nascore.reference.plan import CONTROL, FOUND, MIN_EPOCHS, Plan, without_comparison
 from nascore.results import SearchResult
 from nascore.training.final_model import FinalModel

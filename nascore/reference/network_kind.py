@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from nascore.config import SpaceConfig, SpaceSection
 from nascore.genotype import Genotype
-from nascore.reference.networks import STANDARD, build_reference, standard_space
+from nascore.reference.names import STANDARD
+from nascore.reference.networks import build_reference, standard_space
 from nascore.spaces.base import ArchitectureGraph, GraphNode, ImageShape, SearchSpace
 from nascore.training.network_kinds import NetworkKind
 

@@ -3,20 +3,16 @@
 All start from random weights; nothing is downloaded.
 """
 
-import difflib
-
 import torch
 import torchvision
 from torch import nn
 
 from nascore.errors import Problem
+from nascore.reference.names import NAMES, STANDARD
 from nascore.reference.stem import SMALL, adapt_stem
 from nascore.spaces.base import ImageShape, StandardSpace, make_space
 from nascore.spaces.residual.config import ResidualSpaceConfig
 from nascore.spaces.section import SpaceSection
-
-STANDARD = "standard"
-"""The standard network of the space `residual`."""
 
 _KEY = "reference"
 _CHANNELS = 3  # of the images that torchvision's networks are made for
@@ -32,18 +28,13 @@ def default_names(size: int) -> tuple[str, ...]:
     return (STANDARD, "resnet18" if size < SMALL else "mobilenet_v3_small")
 
 
-def all_names() -> list[str]:
-    """Return the names of all reference networks of the installed torchvision."""
-    return [STANDARD, *torchvision.models.list_models(module=torchvision.models)]
-
-
 def build_reference(
     name: str, shape: ImageShape, *, space: SpaceSection | None = None
 ) -> nn.Module:
     """Return a reference network; see `nascore.seeding.seeded_weights` for its initial weights.
 
     Args:
-        name: one of `all_names`.
+        name: one of `nascore.reference.names.NAMES`.
         shape: of the images and classes.
         space: search space of the run; if it contains a standard network, `standard` is that one.
     """
@@ -68,19 +59,14 @@ def standard_space(section: SpaceSection | None) -> StandardSpace:
 
 
 def problems_with(names: tuple[str, ...], shape: ImageShape) -> list[Problem]:
-    """Return one problem that lists unknown names, those that do not fit, and those that do."""
-    known = all_names()
+    """Return one problem that lists networks that do not fit, and those that do."""
     wrong = {}
     for name in names:
-        if name not in known:
-            close = difflib.get_close_matches(name.lower(), known, n=1)
-            meant = f" (did you mean {close[0]}?)" if close else ""
-            wrong[name] = f"{name} is no network of torchvision{meant}"
-        elif fault := _misfit(name, shape):
+        if fault := _misfit(name, shape):
             wrong[name] = f"{name} does not take images of {shape.size}x{shape.size} ({fault})"
     if not wrong:
         return []
-    fitting = [name for name in known if _misfit(name, shape) is None]
+    fitting = [name for name in NAMES if _misfit(name, shape) is None]
     message = f"{'; '.join(wrong.values())}; networks that fit: {', '.join(fitting)}"
     return [Problem(_KEY, ", ".join(wrong), message)]
 

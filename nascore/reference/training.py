@@ -8,8 +8,9 @@ from nascore.context import SearchContext, device_of
 from nascore.errors import InputError
 from nascore.pretrained.matching import WeightTransfer, load_weights
 from nascore.pretrained.part_names import renaming
+from nascore.reference.names import STANDARD
 from nascore.reference.network_kind import ReferenceNetwork, genotype_of
-from nascore.reference.networks import STANDARD, standard_space
+from nascore.reference.networks import standard_space
 from nascore.seeding import seeded_weights
 from nascore.training import distributed
 from nascore.training.final_model import FinalModel, train_network

@@ -147,10 +147,10 @@ def test_a_champion_that_is_a_standard_network_is_retrained(finished: Finished) 
 
 
 def test_a_name_that_does_not_fit_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    settings = {**SETTINGS, "reference": "[inception_v3,resnet19]"}
+    settings = {**SETTINGS, "reference": "[inception_v3]"}
     ended = local_runs.nas(tmp_path, "run", "--out", "out", settings=settings)
     assert ended.returncode == 2
-    assert "reference = inception_v3, resnet19" in ended.stderr
+    assert "reference = inception_v3" in ended.stderr
     assert "networks that fit: standard, alexnet" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not (tmp_path / "out").exists()

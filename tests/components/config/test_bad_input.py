@@ -280,6 +280,13 @@ def test_a_standard_network_is_named_once() -> None:
     )
 
 
+def test_a_network_that_torchvision_does_not_have_is_refused_at_once() -> None:
+    problem = refused("reference=[resnet19,standard,nothing]")
+    assert (problem.key, problem.value) == ("reference", "resnet19, nothing")
+    assert problem.message.startswith("resnet19 is no network of torchvision (did you mean resnet")
+    assert "; nothing is no network of torchvision; " in problem.message
+
+
 def test_the_value_of_a_wrong_reference_is_not_shown() -> None:
     assert "hunter2" not in str(refused("cluster.secrets.TOKEN=hunter2"))
     assert "hunter2" not in str(refused("cluster.secrets.TOKEN=[hunter2]"))
