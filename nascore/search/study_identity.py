@@ -39,7 +39,9 @@ def identity(
         space: its identifier.
         objective: `nascore.context.objective_settings`.
     """
-    common = {"evaluation": dict(evaluation)} if evaluation else {}
+    common: dict[str, object] = {"evaluation": dict(evaluation)} if evaluation else {}
+    if getattr(search.space, "equal_computation", False):
+        common["equal_computation"] = True
     return {
         **common,
         **objective,

@@ -8,6 +8,7 @@ import torch
 from nascore.config import BudgetConfig, SearchConfig, TrainingConfig
 from nascore.context import SearchContext
 from nascore.data.batches import load
+from nascore.errors import InputError
 from nascore.methods.registry import METHODS
 from nascore.seeding import Seeds
 from nascore.spaces.base import ImageShape
@@ -69,3 +70,16 @@ def test_networks_far_above_its_cost_are_not_trained_and_use_no_budget(
     for child in children:
         assert (space.refusal(child.genotype, context.shape) is not None) == child.is_rejected
     assert all("of the standard network, more than 1" in (one.failure or "") for one in refused)
+
+
+def test_a_study_of_equally_many_updates_is_not_continued_for_equal_computation(
+    tmp_path: Path, digits_folder: Path
+) -> None:
+    config = ResidualSpaceConfig(num_stages=1, max_depth=2, channels=8, equal_computation=False)
+    METHODS["random"].load().search(
+        context_of("random", config, tmp_path, digits_folder, children=1)
+    )
+    config = config.model_copy(update={"equal_computation": True})
+    context = context_of("random", config, tmp_path, digits_folder, children=2)
+    with pytest.raises(InputError, match=r"another search: equal_computation differ"):
+        METHODS["random"].load().search(context)
