@@ -76,7 +76,8 @@ class Child:
         scores: measurements; None where the child did not finish or was evaluated elsewhere.
         failure: the reason; empty where the child finished.
         started_s, ended_s: seconds since the epoch; None where they are unknown.
-        num_steps: weight updates, those of a failed training included.
+        num_steps: weight updates, those of a failed training included; where a space is trained for
+            equal computation, those that the settings say (`nascore.training.length`).
         status: `pruned`: the pruner ended its training; `rejected`: its cost is over the limit, so
             it was not trained.
     """
