@@ -13,6 +13,7 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ def seconds_of_update(network: nn.Module, shape: ImageShape) -> float:
     return (time.process_time() - begun) / _NUM_UPDATES
 
 
-def measured(shape: ImageShape, number: int, seed: int) -> list[dict[str, float | str]]:
+def measured(shape: ImageShape, number: int, seed: int) -> list[dict[str, Any]]:
     """Return cost and time of the standard network, then of `number` others."""
     space = make_space(ResidualSpaceConfig(channels=8, max_depth=2))
     assert isinstance(space, ResidualSpace)
@@ -65,7 +66,7 @@ def measured(shape: ImageShape, number: int, seed: int) -> list[dict[str, float 
     return rows
 
 
-def table(rows_of: dict[int, list[dict[str, float | str]]]) -> list[str]:
+def table(rows_of: dict[int, list[dict[str, Any]]]) -> list[str]:
     """Return a row for each size of images and each measure of cost, in Markdown."""
     lines = [
         "| pixels | ms | standard, ms | estimate | correlation | 10 % | median | 90 % |",
@@ -95,11 +96,12 @@ def main() -> None:
     rows_of = {s.size: measured(s, arguments.number, arguments.seed) for s in SHAPES}
     date = datetime.now(UTC).date().isoformat()
     about = (__doc__ or "").partition("update_cost.py\n\n")[2].strip()
+    device = device_name(torch.device("cpu"))
     text = [
         "# Cost and time of a weight update",
         "",
-        f"{date}, {device_name(torch.device('cpu'))}, one thread, {arguments.number} networks of each "
-        f"size, seed {arguments.seed}. Renewed by `python benchmarks/update_cost.py`.",
+        f"{date}, {device}, one thread, {arguments.number} networks of each size, seed "
+        f"{arguments.seed}. Renewed by `python benchmarks/update_cost.py`.",
         "",
         about,
         "",
