@@ -1,7 +1,9 @@
-"""Which of the compared networks to ship: by validation score, and by latency among equals.
+"""Which of the compared networks to ship: by validation score, among equals a standard network.
 
-The test images have no part in the choice, so that the test accuracy of the chosen network is not
-optimistic.
+The burden of proof lies with the search: its network is shipped where it is better than the
+standard ones by more than chance. Of found networks within one standard error, more were worse than
+better on the test images (docs/results/shipped_network.md). The test images have no part in the
+choice, so that the test accuracy of the chosen network is not optimistic.
 """
 
 from collections.abc import Sequence
@@ -44,6 +46,11 @@ class Contender:
         """Name at the beginning of a sentence."""
         return _TEXTS.get(self.name, self.name)
 
+    @property
+    def is_searched(self) -> bool:
+        """Whether a search or its control has found it."""
+        return self.name in (FOUND, CONTROL)
+
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
@@ -63,8 +70,8 @@ def recommend(
     """Return the recommended network.
 
     The network with the highest validation score is compared with each other one: a difference of
-    at most one standard error of the paired difference is a tie, and of the tied networks the one
-    with the lowest latency is recommended.
+    at most one standard error of the paired difference is a tie. Of the tied networks, those that
+    were not searched come first, and of these the one with the lowest latency is recommended.
 
     Args:
         contenders: at least one; of equal ones the first is recommended.
@@ -83,23 +90,40 @@ def recommend(
         for one in contenders
         if one is best or best.valid_score - one.valid_score <= errors[one.name]
     ]
-    chosen = min(tied, key=lambda one: one.latency_ms)
+    chosen = min(tied, key=lambda one: (one.is_searched, one.latency_ms))
     figure = f"validation {OBJECTIVES[objective]}"
     if not others:
         shown = _shown(best, best, None)
         return Recommendation(best.name, f"No other network may be shipped than {shown}.")
-    if len(tied) == 1:
-        lead = f"{best.text} has the highest {figure}, by more than one standard error"
-    elif chosen is best:
-        lead = (
-            f"{best.text} has the highest {figure}, and is the fastest of the networks within one "
-            "standard error"
-        )
-    else:
-        lead = f"{chosen.text} is the fastest of the networks within one standard error of the "
-        lead += f"highest {figure}"
+    lead = _lead(chosen, best, tied, figure)
     shown = ", ".join(_shown(one, best, errors.get(one.name)) for one in contenders)
-    return Recommendation(chosen.name, f"{lead}: {shown}.")
+    return Recommendation(chosen.name, f"{lead}: {shown}.{_faster_found(chosen, tied)}")
+
+
+def _lead(chosen: Contender, best: Contender, tied: Sequence[Contender], figure: str) -> str:
+    """Return which rule decided, as the beginning of a sentence."""
+    if len(tied) == 1:
+        return f"{best.text} has the highest {figure}, by more than one standard error"
+    peers = [one for one in tied if one.is_searched == chosen.is_searched]
+    reasons = []
+    if len(peers) > 1:
+        kind = "searched" if chosen.is_searched else "standard"
+        reasons.append(f"is the fastest of the {kind} networks within one standard error")
+    if best.is_searched and not chosen.is_searched:
+        reasons.append(
+            f"{_inside(best.text)} has to be better by more than one standard error to be "
+            "recommended"
+        )
+    first = "has the" if chosen is best else "is within one standard error of the"
+    return ", and ".join([f"{chosen.text} {first} highest {figure}", *reasons])
+
+
+def _faster_found(chosen: Contender, tied: Sequence[Contender]) -> str:
+    """Return a sentence about the found network where it is equal within chance, and faster."""
+    for one in tied:
+        if one.name == FOUND and one is not chosen and one.latency_ms < chosen.latency_ms:
+            return " The found network is faster; registry.ship=found registers it."
+    return ""
 
 
 def _shown(one: Contender, best: Contender, error: float | None) -> str:
