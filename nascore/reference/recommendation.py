@@ -1,8 +1,9 @@
 """Which of the compared networks to ship: by validation score, among equals a standard network.
 
 The burden of proof lies with the search: its network is shipped where it is better than the
-standard ones by more than chance. Of found networks within one standard error, more were worse than
-better on the test images (docs/results/shipped_network.md). The test images have no part in the
+standard ones by more than chance, which is more than two standard errors. Of found networks within
+one standard error, more were worse than better on the test images
+(docs/results/shipped_network.md). The test images have no part in the
 choice, so that the test accuracy of the chosen network is not optimistic.
 """
 
@@ -70,8 +71,9 @@ def recommend(
     """Return the recommended network.
 
     The network with the highest validation score is compared with each other one: a difference of
-    at most one standard error of the paired difference is a tie. Of the tied networks, those that
-    were not searched come first, and of these the one with the lowest latency is recommended.
+    at most one standard error of the paired difference is a tie, of at most two between a searched
+    network and one that is worse and was not searched. Of the tied networks, those that were not
+    searched come first, and of these the one with the lowest latency is recommended.
 
     Args:
         contenders: at least one; of equal ones the first is recommended.
@@ -88,7 +90,7 @@ def recommend(
     tied = [
         one
         for one in contenders
-        if one is best or best.valid_score - one.valid_score <= errors[one.name]
+        if one is best or best.valid_score - one.valid_score <= _limit(best, one, errors[one.name])
     ]
     chosen = min(tied, key=lambda one: (one.is_searched, one.latency_ms))
     figure = f"validation {OBJECTIVES[objective]}"
@@ -100,21 +102,30 @@ def recommend(
     return Recommendation(chosen.name, f"{lead}: {shown}.{_faster_found(chosen, tied)}")
 
 
+def _limit(best: Contender, other: Contender, error: float) -> float:
+    """Return the largest difference that is a tie.
+
+    It is rounded up: a difference of one image has a standard error of exactly this difference.
+    """
+    factor = 2 if best.is_searched and not other.is_searched else 1
+    return factor * error * (1 + 1e-9)
+
+
 def _lead(chosen: Contender, best: Contender, tied: Sequence[Contender], figure: str) -> str:
     """Return which rule decided, as the beginning of a sentence."""
     if len(tied) == 1:
-        return f"{best.text} has the highest {figure}, by more than one standard error"
+        return f"{best.text} has the highest {figure}, by more than chance"
     peers = [one for one in tied if one.is_searched == chosen.is_searched]
     reasons = []
     if len(peers) > 1:
         kind = "searched" if chosen.is_searched else "standard"
-        reasons.append(f"is the fastest of the {kind} networks within one standard error")
+        reasons.append(f"is the fastest of the {kind} networks that are")
     if best.is_searched and not chosen.is_searched:
         reasons.append(
-            f"{_inside(best.text)} has to be better by more than one standard error to be "
+            f"{_inside(best.text)} has to be better by more than two standard errors to be "
             "recommended"
         )
-    first = "has the" if chosen is best else "is within one standard error of the"
+    first = "has the" if chosen is best else "is within chance of the"
     return ", and ".join([f"{chosen.text} {first} highest {figure}", *reasons])
 
 

@@ -24,6 +24,8 @@ def contender(name: str, wrong: range, latency_ms: float) -> Contender:
         ((range(0, 20), 1.0), (range(500, 519), 2.0), "standard"),  # a tie, slightly worse
         ((range(0, 19), 1.0), (range(500, 520), 2.0), "standard"),  # a tie, slightly better
         ((range(0, 20), 1.0), (range(0, 20), 1.0), "standard"),  # the same
+        ((range(0, 10), 1.0), (range(0, 13), 2.0), "standard"),  # 1.7 standard errors better
+        ((range(0, 10), 1.0), (range(0, 15), 2.0), "found"),  # 2.2 standard errors better
         # The same difference as in the ties, but on the same images: no chance.
         ((range(0, 19), 2.0), (range(0, 30), 1.0), "found"),
     ],
@@ -45,7 +47,7 @@ def test_the_sentence_says_which_rule_decided() -> None:
     better = contender("resnet18", range(500, 510), 0.25)
     made = recommend([found, better], LABELS, objective="accuracy", rng=rng)
     assert made.why == (
-        "resnet18 has the highest validation accuracy, by more than one standard error: the found "
+        "resnet18 has the highest validation accuracy, by more than chance: the found "
         "network 96.00% at 0.500 ms (3.00 points lower, standard error 0.70), resnet18 99.00% at "
         "0.250 ms."
     )
@@ -59,17 +61,30 @@ def test_the_sentence_says_which_rule_decided() -> None:
     made = recommend([found, slow, large], LABELS, objective="accuracy", rng=rng)
     assert made.ship == "standard"
     assert made.why.startswith(
-        "The standard network is within one standard error of the highest validation accuracy, and "
-        "is the fastest of the standard networks within one standard error, and the found network "
-        "has to be better by more than one standard error to be recommended: "
+        "The standard network is within chance of the highest validation accuracy, and is the "
+        "fastest of the standard networks that are, and the found network has to be better by more "
+        "than two standard errors to be recommended: "
     )
     control = contender("control", range(500, 541), 0.25)
     made = recommend([found, control], LABELS, objective="accuracy", rng=rng)
     assert made.ship == "control"
     assert made.why.startswith(
-        "The network of the random control is within one standard error of the highest validation "
-        "accuracy, and is the fastest of the searched networks within one standard error: "
+        "The network of the random control is within chance of the highest validation accuracy, "
+        "and is the fastest of the searched networks that are: "
     )
+
+
+@pytest.mark.parametrize("number", [100, 216, 300, 445, 1000])
+def test_one_image_is_never_more_than_chance(number: int) -> None:
+    """Its standard error is the difference itself, within rounding."""
+    labels = np.zeros(number, dtype=int)
+    right, wrong = np.tile([1.0, 0.0], (number, 1)), np.tile([1.0, 0.0], (number, 1))
+    wrong[0] = [0.0, 1.0]
+    large = Contender("resnet18", 1.0, 9.0, right)
+    small = Contender("standard", 1 - 1 / number, 1.0, wrong)
+    rng = np.random.default_rng(0)
+    made = recommend([large, small], labels, objective="accuracy", rng=rng)
+    assert made.ship == "standard"
 
 
 def test_the_error_is_that_of_the_paired_difference() -> None:
