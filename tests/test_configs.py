@@ -58,7 +58,7 @@ def test_the_quick_presets_need_no_file_and_no_network() -> None:
         assert config.search.control
         is_proposing = METHODS[method].load_proposing() is not None or method == "auto-meta"
         assert config.search.budget.unit == ("children" if is_proposing else "steps")
-        assert config.search.budget.amount >= 16
+        assert config.search.budget.amount >= 12
 
 
 def test_paper_presets_hold_the_published_numbers_of_nases() -> None:
