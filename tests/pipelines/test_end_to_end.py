@@ -324,8 +324,11 @@ def wait_until(is_true: Callable[[], bool], *, seconds: float) -> None:
 
 
 def children_done(out: Path) -> int:
+    """Return how many children were trained; those that cost too much are not."""
     path = out / "progress.jsonl"
-    return path.read_text().count('"event": "child"') if path.exists() else 0
+    lines = path.read_text().splitlines() if path.exists() else []
+    children = [line for line in lines if '"event": "child"' in line]
+    return sum('"status": "rejected"' not in line for line in children)
 
 
 def comparable(result: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from components.steps.trainings import train_together
 from nascore.config import CommonTrainingConfig
 from nascore.errors import InputError
 from nascore.results import Arm, ChildScores, SearchResult
-from nascore.spaces.base import sample
+from nascore.spaces.base import StandardSpace, sample
 from nascore.training.child import ChildJob, ImageTraining
 from nascore.training.final_model import FinalModel
 from nascore.training.loop import TrainingStopped
@@ -164,7 +164,8 @@ def test_a_signal_to_all_processes_stops_them_where_the_first_stops(
                 os.kill(other, signal.SIGTERM)
         return stops
 
-    genotype = sample(context.space, context.seeds.numpy("test"))
+    assert isinstance(context.space, StandardSpace)
+    genotype = context.space.standard  # it makes as many updates as the settings say
     job = ChildJob(genotype, "method", 0, None, lambda epoch, score: None, should_stop=signal_all)
     with device_processes(inputs, "children"):
         for _ in range(2):
