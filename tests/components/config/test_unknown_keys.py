@@ -20,7 +20,8 @@ def refused(*settings: str) -> Problem:
     [
         (
             ("search.space.name=residual", "search.space.vocabulary=8"),
-            "is a setting of the space chain; residual has channels, max_depth, num_stages",
+            "is a setting of the space chain; residual has channels, equal_computation, max_depth, "
+            "num_stages",
         ),
         (
             ("search.space.name=chain", "search.space.num_stages=3"),

@@ -17,7 +17,9 @@ PODS = Compiled(workers=(1, 2, 2))
 
 
 def config_of(workers: int, **search: Any) -> Config:
-    search = {"storage": "env:NAS_STUDY_URL", **search, "workers": workers}
+    # The budget is that of the preset: another method takes its own then.
+    budget = {"children": 12}
+    search = {"storage": "env:NAS_STUDY_URL", "budget": budget, **search, "workers": workers}
     return parse({"method": "random", "search": search})
 
 

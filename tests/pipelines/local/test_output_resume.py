@@ -33,7 +33,7 @@ from pipelines.local.output import settle_stores
         ),
         (
             ["--method=random", "--set=seed=3"],
-            ["search.budget.children = 16: r1 is a run with search.budget.children = 2"],
+            ["search.budget.children = 12: r1 is a run with search.budget.children = 2"],
         ),
     ],
 )
