@@ -22,7 +22,7 @@ class Cost:
             convolutions and linear layers, follow the time more closely than multiply-adds do
             (RegNet, arXiv 2003.13678, section 4). The weights of the other terms were fitted to the
             times of 123 networks of the space `residual` on a CPU thread, batches of 32 images
-            (docs/residual.md).
+            (docs/results/update_cost.md).
     """
 
     num_params: int
