@@ -114,23 +114,22 @@ def _limit(best: Contender, other: Contender, error: float) -> float:
 def _lead(chosen: Contender, best: Contender, tied: Sequence[Contender], figure: str) -> str:
     """Return which rule decided, as the beginning of a sentence."""
     if len(tied) == 1:
-        return f"{best.text} has the highest {figure}, by more than chance"
+        return f"{best.text} has the highest {figure}, by more than one standard error"
     peers = [one for one in tied if one.is_searched == chosen.is_searched]
-    reasons = []
+    needs_two = best.is_searched and not chosen.is_searched
+    limit = "two standard errors" if needs_two else "one standard error"
+    first = "has the" if chosen is best else f"is within {limit} of the"
+    reasons = [f"{chosen.text} {first} highest {figure}"]
     if len(peers) > 1:
         kind = "searched" if chosen.is_searched else "standard"
-        reasons.append(f"is the fastest of the {kind} networks that are")
-    if best.is_searched and not chosen.is_searched:
-        reasons.append(
-            f"{_inside(best.text)} has to be better by more than two standard errors to be "
-            "recommended"
-        )
-    first = "has the" if chosen is best else "is within chance of the"
-    return ", and ".join([f"{chosen.text} {first} highest {figure}", *reasons])
+        reasons.append(f"is the fastest of the {kind} networks within {limit}")
+    if needs_two:
+        reasons.append(f"{_inside(best.text)} has to be better by more than that")
+    return ", and ".join(reasons)
 
 
 def _faster_found(chosen: Contender, tied: Sequence[Contender]) -> str:
-    """Return a sentence about the found network where it is equal within chance, and faster."""
+    """Return a sentence about the found network where it is tied and faster."""
     for one in tied:
         if one.name == FOUND and one is not chosen and one.latency_ms < chosen.latency_ms:
             return " The found network is faster; registry.ship=found registers it."

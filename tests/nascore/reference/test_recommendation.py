@@ -47,7 +47,7 @@ def test_the_sentence_says_which_rule_decided() -> None:
     better = contender("resnet18", range(500, 510), 0.25)
     made = recommend([found, better], LABELS, objective="accuracy", rng=rng)
     assert made.why == (
-        "resnet18 has the highest validation accuracy, by more than chance: the found "
+        "resnet18 has the highest validation accuracy, by more than one standard error: the found "
         "network 96.00% at 0.500 ms (3.00 points lower, standard error 0.70), resnet18 99.00% at "
         "0.250 ms."
     )
@@ -61,16 +61,16 @@ def test_the_sentence_says_which_rule_decided() -> None:
     made = recommend([found, slow, large], LABELS, objective="accuracy", rng=rng)
     assert made.ship == "standard"
     assert made.why.startswith(
-        "The standard network is within chance of the highest validation accuracy, and is the "
-        "fastest of the standard networks that are, and the found network has to be better by more "
-        "than two standard errors to be recommended: "
+        "The standard network is within two standard errors of the highest validation accuracy, "
+        "and is the fastest of the standard networks within two standard errors, and the found "
+        "network has to be better by more than that: "
     )
     control = contender("control", range(500, 541), 0.25)
     made = recommend([found, control], LABELS, objective="accuracy", rng=rng)
     assert made.ship == "control"
     assert made.why.startswith(
-        "The network of the random control is within chance of the highest validation accuracy, "
-        "and is the fastest of the searched networks that are: "
+        "The network of the random control is within one standard error of the highest validation "
+        "accuracy, and is the fastest of the searched networks within one standard error: "
     )
 
 
